@@ -1,0 +1,32 @@
+# Two commands set everything up: `make demo` and `make test`. A second run skips what is done.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint ui clean
+
+# The first Python found by venv needs pip only here; every version comes from constraints.txt.
+.venv/demo.done: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo]'
+	touch $@
+
+.venv/test.done: .venv/demo.done
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,test]'
+	touch $@
+
+demo: .venv/demo.done
+	$(BIN)/tunewright sweep demo
+
+test: .venv/test.done
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: .venv/test.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: .venv/demo.done
+	$(BIN)/tunewright ui
+
+clean:
+	rm -rf .venv build dist

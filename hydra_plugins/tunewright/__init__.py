@@ -1,0 +1,49 @@
+"""Makes the sweeper known to Hydra: ``hydra/sweeper=optuna`` in any Hydra program.
+
+Hydra imports this module at every start, so it imports nothing heavy itself.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class OptunaSweeper(Sweeper):
+    """The thin end of `pipeline.search.sweeper.Sweep`, which has the options and the work."""
+
+    def __init__(self, **_: Any) -> None:
+        # Hydra instantiates the nested sampler as well; a sweep makes its own, seeded for each
+        # trial, from the config that `setup` gets.
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+        self._function: TaskFunction | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what Hydra gives."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self._function = task_function
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Search; see `pipeline.search.sweeper.Sweep.run`."""
+        from pipeline.search.sweeper import Sweep
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        assert self._function is not None
+        return Sweep(self.hydra_context, self._function, self.config).run(arguments)
+
+
+class TunewrightSearchPath(SearchPathPlugin):
+    """Offers the sweeper's and the samplers' configs to every Hydra program."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append our folder, so that a program's own configs come first."""
+        search_path.append("tunewright", f"file://{Path(__file__).parent / 'conf'}")

@@ -1,0 +1,183 @@
+"""The command line: its verbs, and how errors and exit codes look. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline import __version__
+from pipeline.errors import TunewrightError
+
+if TYPE_CHECKING:
+    from pipeline.config import TrackingConfig
+
+DESCRIPTION = """\
+Fine-tune language models and search their hyperparameters.
+
+Overrides are Hydra's: key=value, group=option. With -m, or in a sweep, a key may take several
+values: a,b,c · choice(a,b) · range(1,4) · interval(0,1) · tag(log,interval(1e-5,1e-3)).
+"""
+
+
+def entry_point() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments, without the program's name.
+
+    Returns:
+        0 for success, 1 where every trial of a sweep failed, 2 for what the user can mend.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        return int(options.run(options))
+    except TunewrightError as error:
+        print(f"tunewright: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "tunewright: stopped; the same command continues an unfinished sweep.", file=sys.stderr
+        )
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tunewright",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tunewright {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    train = verbs.add_parser("train", help="fine-tune once, or with -m every combination of values")
+    train.add_argument("overrides", nargs="*", help="key=value, group=option")
+    train.add_argument("-m", "--multirun", action="store_true", help="search over the given values")
+    train.add_argument("--cfg", action="store_true", help="print the composed config and stop")
+    train.set_defaults(run=_train)
+
+    sweep = verbs.add_parser("sweep", help="run a named search of sweeps/, or continue it")
+    sweep.add_argument("name", help="a file in sweeps/, without .yaml")
+    sweep.add_argument("overrides", nargs="*", help="key=value, group=option, key=values to search")
+    sweep.set_defaults(run=_sweep)
+
+    best = verbs.add_parser(
+        "best", help="show a study's best trial, its model and its command line"
+    )
+    best.add_argument("study", help="a study's name, or how it begins")
+    best.add_argument("overrides", nargs="*", help="tracking.dir=… or tracking.uri=…")
+    best.set_defaults(run=_best)
+
+    ui = verbs.add_parser("ui", help="open the MLflow UI on this store")
+    ui.add_argument("--port", type=int, default=5000, help="on 127.0.0.1; default 5000")
+    ui.add_argument("overrides", nargs="*", help="tracking.dir=… or tracking.uri=…")
+    ui.set_defaults(run=_ui)
+    return parser
+
+
+def _train(options: argparse.Namespace) -> int:
+    if options.multirun:
+        return _multirun("sweep", options.overrides)
+    return _run_once(options.overrides, only_show=options.cfg)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from pipeline.search.sweeps import as_overrides, load_sweep
+
+    return _multirun(options.name, as_overrides(load_sweep(options.name), options.overrides))
+
+
+def _run_once(overrides: list[str], *, only_show: bool) -> int:
+    from pipeline.compose import compose, hydra_app, run_job, without_hydra
+    from pipeline.config import validate
+    from pipeline.run import check, prepare
+
+    with hydra_app("train") as hydra:
+        config = compose(hydra, overrides)
+        experiment = validate(without_hydra(config))
+        if only_show:
+            from omegaconf import OmegaConf
+
+            print(OmegaConf.to_yaml(without_hydra(config)), end="")
+            return 0
+        check(experiment)
+        quiet_libraries()
+        prepare(experiment)  # refuses bad data and models before anything is written
+
+        from hydra._internal.callbacks import Callbacks
+        from hydra.types import HydraContext, RunMode
+
+        from pipeline.console import run_on_console
+        from pipeline.search.experiment import ExperimentTask
+
+        config.hydra.mode = RunMode.RUN
+        context = HydraContext(hydra.config_loader, Callbacks(config))
+        with run_on_console() as say_result:
+            say_result(run_job(context, config, ExperimentTask(), "hydra.run.dir"), experiment)
+    return 0
+
+
+def _multirun(name: str, overrides: list[str]) -> int:
+    from pipeline.compose import CONFIG_NAME, compose, hydra_app
+
+    with hydra_app(name) as hydra:
+        compose(hydra, overrides, multirun=True)
+        quiet_libraries()
+        from pipeline.search.experiment import ExperimentTask
+
+        hydra.multirun(CONFIG_NAME, ExperimentTask(), overrides)
+    return 0
+
+
+def _best(options: argparse.Namespace) -> int:
+    from pipeline.tracking import open_store
+    from pipeline.tracking.best import best_lines
+
+    for line in best_lines(open_store(_tracking(options.overrides)), options.study):
+        print(line)
+    return 0
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from pipeline.tracking import open_store
+
+    store = open_store(_tracking(options.overrides))
+    if not store.config.uri:
+        store.check_writable()
+    print(f"MLflow UI on http://127.0.0.1:{options.port} for {store.uri}", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+
+
+def _tracking(overrides: list[str]) -> TrackingConfig:
+    """Compose just to learn where the record is."""
+    from pipeline.compose import compose, hydra_app, without_hydra
+    from pipeline.config import validate
+
+    with hydra_app("train") as hydra:
+        return validate(without_hydra(compose(hydra, overrides))).tracking
+
+
+def quiet_libraries() -> None:
+    """Keep progress bars and notices of the libraries off the terminal: we have our own."""
+    for name, value in (
+        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),  # it would call out of the machine at each start
+        ("MLFLOW_LOGGING_LEVEL", "WARNING"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+    ):
+        os.environ.setdefault(name, value)

@@ -1,0 +1,180 @@
+"""From a command line to a composed config: Hydra's loader, our folders, our words for errors."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import flatten
+from pipeline.errors import ConfigError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from hydra.types import HydraContext
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+CONFIG_NAME = "train"
+
+
+def folders(name: str) -> list[Path]:
+    """Return the folders called ``conf`` or ``sweeps``: the user's own first, then the packaged."""
+    here = Path(__file__).parent
+    packaged = here / name if (here / name).is_dir() else here.parent / name
+    own = Path.cwd() / name
+    return [own, packaged] if own.is_dir() and own.resolve() != packaged.resolve() else [packaged]
+
+
+@contextmanager
+def hydra_app(job_name: str) -> Iterator[Hydra]:
+    """Yield Hydra, set up for our ``conf`` folders; its global state is cleared at the end."""
+    from hydra import version
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathElement
+    from hydra.core.global_hydra import GlobalHydra
+
+    version.setbase("1.3")
+    first, *others = folders("conf")
+    search_path = create_config_search_path(str(first))
+    for folder in others:
+        search_path.get_path().insert(-1, SearchPathElement("tunewright", f"file://{folder}"))
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2(task_name=job_name, config_search_path=search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:
+    """Compose the whole config, ``hydra`` node included.
+
+    Raises:
+        ConfigError: for an unknown key or option, or an override that is no override.
+    """
+    from hydra.types import RunMode
+
+    with plain_errors(hydra, overrides):
+        return hydra.compose_config(
+            config_name=CONFIG_NAME,
+            overrides=list(overrides),
+            run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN,
+        )
+
+
+@contextmanager
+def plain_errors(hydra: Hydra | None = None, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Turn Hydra's refusals into a `ConfigError`.
+
+    Args:
+        hydra: to look up the nearest valid key.
+        overrides: the command line that was refused.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        nearest = partial(_nearest_key, hydra, overrides) if hydra else lambda _: ""
+        raise ConfigError(_explain(error, nearest)) from error
+
+
+def run_job(
+    context: HydraContext,
+    config: DictConfig,
+    task: Callable[[DictConfig], Any],
+    job_dir_key: str,
+    job_subdir_key: str | None = None,
+) -> Any:
+    """Run a task as a Hydra job, with its output folder and log file, and return what it returns.
+
+    Hydra keeps a job's exception behind a property that prints before it raises; here it is raised
+    as it was, after its traceback went to the job's log.
+    """
+    from hydra.core.utils import run_job as hydra_run_job
+
+    ended: list[tuple[Any, BaseException | None]] = []
+
+    def noted(task_config: DictConfig) -> Any:
+        try:
+            returned = task(task_config)
+        except BaseException as error:
+            log.exception("the job failed")
+            ended.append((None, error))
+            raise
+        ended.append((returned, None))
+        return returned
+
+    hydra_run_job(
+        hydra_context=context,
+        task_function=noted,
+        config=config,
+        job_dir_key=job_dir_key,
+        job_subdir_key=job_subdir_key,
+    )
+    returned, error = ended[0]
+    if error is not None:
+        raise error
+    return returned
+
+
+def without_hydra(config: DictConfig, *, resolve: bool = True) -> DictConfig:
+    """Return a copy of the composed config without Hydra's own node, interpolations resolved."""
+    from omegaconf import OmegaConf, flag_override
+
+    task = config.copy()
+    with flag_override(task, ["struct", "readonly"], [False, False]):
+        task.pop("hydra", None)
+    if resolve:
+        OmegaConf.resolve(task)
+    return task
+
+
+def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
+    from omegaconf.errors import OmegaConfBaseException
+
+    text = str(error) or str(error.__cause__)
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    unknown = re.search(r"Could not (?:override|find) '([^']+)'", text)
+    if isinstance(cause, OmegaConfBaseException) and unknown:
+        return f"{unknown[1]} is no key of the config.{nearest(unknown[1])}"
+    if unknown and "Available options in" in text:
+        group, _, name = unknown[1].rpartition("/")
+        options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        hint = did_you_mean(name, options)
+        return f"{group}={name}: there is no such option.{hint} Valid: {listing(options)}."
+    if unknown:
+        name = unknown[1].split("/")[0]
+        return f"{name} is no key or group of the config.{nearest(name)}"
+    if "add --multirun" in text:
+        override = re.search(r"argument '([^']+)'", text)
+        return (
+            f"{override[1] if override else 'override'}: several values are a search: add -m. "
+            "For a list write key=[a,b]."
+        )
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _nearest_key(hydra: Hydra, overrides: Sequence[str], key: str) -> str:
+    """Look the key up in the config that the command line's group choices alone would make."""
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    choices = [o for o in overrides if "." not in o.partition("=")[0] and not o.startswith(key)]
+    for attempt in (choices, []):
+        try:
+            config = hydra.compose_config(CONFIG_NAME, attempt, run_mode=RunMode.MULTIRUN)
+        except HydraException:
+            continue
+        tree = OmegaConf.to_container(without_hydra(config, resolve=False), resolve=False)
+        assert isinstance(tree, dict)
+        return did_you_mean(key, [name for name in (*flatten(tree), *tree) if name != key])
+    return ""

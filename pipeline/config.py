@@ -1,0 +1,255 @@
+"""The schema of an experiment: one dataclass a group, every field with its meaning, unit and bound.
+
+The YAML files under ``conf/`` hold the values and are the menu; this module says which values are
+legal. It imports nothing heavy, so that a bad config is refused before torch is loaded.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic.dataclasses import dataclass
+
+from pipeline.errors import ConfigError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_STRICT = ConfigDict(extra="forbid")
+
+Count = Annotated[int, Field(strict=True, ge=1)]  # a whole number of rows, steps or tokens
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Share = Annotated[float, Field(gt=0, lt=1)]  # a part of the whole, both ends excluded
+NonNegative = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class EmbeddedFile:
+    """A file inside an installed distribution, read as a file: the package's code never runs."""
+
+    distribution: Text  # the name pip knows
+    path: Text  # the file, relative to site-packages
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the file's bytes
+
+
+@dataclass(config=_STRICT, frozen=True)
+class ModelConfig:
+    """The pre-trained model to start from."""
+
+    checkpoint: Text | EmbeddedFile  # hub name, local folder, or the weights file of a package
+    revision: str | None  # branch, tag or commit on the hub
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class SplitConfig:
+    """Which columns are read and how missing splits are cut; shared by every source."""
+
+    text: Text  # column with the text
+    label: Text  # column with the label
+    validation_size: Share  # share of the training rows, cut where no validation split is given
+    test_size: Share  # likewise for the test split
+    split_seed: Seed  # which rows the cuts take; apart from `seed`, so trials share their rows
+    max_train_samples: Count | None  # rows; null: all
+    max_validation_samples: Count | None
+    max_test_samples: Count | None
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class FilesConfig(SplitConfig):
+    """Rows from files: csv, tsv, json, jsonl, parquet or arrow, told by the suffix."""
+
+    source: Literal["files"]
+    train: Text | EmbeddedFile  # path, relative to the working folder
+    validation: Text | None
+    test: Text | None
+    encoding: Text  # of the text formats; a byte order mark is accepted
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class HubConfig(SplitConfig):
+    """Rows of a Hugging Face data set."""
+
+    source: Literal["hub"]
+    name: Text  # owner/name on the hub, or a local folder that datasets can load
+    subset: str | None  # the hub calls it a config
+    revision: str | None
+    train: Text  # names of the hub's splits
+    validation: Text | None
+    test: Text | None
+
+
+DataConfig = FilesConfig | HubConfig
+
+
+@dataclass(config=_STRICT, frozen=True)
+class TaskConfig:
+    """What the model learns to do."""
+
+    name: Text  # a module of pipeline/tasks
+
+
+@dataclass(config=_STRICT, frozen=True)
+class OptimizerConfig:
+    """A class of torch.optim and its hyperparameters; an optimizer's YAML lists those it has."""
+
+    name: Text  # the class: AdamW, Adafactor, SGD, NAdam …
+    learning_rate: Annotated[float, Field(gt=0, le=10)]  # peak, after warm-up
+    weight_decay: Annotated[
+        float, Field(ge=0, le=1)
+    ]  # decoupled where the class can; never on biases and norms
+    beta1: Annotated[float, Field(ge=0, lt=1)] | None = None  # Adam's first-moment decay
+    beta2: Annotated[float, Field(ge=0, lt=1)] | None = None  # Adam's second-moment decay
+    eps: Annotated[float, Field(gt=0, le=1)] | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    nesterov: bool | None = None
+    beta2_decay: Annotated[float, Field(ge=-1, lt=0)] | None = None  # Adafactor's schedule of beta2
+    d: Annotated[float, Field(gt=0)] | None = None  # Adafactor's update clipping threshold
+
+
+@dataclass(config=_STRICT, frozen=True)
+class ScheduleConfig:
+    """How the learning rate moves over the steps of the whole run."""
+
+    name: Literal["linear", "cosine", "constant", "warmup_stable_decay"]
+    warmup: int | float  # a whole number is steps; a share of all steps has a point: 0.06
+    decay: Share | None = None  # share of the steps in which warmup_stable_decay falls to zero
+
+    @field_validator("warmup", mode="before")
+    @classmethod
+    def _unambiguous(cls, value: Any) -> int | float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or value < 0 or (isinstance(value, float) and value >= 1):
+            raise ValueError(
+                "Input should be a whole number of steps (0, 100) or a share of all steps "
+                "written with a point, at least 0.0 and below 1.0 (0.06)"
+            )
+        number: int | float = value
+        return number
+
+
+@dataclass(config=_STRICT, frozen=True)
+class TrainingConfig:
+    """The loop: how long, in what batches, how often it is judged."""
+
+    epochs: Annotated[float, Field(gt=0, le=10_000)]  # passes over the training split
+    batch_size: Count  # rows whose mean gradient makes one optimizer step
+    max_length: Annotated[
+        int, Field(strict=True, ge=4)
+    ]  # tokens; longer texts are cut, and counted
+    max_grad_norm: NonNegative  # gradient clipping; 0: none
+    eval_steps: Count | None  # steps between evaluations; null: at the end of each epoch
+    logging_steps: Count  # steps between points of train/loss
+    early_stopping_patience: Count | None  # evaluations without a better objective; null: never
+    precision: Literal[
+        "float32", "bfloat16"
+    ]  # of the matrix products (autocast); weights stay float32
+
+
+@dataclass(config=_STRICT, frozen=True)
+class EvaluationConfig:
+    """How a run is judged."""
+
+    objective: Text  # the metric a search follows; a run's score is its best evaluation of it
+    batch_size: Count  # rows at once; no influence on the scores
+    test: bool  # read the test split once, with the best weights, at the end of the run
+
+
+@dataclass(config=_STRICT, frozen=True)
+class TrackingConfig:
+    """Where the record goes."""
+
+    dir: Text  # folder of the local store: database, artifacts, studies, outputs
+    uri: str | None  # any MLflow tracking URI; null: the local store's sqlite database
+    experiment: Text  # MLflow experiment
+
+
+@dataclass(config=_STRICT, frozen=True)
+class Experiment:
+    """One composed, typed config = one run = one record."""
+
+    model: ModelConfig
+    data: Annotated[DataConfig, Field(discriminator="source")]
+    task: TaskConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    tracking: TrackingConfig
+    seed: Seed  # of the new head's weights, the order of rows, dropout
+
+
+_SCHEMA = TypeAdapter(Experiment)
+
+
+def validate(config: "DictConfig") -> Experiment:
+    """Turn a composed config into a checked experiment.
+
+    Args:
+        config: the composed tree, without the ``hydra`` node.
+
+    Raises:
+        ConfigError: naming the first wrong key, what was found and what was expected.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"{missing[0]} must be given: {missing[0]}=…")
+    try:
+        tree = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config: {str(error).splitlines()[0]}") from error
+    assert isinstance(tree, dict)
+    try:
+        experiment: Experiment = _SCHEMA.validate_python(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, tree)) from error
+    return experiment
+
+
+def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return ``{"optimizer.learning_rate": 5e-5, …}``: the leaves of a tree by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _explain(error: ValidationError, tree: Mapping[Any, Any]) -> str:
+    """Say the first of pydantic's findings in our words: place, found, expected, nearest name."""
+    found = error.errors()[0]
+    # Drop the tags that pydantic adds for the branches of a union: they are no keys of the config.
+    place: list[str] = []
+    here: Any = tree
+    for part in found["loc"]:
+        if isinstance(here, Mapping) and (part in here or found["type"] == "missing"):
+            here = here.get(part)
+            place.append(str(part))
+    key = ".".join(place) or "config"
+    if found["type"] == "unexpected_keyword_argument":
+        parent = ".".join(place[:-1])
+        valid = [f"{parent}.{name}".lstrip(".") for name in _fields_at(tree, place[:-1])]
+        return f"{key} is no key of the config.{did_you_mean(key, valid)} Valid: {listing(valid)}."
+    if found["type"] == "missing":
+        return f"{key} must be given: {key}=…"
+    expected = found["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    return f"{key}={here!r}: {expected}."
+
+
+def _fields_at(tree: Mapping[Any, Any], place: list[str]) -> list[str]:
+    """List the names that the schema knows at a place of the config."""
+    schema: Any = Experiment
+    for part in place:
+        annotation = schema.__dataclass_fields__[part].type
+        if part == "data":
+            data = tree["data"]
+            annotation = HubConfig if data.get("source") == "hub" else FilesConfig
+        if not hasattr(annotation, "__dataclass_fields__"):
+            return list(EmbeddedFile.__dataclass_fields__)
+        schema = annotation
+    return list(schema.__dataclass_fields__)

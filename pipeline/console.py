@@ -1,0 +1,33 @@
+"""What a single run shows on the terminal."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pipeline.config import Experiment
+from pipeline.trial import Result
+
+
+@contextmanager
+def run_on_console() -> Iterator[Callable[[Result, Experiment], None]]:
+    """Print a run's own log lines while it lasts; yield what prints its result."""
+    handler = logging.StreamHandler(sys.stdout)
+    logger = logging.getLogger("pipeline.run")
+    logger.addHandler(handler)
+    try:
+        yield _say_result
+    finally:
+        logger.removeHandler(handler)
+
+
+def _say_result(result: Result, experiment: Experiment) -> None:
+    split = "test" if experiment.evaluation.test else "val/best"
+    judged = "test" if experiment.evaluation.test else "val"
+    print(f"\n{'':22} {'model':>8} {'majority':>8}")
+    for name, value in result.metrics.items():
+        metric = name.removeprefix(f"{split}/")
+        baseline = result.metrics.get(f"{judged}/majority/{metric}")
+        if name != metric and baseline is not None and "/" not in metric:
+            print(f"{split + '/' + metric:22} {value:8.4f} {baseline:8.4f}")
+    print(f"\nscore {experiment.evaluation.objective} {result.score:.4f}, run {result.run_id}")

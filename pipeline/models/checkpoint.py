@@ -1,0 +1,118 @@
+"""Checkpoints: a hub name, a local folder or an embedded file, opened one way."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import EmbeddedFile, ModelConfig
+from pipeline.embedded import locate
+from pipeline.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A pre-trained model that was found; its weights are not loaded yet."""
+
+    name: str  # what the user wrote
+    location: str  # what transformers loads: a folder or a hub name
+    revision: str | None
+    config: "PretrainedConfig"
+    tokenizer: "PreTrainedTokenizerBase"
+
+    def load(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
+        """Load the weights in float32 into ``auto_class``; a head that is missing starts random.
+
+        Raises:
+            ModelError: where this architecture has no such head.
+        """
+        import torch
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        with _readable(self.name):
+            model: PreTrainedModel = auto_class.from_pretrained(
+                self.location,
+                revision=self.revision or "main",
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # a head for other labels is made anew
+                **kwargs,
+            )
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = self.tokenizer.pad_token_id
+        return model
+
+    def check_length(self, max_length: int) -> None:
+        """Refuse texts longer than the model has positions.
+
+        Raises:
+            ConfigError: naming the longest length that is allowed.
+        """
+        limits = (
+            getattr(self.config, "max_position_embeddings", None),
+            self.tokenizer.model_max_length,
+        )
+        longest = min(limit for limit in limits if limit)
+        if max_length > longest:
+            raise ConfigError(
+                f"training.max_length={max_length}: {self.name} reads at most {longest} tokens."
+            )
+
+
+@lru_cache(maxsize=2)  # the trials of a sweep share the tokenizer
+def find_checkpoint(config: ModelConfig) -> Checkpoint:
+    """Find a checkpoint and load its config and tokenizer, but not its weights.
+
+    A decoder without a padding token pads with its end-of-text token.
+
+    Raises:
+        ModelError: for a name that neither a folder nor the hub (or its cache) knows, or a folder
+            that holds no model.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    if isinstance(config.checkpoint, EmbeddedFile):
+        name = config.checkpoint.distribution
+        location = str(locate(config.checkpoint).parent)
+    else:
+        name = location = config.checkpoint
+        _check_folder(Path(location))
+    revision = config.revision or "main"
+    with _readable(name):
+        model_config = AutoConfig.from_pretrained(location, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(f"model.checkpoint={name}: its tokenizer has neither padding nor end.")
+        tokenizer.pad_token = tokenizer.eos_token
+    return Checkpoint(name, location, config.revision, model_config, tokenizer)
+
+
+def _check_folder(path: Path) -> None:
+    looks_local = str(path).startswith((".", "/", "~")) or len(path.parts) > 2
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            found = sorted(p.name for p in path.iterdir())[:6]
+            raise ModelError(
+                f"model.checkpoint={path}: the folder is no model: expected config.json, weights "
+                f"and a tokenizer, found {', '.join(found) or 'nothing'}."
+            )
+    elif looks_local or path.is_file():
+        raise ModelError(f"model.checkpoint={path}: there is no such folder.")
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"model.checkpoint={name}: cannot be loaded; expected a local folder with a model, a "
+            f"name of the Hugging Face hub, or model=minilm. {type(error).__name__}: {reason[:300]}"
+        ) from error

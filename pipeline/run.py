@@ -1,0 +1,260 @@
+"""One run, from config to score: the five steps of fine-tuning, in order.
+
+Nothing here knows about searches: a trial is a run that is told its number.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import DataConfig, Experiment, ModelConfig
+from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.tasks import get_task
+from pipeline.tasks.base import metric_name
+from pipeline.tracking.store import open_store
+from pipeline.trial import Result, Trial
+
+if TYPE_CHECKING:
+    from pipeline.models import Checkpoint
+    from pipeline.tasks.base import Direction, Examples
+    from pipeline.tracking import Record
+    from pipeline.training.best import Evaluation
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    experiment: Experiment, record: Record, output_dir: Path, trial: Trial | None = None
+) -> Result:
+    """Fine-tune a model once and say how good it became.
+
+    The score is that of the best evaluation; the best evaluation's weights are the ones that are
+    tested and kept. A run on its own keeps its model; a trial only when it is the best so far.
+
+    Args:
+        experiment: everything that can change the result.
+        record: the open MLflow run that gets parameters, metrics and artifacts.
+        output_dir: scratch folder of this run.
+        trial: its place in a search, if it is part of one.
+
+    Raises:
+        TunewrightError: for data, models or settings that cannot work, and for NaN losses.
+    """
+    task = get_task(experiment.task.name)
+
+    # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
+    from pipeline.models import find_checkpoint
+
+    checkpoint = find_checkpoint(experiment.model)
+
+    # 2. Prepare the data: rows, splits, token ids. The trials of a sweep share them.
+    started = time.perf_counter()
+    data = prepare(experiment)
+    _log_data(record, data, time.perf_counter() - started)
+
+    # 3. Choose the hyperparameters: they are the config's; a search has put its own there.
+    objective = _objective_metric(experiment, data.labels)
+
+    # 4. Fine-tune.
+    import transformers
+
+    from pipeline.training.best import Evaluations
+    from pipeline.training.trainer import FineTuner
+
+    transformers.set_seed(experiment.seed)  # the new head's weights are drawn now
+    model = task.load_model(checkpoint, data.labels)
+    evaluations = Evaluations(
+        objective, direction(experiment), experiment.training.early_stopping_patience
+    )
+    tuner = FineTuner(
+        experiment,
+        output_dir,
+        model,
+        checkpoint.tokenizer,
+        train=data.train,
+        validation=data.validation,
+        evaluations=evaluations,
+        score=partial(task.score, labels=data.labels),
+        log_metrics=partial(_log_progress, record),
+    )
+    started = time.perf_counter()
+    tuner.train()
+    train_seconds = time.perf_counter() - started - tuner.evaluate_seconds
+    evaluations.restore(model)
+    best, last = evaluations.best, evaluations.last
+    assert best is not None  # training ends with an evaluation
+    assert last is not None
+
+    # 5. Evaluate: the best weights on the validation split, and on the test split if asked for.
+    score = best.metrics[objective]
+    metrics = {
+        **_named("val/best", best.metrics),
+        **_named("val/last", last.metrics),
+        "val/best/step": float(best.step),
+        "val/best/epoch": best.epoch,
+    }
+    judged: tuple[str, Examples, Evaluation] = ("val", data.validation, best)
+    if data.test is not None:
+        tested = tuner.evaluate_on(data.test)
+        metrics |= _named("test", tested.metrics)
+        judged = ("test", data.test, tested)
+    split, examples, evaluation = judged
+    metrics |= _named(
+        f"{split}/majority", task.baseline(data.train.rows, examples.rows, data.labels)
+    )
+    metrics |= {
+        "cost/train_seconds": train_seconds,
+        "cost/evaluate_seconds": tuner.evaluate_seconds,
+    }
+    record.metrics(metrics, step=last.step)
+    record.table(task.predictions(examples, evaluation.outputs, data.labels), "predictions.json")
+    for file, figure in task.figures(examples, evaluation.outputs, data.labels).items():
+        record.figure(figure, file)
+    if trial is None or trial.is_best(score):
+        _keep_model(record, model, checkpoint, output_dir / "model")
+    log.info("score %.4f at step %d", score, best.step)
+    return Result(record.run_id, score, metrics, train_seconds, tuner.evaluate_seconds)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Encoded splits and the label names, sorted; ``test`` is None where it was not asked for."""
+
+    train: Examples
+    validation: Examples
+    test: Examples | None
+    labels: tuple[str, ...]
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Load, check, split and encode the data; the trials of a sweep share the result.
+
+    Raises:
+        DataError: for rows that cannot be read, labelled or split.
+        ModelError: for a checkpoint that is not there.
+        ConfigError: for a `max_length` that the model cannot read.
+    """
+    return _prepare(
+        experiment.data,
+        experiment.model,
+        experiment.task.name,
+        experiment.training.max_length,
+        with_test=experiment.evaluation.test,
+    )
+
+
+@lru_cache(maxsize=2)
+def _prepare(
+    data: DataConfig, model: ModelConfig, task: str, max_length: int, *, with_test: bool
+) -> Prepared:
+    from pipeline.data import load_splits
+    from pipeline.models import find_checkpoint
+
+    checkpoint = find_checkpoint(model)
+    checkpoint.check_length(max_length)
+    splits = load_splits(data, with_test=with_test)
+    encode = partial(
+        get_task(task).encode,
+        labels=splits.labels,
+        tokenizer=checkpoint.tokenizer,
+        max_length=max_length,
+    )
+    return Prepared(
+        train=encode(splits.train),
+        validation=encode(splits.validation),
+        test=encode(splits.test) if splits.test is not None else None,
+        labels=splits.labels,
+    )
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse what can be refused before anything heavy is imported.
+
+    Raises:
+        ConfigError: for an unknown task, or an objective that the task does not produce.
+        TrackingError: for a local store that cannot be written.
+    """
+    direction(experiment)
+    open_store(experiment.tracking).check_writable()
+
+
+def direction(experiment: Experiment) -> Direction:
+    """Return in which direction the objective gets better, by the metric's own definition.
+
+    Raises:
+        ConfigError: where the task produces no such metric on the validation split.
+    """
+    directions = get_task(experiment.task.name).metrics
+    objective = experiment.evaluation.objective
+    split, _, name = objective.partition("/")
+    head, slash, label = name.partition("/")
+    found = directions.get(head + slash if slash else name)
+    if split != "val" or found is None or (slash and not label):
+        valid = [
+            f"val/{metric}{'<label>' if metric.endswith('/') else ''}" for metric in directions
+        ]
+        raise ConfigError(
+            f"evaluation.objective={objective}: the task {experiment.task.name} does not produce "
+            f"it on the validation split.{did_you_mean(objective, valid)} "
+            f"Valid: {listing(valid)}."
+        )
+    return found
+
+
+def _objective_metric(experiment: Experiment, labels: Sequence[str]) -> str:
+    """Return the objective without its split; a label in it must be one of the data's."""
+    metric = experiment.evaluation.objective.removeprefix("val/")
+    _, _, label = metric.partition("/")
+    names = [metric_name(name) for name in labels]
+    if label and label not in names:
+        raise ConfigError(
+            f"evaluation.objective={experiment.evaluation.objective}: the data has no label "
+            f"{label!r}.{did_you_mean(label, names)} Found {listing(names)}."
+        )
+    return metric
+
+
+def _log_data(record: Record, data: Prepared, seconds: float) -> None:
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    for name, examples in splits.items():
+        if examples is not None:
+            record.metrics(
+                {f"data/{name}_rows": len(examples.rows), f"data/{name}_cut": examples.truncated}
+            )
+            if examples.truncated:
+                log.info(
+                    "%s: %d of %d texts are longer than training.max_length and were cut",
+                    name,
+                    examples.truncated,
+                    len(examples.rows),
+                )
+    record.metrics({"cost/data_seconds": seconds})
+    record.tag(labels=", ".join(data.labels))
+
+
+def _log_progress(record: Record, metrics: dict[str, float], step: int) -> None:
+    record.metrics(metrics, step)
+    shown = (f"{k} {v:.4g}" for k, v in metrics.items() if k.count("/") == 1)
+    log.info("step %d: %s", step, ", ".join(shown))
+
+
+def _named(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}
+
+
+def _keep_model(record: Record, model: object, checkpoint: Checkpoint, folder: Path) -> None:
+    """Store model and tokenizer in the layout of transformers' ``save_pretrained``."""
+    import shutil
+
+    from pipeline.tracking.studies import MODEL_FOLDER
+
+    model.save_pretrained(folder)  # type: ignore[attr-defined]
+    checkpoint.tokenizer.save_pretrained(folder)
+    record.folder(folder, MODEL_FOLDER)
+    shutil.rmtree(folder)

@@ -1,0 +1,1 @@
+"""A search is a loop around a task function: config in, score out."""

@@ -1,0 +1,194 @@
+"""The search space: Hydra's override grammar read as Optuna distributions, and back again."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from pipeline.compose import plain_errors
+from pipeline.errors import ConfigError, listing
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched key."""
+
+    key: str  # the parameter's name: the override's key without + or ++
+    override_key: str  # with them
+    distribution: BaseDistribution
+
+    def grid(self) -> list[Any] | None:
+        """Return every value in order, or None where there are infinitely many."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return list(d.choices)
+        if isinstance(d, IntDistribution) and not d.log:
+            return list(range(d.low, d.high + 1, d.step))
+        if isinstance(d, FloatDistribution) and d.step is not None:
+            count = round((d.high - d.low) / d.step) + 1
+            # Rounded to the digits of the step, so that 0.1 + 2 × 0.1 is 0.3.
+            digits = max(0, 12 - math.floor(math.log10(d.step)))
+            return [round(d.low + i * d.step, digits) for i in range(count)]
+        return None
+
+    def extremes(self) -> list[Any]:
+        """Return the values to check before the search: every choice, or both ends of a range."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return list(d.choices)
+        assert isinstance(d, IntDistribution | FloatDistribution)
+        return [d.low, d.high]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The searched keys, in the order they were given, and the overrides that stay fixed."""
+
+    dimensions: tuple[Dimension, ...]
+    fixed: tuple[str, ...]
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna's view of the space."""
+        return {d.key: d.distribution for d in self.dimensions}
+
+    @property
+    def infinite(self) -> list[str]:
+        """The keys with infinitely many values."""
+        return [d.key for d in self.dimensions if d.grid() is None]
+
+    @property
+    def size(self) -> int:
+        """Points of the grid, without listing them; every dimension must be finite."""
+        return math.prod(len(d.grid() or ()) for d in self.dimensions)
+
+    def grid(self) -> Iterator[Params]:
+        """Yield every point once, the last key changing fastest."""
+        values = [d.grid() or [] for d in self.dimensions]
+        keys = [d.key for d in self.dimensions]
+        for point in itertools.product(*values):
+            yield dict(zip(keys, point, strict=True))
+
+    def overrides(self, params: Mapping[str, Any]) -> list[str]:
+        """Return the command line of a trial: what is fixed, then the trial's parameters."""
+        prefixed = {d.key: d.override_key for d in self.dimensions}
+        return [*self.fixed, *(f"{prefixed.get(k, k)}={encode(v)}" for k, v in params.items())]
+
+    def probes(self) -> Iterator[tuple[str, Params]]:
+        """Yield (key, params) for each value that must compose, the other keys at their first."""
+        first = {d.key: d.extremes()[0] for d in self.dimensions}
+        for d in self.dimensions:
+            for value in d.extremes():
+                yield d.key, {**first, d.key: value}
+
+    def describe(self) -> dict[str, str]:
+        """Return each key's space in a line."""
+        return {d.key: _describe(d) for d in self.dimensions}
+
+
+def parse_space(overrides: Sequence[str], config_loader: Any = None) -> Space:
+    """Read overrides, sweeping ones and fixed ones; of two for the same key the later counts.
+
+    Args:
+        overrides: in Hydra's grammar: ``a=1,2``, ``a=choice(x,y)``, ``a=range(1,4)`` (1, 2, 3 for
+            every sampler), ``a=interval(0,1)``, ``a=tag(log,interval(1e-5,1e-3))``, ``b=3``.
+        config_loader: Hydra's, for ``glob``.
+
+    Raises:
+        ConfigError: for what the grammar does not know, and for empty or inverted ranges.
+    """
+    with plain_errors():
+        parsed = OverridesParser.create(config_loader=config_loader).parse_overrides(
+            list(overrides)
+        )
+    latest = {_name(override): override for override in parsed}
+    dimensions = tuple(
+        Dimension(key, override.get_key_element(), _distribution(key, override))
+        for key, override in latest.items()
+        if override.is_sweep_override()
+    )
+    fixed = tuple(o.input_line or "" for o in latest.values() if not o.is_sweep_override())
+    return Space(dimensions, fixed)
+
+
+def encode(value: Any) -> str:
+    """Return a parameter's value as an override writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _name(override: Override) -> str:
+    return override.get_key_element().lstrip("+~")
+
+
+def _distribution(key: str, override: Override) -> BaseDistribution:
+    value = override.value()
+    try:
+        if isinstance(value, IntervalSweep):
+            return _interval(value)
+        if isinstance(value, RangeSweep) and not value.shuffle:
+            return _range(list(override.sweep_iterator()), value)
+        choices = list(override.sweep_iterator(transformer=Transformer.encode))
+        # A list or a mapping becomes its text in the grammar: Optuna keeps plain values only.
+        plain = [c if isinstance(c, str | int | float | bool | None) else str(c) for c in choices]
+        return CategoricalDistribution(_unique(plain))
+    except ValueError as error:
+        raise ConfigError(f"{override.input_line}: {key}: {error}") from error
+
+
+def _interval(sweep: IntervalSweep) -> BaseDistribution:
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    assert low is not None
+    assert high is not None
+    if low > high:
+        raise ValueError(f"the interval's low end {low} is above its high end {high}.")
+    if log and low <= 0:
+        raise ValueError(f"a logarithmic interval must begin above 0, found {low}.")
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def _range(values: list[Any], sweep: RangeSweep) -> BaseDistribution:
+    """Read ``range(start, stop, step)``: stop is left out, as Hydra has it, for every sampler."""
+    if not values:
+        raise ValueError(
+            f"range({sweep.start}, {sweep.stop}, {sweep.step}) is empty; expected start below stop."
+        )
+    low, high, step, log = min(values), max(values), abs(sweep.step), "log" in sweep.tags
+    if log and step != 1:
+        raise ValueError("a logarithmic range has step 1; use tag(log, interval(…)) or choice(…).")
+    if all(isinstance(v, int) for v in values):
+        return IntDistribution(low, high, step=int(step), log=log)
+    if log:
+        raise ValueError("a logarithmic range holds whole numbers; use tag(log, interval(…)).")
+    return FloatDistribution(float(low), float(high), step=float(step))
+
+
+def _unique(values: list[Any]) -> list[Any]:
+    """Drop repeated values; 1 and True differ."""
+    return list({(type(value), value): value for value in values}.values())
+
+
+def _describe(dimension: Dimension) -> str:
+    d = dimension.distribution
+    if isinstance(d, CategoricalDistribution):
+        return listing((encode(c) for c in d.choices), most=20)
+    assert isinstance(d, IntDistribution | FloatDistribution)
+    extra = ", logarithmic" if d.log else f", step {d.step}" if d.step is not None else ""
+    return f"{d.low:g} to {d.high:g}{extra}"

@@ -1,0 +1,92 @@
+"""Named sweeps: one YAML under ``sweeps/`` each, turned into a command line for Hydra."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from yaml import YAMLError
+
+from pipeline.compose import folders
+from pipeline.config import Count
+from pipeline.errors import ConfigError, did_you_mean, listing
+
+
+@dataclass(config=ConfigDict(extra="forbid"), frozen=True)
+class NamedSweep:
+    """What a file in ``sweeps/`` may hold."""
+
+    about: str  # one line for people
+    space: dict[str, Any]  # key: values in Hydra's grammar, or a list
+    sampler: str | dict[str, Any] = "auto"  # a name, or a name with options
+    n_trials: Count | None = None  # null: every point of a grid, 20 otherwise
+    settings: dict[str, Any] | None = None  # what else the sweep fixes: key: value
+
+
+def load_sweep(name: str) -> NamedSweep:
+    """Read a named sweep; the user's own ``./sweeps`` come before the packaged ones.
+
+    Raises:
+        ConfigError: for an unknown name, or a file that is no sweep.
+    """
+    found = {p.stem: p for folder in reversed(folders("sweeps")) for p in folder.glob("*.yaml")}
+    path = found.get(name)
+    if path is None:
+        raise ConfigError(
+            f"sweep {name}: there is no such file in sweeps/.{did_you_mean(name, found)} "
+            f"Valid: {listing(sorted(found))}."
+        )
+    return _read(path)
+
+
+def _read(path: Path) -> NamedSweep:
+    try:
+        sweep: NamedSweep = TypeAdapter(NamedSweep).validate_python(
+            OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "file"
+        valid = listing(NamedSweep.__dataclass_fields__)
+        raise ConfigError(f"{path}: {key}: {first['msg']}. Valid keys: {valid}.") from error
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    return sweep
+
+
+def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
+    """Return the command line of a sweep; what the user gives replaces what the sweep says.
+
+    Args:
+        sweep: the named sweep.
+        given: the user's overrides.
+    """
+    sampler = sweep.sampler if isinstance(sweep.sampler, dict) else {"name": sweep.sampler}
+    own: dict[str, str] = {key: _value(value) for key, value in (sweep.settings or {}).items()}
+    own["hydra/sweeper/sampler"] = str(sampler.get("name", "auto"))
+    for option, value in sampler.items():
+        if option != "name":
+            own[f"++hydra.sweeper.sampler.{option}"] = _value(value)
+    if sweep.n_trials is not None:
+        own["hydra.sweeper.n_trials"] = str(sweep.n_trials)
+    own |= {key: _space(value) for key, value in sweep.space.items()}
+
+    keys = {override.partition("=")[0].lstrip("+~") for override in given}
+    if "hydra/sweeper/sampler" in keys:  # another sampler has other options
+        own = {k: v for k, v in own.items() if not k.startswith("++hydra.sweeper.sampler.")}
+    kept = [f"{key}={value}" for key, value in own.items() if key.lstrip("+~") not in keys]
+    return [*kept, *given]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _space(value: Any) -> str:
+    if isinstance(value, list):
+        return f"choice({','.join(_value(item) for item in value)})"
+    return _value(value)

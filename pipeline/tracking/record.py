@@ -1,0 +1,170 @@
+"""The record of a run: opened first, written in batches beside the training, closed with a state."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pipeline.tracking import tags
+from pipeline.tracking.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow.entities import Metric
+
+log = logging.getLogger(__name__)
+
+# What MLflow takes at once, and the longest parameter value.
+PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH = 100, 1000, 6000
+FLUSH_SECONDS = 2.0  # a point reaches the UI at most this much later
+
+
+class Record:
+    """One MLflow run that is being written.
+
+    Metrics are buffered and sent by a thread of the record's own, so that no training step waits
+    for the store. What the thread could not write is raised when the record is closed. Leaving the
+    ``with`` block by an exception closes the run as failed, with the reason.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        params: Mapping[str, Any],
+        run_tags: Mapping[str, str],
+        parent_run_id: str | None = None,
+    ) -> None:
+        self._store = store
+        all_tags = {"mlflow.runName": name, tags.STATE: "running", **run_tags}
+        if parent_run_id:
+            all_tags["mlflow.parentRunId"] = parent_run_id
+        run = store.client.create_run(store.experiment_id, tags=all_tags, run_name=name)
+        self.run_id: str = run.info.run_id
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
+        self._pending: list[Future[None]] = []
+        self._points: list[Metric] = []
+        self._last_flush = time.monotonic()
+        self._log_file: Path | None = None
+        self._do(log_params, store, self.run_id, dict(params))
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Add a point to each of these metrics' histories."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)  # milliseconds
+        self._points += [Metric(key, float(value), now, step) for key, value in values.items()]
+        full = len(self._points) >= METRICS_A_BATCH
+        if full or time.monotonic() - self._last_flush > FLUSH_SECONDS:
+            self._flush()
+
+    def tag(self, **values: str) -> None:
+        """Set tags of ours: ``tag(state="complete")`` sets ``tunewright.state``."""
+        for key, value in values.items():
+            self._do(self._store.client.set_tag, self.run_id, f"{tags.PREFIX}{key}", value[:5000])
+
+    def text(self, text: str, file: str) -> None:
+        """Store a text as an artifact."""
+        self._do(self._store.client.log_text, self.run_id, text, file)
+
+    def figure(self, figure: Figure, file: str) -> None:
+        """Store a picture as an artifact."""
+        # Figures are drawn here: matplotlib is not safe to use from a second thread.
+        with tempfile.TemporaryDirectory() as folder:
+            figure.savefig(Path(folder) / file)
+            self._store.client.log_artifact(self.run_id, str(Path(folder) / file))
+
+    def table(self, columns: Mapping[str, list[Any]], file: str) -> None:
+        """Store a table that the MLflow UI shows: a JSON file of columns and rows."""
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        content = json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False)
+        self.text(content, file)
+        listed = json.dumps([{"path": file, "type": "table"}])
+        self._do(self._store.client.set_tag, self.run_id, "mlflow.loggedArtifacts", listed)
+
+    def folder(self, folder: Path, name: str) -> None:
+        """Store a folder's files as artifacts under ``name``, now."""
+        self._store.client.log_artifacts(self.run_id, str(folder), name)
+
+    def log_file(self, path: Path) -> None:
+        """Name the run's log file; it is stored when the record is closed."""
+        self._log_file = path
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.tag(state="complete")
+            self._close("FINISHED")
+            return
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        self.tag(state="failed", reason="stopped" if stopped else reason(error))
+        try:
+            self._close("KILLED" if stopped else "FAILED")
+        except Exception:
+            log.exception("the record of run %s is incomplete", self.run_id)  # keep `error` first
+
+    def _close(self, status: str) -> None:
+        if self._points:
+            self._flush()
+        if self._log_file and self._log_file.is_file():
+            for handler in logging.getLogger().handlers:
+                handler.flush()
+            self._do(self._store.client.log_artifact, self.run_id, str(self._log_file))
+        self._do(self._store.client.set_terminated, self.run_id, status)
+        self._writer.shutdown(wait=True)
+        for written in self._pending:
+            written.result()
+
+    def _flush(self) -> None:
+        points, self._points = self._points, []
+        self._last_flush = time.monotonic()
+        self._do(self._write_metrics, points)
+
+    def _do(self, action: Callable[..., Any], *args: Any) -> None:
+        self._pending.append(self._writer.submit(action, *args))
+
+    def _write_metrics(self, points: list[Metric]) -> None:
+        for start in range(0, len(points), METRICS_A_BATCH):
+            some = points[start : start + METRICS_A_BATCH]
+            self._store.client.log_batch(self.run_id, metrics=some)
+
+
+def log_params(store: Store, run_id: str, params: Mapping[str, Any]) -> None:
+    """Write parameters, each cut to the length MLflow takes."""
+    from mlflow.entities import Param
+
+    every = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in params.items()]
+    for start in range(0, len(every), PARAMS_A_BATCH):
+        store.client.log_batch(run_id, params=every[start : start + PARAMS_A_BATCH])
+
+
+def reason(error: BaseException) -> str:
+    """Say in one line why a run failed, its kind first: oom, diverged, refused or error."""
+    from pipeline.errors import DivergedError, TunewrightError
+
+    text = str(error).strip()
+    first_line = text.splitlines()[0] if text else "no message"
+    memory = isinstance(error, MemoryError) or any(
+        sign in text.lower() for sign in ("out of memory", "can't allocate memory")
+    )
+    if memory:
+        return f"oom: {first_line}"
+    if isinstance(error, DivergedError):
+        return f"diverged: {text}"
+    if isinstance(error, TunewrightError):
+        return f"refused: {text}"
+    return f"error: {type(error).__name__}: {first_line}"

@@ -1,0 +1,1 @@
+"""Fine-tuning: step four of a run."""
