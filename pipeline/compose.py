@@ -138,9 +138,13 @@ def without_hydra(config: DictConfig, *, resolve: bool = True) -> DictConfig:
 
 
 def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
+    from hydra.errors import OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
     text = str(error) or str(error.__cause__)
+    if isinstance(error, OverrideParseException):
+        what = text.splitlines()[0].rstrip(".")
+        return f"{error.override}: not in Hydra's override grammar: {what}. Expected key=value."
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     unknown = re.search(r"Could not (?:override|find) '([^']+)'", text)
     if isinstance(cause, OmegaConfBaseException) and unknown:

@@ -138,15 +138,18 @@ def prepare(experiment: Experiment) -> Prepared:
     Raises:
         DataError: for rows that cannot be read, labelled or split.
         ModelError: for a checkpoint that is not there.
-        ConfigError: for a `max_length` that the model cannot read.
+        ConfigError: for a `max_length` that the model cannot read, or an objective of a label that
+            the data lacks.
     """
-    return _prepare(
+    data = _prepare(
         experiment.data,
         experiment.model,
         experiment.task.name,
         experiment.training.max_length,
         with_test=experiment.evaluation.test,
     )
+    _objective_metric(experiment, data.labels)
+    return data
 
 
 @lru_cache(maxsize=2)

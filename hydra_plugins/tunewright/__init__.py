@@ -17,8 +17,7 @@ class OptunaSweeper(Sweeper):
     """The thin end of `pipeline.search.sweeper.Sweep`, which has the options and the work."""
 
     def __init__(self, **_: Any) -> None:
-        # Hydra instantiates the nested sampler as well; a sweep makes its own, seeded for each
-        # trial, from the config that `setup` gets.
+        # The options are read from the config that `setup` gets.
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
         self._function: TaskFunction | None = None

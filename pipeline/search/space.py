@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -142,7 +143,7 @@ def _distribution(key: str, override: Override) -> BaseDistribution:
         if isinstance(value, IntervalSweep):
             return _interval(value)
         if isinstance(value, RangeSweep) and not value.shuffle:
-            return _range(list(override.sweep_iterator()), value)
+            return _range(value)
         choices = list(override.sweep_iterator(transformer=Transformer.encode))
         # A list or a mapping becomes its text in the grammar: Optuna keeps plain values only.
         plain = [c if isinstance(c, str | int | float | bool | None) else str(c) for c in choices]
@@ -164,20 +165,22 @@ def _interval(sweep: IntervalSweep) -> BaseDistribution:
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _range(values: list[Any], sweep: RangeSweep) -> BaseDistribution:
+def _range(sweep: RangeSweep) -> BaseDistribution:
     """Read ``range(start, stop, step)``: stop is left out, as Hydra has it, for every sampler."""
-    if not values:
-        raise ValueError(
-            f"range({sweep.start}, {sweep.stop}, {sweep.step}) is empty; expected start below stop."
-        )
-    low, high, step, log = min(values), max(values), abs(sweep.step), "log" in sweep.tags
-    if log and step != 1:
-        raise ValueError("a logarithmic range has step 1; use tag(log, interval(…)) or choice(…).")
-    if all(isinstance(v, int) for v in values):
-        return IntDistribution(low, high, step=int(step), log=log)
+    assert sweep.start is not None
+    assert sweep.stop is not None
+    # Decimals: added up as floats, 0.1 + 0.1 + 0.1 would pass 0.3 and bring stop in again.
+    start, stop, step = (Decimal(str(v)) for v in (sweep.start, sweep.stop, sweep.step))
+    count = math.ceil((stop - start) / step)
+    if count < 1:
+        raise ValueError(f"range({start}, {stop}, {step}) is empty; expected start before stop.")
+    low, high = sorted((start, start + (count - 1) * step))
+    log = "log" in sweep.tags
+    if all(isinstance(v, int) for v in (sweep.start, sweep.stop, sweep.step)):
+        return IntDistribution(int(low), int(high), step=int(abs(step)), log=log)
     if log:
         raise ValueError("a logarithmic range holds whole numbers; use tag(log, interval(…)).")
-    return FloatDistribution(float(low), float(high), step=float(step))
+    return FloatDistribution(float(low), float(high), step=float(abs(step)))
 
 
 def _unique(values: list[Any]) -> list[Any]:

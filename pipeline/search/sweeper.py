@@ -37,6 +37,7 @@ from pipeline.search.study import (
 )
 from pipeline.search.worker import Worker
 
+_HYDRA_KEYS = ("_target_", "_recursive_")
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
 
 
@@ -68,7 +69,7 @@ class Options:
         given = OmegaConf.to_container(node, resolve=True)
         assert isinstance(given, dict)
         known = set(cls.__dataclass_fields__)
-        options = {str(key): value for key, value in given.items() if key != "_target_"}
+        options = {str(key): value for key, value in given.items() if key not in _HYDRA_KEYS}
         for name in options.keys() - known:
             raise ConfigError(
                 f"hydra.sweeper.{name}: there is no such option.{did_you_mean(name, known)} "

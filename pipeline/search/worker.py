@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +32,18 @@ class Worker:
     def __call__(self, _: DictConfig) -> None:
         """Run trials until the budget is used up or too many have failed."""
         study = self.spec.open()
+        warm = False
         while not too_many_failed(study, self.spec):
             trial = claim(study, self.spec)
             if trial is None:
                 return
             self._run(study, trial)
+            if not warm:
+                # What the first trial imported stays for good. Taken out of the collector's sight,
+                # it no longer costs each later collection (accelerate makes one a trial) 0.4 s.
+                gc.collect()
+                gc.freeze()
+                warm = True
 
     def _run(self, study: optuna.Study, trial: Trial) -> None:
         try:

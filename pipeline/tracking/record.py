@@ -1,4 +1,4 @@
-"""The record of a run: opened first, written in batches beside the training, closed with a state."""
+"""The record of a run: opened first, written in batches beside training, closed with a state."""
 
 from __future__ import annotations
 

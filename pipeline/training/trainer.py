@@ -174,6 +174,7 @@ def _arguments(experiment: Experiment, output_dir: Path) -> TrainingArguments:
         logging_first_step=True,
         logging_nan_inf_filter=False,  # it would hide what LossWatch is there to find
         save_strategy="no",  # the best weights are kept in memory
+        use_cpu=not torch.accelerator.is_available(),
         bf16=training.precision == "bfloat16",
         seed=experiment.seed,
         report_to="none",  # only pipeline/tracking writes to MLflow

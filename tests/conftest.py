@@ -1,0 +1,139 @@
+"""A tiny model and tiny data, built here, and the command line run in this process."""
+
+import json
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pipeline.cli import main, quiet_libraries
+from pipeline.tracking.store import open_store
+
+quiet_libraries()
+
+GOOD, BAD = ["good", "great", "fine", "nice", "lovely"], ["bad", "awful", "poor", "sad", "horrid"]
+FILLERS = ["the", "a", "film", "book", "day", "was", "is", "very", "so", "and"]
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, as in a fresh process: what a process keeps, it keeps by config."""
+    from pipeline import run
+
+    open_store.cache_clear()
+    run._prepare.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of one layer and 16 dimensions over the words of `write_rows`, random weights."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *FILLERS]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=32,
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def rows(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Return reviews whose label shows in one word, all different."""
+    chance = random.Random(seed)
+    made: dict[str, str] = {}
+    while len(made) < count:
+        label = chance.choice(["neg", "pos"])
+        words = [*chance.choices(FILLERS, k=5), chance.choice(GOOD if label == "pos" else BAD)]
+        chance.shuffle(words)
+        made.setdefault(" ".join(words), label)
+    return [{"review": text, "stars": label} for text, label in made.items()]
+
+
+def write_rows(path: Path, records: list[dict[str, str]]) -> Path:
+    """Write records as jsonl."""
+    path.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tiny(tiny_model: Path, working_folder: Path) -> list[str]:
+    """The overrides of a run that takes well under a second."""
+    train = write_rows(working_folder / "reviews.jsonl", rows(120))
+    return [
+        "model=hub",
+        f"model.checkpoint={tiny_model}",
+        "data=files",
+        f"data.train={train}",
+        "data.text=review",
+        "data.label=stars",
+        "training.epochs=1",
+        "training.max_length=16",
+        "training.eval_steps=2",
+        "training.logging_steps=2",
+        "optimizer.learning_rate=1e-2",
+    ]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run a command in this process."""
+
+    def run(*argv: str) -> Ended:
+        capsys.readouterr()
+        code = main(argv)
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def runs(working_folder: Path):
+    """Read the runs in the local store, by kind: study, trial or run."""
+    from mlflow import MlflowClient
+
+    def read(kind: str) -> list:
+        client = MlflowClient(f"sqlite:///{working_folder / 'mlruns' / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("tunewright")
+        found = client.search_runs([experiment.experiment_id], f"tags.`tunewright.kind` = '{kind}'")
+        return sorted(found, key=lambda run: int(run.data.tags.get("tunewright.trial", 0)))
+
+    return read

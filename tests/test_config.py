@@ -1,0 +1,101 @@
+"""The schema: wrong keys, types and bounds are refused by name; the YAML files are the menu."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline import config as schema
+from pipeline.compose import folders
+
+CONF = folders("conf")[-1]
+
+
+@pytest.mark.parametrize(
+    ("override", "fragments"),
+    [
+        ("optimizer.lerning_rate=1e-4", ("optimizer.lerning_rate", "optimizer.learning_rate?")),
+        ("learning_rate=1e-4", ("learning_rate", "optimizer.learning_rate?")),
+        ("+training.epoch=3", ("training.epoch", "training.epochs?")),
+        ("modle=minilm", ("modle", "model?")),
+        ("model=berd", ("model=berd", "bert-base?")),
+        ("optimizer=sgd optimizer.beta1=0.9", ("optimizer.beta1",)),
+        ("optimizer.learning_rate=fast", ("optimizer.learning_rate='fast'", "valid number")),
+        ("optimizer.learning_rate=0", ("optimizer.learning_rate=0", "greater than 0")),
+        ("training.batch_size=1.5", ("training.batch_size=1.5", "valid integer")),
+        ("training.batch_size=true", ("training.batch_size=True", "valid integer")),
+        ("schedule.name=linaer", ("schedule.name='linaer'", "'linear'")),
+        ("schedule.warmup=1.5", ("schedule.warmup=1.5", "whole number of steps")),
+        ("schedule.warmup=-1", ("schedule.warmup=-1", "whole number of steps")),
+        ("seed=-1", ("seed=-1", "greater than or equal to 0")),
+        ("data=files", ("data.train must be given",)),
+        ("task.name=clasification", ("clasification", "classification?")),
+        ("training.batch_size=[", ("training.batch_size=[",)),
+    ],
+)
+def test_refusals_name_the_key_and_the_nearest(cli, override, fragments):
+    ended = cli("train", *override.split())
+    assert ended.code == 2
+    for fragment in fragments:
+        assert fragment in ended.err
+
+
+def test_a_wrong_key_is_refused_before_torch_is_imported():
+    code = (
+        "import sys; from pipeline.cli import main\n"
+        "assert main(['train', 'optimizer.lerning_rate=1']) == 2\n"
+        "heavy = {'torch', 'transformers', 'mlflow', 'optuna', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_imports_next_to_nothing():
+    code = (
+        "import sys; from pipeline.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'hydra' not in sys.modules and 'pydantic' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("group", "dataclass"),
+    [
+        ("model", schema.ModelConfig),
+        ("task", schema.TaskConfig),
+        ("training", schema.TrainingConfig),
+        ("evaluation", schema.EvaluationConfig),
+        ("tracking", schema.TrackingConfig),
+    ],
+)
+def test_every_option_of_a_group_lists_every_key(group, dataclass):
+    for path in (CONF / group).glob("*.yaml"):
+        assert set(OmegaConf.load(path)) == {f.name for f in fields(dataclass)}, path
+
+
+def test_every_data_set_lists_every_key_of_its_source():
+    by_source = {"files": schema.FilesConfig, "hub": schema.HubConfig}
+    for path in (CONF / "data").glob("*.yaml"):
+        given = OmegaConf.load(path)
+        assert set(given) == {f.name for f in fields(by_source[given.source])}, path
+
+
+@pytest.mark.parametrize("group", ["model", "data", "optimizer", "schedule"])
+def test_every_option_composes(cli, group):
+    for path in (CONF / group).glob("*.yaml"):
+        missing = [f"{group}.{key}=x" for key in OmegaConf.missing_keys(OmegaConf.load(path))]
+        ended = cli("train", "--cfg", f"{group}={path.stem}", *missing)
+        assert ended.code == 0, ended.err
+
+
+def test_own_conf_comes_before_the_packaged_one(cli):
+    Path("conf/optimizer").mkdir(parents=True)
+    text = (CONF / "optimizer" / "adamw.yaml").read_text()
+    Path("conf/optimizer/mine.yaml").write_text(text.replace("0.01", "0.25"))
+    assert "weight_decay: 0.25" in cli("train", "--cfg", "optimizer=mine").out
+    assert "name: SGD" in cli("train", "--cfg", "optimizer=sgd").out

@@ -1,0 +1,117 @@
+"""Data: every format gives the same rows; cuts are stratified, repeatable and never part twins."""
+
+import codecs
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from conftest import rows, write_rows
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.data import Rows
+from pipeline.data.readers import read_records
+from pipeline.data.splits import cut, shorten
+
+RECORDS = [
+    {"review": 'said "no",\nand left', "stars": "neg"},
+    {"review": "très bien", "stars": "pos"},
+    {"review": "好", "stars": "pos"},
+]
+
+
+def write(path: Path) -> None:
+    """Write RECORDS in the format of the suffix."""
+    if path.suffix in (".csv", ".tsv"):
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            delimiter = "," if path.suffix == ".csv" else "\t"
+            writer = csv.DictWriter(stream, ["review", "stars"], delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(RECORDS)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(RECORDS), encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        write_rows(path, RECORDS)
+    elif path.suffix == ".parquet":
+        Dataset.from_list(RECORDS).to_parquet(path)
+    else:
+        Dataset.from_list(RECORDS).save_to_disk("saved")
+        next(Path("saved").glob("*.arrow")).rename(path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl", "parquet", "arrow"])
+def test_every_format_gives_the_same_records(suffix):
+    path = Path(f"reviews.{suffix}")
+    write(path)
+    assert [values for _, values in read_records(path, "utf-8")] == RECORDS
+
+
+def test_records_carry_the_line_they_start_at():
+    write(Path("reviews.csv"))  # the first record spans lines 2 and 3
+    assert [line for line, _ in read_records(Path("reviews.csv"), "utf-8")] == [2, 4, 5]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column():
+    Path("bom.csv").write_bytes(codecs.BOM_UTF8 + b"review,stars\nfine,pos\n")
+    assert next(read_records(Path("bom.csv"), "utf-8"))[1] == {"review": "fine", "stars": "pos"}
+
+
+texts_and_labels = st.lists(
+    st.tuples(st.sampled_from([f"text {i}" for i in range(40)]), st.sampled_from("abc")),
+    min_size=30,
+    max_size=200,
+)
+
+
+def as_rows(pairs: list[tuple[str, str]]) -> Rows:
+    return Rows([str(i) for i in range(len(pairs))], *zip(*pairs, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts_and_labels, st.integers(0, 5))
+def test_a_cut_loses_no_row_and_parts_no_identical_texts(pairs, seed):
+    whole = as_rows([*pairs, ("one more", "a"), ("another", "a")])  # so that something can be cut
+    stays, goes = cut(whole, 0.2, seed)
+    assert sorted([*stays.ids, *goes.ids]) == sorted(whole.ids)
+    assert not set(stays.texts) & set(goes.texts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(texts_and_labels, st.randoms())
+def test_a_cut_does_not_depend_on_the_order_of_the_file(pairs, random):
+    # One label a text: a text with two labels counts for the one that comes first.
+    pairs = [*dict(pairs).items(), ("one more", "a"), ("another", "a")]
+    shuffled = pairs[:]
+    random.shuffle(shuffled)
+    assert set(cut(as_rows(pairs), 0.3, 0)[1].texts) == set(cut(as_rows(shuffled), 0.3, 0)[1].texts)
+
+
+def test_a_cut_keeps_the_share_of_each_label():
+    whole = as_rows([(f"text {i}", "rare" if i % 10 == 0 else "common") for i in range(500)])
+    assert cut(whole, 0.2, 0)[1].label_counts() == {"common": 90, "rare": 10}
+
+
+def test_shortened_rows_are_as_many_as_asked_for_in_proportion():
+    whole = as_rows([(f"text {i}", "abc"[i % 3]) for i in range(300)])
+    short = shorten(whole, 100, 0)
+    assert len(short) == 100
+    assert sorted(short.label_counts().values()) == [33, 33, 34]
+
+
+def test_the_test_rows_stay_out_of_training_when_they_are_not_asked_for(working_folder):
+    from pipeline.compose import compose, hydra_app, without_hydra
+    from pipeline.config import validate
+    from pipeline.data import load_splits
+
+    path = write_rows(working_folder / "all.jsonl", rows(100))
+    with hydra_app("train") as hydra:
+        given = ["data=files", f"data.train={path}", "data.text=review", "data.label=stars"]
+        data = validate(without_hydra(compose(hydra, given))).data
+    asked, not_asked = load_splits(data, with_test=True), load_splits(data, with_test=False)
+    assert asked.test is not None
+    assert not_asked.test is None
+    assert asked.train == not_asked.train
+    assert not set(asked.test.ids) & set(asked.train.ids)
+    assert asked.train.ids[0].startswith("all.jsonl:")

@@ -1,0 +1,62 @@
+"""The space: Hydra's grammar means the same to every sampler, and goes there and back."""
+
+import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from pipeline.search.space import parse_space
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a,b,c", CategoricalDistribution(["a", "b", "c"])),
+        ("1,2.5,true,null", CategoricalDistribution([1, 2.5, True, "null"])),
+        ("1,1,2", CategoricalDistribution([1, 2])),
+        ("range(1,4)", IntDistribution(1, 3)),
+        ("range(0,10,4)", IntDistribution(0, 8, step=4)),
+        ("range(5,0,-2)", IntDistribution(1, 5, step=2)),
+        ("range(0.1,0.4,0.1)", FloatDistribution(0.1, 0.3, step=0.1)),
+        ("interval(0,1)", FloatDistribution(0.0, 1.0)),
+        ("interval(0.0,1.0)", FloatDistribution(0.0, 1.0)),
+        ("int(interval(1.0,8.0))", IntDistribution(1, 8)),
+        ("tag(log,interval(1e-5,1e-3))", FloatDistribution(1e-5, 1e-3, log=True)),
+        ("tag(log,int(interval(1,64)))", IntDistribution(1, 64, log=True)),
+    ],
+)
+def test_the_grammar_as_distributions(text, expected):
+    assert parse_space([f"key={text}"]).distributions == {"key": expected}
+
+
+def test_a_grid_is_what_hydra_itself_would_run():
+    given_ = ["a=1,2", "b=range(1,4)", "c=x", "d=true,null", "e=range(0.0,1.0,0.25)"]
+    overrides = OverridesParser.create().parse_overrides(given_)
+    (batch,) = BasicSweeper.split_arguments(overrides, None)
+    space = parse_space(given_)
+    ours = [sorted(space.overrides(point)) for point in space.grid()]
+    assert ours == [sorted(o.replace("=True", "=true") for o in job) for job in batch]
+    assert space.size == len(batch)
+
+
+words = st.text("abcxyz", min_size=1, max_size=5).filter(lambda s: s not in ("inf", "nan"))
+values = st.one_of(st.integers(-9, 9), st.floats(-1e6, 1e6), st.booleans(), words)
+
+
+@given(st.lists(values, min_size=1, max_size=5))
+def test_a_choice_comes_back_from_the_override_it_became(choices):
+    def text(value):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    space = parse_space([f"key=choice({','.join(text(v) for v in choices)})"])
+    for point in space.grid():
+        (override,) = OverridesParser.create().parse_overrides(space.overrides(point))
+        assert override.value() == point["key"]
+
+
+def test_of_two_overrides_for_a_key_the_later_counts():
+    space = parse_space(["a=1,2", "b=1", "a=3", "+b=1,2"])
+    assert space.fixed == ("a=3",)
+    assert space.overrides({"b": 2}) == ["a=3", "+b=2"]
