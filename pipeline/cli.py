@@ -103,6 +103,7 @@ def _run_once(overrides: list[str], *, only_show: bool) -> int:
     from pipeline.compose import compose, hydra_app, run_job, without_hydra
     from pipeline.config import validate
     from pipeline.run import check, prepare
+    from pipeline.tracking import open_store
 
     with hydra_app("train") as hydra:
         config = compose(hydra, overrides)
@@ -115,6 +116,7 @@ def _run_once(overrides: list[str], *, only_show: bool) -> int:
         check(experiment)
         quiet_libraries()
         prepare(experiment)  # refuses bad data and models before anything is written
+        open_store(experiment.tracking).connect()
 
         from hydra._internal.callbacks import Callbacks
         from hydra.types import HydraContext, RunMode

@@ -209,6 +209,20 @@ def test_store_that_cannot_be_written(cli, tiny, folder):
     refused(cli("train", "-m", *tiny, "seed=1,2", f"tracking.dir={folder}"), "cannot be written")
 
 
+@pytest.mark.parametrize(
+    ("uri", "fragment"),
+    [
+        ("http://127.0.0.1:9", "no MLflow server answers"),
+        ("ftp://somewhere", "cannot be used"),
+        ("mysql+nodriver://127.0.0.1/x", "cannot be used"),
+    ],
+)
+def test_tracking_server_that_is_not_there(cli, tiny, uri, fragment):
+    given = f"tracking.uri={uri}"
+    refused(cli("train", *tiny, given), given, fragment)
+    refused(cli("train", "-m", *tiny, "seed=1,2", given), given, fragment)
+
+
 def test_unknown_sweep(cli):
     refused(cli("sweep", "lr-batch-gird"), "lr-batch-gird", "Did you mean lr-batch-grid?")
 

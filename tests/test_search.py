@@ -23,6 +23,18 @@ def open_study(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
 
 
+def states_in(folder: Path) -> list[TrialState]:
+    """Return the states of the trials so far; none where the study is not there yet."""
+    journal = folder / "study.journal"
+    if not journal.is_file():
+        return []
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(journal))
+    )
+    studies = storage.get_all_studies()
+    return [t.state for study in studies for t in storage.get_all_trials(study._study_id)]
+
+
 def test_several_values_make_an_exhaustive_grid_under_one_parent(cli, tiny, runs):
     ended = cli("train", "-m", *tiny, *GRID)
     assert ended.code == 0, ended.err
@@ -111,10 +123,9 @@ def test_a_killed_search_is_continued_where_it_was(cli, tiny, runs):
     folder = Path("mlruns/studies/killed")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if (folder / "study.journal").is_file():
-            states = [t.state for t in open_study(folder).trials]
-            if states.count(TrialState.COMPLETE) >= 3 and TrialState.RUNNING in states:
-                break
+        states = states_in(folder)
+        if states.count(TrialState.COMPLETE) >= 3 and TrialState.RUNNING in states:
+            break
         time.sleep(0.02)
     process.kill()
     process.wait()

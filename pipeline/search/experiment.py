@@ -45,6 +45,7 @@ class ExperimentTask(Searchable):
         swept = {key.split(".")[0] for key in space.distributions}
         if not swept & {"data", "model", "task"}:
             runs.prepare(validate(config))
+        open_store(validate(config).tracking).connect()
 
     def directions(self, config: DictConfig) -> tuple[Direction, ...]:
         """Return the direction of the config's objective."""

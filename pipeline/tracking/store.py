@@ -7,12 +7,17 @@ import tempfile
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+CONNECT_SECONDS = 10.0  # to wait for a tracking server's first answer
+DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")  # tracking URIs without a server
 
 
 class Store:
@@ -51,6 +56,29 @@ class Store:
 
         return MlflowClient(self.uri)
 
+    def connect(self) -> None:
+        """Reach the store and make what is missing in it, before anything depends on it.
+
+        Raises:
+            TrackingError: where the store cannot be reached.
+        """
+        if self.uri.startswith(("http://", "https://")):
+            self._reach_server()
+        _ = self.experiment_id
+
+    def _reach_server(self) -> None:
+        # MLflow's client asks again for minutes before it says that nobody answers.
+        try:
+            with urlopen(f"{self.uri.rstrip('/')}/health", timeout=CONNECT_SECONDS):
+                pass
+        except HTTPError:
+            pass  # somebody answers; what MLflow says of it comes next
+        except (URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise TrackingError(
+                f"tracking.uri={self.uri}: no MLflow server answers there ({reason})."
+            ) from error
+
     @cached_property
     def experiment_id(self) -> str:
         """The experiment's id; it is made where it is not there yet.
@@ -59,17 +87,19 @@ class Store:
             TrackingError: where the store cannot be reached.
         """
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             found = self.client.get_experiment_by_name(self.config.experiment)
             if found is not None:
                 return str(found.experiment_id)
-            # A server decides itself where its artifacts go.
-            local = None if self.config.uri else (self.dir / "artifacts").as_uri()
+            # A server decides itself where its artifacts go; a database does not hold them.
+            is_database = self.uri.startswith(DATABASES)
+            local = (self.dir / "artifacts").as_uri() if is_database else None
             return str(
                 self.client.create_experiment(self.config.experiment, artifact_location=local)
             )
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError, ImportError) as error:
             reason = str(error).strip().splitlines()[0][:300]
             raise TrackingError(f"tracking.uri={self.uri}: cannot be used: {reason}") from error
 
