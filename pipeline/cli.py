@@ -34,18 +34,20 @@ def main(argv: Sequence[str]) -> int:
         argv: the arguments, without the program's name.
 
     Returns:
-        0 for success, 1 where every trial of a sweep failed, 2 for what the user can mend.
+        0 for success, 1 where too many trials of a sweep failed, 2 for what the user can mend.
     """
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
+    quiet_libraries()
     try:
         return int(options.run(options))
     except TunewrightError as error:
         print(f"tunewright: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print(
             "tunewright: stopped; the same command continues an unfinished sweep.", file=sys.stderr
@@ -64,8 +66,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = verbs.add_parser("train", help="fine-tune once, or with -m every combination of values")
     train.add_argument("overrides", nargs="*", help="key=value, group=option")
-    train.add_argument("-m", "--multirun", action="store_true", help="search over the given values")
-    train.add_argument("--cfg", action="store_true", help="print the composed config and stop")
+    way = train.add_mutually_exclusive_group()
+    way.add_argument("-m", "--multirun", action="store_true", help="search over the given values")
+    way.add_argument("--cfg", action="store_true", help="print the composed config and stop")
     train.set_defaults(run=_train)
 
     sweep = verbs.add_parser("sweep", help="run a named search of sweeps/, or continue it")
@@ -102,7 +105,7 @@ def _sweep(options: argparse.Namespace) -> int:
 def _run_once(overrides: list[str], *, only_show: bool) -> int:
     from pipeline.compose import compose, hydra_app, run_job, without_hydra
     from pipeline.config import validate
-    from pipeline.run import check, prepare
+    from pipeline.run import check, inspect
     from pipeline.tracking import open_store
 
     with hydra_app("train") as hydra:
@@ -114,20 +117,19 @@ def _run_once(overrides: list[str], *, only_show: bool) -> int:
             print(OmegaConf.to_yaml(without_hydra(config)), end="")
             return 0
         check(experiment)
-        quiet_libraries()
-        prepare(experiment)  # refuses bad data and models before anything is written
+        inspect(experiment)  # refuses bad data and models before anything is written
         open_store(experiment.tracking).connect()
 
         from hydra._internal.callbacks import Callbacks
         from hydra.types import HydraContext, RunMode
 
         from pipeline.console import run_on_console
-        from pipeline.search.experiment import ExperimentTask
+        from pipeline.job import run_alone
 
         config.hydra.mode = RunMode.RUN
         context = HydraContext(hydra.config_loader, Callbacks(config))
         with run_on_console() as say_result:
-            say_result(run_job(context, config, ExperimentTask(), "hydra.run.dir"), experiment)
+            say_result(run_job(context, config, run_alone, "hydra.run.dir"), experiment)
     return 0
 
 
@@ -136,7 +138,6 @@ def _multirun(name: str, overrides: list[str]) -> int:
 
     with hydra_app(name) as hydra:
         compose(hydra, overrides, multirun=True)
-        quiet_libraries()
         from pipeline.search.experiment import ExperimentTask
 
         hydra.multirun(CONFIG_NAME, ExperimentTask(), overrides)
@@ -156,11 +157,13 @@ def _ui(options: argparse.Namespace) -> int:
     from pipeline.tracking import open_store
 
     store = open_store(_tracking(options.overrides))
-    if not store.config.uri:
+    if not store.is_server:
         store.check_writable()
-    print(f"MLflow UI on http://127.0.0.1:{options.port} for {store.uri}", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
-    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+        print(f"MLflow UI on http://127.0.0.1:{options.port} for {store.uri}", flush=True)
+        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
+        os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+    print(f"MLflow UI on {store.uri}")  # the server is its own UI
+    return 0
 
 
 def _tracking(overrides: list[str]) -> TrackingConfig:
@@ -173,7 +176,7 @@ def _tracking(overrides: list[str]) -> TrackingConfig:
 
 
 def quiet_libraries() -> None:
-    """Keep progress bars and notices of the libraries off the terminal: we have our own."""
+    """Set what the libraries read at import: no bars or notices of their own, no calls home."""
     for name, value in (
         ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),

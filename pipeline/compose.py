@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.types import HydraContext
     from omegaconf import DictConfig
-
-log = logging.getLogger(__name__)
 
 CONFIG_NAME = "train"
 
@@ -60,7 +57,7 @@ def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -
     """
     from hydra.types import RunMode
 
-    with plain_errors(hydra, overrides):
+    with plain_errors(partial(_nearest_key, hydra, overrides)):
         return hydra.compose_config(
             config_name=CONFIG_NAME,
             overrides=list(overrides),
@@ -69,20 +66,14 @@ def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -
 
 
 @contextmanager
-def plain_errors(hydra: Hydra | None = None, overrides: Sequence[str] = ()) -> Iterator[None]:
-    """Turn Hydra's refusals into a `ConfigError`.
-
-    Args:
-        hydra: to look up the nearest valid key.
-        overrides: the command line that was refused.
-    """
+def plain_errors(nearest: Callable[[str], str] = lambda _: "") -> Iterator[None]:
+    """Turn Hydra's refusals into a `ConfigError`; ``nearest`` says what key was meant."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        nearest = partial(_nearest_key, hydra, overrides) if hydra else lambda _: ""
         raise ConfigError(_explain(error, nearest)) from error
 
 
@@ -96,7 +87,7 @@ def run_job(
     """Run a task as a Hydra job, with its output folder and log file, and return what it returns.
 
     Hydra keeps a job's exception behind a property that prints before it raises; here it is raised
-    as it was, after its traceback went to the job's log.
+    as it was.
     """
     from hydra.core.utils import run_job as hydra_run_job
 
@@ -106,7 +97,6 @@ def run_job(
         try:
             returned = task(task_config)
         except BaseException as error:
-            log.exception("the job failed")
             ended.append((None, error))
             raise
         ended.append((returned, None))
@@ -135,6 +125,33 @@ def without_hydra(config: DictConfig, *, resolve: bool = True) -> DictConfig:
     if resolve:
         OmegaConf.resolve(task)
     return task
+
+
+def literal(value: Any) -> str:
+    """Return a value of a YAML file as an override writes it, quoted where the grammar asks."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(literal(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{literal(item)}' for key, item in value.items())}}}"
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{escaped}'"
+    return str(value)
+
+
+# Text that the grammar reads as the same text: no number, no true or null, no sign of its own.
+_PLAIN = re.compile(r"(?!(?:true|false|null|inf|nan)$)[A-Za-z_/.][\w/.@-]*", re.IGNORECASE)
+
+
+def choice(values: Iterable[Any]) -> str:
+    """Return a YAML list as a choice in the grammar."""
+    texts = [literal(value) for value in values]
+    # Hydra's choice(…) does not take null, a comma does; one value without a comma is no choice.
+    return f"choice({texts[0]})" if len(texts) == 1 and texts != ["null"] else ",".join(texts)
 
 
 def _explain(error: Exception, nearest: Callable[[str], str]) -> str:

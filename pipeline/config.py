@@ -7,8 +7,17 @@ legal. It imports nothing heavy, so that a bad config is refused before torch is
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from pipeline.errors import ConfigError, did_you_mean, listing
 
@@ -16,11 +25,20 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _STRICT = ConfigDict(extra="forbid")
+_COMBINATION = "combination"  # the type of our errors that are about two keys and name them
 
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for 0 and 1
+        raise ValueError("Input should be a valid number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1)]  # a whole number of rows, steps or tokens
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-Share = Annotated[float, Field(gt=0, lt=1)]  # a part of the whole, both ends excluded
-NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[Number, Field(gt=0, lt=1)]  # a part of the whole, both ends excluded
+NonNegative = Annotated[Number, Field(ge=0)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
 
@@ -94,17 +112,19 @@ class OptimizerConfig:
     """A class of torch.optim and its hyperparameters; an optimizer's YAML lists those it has."""
 
     name: Text  # the class: AdamW, Adafactor, SGD, NAdam …
-    learning_rate: Annotated[float, Field(gt=0, le=10)]  # peak, after warm-up
+    learning_rate: Annotated[Number, Field(gt=0, le=10)]  # peak, after warm-up
     weight_decay: Annotated[
         float, Field(ge=0, le=1)
     ]  # decoupled where the class can; never on biases and norms
-    beta1: Annotated[float, Field(ge=0, lt=1)] | None = None  # Adam's first-moment decay
-    beta2: Annotated[float, Field(ge=0, lt=1)] | None = None  # Adam's second-moment decay
-    eps: Annotated[float, Field(gt=0, le=1)] | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    beta1: Annotated[Number, Field(ge=0, lt=1)] | None = None  # Adam's first-moment decay
+    beta2: Annotated[Number, Field(ge=0, lt=1)] | None = None  # Adam's second-moment decay
+    eps: Annotated[Number, Field(gt=0, le=1)] | None = None
+    momentum: Annotated[Number, Field(ge=0, lt=1)] | None = None
     nesterov: bool | None = None
-    beta2_decay: Annotated[float, Field(ge=-1, lt=0)] | None = None  # Adafactor's schedule of beta2
-    d: Annotated[float, Field(gt=0)] | None = None  # Adafactor's update clipping threshold
+    beta2_decay: Annotated[Number, Field(ge=-1, lt=0)] | None = (
+        None  # Adafactor's schedule of beta2
+    )
+    d: Annotated[Number, Field(gt=0)] | None = None  # Adafactor's update clipping threshold
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -118,8 +138,9 @@ class ScheduleConfig:
     @field_validator("warmup", mode="before")
     @classmethod
     def _unambiguous(cls, value: Any) -> int | float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or value < 0 or (isinstance(value, float) and value >= 1):
+        is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        is_share = isinstance(value, float) and 0 <= value < 1  # which NaN is not
+        if not is_steps and not is_share:
             raise ValueError(
                 "Input should be a whole number of steps (0, 100) or a share of all steps "
                 "written with a point, at least 0.0 and below 1.0 (0.06)"
@@ -127,12 +148,37 @@ class ScheduleConfig:
         number: int | float = value
         return number
 
+    @model_validator(mode="after")
+    def _decay_fits(self) -> "ScheduleConfig":
+        decays = self.name == "warmup_stable_decay"
+        if decays and self.decay is None:
+            raise PydanticCustomError(
+                _COMBINATION,
+                "schedule.decay=null: expected a share of all steps (0.2), since "
+                "schedule.name=warmup_stable_decay decays; schedule=warmup_stable_decay brings one",
+            )
+        if not decays and self.decay is not None:
+            raise PydanticCustomError(
+                _COMBINATION,
+                "schedule.decay={decay}: expected none, since schedule.name={name} has no decay to "
+                "set; schedule=warmup_stable_decay has",
+                {"decay": self.decay, "name": self.name},
+            )
+        if isinstance(self.warmup, float) and self.warmup + (self.decay or 0.0) > 1:
+            raise PydanticCustomError(
+                _COMBINATION,
+                "schedule.decay={decay}: expected at most what schedule.warmup={warmup} leaves of "
+                "the steps, {left}",
+                {"decay": self.decay, "warmup": self.warmup, "left": round(1 - self.warmup, 6)},
+            )
+        return self
+
 
 @dataclass(config=_STRICT, frozen=True)
 class TrainingConfig:
     """The loop: how long, in what batches, how often it is judged."""
 
-    epochs: Annotated[float, Field(gt=0, le=10_000)]  # passes over the training split
+    epochs: Annotated[Number, Field(gt=0, le=10_000)]  # passes over the training split
     batch_size: Count  # rows whose mean gradient makes one optimizer step
     max_length: Annotated[
         int, Field(strict=True, ge=4)
@@ -209,6 +255,15 @@ def validate(config: "DictConfig") -> Experiment:
     return experiment
 
 
+def flat(config: "DictConfig") -> dict[str, Any]:
+    """Return a composed config's values by dotted key, interpolations resolved."""
+    from omegaconf import OmegaConf
+
+    tree = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(tree, dict)
+    return flatten(tree)
+
+
 def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     """Return ``{"optimizer.learning_rate": 5e-5, …}``: the leaves of a tree by dotted key."""
     flat: dict[str, Any] = {}
@@ -223,6 +278,8 @@ def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 def _explain(error: ValidationError, tree: Mapping[Any, Any]) -> str:
     """Say the first of pydantic's findings in our words: place, found, expected, nearest name."""
     found = error.errors()[0]
+    if found["type"] == _COMBINATION:
+        return f"{found['msg']}."
     # Drop the tags that pydantic adds for the branches of a union: they are no keys of the config.
     place: list[str] = []
     here: Any = tree

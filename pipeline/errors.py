@@ -7,6 +7,8 @@ from difflib import get_close_matches
 class TunewrightError(Exception):
     """Something the user can mend: one paragraph with place, found and expected; exit code 2."""
 
+    exit_code = 2
+
 
 class ConfigError(TunewrightError):
     """A wrong key, type, bound, name or search space."""

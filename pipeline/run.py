@@ -1,11 +1,12 @@
 """One run, from config to score: the five steps of fine-tuning, in order.
 
-Nothing here knows about searches: a trial is a run that is told its number.
+Nothing here knows about searches: a trial is a run that may ask whether it is the best so far.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def run(
         experiment: everything that can change the result.
         record: the open MLflow run that gets parameters, metrics and artifacts.
         output_dir: scratch folder of this run.
-        trial: its place in a search, if it is part of one.
+        trial: what it may ask of a search, if it is part of one.
 
     Raises:
         TunewrightError: for data, models or settings that cannot work, and for NaN losses.
@@ -132,24 +133,42 @@ class Prepared:
     labels: tuple[str, ...]
 
 
+def inspect(experiment: Experiment) -> None:
+    """Refuse what only data, model and optimizer can show, before a record is opened.
+
+    Raises:
+        DataError: for rows that cannot be read, labelled or split.
+        ModelError: for a checkpoint that is not there.
+        ConfigError: for a `max_length` that the model cannot read, an objective of a label that
+            the data lacks, or hyperparameters that the optimizer or the schedule cannot take.
+    """
+    from pipeline.data import load_splits
+    from pipeline.models import find_checkpoint
+    from pipeline.training.optimizer import check_optimizer, warmup_steps
+
+    training = experiment.training
+    check_optimizer(experiment.optimizer)
+    find_checkpoint(experiment.model).check_length(training.max_length)
+    splits = load_splits(experiment.data, with_test=experiment.evaluation.test)
+    _objective_metric(experiment, splits.labels)
+    steps_an_epoch = math.ceil(len(splits.train) / training.batch_size)
+    warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
+
+
 def prepare(experiment: Experiment) -> Prepared:
     """Load, check, split and encode the data; the trials of a sweep share the result.
 
     Raises:
         DataError: for rows that cannot be read, labelled or split.
         ModelError: for a checkpoint that is not there.
-        ConfigError: for a `max_length` that the model cannot read, or an objective of a label that
-            the data lacks.
     """
-    data = _prepare(
+    return _prepare(
         experiment.data,
         experiment.model,
         experiment.task.name,
         experiment.training.max_length,
         with_test=experiment.evaluation.test,
     )
-    _objective_metric(experiment, data.labels)
-    return data
 
 
 @lru_cache(maxsize=2)
@@ -160,7 +179,6 @@ def _prepare(
     from pipeline.models import find_checkpoint
 
     checkpoint = find_checkpoint(model)
-    checkpoint.check_length(max_length)
     splits = load_splits(data, with_test=with_test)
     encode = partial(
         get_task(task).encode,

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Trial:
-    """One run's place in a search."""
+    """What a run that is part of a search may ask of it."""
 
-    study: str
-    number: int
-    parent_run_id: str  # the study's MLflow run
     is_best: Callable[[float], bool]  # whether a score beats every finished trial's
 
 

@@ -6,12 +6,16 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pipeline.cli import main, quiet_libraries
+from pipeline.data import load_splits
+from pipeline.models import find_checkpoint
 from pipeline.tracking.store import open_store
 
 quiet_libraries()
@@ -25,8 +29,9 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder, as in a fresh process: what a process keeps, it keeps by config."""
     from pipeline import run
 
-    open_store.cache_clear()
-    run._prepare.cache_clear()
+    for cached in (open_store, run._prepare, load_splits, find_checkpoint):
+        cached.cache_clear()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -101,6 +106,11 @@ def tiny(tiny_model: Path, working_folder: Path) -> list[str]:
         "training.logging_steps=2",
         "optimizer.learning_rate=1e-2",
     ]
+
+
+def artifact(run, name: str) -> Path:
+    """Return where an artifact of a run lies."""
+    return Path(url2pathname(urlsplit(run.info.artifact_uri).path)) / name
 
 
 @dataclass(frozen=True)

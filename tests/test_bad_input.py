@@ -112,6 +112,23 @@ def test_more_classes_than_rows_can_teach(cli, tiny):
     )
 
 
+def test_quote_that_is_never_closed(cli, tiny):
+    Path("quote.csv").write_text('review,stars\n"fine day,pos\n' + "bad day,neg\n" * 50)
+    refused(cli("train", *tiny, "data.train=quote.csv"), "quote.csv, line 2:", "quote")
+
+
+@pytest.mark.parametrize("column", ["review", "stars"])
+def test_half_of_a_character(cli, tiny, column):
+    broken = {"review": "fine", "stars": "pos"} | {column: "fine \ud83d"}
+    write_rows(Path("half.jsonl"), [*rows(20), broken])
+    refused(cli("train", *tiny, "data.train=half.jsonl"), "half.jsonl:21", column, "\\ud83d")
+
+
+def test_fewer_rows_than_labels(cli, tiny):
+    ended = cli("train", *tiny, "data.max_validation_samples=1")
+    refused(ended, "data.max_validation_samples=1", "2 labels", "neg, pos")
+
+
 def test_too_few_rows_to_split(cli, tiny):
     write_rows(
         Path("two.jsonl"), [{"review": "fine", "stars": "pos"}, {"review": "bad", "stars": "neg"}]

@@ -25,11 +25,28 @@ CONF = folders("conf")[-1]
         ("optimizer=sgd optimizer.beta1=0.9", ("optimizer.beta1",)),
         ("optimizer.learning_rate=fast", ("optimizer.learning_rate='fast'", "valid number")),
         ("optimizer.learning_rate=0", ("optimizer.learning_rate=0", "greater than 0")),
+        ("optimizer.learning_rate=true", ("optimizer.learning_rate=True", "valid number")),
+        ("optimizer.learning_rate=nan", ("optimizer.learning_rate=nan", "finite number")),
+        ("training.max_grad_norm=inf", ("training.max_grad_norm=inf", "finite number")),
+        ("training.epochs=nan", ("training.epochs=nan", "finite number")),
+        ("data.test_size=true", ("data.test_size=True", "valid number")),
         ("training.batch_size=1.5", ("training.batch_size=1.5", "valid integer")),
         ("training.batch_size=true", ("training.batch_size=True", "valid integer")),
         ("schedule.name=linaer", ("schedule.name='linaer'", "'linear'")),
         ("schedule.warmup=1.5", ("schedule.warmup=1.5", "whole number of steps")),
         ("schedule.warmup=-1", ("schedule.warmup=-1", "whole number of steps")),
+        ("schedule.warmup=nan", ("schedule.warmup=nan", "whole number of steps")),
+        ("schedule.warmup=inf", ("schedule.warmup=inf", "whole number of steps")),
+        ("schedule.warmup=true", ("schedule.warmup=True", "whole number of steps")),
+        (
+            "schedule.name=warmup_stable_decay",
+            ("schedule.decay=null: expected a share", "schedule=warmup_stable_decay"),
+        ),
+        ("+schedule.decay=0.2", ("schedule.decay=0.2: expected none", "schedule.name=linear")),
+        (
+            "schedule=warmup_stable_decay schedule.warmup=0.9",
+            ("schedule.decay=0.2: expected at most", "schedule.warmup=0.9", "0.1"),
+        ),
         ("seed=-1", ("seed=-1", "greater than or equal to 0")),
         ("data=files", ("data.train must be given",)),
         ("task.name=clasification", ("clasification", "classification?")),
@@ -41,6 +58,11 @@ def test_refusals_name_the_key_and_the_nearest(cli, override, fragments):
     assert ended.code == 2
     for fragment in fragments:
         assert fragment in ended.err
+
+
+def test_whole_numbers_are_numbers(cli):
+    assert cli("train", "--cfg", "training.epochs=2", "optimizer.learning_rate=1").code == 0
+    assert schema.ScheduleConfig("warmup_stable_decay", 0.8, 0.2).decay == 0.2
 
 
 def test_a_wrong_key_is_refused_before_torch_is_imported():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.data import Rows
 from pipeline.data.readers import read_records
 from pipeline.data.splits import cut, shorten
+from pipeline.errors import DataError
 
 RECORDS = [
     {"review": 'said "no",\nand left', "stars": "neg"},
@@ -78,11 +79,17 @@ def test_a_cut_loses_no_row_and_parts_no_identical_texts(pairs, seed):
     assert not set(stays.texts) & set(goes.texts)
 
 
+@settings(max_examples=60, deadline=None)
+@given(texts_and_labels, st.sampled_from([0.1, 0.5, 0.9]))
+def test_a_cut_leaves_something_of_every_label(pairs, share):
+    whole = as_rows([*pairs, ("one more", "a"), ("another", "a"), ("one more", "rare")])
+    assert set(cut(whole, share, 0)[0].labels) == set(whole.labels)
+
+
 @settings(max_examples=30, deadline=None)
 @given(texts_and_labels, st.randoms())
 def test_a_cut_does_not_depend_on_the_order_of_the_file(pairs, random):
-    # One label a text: a text with two labels counts for the one that comes first.
-    pairs = [*dict(pairs).items(), ("one more", "a"), ("another", "a")]
+    pairs = [*pairs, ("one more", "a"), ("another", "a")]  # among them texts with several labels
     shuffled = pairs[:]
     random.shuffle(shuffled)
     assert set(cut(as_rows(pairs), 0.3, 0)[1].texts) == set(cut(as_rows(shuffled), 0.3, 0)[1].texts)
@@ -98,6 +105,55 @@ def test_shortened_rows_are_as_many_as_asked_for_in_proportion():
     short = shorten(whole, 100, 0)
     assert len(short) == 100
     assert sorted(short.label_counts().values()) == [33, 33, 34]
+
+
+def test_one_text_in_many_copies_does_not_push_out_a_label():
+    whole = as_rows([("spam", "a")] * 90 + [(f"text {i}", "b") for i in range(10)])
+    assert shorten(whole, 20, 0).label_counts() == {"a": 18, "b": 2}
+
+
+def test_a_label_keeps_a_row_however_rare_it_is():
+    whole = as_rows([(f"text {i}", "common" if i > 4 else f"rare {i}") for i in range(500)])
+    assert shorten(whole, 10, 0).label_counts() == {
+        "common": 5,
+        **{f"rare {i}": 1 for i in range(5)},
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts_and_labels, st.integers(3, 30), st.integers(0, 5))
+def test_shortened_rows_are_exactly_as_many_with_every_label(pairs, most, seed):
+    short = shorten(as_rows(pairs), most, seed)
+    assert len(short) == min(most, len(pairs))
+    assert set(short.labels) == {label for _, label in pairs}
+
+
+def test_fewer_rows_than_labels_are_refused():
+    whole = as_rows([(f"text {i}", str(i % 200)) for i in range(400)])
+    with pytest.raises(DataError, match=r"data\.max_validation_samples=100: .* 200 labels"):
+        shorten(whole, 100, 0, "validation")
+
+
+def test_a_text_may_be_longer_than_csv_allows_by_itself():
+    Path("long.csv").write_text(f"review,stars\n{'x' * 200_000},pos\n")
+    ((_, values),) = read_records(Path("long.csv"), "utf-8")
+    assert len(values["review"]) == 200_000
+
+
+@pytest.mark.parametrize("words", [13, 14, 15, 40])
+def test_cut_texts_are_counted(tiny_model, words):
+    from transformers import AutoTokenizer
+
+    from pipeline.tasks import get_task
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    given = Rows("12", ["good film", "good " * words], "ab")
+    calls = []
+    counting = lambda *args, **kwargs: calls.append(1) or tokenizer(*args, **kwargs)  # noqa: E731
+    examples = get_task("classification").encode(given, "ab", counting, max_length=16)
+    assert examples.truncated == (words > 14)  # beside [CLS] and [SEP]
+    assert len(examples.dataset) == 2
+    assert len(calls) == 1
 
 
 def test_the_test_rows_stay_out_of_training_when_they_are_not_asked_for(working_folder):

@@ -11,8 +11,9 @@ ROOT = Path(pipeline.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 STEPS = {"data", "tasks", "models", "training", "evaluation", "tracking"}
 MAY_NOT = {
-    **{step: {"search", "cli", "run"} for step in STEPS},
-    "run": {"search", "cli"},
+    **{step: {"search", "cli", "run", "job"} for step in STEPS},
+    "run": {"search", "cli", "job"},
+    "job": {"search", "cli"},
     "search": {"cli", "training", "models", "evaluation"},
 }
 

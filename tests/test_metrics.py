@@ -1,6 +1,7 @@
 """Metrics agree with scikit-learn, by label names, with no script from a hub."""
 
 import random
+from pathlib import Path
 
 import evaluate
 import pytest
@@ -25,9 +26,44 @@ def test_scores_are_those_of_scikit_learn():
         assert [scores[f"{key}/{name}"] for name in LABELS] == pytest.approx(list(each))
 
 
+@pytest.mark.parametrize("predicted_of", [LABELS, LABELS[:1]])
+@pytest.mark.parametrize("true_of", [LABELS, LABELS[1:]])
+def test_every_average_is_scikit_learns_whatever_labels_are_missing(predicted_of, true_of):
+    chance = random.Random(1)
+    true, predicted = chance.choices(true_of, k=97), chance.choices(predicted_of, k=97)
+    expected = {"accuracy": sk.accuracy_score(true, predicted)}
+    for average in ("macro", "weighted"):
+        found = sk.precision_recall_fscore_support(
+            true, predicted, average=average, zero_division=0
+        )
+        for kind, value in zip(("precision", "recall", "f1"), found[:3], strict=True):
+            expected[f"{kind}_{average}"] = value
+    each = sk.precision_recall_fscore_support(true, predicted, labels=LABELS, zero_division=0)
+    for kind, values in zip(("precision", "recall", "f1"), each[:3], strict=True):
+        expected |= {f"{kind}/{name}": v for name, v in zip(LABELS, values, strict=True)}
+    assert metrics.classification_scores(predicted, true, LABELS) == expected
+
+
+def test_scoring_calls_scikit_learn_once_and_never_with_names(monkeypatch):
+    calls = []
+    original = sk.precision_recall_fscore_support
+    monkeypatch.setattr(
+        metrics.sk,
+        "precision_recall_fscore_support",
+        lambda *args, **kwargs: calls.append(args[0].dtype.kind) or original(*args, **kwargs),
+    )
+    metrics.classification_scores(["a", "b"], ["a", "a"], ["a", "b"])
+    assert calls == ["i"]
+
+
+def test_evaluation_does_not_know_tasks():
+    for path in Path(metrics.__file__).parent.glob("*.py"):
+        assert "pipeline.tasks" not in path.read_text(encoding="utf-8"), path
+
+
 def test_metrics_are_evaluate_metrics():
     assert issubclass(metrics.F1, evaluate.Metric)
-    given = {"predictions": ["a", "b"], "references": ["a", "a"], "labels": ["a", "b"]}
+    given = {"predictions": [0, 1], "references": [0, 0], "labels": ["a", "b"]}
     assert metrics.F1(keep_in_memory=True).compute(**given)["f1/a"] == pytest.approx(2 / 3)
 
 

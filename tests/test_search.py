@@ -3,16 +3,19 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+from conftest import artifact, rows, write_rows
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from pipeline.search.experiment import ExperimentTask
 from pipeline.search.samplers import sampler_name
 from pipeline.search.space import parse_space
-from pipeline.search.study import StudySpec, claim, counted, settle
+from pipeline.search.study import StudySpec, claim, counted, mend_journal, settle
 from pipeline.tasks.classification import Classification
 
 GRID = ("optimizer.learning_rate=1e-3,1e-2", "training.batch_size=8,16")
@@ -47,9 +50,9 @@ def test_several_values_make_an_exhaustive_grid_under_one_parent(cli, tiny, runs
     scores = [t.data.metrics["val/best/f1_macro"] for t in trials]
     best = trials[scores.index(max(scores))]
     assert study.data.tags["tunewright.best_run_id"] == best.info.run_id
-    models = [Path(t.info.artifact_uri.removeprefix("file://"), "model").is_dir() for t in trials]
+    models = [artifact(t, "model").is_dir() for t in trials]
     assert models == [t is best for t in trials]  # only the best keeps its model
-    table = Path(study.info.artifact_uri.removeprefix("file://"), "trials.csv").read_text()
+    table = artifact(study, "trials.csv").read_text()
     assert len(table.splitlines()) == 5
 
 
@@ -94,8 +97,11 @@ def test_a_search_in_which_every_trial_fails_ends_with_an_error(cli, tiny, runs,
 
     monkeypatch.setattr(Classification, "load_model", broken)
     ended = cli("train", "-m", *tiny, "seed=1,2")
-    assert ended.code != 0
+    assert ended.code == 1
     assert "no such device" in ended.err
+    log = artifact(runs("trial")[0], "sweep.log").read_text()
+    assert "Traceback" in log
+    assert "no such device" in log
     assert [s.info.status for s in runs("study")] == ["FAILED"]
 
 
@@ -106,6 +112,47 @@ def test_the_same_command_again_runs_nothing_twice(cli, tiny, runs):
     assert ended.code == 0
     assert [t.info.run_id for t in runs("trial")] == before
     assert len(runs("study")) == 1
+
+
+def test_a_key_without_a_default_can_be_searched(cli, tiny, runs):
+    write_rows(Path("other.jsonl"), rows(60, seed=3))
+    own = [o for o in tiny if not o.startswith("data.train")]
+    ended = cli("train", *own, "-m", "data.train=reviews.jsonl,other.jsonl")
+    assert ended.code == 0, ended.err
+    assert {t.data.params["data.train"] for t in runs("trial")} == {"reviews.jsonl", "other.jsonl"}
+    assert "data.train" not in runs("study")[0].data.params
+
+
+def test_what_a_kill_kept_from_mlflow_is_made_good_by_the_next_start(cli, tiny, runs, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExperimentTask, "told", killed)
+        assert cli("train", "-m", *tiny, "seed=1,2").code == 130
+    cli("train", "-m", *tiny, "seed=1,2")
+    (study,), trials = runs("study"), runs("trial")
+    scores = [t.data.metrics["val/best/f1_macro"] for t in trials]
+    best = trials[scores.index(max(scores))]
+    assert study.data.tags["tunewright.best_run_id"] == best.info.run_id
+
+
+def test_two_workers_never_take_the_last_point_of_a_grid_both(working_folder):
+    grid = replace(spec(working_folder, "GridSampler", 2), space=parse_space(["x=1,2"]), sampler={})
+    study = grid.open()
+    settle(study, grid)
+    asked = study.ask
+
+    def late(**kwargs):  # between its look at the queue and its question another worker comes
+        study.ask = asked
+        assert claim(study, grid) is not None
+        return asked(**kwargs)
+
+    claim(study, grid)
+    study.ask = late
+    assert claim(study, grid) is None
+    points = [t.params["x"] for t in counted(study)]
+    assert sorted(points) == [1, 2]
 
 
 def test_a_study_is_not_continued_with_another_config(cli, tiny):
@@ -210,6 +257,7 @@ def test_a_journal_whose_last_line_is_torn_is_still_read(working_folder):
     whole = search_sphere(spec(working_folder / "torn", "TPESampler", 4))
     with (working_folder / "torn" / "study.journal").open("a") as journal:
         journal.write('{"op_code":')
+    mend_journal(str(working_folder / "torn" / "study.journal"))
     assert search_sphere(spec(working_folder / "torn", "TPESampler", 6))[:4] == whole
 
 

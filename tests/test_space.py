@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from pipeline.compose import choice, literal
 from pipeline.search.space import parse_space
 
 
@@ -54,6 +55,20 @@ def test_a_choice_comes_back_from_the_override_it_became(choices):
     for point in space.grid():
         (override,) = OverridesParser.create().parse_overrides(space.overrides(point))
         assert override.value() == point["key"]
+
+
+@given(st.lists(st.one_of(st.none(), values, st.text(max_size=8)), min_size=1, max_size=4))
+def test_what_a_yaml_file_says_comes_back_from_the_grammar(given_):
+    for value in given_:
+        (override,) = OverridesParser.create().parse_overrides([f"key={literal(value)}"])
+        assert override.value() == value
+    if given_ != [None]:
+        (override,) = OverridesParser.create().parse_overrides([f"key={choice(given_)}"])
+        assert len(list(override.sweep_iterator())) == len(given_)
+
+
+def test_a_wide_range_is_counted_not_listed():
+    assert parse_space(["key=int(interval(0,2e15))"]).size == 2 * 10**15 + 1
 
 
 def test_of_two_overrides_for_a_key_the_later_counts():

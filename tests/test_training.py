@@ -1,24 +1,27 @@
 """Training: the best evaluation is the score, its weights are kept, and a broken loss is named."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import rows, write_rows
+from conftest import artifact, rows, write_rows
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.compose import folders
-from pipeline.config import OptimizerConfig, ScheduleConfig
-from pipeline.errors import ConfigError, DivergedError
+from pipeline.config import ModelConfig, OptimizerConfig, ScheduleConfig
+from pipeline.errors import ConfigError, DivergedError, ModelError
+from pipeline.models import find_checkpoint
 from pipeline.tasks.classification import Classification
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.losses import LossWatch
-from pipeline.training.optimizer import build_optimizer, build_schedule
-
-
-def artifact(run, name: str) -> Path:
-    return Path(run.info.artifact_uri.removeprefix("file://")) / name
+from pipeline.training.optimizer import (
+    build_optimizer,
+    build_schedule,
+    check_optimizer,
+    warmup_steps,
+)
 
 
 def history(run, metric: str) -> list[float]:
@@ -45,9 +48,14 @@ def test_a_run_learns_and_its_record_is_whole(cli, tiny, runs):
 
 
 def test_the_kept_model_gives_the_logged_predictions_by_label_name(cli, tiny, runs):
-    # A rate so high that the best evaluation is hardly the last.
+    # A rate so high that the best evaluation is not the last: the last weights would answer else.
     cli("train", *tiny, "optimizer.learning_rate=0.3", "training.epochs=3")
     (run,) = runs("run")
+    scores = history(run, "val/f1_macro")
+    best_of = scores.index(max(scores))
+    assert run.data.metrics["val/best/step"] == 2 * (best_of + 1)  # eval_steps=2
+    assert best_of < len(scores) - 1
+    assert scores[best_of] > scores[-1]
     table = json.loads(artifact(run, "predictions.json").read_text())
     predictions = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     model = AutoModelForSequenceClassification.from_pretrained(artifact(run, "model"))
@@ -180,3 +188,39 @@ def test_a_warmup_longer_than_the_run_is_refused():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     with pytest.raises(ConfigError, match=r"schedule\.warmup=100: the whole run has 100 steps"):
         build_schedule(ScheduleConfig("linear", 100), optimizer, steps=100)
+    with pytest.raises(ConfigError, match=r"schedule\.warmup=0\.95: .* 10 steps.* is 10, rounded"):
+        warmup_steps(ScheduleConfig("linear", 0.95), steps=10)
+    assert warmup_steps(ScheduleConfig("linear", 0.85), steps=10) == 9
+    with pytest.raises(ConfigError, match=r"schedule\.warmup=90: .* schedule\.decay=0\.2 .* 80\."):
+        warmup_steps(ScheduleConfig("warmup_stable_decay", 90, 0.2), steps=100)
+
+
+@pytest.mark.parametrize(
+    ("config", "fragments"),
+    [
+        (OptimizerConfig("Adamw", 0.1, 0.0), ("optimizer.name=Adamw", "Did you mean AdamW?")),
+        (OptimizerConfig("sgd", 0.1, 0.0), ("optimizer.name=sgd", "Did you mean SGD?")),
+        (
+            OptimizerConfig("SGD", 0.1, 0.0, beta1=0.9),
+            ("optimizer.beta1: SGD has no such", "Valid: optimizer.learning_rate", "momentum"),
+        ),
+        (OptimizerConfig("AdamW", 0.1, 0.0, momentum=0.9), ("optimizer.momentum: AdamW",)),
+        (OptimizerConfig("Adafactor", 0.1, 0.0, beta2=0.9), ("Did you mean beta2_decay?",)),
+        (OptimizerConfig("SGD", 0.1, 0.0, nesterov=True), ("optimizer.nesterov=True", "momentum")),
+        (OptimizerConfig("Adafactor", 0.1, 0.0, eps=1e-8), ("optimizer.eps=1e-08", "Adafactor")),
+    ],
+)
+def test_an_optimizer_that_cannot_be_built_is_refused_in_the_users_words(config, fragments):
+    with pytest.raises(ConfigError) as refusal:
+        check_optimizer(config)
+    for fragment in fragments:
+        assert fragment in str(refusal.value)
+
+
+def test_a_checkpoint_without_weights_is_refused(tiny_model, working_folder):
+    folder = working_folder / "light"
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(ModelError, match=r"light: the folder has no weights: .* config\.json"):
+        find_checkpoint(ModelConfig(str(folder), None))
+    (folder / "model.safetensors.index.json").touch()
+    assert find_checkpoint(ModelConfig(str(folder), None)).name == str(folder)

@@ -12,6 +12,10 @@ from typing import Any
 
 from pipeline.errors import DataError, did_you_mean, listing
 
+# Characters. csv's own limit of 131,072 is less than a long text; none at all would let a quote
+# that is never closed read a file of any size into memory.
+_LONGEST_FIELD = 2**24
+
 Record = tuple[int, Mapping[str, Any]]  # line (text formats) or row number, from 1; and the values
 
 
@@ -76,7 +80,9 @@ def _first_undecodable_line(path: Path, encoding: str) -> int | None:
 
 
 def _read_delimited(path: Path, encoding: str, delimiter: str) -> Iterator[Record]:
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     reader = csv.reader(_lines(path, encoding), delimiter=delimiter, strict=True)
+    start = 1
     try:
         header = next(reader, [])
         if not any(name.strip() for name in header):
@@ -95,7 +101,11 @@ def _read_delimited(path: Path, encoding: str, delimiter: str) -> Iterator[Recor
                 yield start, dict(zip(header, values, strict=True))
             start = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
+        # The line where csv gave up may be the file's last: an open quote swallows what follows.
+        raise DataError(
+            f"{path}, line {start}: {error}, in the record that starts there; expected every quote "
+            "to be closed, and doubled where it is part of a text."
+        ) from error
 
 
 def _read_csv(path: Path, encoding: str) -> Iterator[Record]:

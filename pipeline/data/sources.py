@@ -1,5 +1,6 @@
 """Sources: where rows come from. Each returns the splits it was given; cutting is not their job."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from pipeline.embedded import locate
 from pipeline.errors import DataError, did_you_mean, listing
 
 SPLITS = ("train", "validation", "test")
+
+# JSON can escape half of a pair on its own ("\ud83d"); such text has no UTF-8 for a tokenizer.
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def read_files(config: FilesConfig, split: str) -> Rows | None:
@@ -84,6 +88,13 @@ def _collect(
                 f"{place}, row {row_id}: no label: found {values[label]!r} in column {label!r}, "
                 "expected a name or a whole number."
             )
+        for column, value in ((text, row_text), (label, row_label)):
+            half = _LONE_SURROGATE.search(value)
+            if half:
+                raise DataError(
+                    f"{place}, row {row_id}: column {column!r} holds {half[0]!a}, half of a "
+                    "character that is written as two; expected whole characters."
+                )
         ids.append(row_id)
         texts.append(row_text)
         labels.append(row_label)

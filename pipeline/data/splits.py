@@ -1,7 +1,8 @@
 """Splits: what was given is checked, what is missing is cut, the same way every time."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,8 +31,8 @@ def load_splits(config: DataConfig, *, with_test: bool) -> Splits:
     trains on them.
 
     Raises:
-        DataError: for rows that cannot be read, one class only, labels that training lacks, or
-            labels that look like identifiers.
+        DataError: for rows that cannot be read, one class only, labels that training lacks,
+            labels that look like identifiers, or more labels than rows may be kept.
     """
     train = _read(config, "train")
     assert train is not None  # the schema demands it
@@ -44,25 +45,39 @@ def load_splits(config: DataConfig, *, with_test: bool) -> Splits:
     if validation is None:
         train, validation = cut(train, config.validation_size, config.split_seed)
 
-    train = shorten(train, config.max_train_samples, config.split_seed)
-    validation = shorten(validation, config.max_validation_samples, config.split_seed)
-    test = shorten(test, config.max_test_samples, config.split_seed) if test and with_test else None
+    test = test if with_test else None
 
+    # Before they are shortened: what is wrong with the data is not the fault of a small sample.
     labels = _check_labels(train, {"validation": validation, "test": test})
+    seed = config.split_seed
+    train = shorten(train, config.max_train_samples, seed, "train")
+    validation = shorten(validation, config.max_validation_samples, seed, "validation")
+    test = shorten(test, config.max_test_samples, seed, "test") if test else None
     return Splits(train, validation, test, labels)
 
 
 def cut(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """Cut a share off: (what stays, what was cut), both in the order of ``rows``.
 
-    Each label loses the same share, to the nearest whole text; identical texts stay together.
-    Which texts go is decided by a hash of seed and text, so the cut does not depend on the order
-    of the file, and a label's last text always stays.
+    Each label loses the same share, to the nearest whole text; identical texts stay together. A
+    text that has several labels counts for its most frequent one. Which texts go is decided by a
+    hash of seed and text, so the cut does not depend on the order of the file, and of every label
+    at least one text stays.
 
     Raises:
         DataError: where no label has two different texts, so that nothing can be cut.
     """
-    cut_off = set(_choose(rows, round(share * len(rows)), seed, keep_last=True))
+    counts, texts = rows.label_counts(), _by_hash(rows, seed)
+    quotas = _quotas(counts, max(len(counts), round(share * len(rows))))
+    last = {rows.labels[i]: text for text, where in texts.items() for i in where}
+    staying = set(last.values())
+    cut_off: set[int] = set()
+    taken: Counter[str] = Counter()
+    for text, where in texts.items():
+        label = _usual_label(rows, where)
+        if text not in staying and taken[label] < quotas[label]:
+            cut_off.update(where)
+            taken[label] += len(where)
     if not cut_off:
         raise DataError(
             f"{_place(rows)}: {len(rows)} rows are too few to cut {share:.0%} off for a split that "
@@ -73,43 +88,68 @@ def cut(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     return rows.take(stays), rows.take(sorted(cut_off))
 
 
-def shorten(rows: Rows, most: int | None, seed: int) -> Rows:
-    """Return at most this many rows, labels in the same proportion, in the order of ``rows``."""
+def shorten(rows: Rows, most: int | None, seed: int, split: str = "train") -> Rows:
+    """Return at most this many rows, labels in the same proportion, in the order of ``rows``.
+
+    Every label keeps at least one row. Identical texts may be parted here: what is left out is in
+    no split.
+
+    Raises:
+        DataError: where there are more labels than rows may be kept.
+    """
     if most is None or len(rows) <= most:
         return rows
-    chosen = _choose(rows, most, seed, keep_last=False)
-    return rows.take(sorted(chosen[:most]))
+    counts = rows.label_counts()
+    if most < len(counts):
+        raise DataError(
+            f"data.max_{split}_samples={most}: the {split} split has {len(counts)} labels "
+            f"({listing(counts, most=5)}); expected at least {len(counts)}, one row a label."
+        )
+    quotas = _quotas(counts, most)
+    chosen: list[int] = []
+    taken: Counter[str] = Counter()
+    for where in _by_hash(rows, seed).values():
+        for i in where:
+            label = rows.labels[i]
+            if taken[label] < quotas[label]:
+                chosen.append(i)
+                taken[label] += 1
+    return rows.take(sorted(chosen))
 
 
-def _choose(rows: Rows, count: int, seed: int, *, keep_last: bool) -> list[int]:
-    """Choose about ``count`` rows, whole texts at a time, in hash order within each label."""
-    positions: dict[str, list[int]] = defaultdict(list)  # text -> its rows
+def _by_hash(rows: Rows, seed: int) -> dict[str, list[int]]:
+    """Return the positions of each text, texts in an order that the file has no part in."""
+    positions: dict[str, list[int]] = defaultdict(list)
     for i, text in enumerate(rows.texts):
         positions[text].append(i)
-    texts: dict[str, list[str]] = defaultdict(list)  # label of a text's first row -> texts
-    for text, where in positions.items():
-        texts[rows.labels[where[0]]].append(text)
+    return {text: positions[text] for text in sorted(positions, key=lambda t: _hash(seed, t))}
 
-    chosen: list[int] = []
-    for label, quota in _quotas(rows.label_counts(), count).items():
-        target = len(chosen) + quota
-        in_hash_order = sorted(texts[label], key=lambda text: _hash(seed, text))
-        for text in in_hash_order[: -1 if keep_last else None]:
-            if len(chosen) >= target:
-                break
-            chosen.extend(positions[text])
-    return chosen
+
+def _usual_label(rows: Rows, where: Sequence[int]) -> str:
+    """Return the most frequent label of a text's rows; of several the first by name."""
+    counts = Counter(rows.labels[i] for i in where)
+    return min(counts, key=lambda label: (-counts[label], label))
 
 
 def _quotas(counts: dict[str, int], total: int) -> dict[str, int]:
-    """Share ``total`` out in proportion to the counts (largest remainders), at least 1 a label."""
+    """Share ``total`` out in proportion to the counts (largest remainders), at least 1 a label.
+
+    ``total`` is from one a label to the sum of the counts, and is met exactly.
+    """
     whole = sum(counts.values())
     exact = {label: total * count / whole for label, count in counts.items()}
     quotas = {label: int(value) for label, value in exact.items()}
     by_remainder = sorted(counts, key=lambda label: quotas[label] - exact[label])
     for label in by_remainder[: total - sum(quotas.values())]:
         quotas[label] += 1
-    return {label: max(1, quota) for label, quota in quotas.items()}
+    quotas = {label: max(1, quota) for label, quota in quotas.items()}
+    for _ in range(sum(quotas.values()) - total):  # what rare labels got beyond their proportion
+        richest = max(
+            (label for label in quotas if quotas[label] > 1),
+            key=lambda label: quotas[label] - exact[label],
+        )
+        quotas[richest] -= 1
+    return quotas
 
 
 def _hash(seed: int, text: str) -> bytes:

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
+# Whole, or the index of a checkpoint in several files.
+_WEIGHTS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "pytorch_model*.bin",
+    "pytorch_model*.bin.index.json",
+)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A pre-trained model that was found; its weights are not loaded yet."""
@@ -86,6 +95,7 @@ def find_checkpoint(config: ModelConfig) -> Checkpoint:
     with _readable(name):
         model_config = AutoConfig.from_pretrained(location, revision=revision)
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+    _check_weights(Path(location))
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ModelError(f"model.checkpoint={name}: its tokenizer has neither padding nor end.")
@@ -97,13 +107,25 @@ def _check_folder(path: Path) -> None:
     looks_local = str(path).startswith((".", "/", "~")) or len(path.parts) > 2
     if path.is_dir():
         if not (path / "config.json").is_file():
-            found = sorted(p.name for p in path.iterdir())[:6]
             raise ModelError(
                 f"model.checkpoint={path}: the folder is no model: expected config.json, weights "
-                f"and a tokenizer, found {', '.join(found) or 'nothing'}."
+                f"and a tokenizer, found {_contents(path)}."
             )
     elif looks_local or path.is_file():
         raise ModelError(f"model.checkpoint={path}: there is no such folder.")
+
+
+def _check_weights(path: Path) -> None:
+    """Refuse a folder without weights now, not when a run that is already recorded loads them."""
+    if path.is_dir() and not any(found for glob in _WEIGHTS for found in path.glob(glob)):
+        raise ModelError(
+            f"model.checkpoint={path}: the folder has no weights: expected "
+            f"{' or '.join(_WEIGHTS)}, found {_contents(path)}."
+        )
+
+
+def _contents(path: Path) -> str:
+    return ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
 
 
 @contextmanager

@@ -5,24 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import run as runs
-from pipeline.config import TrackingConfig, flatten, validate
+from pipeline.config import TrackingConfig, flat, validate
+from pipeline.job import open_record, run_alone
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
-from pipeline.search.space import Space
 from pipeline.search.study import REASON, StudySpec, best_first, finished
 from pipeline.tasks.base import Direction
-from pipeline.tracking import Record, Store, open_store, studies, tags
-from pipeline.trial import Result, Trial
+from pipeline.tracking import Store, open_store, studies, tags
+from pipeline.trial import Trial
 
 # What a trial keeps in the study beside its score.
 RUN_ID, TRAIN_SECONDS, EVALUATE_SECONDS = "run_id", "train_seconds", "evaluate_seconds"
@@ -32,7 +32,7 @@ class ExperimentTask(Searchable):
     """`pipeline.run.run` as Hydra's task function, on its own or under a search."""
 
     def __init__(self) -> None:
-        super().__init__(self._run_alone)
+        super().__init__(run_alone)
         self._parent_run_id = ""
         self._tracking: TrackingConfig | None = None
 
@@ -40,23 +40,23 @@ class ExperimentTask(Searchable):
         """Refuse a config that breaks the schema, or an objective that nothing produces."""
         runs.check(validate(config))
 
-    def prepare(self, config: DictConfig, space: Space) -> None:
-        """Read and encode the data once, unless the search is over just that."""
-        swept = {key.split(".")[0] for key in space.distributions}
-        if not swept & {"data", "model", "task"}:
-            runs.prepare(validate(config))
-        open_store(validate(config).tracking).connect()
+    def prepare(self, configs: Sequence[DictConfig]) -> None:
+        """Refuse data, models and settings that cannot work, and a store out of reach."""
+        experiments = [validate(config) for config in configs]
+        for experiment in experiments:
+            runs.inspect(experiment)
+        open_store(experiments[0].tracking).connect()
 
     def directions(self, config: DictConfig) -> tuple[Direction, ...]:
         """Return the direction of the config's objective."""
         return (runs.direction(validate(config)),)
 
-    def begin(self, config: DictConfig, spec: StudySpec, settled: Sequence[int]) -> None:
+    def begin(self, config: DictConfig, spec: StudySpec, killed: Sequence[int]) -> None:
         """Open the study's parent run, and close what dead workers left."""
         experiment = validate(config)
         self._tracking = experiment.tracking
         space = {f"search.{key}": values for key, values in spec.space.describe().items()}
-        fixed = {k: v for k, v in _flat(config).items() if k not in spec.space.distributions}
+        fixed = spec.space.without(flat(config))
         self._parent_run_id = studies.open_study(
             self._store,
             spec.name,
@@ -66,16 +66,15 @@ class ExperimentTask(Searchable):
                 tags.DIRECTION: spec.directions[0],
             },
         )
-        for number in settled:
-            studies.settle_trial(self._store, spec.name, number)
+        studies.settle(self._store, spec.name, killed)
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""
         run_tags = {tags.KIND: "trial", tags.STUDY: job.study, tags.TRIAL: str(job.number)}
-        record = _open_record(
+        record = open_record(
             self._store, config, f"trial {job.number}", run_tags, job.overrides, self._parent_run_id
         )
-        trial = Trial(job.study, job.number, self._parent_run_id, job.is_best)
+        trial = Trial(job.is_best)
         with record:
             result = runs.run(validate(config), record, job.output_dir, trial)
         notes = {
@@ -91,11 +90,17 @@ class ExperimentTask(Searchable):
         studies.log_progress(self._store, self._parent_run_id, job.number, points)
         if best.number == job.number:
             studies.set_best(self._store, self._parent_run_id, job.number, outcome.notes[RUN_ID])
+        else:  # it may have been the best when it kept its model
+            studies.delete_model(self._store, outcome.notes[RUN_ID])
 
     def end(self, study: optuna.Study, spec: StudySpec) -> None:
         """Store the table of trials with the study and end its run."""
         done = len(finished(study)) >= spec.n_trials
-        state = "unfinished" if not done else "complete" if best_first(study) else "failed"
+        ranked = best_first(study)
+        state = "unfinished" if not done else "complete" if ranked else "failed"
+        if ranked:  # again: a worker that was killed may have told the study but not MLflow
+            best_run = ranked[0].user_attrs[RUN_ID]
+            studies.set_best(self._store, self._parent_run_id, ranked[0].number, best_run)
         tables = {"trials.csv": _trials_csv(study, spec)}
         studies.close_study(self._store, self._parent_run_id, state, tables)
 
@@ -117,8 +122,8 @@ class ExperimentTask(Searchable):
                 f"{total - inside:.1f} s for everything else ({1 - inside / total:.1%})"
             )
         name, where = study.study_name, _ui_options(self._tracking)
-        lines.append(f"best model and how to run it again: tunewright best {name}{where}")
-        lines.append(f"compare the trials in the MLflow UI: tunewright ui{where}")
+        lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
+        lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
         return lines
 
     @property
@@ -126,44 +131,15 @@ class ExperimentTask(Searchable):
         assert self._tracking is not None  # set by begin, before any trial
         return open_store(self._tracking)
 
-    def _run_alone(self, config: DictConfig) -> Result:
-        experiment = validate(config)
-        hydra = HydraConfig.get()
-        record = _open_record(
-            open_store(experiment.tracking),
-            config,
-            Path(hydra.runtime.output_dir).name,
-            {tags.KIND: "run"},
-            list(hydra.overrides.task),
-        )
-        with record:
-            return runs.run(experiment, record, Path(hydra.runtime.output_dir))
 
-
-def _open_record(
-    store: Store,
-    config: DictConfig,
-    name: str,
-    run_tags: dict[str, str],
-    overrides: Sequence[str],
-    parent_run_id: str | None = None,
-) -> Record:
-    """Open a run's record with its parameters, config and command line."""
-    hydra = HydraConfig.get()
-    command = json.dumps(list(overrides), ensure_ascii=False)
-    record = Record(
-        store, name, _flat(config), {**run_tags, tags.OVERRIDES: command}, parent_run_id
-    )
-    record.text(OmegaConf.to_yaml(config, resolve=True), "config.yaml")
-    record.text(OmegaConf.to_yaml(list(overrides)), "overrides.yaml")
-    record.log_file(Path(hydra.runtime.output_dir, f"{hydra.job.name}.log"))
-    return record
-
-
-def _flat(config: DictConfig) -> dict[str, Any]:
-    tree = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(tree, dict)
-    return flatten(tree)
+def _program() -> str:
+    """Return how the user can call us: by the plain name, or by the path just used."""
+    if shutil.which("tunewright"):
+        return "tunewright"
+    path = Path(sys.argv[0])
+    if path.name != "tunewright":
+        return f"{sys.executable} -m pipeline"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _ui_options(tracking: TrackingConfig) -> str:

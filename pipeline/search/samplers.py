@@ -17,6 +17,8 @@ GRID = "GridSampler"
 KILLED = (
     "killed"  # user attribute of a trial whose process died; it is run again under a new number
 )
+# A base class, and one that ends a study from within: a grid is that without it.
+_NOT_OURS = ("BaseSampler", "BruteForceSampler")
 
 
 def sampler_name(options: Mapping[str, Any], space: Space) -> str:
@@ -32,7 +34,7 @@ def sampler_name(options: Mapping[str, Any], space: Space) -> str:
     if target is None:
         return "TPESampler" if space.infinite else GRID
     prefix, _, name = str(target).rpartition(".")
-    names = [n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n != "BaseSampler"]
+    names = [n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n not in _NOT_OURS]
     if prefix != "optuna.samplers" or name not in names:
         raise ConfigError(
             f"hydra.sweeper.sampler._target_={target}: there is no such class in optuna.samplers."

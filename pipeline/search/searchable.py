@@ -1,5 +1,6 @@
 """What a search needs to know of the function it searches over."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from pipeline.search.space import Space
     from pipeline.search.study import StudySpec
     from pipeline.tasks.base import Direction
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,6 @@ class TrialJob:
 
     study: str
     number: int
-    params: dict[str, Any]
     overrides: Sequence[str]  # the command line that composes its config
     output_dir: Path
     is_best: Callable[[float], bool]  # whether a score beats every finished trial's
@@ -53,15 +55,19 @@ class Searchable:
     def check(self, config: "DictConfig") -> None:
         """Refuse a composed config that cannot run."""
 
-    def prepare(self, config: "DictConfig", space: "Space") -> None:
-        """Refuse what only the data can show, before anything of the study is written."""
+    def prepare(self, configs: Sequence["DictConfig"]) -> None:
+        """Refuse what only data and models can show, before anything of the study is written.
+
+        Args:
+            configs: one for each value in the space that must work; the first is the base.
+        """
 
     def directions(self, config: "DictConfig") -> tuple["Direction", ...]:  # noqa: ARG002
         """Return the directions that hold where the sweeper's config names none."""
         return ("minimize",)
 
-    def begin(self, config: "DictConfig", spec: "StudySpec", settled: Sequence[int]) -> None:
-        """Prepare before the first trial; ``settled`` are trials whose process died."""
+    def begin(self, config: "DictConfig", spec: "StudySpec", killed: Sequence[int]) -> None:
+        """Prepare before the first trial; ``killed`` are the trials whose process died."""
 
     def run(self, config: "DictConfig", job: TrialJob) -> Outcome:  # noqa: ARG002
         """Run one trial.
@@ -69,7 +75,11 @@ class Searchable:
         Raises:
             BadReturnValueError: where the function gives neither a number nor a list of numbers.
         """
-        returned = self._function(config)
+        try:
+            returned = self._function(config)
+        except BaseException:
+            log.exception("the trial failed")  # to the job's log
+            raise
         try:
             values = [
                 float(v) for v in (returned if isinstance(returned, list | tuple) else [returned])

@@ -30,19 +30,29 @@ class Dimension:
     override_key: str  # with them
     distribution: BaseDistribution
 
-    def grid(self) -> list[Any] | None:
-        """Return every value in order, or None where there are infinitely many."""
+    def count(self) -> int | None:
+        """Return how many values there are, or None where they are infinitely many."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
-            return list(d.choices)
+            return len(d.choices)
         if isinstance(d, IntDistribution) and not d.log:
-            return list(range(d.low, d.high + 1, d.step))
+            return (d.high - d.low) // d.step + 1
         if isinstance(d, FloatDistribution) and d.step is not None:
-            count = round((d.high - d.low) / d.step) + 1
-            # Rounded to the digits of the step, so that 0.1 + 2 × 0.1 is 0.3.
-            digits = max(0, 12 - math.floor(math.log10(d.step)))
-            return [round(d.low + i * d.step, digits) for i in range(count)]
+            return round((d.high - d.low) / d.step) + 1
         return None
+
+    def grid(self) -> Sequence[Any]:
+        """Return every value in order; there must be finitely many."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return d.choices
+        if isinstance(d, IntDistribution):
+            return range(d.low, d.high + 1, d.step)
+        assert isinstance(d, FloatDistribution)
+        assert d.step is not None
+        # Rounded to the digits of the step, so that 0.1 + 2 × 0.1 is 0.3.
+        digits = max(0, 12 - math.floor(math.log10(d.step)))
+        return [round(d.low + i * d.step, digits) for i in range(self.count() or 0)]
 
     def extremes(self) -> list[Any]:
         """Return the values to check before the search: every choice, or both ends of a range."""
@@ -68,18 +78,17 @@ class Space:
     @property
     def infinite(self) -> list[str]:
         """The keys with infinitely many values."""
-        return [d.key for d in self.dimensions if d.grid() is None]
+        return [d.key for d in self.dimensions if d.count() is None]
 
     @property
     def size(self) -> int:
         """Points of the grid, without listing them; every dimension must be finite."""
-        return math.prod(len(d.grid() or ()) for d in self.dimensions)
+        return math.prod(d.count() or 0 for d in self.dimensions)
 
     def grid(self) -> Iterator[Params]:
         """Yield every point once, the last key changing fastest."""
-        values = [d.grid() or [] for d in self.dimensions]
         keys = [d.key for d in self.dimensions]
-        for point in itertools.product(*values):
+        for point in itertools.product(*(d.grid() for d in self.dimensions)):
             yield dict(zip(keys, point, strict=True))
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
@@ -87,12 +96,22 @@ class Space:
         prefixed = {d.key: d.override_key for d in self.dimensions}
         return [*self.fixed, *(f"{prefixed.get(k, k)}={encode(v)}" for k, v in params.items())]
 
-    def probes(self) -> Iterator[tuple[str, Params]]:
-        """Yield (key, params) for each value that must compose, the other keys at their first."""
-        first = {d.key: d.extremes()[0] for d in self.dimensions}
+    @property
+    def first(self) -> Params:
+        """The point of all first values."""
+        return {d.key: d.extremes()[0] for d in self.dimensions}
+
+    def probes(self) -> Iterator[Params]:
+        """Yield a point for each value that must compose, the other keys at their first."""
+        yield self.first
         for d in self.dimensions:
-            for value in d.extremes():
-                yield d.key, {**first, d.key: value}
+            for value in d.extremes()[1:]:
+                yield {**self.first, d.key: value}
+
+    def without(self, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a flat config without the searched keys and what lies in a searched group."""
+        searched = tuple(f"{key.replace('/', '.')}." for key in self.distributions)
+        return {key: value for key, value in flat.items() if not f"{key}.".startswith(searched)}
 
     def describe(self) -> dict[str, str]:
         """Return each key's space in a line."""

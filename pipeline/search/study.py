@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import psutil
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.errors import ConfigError, TrackingError
@@ -71,17 +71,22 @@ def _open_storage(storage: str) -> str | BaseStorage:
         return storage
     path = Path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _mend(path)
     return JournalStorage(JournalFileBackend(str(path)))
 
 
-def _mend(path: Path) -> None:
+def mend_journal(storage: str) -> None:
     """Cut a torn last line off a journal: what a power cut left would make it unreadable."""
-    if path.is_file() and path.stat().st_size:
-        with path.open("rb+") as file:
-            content = file.read()
-            if not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
+    path = Path(storage)
+    if "://" not in storage and path.is_file():
+        lock = JournalFileSymlinkLock(storage)  # of the workers that may be writing now
+        lock.acquire()
+        try:
+            with path.open("rb+") as file:
+                content = file.read()
+                if not content.endswith(b"\n"):
+                    file.truncate(content.rfind(b"\n") + 1)
+        finally:
+            lock.release()
 
 
 def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
@@ -111,7 +116,7 @@ def settle(study: optuna.Study, spec: StudySpec) -> list[int]:
     for a queued trial is atomic in every storage.
 
     Returns:
-        The numbers of the trials whose process is gone.
+        The numbers of all trials so far whose process died.
     """
     dead = [
         t
@@ -131,7 +136,8 @@ def settle(study: optuna.Study, spec: StudySpec) -> list[int]:
             if _point(point) not in held:
                 held.add(_point(point))
                 study.enqueue_trial(point)
-    return [trial.number for trial in dead]
+    every = study.get_trials(deepcopy=False)
+    return [t.number for t in every if t.user_attrs.get(KILLED, False)]
 
 
 def claim(study: optuna.Study, spec: StudySpec) -> Trial | None:
@@ -141,6 +147,13 @@ def claim(study: optuna.Study, spec: StudySpec) -> Trial | None:
         return None
     trial = study.ask(fixed_distributions=spec.space.distributions)
     trial.set_user_attr(_OWNER, _identity(os.getpid()))
+    # Another worker may have taken the last point, or the last place, since we looked.
+    earlier = [t for t in counted(study) if t.number < trial.number]
+    drawn = "fixed_params" not in study.get_trials(deepcopy=False)[trial.number].system_attrs
+    if len(earlier) >= spec.n_trials or (spec.is_grid and drawn):
+        trial.set_user_attr(KILLED, True)
+        study.tell(trial, state=TrialState.FAIL)
+        return None
     return trial
 
 

@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,22 @@ from pipeline.search.study import (
     check_same,
     directions_of,
     finished,
+    mend_journal,
     settle,
     too_many_failed,
 )
+from pipeline.search.sweeps import space_text
 from pipeline.search.worker import Worker
 
 _HYDRA_KEYS = ("_target_", "_recursive_")
+LINE_WIDTH = 240  # of tables that do not go to a terminal
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
 
 
 class SearchFailedError(TunewrightError):
     """A larger share of the trials failed than ``max_failure_rate`` allows, or all did."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ class Sweep:
         self._task = function if isinstance(function, Searchable) else Searchable(function)
         self._config = config
         self._options = Options.read(config.hydra.sweeper)
-        self._console = Console()
+        # Lines in a file are not cut: only a terminal has a width.
+        self._console = Console() if Console().is_terminal else Console(width=LINE_WIDTH)
 
     def run(self, arguments: list[str]) -> optuna.Study:
         """Search.
@@ -114,7 +121,8 @@ class Sweep:
             SearchFailedError: where too many trials failed.
         """
         space = self._space(arguments)
-        base = self._check(space)
+        probes = self._check(space)
+        base = probes[0]
         spec = self._spec(space, base)
         with open_dict(self._config):
             self._config.hydra.sweeper.study_name = spec.name
@@ -123,12 +131,13 @@ class Sweep:
         )
         spec = replace(spec, storage=storage)
 
-        self._task.prepare(base, space)
+        self._task.prepare(probes)
+        mend_journal(spec.storage)
         study = spec.open()
         check_same(study, _fingerprint(base, spec))
-        settled = settle(study, spec)
+        killed = settle(study, spec)
         self._say_plan(study, spec)
-        self._task.begin(base, spec, settled)
+        self._task.begin(base, spec, killed)
         try:
             if len(finished(study)) < spec.n_trials:
                 with Progress(spec, self._console):
@@ -140,24 +149,22 @@ class Sweep:
 
     def _space(self, arguments: list[str]) -> Space:
         params = self._options.params or {}
-        configured = [f"{key}={_as_override(value)}" for key, value in params.items()]
+        configured = [f"{key}={space_text(value)}" for key, value in params.items()]
         return parse_space([*configured, *arguments], self._context.config_loader)
 
-    def _check(self, space: Space) -> DictConfig:
-        """Compose the config with every value that must work; return the one without a search."""
+    def _check(self, space: Space) -> list[DictConfig]:
+        """Compose and check the config with every value that must work, the base first."""
         load = self._context.config_loader.load_sweep_config
         with plain_errors():
-            base = without_hydra(load(self._config, list(space.fixed)))
-            known = [*flatten(_tree(base)), *base]
-        for key, params in space.probes():
-            try:
-                with plain_errors():
-                    config = without_hydra(load(self._config, space.overrides(params)))
-            except ConfigError as error:
-                raise ConfigError(f"search space: {error}{did_you_mean(key, known)}") from error
+            fixed = _tree(without_hydra(load(self._config, list(space.fixed)), resolve=False))
+        nearest = partial(did_you_mean, valid=[*flatten(fixed), *fixed])
+        configs = []
+        for params in space.probes():
+            with plain_errors(nearest):
+                config = without_hydra(load(self._config, space.overrides(params)))
             self._task.check(config)
-        self._task.check(base)
-        return base
+            configs.append(config)
+        return configs
 
     def _spec(self, space: Space, base: DictConfig) -> StudySpec:
         options = self._options
@@ -252,23 +259,15 @@ class Sweep:
 
 def _fingerprint(base: DictConfig, spec: StudySpec) -> dict[str, Any]:
     """Return what all trials of a study have in common, flat, so that a difference has a name."""
-    config = {k: v for k, v in flatten(_tree(base)).items() if not k.startswith("tracking.")}
-    for key in spec.space.distributions:
-        config.pop(key, None)
-    return {**config, "search space": spec.space.describe(), "direction": list(spec.directions)}
+    config = spec.space.without(flatten(_tree(base)))
+    fixed = {k: v for k, v in config.items() if not k.startswith("tracking.")}
+    return {**fixed, "search space": spec.space.describe(), "direction": list(spec.directions)}
 
 
 def _tree(config: DictConfig) -> dict[str, Any]:
     tree = OmegaConf.to_container(config)
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
-
-
-def _as_override(value: Any) -> str:
-    """Write a value of ``hydra.sweeper.params`` in the grammar; a YAML list means a choice."""
-    if isinstance(value, list):
-        return f"choice({','.join(str(item) for item in value)})"
-    return "null" if value is None else str(value)
 
 
 def _checked_name(name: str) -> str:

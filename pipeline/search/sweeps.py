@@ -9,7 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from yaml import YAMLError
 
-from pipeline.compose import folders
+from pipeline.compose import choice, folders, literal
 from pipeline.config import Count
 from pipeline.errors import ConfigError, did_you_mean, listing
 
@@ -64,14 +64,14 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
         given: the user's overrides.
     """
     sampler = sweep.sampler if isinstance(sweep.sampler, dict) else {"name": sweep.sampler}
-    own: dict[str, str] = {key: _value(value) for key, value in (sweep.settings or {}).items()}
+    own: dict[str, str] = {key: literal(value) for key, value in (sweep.settings or {}).items()}
     own["hydra/sweeper/sampler"] = str(sampler.get("name", "auto"))
     for option, value in sampler.items():
         if option != "name":
-            own[f"++hydra.sweeper.sampler.{option}"] = _value(value)
+            own[f"++hydra.sweeper.sampler.{option}"] = literal(value)
     if sweep.n_trials is not None:
         own["hydra.sweeper.n_trials"] = str(sweep.n_trials)
-    own |= {key: _space(value) for key, value in sweep.space.items()}
+    own |= {key: space_text(value) for key, value in sweep.space.items()}
 
     keys = {override.partition("=")[0].lstrip("+~") for override in given}
     if "hydra/sweeper/sampler" in keys:  # another sampler has other options
@@ -80,13 +80,8 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
     return [*kept, *given]
 
 
-def _value(value: Any) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _space(value: Any) -> str:
+def space_text(value: Any) -> str:
+    """Return what a YAML file says of a searched key in the grammar: a list means a choice."""
     if isinstance(value, list):
-        return f"choice({','.join(_value(item) for item in value)})"
-    return _value(value)
+        return choice(value)
+    return value if isinstance(value, str) else literal(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from pipeline.compose import run_job
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
 from pipeline.search.study import REASON, StudySpec, best_first, claim, is_best, too_many_failed
 from pipeline.tracking.record import reason
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ class Worker:
         for key, value in outcome.notes.items():
             trial.set_user_attr(key, value)
         study.tell(trial, list(outcome.values))
-        self.task.told(job, outcome, best_first(study)[0])
+        try:
+            self.task.told(job, outcome, best_first(study)[0])
+        except Exception:  # the trial is safe in the study; the end of the search tells again
+            log.exception("trial %d is done, but its study's record is behind", trial.number)
 
     def _launch(self, study: optuna.Study, trial: Trial) -> tuple[TrialJob, Outcome]:
         """Compose a trial's config and run it as a Hydra job of its own."""
@@ -70,7 +76,6 @@ class Worker:
         job = TrialJob(
             study=self.spec.name,
             number=trial.number,
-            params=dict(trial.params),
             overrides=overrides,
             output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
             is_best=lambda score: is_best(study, score),

@@ -1,10 +1,11 @@
 """What a task is to the pipeline: the shape of its examples, predictions and metrics."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.evaluation.names import Direction, metric_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,12 +16,7 @@ if TYPE_CHECKING:
     from pipeline.data import Rows
     from pipeline.models import Checkpoint
 
-Direction = Literal["maximize", "minimize"]
-
-
-def metric_name(label: str) -> str:
-    """Return a label as part of a metric's name: MLflow allows letters, digits, ``_``, ``-``."""
-    return re.sub(r"[^\w\- ]", "_", label)
+__all__ = ["Direction", "Examples", "Task", "metric_name"]
 
 
 @dataclass(frozen=True)

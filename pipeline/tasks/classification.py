@@ -10,7 +10,7 @@ from pipeline.tasks.base import Direction, Examples
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline.data import Rows
     from pipeline.models import Checkpoint
@@ -43,13 +43,7 @@ class Classification:
         """Turn texts into unpadded token ids, at most ``max_length``, and labels into positions."""
         from datasets import Dataset
 
-        encoded = tokenizer(
-            list(rows.texts),
-            truncation=True,
-            max_length=max_length,
-            return_overflowing_tokens=False,
-        )
-        full_lengths = tokenizer(list(rows.texts), return_length=True, verbose=False)["length"]
+        encoded = tokenizer(list(rows.texts), truncation=True, max_length=max_length)
         position = {label: i for i, label in enumerate(labels)}
         columns = {
             "input_ids": encoded["input_ids"],
@@ -57,7 +51,7 @@ class Classification:
             "labels": [position[label] for label in rows.labels],
             "row": list(range(len(rows))),
         }
-        truncated = sum(length > max_length for length in full_lengths)
+        truncated = _count_cut(encoded, rows.texts, tokenizer, max_length)
         return Examples(rows, Dataset.from_dict(columns), truncated)
 
     def load_model(self, checkpoint: Checkpoint, labels: Sequence[str]) -> PreTrainedModel:
@@ -113,6 +107,19 @@ class Classification:
 
         figure = confusion_matrix_figure(_decode(outputs, labels), examples.rows.labels, labels)
         return {"confusion_matrix.png": figure}
+
+
+def _count_cut(
+    encoded: BatchEncoding,
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+) -> int:
+    """Count the texts that lost tokens; a fast tokenizer kept those, others tokenize again."""
+    if encoded.encodings is not None:
+        return sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+    lengths = tokenizer(list(texts), return_length=True, verbose=False)["length"]
+    return sum(length > max_length for length in lengths)
 
 
 def _decode(logits: np.ndarray[Any, Any], labels: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # What MLflow takes at once, and the longest parameter value.
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH = 100, 1000, 6000
-FLUSH_SECONDS = 2.0  # a point reaches the UI at most this much later
+FLUSH_SECONDS = 2.0  # points are sent in batches, at most one in this time
 
 
 class Record:
@@ -106,28 +106,36 @@ class Record:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.tag(state="complete")
-            self._close("FINISHED")
+        failure = error or self._finish()
+        if failure is None:
+            self._close("FINISHED", state="complete")
             return
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        self.tag(state="failed", reason="stopped" if stopped else reason(error))
-        try:
-            self._close("KILLED" if stopped else "FAILED")
-        except Exception:
-            log.exception("the record of run %s is incomplete", self.run_id)  # keep `error` first
+        log.error("the run failed", exc_info=failure)  # now: the log file is stored below
+        stopped = isinstance(failure, KeyboardInterrupt | SystemExit)
+        why = "stopped" if stopped else reason(failure)
+        self._close("KILLED" if stopped else "FAILED", state="failed", reason=why)
+        if error is None:
+            raise failure
 
-    def _close(self, status: str) -> None:
+    def _finish(self) -> BaseException | None:
+        """Wait until all is written; return the first error of what could not be."""
         if self._points:
             self._flush()
+        pending, self._pending = self._pending, []
+        failures = [written.exception() for written in pending]
+        return next((failure for failure in failures if failure), None)
+
+    def _close(self, status: str, **notes: str) -> None:
+        self.tag(**notes)
         if self._log_file and self._log_file.is_file():
             for handler in logging.getLogger().handlers:
                 handler.flush()
             self._do(self._store.client.log_artifact, self.run_id, str(self._log_file))
         self._do(self._store.client.set_terminated, self.run_id, status)
+        incomplete = self._finish()
         self._writer.shutdown(wait=True)
-        for written in self._pending:
-            written.result()
+        if incomplete and status == "FINISHED":
+            raise incomplete
 
     def _flush(self) -> None:
         points, self._points = self._points, []

@@ -56,13 +56,23 @@ class Store:
 
         return MlflowClient(self.uri)
 
+    @property
+    def is_server(self) -> bool:
+        """Whether a tracking server is asked, not a database or folder."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether this is a local store that nothing was written to yet."""
+        return not self.config.uri and not (self.dir / "mlflow.db").is_file()
+
     def connect(self) -> None:
         """Reach the store and make what is missing in it, before anything depends on it.
 
         Raises:
             TrackingError: where the store cannot be reached.
         """
-        if self.uri.startswith(("http://", "https://")):
+        if self.is_server:
             self._reach_server()
         _ = self.experiment_id
 
@@ -91,6 +101,12 @@ class Store:
 
         try:
             found = self.client.get_experiment_by_name(self.config.experiment)
+            if found is not None and found.lifecycle_stage == "deleted":
+                raise TrackingError(
+                    f"tracking.experiment={self.config.experiment}: this experiment was deleted in "
+                    f"{self.uri}. Restore it (mlflow experiments restore --experiment-id "
+                    f"{found.experiment_id}), or give another name."
+                )
             if found is not None:
                 return str(found.experiment_id)
             # A server decides itself where its artifacts go; a database does not hold them.

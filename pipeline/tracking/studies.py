@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pipeline.errors import TrackingError, did_you_mean, listing
 from pipeline.tracking import tags
@@ -28,6 +29,7 @@ def open_study(
     if found:
         parent_run_id = str(found[0].info.run_id)
         store.client.update_run(parent_run_id, status="RUNNING")
+        store.client.set_tag(parent_run_id, tags.STATE, "running")
         return parent_run_id
     run_tags = {tags.KIND: "study", tags.STUDY: study, tags.STATE: "running", **notes}
     run = store.client.create_run(store.experiment_id, run_name=study, tags=run_tags)
@@ -56,9 +58,11 @@ def log_progress(store: Store, parent_run_id: str, trial: int, values: Mapping[s
 def set_best(store: Store, parent_run_id: str, trial: int, run_id: str) -> None:
     """Name the study's best trial, and delete the model of the one it replaces."""
     former = store.client.get_run(parent_run_id).data.tags.get(tags.BEST_RUN)
+    if former == run_id:
+        return
     store.client.set_tag(parent_run_id, tags.BEST_RUN, run_id)
     store.client.set_tag(parent_run_id, tags.BEST_TRIAL, str(trial))
-    if former and former != run_id:
+    if former:
         delete_model(store, former)
 
 
@@ -71,17 +75,18 @@ def delete_model(store: Store, run_id: str) -> None:
         get_artifact_repository(artifact_uri).delete_artifacts(MODEL_FOLDER)
 
 
-def settle_trial(store: Store, study: str, trial: int) -> None:
-    """Close the run of a trial whose process died, so that nothing stays running."""
-    for run in _find(
-        store,
-        f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'trial' "
-        f"and tags.`{tags.TRIAL}` = '{trial}'",
-    ):
-        if run.info.status == "RUNNING":
+def settle(store: Store, study: str, killed: Collection[int]) -> None:
+    """Close the runs of trials whose process died, so that none stays running or counts as done."""
+    if not killed:
+        return
+    condition = f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'trial'"
+    for run in _find(store, condition):
+        known = run.data.tags
+        if int(known[tags.TRIAL]) in killed and known.get(tags.STATE) != "failed":
             store.client.set_tag(run.info.run_id, tags.STATE, "failed")
             store.client.set_tag(run.info.run_id, tags.REASON, "killed: its process ended")
             store.client.set_terminated(run.info.run_id, "KILLED")
+            delete_model(store, run.info.run_id)
 
 
 def find_study(store: Store, name: str) -> Run:
@@ -90,7 +95,8 @@ def find_study(store: Store, name: str) -> Run:
     Raises:
         TrackingError: where there is none, naming the nearest.
     """
-    studies = _find(store, f"tags.`{tags.KIND}` = 'study'")
+    # Just asking makes no store.
+    studies = [] if store.is_empty else _find(store, f"tags.`{tags.KIND}` = 'study'")
     names = [run.data.tags[tags.STUDY] for run in studies]
     for run, found in zip(studies, names, strict=True):
         if found == name:
@@ -122,15 +128,24 @@ def model_path(store: Store, run: Run) -> str | None:
     if not store.client.list_artifacts(run.info.run_id, MODEL_FOLDER):
         return None
     uri = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
-    return str(Path(uri.removeprefix("file://"))) if uri.startswith("file://") else uri
+    return url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
 
 
 def _find(store: Store, condition: str) -> list[Run]:
     """Search runs, the latest first."""
-    found = store.client.search_runs(
-        [store.experiment_id], condition, order_by=["attributes.start_time DESC"], max_results=1000
-    )
-    return list(found)
+    found: list[Run] = []
+    page: str | None = None
+    while page is None or page:
+        some = store.client.search_runs(
+            [store.experiment_id],
+            condition,
+            order_by=["attributes.start_time DESC"],
+            max_results=1000,
+            page_token=page,
+        )
+        found += some
+        page = some.token or ""
+    return found
 
 
 def _quoted(value: str) -> str:

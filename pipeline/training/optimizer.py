@@ -1,7 +1,8 @@
 """The optimizer and its learning-rate schedule, built from config."""
 
 import inspect
-from dataclasses import asdict
+import math
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -11,14 +12,15 @@ from pipeline.config import OptimizerConfig, ScheduleConfig
 from pipeline.errors import ConfigError, did_you_mean, listing
 
 # What torch.optim calls our hyperparameters; a name that is not here is the same there.
-_TORCH_NAMES = {"learning_rate": "lr"}
+_TORCH_NAMES = {"learning_rate": "lr", "beta1": "betas", "beta2": "betas"}
 
 
-def optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]:
-    """Return the class that the config names.
+def check_optimizer(config: OptimizerConfig) -> None:
+    """Refuse an optimizer that cannot be built, before there is a model to build it over.
 
     Raises:
-        ConfigError: where torch.optim has no such optimizer, or it lacks a given hyperparameter.
+        ConfigError: where torch.optim has no such class, or the class lacks a hyperparameter that
+            is given or refuses its value.
     """
     names = [
         name
@@ -28,27 +30,56 @@ def optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]:
         and value is not torch.optim.Optimizer
     ]
     if config.name not in names:
+        same = [name for name in names if name.lower() == config.name.lower()]  # adamw, sgd
+        near = f" Did you mean {same[0]}?" if same else did_you_mean(config.name, names)
         raise ConfigError(
             f"optimizer.name={config.name}: there is no such class in torch.optim."
-            f"{did_you_mean(config.name, names)} Valid: {listing(names, most=20)}."
+            f"{near} Valid: {listing(names, most=20)}."
         )
-    chosen: type[torch.optim.Optimizer] = getattr(torch.optim, config.name)
+    chosen = getattr(torch.optim, config.name)
     accepted = inspect.signature(chosen).parameters
-    for argument in arguments(config):
-        if argument not in accepted:
+    valid = [key for key in _hyperparameters() if _TORCH_NAMES.get(key, key) in accepted]
+    for key in _given(config):
+        if key not in valid:
             raise ConfigError(
-                f"optimizer.{argument}: {config.name} has no such hyperparameter; it has "
-                f"{listing(accepted, most=20)}."
+                f"optimizer.{key}: {config.name} has no such hyperparameter."
+                f"{did_you_mean(key, valid)} Valid: {listing(f'optimizer.{v}' for v in valid)}."
             )
+    weight, bias = torch.nn.Parameter(torch.zeros(1, 1)), torch.nn.Parameter(torch.zeros(1))
+    try:
+        _build(chosen, config, [weight], [bias])
+    except (TypeError, ValueError) as error:  # nesterov without momentum, Adafactor's pair of eps
+        given = ", ".join(f"optimizer.{key}={value}" for key, value in _given(config).items())
+        raise ConfigError(f"{given}: {config.name} refuses these values: {error}.") from error
+
+
+def optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]:
+    """Return the class that the config names.
+
+    Raises:
+        ConfigError: where torch.optim has no such optimizer, or it lacks a given hyperparameter.
+    """
+    check_optimizer(config)
+    chosen: type[torch.optim.Optimizer] = getattr(torch.optim, config.name)
     return chosen
 
 
 def arguments(config: OptimizerConfig) -> dict[str, Any]:
     """Return the hyperparameters that are set, under torch.optim's names."""
-    given = {k: v for k, v in asdict(config).items() if k != "name" and v is not None}
+    given = _given(config)
     if "beta1" in given or "beta2" in given:
         given["betas"] = (given.pop("beta1", 0.9), given.pop("beta2", 0.999))
     return {_TORCH_NAMES.get(key, key): value for key, value in given.items()}
+
+
+def _hyperparameters() -> list[str]:
+    return [field.name for field in fields(OptimizerConfig) if field.name != "name"]
+
+
+def _given(config: OptimizerConfig) -> dict[str, Any]:
+    """Return the hyperparameters that are set, under the user's names."""
+    values = {key: getattr(config, key) for key in _hyperparameters()}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def build_optimizer(
@@ -61,14 +92,25 @@ def build_optimizer(
         model: whose parameters to train.
         decayed: names of the parameters that weight decay applies to; not biases and norms.
     """
-    chosen, given = optimizer_class(config), arguments(config)
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in trained if name in decayed]},
-        {"params": [p for name, p in trained if name not in decayed], "weight_decay": 0.0},
-    ]
+    return _build(
+        optimizer_class(config),
+        config,
+        [p for name, p in trained if name in decayed],
+        [p for name, p in trained if name not in decayed],
+    )
+
+
+def _build(
+    chosen: type[torch.optim.Optimizer],
+    config: OptimizerConfig,
+    decayed: list[torch.nn.Parameter],
+    spared: list[torch.nn.Parameter],
+) -> torch.optim.Optimizer:
+    given = arguments(config)
     if "decoupled_weight_decay" in inspect.signature(chosen).parameters:
         given["decoupled_weight_decay"] = True
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
     return chosen(groups, **given)
 
 
@@ -85,7 +127,8 @@ def build_schedule(
     warmup = warmup_steps(config, steps)
     specific = {}
     if config.name == "warmup_stable_decay":
-        decay = round((config.decay or 0.0) * steps)
+        # Both are rounded: of a short run they would else take a step more than there is.
+        decay = min(round((config.decay or 0.0) * steps), steps - warmup)
         specific = {"num_decay_steps": decay, "decay_type": "linear"}
     schedule: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
         "constant_with_warmup" if config.name == "constant" else config.name,
@@ -101,14 +144,25 @@ def warmup_steps(config: ScheduleConfig, steps: int) -> int:
     """Return the warm-up in steps; a share (a float) is of all steps, rounded up.
 
     Raises:
-        ConfigError: where the warm-up is not shorter than the run.
+        ConfigError: where the warm-up is not shorter than the run, or what is left of the run is
+            shorter than its decay.
     """
-    warmup = config.warmup
-    if isinstance(warmup, float):
-        return -int(-warmup * steps // 1)
-    if warmup >= steps > 0 and warmup > 0:
+    is_share = isinstance(config.warmup, float)
+    warmup = math.ceil(config.warmup * steps) if is_share else int(config.warmup)
+    if warmup >= steps > 0:
+        hint = (
+            f"{config.warmup:g} of them is {warmup}, rounded up. Train for longer, or give 0."
+            if is_share
+            else "A share is written with a point: 0.1."
+        )
         raise ConfigError(
-            f"schedule.warmup={warmup}: the whole run has {steps} steps; expected fewer for the "
-            "warm-up. A share is written with a point: 0.1."
+            f"schedule.warmup={config.warmup}: the whole run has {steps} steps; expected fewer for "
+            f"the warm-up. {hint}"
+        )
+    if not is_share and config.decay is not None and warmup + config.decay * steps > steps:
+        raise ConfigError(
+            f"schedule.warmup={warmup}: the whole run has {steps} steps; expected no more than "
+            f"what schedule.decay={config.decay:g} leaves of them, "
+            f"{math.floor(steps - config.decay * steps)}."
         )
     return warmup

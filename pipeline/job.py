@@ -1,0 +1,51 @@
+"""A run as a Hydra job: its config checked, its record opened, its folder known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import flat, validate
+from pipeline.run import run
+from pipeline.tracking import Record, Store, open_store, tags
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pipeline.trial import Result
+
+
+def run_alone(config: DictConfig) -> Result:
+    """Run once, outside any search, under a record of its own."""
+    from hydra.core.hydra_config import HydraConfig
+
+    experiment = validate(config)
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    overrides = list(hydra.overrides.task)
+    store = open_store(experiment.tracking)
+    with open_record(store, config, folder.name, {tags.KIND: "run"}, overrides) as record:
+        return run(experiment, record, folder)
+
+
+def open_record(
+    store: Store,
+    config: DictConfig,
+    name: str,
+    run_tags: Mapping[str, str],
+    overrides: Sequence[str],
+    parent_run_id: str | None = None,
+) -> Record:
+    """Open a run's record with its parameters, config and command line."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    hydra = HydraConfig.get()
+    command = json.dumps(list(overrides), ensure_ascii=False)
+    record = Record(store, name, flat(config), {**run_tags, tags.OVERRIDES: command}, parent_run_id)
+    record.text(OmegaConf.to_yaml(config, resolve=True), "config.yaml")
+    record.text(OmegaConf.to_yaml(list(overrides)), "overrides.yaml")
+    record.log_file(Path(hydra.runtime.output_dir, f"{hydra.job.name}.log"))
+    return record
