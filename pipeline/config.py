@@ -4,6 +4,7 @@ The YAML files under ``conf/`` hold the values and are the menu; this module say
 legal. It imports nothing heavy, so that a bad config is refused before torch is loaded.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -113,17 +114,14 @@ class OptimizerConfig:
 
     name: Text  # the class: AdamW, Adafactor, SGD, NAdam …
     learning_rate: Annotated[Number, Field(gt=0, le=10)]  # peak, after warm-up
-    weight_decay: Annotated[
-        float, Field(ge=0, le=1)
-    ]  # decoupled where the class can; never on biases and norms
+    # Decoupled where the class can; never on biases and norms.
+    weight_decay: Annotated[Number, Field(ge=0, le=1)]
     beta1: Annotated[Number, Field(ge=0, lt=1)] | None = None  # Adam's first-moment decay
     beta2: Annotated[Number, Field(ge=0, lt=1)] | None = None  # Adam's second-moment decay
     eps: Annotated[Number, Field(gt=0, le=1)] | None = None
     momentum: Annotated[Number, Field(ge=0, lt=1)] | None = None
     nesterov: bool | None = None
-    beta2_decay: Annotated[Number, Field(ge=-1, lt=0)] | None = (
-        None  # Adafactor's schedule of beta2
-    )
+    beta2_decay: Annotated[Number, Field(ge=-1, lt=0)] | None = None  # of beta2, in Adafactor
     d: Annotated[Number, Field(gt=0)] | None = None  # Adafactor's update clipping threshold
 
 
@@ -184,21 +182,41 @@ class TrainingConfig:
         int, Field(strict=True, ge=4)
     ]  # tokens; longer texts are cut, and counted
     max_grad_norm: NonNegative  # gradient clipping; 0: none
-    eval_steps: Count | None  # steps between evaluations; null: at the end of each epoch
+    eval_every: int | float  # a whole number is steps between evaluations; with a point: epochs
     logging_steps: Count  # steps between points of train/loss
     early_stopping_patience: Count | None  # evaluations without a better objective; null: never
     precision: Literal[
         "float32", "bfloat16"
     ]  # of the matrix products (autocast); weights stay float32
 
+    @field_validator("eval_every", mode="before")
+    @classmethod
+    def _unambiguous(cls, value: Any) -> int | float:
+        is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        is_epochs = isinstance(value, float) and 0 < value < math.inf
+        if not is_steps and not is_epochs:
+            raise ValueError(
+                "Input should be a whole number of steps (50) or a number of epochs written with a "
+                "point (0.25, 1.0)"
+            )
+        number: int | float = value
+        return number
+
 
 @dataclass(config=_STRICT, frozen=True)
 class EvaluationConfig:
     """How a run is judged."""
 
-    objective: Text  # the metric a search follows; a run's score is its best evaluation of it
+    # The metric that judges a run (val/f1_macro, val/f1_macro@last …), or several for a search.
+    objective: Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+    constraints: tuple[Text, ...]  # limits on metrics: val/recall/positive >= 0.9
     batch_size: Count  # rows at once; no influence on the scores
     test: bool  # read the test split once, with the best weights, at the end of the run
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The objectives, also where there is one."""
+        return (self.objective,) if isinstance(self.objective, str) else self.objective
 
 
 @dataclass(config=_STRICT, frozen=True)

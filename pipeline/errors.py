@@ -30,6 +30,10 @@ class DivergedError(TunewrightError):
     """Training went to NaN or infinity; says at which step and on which rows."""
 
 
+class TrialTimeoutError(TunewrightError):
+    """A trial had its time and was not done."""
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """Return `` Did you mean …?`` for the nearest valid name, or nothing when none is near.
 

@@ -37,15 +37,18 @@ def open_record(
     run_tags: Mapping[str, str],
     overrides: Sequence[str],
     parent_run_id: str | None = None,
+    run_id: str | None = None,
 ) -> Record:
-    """Open a run's record with its parameters, config and command line."""
+    """Open a run's record with its parameters, config and command line; ``run_id`` goes on."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     hydra = HydraConfig.get()
     command = json.dumps(list(overrides), ensure_ascii=False)
-    record = Record(store, name, flat(config), {**run_tags, tags.OVERRIDES: command}, parent_run_id)
-    record.text(OmegaConf.to_yaml(config, resolve=True), "config.yaml")
-    record.text(OmegaConf.to_yaml(list(overrides)), "overrides.yaml")
+    all_tags = {**run_tags, tags.OVERRIDES: command}
+    record = Record(store, name, flat(config), all_tags, parent_run_id, run_id)
+    if run_id is None:
+        record.text(OmegaConf.to_yaml(config, resolve=True), "config.yaml")
+        record.text(OmegaConf.to_yaml(list(overrides)), "overrides.yaml")
     record.log_file(Path(hydra.runtime.output_dir, f"{hydra.job.name}.log"))
     return record

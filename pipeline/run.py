@@ -8,26 +8,31 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import DataConfig, Experiment, ModelConfig
-from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.objective import check_labels, constraints, objectives, read_objective
 from pipeline.tasks import get_task
-from pipeline.tasks.base import metric_name
 from pipeline.tracking.store import open_store
-from pipeline.trial import Result, Trial
+from pipeline.trial import Result, State, Trial, Verdict
 
 if TYPE_CHECKING:
     from pipeline.models import Checkpoint
-    from pipeline.tasks.base import Direction, Examples
+    from pipeline.tasks.base import Examples
     from pipeline.tracking import Record
     from pipeline.training.best import Evaluation
 
 log = logging.getLogger(__name__)
+
+_STATES: Mapping[Verdict, State] = {
+    "continue": "complete",
+    "prune": "pruned",
+    "pause": "paused",
+}
 
 
 def run(
@@ -60,7 +65,10 @@ def run(
     _log_data(record, data, time.perf_counter() - started)
 
     # 3. Choose the hyperparameters: they are the config's; a search has put its own there.
-    objective = _objective_metric(experiment, data.labels)
+    first, *_ = goals = objectives(experiment)
+    named = trial.reported if trial else None
+    reported = read_objective(experiment, named) if named else first
+    snapshot = trial.snapshot if trial else None
 
     # 4. Fine-tune.
     import transformers
@@ -70,9 +78,19 @@ def run(
 
     transformers.set_seed(experiment.seed)  # the new head's weights are drawn now
     model = task.load_model(checkpoint, data.labels)
-    evaluations = Evaluations(
-        objective, direction(experiment), experiment.training.early_stopping_patience
+    evaluations = (
+        snapshot.evaluations
+        if snapshot
+        else Evaluations(first, experiment.training.early_stopping_patience)
     )
+    verdict: Verdict = "continue"
+
+    def goes_on(evaluation: Evaluation) -> bool:
+        nonlocal verdict
+        if trial is not None:
+            verdict = trial.report(evaluations.score(reported), evaluation.epoch)
+        return verdict == "continue"
+
     tuner = FineTuner(
         experiment,
         output_dir,
@@ -83,23 +101,37 @@ def run(
         evaluations=evaluations,
         score=partial(task.score, labels=data.labels),
         log_metrics=partial(_log_progress, record),
+        goes_on=goes_on,
+        check_time=trial.check_time if trial else lambda: None,
     )
-    started = time.perf_counter()
-    tuner.train()
-    train_seconds = time.perf_counter() - started - tuner.evaluate_seconds
-    evaluations.restore(model)
+    tuner.fine_tune(snapshot)
     best, last = evaluations.best, evaluations.last
     assert best is not None  # training ends with an evaluation
     assert last is not None
-
-    # 5. Evaluate: the best weights on the validation split, and on the test split if asked for.
-    score = best.metrics[objective]
     metrics = {
         **_named("val/best", best.metrics),
         **_named("val/last", last.metrics),
         "val/best/step": float(best.step),
         "val/best/epoch": best.epoch,
+        "cost/train_seconds": tuner.spent.train_seconds,
+        "cost/evaluate_seconds": tuner.spent.evaluate_seconds,
     }
+    result = Result(
+        state=_STATES[verdict],
+        run_id=record.run_id,
+        scores=tuple(metrics[g.metric] if g.is_cost else evaluations.score(g) for g in goals),
+        excesses={c.text: c.excess(_judged(c.metric, metrics)) for c in constraints(experiment)},
+        metrics=metrics,
+        snapshot=tuner.take_snapshot() if verdict == "pause" else None,
+    )
+    if result.state != "complete":
+        record.metrics(metrics, step=last.step)
+        record.end(result.state)
+        log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
+        return result
+
+    # 5. Evaluate: the best weights on the validation split, and on the test split if asked for.
+    evaluations.restore(model)
     judged: tuple[str, Examples, Evaluation] = ("val", data.validation, best)
     if data.test is not None:
         tested = tuner.evaluate_on(data.test)
@@ -109,18 +141,14 @@ def run(
     metrics |= _named(
         f"{split}/majority", task.baseline(data.train.rows, examples.rows, data.labels)
     )
-    metrics |= {
-        "cost/train_seconds": train_seconds,
-        "cost/evaluate_seconds": tuner.evaluate_seconds,
-    }
     record.metrics(metrics, step=last.step)
     record.table(task.predictions(examples, evaluation.outputs, data.labels), "predictions.json")
     for file, figure in task.figures(examples, evaluation.outputs, data.labels).items():
         record.figure(figure, file)
-    if trial is None or trial.is_best(score):
+    if trial is None or trial.is_best(result.score):
         _keep_model(record, model, checkpoint, output_dir / "model")
-    log.info("score %.4f at step %d", score, best.step)
-    return Result(record.run_id, score, metrics, train_seconds, tuner.evaluate_seconds)
+    log.info("score %.4f at step %d", result.score, best.step)
+    return result
 
 
 @dataclass(frozen=True)
@@ -150,7 +178,7 @@ def inspect(experiment: Experiment) -> None:
     check_optimizer(experiment.optimizer)
     find_checkpoint(experiment.model).check_length(training.max_length)
     splits = load_splits(experiment.data, with_test=experiment.evaluation.test)
-    _objective_metric(experiment, splits.labels)
+    check_labels(experiment, splits.labels)
     steps_an_epoch = math.ceil(len(splits.train) / training.batch_size)
     warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
 
@@ -201,44 +229,14 @@ def check(experiment: Experiment) -> None:
         ConfigError: for an unknown task, or an objective that the task does not produce.
         TrackingError: for a local store that cannot be written.
     """
-    direction(experiment)
+    objectives(experiment)
+    constraints(experiment)
     open_store(experiment.tracking).check_writable()
 
 
-def direction(experiment: Experiment) -> Direction:
-    """Return in which direction the objective gets better, by the metric's own definition.
-
-    Raises:
-        ConfigError: where the task produces no such metric on the validation split.
-    """
-    directions = get_task(experiment.task.name).metrics
-    objective = experiment.evaluation.objective
-    split, _, name = objective.partition("/")
-    head, slash, label = name.partition("/")
-    found = directions.get(head + slash if slash else name)
-    if split != "val" or found is None or (slash and not label):
-        valid = [
-            f"val/{metric}{'<label>' if metric.endswith('/') else ''}" for metric in directions
-        ]
-        raise ConfigError(
-            f"evaluation.objective={objective}: the task {experiment.task.name} does not produce "
-            f"it on the validation split.{did_you_mean(objective, valid)} "
-            f"Valid: {listing(valid)}."
-        )
-    return found
-
-
-def _objective_metric(experiment: Experiment, labels: Sequence[str]) -> str:
-    """Return the objective without its split; a label in it must be one of the data's."""
-    metric = experiment.evaluation.objective.removeprefix("val/")
-    _, _, label = metric.partition("/")
-    names = [metric_name(name) for name in labels]
-    if label and label not in names:
-        raise ConfigError(
-            f"evaluation.objective={experiment.evaluation.objective}: the data has no label "
-            f"{label!r}.{did_you_mean(label, names)} Found {listing(names)}."
-        )
-    return metric
+def _judged(metric: str, metrics: Mapping[str, float]) -> float:
+    """Return a metric of the best evaluation, or a cost."""
+    return metrics[metric if metric in metrics else metric.replace("val/", "val/best/", 1)]
 
 
 def _log_data(record: Record, data: Prepared, seconds: float) -> None:

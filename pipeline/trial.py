@@ -1,7 +1,16 @@
-"""What a run may know of the search it is part of, and what it gives back."""
+"""What a run may ask of the search it is part of, and what it gives back."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pipeline.training.snapshot import Snapshot
+
+Verdict = Literal["continue", "prune", "pause"]
+State = Literal["complete", "pruned", "paused"]
 
 
 @dataclass(frozen=True)
@@ -9,14 +18,29 @@ class Trial:
     """What a run that is part of a search may ask of it."""
 
     is_best: Callable[[float], bool]  # whether a score beats every finished trial's
+    report: Callable[[float, float], Verdict]  # score so far, epochs behind it -> whether to go on
+    check_time: Callable[[], None]  # raises where the trial has had its time
+    reported: str | None = None  # the metric to report, where it is not the first objective
+    snapshot: Snapshot | None = None  # what it goes on from, where it was paused
 
 
 @dataclass(frozen=True)
 class Result:
     """What a run found."""
 
+    state: State
     run_id: str  # its MLflow run
-    score: float  # the objective at its best evaluation
+    scores: tuple[float, ...]  # one an objective
+    excesses: dict[str, float]  # by how much each constraint is broken; 0 or less: kept
     metrics: dict[str, float]  # by full name: val/best/f1_macro, test/accuracy …
-    train_seconds: float  # wall time in the training loop, evaluations taken out
-    evaluate_seconds: float
+    snapshot: Snapshot | None = None  # of a paused run
+
+    @property
+    def seconds(self) -> float:
+        """Wall time in training and evaluation."""
+        return self.metrics["cost/train_seconds"] + self.metrics["cost/evaluate_seconds"]
+
+    @property
+    def score(self) -> float:
+        """The first objective's score."""
+        return self.scores[0]

@@ -102,7 +102,7 @@ def tiny(tiny_model: Path, working_folder: Path) -> list[str]:
         "data.label=stars",
         "training.epochs=1",
         "training.max_length=16",
-        "training.eval_steps=2",
+        "training.eval_every=2",
         "training.logging_steps=2",
         "optimizer.learning_rate=1e-2",
     ]

@@ -26,6 +26,7 @@ CONF = folders("conf")[-1]
         ("optimizer.learning_rate=fast", ("optimizer.learning_rate='fast'", "valid number")),
         ("optimizer.learning_rate=0", ("optimizer.learning_rate=0", "greater than 0")),
         ("optimizer.learning_rate=true", ("optimizer.learning_rate=True", "valid number")),
+        ("optimizer.weight_decay=true", ("optimizer.weight_decay=True", "valid number")),
         ("optimizer.learning_rate=nan", ("optimizer.learning_rate=nan", "finite number")),
         ("training.max_grad_norm=inf", ("training.max_grad_norm=inf", "finite number")),
         ("training.epochs=nan", ("training.epochs=nan", "finite number")),

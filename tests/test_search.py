@@ -1,5 +1,6 @@
 """Searches: one parent and its trials in MLflow, exhaustive grids, failures that stay one trial."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -12,10 +13,13 @@ from conftest import artifact, rows, write_rows
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from pipeline.search.budget import Budget
 from pipeline.search.experiment import ExperimentTask
+from pipeline.search.liveness import OWNER, Heart, Watch
 from pipeline.search.samplers import sampler_name
 from pipeline.search.space import parse_space
-from pipeline.search.study import StudySpec, claim, counted, mend_journal, settle
+from pipeline.search.study import StudySpec, claim, mend_journal, queue_grid, settle
+from pipeline.search.trials import counted
 from pipeline.tasks.classification import Classification
 
 GRID = ("optimizer.learning_rate=1e-3,1e-2", "training.batch_size=8,16")
@@ -88,7 +92,7 @@ def test_a_trial_that_fails_is_one_failed_trial(cli, tiny, runs, monkeypatch):
     trials = runs("trial")
     kinds = [t.data.tags.get("tunewright.reason", "").split(":")[0] for t in trials]
     assert kinds == ["oom", "diverged", "stopped", ""]
-    assert [t.info.status for t in trials] == ["FAILED", "FAILED", "KILLED", "FINISHED"]
+    assert [t.info.status for t in trials] == ["FAILED", "FAILED", "FAILED", "FINISHED"]
 
 
 def test_a_search_in_which_every_trial_fails_ends_with_an_error(cli, tiny, runs, monkeypatch):
@@ -128,7 +132,7 @@ def test_what_a_kill_kept_from_mlflow_is_made_good_by_the_next_start(cli, tiny, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ExperimentTask, "told", killed)
+        patch.setattr(ExperimentTask, "progressed", killed)
         assert cli("train", "-m", *tiny, "seed=1,2").code == 130
     cli("train", "-m", *tiny, "seed=1,2")
     (study,), trials = runs("study"), runs("trial")
@@ -140,17 +144,18 @@ def test_what_a_kill_kept_from_mlflow_is_made_good_by_the_next_start(cli, tiny, 
 def test_two_workers_never_take_the_last_point_of_a_grid_both(working_folder):
     grid = replace(spec(working_folder, "GridSampler", 2), space=parse_space(["x=1,2"]), sampler={})
     study = grid.open()
-    settle(study, grid)
+    queue_grid(study, grid)
+    heart = Heart(study)
     asked = study.ask
 
     def late(**kwargs):  # between its look at the queue and its question another worker comes
         study.ask = asked
-        assert claim(study, grid) is not None
+        assert claim(study, grid, heart) is not None
         return asked(**kwargs)
 
-    claim(study, grid)
+    claim(study, grid, heart)
     study.ask = late
-    assert claim(study, grid) is None
+    assert claim(study, grid, heart) is None
     points = [t.params["x"] for t in counted(study)]
     assert sorted(points) == [1, 2]
 
@@ -220,17 +225,22 @@ def spec(folder: Path, sampler: str, n_trials: int) -> StudySpec:
         directions=("minimize",),
         space=parse_space(["x=interval(-5.0,5.0)", "y=interval(-5.0,5.0)"]),
         sampler={"_target_": f"optuna.samplers.{sampler}", "n_startup_trials": 3},
-        n_trials=n_trials,
+        pruner={},
+        reported="minimize",
+        unit=1,
         seed=1,
+        budget=Budget(n_trials),
         max_failure_rate=1.0,
+        retries=2,
+        trial_seconds=None,
     )
 
 
 def search_sphere(study_spec: StudySpec) -> list[dict[str, float]]:
     """Run what a start of a search runs, and return all points so far."""
     study = study_spec.open()
-    settle(study, study_spec)
-    while (trial := claim(study, study_spec)) is not None:
+    settle(study, study_spec, Watch())
+    while (trial := claim(study, study_spec, Heart(study))) is not None:
         study.tell(trial, trial.params["x"] ** 2 + trial.params["y"] ** 2)
     return [t.params for t in counted(study)]
 
@@ -246,10 +256,9 @@ def test_a_trial_whose_process_died_is_run_again_in_its_place(working_folder):
     uncut = search_sphere(spec(working_folder / "uncut", "TPESampler", 8))
     cut = spec(working_folder / "cut", "TPESampler", 8)
     search_sphere(spec(working_folder / "cut", "TPESampler", 5))
-    dead = claim(cut.open(), cut)
-    dead.set_user_attr(
-        "owner", {"host": __import__("socket").gethostname(), "pid": 0, "started": 0}
-    )
+    study = cut.open()
+    dead = claim(study, cut, Heart(study))
+    dead.set_user_attr(OWNER, {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0})
     assert search_sphere(cut) == uncut
 
 

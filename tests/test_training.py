@@ -13,6 +13,7 @@ from pipeline.compose import folders
 from pipeline.config import ModelConfig, OptimizerConfig, ScheduleConfig
 from pipeline.errors import ConfigError, DivergedError, ModelError
 from pipeline.models import find_checkpoint
+from pipeline.objective import Objective
 from pipeline.tasks.classification import Classification
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.losses import LossWatch
@@ -137,7 +138,7 @@ def test_the_watch_names_the_first_bad_step():
 @pytest.mark.parametrize(("direction", "kept"), [("maximize", 2), ("minimize", 1)])
 def test_the_weights_kept_are_those_of_the_best_evaluation(direction, kept):
     model = torch.nn.Linear(1, 1, bias=False)
-    evaluations = Evaluations("score", direction, patience=None)
+    evaluations = Evaluations(Objective("val/score", direction, "best"), patience=None)
     for step, score in enumerate([0.3, 0.1, 0.5, 0.5]):
         model.weight.data.fill_(float(step))
         evaluations.add(Evaluation(step, 0.0, {"score": score}, None), model)

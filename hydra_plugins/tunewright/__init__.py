@@ -3,10 +3,13 @@
 Hydra imports this module at every start, so it imports nothing heavy itself.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -38,6 +41,38 @@ class OptunaSweeper(Sweeper):
         assert self.config is not None
         assert self._function is not None
         return Sweep(self.hydra_context, self._function, self.config).run(arguments)
+
+
+class ProcessLauncher(Launcher):
+    """The thin end of `pipeline.search.processes.Launcher`, which has the options and the work."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+        self._function: TaskFunction | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what Hydra gives."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self._function = task_function
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run each job in a process of its own."""
+        from pipeline.search.processes import Launcher as Processes
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        assert self._function is not None
+        launcher = Processes(**self._options)
+        return launcher.launch(
+            self.hydra_context, self._function, self.config, job_overrides, initial_job_idx
+        )
 
 
 class TunewrightSearchPath(SearchPathPlugin):

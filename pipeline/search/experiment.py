@@ -13,23 +13,29 @@ from pathlib import Path
 
 import optuna
 from omegaconf import DictConfig
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
 from pipeline.config import TrackingConfig, flat, validate
 from pipeline.job import open_record, run_alone
+from pipeline.objective import objectives, read_objective
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
-from pipeline.search.study import REASON, StudySpec, best_first, finished
+from pipeline.search.study import StudySpec, is_done
+from pipeline.search.trials import REASON, best_first, ended, kind_of_failure, state_of
 from pipeline.tasks.base import Direction
 from pipeline.tracking import Store, open_store, studies, tags
-from pipeline.trial import Trial
+from pipeline.trial import Result, Trial
 
-# What a trial keeps in the study beside its score.
-RUN_ID, TRAIN_SECONDS, EVALUATE_SECONDS = "run_id", "train_seconds", "evaluate_seconds"
+# What a trial keeps in the study: its MLflow run, and its seconds of training and evaluation.
+RUN_ID, SECONDS = "run_id", "seconds"
+EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths of it
 
 
 class ExperimentTask(Searchable):
     """`pipeline.run.run` as Hydra's task function, on its own or under a search."""
+
+    unit = EPOCH
+    can_pause = True
 
     def __init__(self) -> None:
         super().__init__(run_alone)
@@ -48,77 +54,104 @@ class ExperimentTask(Searchable):
         open_store(experiments[0].tracking).connect()
 
     def directions(self, config: DictConfig) -> tuple[Direction, ...]:
-        """Return the direction of the config's objective."""
-        return (runs.direction(validate(config)),)
+        """Return the directions of the config's objectives, by the metrics' own definition."""
+        return tuple(objective.direction for objective in objectives(validate(config)))
 
-    def begin(self, config: DictConfig, spec: StudySpec, killed: Sequence[int]) -> None:
-        """Open the study's parent run, and close what dead workers left."""
+    def reported(self, config: DictConfig, metric: str) -> Direction:
+        """Return the direction of the metric that the pruner is to go by."""
+        return read_objective(validate(config), metric, "hydra.sweeper.pruner.metric").direction
+
+    def begin(self, config: DictConfig, spec: StudySpec) -> None:
+        """Open the study's parent run."""
         experiment = validate(config)
         self._tracking = experiment.tracking
         space = {f"search.{key}": values for key, values in spec.space.describe().items()}
-        fixed = spec.space.without(flat(config))
+        options = {
+            "search.sampler": json.dumps(dict(spec.sampler)),
+            "search.pruner": json.dumps(dict(spec.pruner)),
+        }
         self._parent_run_id = studies.open_study(
             self._store,
             spec.name,
-            params={**space, "search.sampler": json.dumps(dict(spec.sampler)), **fixed},
+            params={**space, **options, **spec.space.without(flat(config))},
             notes={
-                tags.OBJECTIVE: experiment.evaluation.objective,
-                tags.DIRECTION: spec.directions[0],
+                tags.OBJECTIVE: ", ".join(experiment.evaluation.objectives),
+                tags.DIRECTION: ", ".join(spec.directions),
             },
         )
-        studies.settle(self._store, spec.name, killed)
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""
         run_tags = {tags.KIND: "trial", tags.STUDY: job.study, tags.TRIAL: str(job.number)}
+        before: Result | None = job.before.kept if job.before else None
         record = open_record(
-            self._store, config, f"trial {job.number}", run_tags, job.overrides, self._parent_run_id
+            self._store,
+            config,
+            f"trial {job.number}",
+            run_tags,
+            job.overrides,
+            self._parent_run_id,
+            before.run_id if before else None,
         )
-        trial = Trial(job.is_best)
+        job.note(RUN_ID, record.run_id)
+        snapshot = before.snapshot if before else None
+        trial = Trial(
+            job.is_best, job.report, job.report.check_time, reported=job.reported, snapshot=snapshot
+        )
         with record:
             result = runs.run(validate(config), record, job.output_dir, trial)
-        notes = {
-            RUN_ID: result.run_id,
-            TRAIN_SECONDS: result.train_seconds,
-            EVALUATE_SECONDS: result.evaluate_seconds,
-        }
-        return Outcome([result.score], notes)
+        job.note(SECONDS, result.seconds)
+        return Outcome(result.scores, result.state, result.excesses, result)
 
-    def told(self, job: TrialJob, outcome: Outcome, best: FrozenTrial) -> None:
-        """Add the trial to the study's own history, and name the best."""
-        points = {"search/score": outcome.values[0], "search/best_score": best.values[0]}
-        studies.log_progress(self._store, self._parent_run_id, job.number, points)
-        if best.number == job.number:
-            studies.set_best(self._store, self._parent_run_id, job.number, outcome.notes[RUN_ID])
-        else:  # it may have been the best when it kept its model
-            studies.delete_model(self._store, outcome.notes[RUN_ID])
+    def tidy(self) -> None:
+        """Collect what a trial left, on the GPU too."""
+        import torch
+
+        super().tidy()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def dropped(self, outcome: Outcome) -> None:
+        """Close the run of a paused trial that will not go on."""
+        studies.end_pruned(self._store, outcome.kept.run_id)
+
+    def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
+        """Add trials to the study's own history, name the best, keep no model but its."""
+        ranked = best_first(study)
+        for trial in news:
+            if state_of(trial) == "complete":
+                points = {"search/score": trial.values[0], "search/best_score": ranked[0].values[0]}
+                studies.log_progress(self._store, self._parent_run_id, trial.number, points)
+        dead = [t.number for t in news if kind_of_failure(t) == "killed"]
+        studies.settle(self._store, study.study_name, dead)
+        if not ranked:
+            return
+        best_run = ranked[0].user_attrs[RUN_ID]
+        studies.set_best(self._store, self._parent_run_id, ranked[0].number, best_run)
+        for trial in news:
+            if state_of(trial) == "complete" and trial.number != ranked[0].number:
+                studies.delete_model(self._store, trial.user_attrs[RUN_ID])
 
     def end(self, study: optuna.Study, spec: StudySpec) -> None:
         """Store the table of trials with the study and end its run."""
-        done = len(finished(study)) >= spec.n_trials
-        ranked = best_first(study)
-        state = "unfinished" if not done else "complete" if ranked else "failed"
-        if ranked:  # again: a worker that was killed may have told the study but not MLflow
-            best_run = ranked[0].user_attrs[RUN_ID]
-            studies.set_best(self._store, self._parent_run_id, ranked[0].number, best_run)
+        complete = bool(ended(study, "complete"))
+        state = "unfinished" if not is_done(study, spec) else "complete" if complete else "failed"
         tables = {"trials.csv": _trials_csv(study, spec)}
         studies.close_study(self._store, self._parent_run_id, state, tables)
 
-    def hints(self, study: optuna.Study, began: float) -> list[str]:
+    def hints(self, study: optuna.Study, began: float, workers: int) -> list[str]:
         """Say where the time went and what to do next."""
         assert self._tracking is not None
         mine = [
-            t for t in finished(study) if t.datetime_start and t.datetime_start.timestamp() > began
+            t for t in ended(study) if t.datetime_start and t.datetime_start.timestamp() > began
         ]
         lines = []
         if mine:
-            inside = sum(
-                t.user_attrs.get(TRAIN_SECONDS, 0.0) + t.user_attrs.get(EVALUATE_SECONDS, 0.0)
-                for t in mine
-            )
-            total = time.time() - began
+            inside = sum(t.user_attrs.get(SECONDS, 0.0) for t in mine)
+            total = (time.time() - began) * workers
+            by = f" by {workers} workers" if workers > 1 else ""
             lines.append(
-                f"time: {total:.1f} s in all, {inside:.1f} s training and evaluating, "
+                f"time: {total:.1f} s in all{by}, {inside:.1f} s training and evaluating, "
                 f"{total - inside:.1f} s for everything else ({1 - inside / total:.1%})"
             )
         name, where = study.study_name, _ui_options(self._tracking)
@@ -152,11 +185,11 @@ def _trials_csv(study: optuna.Study, spec: StudySpec) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     keys = list(spec.space.distributions)
-    writer.writerow(["trial", *keys, "score", "state", RUN_ID, REASON])
-    for t in finished(study):
+    scores = ["score", *(f"score_{n}" for n in range(2, len(spec.directions) + 1))]
+    writer.writerow(["trial", *keys, *scores, "state", RUN_ID, REASON])
+    for t in ended(study):
         params = [t.params.get(key, "") for key in keys]
-        score = "" if t.state == TrialState.FAIL else t.values[0]
-        state = "failed" if t.state == TrialState.FAIL else "complete"
+        values = list(t.values) if state_of(t) == "complete" else [""] * len(scores)
         notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
-        writer.writerow([t.number, *params, score, state, *notes])
+        writer.writerow([t.number, *params, *values, state_of(t), *notes])
     return text.getvalue()

@@ -7,14 +7,26 @@ import time
 from types import TracebackType
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.search.budget import seconds_of
 from pipeline.search.space import encode
-from pipeline.search.study import REASON, StudySpec, best_first, counted, finished
+from pipeline.search.study import StudySpec
+from pipeline.search.trials import (
+    KILLED,
+    PAUSED_AT,
+    REASON,
+    STEP,
+    best_first,
+    counted,
+    ended,
+    kind_of_failure,
+    state_of,
+)
 
 POLL_SECONDS = 0.5
 SHOWN_LIVE = 12  # the latest trials on a terminal
@@ -30,8 +42,8 @@ class Progress:
         self._spec = spec
         self._console = console
         self._study = spec.open()
-        self._told = {t.number for t in finished(self._study)}
-        self._before = len(self._told)
+        self._told = {t.number for t in _over(self._study)}
+        self._before = len(ended(self._study))
         self._started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -64,25 +76,28 @@ class Progress:
         self._print_new()
 
     def _print_new(self) -> None:
-        for trial in finished(self._study):
+        for trial in _over(self._study):
             if trial.number not in self._told:
                 self._told.add(trial.number)
                 self._console.print(
-                    f"trial {trial.number}: {describe(trial)}; {self._summary()}",
+                    f"trial {trial.number}: {describe(trial, self._spec)}; {self._summary()}",
                     highlight=False,
                     soft_wrap=True,
                 )
 
     def _summary(self) -> str:
-        done = finished(self._study)
+        done = ended(self._study)
         ranked = best_first(self._study)
-        parts = [f"{len(done)} of {self._spec.n_trials} done"]
+        parts = [f"{len(done)} of {self._spec.budget.n_trials} done"]
+        for state in ("paused", "pruned", "failed"):
+            count = len(ended(self._study, state))
+            parts += [f"{count} {state}"] if count else []
         if ranked:
             parts.append(f"best {ranked[0].values[0]:.4f} (trial {ranked[0].number})")
-        here = len(done) - self._before
-        if here and len(done) < self._spec.n_trials:
-            left = (time.monotonic() - self._started) / here * (self._spec.n_trials - len(done))
-            parts.append(f"about {_duration(left)} left")
+        here, left = len(done) - self._before, self._spec.budget.n_trials - len(done)
+        if here and left > 0:
+            seconds = (time.monotonic() - self._started) / here * left
+            parts.append(f"about {_duration(seconds)} left")
         return ", ".join(parts)
 
     def _render(self) -> Group:
@@ -90,12 +105,20 @@ class Progress:
         return Group(table, Text(f"{self._spec.name}: {self._summary()}"))
 
 
-def describe(trial: FrozenTrial) -> str:
-    """Return a finished trial in a line."""
+def describe(trial: FrozenTrial, spec: StudySpec) -> str:
+    """Return a trial that is over in a line."""
     params = ", ".join(f"{key}={encode(value)}" for key, value in trial.params.items())
-    if trial.state == TrialState.COMPLETE:
-        return f"{_score(trial)} in {_seconds(trial)} with {params}"
-    return f"failed in {_seconds(trial)} with {params}: {trial.user_attrs.get(REASON, '')}"
+    took = f"in {_duration(seconds_of(trial))} with {params}"
+    match state_of(trial):
+        case "complete":
+            return f"{_score(trial)} {took}"
+        case "pruned":
+            at = trial.user_attrs.get(STEP, 0) / spec.unit
+            return f"pruned at {at:g} with {_score(trial)} {took}"
+        case "killed":
+            return f"killed {took}; it is run again"
+        case state:
+            return f"{state} {took}: {trial.user_attrs.get(REASON, '')}"
 
 
 def trial_table(spec: StudySpec, trials: list[FrozenTrial]) -> Table:
@@ -109,29 +132,49 @@ def trial_table(spec: StudySpec, trials: list[FrozenTrial]) -> Table:
     table.add_column("time", justify="right")
     for trial in trials:
         params = (encode(trial.params.get(d.key, "")) for d in spec.space.dimensions)
-        state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
-        table.add_row(str(trial.number), *params, _score(trial), state, _seconds(trial))
+        state, score = _state(trial, spec), _score(trial)
+        table.add_row(str(trial.number), *params, score, state, _duration(seconds_of(trial)))
     return table
 
 
 def summary_lines(study: optuna.Study, spec: StudySpec) -> list[str]:
     """Return what to say of a search at its end, failures with their reasons included."""
-    ended, failed = finished(study), finished(study, TrialState.FAIL)
-    lines = [f"{spec.name}: {len(ended)} of {spec.n_trials} trials done, {len(failed)} failed."]
+    done, failed, pruned = ended(study), ended(study, "failed"), ended(study, "pruned")
+    killed = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get(KILLED) and t.params]
+    parts = [f"{len(done)} of {spec.budget.n_trials} trials done", f"{len(failed)} failed"]
+    parts += [f"{len(pruned)} pruned"] if pruned else []
+    parts += [f"{len(killed)} killed and run again"] if killed else []
+    lines = [f"{spec.name}: {', '.join(parts)}."]
     lines += [f"trial {t.number} failed: {t.user_attrs.get(REASON, '')}" for t in failed]
     return lines
 
 
+def _over(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that are over, in the order of their ends, killed ones included."""
+    over = ended(study, "complete", "pruned", "failed", "killed")
+    told = [t for t in over if t.params and t.datetime_complete is not None]
+    return sorted(told, key=lambda t: (t.datetime_complete is None, t.datetime_complete))
+
+
+def _state(trial: FrozenTrial, spec: StudySpec) -> str:
+    match state_of(trial):
+        case "running" | "paused" as state:
+            step = trial.user_attrs.get(PAUSED_AT) or trial.last_step
+            return state if step is None else f"{state} at {step / spec.unit:g}"
+        case "pruned":
+            return f"pruned at {trial.user_attrs.get(STEP, 0) / spec.unit:g}"
+        case "failed":
+            return f"failed: {kind_of_failure(trial)}"
+        case state:
+            return state
+
+
 def _score(trial: FrozenTrial) -> str:
-    return ", ".join(f"{v:.4f}" for v in trial.values or ())
-
-
-def _seconds(trial: FrozenTrial) -> str:
-    if trial.datetime_start is None:
-        return ""
-    if trial.datetime_complete is None:
-        return _duration(time.time() - trial.datetime_start.timestamp())
-    return _duration((trial.datetime_complete - trial.datetime_start).total_seconds())
+    """Return a trial's scores; of one that is not complete, the latest it reported."""
+    if trial.values:
+        return ", ".join(f"{v:.4f}" for v in trial.values)
+    reported = trial.intermediate_values
+    return f"{reported[max(reported)]:.4f}" if reported else ""
 
 
 def _duration(seconds: float) -> str:

@@ -1,18 +1,23 @@
 """What a search needs to know of the function it searches over."""
 
+import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import TunewrightError
+from optuna import TrialPruned
+
+from pipeline.errors import ConfigError, TunewrightError
+from pipeline.trial import State
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from optuna import Study
     from optuna.trial import FrozenTrial
 
+    from pipeline.search.reporter import Reporter
     from pipeline.search.study import StudySpec
     from pipeline.tasks.base import Direction
 
@@ -29,6 +34,10 @@ class TrialJob:
     overrides: Sequence[str]  # the command line that composes its config
     output_dir: Path
     is_best: Callable[[float], bool]  # whether a score beats every finished trial's
+    report: "Reporter"  # takes scores on the way and says whether to go on
+    note: Callable[[str, Any], None]  # keeps something with the trial in the study, at once
+    before: "Outcome | None"  # what it gave when it was paused
+    reported: str | None = None  # the metric to report, where it is not the first objective
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,9 @@ class Outcome:
     """What a trial gave."""
 
     values: Sequence[float]  # one an objective
-    notes: dict[str, Any] = field(default_factory=dict)  # kept with the trial in the study
+    state: State = "complete"
+    constraints: Mapping[str, float] = field(default_factory=dict)  # name -> by how much broken
+    kept: Any = None  # what a paused trial goes on from; stays in the worker's memory
 
 
 class Searchable:
@@ -44,6 +55,9 @@ class Searchable:
 
     Made once by the controller; workers get a pickled copy after `begin`.
     """
+
+    unit = 1  # steps in one unit of what trials report
+    can_pause = False  # whether a trial that is told to pause can go on later
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
@@ -66,8 +80,18 @@ class Searchable:
         """Return the directions that hold where the sweeper's config names none."""
         return ("minimize",)
 
-    def begin(self, config: "DictConfig", spec: "StudySpec", killed: Sequence[int]) -> None:
-        """Prepare before the first trial; ``killed`` are the trials whose process died."""
+    def reported(self, config: "DictConfig", metric: str) -> "Direction":  # noqa: ARG002
+        """Return the direction of a metric that trials are to report instead of the score.
+
+        Raises:
+            ConfigError: where trials have no such metric.
+        """
+        raise ConfigError(
+            f"hydra.sweeper.pruner.metric={metric}: a plain task function reports one score."
+        )
+
+    def begin(self, config: "DictConfig", spec: "StudySpec") -> None:
+        """Prepare before the first trial."""
 
     def run(self, config: "DictConfig", job: TrialJob) -> Outcome:  # noqa: ARG002
         """Run one trial.
@@ -77,6 +101,8 @@ class Searchable:
         """
         try:
             returned = self._function(config)
+        except TrialPruned:
+            return Outcome([], state="pruned")
         except BaseException:
             log.exception("the trial failed")  # to the job's log
             raise
@@ -90,13 +116,20 @@ class Searchable:
             ) from error
         return Outcome(values)
 
-    def told(self, job: TrialJob, outcome: Outcome, best: "FrozenTrial") -> None:
-        """Hear of a trial that is complete and in the study, and which one is now the best."""
+    def tidy(self) -> None:
+        """Give back memory after a trial, however it ended."""
+        gc.collect()
+
+    def dropped(self, outcome: Outcome) -> None:
+        """Hear in the worker of a paused trial that will not go on."""
+
+    def progressed(self, study: "Study", news: Sequence["FrozenTrial"]) -> None:
+        """Hear in the controller, now and then, of trials that are over since the last time."""
 
     def end(self, study: "Study", spec: "StudySpec") -> None:
         """Hear of the search's end."""
 
-    def hints(self, study: "Study", began: float) -> list[str]:  # noqa: ARG002
+    def hints(self, study: "Study", began: float, workers: int) -> list[str]:  # noqa: ARG002
         """Return what to tell the user at the end; ``began`` is when the process did."""
         return []
 

@@ -1,29 +1,36 @@
-"""The study: where its trials are kept, which of them count, and who is running which."""
+"""The study: where it is kept, how a worker comes by its next trial, what becomes of dead ones."""
 
 import json
-import os
-import socket
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import ConfigError, TrackingError
-from pipeline.search.samplers import GRID, KILLED, make_sampler, sampler_name
+from pipeline.search.budget import Budget
+from pipeline.search.liveness import Heart, Watch
+from pipeline.search.pruners import Pruner, make_pruner
+from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.space import Params, Space
+from pipeline.search.trials import (
+    ATTEMPT,
+    KILLED,
+    REASON,
+    counted,
+    params_of,
+    state_of,
+)
 from pipeline.tasks.base import Direction
 
-REASON = "reason"  # user attribute: why a trial failed
-_OWNER = "owner"  # user attribute: the process that runs a trial
 _FINGERPRINT = "fingerprint"  # user attribute of the study: what its trials have in common
-_OWNERLESS_SECONDS = 2.0  # a trial that nobody has signed for this long has no process
 
 
 @dataclass(frozen=True)
@@ -35,14 +42,23 @@ class StudySpec:
     directions: tuple[Direction, ...]
     space: Space
     sampler: Mapping[str, Any] = field(hash=False)
-    n_trials: int
+    pruner: Mapping[str, Any] = field(hash=False)
+    reported: Direction  # of the score that trials report on the way
+    unit: int  # steps that a trial reports for one unit of its budget
     seed: int
+    budget: Budget
     max_failure_rate: float
+    retries: int  # how often a point is begun again whose process died
+    trial_seconds: float | None  # how long one trial may take
 
     @property
     def is_grid(self) -> bool:
         """Whether the points are the space's grid."""
         return sampler_name(self.sampler, self.space) == GRID
+
+    def make_pruner(self) -> Pruner:
+        """Make the study's pruner; every process has its own."""
+        return make_pruner(self.pruner, self.unit)
 
     def open(self) -> optuna.Study:
         """Open the study; it is made where it is not there yet.
@@ -51,18 +67,21 @@ class StudySpec:
             TrackingError: where the storage cannot be opened.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        pruner = self.make_pruner()
         try:
             return optuna.create_study(
                 study_name=self.name,
                 storage=_open_storage(self.storage),
                 sampler=make_sampler(self.sampler, self.space, self.seed),
-                pruner=optuna.pruners.NopPruner(),
+                # Where Optuna has a pruner that splits a study, its samplers must know.
+                pruner=pruner if isinstance(pruner, BasePruner) else NopPruner(),
                 directions=list(self.directions),
                 load_if_exists=True,
             )
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, SQLAlchemyError) as error:
+            reason = " ".join(str(error).split())[:300]
             raise TrackingError(
-                f"hydra.sweeper.storage={self.storage}: the study cannot be opened: {error}"
+                f"hydra.sweeper.storage={self.storage}: the study cannot be opened: {reason}"
             ) from error
 
 
@@ -109,119 +128,79 @@ def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
             )
 
 
-def settle(study: optuna.Study, spec: StudySpec) -> list[int]:
-    """Take over from processes that died: mark their trials, queue their parameters again.
+def queue_grid(study: optuna.Study, spec: StudySpec) -> None:
+    """Queue every point of the grid that no trial holds.
 
-    For a grid every point that no trial holds is queued, so each is claimed exactly once: asking
-    for a queued trial is atomic in every storage.
+    Asking for a queued trial is atomic in every storage, so each point is claimed exactly once.
+    """
+    held = {_point(params_of(t)) for t in counted(study, waiting=True)}
+    for point in spec.space.grid():
+        if len(held) >= spec.budget.n_trials:
+            break
+        if _point(point) not in held:
+            held.add(_point(point))
+            study.enqueue_trial(point)
+
+
+def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:
+    """Settle the trials whose process died: each is marked killed, and its point queued again.
+
+    Any process may do this at any time: only one of several gets to tell the study. A point whose
+    process died more often than ``spec.retries`` allows is a failed one.
 
     Returns:
-        The numbers of all trials so far whose process died.
+        The numbers of the trials that were settled now.
     """
-    dead = [
-        t
-        for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if not _is_alive(t)
-    ]
-    for trial in dead:
-        Trial(study, trial._trial_id).set_user_attr(KILLED, True)
-        study.tell(trial.number, state=TrialState.FAIL)
-        if not spec.is_grid:
-            study.enqueue_trial(trial.params)
-    if spec.is_grid:
-        held = {_point(_params(t)) for t in counted(study, waiting=True)}
-        for point in spec.space.grid():
-            if len(held) >= spec.n_trials:
-                break
-            if _point(point) not in held:
-                held.add(_point(point))
-                study.enqueue_trial(point)
-    every = study.get_trials(deepcopy=False)
-    return [t.number for t in every if t.user_attrs.get(KILLED, False)]
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [t.number for t in running if watch.is_dead(t) and _settle(study, spec, t)]
 
 
-def claim(study: optuna.Study, spec: StudySpec) -> Trial | None:
-    """Ask for the next trial and sign it, or return None when the budget is used up."""
+def _settle(study: optuna.Study, spec: StudySpec, dead: FrozenTrial) -> bool:
+    attempt = dead.user_attrs.get(ATTEMPT, 0)
+    again = attempt < spec.retries and dead.params
+    trial_id, storage = dead._trial_id, study._storage
+    try:
+        storage.set_trial_user_attr(trial_id, REASON, "killed: its process ended")
+        if again:
+            storage.set_trial_user_attr(trial_id, KILLED, True)
+        study.tell(dead.number, state=TrialState.FAIL)
+    except (UpdateFinishedTrialError, ValueError):
+        return False  # another process settled it
+    if again:
+        study.enqueue_trial(dead.params, user_attrs={ATTEMPT: attempt + 1})
+    return True
+
+
+def claim(study: optuna.Study, spec: StudySpec, heart: Heart) -> Trial | None:
+    """Ask for the next trial and sign it, or return None where there is none to begin."""
     queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    if len(counted(study)) >= spec.n_trials or (spec.is_grid and not queued):
+    if len(counted(study)) >= spec.budget.n_trials or (spec.is_grid and not queued):
         return None
     trial = study.ask(fixed_distributions=spec.space.distributions)
-    trial.set_user_attr(_OWNER, _identity(os.getpid()))
+    heart.sign(trial)
     # Another worker may have taken the last point, or the last place, since we looked.
     earlier = [t for t in counted(study) if t.number < trial.number]
     drawn = "fixed_params" not in study.get_trials(deepcopy=False)[trial.number].system_attrs
-    if len(earlier) >= spec.n_trials or (spec.is_grid and drawn):
+    if len(earlier) >= spec.budget.n_trials or (spec.is_grid and drawn):
         trial.set_user_attr(KILLED, True)
         study.tell(trial, state=TrialState.FAIL)
+        heart.release(trial)
         return None
     return trial
 
 
-def counted(study: optuna.Study, *, waiting: bool = False) -> list[FrozenTrial]:
-    """Return the trials that use up the budget: all but the killed, and the queued unless asked."""
-    return [
-        t
-        for t in study.get_trials(deepcopy=False)
-        if not t.user_attrs.get(KILLED, False) and (waiting or t.state != TrialState.WAITING)
-    ]
+def is_busy(study: optuna.Study) -> bool:
+    """Whether some trial is running somewhere, so that there may be work yet."""
+    return any(state_of(t) == "running" for t in study.get_trials(deepcopy=False))
 
 
-def finished(study: optuna.Study, state: TrialState | None = None) -> list[FrozenTrial]:
-    """Return the trials that ended by themselves, all or those of one state."""
-    return [t for t in counted(study) if t.state.is_finished() and state in (None, t.state)]
-
-
-def too_many_failed(study: optuna.Study, spec: StudySpec) -> bool:
-    """Whether a larger share of the finished trials failed than the user allows."""
-    ended = finished(study)
-    failed = sum(t.state == TrialState.FAIL for t in ended)
-    return bool(ended) and failed / len(ended) > spec.max_failure_rate
-
-
-def is_best(study: optuna.Study, score: float) -> bool:
-    """Whether a score beats every complete trial's, by the first objective."""
-    sign = 1.0 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else -1.0
-    complete = finished(study, TrialState.COMPLETE)
-    return all(sign * score > sign * t.values[0] for t in complete)
-
-
-def best_first(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete trials by the first objective, of equals the earlier first."""
-    sign = -1.0 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1.0
-    complete = finished(study, TrialState.COMPLETE)
-    return sorted(complete, key=lambda t: (sign * t.values[0], t.number))
-
-
-def _params(trial: FrozenTrial) -> Params:
-    """Return a trial's parameters; a queued one has them in its system attributes."""
-    params: Params = trial.params or trial.system_attrs.get("fixed_params", {})
-    return params
+def is_done(study: optuna.Study, spec: StudySpec) -> bool:
+    """Whether as many trials as asked for have ended."""
+    return sum(t.state.is_finished() for t in counted(study)) >= spec.budget.n_trials
 
 
 def _point(params: Params) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((key, repr(value)) for key, value in params.items()))
-
-
-def _identity(pid: int) -> dict[str, Any]:
-    # The start time tells a process from a later one with the same number.
-    return {
-        "host": socket.gethostname(),
-        "pid": pid,
-        "started": round(psutil.Process(pid).create_time(), 1),
-    }
-
-
-def _is_alive(trial: FrozenTrial) -> bool:
-    owner = trial.user_attrs.get(_OWNER)
-    if owner is None:
-        assert trial.datetime_start is not None
-        return time.time() - trial.datetime_start.timestamp() < _OWNERLESS_SECONDS
-    if owner["host"] != socket.gethostname():
-        return True  # cannot be known from here
-    try:
-        return bool(_identity(owner["pid"]) == owner)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def directions_of(direction: Any) -> tuple[Direction, ...]:

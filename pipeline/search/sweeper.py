@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,31 +17,36 @@ import psutil
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
-from optuna.trial import TrialState
 from rich.console import Console
 
 from pipeline.compose import plain_errors, without_hydra
 from pipeline.config import flatten
-from pipeline.errors import ConfigError, TunewrightError, did_you_mean, listing
+from pipeline.errors import ConfigError, TunewrightError, did_you_mean
+from pipeline.search.failures import hopeless
+from pipeline.search.liveness import Watch
+from pipeline.search.options import Options
 from pipeline.search.progress import Progress, describe, summary_lines, trial_table
+from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.searchable import Searchable
 from pipeline.search.space import Space, parse_space
 from pipeline.search.study import (
-    REASON,
     StudySpec,
-    best_first,
     check_same,
     directions_of,
-    finished,
+    is_busy,
+    is_done,
     mend_journal,
+    queue_grid,
     settle,
-    too_many_failed,
 )
+from pipeline.search.supervisor import LOOK_SECONDS, Supervisor
 from pipeline.search.sweeps import space_text
+from pipeline.search.trials import REASON, best_first, ended, state_of
 from pipeline.search.worker import Worker
 
-_HYDRA_KEYS = ("_target_", "_recursive_")
+log = logging.getLogger(__name__)
+
 LINE_WIDTH = 240  # of tables that do not go to a terminal
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
 
@@ -49,51 +55,6 @@ class SearchFailedError(TunewrightError):
     """A larger share of the trials failed than ``max_failure_rate`` allows, or all did."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True)
-class Options:
-    """The sweeper's node in the config; the names are the official plugin's."""
-
-    sampler: Mapping[str, Any]
-    direction: Any
-    storage: str | None
-    study_name: str | None
-    n_trials: int | None
-    n_jobs: int
-    max_failure_rate: float
-    params: Mapping[str, Any] | None
-    custom_search_space: str | None
-
-    @classmethod
-    def read(cls, node: DictConfig) -> Options:
-        """Take the options out of ``hydra.sweeper``.
-
-        Raises:
-            ConfigError: for an unknown option or one out of bounds.
-        """
-        given = OmegaConf.to_container(node, resolve=True)
-        assert isinstance(given, dict)
-        known = set(cls.__dataclass_fields__)
-        options = {str(key): value for key, value in given.items() if key not in _HYDRA_KEYS}
-        for name in options.keys() - known:
-            raise ConfigError(
-                f"hydra.sweeper.{name}: there is no such option.{did_you_mean(name, known)} "
-                f"Valid: {listing(sorted(known))}."
-            )
-        read = cls(**options)
-        for name, least in (("n_trials", 1), ("n_jobs", 1)):
-            value = getattr(read, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise ConfigError(f"hydra.sweeper.{name}={value}: expected a whole number from 1.")
-        if (
-            not isinstance(read.max_failure_rate, int | float)
-            or not 0 <= read.max_failure_rate <= 1
-        ):
-            raise ConfigError(
-                f"hydra.sweeper.max_failure_rate={read.max_failure_rate}: expected 0 to 1."
-            )
-        return read
 
 
 class Sweep:
@@ -135,17 +96,36 @@ class Sweep:
         mend_journal(spec.storage)
         study = spec.open()
         check_same(study, _fingerprint(base, spec))
-        killed = settle(study, spec)
+        settle(study, spec, Watch())
+        if spec.is_grid:
+            queue_grid(study, spec)
         self._say_plan(study, spec)
-        self._task.begin(base, spec, killed)
+        self._task.begin(base, spec)
         try:
-            if len(finished(study)) < spec.n_trials:
-                with Progress(spec, self._console):
-                    self._launch(spec)
+            with Supervisor(spec, self._task) as supervisor, Progress(spec, self._console):
+                self._work(study, spec, supervisor)
         finally:
             self._task.end(study, spec)
         self._say_end(study, spec)
         return study
+
+    def _work(self, study: optuna.Study, spec: StudySpec, supervisor: Supervisor) -> None:
+        """Launch workers until the search is over; again where all of them died before that."""
+        while not is_done(study, spec) and self._why_over(study, spec) is None:
+            before = len(ended(study))
+            error = self._launch(spec)
+            supervisor.look()
+            while is_busy(study):  # a worker on another machine; it is done, or seen to be dead
+                time.sleep(LOOK_SECONDS)
+            if len(ended(study)) == before:
+                if error is not None:
+                    raise error
+                return
+            if error is not None:
+                log.warning("a worker ended early; started again", exc_info=error)
+
+    def _why_over(self, study: optuna.Study, spec: StudySpec) -> str | None:
+        return hopeless(study, spec.max_failure_rate) or spec.budget.exhausted(study)
 
     def _space(self, arguments: list[str]) -> Space:
         params = self._options.params or {}
@@ -181,52 +161,76 @@ class Sweep:
         direction = options.direction
         directions = self._task.directions(base) if direction is None else directions_of(direction)
         seed = options.sampler.get("seed")
+        metric = options.pruner.get("metric")
+        minutes = options.trial_minutes
         spec = StudySpec(
             name="",
             storage=options.storage or "",
             directions=directions,
             space=space,
             sampler=options.sampler,
-            n_trials=n_trials,
+            pruner=options.pruner,
+            reported=self._task.reported(base, metric) if metric else directions[0],
+            unit=self._task.unit,
             seed=secrets.randbits(31) if seed is None else int(seed),
+            budget=options.limits(n_trials),
             max_failure_rate=float(options.max_failure_rate),
+            retries=options.retries,
+            trial_seconds=None if minutes is None else 60.0 * minutes,
         )
         make_sampler(options.sampler, space, spec.seed)  # refuses wrong options now
+        pauses = isinstance(spec.make_pruner(), PauseAndPromote)
+        if pauses and not (self._task.can_pause and options.isolation == "worker"):
+            raise ConfigError(
+                "hydra/sweeper/pruner=promote: a paused trial waits in its worker's memory; "
+                "expected hydra.sweeper.isolation=worker, and a task of tunewright."
+            )
         return replace(spec, name=_checked_name(options.study_name or self._name(base, spec)))
 
     def _name(self, base: DictConfig, spec: StudySpec) -> str:
         """Name a study by its job and a digest of all that makes it this study."""
-        content = {**_fingerprint(base, spec), "sampler": dict(spec.sampler)}
+        options = {"sampler": dict(spec.sampler), "pruner": dict(spec.pruner)}
+        content = {**_fingerprint(base, spec), **options}
         text = json.dumps(content, sort_keys=True, default=str)
         digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
         return f"{self._config.hydra.job.name}-{digest}"
 
-    def _launch(self, spec: StudySpec) -> None:
+    def _launch(self, spec: StudySpec) -> Exception | None:
+        """Launch the workers and wait for them; return what one raised that is no trial's error."""
         extend = None
         if self._options.custom_search_space:
             from hydra.utils import get_method
 
             extend = get_method(self._options.custom_search_space)
-        worker = Worker(spec, self._context, self._config, self._task, extend)
+        isolated = self._options.isolation == "trial"
+        worker = Worker(spec, self._context, self._config, self._task, isolated, extend)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=worker, config=self._config
         )
         names = [f"hydra.sweeper.study_name='{spec.name}'"]
         jobs = [
             [*names, f"hydra.sweep.subdir=workers/{number}"]
-            for number in range(min(self._options.n_jobs, spec.n_trials))
+            for number in range(self._workers(spec))
         ]
-        for job in launcher.launch(jobs, initial_job_idx=0):
-            _ = job.return_value  # raises what a worker raised
+        try:
+            for job in launcher.launch(jobs, initial_job_idx=0):
+                _ = job.return_value  # raises what a worker raised
+        except Exception as error:
+            return error
+        return None
+
+    def _workers(self, spec: StudySpec) -> int:
+        return min(self._options.n_jobs, spec.budget.n_trials)
 
     def _say_plan(self, study: optuna.Study, spec: StudySpec) -> None:
         say = self._console.print
-        done = len(finished(study))
+        done, n_trials = len(ended(study)), spec.budget.n_trials
         points = f"a grid of {spec.space.size} points, " if spec.is_grid else ""
         name = sampler_name(spec.sampler, spec.space)
-        again = f"; {done} done before, {max(spec.n_trials - done, 0)} to go" if done else ""
+        workers = f", {self._workers(spec)} workers" if self._workers(spec) > 1 else ""
+        again = f"; {done} done before, {max(n_trials - done, 0)} to go" if done else ""
         say(
-            f"study {spec.name}: {points}{spec.n_trials} trials by {name}{again}",
+            f"study {spec.name}: {points}{n_trials} trials by {name}{workers}{again}",
             highlight=False,
             soft_wrap=True,
         )
@@ -234,27 +238,26 @@ class Sweep:
             say(f"  {key}: {values}", highlight=False, soft_wrap=True)
 
     def _say_end(self, study: optuna.Study, spec: StudySpec) -> None:
+        say = partial(self._console.print, highlight=False, soft_wrap=True)
         ranked = best_first(study)
         _write_results(study, Path(self._config.hydra.sweep.dir))
-        self._console.print(trial_table(spec, [*ranked, *finished(study, TrialState.FAIL)]))
+        others = sorted(ended(study, "pruned", "failed"), key=lambda t: (state_of(t), t.number))
+        self._console.print(trial_table(spec, [*ranked, *others]))
         for line in summary_lines(study, spec):
-            self._console.print(line, highlight=False, soft_wrap=True)
-        if not ranked or too_many_failed(study, spec):
-            failed = finished(study, TrialState.FAIL)
-            why = failed[0].user_attrs.get(REASON, "") if failed else "no trial was run"
+            say(line)
+        why = self._why_over(study, spec)
+        if not ranked or hopeless(study, spec.max_failure_rate):
+            failed = [str(t.user_attrs.get(REASON)) for t in ended(study, "failed")]
+            reasons = f" The first that failed: {failed[0]}" if failed else ""
             raise SearchFailedError(
-                f"study {spec.name}: {len(failed)} of {len(finished(study))} finished trials "
-                f"failed, and hydra.sweeper.max_failure_rate is {spec.max_failure_rate:g}. "
-                f"The first: {why}"
+                f"study {spec.name}: {why or f'no trial is complete.{reasons}'}"
             )
-        say = self._console.print
-        say(
-            f"best: trial {ranked[0].number}, {describe(ranked[0])}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        for line in self._task.hints(study, psutil.Process().create_time()):
-            say(line, highlight=False, soft_wrap=True)
+        if why and not is_done(study, spec):
+            say(f"stopped: {why}; the same command goes on.")
+        say(f"best: trial {ranked[0].number}, {describe(ranked[0], spec)}")
+        began = psutil.Process().create_time()
+        for line in self._task.hints(study, began, self._workers(spec)):
+            say(line)
 
 
 def _fingerprint(base: DictConfig, spec: StudySpec) -> dict[str, Any]:

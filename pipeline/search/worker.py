@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import math
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,19 @@ from omegaconf import DictConfig, open_dict
 from optuna.trial import Trial, TrialState
 
 from pipeline.compose import run_job
+from pipeline.search.failures import hopeless, tell_failure
+from pipeline.search.liveness import Heart, Watch
+from pipeline.search.processes import Child
+from pipeline.search.pruners import PauseAndPromote
+from pipeline.search.reporter import Reporter
+from pipeline.search.rungs import promotable
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
-from pipeline.search.study import REASON, StudySpec, best_first, claim, is_best, too_many_failed
-from pipeline.tracking.record import reason
+from pipeline.search.study import StudySpec, claim, is_busy, settle
+from pipeline.search.trials import PAUSED_AT, STEP, is_best
 
 log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 0.5  # before an idle worker looks again
 
 
 @dataclass(frozen=True)
@@ -30,68 +41,174 @@ class Worker:
     context: HydraContext
     config: DictConfig  # the sweep's own, with the hydra node
     task: Searchable
+    isolated: bool = False  # every trial in a fresh process
     extend: Any = None  # custom_search_space: f(config, trial) that suggests further parameters
 
     def __call__(self, _: DictConfig) -> None:
-        """Run trials until the budget is used up or too many have failed."""
-        study = self.spec.open()
-        warm = False
-        while not too_many_failed(study, self.spec):
-            trial = claim(study, self.spec)
-            if trial is None:
-                return
-            self._run(study, trial)
-            if not warm:
-                # What the first trial imported stays for good. Taken out of the collector's sight,
-                # it no longer costs each later collection (accelerate makes one a trial) 0.4 s.
-                gc.collect()
-                gc.freeze()
-                warm = True
-
-    def _run(self, study: optuna.Study, trial: Trial) -> None:
-        try:
-            job, outcome = self._launch(study, trial)
-        except (Exception, SystemExit) as error:  # Ctrl-C leaves the trial to the next start
-            trial.set_user_attr(REASON, reason(error))
-            study.tell(trial, state=TrialState.FAIL)
+        """Run trials until no more may begin and none is running that may need another try."""
+        if not self.isolated:
+            with Shift(self) as shift:
+                shift.work()
             return
-        for key, value in outcome.notes.items():
-            trial.set_user_attr(key, value)
-        study.tell(trial, list(outcome.values))
-        try:
-            self.task.told(job, outcome, best_first(study)[0])
-        except Exception:  # the trial is safe in the study; the end of the search tells again
-            log.exception("trial %d is done, but its study's record is behind", trial.number)
+        alone = replace(self, isolated=False)
+        while True:
+            child = Child(_work_once, (alone,), {})
+            if child.join() and not child.result:
+                return
 
-    def _launch(self, study: optuna.Study, trial: Trial) -> tuple[TrialJob, Outcome]:
+
+def _work_once(worker: Worker) -> bool:
+    with Shift(worker) as shift:
+        return shift.work(most=1)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A paused trial, and what it goes on from."""
+
+    trial: Trial
+    outcome: Outcome
+
+
+class Shift:
+    """One process's part in a search."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._spec = worker.spec
+        self._task = worker.task
+        self._study = worker.spec.open()
+        self._pruner = worker.spec.make_pruner()
+        self._heart = Heart(self._study)
+        self._watch = Watch()
+        self._held: dict[int, _Held] = {}
+
+    def __enter__(self) -> Shift:
+        self._heart.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._heart.__exit__(*error)
+
+    def work(self, most: int | None = None) -> bool:
+        """Run trials, at most ``most`` of them; return whether any was run."""
+        done = 0
+        while not self._is_over():
+            if self._run_next():
+                done += 1
+                if done == 1:
+                    _keep_out_of_collections()
+                if done == most:
+                    break
+            elif is_busy(self._study):
+                time.sleep(WAIT_SECONDS)
+                settle(self._study, self._spec, self._watch)
+            else:
+                break
+        for held in self._held.values():
+            self._drop(held)
+        return done > 0
+
+    def _is_over(self) -> bool:
+        return bool(
+            hopeless(self._study, self._spec.max_failure_rate)
+            or self._spec.budget.exhausted(self._study)
+        )
+
+    def _run_next(self) -> bool:
+        trial = claim(self._study, self._spec, self._heart)
+        if trial is not None:
+            self._run(trial, None)
+            return True
+        if isinstance(self._pruner, PauseAndPromote):
+            number = promotable(self._study, self._pruner, set(self._held), self._spec.reported)
+            if number is not None:
+                held = self._held.pop(number)
+                held.trial.set_user_attr(PAUSED_AT, None)
+                self._run(held.trial, held.outcome)
+                return True
+        return False
+
+    def _run(self, trial: Trial, before: Outcome | None) -> None:
+        reporter = Reporter(self._study, self._spec, self._pruner, trial)
+        try:
+            outcome = self._launch(trial, reporter, before)
+        except (Exception, SystemExit) as error:  # Ctrl-C leaves the trial to the next start
+            self._tell(trial, partial(tell_failure, self._study, trial, error))
+            return
+        finally:
+            self._task.tidy()
+        if outcome.state == "paused":
+            trial.set_user_attr(PAUSED_AT, reporter.step)
+            self._held[trial.number] = _Held(trial, outcome)
+        elif outcome.state == "pruned":
+            trial.set_user_attr(STEP, reporter.step)
+            self._tell(trial, partial(self._study.tell, trial, state=TrialState.PRUNED))
+        else:
+            for name, excess in outcome.constraints.items():
+                trial.set_constraint(name, excess)
+            self._tell(trial, partial(self._study.tell, trial, list(outcome.values)))
+
+    def _tell(self, trial: Trial, tell: Callable[[], Any]) -> None:
+        try:
+            tell()
+        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+            # Others took this process for dead, and gave its point to another.
+            log.warning("trial %d was settled by another process", trial.number, exc_info=True)
+        self._heart.release(trial)
+
+    def _drop(self, held: _Held) -> None:
+        held.trial.set_user_attr(STEP, held.trial.user_attrs[PAUSED_AT])
+        held.trial.set_user_attr(PAUSED_AT, None)
+        self._tell(held.trial, partial(self._study.tell, held.trial, state=TrialState.PRUNED))
+        self._task.dropped(held.outcome)
+
+    def _launch(self, trial: Trial, reporter: Reporter, before: Outcome | None) -> Outcome:
         """Compose a trial's config and run it as a Hydra job of its own."""
-        if self.extend is not None:
-            self.extend(self.config, trial)
-        overrides = self.spec.space.overrides(trial.params)
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        worker, spec = self._worker, self._spec
+        if worker.extend is not None and before is None:
+            worker.extend(worker.config, trial)
+        overrides = spec.space.overrides(trial.params)
+        config = worker.context.config_loader.load_sweep_config(worker.config, overrides)
         with open_dict(config):
-            config.hydra.sweeper.study_name = self.spec.name
-            config.hydra.job.id = f"{self.spec.name}-{trial.number}"
+            config.hydra.sweeper.study_name = spec.name
+            config.hydra.job.id = f"{spec.name}-{trial.number}"
             config.hydra.job.num = trial.number
         job = TrialJob(
-            study=self.spec.name,
+            study=spec.name,
             number=trial.number,
             overrides=overrides,
             output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
-            is_best=lambda score: is_best(study, score),
+            is_best=lambda score: is_best(self._study, score),
+            report=reporter,
+            note=trial.set_user_attr,
+            before=before,
+            reported=spec.pruner.get("metric"),
         )
 
         def task(task_config: DictConfig) -> Outcome:
-            outcome = self.task.run(task_config, job)
-            _check(outcome, len(self.spec.directions))
+            with reporter.current():
+                outcome = self._task.run(task_config, job)
+            _check(outcome, len(spec.directions))
             return outcome
 
-        outcome = run_job(self.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir")
-        return job, outcome
+        outcome: Outcome = run_job(
+            worker.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir"
+        )
+        return outcome
+
+
+def _keep_out_of_collections() -> None:
+    # What the first trial imported stays for good. Taken out of the collector's sight, it no
+    # longer costs each later collection (accelerate makes one a trial) 0.4 s.
+    gc.collect()
+    gc.freeze()
 
 
 def _check(outcome: Outcome, objectives: int) -> None:
     """Refuse scores that the study cannot take."""
+    if outcome.state != "complete":
+        return
     if len(outcome.values) != objectives:
         raise ValueError(f"found {len(outcome.values)} scores, expected {objectives}")
     if not all(math.isfinite(v) for v in outcome.values):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
@@ -26,12 +26,29 @@ PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH = 100, 1000, 6000
 FLUSH_SECONDS = 2.0  # points are sent in batches, at most one in this time
 
 
+EndState = Literal["complete", "pruned", "paused"]
+# MLflow knows no pruned runs; a paused one is not over.
+_STATUS: Mapping[EndState, str | None] = {
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "paused": None,
+}
+
+
 class Record:
     """One MLflow run that is being written.
 
     Metrics are buffered and sent by a thread of the record's own, so that no training step waits
     for the store. What the thread could not write is raised when the record is closed. Leaving the
     ``with`` block by an exception closes the run as failed, with the reason.
+
+    Args:
+        store: where the run is.
+        name: shown in the UI.
+        params: logged once, at the start.
+        run_tags: what the run is.
+        parent_run_id: of the study that it is part of.
+        run_id: of a paused run that goes on, instead of a new one.
     """
 
     def __init__(
@@ -41,19 +58,23 @@ class Record:
         params: Mapping[str, Any],
         run_tags: Mapping[str, str],
         parent_run_id: str | None = None,
+        run_id: str | None = None,
     ) -> None:
         self._store = store
+        self._state: EndState = "complete"
         all_tags = {"mlflow.runName": name, tags.STATE: "running", **run_tags}
         if parent_run_id:
             all_tags["mlflow.parentRunId"] = parent_run_id
-        run = store.client.create_run(store.experiment_id, tags=all_tags, run_name=name)
-        self.run_id: str = run.info.run_id
+        self.run_id: str = run_id or _create_run(store, name, all_tags)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._pending: list[Future[None]] = []
         self._points: list[Metric] = []
         self._last_flush = time.monotonic()
         self._log_file: Path | None = None
-        self._do(log_params, store, self.run_id, dict(params))
+        if run_id is None:
+            self._do(log_params, store, self.run_id, dict(params))
+        else:
+            self.tag(state="running")
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Add a point to each of these metrics' histories."""
@@ -97,6 +118,10 @@ class Record:
         """Name the run's log file; it is stored when the record is closed."""
         self._log_file = path
 
+    def end(self, state: EndState) -> None:
+        """Say how the run ends if nothing goes wrong: complete, unless said here."""
+        self._state = state
+
     def __enter__(self) -> Record:
         return self
 
@@ -108,12 +133,10 @@ class Record:
     ) -> None:
         failure = error or self._finish()
         if failure is None:
-            self._close("FINISHED", state="complete")
+            self._close(_STATUS[self._state], state=self._state)
             return
         log.error("the run failed", exc_info=failure)  # now: the log file is stored below
-        stopped = isinstance(failure, KeyboardInterrupt | SystemExit)
-        why = "stopped" if stopped else reason(failure)
-        self._close("KILLED" if stopped else "FAILED", state="failed", reason=why)
+        self._close("FAILED", state="failed", reason=reason(failure))
         if error is None:
             raise failure
 
@@ -125,16 +148,17 @@ class Record:
         failures = [written.exception() for written in pending]
         return next((failure for failure in failures if failure), None)
 
-    def _close(self, status: str, **notes: str) -> None:
+    def _close(self, status: str | None, **notes: str) -> None:
         self.tag(**notes)
         if self._log_file and self._log_file.is_file():
             for handler in logging.getLogger().handlers:
                 handler.flush()
             self._do(self._store.client.log_artifact, self.run_id, str(self._log_file))
-        self._do(self._store.client.set_terminated, self.run_id, status)
+        if status is not None:
+            self._do(self._store.client.set_terminated, self.run_id, status)
         incomplete = self._finish()
         self._writer.shutdown(wait=True)
-        if incomplete and status == "FINISHED":
+        if incomplete and status != "FAILED":
             raise incomplete
 
     def _flush(self) -> None:
@@ -151,6 +175,11 @@ class Record:
             self._store.client.log_batch(self.run_id, metrics=some)
 
 
+def _create_run(store: Store, name: str, run_tags: dict[str, str]) -> str:
+    run = store.client.create_run(store.experiment_id, tags=run_tags, run_name=name)
+    return str(run.info.run_id)
+
+
 def log_params(store: Store, run_id: str, params: Mapping[str, Any]) -> None:
     """Write parameters, each cut to the length MLflow takes."""
     from mlflow.entities import Param
@@ -161,8 +190,11 @@ def log_params(store: Store, run_id: str, params: Mapping[str, Any]) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line why a run failed, its kind first: oom, diverged, refused or error."""
-    from pipeline.errors import DivergedError, TunewrightError
+    """Say in one line why a run failed, its kind first.
+
+    The kinds: oom, diverged, timeout, stopped (`sys.exit` or Ctrl-C), refused, error.
+    """
+    from pipeline.errors import DivergedError, TrialTimeoutError, TunewrightError
 
     text = str(error).strip()
     first_line = text.splitlines()[0] if text else "no message"
@@ -173,6 +205,10 @@ def reason(error: BaseException) -> str:
         return f"oom: {first_line}"
     if isinstance(error, DivergedError):
         return f"diverged: {text}"
+    if isinstance(error, TrialTimeoutError):
+        return f"timeout: {text}"
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return f"stopped: {type(error).__name__} {text}".rstrip()
     if isinstance(error, TunewrightError):
         return f"refused: {text}"
     return f"error: {type(error).__name__}: {first_line}"

@@ -75,6 +75,12 @@ def delete_model(store: Store, run_id: str) -> None:
         get_artifact_repository(artifact_uri).delete_artifacts(MODEL_FOLDER)
 
 
+def end_pruned(store: Store, run_id: str) -> None:
+    """Close the run of a paused trial that will not go on."""
+    store.client.set_tag(run_id, tags.STATE, "pruned")
+    store.client.set_terminated(run_id, "KILLED")
+
+
 def settle(store: Store, study: str, killed: Collection[int]) -> None:
     """Close the runs of trials whose process died, so that none stays running or counts as done."""
     if not killed:

@@ -2,7 +2,7 @@
 
 PREFIX = "tunewright."
 KIND = PREFIX + "kind"  # study, trial or run
-STATE = PREFIX + "state"  # running, complete or failed
+STATE = PREFIX + "state"  # running, paused, complete, pruned or failed
 REASON = PREFIX + "reason"  # why a failed run failed
 STUDY = PREFIX + "study"  # a study's or trial's study
 TRIAL = PREFIX + "trial"  # a trial's number

@@ -1,5 +1,7 @@
 """The evaluations of a run: which was best, and the weights it was made with."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.errors import DivergedError
-from pipeline.tasks.base import Direction
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from pipeline.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Evaluation:
     step: int  # optimizer steps done
     epoch: float
     metrics: dict[str, float]  # without the split's name
-    outputs: "np.ndarray[Any, Any]"  # raw outputs, one a row
+    outputs: np.ndarray[Any, Any]  # raw outputs, one a row
 
 
 class Evaluations:
@@ -30,11 +33,11 @@ class Evaluations:
     evaluation comes.
     """
 
-    def __init__(self, metric: str, direction: Direction, patience: int | None) -> None:
-        self.metric = metric
-        self._sign = 1.0 if direction == "maximize" else -1.0
+    def __init__(self, objective: Objective, patience: int | None) -> None:
+        self._objective = objective
         self._patience = patience
         self._since_best = 0
+        self._history: list[dict[str, float]] = []
         self._weights: dict[str, torch.Tensor] = {}
         self.best: Evaluation | None = None
         self.last: Evaluation | None = None
@@ -42,18 +45,31 @@ class Evaluations:
     def add(self, evaluation: Evaluation, model: torch.nn.Module) -> None:
         """Take in a new evaluation; of two equal ones the earlier is the better.
 
+        Where the objective asks for the last evaluations, the last one's weights are kept.
+
         Raises:
             DivergedError: where the objective is NaN or infinite.
         """
-        score = evaluation.metrics[self.metric]
+        score = evaluation.metrics[self._objective.name]
         if not math.isfinite(score):
-            raise DivergedError(f"step {evaluation.step}: val/{self.metric} is {score}.")
+            raise DivergedError(f"step {evaluation.step}: {self._objective.metric} is {score}.")
+        self._history.append(evaluation.metrics)
         self.last = evaluation
         self._since_best += 1
-        if self.best is None or self._sign * score > self._sign * self.best.metrics[self.metric]:
-            self.best = evaluation
+        so_far = [metrics[self._objective.name] for metrics in self._history[:-1]]
+        better = not so_far or all(self._is_better(score, than) for than in so_far)
+        if better:
             self._since_best = 0
+        if better or self._objective.aggregation != "best":
+            self.best = evaluation
             self._copy(model)
+
+    def score(self, objective: Objective) -> float:
+        """Make one score of all evaluations so far."""
+        return objective.score([metrics[objective.name] for metrics in self._history])
+
+    def _is_better(self, score: float, than: float) -> bool:
+        return score > than if self._objective.direction == "maximize" else score < than
 
     @property
     def exhausted(self) -> bool:

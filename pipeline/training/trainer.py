@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import json
+import math
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +21,19 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
+    TrainerCallback,
+    TrainerControl,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
-from pipeline.config import Experiment
+from pipeline.config import Experiment, TrainingConfig
 from pipeline.errors import DivergedError
 from pipeline.tasks.base import Examples
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.losses import LossWatch
 from pipeline.training.optimizer import build_optimizer, build_schedule
+from pipeline.training.snapshot import RandomState, Snapshot, Spent, to_host
 
 LogMetrics = Callable[[dict[str, float], int], None]  # metrics by full name, step
 Score = Callable[[Examples, "np.ndarray[Any, Any]"], dict[str, float]]
@@ -42,6 +52,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
         evaluations: takes in each evaluation and decides when patience is used up.
         score: the task's metrics of a split's raw outputs.
         log_metrics: gets every metric as it comes, by its full name.
+        goes_on: asked after each evaluation but the last; False stops the training there.
+        check_time: called at every step; raises where the run has had its time.
     """
 
     def __init__(
@@ -55,6 +67,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
         evaluations: Evaluations,
         score: Score,
         log_metrics: LogMetrics,
+        goes_on: Callable[[Evaluation], bool],
+        check_time: Callable[[], None],
     ) -> None:
         super().__init__(
             model=model,
@@ -64,6 +78,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             data_collator=DataCollatorWithPadding(tokenizer),
         )
         self.remove_callback(PrinterCallback)
+        self.add_callback(_Pace(self, check_time))
         self.optimizer: torch.optim.Optimizer | None
         self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
         self._experiment = experiment
@@ -71,8 +86,73 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._evaluations = evaluations
         self._score = score
         self._log_metrics = log_metrics
+        self._goes_on = goes_on
         self._losses = LossWatch(train.rows.ids)
-        self.evaluate_seconds = 0.0  # wall time of all evaluations so far
+        self._snapshot: Snapshot | None = None  # what the training goes on from
+        self._eval_points: dict[int, float] = {}  # step -> epoch
+        self._began = 0.0
+        self.spent = Spent(0.0, 0.0)  # wall time so far, earlier parts of the run included
+
+    def fine_tune(self, snapshot: Snapshot | None = None) -> None:
+        """Train to the end, or until `goes_on` says no, from the start or from a snapshot."""
+        self._snapshot = snapshot
+        self._began = time.perf_counter()
+        if snapshot is None:
+            self.train()
+            return
+        self.spent = snapshot.spent
+        with tempfile.TemporaryDirectory() as folder:
+            # Trainer reads its counters from a file; all else comes from memory, see below.
+            Path(folder, TRAINER_STATE_NAME).write_text(snapshot.trainer_state, encoding="utf-8")
+            self.train(resume_from_checkpoint=folder)
+
+    def take_snapshot(self) -> Snapshot:
+        """Copy all that the training needs to go on from here; call it between two steps."""
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        return Snapshot(
+            trainer_state=json.dumps(dataclasses.asdict(self.state)),
+            weights=to_host(self.model.state_dict()),
+            optimizer=to_host(self.optimizer.state_dict()),
+            schedule=to_host(self.lr_scheduler.state_dict()),
+            random=RandomState.take(),
+            unlogged=(to_host(self._tr_loss), self._globalstep_last_logged),
+            evaluations=self._evaluations,
+            spent=self.spent,
+        )
+
+    def begin(self) -> None:
+        """Lay out the evaluations; put back what Trainer sets anew when it goes on."""
+        steps_an_epoch = -(-len(self.train_dataset) // self._experiment.training.batch_size)
+        self._eval_points = evaluation_points(
+            self._experiment.training, steps_an_epoch, self.state.max_steps
+        )
+        if self._snapshot is not None:
+            loss, self._globalstep_last_logged = self._snapshot.unlogged
+            self._tr_loss = loss.to(self.args.device, copy=True)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the validation split is to be scored at this step."""
+        return self.state.global_step in self._eval_points
+
+    def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
+        assert self._snapshot is not None
+        self.model.load_state_dict(self._snapshot.weights)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        assert self._snapshot is not None
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        self.optimizer.load_state_dict(copy.deepcopy(self._snapshot.optimizer))
+        self.lr_scheduler.load_state_dict(self._snapshot.schedule)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            assert self._snapshot is not None
+            self._snapshot.random.put_back()
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer from config, once."""
@@ -123,12 +203,19 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if last is not None and last.step == self.state.global_step:
             return last.metrics  # Trainer asks twice where a run ends between two evaluations
         self._losses.check()
+        self._note_time()
         evaluation = self.evaluate_on(self._validation)
         self._log_metrics({f"val/{k}": v for k, v in evaluation.metrics.items()}, evaluation.step)
         self._evaluations.add(evaluation, self.model)
-        if self._evaluations.exhausted:
+        is_last = self._evaluations.exhausted or self.state.global_step >= self.state.max_steps
+        if is_last or not self._goes_on(evaluation):
             self.control.should_training_stop = True
         return evaluation.metrics
+
+    def _note_time(self) -> None:
+        now = time.perf_counter()
+        self.spent = replace(self.spent, train_seconds=self.spent.train_seconds + now - self._began)
+        self._began = now
 
     def evaluate_on(self, examples: Examples) -> Evaluation:
         """Score a split with the present weights.
@@ -153,8 +240,49 @@ class FineTuner(Trainer):  # type: ignore[misc]
                 f"{int(broken.sum())} of {len(outputs)} rows, first on row {first}."
             )
         metrics = {"loss": float(result.metrics["split_loss"]), **self._score(examples, outputs)}
-        self.evaluate_seconds += time.perf_counter() - started
-        return Evaluation(self.state.global_step, float(self.state.epoch or 0.0), metrics, outputs)
+        self._began = time.perf_counter()
+        seconds = self.spent.evaluate_seconds + self._began - started
+        self.spent = replace(self.spent, evaluate_seconds=seconds)
+        step = self.state.global_step
+        epoch = self._eval_points.get(step, float(self.state.epoch or 0.0))
+        return Evaluation(step, epoch, metrics, outputs)
+
+
+class _Pace(TrainerCallback):  # type: ignore[misc]
+    """Says when to evaluate, and when time is up."""
+
+    def __init__(self, tuner: FineTuner, check_time: Callable[[], None]) -> None:
+        self._tuner = tuner
+        self._check_time = check_time
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Lay out the evaluations: only now the number of steps is known."""
+        self._tuner.begin()
+
+    def on_step_end(self, _: Any, __: Any, control: TrainerControl, **___: Any) -> TrainerControl:
+        """Ask for an evaluation where one is due."""
+        self._check_time()
+        control.should_evaluate = self._tuner.is_due
+        return control
+
+
+def evaluation_points(
+    training: TrainingConfig, steps_an_epoch: int, max_steps: int
+) -> dict[int, float]:
+    """Return the steps at which to evaluate, each with its epoch; the last step is one of them.
+
+    The epochs are the nominal ones (0.25, 0.5 …), so that runs with other batch sizes, whose steps
+    cannot fall on just these points, are compared where they are meant to be.
+    """
+    every = training.eval_every
+    points: dict[int, float] = {}
+    if isinstance(every, int):
+        points = {step: step / steps_an_epoch for step in range(every, max_steps, every)}
+    else:
+        for k in range(1, math.floor(training.epochs / every + 1e-9) + 1):
+            points.setdefault(math.ceil(k * every * steps_an_epoch - 1e-9), k * every)
+    within = {step: epoch for step, epoch in points.items() if 0 < step < max_steps}
+    return {**within, max_steps: training.epochs}
 
 
 _LOGGED: Sequence[str] = ("loss", "grad_norm", "learning_rate")
@@ -168,8 +296,7 @@ def _arguments(experiment: Experiment, output_dir: Path) -> TrainingArguments:
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=experiment.evaluation.batch_size,
         max_grad_norm=training.max_grad_norm,
-        eval_strategy="epoch" if training.eval_steps is None else "steps",
-        eval_steps=training.eval_steps,
+        eval_strategy="no",  # _Pace asks for evaluations
         logging_steps=training.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # it would hide what LossWatch is there to find

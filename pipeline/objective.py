@@ -1,0 +1,157 @@
+"""What a run is judged by: a metric, how its evaluations make one score, and limits it must keep.
+
+``val/f1_macro`` is the best evaluation's value, ``val/f1_macro@last`` the last one's and
+``val/f1_macro@mean3`` the mean of the last three. ``cost/train_seconds`` is what the run cost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.tasks import get_task
+from pipeline.tasks.base import metric_name
+
+if TYPE_CHECKING:
+    from pipeline.config import Experiment
+    from pipeline.tasks.base import Direction
+
+COSTS: Mapping[str, Direction] = {
+    "cost/train_seconds": "minimize",
+    "cost/evaluate_seconds": "minimize",
+}
+_AGGREGATION = re.compile(r"best|last|mean([1-9]\d*)")
+_CONSTRAINT = re.compile(r"\s*(\S.*?)\s*(<=|>=)\s*(\S+)\s*")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One metric, and how a run's evaluations make one score of it."""
+
+    metric: str  # full name: val/f1_macro, cost/train_seconds
+    direction: Direction
+    aggregation: str  # best, last, or mean3: the mean of the last three
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it is what a run costs, not how good it is."""
+        return self.metric in COSTS
+
+    @property
+    def name(self) -> str:
+        """The metric without its split."""
+        return self.metric.removeprefix("val/")
+
+    def score(self, history: Sequence[float]) -> float:
+        """Make one score of the values of all evaluations so far; there is at least one."""
+        if self.aggregation == "best":
+            return max(history) if self.direction == "maximize" else min(history)
+        last = 1 if self.aggregation == "last" else int(self.aggregation.removeprefix("mean"))
+        return fmean(history[-last:])
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A limit on a metric of the best evaluation, or on a cost."""
+
+    metric: str
+    at_least: bool
+    limit: float
+    text: str  # as the user wrote it
+
+    def excess(self, value: float) -> float:
+        """Return by how much a value breaks the limit; 0 or less where it keeps it."""
+        return self.limit - value if self.at_least else value - self.limit
+
+
+def objectives(experiment: Experiment) -> tuple[Objective, ...]:
+    """Return the objectives of an experiment; the first one decides which weights are kept.
+
+    Raises:
+        ConfigError: where the task does not produce such a metric on the validation split, or a run
+            cannot be judged by it alone.
+    """
+    found = tuple(read_objective(experiment, text) for text in experiment.evaluation.objectives)
+    if found[0].is_cost:
+        raise ConfigError(
+            f"evaluation.objective={found[0].metric}: the first objective decides which weights "
+            "are kept; expected a metric of the validation split, such as val/f1_macro."
+        )
+    return found
+
+
+def constraints(experiment: Experiment) -> tuple[Constraint, ...]:
+    """Return the limits that a run's metrics must keep.
+
+    Raises:
+        ConfigError: for what is no comparison, or a metric that the task does not produce.
+    """
+    found = []
+    for text in experiment.evaluation.constraints:
+        parts = _CONSTRAINT.fullmatch(text)
+        try:
+            limit = float(parts[3]) if parts else None
+        except ValueError:
+            limit = None
+        if parts is None or limit is None:
+            raise ConfigError(
+                f"evaluation.constraints={text!r}: expected a metric, >= or <=, and a number, such "
+                "as 'val/recall/positive >= 0.9'."
+            )
+        _direction(experiment, parts[1], "evaluation.constraints")
+        found.append(Constraint(parts[1], parts[2] == ">=", limit, text))
+    return tuple(found)
+
+
+def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:
+    """Refuse a metric of a label that the data does not have.
+
+    Raises:
+        ConfigError: naming the label and the nearest one.
+    """
+    names = [metric_name(name) for name in labels]
+    goals = [goal.metric for goal in objectives(experiment)]
+    for metric in [*goals, *(limit.metric for limit in constraints(experiment))]:
+        _, _, label = metric.removeprefix("val/").partition("/")
+        if metric not in COSTS and label and label not in names:
+            raise ConfigError(
+                f"evaluation: {metric}: the data has no label {label!r}."
+                f"{did_you_mean(label, names)} Found {listing(names)}."
+            )
+
+
+def read_objective(
+    experiment: Experiment, text: str, key: str = "evaluation.objective"
+) -> Objective:
+    """Read one objective as the config writes it; ``key`` is where it stands.
+
+    Raises:
+        ConfigError: for a metric that the task does not produce, or an unknown aggregation.
+    """
+    metric, at, aggregation = text.partition("@")
+    direction = _direction(experiment, metric, key)
+    if at and not _AGGREGATION.fullmatch(aggregation):
+        raise ConfigError(f"{key}={text}: expected @best, @last or @mean with a number (@mean3).")
+    return Objective(metric, direction, aggregation or "best")
+
+
+def _direction(experiment: Experiment, metric: str, key: str) -> Direction:
+    """Return in which direction a metric gets better, by its own definition."""
+    if metric in COSTS:
+        return COSTS[metric]
+    directions = get_task(experiment.task.name).metrics
+    split, _, name = metric.partition("/")
+    head, slash, label = name.partition("/")
+    found = directions.get(head + slash if slash else name)
+    if split != "val" or found is None or (slash and not label):
+        valid = [f"val/{name}{'<label>' if name.endswith('/') else ''}" for name in directions]
+        raise ConfigError(
+            f"{key}={metric}: the task {experiment.task.name} does not produce it on the "
+            f"validation split.{did_you_mean(metric, [*valid, *COSTS])} "
+            f"Valid: {listing([*valid, *COSTS], most=20)}."
+        )
+    return found

@@ -1,0 +1,47 @@
+"""How much a search may spend, and when it has had enough."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from pipeline.search.trials import best_first, counted, ended
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The limits of a search; the first that is reached ends it."""
+
+    n_trials: int  # in all, over every start of the study
+    stop_at: float | None = None  # time.time() after which no trial begins
+    machine_seconds: float | None = None  # of all trials together
+    patience: int | None = None  # complete or pruned trials since the best one
+
+    def exhausted(self, study: optuna.Study) -> str | None:
+        """Say which limit keeps the next trial from beginning, or None; n_trials is not asked."""
+        if self.stop_at is not None and time.time() >= self.stop_at:
+            return "hydra.sweeper.budget.minutes are used up"
+        if self.machine_seconds is not None:
+            spent = sum(seconds_of(trial) for trial in counted(study))
+            if spent >= self.machine_seconds:
+                return f"hydra.sweeper.budget.machine_minutes are used up ({spent / 60:.1f})"
+        ranked = best_first(study)
+        if self.patience is not None and ranked:
+            since = [t for t in ended(study) if t.number > ranked[0].number]
+            if len(since) >= self.patience:
+                return (
+                    f"hydra.sweeper.budget.patience: {len(since)} trials since trial "
+                    f"{ranked[0].number} were no better"
+                )
+        return None
+
+
+def seconds_of(trial: FrozenTrial) -> float:
+    """Return how long a trial took, or has taken so far."""
+    if trial.datetime_start is None:
+        return 0.0
+    end = trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()
+    return end - trial.datetime_start.timestamp()

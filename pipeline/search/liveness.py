@@ -1,0 +1,112 @@
+"""Who runs a trial, and whether that process is still there.
+
+Optuna's heartbeats work only inside `Study.optimize`, so a trial that is asked for and told needs
+its own. On one machine the process table tells at once. Of a worker on another machine only its
+beat is seen: a count it writes with the trial every `BEAT_SECONDS`. Counts are compared, never
+clocks, so machines need not agree on the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+import optuna
+import psutil
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
+
+OWNER, BEAT = "owner", "beat"  # user attributes of a trial
+BEAT_SECONDS = 10.0
+DEAD_SECONDS = 60.0  # without a new beat, on another machine
+UNSIGNED_SECONDS = 5.0  # a trial that nobody has signed for this long has no process
+
+
+@cache
+def identity() -> dict[str, Any]:
+    """Return what tells this process from every other."""
+    # The start time tells a process from a later one with the same number.
+    started = round(psutil.Process().create_time(), 1)
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+
+
+class Heart:
+    """Beats for the trials that this worker runs or holds, while the ``with`` block lasts."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._trials: dict[int, int] = {}  # trial id -> beats so far
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="heart")
+
+    def sign(self, trial: optuna.trial.Trial) -> None:
+        """Make a trial this process's own."""
+        trial.set_user_attr(OWNER, identity())
+        with self._lock:
+            self._trials[trial._trial_id] = 0
+
+    def release(self, trial: optuna.trial.Trial) -> None:
+        """Beat no longer for a trial that has ended."""
+        with self._lock:
+            self._trials.pop(trial._trial_id, None)
+
+    def __enter__(self) -> Heart:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            with self._lock:
+                for trial_id in self._trials:
+                    self._trials[trial_id] += 1
+                    self._write(trial_id, self._trials[trial_id])
+
+    def _write(self, trial_id: int, beats: int) -> None:
+        # It may have been told between our look and our beat.
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._study._storage.set_trial_user_attr(trial_id, BEAT, beats)
+
+
+class Watch:
+    """Tells dead trials from living ones; one a process, since it remembers beats."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[Any, float]] = {}  # trial number -> beat, when it was new
+
+    def is_dead(self, trial: FrozenTrial) -> bool:
+        """Whether the process that ran a running trial is gone."""
+        owner = trial.user_attrs.get(OWNER)
+        if owner is None:
+            assert trial.datetime_start is not None
+            return time.time() - trial.datetime_start.timestamp() > UNSIGNED_SECONDS
+        if owner["host"] == socket.gethostname():
+            return not _is_running(owner)
+        beat, now = trial.user_attrs.get(BEAT), time.monotonic()
+        if trial.number not in self._seen or self._seen[trial.number][0] != beat:
+            self._seen[trial.number] = (beat, now)
+        return now - self._seen[trial.number][1] > DEAD_SECONDS
+
+
+def _is_running(owner: dict[str, Any]) -> bool:
+    try:
+        process = psutil.Process(owner["pid"])
+        same = abs(process.create_time() - owner["started"]) < 1.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,103 @@
+"""The sweeper's node of the config: its options, as the official plugin calls them, and more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.search.budget import Budget
+
+_HYDRA_KEYS = ("_target_", "_recursive_")
+LIMITS = ("minutes", "machine_minutes", "patience")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The sweeper's node in the config; the names are the official plugin's."""
+
+    sampler: Mapping[str, Any]
+    pruner: Mapping[str, Any]
+    direction: Any
+    storage: str | None
+    study_name: str | None
+    n_trials: int | None
+    n_jobs: int
+    max_failure_rate: float
+    params: Mapping[str, Any] | None
+    custom_search_space: str | None
+    retries: int
+    trial_minutes: float | None
+    isolation: str
+    budget: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, node: DictConfig) -> Options:
+        """Take the options out of ``hydra.sweeper``.
+
+        Raises:
+            ConfigError: for an unknown option or one out of bounds.
+        """
+        given = OmegaConf.to_container(node, resolve=True)
+        assert isinstance(given, dict)
+        known = set(cls.__dataclass_fields__)
+        options = {str(key): value for key, value in given.items() if key not in _HYDRA_KEYS}
+        for name in options.keys() - known:
+            raise ConfigError(
+                f"hydra.sweeper.{name}: there is no such option.{did_you_mean(name, known)} "
+                f"Valid: {listing(sorted(known))}."
+            )
+        read = cls(**options)
+        read.check()
+        return read
+
+    def check(self) -> None:
+        """Refuse values out of bounds.
+
+        Raises:
+            ConfigError: naming the first one.
+        """
+        for name, least in (("n_trials", 1), ("n_jobs", 1), ("retries", 0)):
+            value = getattr(self, name)
+            if value is not None and (not _is_number(value, whole=True) or value < least):
+                raise ConfigError(
+                    f"hydra.sweeper.{name}={value}: expected a whole number from {least}."
+                )
+        if not _is_number(self.max_failure_rate) or not 0 <= self.max_failure_rate <= 1:
+            raise ConfigError(
+                f"hydra.sweeper.max_failure_rate={self.max_failure_rate}: expected 0 to 1."
+            )
+        for name in self.budget.keys() - set(LIMITS):
+            raise ConfigError(
+                f"hydra.sweeper.budget.{name}: there is no such limit."
+                f"{did_you_mean(name, LIMITS)} Valid: {listing(LIMITS)}."
+            )
+        limits = {f"budget.{name}": self.budget.get(name) for name in LIMITS}
+        for name, value in {"trial_minutes": self.trial_minutes, **limits}.items():
+            if value is not None and (not _is_number(value) or value <= 0):
+                raise ConfigError(f"hydra.sweeper.{name}={value}: expected a number above 0.")
+        if self.isolation not in ("worker", "trial"):
+            raise ConfigError(
+                f"hydra.sweeper.isolation={self.isolation}: expected worker (a process for many "
+                "trials) or trial (a fresh one for each)."
+            )
+
+    def limits(self, n_trials: int) -> Budget:
+        """Return the budget; its minutes begin now."""
+        minutes = self.budget.get("minutes")
+        machine_minutes = self.budget.get("machine_minutes")
+        return Budget(
+            n_trials,
+            stop_at=None if minutes is None else time.time() + 60 * minutes,
+            machine_seconds=None if machine_minutes is None else 60 * machine_minutes,
+            patience=self.budget.get("patience"),
+        )
+
+
+def _is_number(value: Any, *, whole: bool = False) -> bool:
+    kinds = int if whole else int | float
+    return isinstance(value, kinds) and not isinstance(value, bool)

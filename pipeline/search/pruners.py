@@ -1,0 +1,126 @@
+"""Pruners by name: which running trials are not worth going on with.
+
+A trial reports its score at points of its budget. What one unit of budget is, the function under
+search says (an epoch, for our runs); pruners count whole steps, so options in units are converted.
+Trials are compared at equal budget, and a schedule is always that of the full one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from pipeline.errors import ConfigError, did_you_mean, listing
+
+# Options that count budget; the others count trials, evaluations or scores.
+_IN_UNITS = ("n_warmup_steps", "interval_steps", "min_resource", "max_resource")
+
+
+@dataclass(frozen=True)
+class PauseAndPromote:
+    """Successive halving in which losers wait instead of dying.
+
+    A trial stops at each rung (``min_resource``, then ``reduction_factor`` times that, and so on)
+    and keeps its state. When no new configuration is left to begin, the best of a rung go on from
+    where they stopped: of n trials that reached a rung, n // ``reduction_factor``. Unlike in the
+    asynchronous halving that kills (Li et al., 2018, arXiv 1810.05934), an early trial does not get
+    through for want of rivals, and a late one is not lost for meeting many.
+    """
+
+    min_resource: int
+    reduction_factor: int = 3
+
+    def __post_init__(self) -> None:
+        if self.min_resource < 1 or self.reduction_factor < 2:
+            raise ValueError("expected min_resource above 0 and reduction_factor from 2")
+
+    def rung(self, step: int) -> int:
+        """Return how many rungs lie at or below a step."""
+        passed, height = 0, self.min_resource
+        while height <= step:
+            passed, height = passed + 1, height * self.reduction_factor
+        return passed
+
+
+Pruner = BasePruner | PauseAndPromote
+
+
+def make_pruner(options: Mapping[str, Any], unit: int) -> Pruner:
+    """Make a study's pruner from its config.
+
+    Args:
+        options: ``_target_``, the class by its dotted path, and its options.
+        unit: steps that one unit of budget has.
+
+    Raises:
+        ConfigError: for a class that is no pruner, or an option that it does not have or take.
+    """
+    target = str(options.get("_target_", "optuna.pruners.NopPruner"))
+    name = target.rpartition(".")[2]
+    classes: dict[str, Any] = {
+        n: getattr(optuna.pruners, n)
+        for n in optuna.pruners.__all__
+        if n.endswith("Pruner") and n != "BasePruner"
+    } | {"PauseAndPromote": PauseAndPromote}
+    if name not in classes or target not in (f"optuna.pruners.{name}", f"{__name__}.{name}"):
+        raise ConfigError(
+            f"hydra.sweeper.pruner._target_={target}: there is no such pruner."
+            f"{did_you_mean(name, classes)} Valid: {listing(classes, most=20)}."
+        )
+    accepted = inspect.signature(classes[name]).parameters
+    given = {k: v for k, v in options.items() if not k.startswith("_") and k != "metric"}
+    for option in given:
+        if option not in accepted:
+            raise ConfigError(
+                f"hydra.sweeper.pruner.{option}: {name} has no such option."
+                f"{did_you_mean(option, accepted)} Valid: {listing([*accepted, 'metric'])}."
+            )
+    for option in _IN_UNITS:
+        if isinstance(given.get(option), int | float):
+            given[option] = round(given[option] * unit)
+    if isinstance(given.get("wrapped_pruner"), Mapping):
+        given["wrapped_pruner"] = make_pruner(given["wrapped_pruner"], unit)
+    try:
+        pruner: Pruner = classes[name](**given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"hydra.sweeper.pruner: {name}: {error}.") from error
+    return pruner
+
+
+def should_prune(
+    study: optuna.Study, pruner: BasePruner, trial: FrozenTrial, direction: StudyDirection
+) -> bool:
+    """Ask a pruner about a trial, also in a study with several objectives.
+
+    Args:
+        study: the study.
+        pruner: one of Optuna's.
+        trial: with the scores it reported so far.
+        direction: in which those get better.
+    """
+    one: Any = _OneObjective(study._storage, direction)
+    view = optuna.Study(study.study_name, one, study.sampler, optuna.pruners.NopPruner())
+    return pruner.prune(view, trial)
+
+
+class _OneObjective:
+    """A storage that shows pruners the one objective that trials report."""
+
+    def __init__(self, storage: BaseStorage, direction: StudyDirection) -> None:
+        self._storage = storage
+        self._direction = direction
+
+    def get_study_directions(self, _: int) -> list[StudyDirection]:
+        """Return that objective's direction."""
+        return [self._direction]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)

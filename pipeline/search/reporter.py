@@ -1,0 +1,98 @@
+"""How a running trial says how it is doing, and hears whether to go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.study import StudyDirection
+from optuna.trial import Trial
+
+from pipeline.errors import TrialTimeoutError
+from pipeline.search.pruners import PauseAndPromote, Pruner, should_prune
+from pipeline.trial import Verdict
+
+if TYPE_CHECKING:
+    from pipeline.search.study import StudySpec
+
+_current: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
+
+
+class Reporter:
+    """Takes a trial's scores on the way and gives the pruner's verdict."""
+
+    def __init__(self, study: optuna.Study, spec: StudySpec, pruner: Pruner, trial: Trial) -> None:
+        self._study = study
+        self._trial_id = trial._trial_id
+        self._pruner = pruner
+        self._direction = StudyDirection[spec.reported.upper()]
+        self._unit = spec.unit
+        self._limit = spec.trial_seconds
+        self._began = time.monotonic()
+        known = study._storage.get_trial(trial._trial_id).intermediate_values
+        self.step = max(known, default=-1)  # the last one that was reported
+
+    def __call__(self, score: float, spent: float) -> Verdict:
+        """Report the score that the trial would have if it ended now.
+
+        Args:
+            score: of the first objective, or of the metric that the pruner names.
+            spent: how much of its budget the trial has used, in the unit of the function under
+                search: epochs for our runs.
+
+        Returns:
+            ``continue``, ``prune`` or ``pause``.
+
+        Raises:
+            TrialTimeoutError: where the trial has had its time.
+        """
+        self.check_time()
+        step = round(spent * self._unit)
+        if step <= self.step:
+            return "continue"  # this budget was reported before, on the way to a pause
+        before, self.step = self.step, step
+        self._study._storage.set_trial_intermediate_value(self._trial_id, step, float(score))
+        if isinstance(self._pruner, PauseAndPromote):
+            climbed = self._pruner.rung(step) > self._pruner.rung(before)
+            return "pause" if climbed else "continue"
+        assert isinstance(self._pruner, BasePruner)
+        trial = self._study._storage.get_trial(self._trial_id)
+        pruned = should_prune(self._study, self._pruner, trial, self._direction)
+        return "prune" if pruned else "continue"
+
+    def check_time(self) -> None:
+        """Raise where the trial has had its time."""
+        seconds = time.monotonic() - self._began
+        if self._limit is not None and seconds > self._limit:
+            raise TrialTimeoutError(
+                f"{seconds:.0f} s, and hydra.sweeper.trial_minutes is {self._limit / 60:g}"
+            )
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make this the trial that `report` speaks for."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+
+def report(score: float, step: float) -> None:
+    """Report a score on the way from any Hydra task function; does nothing outside a search.
+
+    Args:
+        score: of the first objective.
+        step: how far the trial is; trials are compared at equal steps.
+
+    Raises:
+        optuna.TrialPruned: where the pruner wants no more of this trial.
+    """
+    reporter = _current.get()
+    if reporter is not None and reporter(score, step) == "prune":
+        raise optuna.TrialPruned

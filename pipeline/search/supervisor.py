@@ -1,0 +1,63 @@
+"""The controller's watch over a running search: dead workers, and what there is to record."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+
+from pipeline.search.liveness import Watch
+from pipeline.search.searchable import Searchable
+from pipeline.search.study import StudySpec, settle
+from pipeline.search.trials import ended
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0  # a dead worker on this machine is seen within this time
+
+
+class Supervisor:
+    """Settles the trials of dead workers, and tells the task of all that ended, from a thread.
+
+    Workers write their own trials only; what the whole study has in MLflow is written here.
+    """
+
+    def __init__(self, spec: StudySpec, task: Searchable) -> None:
+        self._spec = spec
+        self._task = task
+        self._study = spec.open()
+        self._watch = Watch()
+        self._told: set[int] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True, name="supervisor")
+
+    def look(self) -> None:
+        """Settle what is dead and tell what is new, now."""
+        settle(self._study, self._spec, self._watch)
+        done = ended(self._study, "complete", "pruned", "failed", "killed")
+        news = [t for t in done if t.number not in self._told]
+        if news:
+            self._task.progressed(self._study, news)
+            self._told |= {t.number for t in news}
+
+    def __enter__(self) -> Supervisor:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if kind is None:
+            self.look()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                self.look()
+            except Exception:  # the last look, which is not caught, tells again
+                log.exception("what ended could not be recorded; tried again soon")

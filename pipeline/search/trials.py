@@ -1,0 +1,94 @@
+"""What a trial's entry in the study says: its state in our words, its rank, its place.
+
+Optuna knows running, complete, pruned and failed. A trial that is paused, one whose process died,
+and one that taught the sampler what not to try are told apart by what stands beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+State = Literal["waiting", "running", "paused", "complete", "pruned", "failed", "killed"]
+
+REASON = "reason"  # user attribute: why a trial failed, its kind first
+TRACE = "trace"  # user attribute: where a failed trial failed, the same for the same place
+TRACEBACK = "traceback"  # user attribute: the traceback's text
+KILLED = "killed"  # user attribute: its process died, and another trial has taken its place
+ATTEMPT = "attempt"  # user attribute: how often this point was begun before
+PAUSED_AT = "paused_at"  # user attribute: the step at which a trial waits, None while it runs
+STEP = "step"  # user attribute: the last step a pruned or paused trial made
+
+
+def state_of(trial: FrozenTrial) -> State:
+    """Return a trial's state in our words."""
+    if trial.state == TrialState.WAITING:
+        return "waiting"
+    if trial.state == TrialState.RUNNING:
+        return "running" if trial.user_attrs.get(PAUSED_AT) is None else "paused"
+    if trial.user_attrs.get(KILLED, False):
+        return "killed"
+    if trial.state == TrialState.COMPLETE:
+        return "complete"
+    # Out of memory and divergence are told as pruned, so that samplers learn from them.
+    return "failed" if trial.state == TrialState.FAIL or REASON in trial.user_attrs else "pruned"
+
+
+def kind_of_failure(trial: FrozenTrial) -> str:
+    """Return the first word of a failed trial's reason: oom, diverged, error, killed and so on."""
+    return str(trial.user_attrs.get(REASON, "")).partition(":")[0]
+
+
+def counted(study: optuna.Study, *, waiting: bool = False) -> list[FrozenTrial]:
+    """Return the trials that use up the budget: all but the killed, and the queued unless asked."""
+    left_out = ("killed",) if waiting else ("killed", "waiting")
+    return [t for t in study.get_trials(deepcopy=False) if state_of(t) not in left_out]
+
+
+def ended(study: optuna.Study, *states: State) -> list[FrozenTrial]:
+    """Return the trials that ended by themselves, all or those in some states."""
+    wanted = states or ("complete", "pruned", "failed")
+    return [t for t in study.get_trials(deepcopy=False) if state_of(t) in wanted]
+
+
+def best_first(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the complete trials, those that keep all constraints first, by the first objective.
+
+    Of equals the earlier one comes first.
+    """
+    sign = sign_of(study.directions[0])
+    return sorted(
+        ended(study, "complete"), key=lambda t: (violation(t), -sign * t.values[0], t.number)
+    )
+
+
+def violation(trial: FrozenTrial) -> float:
+    """Return by how much a trial breaks its constraints; 0 where it keeps them."""
+    return sum(value for value in trial.constraints.values() if value > 0)
+
+
+def is_best(study: optuna.Study, score: float) -> bool:
+    """Whether a score beats every complete trial's, by the first objective."""
+    sign = sign_of(study.directions[0])
+    complete = [t for t in ended(study, "complete") if violation(t) == 0]
+    return all(sign * score > sign * t.values[0] for t in complete)
+
+
+def sign_of(direction: StudyDirection) -> float:
+    """Return 1 where more is better, -1 where less is."""
+    return 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
+
+
+def params_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return a trial's parameters; a queued one has them in its system attributes."""
+    params: dict[str, Any] = trial.params or trial.system_attrs.get("fixed_params", {})
+    return params
+
+
+def place_of(number: int, trials: Sequence[FrozenTrial]) -> int:
+    """Return how many trials before this one count; a retry takes the place of a killed one."""
+    return sum(not t.user_attrs.get(KILLED, False) for t in trials[:number])

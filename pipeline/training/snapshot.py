@@ -1,0 +1,72 @@
+"""A training that stands still: all it needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from pipeline.training.best import Evaluations
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """The state of every random generator that training draws from."""
+
+    python: Any
+    numpy: Any
+    cpu: torch.Tensor
+    cuda: list[torch.Tensor]
+
+    @classmethod
+    def take(cls) -> RandomState:
+        """Read the generators."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        numpy = np.random.get_state()
+        return cls(random.getstate(), numpy, torch.get_rng_state(), cuda)
+
+    def put_back(self) -> None:
+        """Set the generators."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Wall time of a run so far."""
+
+    train_seconds: float
+    evaluate_seconds: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy in the host's memory, taken between two steps."""
+
+    trainer_state: str  # transformers' TrainerState, as JSON
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    random: RandomState
+    unlogged: tuple[torch.Tensor, int]  # loss since the last logged step, and that step
+    evaluations: Evaluations  # best and last so far, with the best weights
+    spent: Spent
+
+
+def to_host(state: Any) -> Any:
+    """Copy a tree of tensors (a state dict) to the host's memory."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: to_host(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(to_host(value) for value in state)
+    return copy.deepcopy(state)
