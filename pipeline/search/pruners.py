@@ -8,6 +8,7 @@ Trials are compared at equal budget, and a schedule is always that of the full o
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,9 @@ def make_pruner(options: Mapping[str, Any], unit: int) -> Pruner:
     if isinstance(given.get("wrapped_pruner"), Mapping):
         given["wrapped_pruner"] = make_pruner(given["wrapped_pruner"], unit)
     try:
-        pruner: Pruner = classes[name](**given)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            pruner: Pruner = classes[name](**given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"hydra.sweeper.pruner: {name}: {error}.") from error
     return pruner
