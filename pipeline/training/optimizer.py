@@ -141,25 +141,21 @@ def build_schedule(
 
 
 def warmup_steps(config: ScheduleConfig, steps: int) -> int:
-    """Return the warm-up in steps; a share (a float) is of all steps, rounded up.
+    """Return the warm-up in steps; a share (a float) is of all steps, rounded up but for the last.
 
     Raises:
         ConfigError: where the warm-up is not shorter than the run, or what is left of the run is
             shorter than its decay.
     """
-    is_share = isinstance(config.warmup, float)
-    warmup = math.ceil(config.warmup * steps) if is_share else int(config.warmup)
+    if isinstance(config.warmup, float):
+        return min(math.ceil(config.warmup * steps), max(steps - 1, 0))
+    warmup = config.warmup
     if warmup >= steps > 0:
-        hint = (
-            f"{config.warmup:g} of them is {warmup}, rounded up. Train for longer, or give 0."
-            if is_share
-            else "A share is written with a point: 0.1."
-        )
         raise ConfigError(
-            f"schedule.warmup={config.warmup}: the whole run has {steps} steps; expected fewer for "
-            f"the warm-up. {hint}"
+            f"schedule.warmup={warmup}: the whole run has {steps} steps; expected fewer for the "
+            "warm-up. A share is written with a point: 0.1."
         )
-    if not is_share and config.decay is not None and warmup + config.decay * steps > steps:
+    if config.decay is not None and warmup + config.decay * steps > steps:
         raise ConfigError(
             f"schedule.warmup={warmup}: the whole run has {steps} steps; expected no more than "
             f"what schedule.decay={config.decay:g} leaves of them, "
