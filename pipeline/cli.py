@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline import __version__
-from pipeline.errors import TunewrightError
+from pipeline.errors import TrackingError, TunewrightError
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from pipeline.config import TrackingConfig
 
 DESCRIPTION = """\
@@ -44,14 +50,13 @@ def main(argv: Sequence[str]) -> int:
     options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
     quiet_libraries()
     try:
-        return int(options.run(options))
+        with _terminated_as_interrupted():
+            return int(options.run(options))
     except TunewrightError as error:
         print(f"tunewright: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(
-            "tunewright: stopped; the same command continues an unfinished sweep.", file=sys.stderr
-        )
+        print("tunewright: stopped. A sweep goes on with the same command.", file=sys.stderr)
         return 130
 
 
@@ -82,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     best.add_argument("study", help="a study's name, or how it begins")
     best.add_argument("overrides", nargs="*", help="tracking.dir=… or tracking.uri=…")
     best.set_defaults(run=_best)
+
+    report = verbs.add_parser("report", help="make a study's page again and store it in MLflow")
+    report.add_argument("study", help="a study's name, or how it begins")
+    report.add_argument("overrides", nargs="*", help="tracking.dir=…, hydra.sweeper.storage=…")
+    report.set_defaults(run=_report)
 
     ui = verbs.add_parser("ui", help="open the MLflow UI on this store")
     ui.add_argument("--port", type=int, default=5000, help="on 127.0.0.1; default 5000")
@@ -153,12 +163,23 @@ def _best(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from pipeline.search.page import report
+    from pipeline.tracking import open_store
+
+    config = _composed(options.overrides)
+    store = open_store(_tracking_of(config))
+    print(report(store, options.study, config.hydra.sweeper.storage))
+    return 0
+
+
 def _ui(options: argparse.Namespace) -> int:
     from pipeline.tracking import open_store
 
     store = open_store(_tracking(options.overrides))
     if not store.is_server:
         store.check_writable()
+        _check_port(options.port)
         print(f"MLflow UI on http://127.0.0.1:{options.port} for {store.uri}", flush=True)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
         os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
@@ -166,13 +187,47 @@ def _ui(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_port(port: int) -> None:
+    with closing(socket.socket()) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise TrackingError(
+                f"--port {port}: cannot be used ({error}); give another."
+            ) from error
+
+
 def _tracking(overrides: list[str]) -> TrackingConfig:
     """Compose just to learn where the record is."""
-    from pipeline.compose import compose, hydra_app, without_hydra
-    from pipeline.config import validate
+    return _tracking_of(_composed(overrides))
+
+
+def _composed(overrides: list[str]) -> DictConfig:
+    from pipeline.compose import compose, hydra_app
 
     with hydra_app("train") as hydra:
-        return validate(without_hydra(compose(hydra, overrides))).tracking
+        return compose(hydra, overrides)
+
+
+def _tracking_of(config: DictConfig) -> TrackingConfig:
+    from pipeline.compose import without_hydra
+    from pipeline.config import validate
+
+    return validate(without_hydra(config)).tracking
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: records are closed, nothing stays running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def quiet_libraries() -> None:
@@ -181,7 +236,9 @@ def quiet_libraries() -> None:
         ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),  # it would call out of the machine at each start
+        ("RAY_USAGE_STATS_ENABLED", "0"),  # the same
         ("MLFLOW_LOGGING_LEVEL", "WARNING"),
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ("TOKENIZERS_PARALLELISM", "false"),
         ("TRANSFORMERS_VERBOSITY", "error"),
     ):

@@ -70,10 +70,12 @@ def plain_errors(nearest: Callable[[str], str] = lambda _: "") -> Iterator[None]
     """Turn Hydra's refusals into a `ConfigError`; ``nearest`` says what key was meant."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    # ValueError: Hydra's own for an empty key, and what a file that is no text raises.
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(_explain(error, nearest)) from error
 
 
@@ -123,7 +125,8 @@ def without_hydra(config: DictConfig, *, resolve: bool = True) -> DictConfig:
     with flag_override(task, ["struct", "readonly"], [False, False]):
         task.pop("hydra", None)
     if resolve:
-        OmegaConf.resolve(task)
+        with plain_errors():
+            OmegaConf.resolve(task)
     return task
 
 

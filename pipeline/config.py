@@ -36,7 +36,9 @@ def _no_boolean(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True, ge=1)]  # a whole number of rows, steps or tokens
+Count = Annotated[
+    int, Field(strict=True, ge=1, lt=2**31)
+]  # a whole number of rows, steps or tokens
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Share = Annotated[Number, Field(gt=0, lt=1)]  # a part of the whole, both ends excluded
 NonNegative = Annotated[Number, Field(ge=0)]
@@ -224,7 +226,7 @@ class TrackingConfig:
     """Where the record goes."""
 
     dir: Text  # folder of the local store: database, artifacts, studies, outputs
-    uri: str | None  # any MLflow tracking URI; null: the local store's sqlite database
+    uri: Text | None  # any MLflow tracking URI; null: the local store's sqlite database
     experiment: Text  # MLflow experiment
 
 
@@ -266,6 +268,7 @@ def validate(config: "DictConfig") -> Experiment:
     except OmegaConfBaseException as error:
         raise ConfigError(f"config: {str(error).splitlines()[0]}") from error
     assert isinstance(tree, dict)
+    tree = _without_search_blocks(tree)
     try:
         experiment: Experiment = _SCHEMA.validate_python(tree)
     except ValidationError as error:
@@ -279,7 +282,17 @@ def flat(config: "DictConfig") -> dict[str, Any]:
 
     tree = OmegaConf.to_container(config, resolve=True)
     assert isinstance(tree, dict)
-    return flatten(tree)
+    return flatten(_without_search_blocks(tree))
+
+
+def _without_search_blocks(tree: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Leave out what a group's file may say of its own search; it is no part of an experiment."""
+    return {
+        group: {key: value for key, value in node.items() if key != "search"}
+        if isinstance(node, Mapping)
+        else node
+        for group, node in tree.items()
+    }
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

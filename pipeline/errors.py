@@ -1,5 +1,6 @@
 """The errors a person can act on; everything else is a bug and keeps its traceback."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -50,3 +51,9 @@ def listing(names: Iterable[str], most: int = 12) -> str:
     every = [str(n) for n in names]
     more = f", … ({len(every)} in all)" if len(every) > most else ""
     return ", ".join(every[:most]) + more
+
+
+def masked(text: str) -> str:
+    """Return a text without the passwords in its URLs."""
+    text = re.sub(r"(://[^:/@\s]*:)[^@/\s]*@", r"\1***@", text)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)

@@ -103,7 +103,7 @@ def constraints(experiment: Experiment) -> tuple[Constraint, ...]:
                 "as 'val/recall/positive >= 0.9'."
             )
         _direction(experiment, parts[1], "evaluation.constraints")
-        found.append(Constraint(parts[1], parts[2] == ">=", limit, text))
+        found.append(Constraint(_as_logged(parts[1]), parts[2] == ">=", limit, text))
     return tuple(found)
 
 
@@ -117,7 +117,7 @@ def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:
     goals = [goal.metric for goal in objectives(experiment)]
     for metric in [*goals, *(limit.metric for limit in constraints(experiment))]:
         _, _, label = metric.removeprefix("val/").partition("/")
-        if metric not in COSTS and label and label not in names:
+        if metric not in COSTS and label and metric_name(label) not in names:
             raise ConfigError(
                 f"evaluation: {metric}: the data has no label {label!r}."
                 f"{did_you_mean(label, names)} Found {listing(names)}."
@@ -136,7 +136,14 @@ def read_objective(
     direction = _direction(experiment, metric, key)
     if at and not _AGGREGATION.fullmatch(aggregation):
         raise ConfigError(f"{key}={text}: expected @best, @last or @mean with a number (@mean3).")
-    return Objective(metric, direction, aggregation or "best")
+    return Objective(_as_logged(metric), direction, aggregation or "best")
+
+
+def _as_logged(metric: str) -> str:
+    """Return a metric's name as it is logged: a label in it has letters, digits, _ and - only."""
+    split, _, name = metric.partition("/")
+    head, slash, label = name.partition("/")
+    return f"{split}/{head}{slash}{metric_name(label)}"
 
 
 def _direction(experiment: Experiment, metric: str, key: str) -> Direction:

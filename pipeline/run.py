@@ -161,8 +161,11 @@ class Prepared:
     labels: tuple[str, ...]
 
 
-def inspect(experiment: Experiment) -> None:
+def inspect(experiment: Experiment) -> str:
     """Refuse what only data, model and optimizer can show, before a record is opened.
+
+    Returns:
+        A digest of the rows, in their splits and order.
 
     Raises:
         DataError: for rows that cannot be read, labelled or split.
@@ -181,6 +184,7 @@ def inspect(experiment: Experiment) -> None:
     check_labels(experiment, splits.labels)
     steps_an_epoch = math.ceil(len(splits.train) / training.batch_size)
     warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
+    return splits.digest
 
 
 def prepare(experiment: Experiment) -> Prepared:

@@ -1,6 +1,7 @@
 """What is wrong is refused in one paragraph, exit code 2, before anything is written."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -131,9 +132,10 @@ def test_fewer_rows_than_labels(cli, tiny):
 
 def test_too_few_rows_to_split(cli, tiny):
     write_rows(
-        Path("two.jsonl"), [{"review": "fine", "stars": "pos"}, {"review": "bad", "stars": "neg"}]
+        Path("two.jsonl"),
+        [{"review": "fine", "stars": "pos"}, {"review": "bad", "stars": "neg"}] * 2,
     )
-    refused(cli("train", *tiny, "data.train=two.jsonl"), "two.jsonl", "too few", "data.validation")
+    refused(cli("train", *tiny, "data.train=two.jsonl"), "two.jsonl", "too few", "data.test")
 
 
 def test_unknown_model_offline(cli, tiny):
@@ -238,6 +240,72 @@ def test_tracking_server_that_is_not_there(cli, tiny, uri, fragment):
     given = f"tracking.uri={uri}"
     refused(cli("train", *tiny, given), given, fragment)
     refused(cli("train", "-m", *tiny, "seed=1,2", given), given, fragment)
+
+
+def test_labels_that_would_share_a_metric(cli, tiny):
+    write_rows(Path("odd.jsonl"), [{**r, "stars": "a/b" if i % 2 else "a_b"} for i, r in _many()])
+    refused(cli("train", *tiny, "data.train=odd.jsonl"), "'a/b'", "'a_b'", "odd.jsonl")
+
+
+def test_labels_that_are_texts(cli, tiny):
+    write_rows(Path("long.jsonl"), [{**r, "stars": "x" * (300 + i % 2)} for i, r in _many()])
+    refused(cli("train", *tiny, "data.train=long.jsonl"), "long.jsonl", "Is data.label the text?")
+
+
+def _many():
+    return enumerate(rows(40))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fragment"),
+    [
+        ("deep.jsonl", b"[" * 100_000, "nested too deep"),
+        ("noise.arrow", bytes(range(256)) * 8, "noise.arrow"),
+    ],
+)
+def test_files_that_are_something_else(cli, tiny, name, content, fragment):
+    Path(name).write_bytes(content)
+    refused(cli("train", *tiny, f"data.train={name}"), name, fragment)
+
+
+def test_folder_instead_of_a_file(cli, tiny):
+    Path("dir.csv").mkdir()
+    refused(cli("train", *tiny, "data.train=dir.csv"), "dir.csv: is a folder")
+
+
+@pytest.mark.parametrize("override", ["=1", "seed=${foo}", "seed='${oc.env:NO_SUCH_VARIABLE}'"])
+def test_override_that_cannot_be_worked_out(cli, tiny, override):
+    refused(cli("train", *tiny, override))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a: &a [*a]", b"- 1"])
+def test_sweep_file_that_is_none(cli, content):
+    Path("sweeps").mkdir()
+    Path("sweeps/mine.yaml").write_bytes(content)
+    refused(cli("sweep", "mine"), "mine.yaml")
+
+
+def test_grid_that_nobody_can_run(cli, tiny):
+    given_ = ("seed=range(0,1000000000)", "hydra/sweeper/sampler=grid")
+    refused(cli("train", "-m", *tiny, *given_), "1,000,000,000 points", "random")
+
+
+@pytest.mark.parametrize("space", ["tag(lgo,interval(1e-5,1e-3))", "tag(log,choice(1e-5,1e-3))"])
+def test_tag_without_a_meaning(cli, tiny, space):
+    refused(cli("train", "-m", *tiny, f"optimizer.learning_rate={space}"), "tag")
+
+
+def test_custom_search_space_that_is_not_there(cli, tiny):
+    given_ = ("seed=1,2", "hydra.sweeper.custom_search_space=nope.f")
+    refused(cli("train", "-m", *tiny, *given_), "custom_search_space=nope.f")
+
+
+def test_port_that_is_taken(cli):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused(cli("ui", "--port", str(port)), f"--port {port}")
 
 
 def test_unknown_sweep(cli):

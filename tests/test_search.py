@@ -13,6 +13,8 @@ from conftest import artifact, rows, write_rows
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from pipeline import run as runs_module
+from pipeline.data import load_splits
 from pipeline.search.budget import Budget
 from pipeline.search.experiment import ExperimentTask
 from pipeline.search.liveness import OWNER, Heart, Watch
@@ -128,12 +130,10 @@ def test_a_key_without_a_default_can_be_searched(cli, tiny, runs):
 
 
 def test_what_a_kill_kept_from_mlflow_is_made_good_by_the_next_start(cli, tiny, runs, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(ExperimentTask, "progressed", killed)
-        assert cli("train", "-m", *tiny, "seed=1,2").code == 130
+        for told_too_late in ("progressed", "end"):
+            patch.setattr(ExperimentTask, told_too_late, lambda *_: None)
+        cli("train", "-m", *tiny, "seed=1,2")
     cli("train", "-m", *tiny, "seed=1,2")
     (study,), trials = runs("study"), runs("trial")
     scores = [t.data.metrics["val/best/f1_macro"] for t in trials]
@@ -158,6 +158,16 @@ def test_two_workers_never_take_the_last_point_of_a_grid_both(working_folder):
     assert claim(study, grid, heart) is None
     points = [t.params["x"] for t in counted(study)]
     assert sorted(points) == [1, 2]
+
+
+def test_other_rows_make_another_study(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2")
+    write_rows(Path("reviews.jsonl"), rows(100))
+    load_splits.cache_clear()  # as in the next process
+    runs_module._prepare.cache_clear()
+    assert cli("train", "-m", *tiny, "seed=1,2").code == 0
+    assert len(runs("study")) == 2
+    assert len(runs("trial")) == 4
 
 
 def test_a_study_is_not_continued_with_another_config(cli, tiny):

@@ -34,12 +34,23 @@ def read_records(path: Path, encoding: str) -> Iterator[Record]:
         raise DataError(
             f"{path}: the suffix {path.suffix!r} is no known format. Valid: {listing(READERS)}."
         )
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; expected a file.")
     if not path.is_file():
         near = did_you_mean(path.name, _names_beside(path))
         raise DataError(f"{path}: there is no such file (working folder: {Path.cwd()}).{near}")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; expected rows with a text and a label.")
-    return reader(path, encoding)
+    return _readable(reader(path, encoding), path)
+
+
+def _readable(records: Iterator[Record], path: Path) -> Iterator[Record]:
+    try:
+        yield from records
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: lists or objects are nested too deep to be read.") from error
 
 
 def _names_beside(path: Path) -> list[str]:

@@ -105,7 +105,7 @@ def _collect(
 
 def _label_name(value: Any) -> str:
     """Return a label as a name: ``1`` and ``1.0`` are "1"; missing values are empty."""
-    if value is None or value != value:
+    if value is None or value != value or isinstance(value, list | dict):
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))

@@ -4,12 +4,15 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from pipeline.config import DataConfig, FilesConfig
 from pipeline.data.rows import Rows
 from pipeline.data.sources import read_files, read_hub
 from pipeline.errors import DataError, listing
+from pipeline.evaluation.names import metric_name
+
+LABEL_CHARACTERS = 200  # MLflow's names of metrics end at 250
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,16 @@ class Splits:
     validation: Rows
     test: Rows | None  # None: not asked for, so not read
     labels: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of texts and labels in their order, split by split."""
+        digest = hashlib.blake2b(digest_size=8)
+        for rows in (self.train, self.validation, self.test):
+            for pair in zip(rows.texts, rows.labels, strict=True) if rows else ():
+                digest.update(repr(pair).encode("utf-8", "surrogatepass"))
+            digest.update(b"end")
+        return digest.hexdigest()
 
 
 @lru_cache(maxsize=2)  # the trials of a sweep share their rows
@@ -36,14 +49,15 @@ def load_splits(config: DataConfig, *, with_test: bool) -> Splits:
     """
     train = _read(config, "train")
     assert train is not None  # the schema demands it
+    _check_classes(train)
     test: Rows | None
     if config.test is None:
-        train, test = cut(train, config.test_size, config.split_seed)
+        train, test = cut(train, config.test_size, config.split_seed, "test")
     else:
         test = _read(config, "test") if with_test else None
     validation = _read(config, "validation")
     if validation is None:
-        train, validation = cut(train, config.validation_size, config.split_seed)
+        train, validation = cut(train, config.validation_size, config.split_seed, "validation")
 
     test = test if with_test else None
 
@@ -56,7 +70,7 @@ def load_splits(config: DataConfig, *, with_test: bool) -> Splits:
     return Splits(train, validation, test, labels)
 
 
-def cut(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows, Rows]:
     """Cut a share off: (what stays, what was cut), both in the order of ``rows``.
 
     Each label loses the same share, to the nearest whole text; identical texts stay together. A
@@ -80,9 +94,9 @@ def cut(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
             taken[label] += len(where)
     if not cut_off:
         raise DataError(
-            f"{_place(rows)}: {len(rows)} rows are too few to cut {share:.0%} off for a split that "
-            "is not given; expected a label with at least two different texts. Give "
-            "data.validation and data.test, or more rows."
+            f"{_place(rows)}: {len(rows)} rows are too few to cut {share:.0%} off for the {split} "
+            f"split, which is not given; expected a label with at least two different texts. Give "
+            f"data.{split}, or more rows."
         )
     stays = [i for i in range(len(rows)) if i not in cut_off]
     return rows.take(stays), rows.take(sorted(cut_off))
@@ -162,7 +176,8 @@ def _read(config: DataConfig, split: str) -> Rows | None:
     return read_files(config, split) if isinstance(config, FilesConfig) else read_hub(config, split)
 
 
-def _check_labels(train: Rows, others: dict[str, Rows | None]) -> tuple[str, ...]:
+def _check_classes(train: Rows) -> None:
+    """Refuse labels that are no classes, before rows are cut off."""
     counts = train.label_counts()
     if len(counts) < 2:
         raise DataError(
@@ -173,8 +188,27 @@ def _check_labels(train: Rows, others: dict[str, Rows | None]) -> tuple[str, ...
         raise DataError(
             f"{_place(train)}: {len(counts)} different labels on {len(train)} rows; expected at "
             f"least two rows a class on average. Is data.label an identifier? Found "
-            f"{listing(counts, most=5)}."
+            f"{listing((label[:40] for label in counts), most=5)}."
         )
+    longest = max(counts, key=len)
+    if len(longest) > LABEL_CHARACTERS:
+        raise DataError(
+            f"{_place(train)}: a label has {len(longest)} characters ({longest[:40]}…); expected "
+            f"at most {LABEL_CHARACTERS}. Is data.label the text?"
+        )
+    by_name: dict[str, str] = {}
+    for label in counts:
+        other = by_name.setdefault(metric_name(label), label)
+        if other != label:
+            raise DataError(
+                f"{_place(train)}: the labels {other!r} and {label!r} would share their metrics' "
+                f"names ({metric_name(label)}: letters, digits, _, - and blanks only); expected "
+                "labels that differ in those."
+            )
+
+
+def _check_labels(train: Rows, others: dict[str, Rows | None]) -> tuple[str, ...]:
+    counts = train.label_counts()
     for split, rows in others.items():
         for row_id, label in zip(rows.ids, rows.labels, strict=True) if rows else ():
             if label not in counts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import shutil
 import sys
 import time
@@ -26,8 +27,11 @@ from pipeline.tasks.base import Direction
 from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.trial import Result, Trial
 
-# What a trial keeps in the study: its MLflow run, and its seconds of training and evaluation.
-RUN_ID, SECONDS = "run_id", "seconds"
+log = logging.getLogger(__name__)
+
+# What a trial keeps in the study: its MLflow run, its command line, and its seconds of training
+# and evaluation.
+RUN_ID, COMMAND, SECONDS = "run_id", "overrides", "seconds"
 EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths of it
 
 
@@ -46,12 +50,20 @@ class ExperimentTask(Searchable):
         """Refuse a config that breaks the schema, or an objective that nothing produces."""
         runs.check(validate(config))
 
-    def prepare(self, configs: Sequence[DictConfig]) -> None:
-        """Refuse data, models and settings that cannot work, and a store out of reach."""
+    def prepare(self, configs: Sequence[DictConfig]) -> dict[str, str]:
+        """Refuse data, models and settings that cannot work, and a store out of reach.
+
+        A study is one of its data and of its store: with other rows it is another one.
+        """
         experiments = [validate(config) for config in configs]
-        for experiment in experiments:
-            runs.inspect(experiment)
-        open_store(experiments[0].tracking).connect()
+        digests = [runs.inspect(experiment) for experiment in experiments]
+        tracking = experiments[0].tracking
+        open_store(tracking).connect()
+        return {
+            "data": ", ".join(dict.fromkeys(digests)),
+            "tracking.uri": str(tracking.uri),
+            "tracking.experiment": tracking.experiment,
+        }
 
     def directions(self, config: DictConfig) -> tuple[Direction, ...]:
         """Return the directions of the config's objectives, by the metrics' own definition."""
@@ -77,6 +89,7 @@ class ExperimentTask(Searchable):
             notes={
                 tags.OBJECTIVE: ", ".join(experiment.evaluation.objectives),
                 tags.DIRECTION: ", ".join(spec.directions),
+                tags.STORAGE: studies.masked(spec.storage),
             },
         )
 
@@ -94,6 +107,7 @@ class ExperimentTask(Searchable):
             before.run_id if before else None,
         )
         job.note(RUN_ID, record.run_id)
+        job.note(COMMAND, list(job.overrides))
         snapshot = before.snapshot if before else None
         trial = Trial(
             job.is_best, job.report, job.report.check_time, reported=job.reported, snapshot=snapshot
@@ -133,11 +147,17 @@ class ExperimentTask(Searchable):
                 studies.delete_model(self._store, trial.user_attrs[RUN_ID])
 
     def end(self, study: optuna.Study, spec: StudySpec) -> None:
-        """Store the table of trials with the study and end its run."""
+        """Store the table of trials and the page with the study, and end its run."""
         complete = bool(ended(study, "complete"))
         state = "unfinished" if not is_done(study, spec) else "complete" if complete else "failed"
         tables = {"trials.csv": _trials_csv(study, spec)}
         studies.close_study(self._store, self._parent_run_id, state, tables)
+        from pipeline.search.page import write_page  # matplotlib is needed now, and not before
+
+        try:
+            write_page(self._store, study, self._parent_run_id)
+        except Exception:  # must not hide how the search itself ended
+            log.exception("no report page could be made; try: tunewright report")
 
     def hints(self, study: optuna.Study, began: float, workers: int) -> list[str]:
         """Say where the time went and what to do next."""

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.errors import ConfigError, did_you_mean, listing
 from pipeline.search.budget import Budget
+from pipeline.search.samplers import ALLOWED
 
 _HYDRA_KEYS = ("_target_", "_recursive_")
 LIMITS = ("minutes", "machine_minutes", "patience")
@@ -34,6 +35,12 @@ class Options:
     trial_minutes: float | None
     isolation: str
     budget: Mapping[str, Any]
+    when: Mapping[str, Any] | None
+    zip: Any
+    filter: str | None
+    first: Any
+    warm_start: Any
+    allow_sampler: Any
 
     @classmethod
     def read(cls, node: DictConfig) -> Options:
@@ -46,11 +53,21 @@ class Options:
         assert isinstance(given, dict)
         known = set(cls.__dataclass_fields__)
         options = {str(key): value for key, value in given.items() if key not in _HYDRA_KEYS}
+        if options.pop("search_space", None):
+            raise ConfigError(
+                "hydra.sweeper.search_space: this form is no longer read, nor is it by "
+                "hydra-optuna-sweeper 1.4; write hydra.sweeper.params, such as "
+                "x: interval(-5.5, 5.5). docs/migrating.md has a table."
+            )
         for name in options.keys() - known:
             raise ConfigError(
                 f"hydra.sweeper.{name}: there is no such option.{did_you_mean(name, known)} "
                 f"Valid: {listing(sorted(known))}."
             )
+        allowed = options["allow_sampler"] or []
+        names = [allowed] if isinstance(allowed, str) else list(allowed)
+        if names:  # beside the class they allow, wherever it is made
+            options["sampler"] = {**options["sampler"], ALLOWED: names}
         read = cls(**options)
         read.check()
         return read
@@ -61,6 +78,10 @@ class Options:
         Raises:
             ConfigError: naming the first one.
         """
+        if self.storage is not None and not isinstance(self.storage, str):
+            raise ConfigError(
+                f"hydra.sweeper.storage={self.storage}: expected a path or a database URL."
+            )
         for name, least in (("n_trials", 1), ("n_jobs", 1), ("retries", 0)):
             value = getattr(self, name)
             if value is not None and (not _is_number(value, whole=True) or value < least):

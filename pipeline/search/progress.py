@@ -108,7 +108,7 @@ class Progress:
 def describe(trial: FrozenTrial, spec: StudySpec) -> str:
     """Return a trial that is over in a line."""
     params = ", ".join(f"{key}={encode(value)}" for key, value in trial.params.items())
-    took = f"in {_duration(seconds_of(trial))} with {params}"
+    took = f"in {_duration(seconds_of(trial))}" + (f" with {params}" if params else "")
     match state_of(trial):
         case "complete":
             return f"{_score(trial)} {took}"

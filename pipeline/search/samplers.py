@@ -1,70 +1,103 @@
 """Samplers by name, seeded for each trial from the study's seed and the trial's place."""
 
+import copy
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+import logging
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from functools import cache, partial
+from multiprocessing import parent_process
 from typing import Any
 
+import numpy as np
 import optuna
+from hydra.errors import HydraException
+from hydra.utils import get_class, instantiate
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import ConfigError, did_you_mean, listing
 from pipeline.search.space import Space
+from pipeline.search.trials import ATTEMPT, place_of
+
+log = logging.getLogger(__name__)
 
 GRID = "GridSampler"
-KILLED = (
-    "killed"  # user attribute of a trial whose process died; it is run again under a new number
-)
-# A base class, and one that ends a study from within: a grid is that without it.
-_NOT_OURS = ("BaseSampler", "BruteForceSampler")
+ALLOWED = "_allowed_"  # key of a sampler's config: the dotted paths that allow_sampler names
+# Our spaces are known beforehand, so a grid has every point that brute force would find, and each
+# is claimed once, by however many workers. MOTPESampler is TPESampler since Optuna 4.
+_NOW_CALLED = {"BruteForceSampler": GRID, "MOTPESampler": "TPESampler"}
+_OPTIONS_NOW_CALLED = {"n_ehvi_candidates": "n_ei_candidates"}
+# Options that hydra-optuna-sweeper has and Optuna 5 only takes for show, and what it does instead.
+_WITHOUT_EFFECT = {"consider_prior": True, "restart_strategy": None, "inc_popsize": -1}
 
 
 def sampler_name(options: Mapping[str, Any], space: Space) -> str:
     """Return the class of optuna.samplers that a sampler's config asks for.
 
     A config without ``_target_`` leaves the choice to us: a grid where every dimension is finite,
-    TPE elsewhere.
+    TPE elsewhere. A class of the user's own is named by its dotted path.
 
     Raises:
-        ConfigError: where there is no such class.
+        ConfigError: where there is no such class, or the user has not allowed it.
     """
     target = options.get("_target_")
     if target is None:
         return "TPESampler" if space.infinite else GRID
     prefix, _, name = str(target).rpartition(".")
-    names = [n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n not in _NOT_OURS]
-    if prefix != "optuna.samplers" or name not in names:
+    if prefix != "optuna.samplers" and target in _allowed(options):
+        return str(target)
+    names = [n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n != "BaseSampler"]
+    if prefix != "optuna.samplers" or name not in [*names, *_NOW_CALLED]:
         raise ConfigError(
             f"hydra.sweeper.sampler._target_={target}: there is no such class in optuna.samplers."
-            f"{did_you_mean(name, names)} Valid: {listing(names, most=20)}."
+            f"{did_you_mean(name, names)} Valid: {listing(names, most=20)}. A class of your own "
+            f"is run where hydra.sweeper.allow_sampler={target} says so."
         )
-    return name
+    return _NOW_CALLED.get(name, name)
 
 
 def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSampler:
     """Make a study's sampler from its config.
 
+    A class that takes a ``seed`` is made anew for each trial. One that does not is made once, and
+    has to see to it itself that workers and later starts do not draw the same.
+
     Raises:
-        ConfigError: for an option that the sampler does not have.
+        ConfigError: for an option that the sampler does not have or take, and for an own class
+            that is no sampler.
     """
     name = sampler_name(options, space)
     if name == GRID:
-        # A grid's points are queued in the study; nothing is left to draw.
-        return optuna.samplers.RandomSampler(seed=seed)
-    sampler_class = getattr(optuna.samplers, name)
+        # A grid's points are queued in the study; what custom_search_space adds is still drawn.
+        return SeededSampler(lambda seed, _: optuna.samplers.RandomSampler(seed=seed), seed)
+    sampler_class = _class_of(name)
     accepted = inspect.signature(sampler_class).parameters
+    takes_any = any(p.kind == p.VAR_KEYWORD for p in accepted.values())
     given = {k: v for k, v in options.items() if not k.startswith("_") and k != "seed"}
+    if "." not in name:
+        given = _in_words_of_today(given)
     for option in given:
-        if option not in accepted:
+        if option not in accepted and not takes_any:
             raise ConfigError(
                 f"hydra.sweeper.sampler.{option}: {name} has no such option."
                 f"{did_you_mean(option, accepted)} Valid: {listing(accepted, most=20)}."
             )
-    if "seed" not in accepted:
-        return sampler_class(**given)  # type: ignore[no-any-return]
-    return SeededSampler(lambda trial_seed: sampler_class(seed=trial_seed, **given), seed)
+    make = partial(_make, _OWN_CLASSES.get(name, sampler_class), given, _allowed(options))
+    own = _OWN_WAYS.get(name)
+    try:
+        if own is not None:
+            return SeededSampler(
+                lambda drawn, place: make(drawn, own(space, seed, drawn, place)), seed
+            )
+        if "seed" in accepted or takes_any:
+            return SeededSampler(lambda drawn, _: make(drawn, {"seed": drawn}), seed)
+        return make(seed, {})
+    except (TypeError, ValueError, ImportError, HydraException) as error:
+        raise ConfigError(f"hydra.sweeper.sampler: {name}: {error}") from error
 
 
 class SeededSampler(BaseSampler):
@@ -73,20 +106,29 @@ class SeededSampler(BaseSampler):
     A sampler's random state is not in the storage, so a plain seeded sampler that is made again
     after a restart repeats its first draws. Seeded this way a search that was cut and continued
     proposes what the uncut one would have. Killed trials have no place: their retry takes it.
+
+    Args:
+        make: makes a sampler from a trial's seed and place.
+        seed: the study's.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+    def __init__(self, make: Callable[[int, int], BaseSampler], seed: int) -> None:
         self._make = make
         self._seed = seed
-        self._sampler = make(seed)
+        self._sampler = make(seed, 0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        earlier = study.get_trials(deepcopy=False)[: trial.number]
-        place = sum(not t.user_attrs.get(KILLED, False) for t in earlier)
+        # From the storage: under Hyperband `study` shows the trials of one bracket only.
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        place = place_of(trial.number, trials)
         digest = hashlib.blake2b(f"{self._seed}:{place}".encode(), digest_size=4).digest()
-        self._sampler = self._make(int.from_bytes(digest, "big"))
+        self._sampler = self._make(int.from_bytes(digest, "big"), place)
         self._sampler.before_trial(study, trial)
+        if ATTEMPT in trial.user_attrs:
+            # A retry has its parameters, so nobody would ask; but an evolution counts in a
+            # generation the trials that it was asked for.
+            self.sample_relative(study, trial, self.infer_relative_search_space(study, trial))
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -119,3 +161,139 @@ class SeededSampler(BaseSampler):
     ) -> None:
         """Tell the trial's sampler."""
         self._sampler.after_trial(study, trial, state, values)
+
+
+class _PlacedCmaEs(optuna.samplers.CmaEsSampler):
+    """CMA-ES whose draw depends on the trial's place; Optuna's adds its number to the seed.
+
+    The evolution's own state is in the storage already.
+    """
+
+    def __init__(self, *, place: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        self._place = place
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draw for the trial's place."""
+        placed = copy.copy(trial)
+        placed.number = self._place
+        return super().sample_relative(study, placed, search_space)
+
+
+class _PlacedQmc(optuna.samplers.QMCSampler):
+    """A quasi-random sequence in which a trial's place is its position.
+
+    Optuna counts positions in the storage, not atomically: two workers may get the same one, and
+    the retry of a killed trial uses one up.
+    """
+
+    def __init__(self, *, space: Space, place: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        self._coordinates = {k: d for k, d in space.distributions.items() if not d.single()}
+        self._place = place
+
+    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
+        """Return the whole space: with Optuna's, that of the first trial, that one has none."""
+        return self._coordinates
+
+    def _find_sample_id(self, *_: Any) -> int:
+        return self._place
+
+
+def _cma_es(_: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]:  # noqa: ARG001
+    return {"seed": seed, "place": place}
+
+
+def _qmc(space: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]:
+    # The sequence is the study's, so its seed is too; only what is not in it is drawn.
+    independent = optuna.samplers.RandomSampler(seed=seed)
+    return {
+        "seed": study_seed,
+        "place": place,
+        "space": space,
+        "independent_sampler": independent,
+    }
+
+
+# What is given to the samplers that a trial's seed does not do for.
+_OWN_WAYS = {"CmaEsSampler": _cma_es, "QMCSampler": _qmc}
+_OWN_CLASSES: dict[str, type[BaseSampler]] = {
+    "CmaEsSampler": _PlacedCmaEs,
+    "QMCSampler": _PlacedQmc,
+}
+
+
+def _allowed(options: Mapping[str, Any]) -> Collection[str]:
+    return options.get(ALLOWED, ())  # type: ignore[no-any-return]
+
+
+def _class_of(name: str) -> type[BaseSampler]:
+    """Return a class of optuna.samplers, or the user's by its dotted path.
+
+    Raises:
+        ConfigError: where there is none, or it is no sampler.
+    """
+    if "." not in name:
+        return getattr(optuna.samplers, name)  # type: ignore[no-any-return]
+    try:
+        found = get_class(name)
+    except Exception as error:  # whatever importing the user's module raises
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"hydra.sweeper.sampler._target_={name}: {reason}") from error
+    if not issubclass(found, BaseSampler):
+        raise ConfigError(
+            f"hydra.sweeper.sampler._target_={name}: expected a subclass of "
+            "optuna.samplers.BaseSampler."
+        )
+    return found
+
+
+def _make(
+    sampler_class: type[BaseSampler],
+    given: Mapping[str, Any],
+    allowed: Collection[str],
+    seed: int,
+    own: Mapping[str, Any],
+) -> BaseSampler:
+    with warnings.catch_warnings():  # else Optuna says for each trial what may go one day
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        built = {k: _built(k, v, allowed, seed) for k, v in given.items()}
+        return sampler_class(**{**own, **built})
+
+
+def _built(option: str, value: Any, allowed: Collection[str], seed: int) -> Any:
+    """Make what an option describes by ``_target_``: a crossover, an independent sampler."""
+    if option == "reference_points" and value is not None:
+        return np.asarray(value)
+    if not isinstance(value, Mapping) or "_target_" not in value:
+        return value
+    target = str(value["_target_"])
+    if not target.startswith("optuna.samplers.") and target not in allowed:
+        raise ConfigError(
+            f"hydra.sweeper.sampler.{option}._target_={target}: it is not in optuna.samplers. One "
+            f"of your own is run where hydra.sweeper.allow_sampler={target} says so."
+        )
+    made = dict(value)
+    if target.endswith("Sampler") and "seed" in inspect.signature(get_class(target)).parameters:
+        made["seed"] = seed
+    return instantiate(made, _convert_="all")
+
+
+def _in_words_of_today(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as Optuna 5 calls them, without those that it ignores."""
+    other = [k for k, now in _WITHOUT_EFFECT.items() if given.get(k, now) not in (now, None)]
+    if other:
+        _warn(
+            f"hydra.sweeper.sampler: {', '.join(other)}: Optuna {optuna.__version__} has no such "
+            "option any more; left out."
+        )
+    return {_OPTIONS_NOW_CALLED.get(k, k): v for k, v in given.items() if k not in _WITHOUT_EFFECT}
+
+
+@cache
+def _warn(text: str) -> None:
+    if parent_process() is None:  # once a search, not once a worker
+        log.warning(text)

@@ -69,12 +69,16 @@ class Searchable:
     def check(self, config: "DictConfig") -> None:
         """Refuse a composed config that cannot run."""
 
-    def prepare(self, configs: Sequence["DictConfig"]) -> None:
+    def prepare(self, configs: Sequence["DictConfig"]) -> Mapping[str, str]:  # noqa: ARG002
         """Refuse what only data and models can show, before anything of the study is written.
 
         Args:
             configs: one for each value in the space that must work; the first is the base.
+
+        Returns:
+            What makes a study this one beside its config, such as digests of data, by name.
         """
+        return {}
 
     def directions(self, config: "DictConfig") -> tuple["Direction", ...]:  # noqa: ARG002
         """Return the directions that hold where the sweeper's config names none."""

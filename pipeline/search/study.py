@@ -1,36 +1,56 @@
 """The study: where it is kept, how a worker comes by its next trial, what becomes of dead ones."""
 
+import contextlib
+import itertools
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, NopPruner
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import (
+    IntegrityError,
+    NoSuchModuleError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
-from pipeline.errors import ConfigError, TrackingError
+from pipeline.errors import ConfigError, TrackingError, masked
 from pipeline.search.budget import Budget
 from pipeline.search.liveness import Heart, Watch
 from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
-from pipeline.search.space import Params, Space
+from pipeline.search.space import Dimension, Params, Space
 from pipeline.search.trials import (
     ATTEMPT,
     KILLED,
     REASON,
+    REJECTED,
     counted,
     params_of,
     state_of,
 )
 from pipeline.tasks.base import Direction
 
-_FINGERPRINT = "fingerprint"  # user attribute of the study: what its trials have in common
+FINGERPRINT = "fingerprint"  # user attribute of the study: what its trials have in common
+_FIRST = "first"  # user attribute of the study: how many first points were queued
+# Points in a row that the filter refuses before one is drawn at random among those that pass: a
+# sampler that is not told of refused points may want the same one for ever.
+SAMPLER_DRAWS = 10
+
+TABLES_SECONDS = 2.0  # in which another process makes the tables of an empty database
+DRIVERS = (
+    ". Expected postgresql+psycopg://… (pip install 'tunewright[postgres]') or mysql+pymysql://… "
+    "(pip install 'tunewright[mysql]'), or the driver that the URL names."
+)
 
 
 @dataclass(frozen=True)
@@ -71,26 +91,34 @@ class StudySpec:
         try:
             return optuna.create_study(
                 study_name=self.name,
-                storage=_open_storage(self.storage),
+                storage=open_storage(self.storage),
                 sampler=make_sampler(self.sampler, self.space, self.seed),
                 # Where Optuna has a pruner that splits a study, its samplers must know.
                 pruner=pruner if isinstance(pruner, BasePruner) else NopPruner(),
                 directions=list(self.directions),
                 load_if_exists=True,
             )
-        except (OSError, ValueError, ImportError, SQLAlchemyError) as error:
-            reason = " ".join(str(error).split())[:300]
+        except (OSError, ValueError, ImportError, SQLAlchemyError, OptunaError) as error:
+            reason = " ".join(masked(str(error.__cause__ or error)).split())[:300]
+            missing = isinstance(error, ImportError | NoSuchModuleError)
             raise TrackingError(
-                f"hydra.sweeper.storage={self.storage}: the study cannot be opened: {reason}"
+                f"hydra.sweeper.storage={masked(self.storage)}: the study cannot be opened: "
+                f"{reason}{DRIVERS if missing else ''}"
             ) from error
 
 
-def _open_storage(storage: str) -> str | BaseStorage:
-    if "://" in storage:
-        return storage
-    path = Path(storage)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+def open_storage(storage: str) -> BaseStorage:
+    """Open a journal, whose folder is made, or a database, whose tables are."""
+    if "://" not in storage:
+        path = Path(storage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path)))
+    try:
+        return get_storage(storage)
+    except (IntegrityError, ProgrammingError):
+        # Two that begin on an empty database at once both make its tables, and one of them fails.
+        time.sleep(TABLES_SECONDS)
+        return get_storage(storage)
 
 
 def mend_journal(storage: str) -> None:
@@ -114,9 +142,9 @@ def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the first thing that differs.
     """
-    former = study.user_attrs.get(_FINGERPRINT)
+    former = study.user_attrs.get(FINGERPRINT)
     if former is None:
-        study.set_user_attr(_FINGERPRINT, json.loads(json.dumps(fingerprint)))
+        study.set_user_attr(FINGERPRINT, json.loads(json.dumps(fingerprint)))
         return
     now = json.loads(json.dumps(fingerprint))
     for key in sorted(former.keys() | now.keys()):
@@ -129,17 +157,52 @@ def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
 
 
 def queue_grid(study: optuna.Study, spec: StudySpec) -> None:
-    """Queue every point of the grid that no trial holds.
+    """Queue every point of the grid that no trial holds, the first points first.
 
     Asking for a queued trial is atomic in every storage, so each point is claimed exactly once.
     """
-    held = {_point(params_of(t)) for t in counted(study, waiting=True)}
+    held = _held(study, spec)
     for point in spec.space.grid():
         if len(held) >= spec.budget.n_trials:
             break
         if _point(point) not in held:
             held.add(_point(point))
             study.enqueue_trial(point)
+    _unqueue_twins(study, spec)
+
+
+def _unqueue_twins(study: optuna.Study, spec: StudySpec) -> None:
+    """Set aside what two searches that began at once have both queued."""
+    seen, storage = set(), study._storage
+    for trial in counted(study, waiting=True):
+        point = _own_point(trial, spec)
+        if trial.state == TrialState.WAITING and point in seen:
+            with contextlib.suppress(UpdateFinishedTrialError):  # the other search was faster
+                if storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                    storage.set_trial_user_attr(trial._trial_id, KILLED, True)
+                    storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        seen.add(point)
+
+
+def queue_first(study: optuna.Study, spec: StudySpec) -> None:
+    """Queue the points that a new study begins with; in a grid they are there already."""
+    if spec.is_grid or study.user_attrs.get(_FIRST) is not None:
+        return
+    held = _held(study, spec)  # where an earlier start was cut short in this very place
+    for point in spec.space.first:
+        if _point(point) not in held:
+            study.enqueue_trial(point)
+    study.set_user_attr(_FIRST, len(spec.space.first))
+
+
+def _held(study: optuna.Study, spec: StudySpec) -> set[tuple[tuple[str, str], ...]]:
+    """Return the points that trials have, have had or are queued with."""
+    return {_own_point(trial, spec) for trial in counted(study, waiting=True)}
+
+
+def _own_point(trial: FrozenTrial, spec: StudySpec) -> tuple[tuple[str, str], ...]:
+    own = spec.space.distributions.keys()
+    return _point({key: value for key, value in params_of(trial).items() if key in own})
 
 
 def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:
@@ -157,7 +220,8 @@ def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:
 
 def _settle(study: optuna.Study, spec: StudySpec, dead: FrozenTrial) -> bool:
     attempt = dead.user_attrs.get(ATTEMPT, 0)
-    again = attempt < spec.retries and dead.params
+    params = params_of(dead)
+    again = attempt < spec.retries and params
     trial_id, storage = dead._trial_id, study._storage
     try:
         storage.set_trial_user_attr(trial_id, REASON, "killed: its process ended")
@@ -167,26 +231,73 @@ def _settle(study: optuna.Study, spec: StudySpec, dead: FrozenTrial) -> bool:
     except (UpdateFinishedTrialError, ValueError):
         return False  # another process settled it
     if again:
-        study.enqueue_trial(dead.params, user_attrs={ATTEMPT: attempt + 1})
+        study.enqueue_trial(params, user_attrs={ATTEMPT: attempt + 1})
     return True
 
 
 def claim(study: optuna.Study, spec: StudySpec, heart: Heart) -> Trial | None:
-    """Ask for the next trial and sign it, or return None where there is none to begin."""
-    queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    if len(counted(study)) >= spec.budget.n_trials or (spec.is_grid and not queued):
-        return None
-    trial = study.ask(fixed_distributions=spec.space.distributions)
-    heart.sign(trial)
-    # Another worker may have taken the last point, or the last place, since we looked.
-    earlier = [t for t in counted(study) if t.number < trial.number]
-    drawn = "fixed_params" not in study.get_trials(deepcopy=False)[trial.number].system_attrs
-    if len(earlier) >= spec.budget.n_trials or (spec.is_grid and drawn):
+    """Ask for the next trial and sign it, or return None where there is none to begin.
+
+    A point that the filter refuses is marked rejected: it uses up nothing, and another is drawn.
+
+    Raises:
+        ConfigError: where the filter leaves (almost) nothing of the space.
+    """
+    for asked in itertools.count(1):
+        trial = _ask(study, spec, heart)
+        if trial is None or spec.space.allows(trial.params):
+            return trial
+        # Told as a failure, which samplers leave out: they are to learn from scores alone.
+        trial.set_user_attr(REJECTED, True)
+        given = _latest(study, trial).system_attrs.get("fixed_params", {})
+        study.tell(trial, state=TrialState.FAIL)
+        heart.release(trial)
+        if given or asked >= SAMPLER_DRAWS:
+            study.enqueue_trial(spec.space.draw(given, f"{spec.seed}:{trial.number}"))
+    raise AssertionError
+
+
+def _ask(study: optuna.Study, spec: StudySpec, heart: Heart) -> Trial | None:
+    while True:
+        queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if len(counted(study)) >= spec.budget.n_trials or (spec.is_grid and not queued):
+            return None
+        trial = study.ask(fixed_distributions=spec.space.unconditional)
+        heart.sign(trial)
+        if not _is_surplus(study, spec, trial):
+            break
         trial.set_user_attr(KILLED, True)
         study.tell(trial, state=TrialState.FAIL)
         heart.release(trial)
-        return None
+    while dimension := spec.space.opened(trial.params):
+        _suggest(trial, dimension)
     return trial
+
+
+def _is_surplus(study: optuna.Study, spec: StudySpec, trial: Trial) -> bool:
+    """Whether another worker took the last point, this point or the last place since we looked."""
+    if not spec.is_grid:
+        return sum(t.number < trial.number for t in counted(study)) >= spec.budget.n_trials
+    asked = _latest(study, trial)
+    earlier = [t for t in counted(study, waiting=True) if t.number < trial.number]
+    points = {_own_point(t, spec) for t in earlier}
+    return "fixed_params" not in asked.system_attrs or _own_point(asked, spec) in points
+
+
+def _latest(study: optuna.Study, trial: Trial) -> FrozenTrial:
+    return study.get_trials(deepcopy=False)[trial.number]
+
+
+def _suggest(trial: Trial, dimension: Dimension) -> None:
+    """Have the sampler draw a parameter that earlier ones opened."""
+    d = dimension.distribution
+    match d:
+        case CategoricalDistribution():
+            trial.suggest_categorical(dimension.key, d.choices)
+        case IntDistribution():
+            trial.suggest_int(dimension.key, d.low, d.high, step=d.step, log=d.log)
+        case FloatDistribution():
+            trial.suggest_float(dimension.key, d.low, d.high, step=d.step, log=d.log)
 
 
 def is_busy(study: optuna.Study) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from rich.console import Console
 from pipeline.compose import plain_errors, without_hydra
 from pipeline.config import flatten
 from pipeline.errors import ConfigError, TunewrightError, did_you_mean
+from pipeline.search.blocks import Base, enrich
 from pipeline.search.failures import hopeless
 from pipeline.search.liveness import Watch
 from pipeline.search.options import Options
@@ -37,17 +41,20 @@ from pipeline.search.study import (
     is_busy,
     is_done,
     mend_journal,
+    queue_first,
     queue_grid,
     settle,
 )
 from pipeline.search.supervisor import LOOK_SECONDS, Supervisor
 from pipeline.search.sweeps import space_text
 from pipeline.search.trials import REASON, best_first, ended, state_of
+from pipeline.search.warm import sources_of, warm_start
 from pipeline.search.worker import Worker
 
 log = logging.getLogger(__name__)
 
 LINE_WIDTH = 240  # of tables that do not go to a terminal
+MOST_POINTS = 10_000  # of a grid
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
 
 
@@ -85,6 +92,8 @@ class Sweep:
         probes = self._check(space)
         base = probes[0]
         spec = self._spec(space, base)
+        content = self._task.prepare(probes)
+        spec = replace(spec, name=self._name(base, spec, content))
         with open_dict(self._config):
             self._config.hydra.sweeper.study_name = spec.name
         storage = spec.storage or str(
@@ -92,14 +101,18 @@ class Sweep:
         )
         spec = replace(spec, storage=storage)
 
-        self._task.prepare(probes)
         mend_journal(spec.storage)
         study = spec.open()
-        check_same(study, _fingerprint(base, spec))
+        check_same(study, _fingerprint(base, spec, content))
         settle(study, spec, Watch())
+        known = {**flatten(_tree(base)), **self._choices}
+        warm = warm_start(study, space, sources_of(self._options.warm_start), spec.storage, known)
         if spec.is_grid:
             queue_grid(study, spec)
+        queue_first(study, spec)
         self._say_plan(study, spec)
+        for line in warm:
+            self._console.print(line, highlight=False, soft_wrap=True)
         self._task.begin(base, spec)
         try:
             with Supervisor(spec, self._task) as supervisor, Progress(spec, self._console):
@@ -121,7 +134,7 @@ class Sweep:
                 if error is not None:
                     raise error
                 return
-            if error is not None:
+            if error is not None and not is_done(study, spec):
                 log.warning("a worker ended early; started again", exc_info=error)
 
     def _why_over(self, study: optuna.Study, spec: StudySpec) -> str | None:
@@ -130,7 +143,10 @@ class Sweep:
     def _space(self, arguments: list[str]) -> Space:
         params = self._options.params or {}
         configured = [f"{key}={space_text(value)}" for key, value in params.items()]
-        return parse_space([*configured, *arguments], self._context.config_loader)
+        space = parse_space([*configured, *arguments], self._context.config_loader)
+        base = Base(partial(self._context.config_loader.load_sweep_config, self._config), space)
+        self._choices = base.choices
+        return enrich(space, self._options, base)
 
     def _check(self, space: Space) -> list[DictConfig]:
         """Compose and check the config with every value that must work, the base first."""
@@ -149,11 +165,16 @@ class Sweep:
     def _spec(self, space: Space, base: DictConfig) -> StudySpec:
         options = self._options
         name = sampler_name(options.sampler, space)
-        size = None if space.infinite else space.size
+        size = space.size if name == GRID and not space.infinite else None
         if name == GRID and size is None:
             raise ConfigError(
                 f"hydra/sweeper/sampler=grid: {space.infinite[0]} has infinitely many values; a "
                 "grid needs choice(…) or range(…), or take the sampler random, tpe or gp."
+            )
+        if name == GRID and size is not None and size > MOST_POINTS:
+            raise ConfigError(
+                f"hydra/sweeper/sampler=grid: the grid has {size:,} points; expected at most "
+                f"{MOST_POINTS:,}. Take the sampler random, tpe or gp."
             )
         n_trials = options.n_trials or (size if name == GRID and size else DEFAULT_TRIALS)
         if name == GRID and size is not None:
@@ -179,31 +200,40 @@ class Sweep:
             trial_seconds=None if minutes is None else 60.0 * minutes,
         )
         make_sampler(options.sampler, space, spec.seed)  # refuses wrong options now
+        if name == "CmaEsSampler" and len(directions) > 1:
+            raise ConfigError(
+                "hydra/sweeper/sampler=cmaes: it follows one objective; expected tpe, gp or nsgaii."
+            )
+        if options.custom_search_space:
+            _method(options.custom_search_space)  # refuses what is not there now
         pauses = isinstance(spec.make_pruner(), PauseAndPromote)
         if pauses and not (self._task.can_pause and options.isolation == "worker"):
             raise ConfigError(
                 "hydra/sweeper/pruner=promote: a paused trial waits in its worker's memory; "
                 "expected hydra.sweeper.isolation=worker, and a task of tunewright."
             )
-        return replace(spec, name=_checked_name(options.study_name or self._name(base, spec)))
+        return spec
 
-    def _name(self, base: DictConfig, spec: StudySpec) -> str:
-        """Name a study by its job and a digest of all that makes it this study."""
+    def _name(self, base: DictConfig, spec: StudySpec, content: Mapping[str, str]) -> str:
+        """Return the name that is given, or the job's and a digest of what makes it this study."""
+        if self._options.study_name:
+            return _checked_name(self._options.study_name)
         options = {"sampler": dict(spec.sampler), "pruner": dict(spec.pruner)}
-        content = {**_fingerprint(base, spec), **options}
-        text = json.dumps(content, sort_keys=True, default=str)
+        whole = {**_fingerprint(base, spec, content), **options}
+        if self._options.warm_start:
+            whole["warm_start"] = sources_of(self._options.warm_start)
+        text = json.dumps(whole, sort_keys=True, default=str)
         digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-        return f"{self._config.hydra.job.name}-{digest}"
+        return _checked_name(f"{self._config.hydra.job.name}-{digest}")
 
     def _launch(self, spec: StudySpec) -> Exception | None:
         """Launch the workers and wait for them; return what one raised that is no trial's error."""
         extend = None
         if self._options.custom_search_space:
-            from hydra.utils import get_method
-
-            extend = get_method(self._options.custom_search_space)
+            extend = _method(self._options.custom_search_space)
         isolated = self._options.isolation == "trial"
         worker = Worker(spec, self._context, self._config, self._task, isolated, extend)
+        _leave_memory_to_ray(self._config)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=worker, config=self._config
         )
@@ -240,7 +270,7 @@ class Sweep:
     def _say_end(self, study: optuna.Study, spec: StudySpec) -> None:
         say = partial(self._console.print, highlight=False, soft_wrap=True)
         ranked = best_first(study)
-        _write_results(study, Path(self._config.hydra.sweep.dir))
+        _write_results(study, spec, Path(self._config.hydra.sweep.dir))
         others = sorted(ended(study, "pruned", "failed"), key=lambda t: (state_of(t), t.number))
         self._console.print(trial_table(spec, [*ranked, *others]))
         for line in summary_lines(study, spec):
@@ -260,11 +290,30 @@ class Sweep:
             say(line)
 
 
-def _fingerprint(base: DictConfig, spec: StudySpec) -> dict[str, Any]:
+def _leave_memory_to_ray(config: DictConfig) -> None:
+    # hydra-ray-launcher sets the memory of every Ray; a cluster that runs refuses to be told.
+    init = OmegaConf.select(config, "hydra.launcher.ray.init")
+    if init is not None and (init.get("address") or os.environ.get("RAY_ADDRESS")):
+        with open_dict(init):
+            init.setdefault("object_store_memory", None)
+
+
+def _fingerprint(base: DictConfig, spec: StudySpec, content: Mapping[str, str]) -> dict[str, Any]:
     """Return what all trials of a study have in common, flat, so that a difference has a name."""
     config = spec.space.without(flatten(_tree(base)))
     fixed = {k: v for k, v in config.items() if not k.startswith("tracking.")}
-    return {**fixed, "search space": spec.space.describe(), "direction": list(spec.directions)}
+    searched = {"search space": spec.space.describe(), "direction": list(spec.directions)}
+    return {**fixed, **searched, **content}
+
+
+def _method(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"hydra.sweeper.custom_search_space={path}: cannot be imported: {error}."
+        ) from error
 
 
 def _tree(config: DictConfig) -> dict[str, Any]:
@@ -282,15 +331,17 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _write_results(study: optuna.Study, folder: Path) -> None:
+def _write_results(study: optuna.Study, spec: StudySpec, folder: Path) -> None:
     """Write ``optimization_results.yaml`` as the official plugin does."""
     ranked = best_first(study)
     if not ranked:
         return
     results: dict[str, Any] = {"name": "optuna"}
     if len(study.directions) == 1:
-        results |= {"best_params": ranked[0].params, "best_value": ranked[0].value}
+        params = spec.space.settings(ranked[0].params)
+        results |= {"best_params": params, "best_value": ranked[0].value}
     else:
-        front = [{"params": t.params, "values": t.values} for t in study.best_trials]
+        own = [t for t in study.best_trials if state_of(t) == "complete"]
+        front = [{"params": spec.space.settings(t.params), "values": t.values} for t in own]
         results |= {"solutions": front}
     OmegaConf.save(OmegaConf.create(results), folder / "optimization_results.yaml")

@@ -1,5 +1,6 @@
 """Named sweeps: one YAML under ``sweeps/`` each, turned into a command line for Hydra."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ class NamedSweep:
     sampler: str | dict[str, Any] = "auto"  # a name, or a name with options
     n_trials: Count | None = None  # null: every point of a grid, 20 otherwise
     settings: dict[str, Any] | None = None  # what else the sweep fixes: key: value
+    when: dict[str, dict[str, Any]] | None = None  # key=choice: what is searched only there
+    zip: list[dict[str, list[Any]]] | None = None  # lists whose values go together
+    filter: str | None = None  # an expression that a point must not make false
+    first: list[dict[str, Any]] | None = None  # points to begin with
+    warm_start: str | list[str] | None = None  # earlier studies to learn from
+
+
+_SPACE_OPTIONS = ("when", "zip", "filter", "first", "warm_start")  # hydra.sweeper has them too
 
 
 def load_sweep(name: str) -> NamedSweep:
@@ -51,8 +60,15 @@ def _read(path: Path) -> NamedSweep:
         key = ".".join(str(part) for part in first["loc"]) or "file"
         valid = listing(NamedSweep.__dataclass_fields__)
         raise ConfigError(f"{path}: {key}: {first['msg']}. Valid keys: {valid}.") from error
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except (
+        YAMLError,
+        OmegaConfBaseException,
+        UnicodeDecodeError,
+        OSError,
+        RecursionError,
+    ) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ConfigError(f"{path}: not YAML: {reason}") from error
     return sweep
 
 
@@ -71,6 +87,10 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
             own[f"++hydra.sweeper.sampler.{option}"] = literal(value)
     if sweep.n_trials is not None:
         own["hydra.sweeper.n_trials"] = str(sweep.n_trials)
+    for option in _SPACE_OPTIONS:
+        value = getattr(sweep, option)
+        if value is not None:
+            own[f"hydra.sweeper.{option}"] = _nested(value)
     own |= {key: space_text(value) for key, value in sweep.space.items()}
 
     keys = {override.partition("=")[0].lstrip("+~") for override in given}
@@ -85,3 +105,17 @@ def space_text(value: Any) -> str:
     if isinstance(value, list):
         return choice(value)
     return value if isinstance(value, str) else literal(value)
+
+
+def _nested(value: Any) -> str:
+    """Return an option's value in the grammar; unlike an override's own key, its keys are texts."""
+    if isinstance(value, dict):
+        pairs = (f"{_escaped(str(key))}:{_nested(item)}" for key, item in value.items())
+        return f"{{{','.join(pairs)}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_nested, value))}]"
+    return literal(value)
+
+
+def _escaped(key: str) -> str:
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key)

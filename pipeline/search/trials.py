@@ -13,15 +13,22 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-State = Literal["waiting", "running", "paused", "complete", "pruned", "failed", "killed"]
+State = Literal[
+    "waiting", "running", "paused", "complete", "pruned", "failed", "killed", "rejected", "imported"
+]
 
 REASON = "reason"  # user attribute: why a trial failed, its kind first
 TRACE = "trace"  # user attribute: where a failed trial failed, the same for the same place
 TRACEBACK = "traceback"  # user attribute: the traceback's text
 KILLED = "killed"  # user attribute: its process died, and another trial has taken its place
+REJECTED = "rejected"  # user attribute: the space's filter refused it, and nothing was run
+IMPORTED = "imported"  # user attribute: the earlier study that a trial was copied from
 ATTEMPT = "attempt"  # user attribute: how often this point was begun before
 PAUSED_AT = "paused_at"  # user attribute: the step at which a trial waits, None while it runs
 STEP = "step"  # user attribute: the last step a pruned or paused trial made
+
+# Trials that use up no budget, cannot be the best, and are in no table.
+_SET_ASIDE: dict[str, State] = {KILLED: "killed", REJECTED: "rejected", IMPORTED: "imported"}
 
 
 def state_of(trial: FrozenTrial) -> State:
@@ -30,8 +37,9 @@ def state_of(trial: FrozenTrial) -> State:
         return "waiting"
     if trial.state == TrialState.RUNNING:
         return "running" if trial.user_attrs.get(PAUSED_AT) is None else "paused"
-    if trial.user_attrs.get(KILLED, False):
-        return "killed"
+    for mark, state in _SET_ASIDE.items():
+        if trial.user_attrs.get(mark):
+            return state
     if trial.state == TrialState.COMPLETE:
         return "complete"
     # Out of memory and divergence are told as pruned, so that samplers learn from them.
@@ -44,8 +52,8 @@ def kind_of_failure(trial: FrozenTrial) -> str:
 
 
 def counted(study: optuna.Study, *, waiting: bool = False) -> list[FrozenTrial]:
-    """Return the trials that use up the budget: all but the killed, and the queued unless asked."""
-    left_out = ("killed",) if waiting else ("killed", "waiting")
+    """Return the trials that use up the budget: not the queued unless asked, none set aside."""
+    left_out = (*_SET_ASIDE.values(), *(() if waiting else ("waiting",)))
     return [t for t in study.get_trials(deepcopy=False) if state_of(t) not in left_out]
 
 
@@ -84,9 +92,8 @@ def sign_of(direction: StudyDirection) -> float:
 
 
 def params_of(trial: FrozenTrial) -> dict[str, Any]:
-    """Return a trial's parameters; a queued one has them in its system attributes."""
-    params: dict[str, Any] = trial.params or trial.system_attrs.get("fixed_params", {})
-    return params
+    """Return a trial's parameters, those it was queued with and has not taken yet included."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def place_of(number: int, trials: Sequence[FrozenTrial]) -> int:

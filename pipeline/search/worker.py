@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,12 @@ class Worker:
     task: Searchable
     isolated: bool = False  # every trial in a fresh process
     extend: Any = None  # custom_search_space: f(config, trial) that suggests further parameters
+    folder: Path = field(default_factory=Path.cwd)  # the search's, which relative paths start from
 
     def __call__(self, _: DictConfig) -> None:
         """Run trials until no more may begin and none is running that may need another try."""
+        if self.folder.is_dir():  # Ray starts workers in another; on another machine it may not be
+            os.chdir(self.folder)
         if not self.isolated:
             with Shift(self) as shift:
                 shift.work()

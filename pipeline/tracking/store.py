@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
+from filelock import FileLock
+
 from pipeline.config import TrackingConfig
-from pipeline.errors import TrackingError
+from pipeline.errors import TrackingError, masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,7 +89,7 @@ class Store:
         except (URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             raise TrackingError(
-                f"tracking.uri={self.uri}: no MLflow server answers there ({reason})."
+                f"tracking.uri={masked(self.uri)}: no MLflow server answers there ({reason})."
             ) from error
 
     @cached_property
@@ -100,24 +103,35 @@ class Store:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            found = self.client.get_experiment_by_name(self.config.experiment)
-            if found is not None and found.lifecycle_stage == "deleted":
-                raise TrackingError(
-                    f"tracking.experiment={self.config.experiment}: this experiment was deleted in "
-                    f"{self.uri}. Restore it (mlflow experiments restore --experiment-id "
-                    f"{found.experiment_id}), or give another name."
-                )
-            if found is not None:
-                return str(found.experiment_id)
-            # A server decides itself where its artifacts go; a database does not hold them.
-            is_database = self.uri.startswith(DATABASES)
-            local = (self.dir / "artifacts").as_uri() if is_database else None
-            return str(
-                self.client.create_experiment(self.config.experiment, artifact_location=local)
-            )
+            with self._alone():
+                return self._find_or_make_experiment()
         except (MlflowException, SQLAlchemyError, ImportError) as error:
             reason = str(error).strip().splitlines()[0][:300]
-            raise TrackingError(f"tracking.uri={self.uri}: cannot be used: {reason}") from error
+            raise TrackingError(
+                f"tracking.uri={masked(self.uri)}: cannot be used: {masked(reason)}"
+            ) from error
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """Keep others out while a local database is made: two at once fail on its tables."""
+        if self.config.uri:
+            return nullcontext()
+        self.check_writable()
+        return FileLock(self.dir / ".making.lock")
+
+    def _find_or_make_experiment(self) -> str:
+        found = self.client.get_experiment_by_name(self.config.experiment)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"tracking.experiment={self.config.experiment}: this experiment was deleted in "
+                f"{masked(self.uri)}. Restore it (mlflow experiments restore --experiment-id "
+                f"{found.experiment_id}), or give another name."
+            )
+        if found is not None:
+            return str(found.experiment_id)
+        # A server decides itself where its artifacts go; a database does not hold them.
+        is_database = self.uri.startswith(DATABASES)
+        local = (self.dir / "artifacts").as_uri() if is_database else None
+        return str(self.client.create_experiment(self.config.experiment, artifact_location=local))
 
 
 @lru_cache(maxsize=4)  # one client for all trials of a worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,19 +18,24 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 MODEL_FOLDER = "model"  # artifact folder of a kept model
+MASK = "***"  # stands in a storage's URL for a secret
 
 
 def open_study(
     store: Store, study: str, params: Mapping[str, Any], notes: Mapping[str, str]
 ) -> str:
-    """Return the id of the study's parent run; it is made where it is not there yet."""
+    """Return the id of the study's parent run; it is made where it is not there yet.
+
+    The notes are written at every start: a study's storage may have moved.
+    """
     found = _find(
         store, f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'study'"
     )
     if found:
         parent_run_id = str(found[0].info.run_id)
         store.client.update_run(parent_run_id, status="RUNNING")
-        store.client.set_tag(parent_run_id, tags.STATE, "running")
+        for key, value in {tags.STATE: "running", **notes}.items():
+            store.client.set_tag(parent_run_id, key, value)
         return parent_run_id
     run_tags = {tags.KIND: "study", tags.STUDY: study, tags.STATE: "running", **notes}
     run = store.client.create_run(store.experiment_id, run_name=study, tags=run_tags)
@@ -44,6 +50,17 @@ def close_study(store: Store, parent_run_id: str, state: str, tables: Mapping[st
     store.client.set_tag(parent_run_id, tags.STATE, state)
     status = {"complete": "FINISHED", "failed": "FAILED", "unfinished": "KILLED"}[state]
     store.client.set_terminated(parent_run_id, status)
+
+
+def parent_run(store: Store, parent_run_id: str) -> Run:
+    """Return a study's parent run as it is now."""
+    return store.client.get_run(parent_run_id)
+
+
+def log_page(store: Store, study: Run, page: str, file: str) -> str:
+    """Store a page with the study; return its local path, or its URI where it has none."""
+    store.client.log_text(study.info.run_id, page, file)
+    return _local(f"{study.info.artifact_uri}/{file}")
 
 
 def log_progress(store: Store, parent_run_id: str, trial: int, values: Mapping[str, float]) -> None:
@@ -72,7 +89,8 @@ def delete_model(store: Store, run_id: str) -> None:
 
     artifact_uri = store.client.get_run(run_id).info.artifact_uri
     if store.client.list_artifacts(run_id, MODEL_FOLDER):
-        get_artifact_repository(artifact_uri).delete_artifacts(MODEL_FOLDER)
+        repository = get_artifact_repository(artifact_uri, tracking_uri=store.uri)
+        repository.delete_artifacts(MODEL_FOLDER)
 
 
 def end_pruned(store: Store, run_id: str) -> None:
@@ -133,8 +151,7 @@ def model_path(store: Store, run: Run) -> str | None:
     """Return where a run's model is, as a local path where it is one; None without a model."""
     if not store.client.list_artifacts(run.info.run_id, MODEL_FOLDER):
         return None
-    uri = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
-    return url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
+    return _local(f"{run.info.artifact_uri}/{MODEL_FOLDER}")
 
 
 def _find(store: Store, condition: str) -> list[Run]:
@@ -152,6 +169,22 @@ def _find(store: Store, condition: str) -> list[Run]:
         found += some
         page = some.token or ""
     return found
+
+
+def masked(storage: str) -> str:
+    """Return a study's storage as it may be shown: a URL without its secrets."""
+    from sqlalchemy import make_url
+
+    if "://" not in storage:
+        return storage
+    url = make_url(storage)
+    secret = [k for k in url.query if re.search("pass|pwd|secret|token|key", k, re.IGNORECASE)]
+    return url.update_query_dict(dict.fromkeys(secret, MASK)).render_as_string(hide_password=True)
+
+
+def _local(uri: str) -> str:
+    """Return an artifact's URI as a path, where it is one."""
+    return url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
 
 
 def _quoted(value: str) -> str:

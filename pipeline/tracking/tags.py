@@ -5,6 +5,7 @@ KIND = PREFIX + "kind"  # study, trial or run
 STATE = PREFIX + "state"  # running, paused, complete, pruned or failed
 REASON = PREFIX + "reason"  # why a failed run failed
 STUDY = PREFIX + "study"  # a study's or trial's study
+STORAGE = PREFIX + "storage"  # on a study: where its trials are kept, without secrets
 TRIAL = PREFIX + "trial"  # a trial's number
 BEST_RUN = PREFIX + "best_run_id"  # on the study: the best trial's run
 BEST_TRIAL = PREFIX + "best_trial"

@@ -1,0 +1,225 @@
+"""Filter expressions over the keys of a config: ``training.batch_size * training.max_length <= 1``.
+
+They are read with `ast` and worked out here, node by node: nothing is ever passed to ``eval``.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+MOST_EXPONENT = 64  # whole-number powers beyond it are worked out as floats, so they end
+
+
+def _power(base: float, exponent: float) -> Any:
+    return base**exponent if abs(exponent) <= MOST_EXPONENT else float(base) ** exponent
+
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: _power,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda value, values: value in values,
+    ast.NotIn: lambda value, values: value not in values,
+}
+_WORDS = {"true": True, "false": False}  # as YAML writes them
+_GRAMMAR = "keys, numbers, 'texts', + - * / // % **, comparisons, in [..], and, or, not, ( )"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """An expression that a point must not make false.
+
+    A key that is null, or that the point does not have, makes what is said of it neither true nor
+    false (Kleene's logic); only what is false is left out.
+    """
+
+    text: str
+    # Values of keys that no trial sets, and those that come with a choice: (key, value) -> values.
+    known: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    chosen: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that the expression reads, in their order."""
+        return list(dict.fromkeys(_keys(_parse(self.text))))
+
+    def allows(self, settings: Mapping[str, Any], pending: Collection[str] = ()) -> bool:
+        """Whether a point, or any that it can still become, may be tried.
+
+        Args:
+            settings: values by the keys of the config.
+            pending: keys that are not decided yet.
+
+        Raises:
+            ConfigError: where the expression cannot be worked out for these values.
+        """
+
+        def value_of(key: str) -> Any:
+            if key in pending:
+                return None
+            if key in settings:
+                return settings[key]
+            for choice in settings.items():
+                values = self.chosen.get((choice[0], str(choice[1])), {})
+                if key in values:
+                    return values[key]
+            return self.known.get(key)
+
+        try:
+            return _truth(_value(_parse(self.text), value_of)) is not False
+        except (TypeError, ValueError, ArithmeticError) as error:
+            point = ", ".join(f"{key}={value_of(key)}" for key in self.keys)
+            raise ConfigError(
+                f"hydra.sweeper.filter={self.text}: cannot be worked out for {point}: {error}."
+            ) from error
+
+
+def read_filter(text: Any) -> Filter:
+    """Read an expression.
+
+    Raises:
+        ConfigError: for what is no expression, or has parts that a filter does not know.
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f"hydra.sweeper.filter={text}: expected an expression in quotes.")
+    _parse(text)
+    return Filter(" ".join(text.split()))
+
+
+@lru_cache(maxsize=16)
+def _parse(text: str) -> ast.expr:
+    try:
+        tree = ast.parse(" ".join(text.split()), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        place = error.offset if isinstance(error, SyntaxError) else None
+        where = f" at character {place}" if place else ""
+        raise ConfigError(
+            f"hydra.sweeper.filter={text}: not an expression{where}. It may have {_GRAMMAR}."
+        ) from error
+    for part in _refused(tree):
+        raise ConfigError(
+            f"hydra.sweeper.filter={text}: {ast.unparse(part)} has no place in a filter. It may "
+            f"have {_GRAMMAR}."
+        )
+    return tree
+
+
+def _refused(node: ast.expr) -> Iterator[ast.expr]:
+    """Yield the parts that are not on the list of what a filter may have."""
+    match node:
+        case ast.BoolOp(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts):
+            pass
+        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.UAdd(), operand=part):
+            parts = [part]
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+            parts = [left, right]
+        case ast.Compare(left=left, ops=ops, comparators=others) if all(
+            type(op) in _COMPARISONS for op in ops
+        ):
+            parts = [left, *others]
+        case ast.Constant(value=bool() | int() | float() | str()):
+            parts = []
+        case ast.Name() | ast.Attribute() if _key(node) is not None:
+            parts = []
+        case _:
+            yield node
+            return
+    for part in parts:
+        yield from _refused(part)
+
+
+def _key(node: ast.expr) -> str | None:
+    """Return the dotted key that a chain of attributes writes."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        owner = _key(node.value)
+        return None if owner is None else f"{owner}.{node.attr}"
+    return None
+
+
+def _keys(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name | ast.Attribute):
+        key = _key(node)
+        if key is not None and key not in _WORDS:
+            yield key
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from _keys(child)
+
+
+def _value(node: ast.expr, value_of: Callable[[str], Any]) -> Any:
+    """Work out a part; None is what nobody can tell."""
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name() | ast.Attribute():
+            key = _key(node)
+            assert key is not None
+            return _WORDS[key] if key in _WORDS else value_of(key)
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            values = [_value(part, value_of) for part in parts]
+            return None if None in values else values
+        case ast.BoolOp(op=op, values=parts):
+            decisive = isinstance(op, ast.Or)
+            unknown = False
+            for part in parts:  # what comes after a decisive part is not looked at
+                truth = _truth(_value(part, value_of))
+                if truth is decisive:
+                    return decisive
+                unknown = unknown or truth is None
+            return None if unknown else not decisive
+        case ast.UnaryOp(op=ast.Not(), operand=part):
+            truth = _truth(_value(part, value_of))
+            return None if truth is None else not truth
+        case ast.UnaryOp(op=op, operand=part):
+            value = _number(_value(part, value_of))
+            return -value if value is not None and isinstance(op, ast.USub) else value
+        case ast.BinOp(left=left, op=op, right=right):
+            one, other = _number(_value(left, value_of)), _number(_value(right, value_of))
+            return None if one is None or other is None else _ARITHMETIC[type(op)](one, other)
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            operands = [_value(part, value_of) for part in (left, *others)]
+            pairs = zip(ops, operands, operands[1:], strict=False)
+            results = [_compared(op, one, other) for op, one, other in pairs]
+            return False if False in results else None if None in results else True
+    raise AssertionError(ast.dump(node))
+
+
+def _compared(op: ast.cmpop, one: Any, other: Any) -> bool | None:
+    if one is None or other is None:
+        return None
+    if isinstance(op, ast.In | ast.NotIn) and not isinstance(other, list):
+        raise TypeError(f"{other!r} after in is no list")
+    return _COMPARISONS[type(op)](one, other)
+
+
+def _truth(value: Any) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise TypeError(f"{value!r} is neither true nor false")
+
+
+def _number(value: Any) -> Any:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"{value!r} is no number")

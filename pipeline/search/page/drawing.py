@@ -1,0 +1,123 @@
+"""How the page is drawn and put together: figures, their SVG, its style and its template."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.search.page.view import View, goal, short
+
+# Okabe and Ito's colours, which can be told apart with every kind of colour blindness.
+BLUE, ORANGE, VERMILION, SKY, GREY = "#0072b2", "#e69f00", "#d55e00", "#56b4e9", "#767676"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def legend(axes: Axes) -> None:
+    """Add a legend, where anything has a label."""
+    # Beside the points, so that it hides none.
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
+
+
+def axis_label(view: View, n: int) -> str:
+    """Return what stands on the axis of the objective of a number."""
+    name = view.about.objectives[n]
+    unit = " (s)" if name.partition("@")[0].endswith("seconds") else ""
+    return f"{short(name)}{unit}\n{goal(view.study.directions[n])}"
+
+
+def note(text: str) -> str:
+    """Return a text as a small paragraph; nothing for an empty one."""
+    return f'<p class="note">{escape(text.strip())}</p>' if text.strip() else ""
+
+
+def captioned(charts: Iterable[str], caption: str) -> str:
+    """Return charts with the caption that they share."""
+    return f"<figure>{''.join(charts)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def embed(figure: Figure, name: str, alt: str) -> str:
+    """Return a figure as an SVG element, without what a page needs none of."""
+    text = io.StringIO()
+    # The salt keeps the ids of two charts on a page apart, and the same study's page the same.
+    with rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that matplotlib's font lacks: the reader's has
+        figure.savefig(text, format="svg", dpi=130)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]  # no XML head with its address
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in every chart, and never referred to
+    svg = re.sub(r"\n\s*", "\n", svg)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+
+
+LOOK: Any = {
+    "svg.fonttype": "none",  # text stays text: small, and found by a search in the page
+    "text.parse_math": False,  # a dollar sign in a parameter is one
+    "font.size": 8.5,
+    "axes.labelsize": 9,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+}
+
+STYLE = """\
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 62rem; padding: 1rem 1.5rem 3rem;
+  background: #fff; color: #1a1a1a;
+  font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
+header { background: #0072b2; color: #fff; padding: .8rem 1.2rem; border-radius: 6px; }
+header p { margin: 0; }
+h1 { margin: 0; font-size: 1.5rem; overflow-wrap: anywhere; }
+h2 { margin: 2rem 0 .4rem; font-size: 1.15rem; }
+.note, figcaption { margin: .2rem 0; color: #555; font-size: .9rem; max-width: 48rem; }
+figure { margin: 0; }
+svg { display: block; max-width: 100%; height: auto; margin: .4rem 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.2rem; margin: .4rem 0; }
+dt { color: #555; }
+dd { margin: 0; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .87rem; }
+th, td { padding: .25rem .7rem; text-align: left; vertical-align: top; }
+thead th { border-bottom: 2px solid #767676; }
+tbody th { border-top: 1px solid #ddd; }
+tbody td { border-top: 1px solid #ddd; overflow-wrap: anywhere; }
+.best td { white-space: nowrap; }
+.best .again td { border-top: 0; padding-top: 0; white-space: normal; }
+code { font: .86em ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
+.again code { color: #555; user-select: all; }
+"""
+
+# What the policy allows is all that the page has: even a slip in escaping could run nothing.
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""

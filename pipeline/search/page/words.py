@@ -1,0 +1,144 @@
+"""The words of the page: what was found, the best trials, and the failures."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from html import escape
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from pipeline.search.budget import seconds_of
+from pipeline.search.experiment import COMMAND, RUN_ID, SECONDS
+from pipeline.search.page.drawing import note
+from pipeline.search.page.view import View, goal, short
+from pipeline.search.space import encode
+from pipeline.search.trials import REASON, kind_of_failure, state_of, violation
+
+SHOWN_TRIALS = 10  # in the table of the best
+MESSAGE = 600  # characters of a failure's message
+
+
+def head(view: View) -> str:
+    """Say what was searched for, how many trials ended, and which one is the best."""
+    study, about = view.study, view.about
+    goals = ", ".join(
+        f"<strong>{escape(name)}</strong> ({goal(direction)})"
+        for name, direction in zip(about.objectives, study.directions, strict=True)
+    )
+    counts = " · ".join(f"{count} {state}" for state, count in _counts(view).items())
+    lines = [
+        f"<header><p>study · {escape(about.state)}</p><h1>{escape(study.study_name)}</h1></header>",
+        f"<p>{goals}<br>{len(view.over)} trials ended: {counts or 'none'}</p>",
+    ]
+    if not view.ranked:
+        return "\n".join([*lines, "<p>No trial is complete.</p>"])
+    best = view.ranked[0]
+    params = [
+        (escape(scale.key), f"<code>{escape(encode(best.params[scale.key]))}</code>")
+        for scale in view.varying
+        if scale.key in best.params
+    ]
+    facts = [
+        *(
+            (escape(n), f"<strong>{v:.4g}</strong>")
+            for n, v in zip(about.objectives, best.values, strict=True)
+        ),
+        *params,
+        ("MLflow run", f"<code>{escape(str(best.user_attrs.get(RUN_ID, 'none')))}</code>"),
+    ]
+    by = ", by the first objective" if len(about.objectives) > 1 else ""
+    broken = " It breaks its constraints, as all do." if violation(best) else ""
+    rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
+    lines.append(f"<h2>Best: trial {best.number}{by}</h2>{note(broken)}<dl>{rows}</dl>")
+    return "\n".join(lines)
+
+
+def _counts(view: View) -> dict[str, int]:
+    states = [state_of(t) for t in view.trials]
+    words = {
+        "complete": "complete",
+        "pruned": "pruned",
+        "failed": "failed",
+        "running": "running",
+        "paused": "paused",
+        "waiting": "queued",
+    }
+    counts = {word: states.count(state) for state, word in words.items()}  # type: ignore[arg-type]
+    # A killed trial without parameters was only a worker that came too late for the last one.
+    counts["killed and run again"] = sum(
+        state_of(t) == "killed" and bool(t.params) for t in view.trials
+    )
+    return {word: count for word, count in counts.items() if count}
+
+
+def best_table(view: View) -> str:
+    """Return the best trials as a table, each with its run and its command line."""
+    if not view.ranked:
+        return ""
+    shown = view.ranked[:SHOWN_TRIALS]
+    names = view.about.objectives
+    broken = any(violation(t) for t in shown)
+    # A long name may break after its dots, and so takes no more width than its values.
+    keys = [escape(s.key).replace(".", ".<wbr>") for s in view.varying]
+    columns = ["trial", *keys, *(escape(n) for n in names)]
+    columns += ["breaks"] if broken else []
+    columns.append("seconds")
+    rows = []
+    for trial in shown:
+        cells = [_brief(trial.params.get(s.key, "")) for s in view.varying]
+        cells += [f"{value:.4g}" for value in trial.values]
+        cells += [_broken(trial)] if broken else []
+        seconds = trial.user_attrs.get(SECONDS) or seconds_of(trial)
+        cells.append(f"{seconds:.1f}")
+        row = "".join(f"<td>{escape(short(cell))}</td>" for cell in cells)
+        lines = f"MLflow run {trial.user_attrs.get(RUN_ID, 'none')}", _command(trial)
+        code = "<br>".join(f"<code>{escape(line)}</code>" for line in lines)
+        again = f'<td colspan="{len(columns) - 1}">{code}</td>'
+        rows.append(f'<tr><th>{trial.number}</th>{row}</tr><tr class="again"><td></td>{again}</tr>')
+    titles = "".join(f"<th>{name}</th>" for name in columns)
+    scope = f"The best {len(shown)} of" if len(shown) < len(view.ranked) else "All"
+    caption = (
+        f"{scope} {len(view.ranked)} complete trials, with the parameters that vary. Under each, "
+        "its run and the command line that makes it again."
+    )
+    table = f"<thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'{note(caption)}<div class="wide"><table class="best">{table}</table></div>'
+
+
+def _brief(value: Any) -> str:
+    """Return a value in few digits: the command line has them all."""
+    return f"{value:.4g}" if isinstance(value, float) else encode(value)
+
+
+def _broken(trial: FrozenTrial) -> str:
+    excess = {k: v for k, v in trial.constraints.items() if v > 0}
+    return ", ".join(f"{name} by {value:.3g}" for name, value in excess.items())
+
+
+def _command(trial: FrozenTrial) -> str:
+    """Return the command line that makes a trial's run again, as its run was made."""
+    overrides = trial.user_attrs.get(COMMAND)
+    if overrides is None:
+        return "(its command line was not kept)"
+    return f"tunewright train {shlex.join(overrides)}"
+
+
+def failures(view: View) -> str:
+    """Return the failures as a table, a row for each kind."""
+    failed: dict[str, list[FrozenTrial]] = defaultdict(list)
+    for trial in view.trials:
+        if state_of(trial) == "failed" or (state_of(trial) == "killed" and trial.params):
+            again = " (run again)" if state_of(trial) == "killed" else ""
+            failed[(kind_of_failure(trial) or "unknown") + again].append(trial)
+    if not failed:
+        return note("No trial failed.")
+    rows = "".join(
+        f"<tr><th>{escape(kind)}</th><td>{len(some)}</td><td>{some[0].number}</td>"
+        f"<td>{escape(short(str(some[0].user_attrs.get(REASON, '')), MESSAGE))}</td></tr>"
+        for kind, some in sorted(failed.items(), key=lambda item: -len(item[1]))
+    )
+    titles = "<tr><th>reason</th><th>trials</th><th>first</th><th>what the first one said</th></tr>"
+    table = f"<table><thead>{titles}</thead><tbody>{rows}</tbody></table>"
+    return f'<div class="wide">{table}</div>'

@@ -1,0 +1,85 @@
+"""The record on a real MLflow server, and what a stop leaves there."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from mlflow import MlflowClient
+
+
+@contextmanager
+def mlflow_server(folder: Path):
+    """Run an MLflow server on this machine; yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    artifacts = ["--artifacts-destination", str(folder / "kept")]
+    process = subprocess.Popen(
+        [*command, *store, *artifacts, "--host", "127.0.0.1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
+        while True:
+            try:
+                urlopen(f"{address}/health", timeout=2).close()
+                break
+            except (URLError, OSError):
+                assert time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.3)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_search_is_recorded_on_a_server_and_keeps_one_model_there(cli, tiny, working_folder):
+    with mlflow_server(working_folder) as address:
+        ended = cli("train", "-m", *tiny, "seed=1,2,3,4", f"tracking.uri={address}")
+        assert ended.code == 0, ended.err
+        assert "View run" not in ended.out
+        client = MlflowClient(address)
+        (experiment,) = client.search_experiments(filter_string="name = 'tunewright'")
+        runs = client.search_runs([experiment.experiment_id])
+        (study,) = [r for r in runs if r.data.tags["tunewright.kind"] == "study"]
+        trials = [r for r in runs if r.data.tags["tunewright.kind"] == "trial"]
+        with_model = [r for r in trials if client.list_artifacts(r.info.run_id, "model")]
+        best = study.data.tags["tunewright.best_run_id"]
+        assert [r.info.run_id for r in with_model] == [best]
+        assert len(trials) == 4
+
+
+def test_a_terminated_run_does_not_stay_running(tiny, runs):
+    command = [sys.executable, "-m", "pipeline", "train", *tiny, "training.epochs=500"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not list(Path("mlruns").glob("artifacts/*/*/*")):
+            time.sleep(0.2)
+        while time.monotonic() < deadline and "train/loss" not in runs("run")[0].data.metrics:
+            time.sleep(0.5)
+        process.terminate()
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+    (run,) = runs("run")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["tunewright.reason"].startswith("stopped")
+
+
+def test_two_commands_at_once_make_one_store(tiny, runs):
+    command = [sys.executable, "-m", "pipeline", "train", *tiny]
+    started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in started] == [0, 0]
+    assert len(runs("run")) == 2
