@@ -141,13 +141,16 @@ def literal(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{literal(item)}' for key, item in value.items())}}}"
     if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
+        from hydra.core.override_parser.types import Quote, QuotedString
+
+        return QuotedString(text=value, quote=Quote.single).with_quotes()
     return str(value)
 
 
 # Text that the grammar reads as the same text: no number, no true or null, no sign of its own.
-_PLAIN = re.compile(r"(?!(?:true|false|null|inf|nan)$)[A-Za-z_/.][\w/.@-]*", re.IGNORECASE)
+_PLAIN = re.compile(
+    r"(?!(?:true|false|null|inf|nan)$)[A-Za-z_/][\w/.@-]*", re.IGNORECASE | re.ASCII
+)
 
 
 def choice(values: Iterable[Any]) -> str:

@@ -3,7 +3,7 @@
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -57,6 +57,7 @@ def test_a_choice_comes_back_from_the_override_it_became(choices):
         assert override.value() == point["key"]
 
 
+@example(["\\0", "a\\", "it's", "A¹", "\\'"])
 @given(st.lists(st.one_of(st.none(), values, st.text(max_size=8)), min_size=1, max_size=4))
 def test_what_a_yaml_file_says_comes_back_from_the_grammar(given_):
     for value in given_:

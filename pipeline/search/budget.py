@@ -30,7 +30,7 @@ class Budget:
                 return f"hydra.sweeper.budget.machine_minutes are used up ({spent / 60:.1f})"
         ranked = best_first(study)
         if self.patience is not None and ranked:
-            since = [t for t in ended(study) if t.number > ranked[0].number]
+            since = [t for t in ended(study, "complete", "pruned") if t.number > ranked[0].number]
             if len(since) >= self.patience:
                 return (
                     f"hydra.sweeper.budget.patience: {len(since)} trials since trial "

@@ -20,6 +20,7 @@ from pipeline import run as runs
 from pipeline.config import TrackingConfig, flat, validate
 from pipeline.job import open_record, run_alone
 from pipeline.objective import objectives, read_objective
+from pipeline.search.failures import hopeless
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
 from pipeline.search.study import StudySpec, is_done
 from pipeline.search.trials import REASON, best_first, ended, kind_of_failure, state_of
@@ -149,7 +150,8 @@ class ExperimentTask(Searchable):
     def end(self, study: optuna.Study, spec: StudySpec) -> None:
         """Store the table of trials and the page with the study, and end its run."""
         complete = bool(ended(study, "complete"))
-        state = "unfinished" if not is_done(study, spec) else "complete" if complete else "failed"
+        over = is_done(study, spec) or hopeless(study, spec.max_failure_rate)
+        state = "unfinished" if not over else "complete" if complete else "failed"
         tables = {"trials.csv": _trials_csv(study, spec)}
         studies.close_study(self._store, self._parent_run_id, state, tables)
         from pipeline.search.page import write_page  # matplotlib is needed now, and not before

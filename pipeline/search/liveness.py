@@ -9,6 +9,7 @@ clocks, so machines need not agree on the time.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -22,17 +23,19 @@ import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
+log = logging.getLogger(__name__)
+
 OWNER, BEAT = "owner", "beat"  # user attributes of a trial
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 60.0  # without a new beat, on another machine
-UNSIGNED_SECONDS = 5.0  # a trial that nobody has signed for this long has no process
+UNSIGNED_SECONDS = 30.0  # without a signature: longer than a sampler takes to propose
 
 
 @cache
 def identity() -> dict[str, Any]:
     """Return what tells this process from every other."""
     # The start time tells a process from a later one with the same number.
-    started = round(psutil.Process().create_time(), 1)
+    started = _started(psutil.Process())
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
 
 
@@ -69,6 +72,12 @@ class Heart:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if error is not None:
+            # The process may live on: what it leaves must not look as if somebody ran it.
+            for trial_id in self._trials:
+                with contextlib.suppress(Exception):
+                    abandoned = {**identity(), "abandoned": True}
+                    self._study._storage.set_trial_user_attr(trial_id, OWNER, abandoned)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
@@ -78,9 +87,12 @@ class Heart:
                     self._write(trial_id, self._trials[trial_id])
 
     def _write(self, trial_id: int, beats: int) -> None:
-        # It may have been told between our look and our beat.
-        with contextlib.suppress(UpdateFinishedTrialError):
+        try:
             self._study._storage.set_trial_user_attr(trial_id, BEAT, beats)
+        except UpdateFinishedTrialError:
+            pass  # it was told between our look and our beat
+        except Exception:  # a heart that stops for a hiccup of the storage gives living work away
+            log.warning("no beat could be written; tried again", exc_info=True)
 
 
 class Watch:
@@ -93,20 +105,29 @@ class Watch:
         """Whether the process that ran a running trial is gone."""
         owner = trial.user_attrs.get(OWNER)
         if owner is None:
-            assert trial.datetime_start is not None
-            return time.time() - trial.datetime_start.timestamp() > UNSIGNED_SECONDS
+            return self._unchanged_for(trial, None) > UNSIGNED_SECONDS
+        if owner.get("abandoned"):
+            return True
         if owner["host"] == socket.gethostname():
             return not _is_running(owner)
-        beat, now = trial.user_attrs.get(BEAT), time.monotonic()
+        return self._unchanged_for(trial, trial.user_attrs.get(BEAT, 0)) > DEAD_SECONDS
+
+    def _unchanged_for(self, trial: FrozenTrial, beat: int | None) -> float:
+        now = time.monotonic()
         if trial.number not in self._seen or self._seen[trial.number][0] != beat:
             self._seen[trial.number] = (beat, now)
-        return now - self._seen[trial.number][1] > DEAD_SECONDS
+        return now - self._seen[trial.number][1]
+
+
+def _started(process: psutil.Process) -> float:
+    """Return when a process started, in seconds since the boot: a clock may be set meanwhile."""
+    return round(process.create_time() - psutil.boot_time(), 1)
 
 
 def _is_running(owner: dict[str, Any]) -> bool:
     try:
         process = psutil.Process(owner["pid"])
-        same = abs(process.create_time() - owner["started"]) < 1.0
+        same = abs(_started(process) - owner["started"]) < 2.0
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -7,6 +7,7 @@ main file work too. A child whose parent is gone ends at once: its line to it br
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from pipeline.errors import TunewrightError
+
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
@@ -27,10 +30,13 @@ if TYPE_CHECKING:
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 STOPPED = 130  # exit code of a child that Ctrl-C ended
+END_SECONDS = 10.0  # for a child to close its record in
 
 
-class WorkerDiedError(Exception):
+class WorkerDiedError(TunewrightError):
     """A worker's process ended without a word, again and again."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -181,8 +187,11 @@ class Child:
         return True
 
     def end(self) -> None:
-        """End the process if it still runs."""
-        self._line.close()  # it ends itself
+        """End the process if it still runs: first as Ctrl-C would, so that it closes its record."""
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join(END_SECONDS)
+        self._line.close()  # without its line it ends at once
         self.process.join()
 
 
@@ -209,6 +218,7 @@ def _all(children: Sequence[Child], restarts: int) -> Sequence[Child]:
 
 
 def _child(payload: bytes, answer: Connection, line: Connection) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     try:
         function, args = cloudpickle.loads(payload)

@@ -221,7 +221,7 @@ def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:
 def _settle(study: optuna.Study, spec: StudySpec, dead: FrozenTrial) -> bool:
     attempt = dead.user_attrs.get(ATTEMPT, 0)
     params = params_of(dead)
-    again = attempt < spec.retries and params
+    again = attempt < spec.retries
     trial_id, storage = dead._trial_id, study._storage
     try:
         storage.set_trial_user_attr(trial_id, REASON, "killed: its process ended")
@@ -230,7 +230,7 @@ def _settle(study: optuna.Study, spec: StudySpec, dead: FrozenTrial) -> bool:
         study.tell(dead.number, state=TrialState.FAIL)
     except (UpdateFinishedTrialError, ValueError):
         return False  # another process settled it
-    if again:
+    if again and params:
         study.enqueue_trial(params, user_attrs={ATTEMPT: attempt + 1})
     return True
 

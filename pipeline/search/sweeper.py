@@ -20,6 +20,7 @@ import psutil
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.trial import TrialState
 from rich.console import Console
 
 from pipeline.compose import plain_errors, without_hydra
@@ -38,7 +39,6 @@ from pipeline.search.study import (
     StudySpec,
     check_same,
     directions_of,
-    is_busy,
     is_done,
     mend_journal,
     queue_first,
@@ -128,7 +128,9 @@ class Sweep:
             before = len(ended(study))
             error = self._launch(spec)
             supervisor.look()
-            while is_busy(study):  # a worker on another machine; it is done, or seen to be dead
+            while study.get_trials(
+                deepcopy=False, states=(TrialState.RUNNING,)
+            ):  # a worker on another machine; it is done, or seen to be dead
                 time.sleep(LOOK_SECONDS)
             if len(ended(study)) == before:
                 if error is not None:

@@ -79,11 +79,11 @@ def violation(trial: FrozenTrial) -> float:
     return sum(value for value in trial.constraints.values() if value > 0)
 
 
-def is_best(study: optuna.Study, score: float) -> bool:
-    """Whether a score beats every complete trial's, by the first objective."""
+def is_best(study: optuna.Study, score: float, number: int) -> bool:
+    """Whether a trial with this score comes before every complete one, as `best_first` has it."""
     sign = sign_of(study.directions[0])
     complete = [t for t in ended(study, "complete") if violation(t) == 0]
-    return all(sign * score > sign * t.values[0] for t in complete)
+    return all((-sign * score, number) < (-sign * t.values[0], t.number) for t in complete)
 
 
 def sign_of(direction: StudyDirection) -> float:

@@ -13,15 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import optuna
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
 from pipeline.compose import run_job
 from pipeline.search.failures import hopeless, tell_failure
 from pipeline.search.liveness import Heart, Watch
-from pipeline.search.processes import Child
+from pipeline.search.processes import STOPPED, Child, WorkerDiedError
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.reporter import Reporter
 from pipeline.search.rungs import promotable
@@ -54,11 +54,22 @@ class Worker:
             with Shift(self) as shift:
                 shift.work()
             return
-        alone = replace(self, isolated=False)
-        while True:
+        alone, deaths = replace(self, isolated=False), 0
+        while deaths <= self.spec.retries + 1:  # more than one point can cost
             child = Child(_work_once, (alone,), {})
-            if child.join() and not child.result:
+            try:
+                answered = child.join()
+            finally:
+                child.end()
+            if answered and not child.result:
                 return
+            if child.process.exitcode == STOPPED:
+                raise KeyboardInterrupt
+            deaths = 0 if answered else deaths + 1
+        raise WorkerDiedError(
+            f"hydra.sweeper.isolation=trial: {deaths} processes in a row died; the last one with "
+            f"exit code {child.process.exitcode}. Memory may be short (see the system's log)."
+        )
 
 
 def _work_once(worker: Worker) -> bool:
@@ -98,13 +109,14 @@ class Shift:
         """Run trials, at most ``most`` of them; return whether any was run."""
         done = 0
         while not self._is_over():
+            busy = is_busy(self._study)  # first: what ends while we look may have made work
             if self._run_next():
                 done += 1
                 if done == 1:
                     _keep_out_of_collections()
                 if done == most:
                     break
-            elif is_busy(self._study):
+            elif busy:
                 time.sleep(WAIT_SECONDS)
                 settle(self._study, self._spec, self._watch)
             else:
@@ -143,28 +155,39 @@ class Shift:
         finally:
             self._task.tidy()
         if outcome.state == "paused":
-            trial.set_user_attr(PAUSED_AT, reporter.step)
-            self._held[trial.number] = _Held(trial, outcome)
-        elif outcome.state == "pruned":
-            trial.set_user_attr(STEP, reporter.step)
-            self._tell(trial, partial(self._study.tell, trial, state=TrialState.PRUNED))
+            self._hold(trial, outcome, reporter.step)
         else:
+            self._tell(trial, partial(self._finish, trial, outcome, reporter.step))
+
+    def _hold(self, trial: Trial, outcome: Outcome, step: int) -> None:
+        try:
+            trial.set_user_attr(PAUSED_AT, step)
+            self._held[trial.number] = _Held(trial, outcome)
+        except UpdateFinishedTrialError:  # others took this process for dead
+            self._heart.release(trial)
+            self._task.dropped(outcome)
+
+    def _finish(self, trial: Trial, outcome: Outcome, step: int) -> None:
+        if outcome.state == "complete":
             for name, excess in outcome.constraints.items():
                 trial.set_constraint(name, excess)
-            self._tell(trial, partial(self._study.tell, trial, list(outcome.values)))
+            self._study.tell(trial, list(outcome.values))
+        else:
+            trial.set_user_attr(PAUSED_AT, None)
+            trial.set_user_attr(STEP, step)
+            self._study.tell(trial, state=TrialState.PRUNED)
 
     def _tell(self, trial: Trial, tell: Callable[[], Any]) -> None:
         try:
             tell()
-        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        except (ValueError, UpdateFinishedTrialError):
             # Others took this process for dead, and gave its point to another.
             log.warning("trial %d was settled by another process", trial.number, exc_info=True)
         self._heart.release(trial)
 
     def _drop(self, held: _Held) -> None:
-        held.trial.set_user_attr(STEP, held.trial.user_attrs[PAUSED_AT])
-        held.trial.set_user_attr(PAUSED_AT, None)
-        self._tell(held.trial, partial(self._study.tell, held.trial, state=TrialState.PRUNED))
+        step = held.trial.user_attrs[PAUSED_AT]
+        self._tell(held.trial, partial(self._finish, held.trial, held.outcome, step))
         self._task.dropped(held.outcome)
 
     def _launch(self, trial: Trial, reporter: Reporter, before: Outcome | None) -> Outcome:
@@ -183,7 +206,7 @@ class Shift:
             number=trial.number,
             overrides=overrides,
             output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
-            is_best=lambda score: is_best(self._study, score),
+            is_best=lambda score: is_best(self._study, score, trial.number),
             report=reporter,
             note=trial.set_user_attr,
             before=before,
