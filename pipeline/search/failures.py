@@ -1,9 +1,9 @@
 """Why trials fail, and what a search learns from it.
 
 A trial that ran out of memory or diverged says something about its parameters: it is told to the
-sampler as a violated constraint. (Told as a failure, which samplers leave out, the same point is
-proposed again and again: benchmarks/oom.py.) A bug says nothing about them, and a killed process
-nothing at all: its point is tried again.
+sampler as a violated constraint. (Told as a failure, which samplers leave out, such a point would
+be proposed again and again.) A bug says nothing about them, and a killed process nothing at all:
+its point is tried again.
 """
 
 from __future__ import annotations
