@@ -68,15 +68,12 @@ class Launcher:
         Raises:
             WorkerDiedError: where a process ended without a result once too often.
         """
-        from hydra.core.singleton import Singleton
-
         if len(job_overrides) == 1:
             return [run_hydra_job(context, function, config, job_overrides[0], first)]
-        state = Singleton.get_state()
         children = [
             Child(
-                _in_state,
-                (state, context, function, config, overrides, first + number),
+                run_hydra_job,
+                (context, function, config, overrides, first + number),
                 environment_of(number, len(job_overrides), self),
             )
             for number, overrides in enumerate(job_overrides)
@@ -137,20 +134,15 @@ def run_hydra_job(
     )
 
 
-def _in_state(state: Any, *args: Any) -> JobReturn:
-    from hydra.core.singleton import Singleton
-
-    Singleton.set_state(state)
-    return run_hydra_job(*args)
-
-
 class Child:
-    """A function that runs in a fresh process."""
+    """A function that runs in a fresh process, with Hydra as it is set up in this one."""
 
     def __init__(
         self, function: Callable[..., Any], args: Sequence[Any], environment: Mapping[str, str]
     ) -> None:
-        self._payload = cloudpickle.dumps((function, tuple(args)))
+        from hydra.core.singleton import Singleton
+
+        self._payload = cloudpickle.dumps((Singleton.get_state(), function, tuple(args)))
         self._environment = environment
         self.result: Any = None
         self.starts = 0
@@ -221,7 +213,10 @@ def _child(payload: bytes, answer: Connection, line: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     try:
-        function, args = cloudpickle.loads(payload)
+        from hydra.core.singleton import Singleton
+
+        state, function, args = cloudpickle.loads(payload)
+        Singleton.set_state(state)
         given = (True, function(*args))
     except KeyboardInterrupt:
         os._exit(STOPPED)

@@ -226,7 +226,8 @@ _OWN_CLASSES: dict[str, type[BaseSampler]] = {
 
 
 def _allowed(options: Mapping[str, Any]) -> Collection[str]:
-    return options.get(ALLOWED, ())  # type: ignore[no-any-return]
+    allowed: Collection[str] = options.get(ALLOWED, ())
+    return allowed
 
 
 def _class_of(name: str) -> type[BaseSampler]:
@@ -236,7 +237,8 @@ def _class_of(name: str) -> type[BaseSampler]:
         ConfigError: where there is none, or it is no sampler.
     """
     if "." not in name:
-        return getattr(optuna.samplers, name)  # type: ignore[no-any-return]
+        sampler: type[BaseSampler] = getattr(optuna.samplers, name)
+        return sampler
     try:
         found = get_class(name)
     except Exception as error:  # whatever importing the user's module raises

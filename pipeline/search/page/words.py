@@ -56,7 +56,7 @@ def head(view: View) -> str:
 
 
 def _counts(view: View) -> dict[str, int]:
-    states = [state_of(t) for t in view.trials]
+    states: list[str] = [state_of(t) for t in view.trials]
     words = {
         "complete": "complete",
         "pruned": "pruned",
@@ -65,7 +65,7 @@ def _counts(view: View) -> dict[str, int]:
         "paused": "paused",
         "waiting": "queued",
     }
-    counts = {word: states.count(state) for state, word in words.items()}  # type: ignore[arg-type]
+    counts = {word: states.count(state) for state, word in words.items()}
     # A killed trial without parameters was only a worker that came too late for the last one.
     counts["killed and run again"] = sum(
         state_of(t) == "killed" and bool(t.params) for t in view.trials
