@@ -28,8 +28,9 @@ FILLERS = ["the", "a", "film", "book", "day", "was", "is", "very", "so", "and"]
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder, as in a fresh process: what a process keeps, it keeps by config."""
     from pipeline import run
+    from pipeline.models.weights import WEIGHTS
 
-    for cached in (open_store, run._prepare, load_splits, find_checkpoint):
+    for cached in (open_store, run._prepare, load_splits, find_checkpoint, WEIGHTS):
         cached.cache_clear()
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -37,9 +37,18 @@ class Checkpoint:
     def load(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         """Load the weights in float32 into ``auto_class``; a head that is missing starts random.
 
+        They are read once in a process, see `pipeline.models.weights`.
+
         Raises:
             ModelError: where this architecture has no such head.
         """
+        from pipeline.models.weights import WEIGHTS
+
+        files = _stamps(Path(self.location))
+        key = (self.location, self.revision, auto_class, kwargs, files)
+        return WEIGHTS.load(key, lambda: self._read(auto_class, **kwargs))
+
+    def _read(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         import torch
         from transformers.utils import logging
 
@@ -122,6 +131,14 @@ def _check_weights(path: Path) -> None:
             f"model.checkpoint={path}: the folder has no weights: expected "
             f"{' or '.join(_WEIGHTS)}, found {_contents(path)}."
         )
+
+
+def _stamps(path: Path) -> list[tuple[str, int, int]]:
+    """Return what changes when a folder's files do; nothing for a name of the hub."""
+    if not path.is_dir():
+        return []
+    stats = {p.name: p.stat() for p in sorted(path.iterdir()) if p.is_file()}
+    return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()]
 
 
 def _contents(path: Path) -> str:

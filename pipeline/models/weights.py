@@ -1,0 +1,124 @@
+"""Weights are read once in a process: a trial gets a copy, which nothing before it has touched."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Parameter
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+
+class Weights:
+    """Keeps the model that was read last, as it was read, and hands out copies.
+
+    A copy equals a model read at that moment, bit for bit: what the checkpoint lacks is drawn anew
+    from torch's generator, just as reading does. It has modules, config and parameters of its own,
+    so hooks, wrapped methods, frozen or replaced layers of one trial do not reach the next. Only
+    its memory is used again: once the model is collected, the next copy is written there.
+
+    The kept model costs no memory of its own where its file is mapped (safetensors, not on
+    Windows): processes share those pages. Else it costs the weights once more.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._model: PreTrainedModel | None = None
+        self._memory: dict[str, Tensor] = {}  # of the last copy that is gone, by parameter
+
+    def load(self, key: object, read: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+        """Return a model in the host's memory that is the caller's alone.
+
+        Args:
+            key: equal where ``read`` would give the same model but for what it draws.
+            read: reads the model from disk.
+        """
+        if self._model is None or key != self._key:
+            self.cache_clear()  # first: there may be no room for two
+            return self._read(key, read)
+        _draw(self._model)
+        return _copy(self._model, self._memory)
+
+    def cache_clear(self) -> None:
+        """Let the kept model go."""
+        self._key, self._model, self._memory = None, None, {}
+
+    def _read(self, key: object, read: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+        """Read a model; keep it only if drawing again leaves it and the generator as they are."""
+        import torch
+
+        before = torch.get_rng_state()
+        model = read()
+        after = torch.get_rng_state()
+        memory: dict[str, Tensor] = {}
+        copied = _copy(model, memory)
+        torch.set_rng_state(before)
+        _draw(model)
+        if _equal(model, copied) and torch.equal(torch.get_rng_state(), after):
+            self._key, self._model, self._memory = key, model, memory
+        else:
+            log.info("%s is read anew for each run: its head is drawn otherwise", type(model))
+        torch.set_rng_state(after)
+        return copied
+
+
+def _draw(model: PreTrainedModel) -> None:
+    """Draw the weights that were not read, in the order and by the rules of `from_pretrained`.
+
+    Parameters that were read carry transformers' mark, and its rules spare them.
+    """
+    for module in model.modules():
+        module.__dict__.pop("_is_hf_initialized", None)
+    model.initialize_weights()
+
+
+def _copy(model: PreTrainedModel, memory: dict[str, Tensor]) -> PreTrainedModel:
+    """Copy a model into memory that fits, or new; the memory comes back when the copy is gone."""
+    import torch
+
+    copies: dict[str, Parameter] = {}
+    made: dict[int, Any] = {}  # what deepcopy is to take instead of copying
+    for name, parameter in model.named_parameters():
+        place = memory.pop(name, None)
+        if place is None or _layout(place) != _layout(parameter):
+            place = torch.empty_like(parameter)
+        place.copy_(parameter.detach())
+        copies[name] = torch.nn.Parameter(place, parameter.requires_grad)
+        copies[name].__dict__.update(parameter.__dict__)
+        made[id(parameter)] = copies[name]
+    copied = copy.deepcopy(model, made)
+    addresses = {name: parameter.data_ptr() for name, parameter in copies.items()}
+    weakref.finalize(copied, _take_back, memory, copies, addresses).atexit = False
+    return copied
+
+
+def _take_back(
+    memory: dict[str, Tensor], copies: Mapping[str, Parameter], addresses: Mapping[str, int]
+) -> None:
+    """Keep the memory of a copy that is gone, but none that a trial put in its place."""
+    for name, parameter in copies.items():
+        if parameter.data_ptr() == addresses[name]:
+            memory[name] = parameter.data
+
+
+def _layout(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.device, tensor.dtype, tensor.shape, tensor.stride()
+
+
+def _equal(model: PreTrainedModel, other: PreTrainedModel) -> bool:
+    import torch
+
+    def tensors(of: PreTrainedModel) -> list[Tensor]:
+        return [*of.parameters(), *of.buffers()]
+
+    return all(torch.equal(a, b) for a, b in zip(tensors(model), tensors(other), strict=True))
+
+
+WEIGHTS = Weights()
