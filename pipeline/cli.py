@@ -10,10 +10,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline import __version__
-from pipeline.errors import TrackingError, TunewrightError
+from pipeline.errors import ConfigError, TrackingError, TunewrightError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,6 +27,8 @@ Fine-tune language models and search their hyperparameters.
 Overrides are Hydra's: key=value, group=option. With -m, or in a sweep, a key may take several
 values: a,b,c · choice(a,b) · range(1,4) · interval(0,1) · tag(log,interval(1e-5,1e-3)).
 """
+
+DRY_RUN = "say and check what would be run, and run and write nothing"
 
 
 def entry_point() -> None:
@@ -74,11 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     way = train.add_mutually_exclusive_group()
     way.add_argument("-m", "--multirun", action="store_true", help="search over the given values")
     way.add_argument("--cfg", action="store_true", help="print the composed config and stop")
+    train.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     train.set_defaults(run=_train)
 
     sweep = verbs.add_parser("sweep", help="run a named search of sweeps/, or continue it")
     sweep.add_argument("name", help="a file in sweeps/, without .yaml")
     sweep.add_argument("overrides", nargs="*", help="key=value, group=option, key=values to search")
+    sweep.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     sweep.set_defaults(run=_sweep)
 
     best = verbs.add_parser(
@@ -93,6 +98,21 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("overrides", nargs="*", help="tracking.dir=…, hydra.sweeper.storage=…")
     report.set_defaults(run=_report)
 
+    retry = verbs.add_parser("retry", help="run a study's failed trials again")
+    retry.add_argument("study", help="a study's name, or how it begins")
+    retry.add_argument("overrides", nargs="*", help="tracking.dir=…, hydra.sweeper.storage=…")
+    retry.add_argument(
+        "--all", action="store_true", help="also those out of memory, diverged or out of time"
+    )
+    retry.set_defaults(run=_retry)
+
+    doctor = verbs.add_parser("doctor", help="find, and with --fix mend, what crashes left behind")
+    doctor.add_argument(
+        "overrides", nargs="*", metavar="STUDY", help="one study only; tracking.dir=… and the like"
+    )
+    doctor.add_argument("--fix", action="store_true", help="mend what can be mended")
+    doctor.set_defaults(run=_doctor)
+
     ui = verbs.add_parser("ui", help="open the MLflow UI on this store")
     ui.add_argument("--port", type=int, default=5000, help="on 127.0.0.1; default 5000")
     ui.add_argument("overrides", nargs="*", help="tracking.dir=… or tracking.uri=…")
@@ -102,32 +122,39 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace) -> int:
     if options.multirun:
-        return _multirun("sweep", options.overrides)
-    return _run_once(options.overrides, only_show=options.cfg)
+        return _multirun("sweep", _as_asked(options))
+    return _run_once(options)
 
 
 def _sweep(options: argparse.Namespace) -> int:
     from pipeline.search.sweeps import as_overrides, load_sweep
 
-    return _multirun(options.name, as_overrides(load_sweep(options.name), options.overrides))
+    return _multirun(options.name, as_overrides(load_sweep(options.name), _as_asked(options)))
 
 
-def _run_once(overrides: list[str], *, only_show: bool) -> int:
+def _as_asked(options: argparse.Namespace) -> list[str]:
+    return [*options.overrides, *(["hydra.sweeper.dry_run=true"] if options.dry_run else [])]
+
+
+def _run_once(options: argparse.Namespace) -> int:
     from pipeline.compose import compose, hydra_app, run_job, without_hydra
     from pipeline.config import validate
     from pipeline.run import check, inspect
     from pipeline.tracking import open_store
 
     with hydra_app("train") as hydra:
-        config = compose(hydra, overrides)
+        config = compose(hydra, options.overrides)
         experiment = validate(without_hydra(config))
-        if only_show:
+        if options.cfg:
             from omegaconf import OmegaConf
 
             print(OmegaConf.to_yaml(without_hydra(config)), end="")
             return 0
         check(experiment)
         inspect(experiment)  # refuses bad data and models before anything is written
+        if options.dry_run:
+            print("dry run: the run is valid; nothing was run or written.")
+            return 0
         open_store(experiment.tracking).connect()
 
         from hydra._internal.callbacks import Callbacks
@@ -135,11 +162,13 @@ def _run_once(overrides: list[str], *, only_show: bool) -> int:
 
         from pipeline.console import run_on_console
         from pipeline.job import run_alone
+        from pipeline.search.liveness import identity
 
         config.hydra.mode = RunMode.RUN
         context = HydraContext(hydra.config_loader, Callbacks(config))
         with run_on_console() as say_result:
-            say_result(run_job(context, config, run_alone, "hydra.run.dir"), experiment)
+            task = partial(run_alone, process=identity())
+            say_result(run_job(context, config, task, "hydra.run.dir"), experiment)
     return 0
 
 
@@ -150,7 +179,7 @@ def _multirun(name: str, overrides: list[str]) -> int:
         compose(hydra, overrides, multirun=True)
         from pipeline.search.experiment import ExperimentTask
 
-        hydra.multirun(CONFIG_NAME, ExperimentTask(), overrides)
+        hydra.multirun(CONFIG_NAME, ExperimentTask(name, overrides), overrides)
     return 0
 
 
@@ -173,12 +202,35 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _retry(options: argparse.Namespace) -> int:
+    from pipeline.search.retry import queue_again
+    from pipeline.tracking import open_store
+
+    config = _composed(options.overrides)
+    storage = config.hydra.sweeper.storage
+    store = open_store(_tracking_of(config))
+    given = options.overrides
+    return _multirun(*queue_again(store, options.study, storage, given, every=options.all))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from pipeline.search.doctor import treat
+    from pipeline.tracking import open_store
+
+    names = [word for word in options.overrides if "=" not in word]
+    if len(names) > 1:
+        raise ConfigError(f"{' '.join(names)}: expected one study's name, or none for all.")
+    config = _composed([word for word in options.overrides if "=" in word])
+    store, storage = open_store(_tracking_of(config)), config.hydra.sweeper.storage
+    return min(1, treat(store, names[0] if names else None, storage, fix=options.fix, say=print))
+
+
 def _ui(options: argparse.Namespace) -> int:
     from pipeline.tracking import open_store
 
     store = open_store(_tracking(options.overrides))
     if not store.is_server:
-        store.check_writable()
+        store.make_folder()
         _check_port(options.port)
         print(f"MLflow UI on http://127.0.0.1:{options.port} for {store.uri}", flush=True)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
@@ -237,6 +289,7 @@ def quiet_libraries() -> None:
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),  # it would call out of the machine at each start
         ("RAY_USAGE_STATS_ENABLED", "0"),  # the same
+        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
         ("MLFLOW_LOGGING_LEVEL", "WARNING"),
         ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ("TOKENIZERS_PARALLELISM", "false"),

@@ -184,7 +184,9 @@ class TrainingConfig:
         int, Field(strict=True, ge=4)
     ]  # tokens; longer texts are cut, and counted
     max_grad_norm: NonNegative  # gradient clipping; 0: none
-    eval_every: int | float  # a whole number is steps between evaluations; with a point: epochs
+    # A whole number is steps between evaluations; with a point: epochs; a list: at these epochs.
+    # The end is always evaluated.
+    eval_every: int | float | tuple[float, ...]
     logging_steps: Count  # steps between points of train/loss
     early_stopping_patience: Count | None  # evaluations without a better objective; null: never
     precision: Literal[
@@ -193,16 +195,17 @@ class TrainingConfig:
 
     @field_validator("eval_every", mode="before")
     @classmethod
-    def _unambiguous(cls, value: Any) -> int | float:
+    def _unambiguous(cls, value: Any) -> int | float | tuple[float, ...]:
         is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        is_epochs = isinstance(value, float) and 0 < value < math.inf
-        if not is_steps and not is_epochs:
+        epochs = value if isinstance(value, list | tuple) else [value]
+        are_epochs = all(isinstance(e, float) and 0 < e < math.inf for e in epochs)
+        if not is_steps and not (epochs and are_epochs):
             raise ValueError(
-                "Input should be a whole number of steps (50) or a number of epochs written with a "
-                "point (0.25, 1.0)"
+                "Input should be a whole number of steps (50), a number of epochs written with a "
+                "point (0.25, 1.0), or a list of such numbers of epochs"
             )
-        number: int | float = value
-        return number
+        every: int | float | tuple[float, ...] = tuple(value) if isinstance(value, list) else value
+        return every
 
 
 @dataclass(config=_STRICT, frozen=True)

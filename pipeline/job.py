@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import flat, validate
 from pipeline.run import run
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from pipeline.trial import Result
 
 
-def run_alone(config: DictConfig) -> Result:
-    """Run once, outside any search, under a record of its own."""
+def run_alone(config: DictConfig, process: Mapping[str, Any] | None = None) -> Result:
+    """Run once, outside any search, under a record of its own.
+
+    Args:
+        config: the run's.
+        process: what tells this process from others; the record is signed with it.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     experiment = validate(config)
@@ -26,7 +31,8 @@ def run_alone(config: DictConfig) -> Result:
     folder = Path(hydra.runtime.output_dir)
     overrides = list(hydra.overrides.task)
     store = open_store(experiment.tracking)
-    with open_record(store, config, folder.name, {tags.KIND: "run"}, overrides) as record:
+    run_tags = {tags.KIND: "run", **({tags.PROCESS: json.dumps(process)} if process else {})}
+    with open_record(store, config, folder.name, run_tags, overrides) as record:
         return run(experiment, record, folder)
 
 

@@ -14,6 +14,7 @@ from test_search import open_study, spec
 from pipeline.errors import ConfigError
 from pipeline.search.filters import Filter, read_filter
 from pipeline.search.liveness import Heart
+from pipeline.search.searchable import FormerTrials
 from pipeline.search.space import Condition, Space, parse_space
 from pipeline.search.study import claim, is_done, queue_first, queue_grid
 from pipeline.search.trials import best_first, counted, ended, state_of
@@ -409,8 +410,9 @@ def test_scores_of_another_direction_are_refused(working_folder):
     old, new = (spec(working_folder / name / "f", "TPESampler", 2) for name in ("old", "new"))
     old.open()
     study = replace(new, directions=("maximize",)).open()
+    sources, unrecorded = [f"{old.storage}#sphere"], FormerTrials([], 0)
     with pytest.raises(ConfigError, match="its direction is"):
-        warm_start(study, new.space, [f"{old.storage}#sphere"], new.storage, {})
+        warm_start(study, new.space, sources, new.storage, {}, lambda *_: unrecorded)
 
 
 # One meaning of range

@@ -20,10 +20,21 @@ from pipeline import run as runs
 from pipeline.config import TrackingConfig, flat, validate
 from pipeline.job import open_record, run_alone
 from pipeline.objective import objectives, read_objective
+from pipeline.search import recorded
 from pipeline.search.failures import hopeless
-from pipeline.search.searchable import Outcome, Searchable, TrialJob
+from pipeline.search.liveness import identity
+from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
+from pipeline.search.space import Space
 from pipeline.search.study import StudySpec, is_done
-from pipeline.search.trials import REASON, best_first, ended, kind_of_failure, state_of
+from pipeline.search.trials import (
+    REASON,
+    best_first,
+    ended,
+    kind_of_failure,
+    score_text,
+    spreads,
+    state_of,
+)
 from pipeline.tasks.base import Direction
 from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.trial import Result, Trial
@@ -42,29 +53,35 @@ class ExperimentTask(Searchable):
     unit = EPOCH
     can_pause = True
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "", overrides: Sequence[str] = ()) -> None:
         super().__init__(run_alone)
+        self._command = name, list(overrides)  # kept with the study, to be run again
         self._parent_run_id = ""
         self._tracking: TrackingConfig | None = None
+        self._digest = ""  # of the data
 
     def check(self, config: DictConfig) -> None:
         """Refuse a config that breaks the schema, or an objective that nothing produces."""
         runs.check(validate(config))
 
     def prepare(self, configs: Sequence[DictConfig]) -> dict[str, str]:
-        """Refuse data, models and settings that cannot work, and a store out of reach.
+        """Refuse data, models and settings that cannot work.
 
         A study is one of its data and of its store: with other rows it is another one.
         """
         experiments = [validate(config) for config in configs]
         digests = [runs.inspect(experiment) for experiment in experiments]
         tracking = experiments[0].tracking
-        open_store(tracking).connect()
+        self._digest = ", ".join(dict.fromkeys(digests))
         return {
-            "data": ", ".join(dict.fromkeys(digests)),
+            "data": self._digest,
             "tracking.uri": str(tracking.uri),
             "tracking.experiment": tracking.experiment,
         }
+
+    def connect(self, config: DictConfig) -> None:
+        """Refuse a store out of reach; a local one is made."""
+        open_store(validate(config).tracking).connect()
 
     def directions(self, config: DictConfig) -> tuple[Direction, ...]:
         """Return the directions of the config's objectives, by the metrics' own definition."""
@@ -73,6 +90,11 @@ class ExperimentTask(Searchable):
     def reported(self, config: DictConfig, metric: str) -> Direction:
         """Return the direction of the metric that the pruner is to go by."""
         return read_objective(validate(config), metric, "hydra.sweeper.pruner.metric").direction
+
+    def former_trials(self, config: DictConfig, source: str, space: Space, /) -> FormerTrials:
+        """Return the complete runs in MLflow that this search could have made."""
+        store = open_store(validate(config).tracking)
+        return recorded.former_trials(store, config, self._digest, source, space)
 
     def begin(self, config: DictConfig, spec: StudySpec) -> None:
         """Open the study's parent run."""
@@ -86,22 +108,36 @@ class ExperimentTask(Searchable):
         self._parent_run_id = studies.open_study(
             self._store,
             spec.name,
-            params={**space, **options, **spec.space.without(flat(config))},
+            params={
+                **space,
+                **options,
+                **spec.space.without(flat(config)),
+                studies.DATA: self._digest,
+            },
             notes={
                 tags.OBJECTIVE: ", ".join(experiment.evaluation.objectives),
                 tags.DIRECTION: ", ".join(spec.directions),
                 tags.STORAGE: studies.masked(spec.storage),
+                tags.PROCESS: json.dumps(identity()),
+                tags.LIMITS: json.dumps(
+                    {"n_trials": spec.budget.n_trials, "retries": spec.retries}
+                ),
+                **studies.command_notes(*self._command),
             },
         )
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""
         run_tags = {tags.KIND: "trial", tags.STUDY: job.study, tags.TRIAL: str(job.number)}
+        name = f"trial {job.number}"
+        if job.repeat is not None:
+            run_tags[tags.REPEAT] = str(job.repeat)
+            name += f", repeat {job.repeat}"
         before: Result | None = job.before.kept if job.before else None
         record = open_record(
             self._store,
             config,
-            f"trial {job.number}",
+            name,
             run_tags,
             job.overrides,
             self._parent_run_id,
@@ -115,7 +151,7 @@ class ExperimentTask(Searchable):
         )
         with record:
             result = runs.run(validate(config), record, job.output_dir, trial)
-        job.note(SECONDS, result.seconds)
+        job.note(SECONDS, sum(o.kept.seconds for o in job.earlier) + result.seconds)
         return Outcome(result.scores, result.state, result.excesses, result)
 
     def tidy(self) -> None:
@@ -141,11 +177,18 @@ class ExperimentTask(Searchable):
         studies.settle(self._store, study.study_name, dead)
         if not ranked:
             return
-        best_run = ranked[0].user_attrs[RUN_ID]
-        studies.set_best(self._store, self._parent_run_id, ranked[0].number, best_run)
+        best = ranked[0]
+        studies.set_best(
+            self._store,
+            self._parent_run_id,
+            best.number,
+            best.user_attrs[RUN_ID],
+            score_text(best),
+        )
         for trial in news:
-            if state_of(trial) == "complete" and trial.number != ranked[0].number:
-                studies.delete_model(self._store, trial.user_attrs[RUN_ID])
+            if state_of(trial) == "complete" and trial.number != best.number:
+                run_id = trial.user_attrs[RUN_ID]
+                studies.delete_model(self._store, run_id, of_study=study.study_name)
 
     def end(self, study: optuna.Study, spec: StudySpec) -> None:
         """Store the table of trials and the page with the study, and end its run."""
@@ -208,10 +251,12 @@ def _trials_csv(study: optuna.Study, spec: StudySpec) -> str:
     writer = csv.writer(text, lineterminator="\n")
     keys = list(spec.space.distributions)
     scores = ["score", *(f"score_{n}" for n in range(2, len(spec.directions) + 1))]
-    writer.writerow(["trial", *keys, *scores, "state", RUN_ID, REASON])
+    widths = [f"{score}_sd" for score in scores] if spec.seeds else []
+    writer.writerow(["trial", *keys, *scores, *widths, "state", RUN_ID, REASON])
     for t in ended(study):
         params = [t.params.get(key, "") for key in keys]
-        values = list(t.values) if state_of(t) == "complete" else [""] * len(scores)
+        known = [*t.values, *spreads(t)] if state_of(t) == "complete" else []
+        values = [*known, *[""] * (len(scores) + len(widths) - len(known))]
         notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
         writer.writerow([t.number, *params, *values, state_of(t), *notes])
     return text.getvalue()

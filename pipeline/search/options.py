@@ -14,6 +14,7 @@ from pipeline.search.budget import Budget
 from pipeline.search.samplers import ALLOWED
 
 _HYDRA_KEYS = ("_target_", "_recursive_")
+ON_CHANGE = ("refuse", "continue", "fork")
 LIMITS = ("minutes", "machine_minutes", "patience")
 
 
@@ -26,6 +27,7 @@ class Options:
     direction: Any
     storage: str | None
     study_name: str | None
+    on_change: str
     n_trials: int | None
     n_jobs: int
     max_failure_rate: float
@@ -41,6 +43,8 @@ class Options:
     first: Any
     warm_start: Any
     allow_sampler: Any
+    repeats: int
+    dry_run: bool
 
     @classmethod
     def read(cls, node: DictConfig) -> Options:
@@ -82,7 +86,7 @@ class Options:
             raise ConfigError(
                 f"hydra.sweeper.storage={self.storage}: expected a path or a database URL."
             )
-        for name, least in (("n_trials", 1), ("n_jobs", 1), ("retries", 0)):
+        for name, least in (("n_trials", 1), ("n_jobs", 1), ("retries", 0), ("repeats", 1)):
             value = getattr(self, name)
             if value is not None and (not _is_number(value, whole=True) or value < least):
                 raise ConfigError(
@@ -101,6 +105,14 @@ class Options:
         for name, value in {"trial_minutes": self.trial_minutes, **limits}.items():
             if value is not None and (not _is_number(value) or value <= 0):
                 raise ConfigError(f"hydra.sweeper.{name}={value}: expected a number above 0.")
+        if not isinstance(self.dry_run, bool):
+            raise ConfigError(f"hydra.sweeper.dry_run={self.dry_run}: expected true or false.")
+        if self.on_change not in ON_CHANGE:
+            raise ConfigError(
+                f"hydra.sweeper.on_change={self.on_change}: expected {' or '.join(ON_CHANGE)}: "
+                f"what becomes of a study whose space changed."
+                f"{did_you_mean(str(self.on_change), ON_CHANGE)}"
+            )
         if self.isolation not in ("worker", "trial"):
             raise ConfigError(
                 f"hydra.sweeper.isolation={self.isolation}: expected worker (a process for many "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 import optuna
@@ -14,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.search.budget import seconds_of
-from pipeline.search.space import encode
+from pipeline.search.liveness import OWNER
+from pipeline.search.space import Params, encode
 from pipeline.search.study import StudySpec
 from pipeline.search.trials import (
     KILLED,
@@ -25,11 +28,13 @@ from pipeline.search.trials import (
     counted,
     ended,
     kind_of_failure,
+    score_text,
     state_of,
 )
 
 POLL_SECONDS = 0.5
-SHOWN_LIVE = 12  # the latest trials on a terminal
+SHOWN_LIVE = 12  # trials on a terminal: all that run, and the latest of the others
+SHOWN_POINTS = 20  # of a dry run
 
 
 class Progress:
@@ -101,7 +106,11 @@ class Progress:
         return ", ".join(parts)
 
     def _render(self) -> Group:
-        table = trial_table(self._spec, counted(self._study)[-SHOWN_LIVE:])
+        every = counted(self._study)
+        running = [t for t in every if state_of(t) == "running"]
+        others = [t for t in every if state_of(t) != "running"]
+        latest = others[-max(SHOWN_LIVE - len(running), 1) :]
+        table = trial_table(self._spec, [*latest, *running], workers=True)
         return Group(table, Text(f"{self._spec.name}: {self._summary()}"))
 
 
@@ -121,8 +130,8 @@ def describe(trial: FrozenTrial, spec: StudySpec) -> str:
             return f"{state} {took}: {trial.user_attrs.get(REASON, '')}"
 
 
-def trial_table(spec: StudySpec, trials: list[FrozenTrial]) -> Table:
-    """Return trials as a table: number, what was searched, score, state and time."""
+def trial_table(spec: StudySpec, trials: list[FrozenTrial], *, workers: bool = False) -> Table:
+    """Return trials as a table: number, what was searched, score, state, time, and who runs it."""
     table = Table(box=None, pad_edge=False)
     table.add_column("trial", justify="right")
     for dimension in spec.space.dimensions:
@@ -130,10 +139,27 @@ def trial_table(spec: StudySpec, trials: list[FrozenTrial]) -> Table:
     table.add_column("score", justify="right")
     table.add_column("state")
     table.add_column("time", justify="right")
+    if workers:
+        table.add_column("worker", justify="right")
     for trial in trials:
         params = (encode(trial.params.get(d.key, "")) for d in spec.space.dimensions)
         state, score = _state(trial, spec), _score(trial)
-        table.add_row(str(trial.number), *params, score, state, _duration(seconds_of(trial)))
+        who = [_worker(trial)] if workers else []
+        took = _duration(seconds_of(trial))
+        table.add_row(str(trial.number), *params, score, state, took, *who)
+    return table
+
+
+def points_table(spec: StudySpec, points: Sequence[Params]) -> Table:
+    """Return points that are not run yet as a table, at most the first ``SHOWN_POINTS``."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trial", justify="right")
+    for dimension in spec.space.dimensions:
+        table.add_column(dimension.key, justify="right")
+    for number, point in enumerate(points[:SHOWN_POINTS]):
+        table.add_row(str(number), *(encode(point.get(d.key, "")) for d in spec.space.dimensions))
+    if len(points) > SHOWN_POINTS:
+        table.add_row("…")
     return table
 
 
@@ -169,10 +195,19 @@ def _state(trial: FrozenTrial, spec: StudySpec) -> str:
             return state
 
 
+def _worker(trial: FrozenTrial) -> str:
+    """Return the process that runs a trial; with its machine, where that is another one."""
+    owner = trial.user_attrs.get(OWNER)
+    if owner is None:
+        return ""
+    elsewhere = owner["host"] != socket.gethostname()
+    return f"{owner['host']} {owner['pid']}" if elsewhere else str(owner["pid"])
+
+
 def _score(trial: FrozenTrial) -> str:
     """Return a trial's scores; of one that is not complete, the latest it reported."""
     if trial.values:
-        return ", ".join(f"{v:.4f}" for v in trial.values)
+        return score_text(trial)
     reported = trial.intermediate_values
     return f"{reported[max(reported)]:.4f}" if reported else ""
 

@@ -36,6 +36,7 @@ class Reporter:
         self._began = time.monotonic()
         known = study._storage.get_trial(trial._trial_id).intermediate_values
         self.step = max(known, default=-1)  # the last one that was reported
+        self.judging = True  # whether scores go to the pruner; only a point's first seed is judged
 
     def __call__(self, score: float, spent: float) -> Verdict:
         """Report the score that the trial would have if it ended now.
@@ -53,7 +54,7 @@ class Reporter:
         """
         self.check_time()
         step = round(spent * self._unit)
-        if step <= self.step:
+        if not self.judging or step <= self.step:
             return "continue"  # this budget was reported before, on the way to a pause
         before, self.step = self.step, step
         self._study._storage.set_trial_intermediate_value(self._trial_id, step, float(score))

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import ConfigError, did_you_mean, listing
 from pipeline.search.space import Space
-from pipeline.search.trials import ATTEMPT, place_of
+from pipeline.search.trials import ATTEMPT, REPLACES, place_of
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSam
     """
     name = sampler_name(options, space)
     if name == GRID:
+        _check_grid(options)
         # A grid's points are queued in the study; what custom_search_space adds is still drawn.
         return SeededSampler(lambda seed, _: optuna.samplers.RandomSampler(seed=seed), seed)
     sampler_class = _class_of(name)
@@ -100,6 +101,12 @@ def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSam
         raise ConfigError(f"hydra.sweeper.sampler: {name}: {error}") from error
 
 
+def _check_grid(options: Mapping[str, Any]) -> None:
+    shuffle = options.get("shuffle", False)
+    if not isinstance(shuffle, bool):
+        raise ConfigError(f"hydra.sweeper.sampler.shuffle={shuffle}: expected true or false.")
+
+
 class SeededSampler(BaseSampler):
     """Draws each trial with a fresh sampler, seeded from (study seed, place of the trial).
 
@@ -125,7 +132,7 @@ class SeededSampler(BaseSampler):
         digest = hashlib.blake2b(f"{self._seed}:{place}".encode(), digest_size=4).digest()
         self._sampler = self._make(int.from_bytes(digest, "big"), place)
         self._sampler.before_trial(study, trial)
-        if ATTEMPT in trial.user_attrs:
+        if not {ATTEMPT, REPLACES}.isdisjoint(trial.user_attrs):
             # A retry has its parameters, so nobody would ask; but an evolution counts in a
             # generation the trials that it was asked for.
             self.sample_relative(study, trial, self.infer_relative_search_space(study, trial))

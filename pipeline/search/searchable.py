@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from pipeline.search.reporter import Reporter
+    from pipeline.search.space import Space
     from pipeline.search.study import StudySpec
     from pipeline.tasks.base import Direction
 
+
+SEED = "seed"  # key of the config that the repeats of a point differ in
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ class TrialJob:
     note: Callable[[str, Any], None]  # keeps something with the trial in the study, at once
     before: "Outcome | None"  # what it gave when it was paused
     reported: str | None = None  # the metric to report, where it is not the first objective
+    repeat: int | None = None  # which of the point's seeds this is, from 0; None where it has one
+    earlier: Sequence["Outcome"] = ()  # what the seeds before this one gave
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,24 @@ class Outcome:
     state: State = "complete"
     constraints: Mapping[str, float] = field(default_factory=dict)  # name -> by how much broken
     kept: Any = None  # what a paused trial goes on from; stays in the worker's memory
+
+
+@dataclass(frozen=True)
+class Former:
+    """A complete trial of an earlier search."""
+
+    params: Mapping[str, Any]  # by the names that its study's space gave them
+    fixed: Mapping[str, Any]  # further values of its config, by the keys of the config
+    values: Sequence[float]  # one an objective
+    constraints: Mapping[str, float] = field(default_factory=dict)  # as an `Outcome` has them
+
+
+@dataclass(frozen=True)
+class FormerTrials:
+    """What an earlier search can teach a new one."""
+
+    trials: Sequence[Former]
+    count: int  # of all that were looked at, those left out included
 
 
 class Searchable:
@@ -80,6 +103,9 @@ class Searchable:
         """
         return {}
 
+    def connect(self, config: "DictConfig") -> None:
+        """Refuse a store that is out of reach, before anything of the study is written."""
+
     def directions(self, config: "DictConfig") -> tuple["Direction", ...]:  # noqa: ARG002
         """Return the directions that hold where the sweeper's config names none."""
         return ("minimize",)
@@ -92,6 +118,22 @@ class Searchable:
         """
         raise ConfigError(
             f"hydra.sweeper.pruner.metric={metric}: a plain task function reports one score."
+        )
+
+    def former_trials(self, _config: "DictConfig", source: str, _space: "Space", /) -> FormerTrials:
+        """Return what the record of an earlier search tells a new one to learn from.
+
+        Args:
+            _config: the base of the new one.
+            source: the study's name, how it begins, or ``*`` for every run.
+            _space: of the new one.
+
+        Raises:
+            ConfigError: where there is no such record.
+        """
+        raise ConfigError(
+            f"hydra.sweeper.warm_start=mlflow:{source}: a plain task function has no MLflow "
+            "record; expected the name of a study beside this one, or storage#name."
         )
 
     def begin(self, config: "DictConfig", spec: "StudySpec") -> None:

@@ -196,17 +196,22 @@ class Space:
             )
         return sum(1 for _ in self._points({}))
 
-    def grid(self) -> Iterator[Params]:
-        """Yield every point once: the first points, then with the last key changing fastest."""
+    def grid(self, chance: random.Random | None = None) -> Iterator[Params]:
+        """Yield every point once: the first points, then with the last key changing fastest.
+
+        Args:
+            chance: shuffles all but the first points.
+        """
         seen: list[Params] = []
         for given in self.first:
             for point in self._points(given):
                 if point not in seen:
                     seen.append(point)
                     yield point
-        for point in self._points({}):
-            if point not in seen:
-                yield point
+        others = [point for point in self._points({}) if point not in seen]
+        if chance is not None:
+            chance.shuffle(others)
+        yield from others
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
         """Return the command line of a trial: what is fixed, then the trial's parameters."""

@@ -2,12 +2,13 @@
 
 import contextlib
 import itertools
-import json
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -16,6 +17,7 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import make_url
 from sqlalchemy.exc import (
     IntegrityError,
     NoSuchModuleError,
@@ -34,14 +36,16 @@ from pipeline.search.trials import (
     KILLED,
     REASON,
     REJECTED,
+    REPLACES,
     counted,
     params_of,
     state_of,
 )
 from pipeline.tasks.base import Direction
+from pipeline.tracking import studies
 
 FINGERPRINT = "fingerprint"  # user attribute of the study: what its trials have in common
-_FIRST = "first"  # user attribute of the study: how many first points were queued
+FIRST = "first"  # user attribute of the study: how many first points were queued
 # Points in a row that the filter refuses before one is drawn at random among those that pass: a
 # sampler that is not told of refused points may want the same one for ever.
 SAMPLER_DRAWS = 10
@@ -70,18 +74,25 @@ class StudySpec:
     max_failure_rate: float
     retries: int  # how often a point is begun again whose process died
     trial_seconds: float | None  # how long one trial may take
+    seeds: tuple[int, ...] = ()  # that each point is run on; none: on the config's own
 
     @property
     def is_grid(self) -> bool:
         """Whether the points are the space's grid."""
         return sampler_name(self.sampler, self.space) == GRID
 
+    def points(self) -> Iterator[Params]:
+        """Yield the grid's points in the order in which they are to be run, as many as may be."""
+        shuffled = self.sampler.get("shuffle", False)
+        every = self.space.grid(random.Random(self.seed) if shuffled else None)
+        return itertools.islice(every, self.budget.n_trials)
+
     def make_pruner(self) -> Pruner:
         """Make the study's pruner; every process has its own."""
         return make_pruner(self.pruner, self.unit)
 
-    def open(self) -> optuna.Study:
-        """Open the study; it is made where it is not there yet.
+    def open(self, storage: BaseStorage | None = None) -> optuna.Study:
+        """Open the study, or one like it in another storage; it is made where it is not there yet.
 
         Raises:
             TrackingError: where the storage cannot be opened.
@@ -91,7 +102,7 @@ class StudySpec:
         try:
             return optuna.create_study(
                 study_name=self.name,
-                storage=open_storage(self.storage),
+                storage=storage or open_storage(self.storage),
                 sampler=make_sampler(self.sampler, self.space, self.seed),
                 # Where Optuna has a pruner that splits a study, its samplers must know.
                 pruner=pruner if isinstance(pruner, BasePruner) else NopPruner(),
@@ -121,6 +132,57 @@ def open_storage(storage: str) -> BaseStorage:
         return get_storage(storage)
 
 
+def find_study(name: str, storage: str) -> optuna.Study:
+    """Open a study that is there; looking for it makes nothing.
+
+    Args:
+        name: the study's.
+        storage: as its parent run in MLflow names it, or the user.
+
+    Raises:
+        TrackingError: where it is not there, cannot be read, or its secrets are not known.
+    """
+    if not storage or studies.MASK in unquote(storage):
+        raise TrackingError(
+            f"{name}: its parent run does not say how to open its storage"
+            f"{f' ({storage}: secrets are not kept)' if storage else ''}. Give it: "
+            "hydra.sweeper.storage=…"
+        )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        file = _file_of(storage)
+        if file is not None and not file.is_file():
+            raise FileNotFoundError("there is no such file")
+        backend = storage if "://" in storage else JournalStorage(JournalFileBackend(storage))
+        return optuna.load_study(study_name=name, storage=backend)
+    except (KeyError, OSError, ValueError, ImportError, SQLAlchemyError, OptunaError) as error:
+        reason = " ".join(masked(str(error)).split())[:300]
+        raise TrackingError(
+            f"{name}: the study cannot be opened in {studies.masked(storage)}: {reason}. "
+            "Is it elsewhere now? Give hydra.sweeper.storage=…"
+        ) from error
+
+
+def _file_of(storage: str) -> Path | None:
+    if "://" not in storage:
+        return Path(storage)
+    url = make_url(storage)
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def is_torn(storage: str) -> bool:
+    """Whether a storage is a journal whose last line was cut off by a crash."""
+    path = Path(storage)
+    if "://" in storage or not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n"):
+        return False
+    lock = JournalFileSymlinkLock(storage)  # a line that is being written has no end yet
+    lock.acquire()
+    try:
+        return path.read_bytes()[-1:] not in (b"", b"\n")
+    finally:
+        lock.release()
+
+
 def mend_journal(storage: str) -> None:
     """Cut a torn last line off a journal: what a power cut left would make it unreadable."""
     path = Path(storage)
@@ -136,33 +198,13 @@ def mend_journal(storage: str) -> None:
             lock.release()
 
 
-def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
-    """Refuse to continue a study that was made with another config or space.
-
-    Raises:
-        ConfigError: naming the first thing that differs.
-    """
-    former = study.user_attrs.get(FINGERPRINT)
-    if former is None:
-        study.set_user_attr(FINGERPRINT, json.loads(json.dumps(fingerprint)))
-        return
-    now = json.loads(json.dumps(fingerprint))
-    for key in sorted(former.keys() | now.keys()):
-        if former.get(key) != now.get(key):
-            raise ConfigError(
-                f"hydra.sweeper.study_name={study.study_name}: this study was begun with "
-                f"{key}={former.get(key)!r}, found {now.get(key)!r}. Give the former value to "
-                "continue it, or another study_name."
-            )
-
-
 def queue_grid(study: optuna.Study, spec: StudySpec) -> None:
     """Queue every point of the grid that no trial holds, the first points first.
 
     Asking for a queued trial is atomic in every storage, so each point is claimed exactly once.
     """
     held = _held(study, spec)
-    for point in spec.space.grid():
+    for point in spec.points():
         if len(held) >= spec.budget.n_trials:
             break
         if _point(point) not in held:
@@ -173,26 +215,32 @@ def queue_grid(study: optuna.Study, spec: StudySpec) -> None:
 
 def _unqueue_twins(study: optuna.Study, spec: StudySpec) -> None:
     """Set aside what two searches that began at once have both queued."""
-    seen, storage = set(), study._storage
+    seen = set()
     for trial in counted(study, waiting=True):
         point = _own_point(trial, spec)
         if trial.state == TrialState.WAITING and point in seen:
-            with contextlib.suppress(UpdateFinishedTrialError):  # the other search was faster
-                if storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                    storage.set_trial_user_attr(trial._trial_id, KILLED, True)
-                    storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            unqueue(study, trial)
         seen.add(point)
+
+
+def unqueue(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Set a queued trial aside, unless somebody has just begun it."""
+    storage = study._storage
+    with contextlib.suppress(UpdateFinishedTrialError):  # another search was faster
+        if storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+            storage.set_trial_user_attr(trial._trial_id, KILLED, True)
+            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
 def queue_first(study: optuna.Study, spec: StudySpec) -> None:
     """Queue the points that a new study begins with; in a grid they are there already."""
-    if spec.is_grid or study.user_attrs.get(_FIRST) is not None:
+    if spec.is_grid or study.user_attrs.get(FIRST) is not None:
         return
     held = _held(study, spec)  # where an earlier start was cut short in this very place
     for point in spec.space.first:
         if _point(point) not in held:
             study.enqueue_trial(point)
-    study.set_user_attr(_FIRST, len(spec.space.first))
+    study.set_user_attr(FIRST, len(spec.space.first))
 
 
 def _held(study: optuna.Study, spec: StudySpec) -> set[tuple[tuple[str, str], ...]]:
@@ -215,13 +263,14 @@ def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:
         The numbers of the trials that were settled now.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [t.number for t in running if watch.is_dead(t) and _settle(study, spec, t)]
+    return [t.number for t in running if watch.is_dead(t) and settle_one(study, t, spec.retries)]
 
 
-def _settle(study: optuna.Study, spec: StudySpec, dead: FrozenTrial) -> bool:
+def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int) -> bool:
+    """Settle a trial whose process died; return whether nobody else had."""
     attempt = dead.user_attrs.get(ATTEMPT, 0)
     params = params_of(dead)
-    again = attempt < spec.retries
+    again = attempt < retries
     trial_id, storage = dead._trial_id, study._storage
     try:
         storage.set_trial_user_attr(trial_id, REASON, "killed: its process ended")
@@ -230,8 +279,9 @@ def _settle(study: optuna.Study, spec: StudySpec, dead: FrozenTrial) -> bool:
         study.tell(dead.number, state=TrialState.FAIL)
     except (UpdateFinishedTrialError, ValueError):
         return False  # another process settled it
-    if again and params:
-        study.enqueue_trial(params, user_attrs={ATTEMPT: attempt + 1})
+    replaces = {k: v for k, v in dead.user_attrs.items() if k == REPLACES}
+    if again and (params or replaces):
+        study.enqueue_trial(params, user_attrs={ATTEMPT: attempt + 1, **replaces})
     return True
 
 

@@ -22,6 +22,7 @@ class NamedSweep:
     about: str  # one line for people
     space: dict[str, Any]  # key: values in Hydra's grammar, or a list
     sampler: str | dict[str, Any] = "auto"  # a name, or a name with options
+    pruner: str | dict[str, Any] = "none"  # likewise
     n_trials: Count | None = None  # null: every point of a grid, 20 otherwise
     settings: dict[str, Any] | None = None  # what else the sweep fixes: key: value
     when: dict[str, dict[str, Any]] | None = None  # key=choice: what is searched only there
@@ -79,12 +80,8 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
         sweep: the named sweep.
         given: the user's overrides.
     """
-    sampler = sweep.sampler if isinstance(sweep.sampler, dict) else {"name": sweep.sampler}
     own: dict[str, str] = {key: literal(value) for key, value in (sweep.settings or {}).items()}
-    own["hydra/sweeper/sampler"] = str(sampler.get("name", "auto"))
-    for option, value in sampler.items():
-        if option != "name":
-            own[f"++hydra.sweeper.sampler.{option}"] = literal(value)
+    own |= _group("sampler", sweep.sampler, "auto") | _group("pruner", sweep.pruner, "none")
     if sweep.n_trials is not None:
         own["hydra.sweeper.n_trials"] = str(sweep.n_trials)
     for option in _SPACE_OPTIONS:
@@ -94,10 +91,18 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
     own |= {key: space_text(value) for key, value in sweep.space.items()}
 
     keys = {override.partition("=")[0].lstrip("+~") for override in given}
-    if "hydra/sweeper/sampler" in keys:  # another sampler has other options
-        own = {k: v for k, v in own.items() if not k.startswith("++hydra.sweeper.sampler.")}
+    for group in ("sampler", "pruner"):
+        if f"hydra/sweeper/{group}" in keys:  # another one has other options
+            own = {k: v for k, v in own.items() if not k.startswith(f"++hydra.sweeper.{group}.")}
     kept = [f"{key}={value}" for key, value in own.items() if key.lstrip("+~") not in keys]
     return [*kept, *given]
+
+
+def _group(group: str, given: str | dict[str, Any], default: str) -> dict[str, str]:
+    """Return the overrides of a sampler or pruner: a name, or a name with options."""
+    options = dict(given) if isinstance(given, dict) else {"name": given}
+    own = {f"hydra/sweeper/{group}": str(options.pop("name", default))}
+    return own | {f"++hydra.sweeper.{group}.{k}": literal(v) for k, v in options.items()}
 
 
 def space_text(value: Any) -> str:

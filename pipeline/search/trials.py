@@ -7,6 +7,7 @@ and one that taught the sampler what not to try are told apart by what stands be
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import stdev
 from typing import Any, Literal
 
 import optuna
@@ -24,8 +25,12 @@ KILLED = "killed"  # user attribute: its process died, and another trial has tak
 REJECTED = "rejected"  # user attribute: the space's filter refused it, and nothing was run
 IMPORTED = "imported"  # user attribute: the earlier study that a trial was copied from
 ATTEMPT = "attempt"  # user attribute: how often this point was begun before
+REPLACES = "replaces"  # user attribute: the number of the failed trial that this one is instead of
+COPIED = "copied"  # user attribute: the trial that this one was copied from, study#number
 PAUSED_AT = "paused_at"  # user attribute: the step at which a trial waits, None while it runs
+REPEATS = "repeats"  # user attribute: a complete trial's scores on each of its seeds
 STEP = "step"  # user attribute: the last step a pruned or paused trial made
+SET_ASIDE = "set_aside"  # user attribute of the study: trials that its changed space has no more
 
 # Trials that use up no budget, cannot be the best, and are in no table.
 _SET_ASIDE: dict[str, State] = {KILLED: "killed", REJECTED: "rejected", IMPORTED: "imported"}
@@ -54,13 +59,24 @@ def kind_of_failure(trial: FrozenTrial) -> str:
 def counted(study: optuna.Study, *, waiting: bool = False) -> list[FrozenTrial]:
     """Return the trials that use up the budget: not the queued unless asked, none set aside."""
     left_out = (*_SET_ASIDE.values(), *(() if waiting else ("waiting",)))
-    return [t for t in study.get_trials(deepcopy=False) if state_of(t) not in left_out]
+    return [t for t in _standing(study) if state_of(t) not in left_out]
 
 
 def ended(study: optuna.Study, *states: State) -> list[FrozenTrial]:
     """Return the trials that ended by themselves, all or those in some states."""
     wanted = states or ("complete", "pruned", "failed")
-    return [t for t in study.get_trials(deepcopy=False) if state_of(t) in wanted]
+    return [t for t in _standing(study) if state_of(t) in wanted]
+
+
+def _standing(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that no other replaces, and that the study's space still has.
+
+    A trial that is over takes no mark any more, so the one that replaces it names it, or the study.
+    """
+    trials = study.get_trials(deepcopy=False)
+    left_out = {t.user_attrs[REPLACES] for t in trials if REPLACES in t.user_attrs}
+    left_out.update(study.user_attrs.get(SET_ASIDE, ()))
+    return [t for t in trials if t.number not in left_out] if left_out else trials
 
 
 def best_first(study: optuna.Study) -> list[FrozenTrial]:
@@ -86,6 +102,24 @@ def is_best(study: optuna.Study, score: float, number: int) -> bool:
     return all((-sign * score, number) < (-sign * t.values[0], t.number) for t in complete)
 
 
+def spreads(trial: FrozenTrial) -> list[float]:
+    """Return each score's standard deviation over a point's seeds; none where it has but one."""
+    repeats = trial.user_attrs.get(REPEATS, [])
+    return [stdev(scores) for scores in zip(*repeats, strict=True)]
+
+
+def score_text(trial: FrozenTrial, digits: str = ".4f") -> str:
+    """Return a complete trial's scores, with their spread where it has several seeds."""
+    return ", ".join(score_texts(trial, digits))
+
+
+def score_texts(trial: FrozenTrial, digits: str = ".4f") -> list[str]:
+    """Return a complete trial's scores, one a text."""
+    means = [format(value, digits) for value in trial.values]
+    widths = [f" ± {spread:.2g}" for spread in spreads(trial)] or [""] * len(means)
+    return [mean + width for mean, width in zip(means, widths, strict=True)]
+
+
 def sign_of(direction: StudyDirection) -> float:
     """Return 1 where more is better, -1 where less is."""
     return 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
@@ -97,5 +131,13 @@ def params_of(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def place_of(number: int, trials: Sequence[FrozenTrial]) -> int:
-    """Return how many trials before this one count; a retry takes the place of a killed one."""
-    return sum(not t.user_attrs.get(KILLED, False) for t in trials[:number])
+    """Return how many trials before this one count; a retry takes the place of a killed one.
+
+    What replaces a failed trial takes its very place, so that none after it moves.
+    """
+    while (replaced := trials[number].user_attrs.get(REPLACES)) is not None:
+        number = replaced
+    return sum(
+        not t.user_attrs.get(KILLED, False) and REPLACES not in t.user_attrs
+        for t in trials[:number]
+    )

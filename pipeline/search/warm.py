@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import ConfigError, did_you_mean, listing, masked
-from pipeline.search.space import Params, Space, plain, text_of
+from pipeline.search.fitting import fit
+from pipeline.search.searchable import Former, FormerTrials
+from pipeline.search.space import Space
 from pipeline.search.study import FINGERPRINT, open_storage
 from pipeline.search.trials import IMPORTED, ended
 
 _WARM = "warm_start"  # user attribute of the study: earlier study -> what came of it
 JOURNAL = "study.journal"
+MLFLOW = "mlflow:"  # begins a source that is no study's storage but its record
 _OBJECTIVE = "evaluation.objective"  # of our own runs: what their scores mean
 
 
@@ -37,16 +39,23 @@ def sources_of(option: Any) -> list[str]:
 
 
 def warm_start(
-    study: optuna.Study, space: Space, sources: list[str], storage: str, base: Mapping[str, Any]
+    study: optuna.Study,
+    space: Space,
+    sources: list[str],
+    storage: str,
+    base: Mapping[str, Any],
+    recorded: Callable[[str, Space], FormerTrials],
 ) -> list[str]:
     """Copy the complete trials of earlier studies that this space could have made; once a study.
 
     Args:
         study: the new one.
         space: its space.
-        sources: names of studies that are kept as this one is, or ``storage#name``.
+        sources: names of studies that are kept as this one is, or ``storage#name``, or
+            ``mlflow:name``.
         storage: where this study is kept.
         base: values of what this study keeps fixed, by the keys of the config.
+        recorded: returns the trials that a record such as MLflow has of a study, by its name.
 
     Returns:
         A line for each earlier study.
@@ -58,15 +67,38 @@ def warm_start(
     for source in sources:
         if source in told:
             continue
-        former = _open(source, storage)
-        _check_scores(study, former, source, base)
-        fitting = [(t, _translated(t, former, space, base)) for t in ended(former, "complete")]
-        copies = [_copy(t, params, space, source) for t, params in fitting if params is not None]
-        study.add_trials(copies)
-        line = f"warm start: {len(copies)} of {len(fitting)} trials of {source} fit"
+        if source.startswith(MLFLOW):
+            former = recorded(source.removeprefix(MLFLOW), space)
+        else:
+            former = _kept(study, source, storage, base)
+        fits = 0
+        for trial in former.trials:
+            params = fit(trial.params, trial.fixed, space, base)
+            if params is not None:
+                fits += 1
+                study.add_trial(
+                    create_trial(
+                        params=params,
+                        distributions={key: space.distributions[key] for key in params},
+                        values=list(trial.values),
+                        user_attrs={IMPORTED: source},
+                        constraints=dict(trial.constraints) or None,
+                    )
+                )
+        line = f"warm start: {fits} of {former.count} trials of {source} fit"
         told = {**told, source: line}
         study.set_user_attr(_WARM, told)
     return [told[source] for source in sources]
+
+
+def _kept(study: optuna.Study, source: str, storage: str, base: Mapping[str, Any]) -> FormerTrials:
+    """Return the complete trials of a study that is kept in a storage."""
+    former = _open(source, storage)
+    _check_scores(study, former, source, base)
+    fixed = former.user_attrs.get(FINGERPRINT, {})
+    complete = ended(former, "complete")
+    trials = [Former(t.params, fixed, t.values, t.constraints) for t in complete]
+    return FormerTrials(trials, len(complete))
 
 
 def _open(source: str, storage: str) -> optuna.Study:
@@ -106,56 +138,3 @@ def _check_scores(
                 f"hydra.sweeper.warm_start={source}: its {key} is {then[key]}, and this study's "
                 f"is {now[key]}; its scores say nothing here."
             )
-
-
-def _translated(
-    trial: FrozenTrial, former: optuna.Study, space: Space, base: Mapping[str, Any]
-) -> Params | None:
-    """Return a trial's parameters in this space, or None where it does not fit.
-
-    What was fixed there and is searched here comes from the former study's config; what was
-    searched there and is fixed here must have this study's value.
-    """
-    own = {key for d in space.dimensions for key in d.keys}
-    settings = _settings(trial.params)
-    for key in settings.keys() - own:
-        if key not in base or text_of(base[key]) != text_of(settings[key]):
-            return None
-    fixed = former.user_attrs.get(FINGERPRINT, {})
-    try:
-        point = space.fit({key: value for key, value in settings.items() if key in own})
-        while dimension := space.opened(point):
-            given = {key: fixed[key] for key in dimension.keys if key in fixed}
-            if len(given) < len(dimension.keys):
-                return None
-            point[dimension.key] = dimension.match(given)
-    except ValueError:
-        return None
-    return point if space.allows(point) else None
-
-
-def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what parameters of another study set; pairs and conditional keys show in names."""
-    settings: dict[str, Any] = {}
-    for name, value in params.items():
-        if " with " in name:
-            texts = str(value).split(" with ")
-            settings |= dict(zip(name.split(" with "), map(_read, texts), strict=False))
-        else:
-            settings[name.partition(" for ")[0]] = plain(value)
-    return settings
-
-
-def _read(text: str) -> Any:
-    value = OverridesParser.create().parse_override(f"key={text}").value()
-    return value if isinstance(value, int | float | bool | None) else text
-
-
-def _copy(trial: FrozenTrial, params: Params, space: Space, source: str) -> FrozenTrial:
-    return create_trial(
-        params=params,
-        distributions={key: space.distributions[key] for key in params},
-        values=list(trial.values),
-        user_attrs={IMPORTED: source},
-        constraints=dict(trial.constraints) or None,
-    )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_loader import ConfigLoader
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 from optuna.exceptions import UpdateFinishedTrialError
@@ -25,9 +31,9 @@ from pipeline.search.processes import STOPPED, Child, WorkerDiedError
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.reporter import Reporter
 from pipeline.search.rungs import promotable
-from pipeline.search.searchable import Outcome, Searchable, TrialJob
+from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
 from pipeline.search.study import StudySpec, claim, is_busy, settle
-from pipeline.search.trials import PAUSED_AT, STEP, is_best
+from pipeline.search.trials import PAUSED_AT, REPEATS, STEP, is_best
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +96,7 @@ class Shift:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._loader = _reading_once(worker.context.config_loader)
         self._spec = worker.spec
         self._task = worker.task
         self._study = worker.spec.open()
@@ -191,26 +198,64 @@ class Shift:
         self._task.dropped(held.outcome)
 
     def _launch(self, trial: Trial, reporter: Reporter, before: Outcome | None) -> Outcome:
-        """Compose a trial's config and run it as a Hydra job of its own."""
+        """Run a trial, on all its seeds; what ends the first one early ends the trial."""
         worker, spec = self._worker, self._spec
         if worker.extend is not None and before is None:
             worker.extend(worker.config, trial)
         overrides = spec.space.overrides(trial.params)
-        config = worker.context.config_loader.load_sweep_config(worker.config, overrides)
+        if not spec.seeds:
+            return self._run_job(trial, reporter, overrides, before)
+        outcomes: list[Outcome] = []
+        for repeat, seed in enumerate(spec.seeds):
+            reporter.judging = repeat == 0
+            seeded = [*overrides, f"{SEED}={seed}"]
+            outcome = self._run_job(trial, reporter, seeded, before, repeat, outcomes)
+            if outcome.state != "complete":
+                return outcome
+            outcomes.append(outcome)
+            before = None
+        trial.set_user_attr(REPEATS, [list(outcome.values) for outcome in outcomes])
+        return _mean(outcomes)
+
+    def _run_job(
+        self,
+        trial: Trial,
+        reporter: Reporter,
+        overrides: list[str],
+        before: Outcome | None,
+        repeat: int | None = None,
+        earlier: Sequence[Outcome] = (),
+    ) -> Outcome:
+        """Compose a config and run it as a Hydra job of its own."""
+        worker, spec = self._worker, self._spec
+        config = self._loader.load_sweep_config(worker.config, overrides)
         with open_dict(config):
             config.hydra.sweeper.study_name = spec.name
+            config.hydra.sweeper.storage = None  # Hydra writes this down, and it may hold a secret
             config.hydra.job.id = f"{spec.name}-{trial.number}"
             config.hydra.job.num = trial.number
+            if repeat is not None:
+                config.hydra.job.id += f"-{repeat}"
+                config.hydra.sweep.subdir = f"{config.hydra.sweep.subdir}-{repeat}"
+
+        def is_best_so_far(score: float) -> bool:
+            if repeat is not None and repeat + 1 < len(spec.seeds):
+                return False  # the mean is known with the last seed, whose model stands for all
+            scores = [*(outcome.values[0] for outcome in earlier), score]
+            return is_best(self._study, fmean(scores), trial.number)
+
         job = TrialJob(
             study=spec.name,
             number=trial.number,
             overrides=overrides,
             output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
-            is_best=lambda score: is_best(self._study, score, trial.number),
+            is_best=is_best_so_far,
             report=reporter,
             note=trial.set_user_attr,
             before=before,
             reported=spec.pruner.get("metric"),
+            repeat=repeat,
+            earlier=tuple(earlier),
         )
 
         def task(task_config: DictConfig) -> Outcome:
@@ -223,6 +268,39 @@ class Shift:
             worker.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir"
         )
         return outcome
+
+
+def _mean(outcomes: Sequence[Outcome]) -> Outcome:
+    """Make one outcome of those of all seeds."""
+    values = [fmean(column) for column in zip(*(o.values for o in outcomes), strict=True)]
+    names = outcomes[0].constraints
+    constraints = {name: fmean(o.constraints[name] for o in outcomes) for name in names}
+    return Outcome(values, constraints=constraints)
+
+
+class _ReadOnce(ConfigRepository):
+    """Config files as they were when a worker first read them, so all its trials see the same."""
+
+    def __init__(self, files: ConfigRepository) -> None:
+        self.sources = list(files.sources)
+        self._read: dict[str, ConfigResult | None] = {}
+
+    def __deepcopy__(self, _: Any) -> _ReadOnce:
+        return self  # Hydra composes with a copy, and what that reads is to stay here
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        if config_path not in self._read:
+            self._read[config_path] = super().load_config(config_path)
+        # A copy, since Hydra makes the trial's config out of what it gets.
+        return copy.deepcopy(self._read[config_path])
+
+
+def _reading_once(loader: ConfigLoader) -> ConfigLoader:
+    """Return the loader of a worker: a quarter of a trial's overhead was to read files again."""
+    if isinstance(loader, ConfigLoaderImpl):
+        loader = copy.copy(loader)
+        loader.repository = _ReadOnce(loader.repository)
+    return loader
 
 
 def _keep_out_of_collections() -> None:

@@ -17,14 +17,13 @@ def best_lines(store: Store, name: str) -> list[str]:
     study = find_study(store, name)
     best = best_trial(store, study)
     objective = study.data.tags[tags.OBJECTIVE]
-    metric = objective.replace("val/", "val/best/", 1)
     searched = [k.removeprefix("search.") for k in study.data.params if k.startswith("search.")]
     overrides = json.loads(best.data.tags[tags.OVERRIDES])
     model = model_path(store, best)
     return [
         f"study      {study.data.tags[tags.STUDY]} ({study.data.tags[tags.STATE]})",
         f"best       trial {best.data.tags[tags.TRIAL]}",
-        f"score      {objective} = {best.data.metrics[metric]:.4f}",
+        f"score      {objective} = {study.data.tags[tags.BEST_SCORE]}",
         *(f"           {k} = {best.data.params[k]}" for k in searched if k in best.data.params),
         f"run        {best.info.run_id}",
         f"model      {model or 'not kept'}",

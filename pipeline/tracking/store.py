@@ -36,20 +36,29 @@ class Store:
         self.uri = config.uri or f"sqlite:///{self.dir / 'mlflow.db'}"
 
     def check_writable(self) -> None:
-        """Make the local folder, and refuse one that cannot be written.
+        """Refuse a local folder that cannot be written or made; nothing is left there.
 
         Raises:
             TrackingError: naming the folder and what the system says.
         """
+        there = next(path for path in (self.dir, *self.dir.parents) if path.exists())
         try:
-            self.dir.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.dir):
+            with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:
             raise TrackingError(
                 f"tracking.dir={self.config.dir}: {self.dir} cannot be written "
                 f"({error.strerror}); expected a folder for the database, artifacts and outputs."
             ) from error
+
+    def make_folder(self) -> None:
+        """Make the local folder.
+
+        Raises:
+            TrackingError: as `check_writable` does.
+        """
+        self.check_writable()
+        self.dir.mkdir(parents=True, exist_ok=True)
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -115,7 +124,7 @@ class Store:
         """Keep others out while a local database is made: two at once fail on its tables."""
         if self.config.uri:
             return nullcontext()
-        self.check_writable()
+        self.make_folder()
         return FileLock(self.dir / ".making.lock")
 
     def _find_or_make_experiment(self) -> str:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipeline.errors import TrackingError, did_you_mean, listing
+from pipeline.errors import masked as without_passwords
 from pipeline.tracking import tags
 from pipeline.tracking.record import log_params
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Run as Run
 
 MODEL_FOLDER = "model"  # artifact folder of a kept model
+DATA = "data"  # parameter of a study: the digest of its data
 MASK = "***"  # stands in a storage's URL for a secret
+TAG_CHARACTERS = 5000  # that every MLflow store takes
+_STORAGE = "hydra.sweeper.storage"
 
 
 def open_study(
@@ -41,6 +48,39 @@ def open_study(
     run = store.client.create_run(store.experiment_id, run_name=study, tags=run_tags)
     log_params(store, run.info.run_id, params)
     return str(run.info.run_id)
+
+
+def command_notes(name: str, overrides: Sequence[str]) -> dict[str, str]:
+    """Return the notes by which `command_of` knows how a search is run again.
+
+    The storage has a note of its own, and what holds a secret is to be given again.
+    """
+    kept = [o for o in overrides if key_of(o) != _STORAGE and without_passwords(o) == o]
+    text = json.dumps(kept, ensure_ascii=False)
+    if not name or len(text) > TAG_CHARACTERS:
+        return {}
+    return {tags.JOB: name, tags.OVERRIDES: text}
+
+
+def command_of(study: Run) -> tuple[str, list[str]]:
+    """Return the name and the overrides that a study's search was last started with.
+
+    Raises:
+        TrackingError: where they were not kept.
+    """
+    known = study.data.tags
+    if tags.JOB not in known:
+        raise TrackingError(
+            f"{known[tags.STUDY]}: its parent run does not say with which command line it was "
+            "begun. Give that command once more: from then on it is kept, unless it is longer "
+            f"than {TAG_CHARACTERS} characters."
+        )
+    return known[tags.JOB], json.loads(known[tags.OVERRIDES])
+
+
+def key_of(override: str) -> str:
+    """Return the key that an override sets."""
+    return override.partition("=")[0].lstrip("+~")
 
 
 def close_study(store: Store, parent_run_id: str, state: str, tables: Mapping[str, str]) -> None:
@@ -72,22 +112,33 @@ def log_progress(store: Store, parent_run_id: str, trial: int, values: Mapping[s
     store.client.log_batch(parent_run_id, metrics=points)
 
 
-def set_best(store: Store, parent_run_id: str, trial: int, run_id: str) -> None:
+def set_best(store: Store, parent_run_id: str, trial: int, run_id: str, score: str) -> None:
     """Name the study's best trial, and delete the model of the one it replaces."""
-    former = store.client.get_run(parent_run_id).data.tags.get(tags.BEST_RUN)
+    known = store.client.get_run(parent_run_id).data.tags
+    former = known.get(tags.BEST_RUN)
     if former == run_id:
         return
     store.client.set_tag(parent_run_id, tags.BEST_RUN, run_id)
     store.client.set_tag(parent_run_id, tags.BEST_TRIAL, str(trial))
+    store.client.set_tag(parent_run_id, tags.BEST_SCORE, score)
     if former:
-        delete_model(store, former)
+        delete_model(store, former, of_study=known[tags.STUDY])
 
 
-def delete_model(store: Store, run_id: str) -> None:
-    """Delete a run's model, and nothing else of it."""
+def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None:
+    """Delete a run's model, and nothing else of it.
+
+    Args:
+        store: where the run is.
+        run_id: the run's.
+        of_study: the study that deletes it; another one's run, which a fork copied, is left alone.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    artifact_uri = store.client.get_run(run_id).info.artifact_uri
+    run = store.client.get_run(run_id)
+    if of_study is not None and run.data.tags.get(tags.STUDY) != of_study:
+        return
+    artifact_uri = run.info.artifact_uri
     if store.client.list_artifacts(run_id, MODEL_FOLDER):
         repository = get_artifact_repository(artifact_uri, tracking_uri=store.uri)
         repository.delete_artifacts(MODEL_FOLDER)
@@ -95,22 +146,117 @@ def delete_model(store: Store, run_id: str) -> None:
 
 def end_pruned(store: Store, run_id: str) -> None:
     """Close the run of a paused trial that will not go on."""
-    store.client.set_tag(run_id, tags.STATE, "pruned")
-    store.client.set_terminated(run_id, "KILLED")
+    close_trial(store, run_id, "pruned")
+
+
+def close_trial(store: Store, run_id: str, state: str, reason: str = "") -> None:
+    """Close a trial's run as its study has it: complete, pruned or failed."""
+    store.client.set_tag(run_id, tags.STATE, state)
+    if reason:
+        store.client.set_tag(run_id, tags.REASON, reason[:TAG_CHARACTERS])
+    status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[state]
+    store.client.set_terminated(run_id, status)
 
 
 def settle(store: Store, study: str, killed: Collection[int]) -> None:
     """Close the runs of trials whose process died, so that none stays running or counts as done."""
     if not killed:
         return
-    condition = f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'trial'"
-    for run in _find(store, condition):
+    for run in trials_of(store, study):
         known = run.data.tags
         if int(known[tags.TRIAL]) in killed and known.get(tags.STATE) != "failed":
-            store.client.set_tag(run.info.run_id, tags.STATE, "failed")
-            store.client.set_tag(run.info.run_id, tags.REASON, "killed: its process ended")
-            store.client.set_terminated(run.info.run_id, "KILLED")
-            delete_model(store, run.info.run_id)
+            close_killed(store, run.info.run_id)
+
+
+def close_killed(store: Store, run_id: str) -> None:
+    """Close the run of a process that died, and delete its model."""
+    store.client.set_tag(run_id, tags.STATE, "failed")
+    store.client.set_tag(run_id, tags.REASON, "killed: its process ended")
+    store.client.set_terminated(run_id, "KILLED")
+    delete_model(store, run_id)
+
+
+def trials_of(store: Store, study: str) -> list[Run]:
+    """Return the runs of a study's trials, the latest first."""
+    condition = f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'trial'"
+    return _find(store, condition)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What is recorded of a run."""
+
+    run_id: str
+    complete: bool
+    settings: Mapping[str, str]  # its parameters, and what its command line chose of groups
+    overrides: Sequence[str]  # its command line
+    metrics: Mapping[str, float]  # the latest value of each
+    data: str | None  # digest of its data, where its study's record has one
+
+
+def recorded(store: Store, source: str) -> list[Recorded]:
+    """Return a study's trials, or all trials and runs of the experiment, the latest first.
+
+    Args:
+        store: where they are.
+        source: the study's name, how it begins, or ``*``.
+
+    Raises:
+        TrackingError: where there is no such study.
+    """
+    if source == "*":
+        trials = [] if store.is_empty else _find(store, f"tags.`{tags.KIND}` = 'trial'")
+        runs = [*trials, *own_runs(store)]
+    else:
+        runs = trials_of(store, find_study(store, source).data.tags[tags.STUDY])
+    digests = {study.info.run_id: study.data.params.get(DATA) for study in all_studies(store)}
+    found = []
+    for run in runs:
+        overrides = json.loads(run.data.tags.get(tags.OVERRIDES, "[]"))
+        chosen = {key_of(o): o.partition("=")[2] for o in overrides}
+        found.append(
+            Recorded(
+                run.info.run_id,
+                run.data.tags.get(tags.STATE) == "complete",
+                {**chosen, **run.data.params},
+                overrides,
+                run.data.metrics,
+                digests.get(run.data.tags.get("mlflow.parentRunId")),
+            )
+        )
+    return found
+
+
+def history(store: Store, run_id: str, metric: str) -> dict[int, float]:
+    """Return a metric's values by the step that they were logged at, in order."""
+    points = store.client.get_metric_history(run_id, metric)
+    return {p.step: p.value for p in sorted(points, key=lambda p: (p.step, p.timestamp))}
+
+
+def own_runs(store: Store) -> list[Run]:
+    """Return the runs that are part of no study, the latest first."""
+    return [] if store.is_empty else _find(store, f"tags.`{tags.KIND}` = 'run'")
+
+
+def all_studies(store: Store) -> list[Run]:
+    """Return the parent runs of all studies, the latest first; just asking makes no store."""
+    return [] if store.is_empty else _find(store, f"tags.`{tags.KIND}` = 'study'")
+
+
+def names_everywhere(store: Store) -> set[str]:
+    """Return the names of the studies in all experiments of the store."""
+    if store.is_empty:
+        return set()
+    every = [e.experiment_id for e in store.client.search_experiments()]
+    found = _find(store, f"tags.`{tags.KIND}` = 'study'", every)
+    return {run.data.tags[tags.STUDY] for run in found}
+
+
+def has_model(store: Store, run: Run) -> bool:
+    """Whether a run keeps a model."""
+    if urlsplit(run.info.artifact_uri).scheme in ("", "file"):  # fast, where runs are many
+        return Path(_local(f"{run.info.artifact_uri}/{MODEL_FOLDER}")).is_dir()
+    return bool(store.client.list_artifacts(run.info.run_id, MODEL_FOLDER))
 
 
 def find_study(store: Store, name: str) -> Run:
@@ -119,8 +265,7 @@ def find_study(store: Store, name: str) -> Run:
     Raises:
         TrackingError: where there is none, naming the nearest.
     """
-    # Just asking makes no store.
-    studies = [] if store.is_empty else _find(store, f"tags.`{tags.KIND}` = 'study'")
+    studies = all_studies(store)
     names = [run.data.tags[tags.STUDY] for run in studies]
     for run, found in zip(studies, names, strict=True):
         if found == name:
@@ -154,13 +299,13 @@ def model_path(store: Store, run: Run) -> str | None:
     return _local(f"{run.info.artifact_uri}/{MODEL_FOLDER}")
 
 
-def _find(store: Store, condition: str) -> list[Run]:
-    """Search runs, the latest first."""
+def _find(store: Store, condition: str, experiments: list[str] | None = None) -> list[Run]:
+    """Search runs, the latest first; in our experiment, unless others are given."""
     found: list[Run] = []
     page: str | None = None
     while page is None or page:
         some = store.client.search_runs(
-            [store.experiment_id],
+            experiments or [store.experiment_id],
             condition,
             order_by=["attributes.start_time DESC"],
             max_results=1000,

@@ -279,8 +279,11 @@ def evaluation_points(
     if isinstance(every, int):
         points = {step: step / steps_an_epoch for step in range(every, max_steps, every)}
     else:
-        for k in range(1, math.floor(training.epochs / every + 1e-9) + 1):
-            points.setdefault(math.ceil(k * every * steps_an_epoch - 1e-9), k * every)
+        if isinstance(every, float):
+            times = math.floor(training.epochs / every + 1e-9)
+            every = tuple(k * every for k in range(1, times + 1))
+        for epoch in sorted(every):
+            points.setdefault(math.ceil(epoch * steps_an_epoch - 1e-9), epoch)
     within = {step: epoch for step, epoch in points.items() if 0 < step < max_steps}
     return {**within, max_steps: training.epochs}
 

@@ -14,7 +14,7 @@ from pipeline.search.experiment import COMMAND, RUN_ID, SECONDS
 from pipeline.search.page.drawing import note
 from pipeline.search.page.view import View, goal, short
 from pipeline.search.space import encode
-from pipeline.search.trials import REASON, kind_of_failure, state_of, violation
+from pipeline.search.trials import REASON, kind_of_failure, score_texts, state_of, violation
 
 SHOWN_TRIALS = 10  # in the table of the best
 MESSAGE = 600  # characters of a failure's message
@@ -42,8 +42,8 @@ def head(view: View) -> str:
     ]
     facts = [
         *(
-            (escape(n), f"<strong>{v:.4g}</strong>")
-            for n, v in zip(about.objectives, best.values, strict=True)
+            (escape(n), f"<strong>{text}</strong>")
+            for n, text in zip(about.objectives, score_texts(best, ".4g"), strict=True)
         ),
         *params,
         ("MLflow run", f"<code>{escape(str(best.user_attrs.get(RUN_ID, 'none')))}</code>"),
@@ -88,7 +88,7 @@ def best_table(view: View) -> str:
     rows = []
     for trial in shown:
         cells = [_brief(trial.params.get(s.key, "")) for s in view.varying]
-        cells += [f"{value:.4g}" for value in trial.values]
+        cells += score_texts(trial, ".4g")
         cells += [_broken(trial)] if broken else []
         seconds = trial.user_attrs.get(SECONDS) or seconds_of(trial)
         cells.append(f"{seconds:.1f}")

@@ -1,0 +1,319 @@
+"""A changed space: what of a study still fits the new one, and the two ways to go on with it.
+
+Trials that are over take no mark and no other parameter. So where a study goes on, it names those
+that do not fit any more as set aside; a fork is a new study with copies of those that fit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import check_distribution_compatibility
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.errors import ConfigError
+from pipeline.search.fitting import copy_of, fit
+from pipeline.search.liveness import BEAT, OWNER, Watch
+from pipeline.search.plan import SPACE
+from pipeline.search.space import Params
+from pipeline.search.study import (
+    FINGERPRINT,
+    FIRST,
+    StudySpec,
+    mend_journal,
+    open_storage,
+    settle,
+    unqueue,
+)
+from pipeline.search.trials import (
+    ATTEMPT,
+    COPIED,
+    PAUSED_AT,
+    REPLACES,
+    SET_ASIDE,
+    counted,
+    ended,
+    params_of,
+)
+from pipeline.search.warm import JOURNAL
+
+_FORK_OF = "fork_of"  # user attribute of a study: the one that it was forked from
+_FORKED = "forked"  # user attribute of a fork: what came of it, once all copies are there
+_NOT_COPIED = (OWNER, BEAT, ATTEMPT, PAUSED_AT, REPLACES)  # of a trial: of its own study only
+_NO_KEYS = ("filter", "first")  # what a space is described by beside its keys
+MOST_BESIDE = 50  # studies beside a new one that are looked at
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study that this search may go on with."""
+
+    study: optuna.Study
+    spec: StudySpec
+    is_new: bool
+    lines: tuple[str, ...] = ()  # what to say of it
+
+
+def open_same(
+    spec: StudySpec,
+    common: Mapping[str, Any],
+    base: Mapping[str, Any],
+    on_change: str,
+    place: Callable[[str], StudySpec],
+) -> Opened:
+    """Open the study that a search goes on with, which is new where it is not there yet.
+
+    Args:
+        spec: with the study's name and place.
+        common: the study's fingerprint.
+        base: values of what this search keeps fixed, by the keys of the config.
+        on_change: ``refuse``, ``continue`` or ``fork``: what to do where the space is another.
+        place: gives the spec another study's name, and the place that comes with it.
+
+    Raises:
+        ConfigError: where the study was made with another config, or with another space and that
+            is refused.
+    """
+    mend_journal(spec.storage)
+    study = spec.open()
+    former: dict[str, Any] | None = study.user_attrs.get(FINGERPRINT)
+    now = json.loads(json.dumps(common))
+    if former is None:
+        study.set_user_attr(FINGERPRINT, now)
+        return Opened(study, spec, is_new=True)
+    if former == now:
+        return Opened(study, spec, is_new=False)
+    others = _beyond_space(former, now, spec)
+    if others:
+        raise ConfigError(
+            f"hydra.sweeper.study_name={spec.name}: this study was begun with "
+            f"{others[0]}={former.get(others[0])!r}, found {now.get(others[0])!r}. Give the former "
+            "value to continue it, or another study_name."
+        )
+    change = _Change(study, spec, former, now, base)
+    if on_change == "fork":
+        return _fork(change, place)
+    clash = change.clash()
+    if on_change == "continue" and clash is None:
+        return Opened(study, spec, is_new=False, lines=(_go_on(change),))
+    raise ConfigError(_choices(change, clash, on_change))
+
+
+def beside(
+    spec: StudySpec, common: Mapping[str, Any], base: Mapping[str, Any], job: str
+) -> list[str]:
+    """Return a line on the study of the same job beside this one with the most trials that fit.
+
+    Args:
+        spec: this study's. Only journals that lie as its own does are looked at.
+        common: its fingerprint.
+        base: values of what it keeps fixed.
+        job: the Hydra job's name, which names given by us begin with.
+    """
+    own = Path(spec.storage)
+    if "://" in spec.storage or own.parent.name != spec.name:
+        return []
+    journals = [p for p in own.parent.parent.glob(f"{job}-*/{JOURNAL}") if p != own]
+    now = json.loads(json.dumps(common))
+    found: list[tuple[int, int, str]] = []
+    for journal in journals if len(journals) <= MOST_BESIDE else ():
+        name = journal.parent.name
+        try:
+            study = optuna.load_study(study_name=name, storage=open_storage(str(journal)))
+        except (KeyError, ValueError, OSError):
+            continue  # not ours, or torn: only a hint would come of it
+        former = study.user_attrs.get(FINGERPRINT, {})
+        if SPACE in former and former != now and not _beyond_space(former, now, spec):
+            change = _Change(study, spec, former, now, base)
+            found.append((len(change.fitting()), len(ended(study, "complete")), name))
+    fits, count, name = max(found, default=(0, 0, ""))
+    if not fits:
+        return []
+    given = f"hydra.sweeper.study_name={name} hydra.sweeper.on_change=fork"
+    return [
+        f"study {name} differs in its space only; {fits} of its {count} complete trials fit here: "
+        f"hydra.sweeper.warm_start={name} learns from them, {given} counts them."
+    ]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A study and what is wanted of it now, which differs in the space only."""
+
+    study: optuna.Study
+    spec: StudySpec
+    former: Mapping[str, Any]  # its fingerprint
+    now: Mapping[str, Any]  # the one that is wanted
+    base: Mapping[str, Any]
+
+    def fitted(self, trial: FrozenTrial) -> Params | None:
+        """Return a trial's parameters in the new space, or None where it does not fit."""
+        return fit(params_of(trial), self.former, self.spec.space, self.base)
+
+    def fitting(self) -> list[tuple[FrozenTrial, Params]]:
+        """Return the complete trials that fit, with their parameters in the new space."""
+        fitted = [(trial, self.fitted(trial)) for trial in ended(self.study, "complete")]
+        return [(trial, params) for trial, params in fitted if params is not None]
+
+    def clash(self) -> str | None:
+        """Return a key that Optuna does not let one study have in both spaces, or None."""
+        for trial in self.study.get_trials(deepcopy=False):
+            for key in trial.distributions.keys() & self.spec.space.distributions.keys():
+                try:
+                    check_distribution_compatibility(
+                        trial.distributions[key], self.spec.space.distributions[key]
+                    )
+                except ValueError:
+                    return key
+        return None
+
+    def describe(self) -> str:
+        """Say which keys changed, and how."""
+        then, now = self.former[SPACE], self.now[SPACE]
+        parts = []
+        for key in [*then, *(key for key in now if key not in then)]:
+            if key not in now:
+                fixed = f", is {self.now[key]}" if key in self.now else ""
+                parts.append(f"{key} removed (was {then[key]}{fixed})")
+            elif key not in then:
+                fixed = f" (was {self.former[key]})" if key in self.former else ""
+                parts.append(f"{key} added: {now[key]}{fixed}")
+            elif then[key] != now[key]:
+                parts.append(f"{key}: {then[key]} -> {now[key]}")
+        return "; ".join(parts)
+
+
+def _beyond_space(former: Mapping[str, Any], now: Mapping[str, Any], spec: StudySpec) -> list[str]:
+    """Return the keys of two fingerprints that differ in more than what is searched."""
+    fixed = {override.partition("=")[0].lstrip("+~") for override in spec.space.fixed}
+    searched = [set(f.get(SPACE, ())) - set(_NO_KEYS) for f in (former, now)]
+
+    def in_group(key: str, side: int) -> bool:
+        return f"{key}.".startswith(tuple(f"{g.replace('/', '.')}." for g in searched[side]))
+
+    others = []
+    for key in sorted((former.keys() | now.keys()) - {SPACE}):
+        if key in former and key in now:
+            same = former[key] == now[key]
+        else:
+            here = int(key in now)  # the side that has it; in the other it may be searched
+            same = key in searched[1 - here] or (
+                in_group(key, 1 - here)
+                # A value that is given for what lies in a searched group is no part of the space.
+                and not in_group(key, here)
+                and not (here and key in fixed)
+            )
+        if not same:
+            others.append(key)
+    return others
+
+
+def _choices(change: _Change, clash: str | None, on_change: str) -> str:
+    """Say what changed, what of it fits, and which ways there are."""
+    name = change.study.study_name
+    fits, count = len(change.fitting()), len(ended(change.study, "complete"))
+    said = f"hydra.sweeper.study_name={name}: its space is another now: {change.describe()}. "
+    said += f"{fits} of its {count} complete trials fit the new one. "
+    if clash is not None:
+        said += (
+            f"{'on_change=continue cannot be' if on_change == 'continue' else 'It cannot go on'}: "
+            f"Optuna keeps the values of a choice, and the scale of a range, as a study began with "
+            f"them, and {clash} has others now. "
+        )
+    else:
+        said += (
+            "hydra.sweeper.on_change=continue goes on with this study: they stay counted, and the "
+            "others are set aside. "
+        )
+    return said + (
+        f"hydra.sweeper.on_change=fork begins a study {name}-2 (or the next free number) with "
+        "copies of those that fit, and leaves this one as it is. Or give the former space, or "
+        "another study_name."
+    )
+
+
+def _go_on(change: _Change) -> str:
+    """Make a study one of the new space; return what to say of it."""
+    study, spec = change.study, change.spec
+    settle(study, spec, Watch())
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    if running:
+        raise ConfigError(
+            f"hydra.sweeper.on_change=continue: trial {running[0].number} of "
+            f"{study.study_name} is running with the former space; end that search first, and "
+            "wait a minute if it ran on another machine."
+        )
+    fits, count = len(change.fitting()), len(ended(study, "complete"))
+    own = spec.space.distributions.keys()
+    aside: set[int] = set(study.user_attrs.get(SET_ASIDE, ()))
+    copies = []
+    for trial in counted(study, waiting=True):
+        params = change.fitted(trial)
+        if trial.state == TrialState.WAITING:
+            if params != params_of(trial):
+                unqueue(study, trial)  # the new space queues its own
+        elif params is None:
+            aside.add(trial.number)
+        elif params != {key: value for key, value in trial.params.items() if key in own}:
+            # It has the value of a key that was not searched then, so it needs that parameter.
+            attrs = {**_kept(trial), REPLACES: trial.number}
+            copies.append(copy_of(trial, params, spec.space, attrs))
+    study.set_user_attr(SET_ASIDE, sorted(aside))
+    study.add_trials(copies)
+    study.set_user_attr(FIRST, None)
+    study.set_user_attr(FINGERPRINT, change.now)
+    return (
+        f"study {study.study_name} goes on with another space ({change.describe()}): {fits} of "
+        f"its {count} complete trials fit and stay counted"
+    )
+
+
+def _fork(change: _Change, place: Callable[[str], StudySpec]) -> Opened:
+    """Open the fork with this space; it is made where it is not there yet."""
+    origin = change.study.study_name
+    for number in itertools.count(2):
+        spec = place(f"{origin}-{number}")
+        if _is_free(spec, origin, change.now):
+            break
+    mend_journal(spec.storage)
+    study = spec.open()
+    study.set_user_attr(_FORK_OF, origin)
+    study.set_user_attr(FINGERPRINT, change.now)
+    line = study.user_attrs.get(_FORKED)
+    if line is None:
+        there = {trial.user_attrs.get(COPIED) for trial in study.get_trials(deepcopy=False)}
+        fitting = change.fitting()
+        for trial, params in fitting:
+            source = f"{origin}#{trial.number}"
+            if source not in there:  # where an earlier start was cut short in this very place
+                attrs = {**_kept(trial), COPIED: source}
+                study.add_trial(copy_of(trial, params, spec.space, attrs))
+        count = len(ended(change.study, "complete"))
+        line = f"forked from {origin}: {len(fitting)} of its {count} complete trials are copied"
+        study.set_user_attr(_FORKED, line)
+    return Opened(study, spec, is_new=False, lines=(str(line),))
+
+
+def _is_free(spec: StudySpec, origin: str, now: Mapping[str, Any]) -> bool:
+    """Whether there is no study of this name, or it is the fork with this fingerprint."""
+    if "://" not in spec.storage and not Path(spec.storage).is_file():
+        return True
+    try:
+        found = optuna.load_study(study_name=spec.name, storage=open_storage(spec.storage))
+    except KeyError:
+        return True
+    except (ValueError, OSError, SQLAlchemyError):
+        return False  # whatever it is, it is there
+    fingerprint = found.user_attrs.get(FINGERPRINT)
+    return fingerprint is None or (fingerprint == now and found.user_attrs.get(_FORK_OF) == origin)
+
+
+def _kept(trial: FrozenTrial) -> dict[str, Any]:
+    return {key: value for key, value in trial.user_attrs.items() if key not in _NOT_COPIED}

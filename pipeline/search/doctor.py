@@ -1,0 +1,309 @@
+"""What crashes leave behind in studies, MLflow and folders: found, and mended where that is safe.
+
+What a living process may be at is left alone: on this machine the process table tells, of another
+machine nothing is known in one look.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from pipeline.errors import TrackingError
+from pipeline.search.experiment import RUN_ID
+from pipeline.search.liveness import DEAD_SECONDS, OWNER, Watch
+from pipeline.search.study import find_study, is_torn, mend_journal, settle_one
+from pipeline.search.trials import (
+    ATTEMPT,
+    REASON,
+    best_first,
+    counted,
+    kind_of_failure,
+    state_of,
+)
+from pipeline.search.warm import JOURNAL
+from pipeline.tracking import Store, studies, tags
+
+if TYPE_CHECKING:
+    from pipeline.tracking.studies import Run
+
+# After which a trial that nobody signed is nobody's: no sampler thinks so long.
+UNSIGNED_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be, or that cannot be judged from here."""
+
+    place: str
+    wrong: str
+    remedy: str = ""  # what the fix does, or what is left to the user
+    fix: Callable[[], object] | None = None
+    left_alone: bool = False  # it may well be healthy
+
+
+def treat(
+    store: Store, name: str | None, storage: str | None, *, fix: bool, say: Callable[[str], None]
+) -> int:
+    """Say what is wrong; with ``fix`` each finding is mended before the next one is looked for.
+
+    Args:
+        store: where the runs are.
+        name: of the study to look at, or how it begins; None: all, and the runs on their own.
+        storage: of studies whose own is not known; None: the one that a parent run names.
+        fix: whether to mend.
+        say: takes a line for each finding.
+
+    Returns:
+        How many findings are left.
+
+    Raises:
+        TrackingError: where there is no such study.
+    """
+    left = 0
+    for finding in examine(store, name, storage):
+        said = f"{finding.place}: {finding.wrong}"
+        if finding.left_alone:
+            say(f"{said}; left alone")
+            continue
+        left += 1
+        if finding.fix is None:
+            say(f"{said}; {finding.remedy}")
+        elif not fix:
+            say(f"{said}; with --fix: {finding.remedy}")
+        else:
+            try:
+                finding.fix()
+            except OSError as error:
+                say(f"{said}; could not be mended: {error}")
+            else:
+                left -= 1
+                say(f"{said}; mended: {finding.remedy}")
+    return left
+
+
+def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Finding]:
+    """Yield what is wrong, in the order in which it is to be mended."""
+    orphans = _orphans(store, name or "*")
+    yield from orphans
+    if name and orphans:
+        return
+    found = studies.all_studies(store) if name is None else [studies.find_study(store, name)]
+    for run in found:
+        known = run.data.tags.get(tags.STORAGE, "")
+        hidden = not known or studies.MASK in known
+        yield from _study(store, run, storage if storage and (hidden or name) else known)
+    if name is None:
+        yield from _own_runs(store)
+
+
+def at_work(run: Run, study: optuna.Study) -> str | None:
+    """Say which process is at a study now, as far as it can be seen from here."""
+    if run.info.status == "RUNNING" and _is_gone(_signature(run)) is False:
+        return f"process {_signature(run)['pid']} of this machine"
+    for trial in _running(study):
+        if not _is_left(trial):
+            owner = trial.user_attrs.get(OWNER, {})
+            where = f" (process {owner['pid']} of {owner['host']})" if owner else ""
+            return f"trial {trial.number}{where}"
+    return None
+
+
+def _study(store: Store, run: Run, storage: str) -> Iterator[Finding]:
+    name = run.data.tags[tags.STUDY]
+    place = f"study {name}"
+    if is_torn(storage):
+        yield Finding(
+            place,
+            f"a crash cut off the last line of {storage}",
+            "the rest of that line is removed",
+            partial(mend_journal, storage),
+        )
+    runs = studies.trials_of(store, name)  # before the trials: a trial is older than its run
+    try:
+        study = find_study(name, storage)
+    except TrackingError as error:
+        yield Finding(place, str(error).removeprefix(f"{name}: "), "nothing else was looked at")
+        return
+    limits = json.loads(run.data.tags.get(tags.LIMITS, '{"retries": 2}'))
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and _is_left(trial):
+            yield _left_trial(place, study, trial, limits["retries"])
+    closed = set()
+    for one in runs:
+        number = int(one.data.tags[tags.TRIAL])
+        found = _trial_run(store, place, one, trials[number] if number < len(trials) else None)
+        if found:
+            closed.add(one.info.run_id)
+            yield found
+    run = studies.parent_run(store, run.info.run_id)  # meanwhile somebody may have begun
+    elsewhere = _elsewhere(run, study)
+    if elsewhere:
+        yield Finding(place, elsewhere, left_alone=True)
+    elif at_work(run, study) is None:
+        rest = [one for one in runs if one.info.run_id not in closed]
+        yield from _over(store, place, run, study, rest)
+
+
+def _left_trial(place: str, study: optuna.Study, trial: FrozenTrial, retries: int) -> Finding:
+    again = trial.user_attrs.get(ATTEMPT, 0) < retries
+    return Finding(
+        f"{place}, trial {trial.number}",
+        "is running in the study's storage, but its process is gone",
+        "marked killed, and its point queued again" if again else "marked as failed",
+        partial(settle_one, study, trial, retries),
+    )
+
+
+def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) -> Finding | None:
+    """Compare a trial's run in MLflow with the trial."""
+    is_open, run_id = run.info.status == "RUNNING", run.info.run_id
+    where = f"{place}, run {run_id} of trial {run.data.tags[tags.TRIAL]}"
+    kill = partial(studies.close_killed, store, run_id)
+    if trial is None:
+        wrong = "is RUNNING in MLflow, but the study has no such trial"
+        return Finding(where, wrong, "closed as killed", kill) if is_open else None
+    still_there = _is_gone(trial.user_attrs.get(OWNER, {})) is False
+    if still_there or (trial.state == TrialState.RUNNING and not _is_left(trial)):
+        return None  # its worker may be about to close it
+    if trial.state == TrialState.RUNNING or kind_of_failure(trial) == "killed":
+        if run.data.tags.get(tags.STATE) == "failed":
+            return None
+        wrong = f"is {run.info.status} in MLflow, but its process was killed"
+        return Finding(where, wrong, "closed as killed", kill)
+    # Read again: what was open when it was looked for may have been closed before its trial ended.
+    if not is_open or studies.parent_run(store, run_id).info.status != "RUNNING":
+        return None
+    state, reason = state_of(trial), str(trial.user_attrs.get(REASON, ""))
+    close = partial(studies.close_trial, store, run_id, state, reason)
+    return Finding(
+        where, f"is RUNNING in MLflow, but its trial is {state}", f"closed as {state}", close
+    )
+
+
+def _over(
+    store: Store, place: str, run: Run, study: optuna.Study, runs: list[Run]
+) -> Iterator[Finding]:
+    """Look at what only a study that nobody is at can be told from: its best, models, its run."""
+    ranked = best_first(study)
+    best = ranked[0].user_attrs.get(RUN_ID) if ranked else None
+    if best and run.data.tags.get(tags.BEST_RUN) != best:
+        yield Finding(
+            place,
+            f"its run does not name trial {ranked[0].number}, the best one",
+            "named",
+            partial(studies.set_best, store, run.info.run_id, ranked[0].number, best),
+        )
+    for one in runs:
+        if one.info.run_id != best and studies.has_model(store, one):
+            yield Finding(
+                f"{place}, run {one.info.run_id} of trial {one.data.tags[tags.TRIAL]}",
+                "keeps a model, but is not the best",
+                "its model is deleted",
+                partial(studies.delete_model, store, one.info.run_id),
+            )
+    for folder in sorted(store.dir.glob(f"studies/{study.study_name}/*/{studies.MODEL_FOLDER}")):
+        yield _scratch(folder)
+    if run.info.status == "RUNNING":
+        over = [t for t in counted(study) if t.state.is_finished()]
+        most = json.loads(run.data.tags.get(tags.LIMITS, "{}")).get("n_trials")
+        done = most is not None and len(over) >= most
+        state = "unfinished" if not done else "complete" if ranked else "failed"
+        yield Finding(
+            place,
+            "its run is RUNNING in MLflow, but no process is at it",
+            f"closed as {state}",
+            partial(studies.close_study, store, run.info.run_id, state, {}),
+        )
+
+
+def _elsewhere(run: Run, study: optuna.Study) -> str | None:
+    """Say what of a study runs on another machine, if anything does."""
+    here = socket.gethostname()
+    trials = [t for t in _running(study) if t.user_attrs.get(OWNER, {}).get("host", here) != here]
+    if trials:
+        numbers = ", ".join(str(t.number) for t in trials)
+        return (
+            f"trial {numbers}: of another machine, {trials[0].user_attrs[OWNER]['host']}; whether "
+            f"it lives shows only in {DEAD_SECONDS:g} s of its beats, which the search watches"
+        )
+    if run.info.status == "RUNNING" and _signature(run).get("host", here) != here:
+        return f"its search is of another machine, {_signature(run)['host']}"
+    return None
+
+
+def _own_runs(store: Store) -> Iterator[Finding]:
+    """Look at the runs that are part of no study, and at their output folders."""
+    over = set()
+    for run in studies.own_runs(store):
+        gone, place = _is_gone(_signature(run)), f"run {run.info.run_id}"
+        if run.info.status != "RUNNING":
+            over.add(run.info.run_name)
+        elif gone:
+            over.add(run.info.run_name)
+            wrong = "is RUNNING in MLflow, but its process is gone"
+            fix = partial(studies.close_killed, store, run.info.run_id)
+            yield Finding(place, wrong, "closed as killed", fix)
+        elif gone is None:
+            whose = _signature(run).get("host", "one that signed nothing")
+            yield Finding(place, f"is of another machine, {whose}", left_alone=True)
+    for folder in sorted(store.dir.glob(f"outputs/*/*/{studies.MODEL_FOLDER}")):
+        if folder.parent.name in over:  # a run is called after its folder
+            yield _scratch(folder)
+
+
+def _scratch(folder: Path) -> Finding:
+    wrong = "a model on its way to MLflow, left by a crash"
+    return Finding(f"folder {folder}", wrong, "deleted", partial(shutil.rmtree, folder))
+
+
+def _orphans(store: Store, pattern: str) -> list[Finding]:
+    """Return the studies' folders that no run in MLflow, of any experiment, belongs to."""
+    folders = [journal.parent for journal in sorted(store.dir.glob(f"studies/{pattern}/{JOURNAL}"))]
+    known = studies.names_everywhere(store) if folders else set()
+    remedy = "the command that began it continues it; or delete the folder"
+    return [
+        Finding(f"folder {folder}", "a study without a run in MLflow", remedy)
+        for folder in folders
+        if folder.name not in known
+    ]
+
+
+def _running(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
+def _is_left(trial: FrozenTrial) -> bool:
+    """Whether the process that ran a trial is known to be gone."""
+    owner = trial.user_attrs.get(OWNER)
+    if owner is not None:
+        return bool(_is_gone(owner))
+    asked = trial.datetime_start
+    return asked is not None and time.time() - asked.timestamp() > UNSIGNED_SECONDS
+
+
+def _is_gone(signature: Mapping[str, Any]) -> bool | None:
+    """Whether the process that signed is gone; None where that cannot be seen from here."""
+    if not signature:
+        return None
+    if signature["host"] != socket.gethostname() and not signature.get("abandoned"):
+        return None
+    signed = create_trial(state=TrialState.RUNNING, user_attrs={OWNER: dict(signature)})
+    return Watch().is_dead(signed)
+
+
+def _signature(run: Run) -> dict[str, Any]:
+    """Return what tells the process that writes a run from others; empty where it did not say."""
+    signature: dict[str, Any] = json.loads(run.data.tags.get(tags.PROCESS, "{}"))
+    return signature

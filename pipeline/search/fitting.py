@@ -1,0 +1,86 @@
+"""What an earlier search tried, as a point of this one's space, where it is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from optuna.trial import FrozenTrial, create_trial
+
+from pipeline.search.space import Params, Space, plain, text_of
+
+
+def fit(
+    params: Mapping[str, Any], fixed: Mapping[str, Any], space: Space, base: Mapping[str, Any]
+) -> Params | None:
+    """Return an earlier trial's parameters in this space, or None where it does not fit.
+
+    What was fixed there and is searched here has its value of then; what was searched there and is
+    fixed here must have this search's value.
+
+    Args:
+        params: of the trial, by the names that its study's space gave them.
+        fixed: values that its study kept fixed, by the keys of the config.
+        space: this search's.
+        base: values of what this search keeps fixed.
+    """
+    own = {key for d in space.dimensions for key in d.keys}
+    settings = _settings(params)
+    for key in settings.keys() - own:
+        if key not in base or text_of(base[key]) != text_of(settings[key]):
+            return None
+    try:
+        point = space.fit({key: value for key, value in settings.items() if key in own})
+        while dimension := space.opened(point):
+            given = {key: fixed[key] for key in dimension.keys if key in fixed}
+            if len(given) < len(dimension.keys):
+                return None
+            point[dimension.key] = dimension.match(given)
+    except ValueError:
+        return None
+    return point if space.allows(point) else None
+
+
+def copy_of(
+    trial: FrozenTrial, params: Params, space: Space, user_attrs: Mapping[str, Any]
+) -> FrozenTrial:
+    """Return a copy of a trial that is over, with its parameters in a space and its own times."""
+    copied = create_trial(
+        state=trial.state,
+        values=trial.values,
+        params=params,
+        distributions={key: space.distributions[key] for key in params},
+        user_attrs=dict(user_attrs),
+        intermediate_values=trial.intermediate_values,
+        constraints=dict(trial.constraints) or None,
+    )
+    copied.datetime_start, copied.datetime_complete = trial.datetime_start, trial.datetime_complete
+    return copied
+
+
+def read(text: str) -> Any:
+    """Return what a text means as an override's value: a number, true, false or null, else itself.
+
+    A logged parameter has Python's ``None``.
+    """
+    if text == "None":
+        return None
+    try:
+        value = OverridesParser.create().parse_override(f"key={text}").value()
+    except HydraException:
+        return text
+    return value if isinstance(value, int | float | bool | None) else text
+
+
+def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what parameters of another study set; pairs and conditional keys show in names."""
+    settings: dict[str, Any] = {}
+    for name, value in params.items():
+        if " with " in name:
+            texts = str(value).split(" with ")
+            settings |= dict(zip(name.split(" with "), map(read, texts), strict=False))
+        else:
+            settings[name.partition(" for ")[0]] = plain(value)
+    return settings

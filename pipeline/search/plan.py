@@ -1,0 +1,167 @@
+"""What a search is to do, read from its options and space: its spec, its name, its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.config import flatten
+from pipeline.errors import ConfigError
+from pipeline.search.options import Options
+from pipeline.search.pruners import PauseAndPromote
+from pipeline.search.samplers import GRID, make_sampler, sampler_name
+from pipeline.search.searchable import SEED, Searchable
+from pipeline.search.space import Space
+from pipeline.search.study import StudySpec, directions_of
+from pipeline.search.warm import sources_of
+
+MOST_POINTS = 10_000  # of a grid
+SPACE = "search space"  # key of a fingerprint
+DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
+
+
+def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable) -> StudySpec:
+    """Make a study's spec; its name is not known yet.
+
+    Raises:
+        ConfigError: for options that do not go with each other, the space or the task.
+    """
+    name = sampler_name(options.sampler, space)
+    direction = options.direction
+    directions = task.directions(base) if direction is None else directions_of(direction)
+    seed = options.sampler.get("seed")
+    metric = options.pruner.get("metric")
+    minutes = options.trial_minutes
+    spec = StudySpec(
+        name="",
+        storage=options.storage or "",
+        directions=directions,
+        space=space,
+        sampler=options.sampler,
+        pruner=options.pruner,
+        reported=task.reported(base, metric) if metric else directions[0],
+        unit=task.unit,
+        seed=secrets.randbits(31) if seed is None else int(seed),
+        budget=options.limits(_n_trials(options, space, name)),
+        max_failure_rate=float(options.max_failure_rate),
+        retries=options.retries,
+        trial_seconds=None if minutes is None else 60.0 * minutes,
+        seeds=_seeds(options, space, base),
+    )
+    make_sampler(options.sampler, space, spec.seed)  # refuses wrong options now
+    if name == "CmaEsSampler" and len(directions) > 1:
+        raise ConfigError(
+            "hydra/sweeper/sampler=cmaes: it follows one objective; expected tpe, gp or nsgaii."
+        )
+    if options.custom_search_space:
+        method(options.custom_search_space)  # refuses what is not there now
+    pauses = isinstance(spec.make_pruner(), PauseAndPromote)
+    if pauses and not (task.can_pause and options.isolation == "worker"):
+        raise ConfigError(
+            "hydra/sweeper/pruner=promote: a paused trial waits in its worker's memory; "
+            "expected hydra.sweeper.isolation=worker, and a task of tunewright."
+        )
+    return spec
+
+
+def _seeds(options: Options, space: Space, base: DictConfig) -> tuple[int, ...]:
+    if options.repeats == 1:
+        return ()
+    first = base.get(SEED)
+    if not isinstance(first, int) or any(SEED in d.keys for d in space.dimensions):
+        raise ConfigError(
+            f"hydra.sweeper.repeats={options.repeats}: each point is run on as many values of the "
+            f"key {SEED}, from the config's own; expected a config where it is a whole number, and "
+            "a space without it."
+        )
+    return tuple(range(first, first + options.repeats))
+
+
+def _n_trials(options: Options, space: Space, sampler: str) -> int:
+    if sampler != GRID:
+        return options.n_trials or DEFAULT_TRIALS
+    if space.infinite:
+        raise ConfigError(
+            f"hydra/sweeper/sampler=grid: {space.infinite[0]} has infinitely many values; a "
+            "grid needs choice(…) or range(…), or take the sampler random, tpe or gp."
+        )
+    size = space.size
+    if size > MOST_POINTS:
+        raise ConfigError(
+            f"hydra/sweeper/sampler=grid: the grid has {size:,} points; expected at most "
+            f"{MOST_POINTS:,}. Take the sampler random, tpe or gp."
+        )
+    return min(options.n_trials or size, size)
+
+
+def method(path: str) -> Any:
+    """Import the function of ``custom_search_space``.
+
+    Raises:
+        ConfigError: where it cannot be imported.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"hydra.sweeper.custom_search_space={path}: cannot be imported: {error}."
+        ) from error
+
+
+def fingerprint(base: DictConfig, spec: StudySpec, content: Mapping[str, str]) -> dict[str, Any]:
+    """Return what all trials of a study have in common, flat, so that a difference has a name."""
+    whole = flatten(tree(base))
+    config = spec.space.without(whole)
+    # Given for what lies in a searched group, it is the same whichever file is chosen.
+    given = {override.partition("=")[0].lstrip("+~") for override in spec.space.fixed}
+    config |= {key: whole[key] for key in whole if key in given}
+    fixed = {k: v for k, v in config.items() if not k.startswith("tracking.")}
+    searched: dict[str, Any] = {
+        SPACE: spec.space.describe(),
+        "direction": list(spec.directions),
+    }
+    if spec.seeds:
+        searched["repeats"] = len(spec.seeds)
+    return {**fixed, **searched, **content}
+
+
+def study_name(options: Options, job: str, spec: StudySpec, common: Mapping[str, Any]) -> str:
+    """Return the name that is given, or the job's and a digest of what makes it this study.
+
+    Args:
+        options: of the sweeper.
+        job: the Hydra job's name.
+        spec: the study's.
+        common: its fingerprint.
+    """
+    if options.study_name:
+        return _checked_name(options.study_name)
+    whole = {**common, "sampler": dict(spec.sampler), "pruner": dict(spec.pruner)}
+    if options.warm_start:
+        whole["warm_start"] = sources_of(options.warm_start)
+    text = json.dumps(whole, sort_keys=True, default=str)
+    digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return _checked_name(f"{job}-{digest}")
+
+
+def _checked_name(name: str) -> str:
+    if not name or any(sign in name for sign in "/\\'\"`\n") or name in (".", ".."):
+        raise ConfigError(
+            f"hydra.sweeper.study_name={name!r}: a study's folder has its name; expected letters, "
+            "digits, spaces and -_. only."
+        )
+    return name
+
+
+def tree(config: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
+    """Return a config as plain values."""
+    plain = OmegaConf.to_container(config, resolve=resolve)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,154 @@
+"""What `tunewright doctor` finds after crashes, what it mends, and what it leaves alone."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import artifact
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+from test_search import open_study
+
+from pipeline.search.experiment import RUN_ID
+from pipeline.search.liveness import OWNER, Heart, identity
+
+DEAD = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0}
+REMOTE = {"host": "another", "pid": 1, "started": 0}
+
+
+def own_run(name: str, process: dict | None) -> str:
+    """Open a run on its own as a process does, and leave it open."""
+    client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'tunewright'")
+    signed = {"tunewright.process": json.dumps(process)} if process else {}
+    kind = {"tunewright.kind": "run", "tunewright.state": "running"}
+    run = client.create_run(experiment.experiment_id, run_name=name, tags={**kind, **signed})
+    return str(run.info.run_id)
+
+
+def test_a_killed_search_is_mended_and_goes_on(cli, tiny, runs):
+    args = ("train", "-m", *tiny, "training.epochs=3", "seed=1,2", "hydra.sweeper.study_name=cut")
+    process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    folder, begun = Path("mlruns/studies/cut"), False
+    while not begun and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+        if (folder / "study.journal").is_file():
+            begun = any(RUN_ID in t.user_attrs for t in _trials(folder))
+    assert cli("doctor").out == ""  # it lives
+    process.kill()
+    process.wait()
+
+    found = cli("doctor")
+    assert found.code == 1
+    assert "study cut, trial 0: is running in the study's storage, but" in found.out
+    assert "is RUNNING in MLflow, but its process was killed; with --fix: closed" in found.out
+    assert "study cut: its run is RUNNING in MLflow, but no process is at it; " in found.out
+    assert len(found.out.splitlines()) == 3
+    assert runs("study")[0].info.status == "RUNNING"  # just looking changes nothing
+
+    mended = cli("doctor", "--fix")
+    assert mended.code == 0
+    assert len(mended.out.splitlines()) == 3
+    assert runs("study")[0].data.tags["tunewright.state"] == "unfinished"
+    assert [t.info.status for t in runs("trial")] == ["KILLED"]
+    again = cli("doctor")
+    assert (again.code, again.out) == (0, "")
+
+    ended = cli(*args)
+    assert ended.code == 0, ended.err
+    complete = [t for t in runs("trial") if t.info.status == "FINISHED"]
+    assert sorted(t.data.params["seed"] for t in complete) == ["1", "2"]
+    assert cli("doctor").out == ""
+
+
+def _trials(folder: Path) -> list:
+    try:
+        return open_study(folder).trials
+    except (KeyError, ValueError):  # the study is not in its journal yet
+        return []
+
+
+def test_what_files_a_crash_leaves_is_found_and_mended(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    (study,), trials = runs("study"), runs("trial")
+    best, other = sorted(
+        trials, key=lambda t: t.info.run_id != study.data.tags["tunewright.best_run_id"]
+    )
+    shutil.copytree(artifact(best, "model"), artifact(other, "model"))
+    journal = Path("mlruns/studies/mine/study.journal")
+    whole = journal.read_text()
+    journal.write_text(whole + '{"op_code":')
+    scratch = [Path("mlruns/studies/mine/1/model"), Path("mlruns/outputs/2026-01-01/dead/model")]
+    living = Path("mlruns/outputs/2026-01-01/living/model")
+    for folder in (*scratch, living):
+        folder.mkdir(parents=True)
+    dead = own_run("dead", DEAD)
+    own_run("living", identity())
+
+    assert cli("doctor", "mine").code == 1
+    mended = cli("doctor", "--fix")
+    assert mended.code == 0
+    assert len(mended.out.splitlines()) == 5
+    assert journal.read_text() == whole
+    assert [artifact(t, "model").is_dir() for t in (best, other)] == [True, False]
+    assert [folder.exists() for folder in (*scratch, living)] == [False, False, True]
+    statuses = {r.info.run_id: r.info.status for r in runs("run")}
+    assert statuses.pop(dead) == "KILLED"
+    assert list(statuses.values()) == ["RUNNING"]
+    assert cli("doctor").out == ""
+
+
+def test_what_only_a_person_can_mend_is_reported(cli, tiny):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    Path("mlruns/studies/mine").rename("mlruns/studies/yours")
+    ended = cli("doctor", "--fix")
+    assert ended.code == 1
+    assert "yours: a study without a run in MLflow; the command that began it" in ended.out
+    assert "study mine: the study cannot be opened in" in ended.out
+    assert cli("doctor", "yours").code == 1
+    assert cli("doctor", "neither").code == 2
+
+
+def test_another_machine_is_left_alone(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    study = open_study(Path("mlruns/studies/mine"))
+    asked = study.ask()
+    asked.set_user_attr(OWNER, REMOTE)
+    run = own_run("far", REMOTE)
+    ended = cli("doctor", "--fix")
+    assert ended.code == 0
+    assert "study mine: trial 2: of another machine, another; " in ended.out
+    assert f"run {run}: is of another machine, another; left alone" in ended.out
+    assert study.trials[2].state == TrialState.RUNNING
+    assert [r.info.status for r in runs("run")] == ["RUNNING"]
+
+
+def test_a_run_follows_its_trial_and_a_worker_that_lives_is_left_alone(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
+    study, run = open_study(Path("mlruns/studies/mine")), runs("trial")[1]
+    client.update_run(run.info.run_id, status="RUNNING")
+    assert cli("doctor").out == ""  # this process ran the trial, and lives
+    with Heart(study) as heart:
+        asked = study.ask()
+        heart.sign(asked)
+    client.create_run(
+        run.info.experiment_id,
+        tags={
+            "tunewright.kind": "trial",
+            "tunewright.study": "mine",
+            "tunewright.trial": str(asked.number),
+            "tunewright.state": "running",
+        },
+    )
+    assert cli("doctor").out == ""
+    asked.set_user_attr(OWNER, {**identity(), "abandoned": True})
+    ended = cli("doctor", "mine", "--fix")
+    assert ended.code == 0
+    assert [r.info.status for r in runs("trial")] == ["FINISHED", "RUNNING", "KILLED"]
+    assert study.trials[2].state == TrialState.FAIL

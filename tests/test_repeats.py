@@ -1,0 +1,81 @@
+"""Several seeds for each point: the mean is the score, the spread is shown, one model is kept."""
+
+import csv
+import io
+from statistics import fmean, stdev
+
+import optuna
+import pytest
+from conftest import artifact
+
+from pipeline.search.study import open_storage
+from pipeline.search.trials import spreads
+
+STUDY = "hydra.sweeper.study_name=seeds"
+
+
+def study_of(folder="mlruns"):
+    storage = open_storage(f"{folder}/studies/seeds/study.journal")
+    return optuna.load_study(study_name="seeds", storage=storage)
+
+
+def test_a_point_is_scored_by_the_mean_over_its_seeds(cli, tiny, runs):
+    ended = cli("train", "-m", *tiny, "training.batch_size=8,16", "hydra.sweeper.repeats=3", STUDY)
+    assert ended.code == 0, ended.err
+    study, trials = study_of(), runs("trial")
+    assert len(study.trials) == 2
+    seeds = sorted(t.data.params["seed"] for t in trials)
+    assert seeds == ["42", "42", "43", "43", "44", "44"]
+    for trial in study.trials:
+        own = [t for t in trials if t.data.tags["tunewright.trial"] == str(trial.number)]
+        scores = [t.data.metrics["val/best/f1_macro"] for t in own]
+        assert trial.value == pytest.approx(fmean(scores))
+        assert spreads(trial) == [pytest.approx(stdev(scores))]
+    best = study.best_trial
+    shown = f"{best.value:.4f} ± {spreads(best)[0]:.2g}"
+    assert shown in ended.out
+    assert f"val/f1_macro = {shown}" in cli("best", "seeds").out
+    table = artifact(runs("study")[0], "trials.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [float(row["score_sd"]) for row in rows] == [spreads(t)[0] for t in study.trials]
+
+
+def test_one_model_is_kept_that_of_the_best_points_last_seed(cli, tiny, runs):
+    cli("train", "-m", *tiny, "training.batch_size=8,16", "hydra.sweeper.repeats=2", STUDY)
+    kept = [run for run in runs("trial") if artifact(run, "model").is_dir()]
+    best = study_of().best_trial
+    assert [run.info.run_id for run in kept] == [best.user_attrs["run_id"]]
+    assert kept[0].data.tags["tunewright.repeat"] == "1"
+
+
+@pytest.mark.parametrize("given", [("seed=1,2",), ("seed=null",)])
+def test_what_cannot_be_repeated_is_refused(cli, tiny, given):
+    ended = cli("train", "-m", *tiny, "training.batch_size=8,16", "hydra.sweeper.repeats=2", *given)
+    assert ended.code == 2
+    assert "seed" in ended.err
+
+
+def test_only_a_points_first_seed_is_pruned(cli, tiny, runs):
+    # A loss that hardly falls stays under 0.6 from the top; see the same limit in test_pruning.
+    learning = [o for o in tiny if "epochs" not in o and "eval_every" not in o]
+    learning += ["training.batch_size=4"]
+    ended = cli(
+        "train",
+        "-m",
+        *learning,
+        STUDY,
+        "training.epochs=4",
+        "training.eval_every=1.0",
+        "evaluation.objective=val/loss",
+        "optimizer.learning_rate=1e-9,0.01",
+        "hydra.sweeper.repeats=2",
+        "hydra/sweeper/pruner=threshold",
+        "hydra.sweeper.pruner.upper=0.6",
+        "hydra.sweeper.pruner.n_warmup_steps=3",
+    )
+    assert ended.code == 0, ended.err
+    assert [t.state.name for t in study_of().trials] == ["PRUNED", "COMPLETE"]
+    states = [
+        (t.data.tags["tunewright.trial"], t.data.tags["tunewright.state"]) for t in runs("trial")
+    ]
+    assert sorted(states) == [("0", "pruned"), ("1", "complete"), ("1", "complete")]

@@ -1,0 +1,134 @@
+"""Failed trials run again by `tunewright retry`: in their place, and counted once."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from test_search import open_study, spec
+
+from pipeline.search.failures import hopeless
+from pipeline.search.liveness import Heart
+from pipeline.search.study import claim, is_done, settle_one
+from pipeline.search.trials import ATTEMPT, REPLACES, counted, ended, params_of
+from pipeline.tasks.classification import Classification
+from pipeline.tracking.studies import command_notes
+
+
+def test_failed_trials_are_run_again_and_counted_once(cli, tiny, runs, monkeypatch):
+    load = Classification.load_model
+
+    def sometimes(self, checkpoint, labels):
+        calls.append(None)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        if len(calls) == 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return load(self, checkpoint, labels)
+
+    calls: list[None] = []
+    monkeypatch.setattr(Classification, "load_model", sometimes)
+    cli("train", "-m", *tiny, "seed=1,2,3", "hydra.sweeper.study_name=mine")
+
+    again = cli("retry", "mine")
+    assert again.code == 0, again.err
+    assert "2 done before, 1 to go" in again.out
+    assert "3 of 3 trials done, 1 failed" in again.out
+    refused = cli("retry", "mine")
+    assert refused.code == 2
+    assert "study mine has no failed trials to run again; 1 failed for their" in refused.err
+    every = cli("retry", "mine", "--all")
+    assert every.code == 0, every.err
+    assert "3 of 3 trials done, 0 failed" in every.out
+
+    statuses = [t.info.status for t in runs("trial")]
+    assert statuses == ["FAILED", "FAILED", "FINISHED", "FINISHED", "FINISHED"]
+    assert [t.data.params["seed"] for t in runs("trial")] == ["1", "2", "3", "1", "2"]
+    assert runs("study")[0].data.tags["tunewright.state"] == "complete"
+
+
+def test_a_named_sweep_that_a_bug_ended_goes_on_with_retry(cli, tiny, runs, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no such device")
+
+    Path("sweeps").mkdir()
+    Path("sweeps/seeds.yaml").write_text("about: mine\nspace: {seed: [1, 2, 3, 4]}\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(Classification, "load_model", broken)
+        assert cli("sweep", "seeds", *tiny).code == 1  # the same traceback three times
+    ended_now = cli("retry", "seeds")  # a name's beginning is enough
+    assert ended_now.code == 0, ended_now.err
+    assert "4 of 4 trials done, 0 failed" in ended_now.out
+    complete = [t for t in runs("trial") if t.info.status == "FINISHED"]
+    assert sorted(t.data.params["seed"] for t in complete) == list("1234")
+    assert len(runs("study")) == 1
+
+
+def test_what_cannot_be_run_again_is_refused(cli, tiny):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    unknown = cli("retry", "yours")
+    assert unknown.code == 2
+    assert "yours: no study of that name" in unknown.err
+    assert "study mine has no failed trials to run again." in cli("retry", "mine").err
+
+    folder = Path("mlruns/studies/mine")
+    study = open_study(folder)
+    asked = study.ask()
+    Heart(study).sign(asked)
+    running = cli("retry", "mine")
+    assert running.code == 2
+    assert "study mine is running now: trial 2" in running.err
+    study.tell(asked, state=TrialState.FAIL)
+
+    (folder / "study.journal").rename(folder / "elsewhere.journal")
+    gone = cli("retry", "mine")
+    assert gone.code == 2
+    assert "hydra.sweeper.storage=" in gone.err
+
+
+def test_a_replacement_takes_the_place_of_what_it_replaces(working_folder):
+    def search(study, most):
+        for _ in range(most):
+            study.tell(claim(study, uniform, Heart(study)), 1.0)
+
+    uniform = replace(
+        spec(working_folder, "RandomSampler", 6),
+        sampler={"_target_": "optuna.samplers.RandomSampler"},
+    )
+    study = replace(uniform, storage="uncut.journal").open()
+    search(study, 6)
+    uncut = [t.params for t in counted(study)]
+
+    study = uniform.open()
+    search(study, 2)
+    failed = claim(study, uniform, Heart(study))
+    study.tell(failed, state=TrialState.FAIL)
+    search(study, 1)
+    study.enqueue_trial(failed.params, user_attrs={REPLACES: failed.number})
+    search(study, 3)
+    assert [t.number for t in counted(study)] == [0, 1, 3, 4, 5, 6]
+    params = [t.params for t in counted(study)]
+    assert [*params[:2], params[3], params[2], *params[4:]] == uncut
+    assert is_done(study, uniform)
+    assert claim(study, uniform, Heart(study)) is None
+    assert hopeless(study, 0.0) is None
+
+
+def test_a_replacement_whose_process_dies_is_still_one():
+    study = optuna.create_study()
+    study.tell(study.ask(), state=TrialState.FAIL)
+    study.enqueue_trial({"x": 1}, user_attrs={REPLACES: 0})
+    study.ask()
+    assert settle_one(study, study.trials[1], retries=2)
+    (again,) = counted(study, waiting=True)
+    assert again.user_attrs == {ATTEMPT: 1, REPLACES: 0}
+    assert params_of(again) == {"x": 1}
+    assert ended(study, "failed") == []
+
+
+@pytest.mark.parametrize("secret", ["hydra.sweeper.storage=a.db", "tracking.uri=http://me:word@h"])
+def test_the_command_line_that_is_kept_has_no_secrets(secret):
+    kept = command_notes("sweep", ["seed=1,2", secret])
+    assert json.loads(kept["tunewright.overrides"]) == ["seed=1,2"]
