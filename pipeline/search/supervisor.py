@@ -28,17 +28,19 @@ class Supervisor:
         self._study = spec.open()
         self._watch = Watch()
         self._told: set[int] = set()
+        self._looking = threading.Lock()  # the sweeper looks beside the thread
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="supervisor")
 
     def look(self) -> None:
         """Settle what is dead and tell what is new, now."""
-        settle(self._study, self._spec, self._watch)
-        done = ended(self._study, "complete", "pruned", "failed", "killed")
-        news = [t for t in done if t.number not in self._told]
-        if news:
-            self._task.progressed(self._study, news)
-            self._told |= {t.number for t in news}
+        with self._looking:
+            settle(self._study, self._spec, self._watch)
+            done = ended(self._study, "complete", "pruned", "failed", "killed")
+            news = [t for t in done if t.number not in self._told]
+            if news:
+                self._task.progressed(self._study, news)
+                self._told |= {t.number for t in news}
 
     def __enter__(self) -> Supervisor:
         self._thread.start()

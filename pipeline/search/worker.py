@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import logging
 import math
@@ -15,16 +14,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
-from hydra.core.config_loader import ConfigLoader
-from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
 from pipeline.compose import run_job
+from pipeline.search.config_files import reading_once
 from pipeline.search.failures import hopeless, tell_failure
 from pipeline.search.liveness import Heart, Watch
 from pipeline.search.processes import STOPPED, Child, WorkerDiedError
@@ -96,7 +92,7 @@ class Shift:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._loader = _reading_once(worker.context.config_loader)
+        self._loader = reading_once(worker.context.config_loader)
         self._spec = worker.spec
         self._task = worker.task
         self._study = worker.spec.open()
@@ -276,31 +272,6 @@ def _mean(outcomes: Sequence[Outcome]) -> Outcome:
     names = outcomes[0].constraints
     constraints = {name: fmean(o.constraints[name] for o in outcomes) for name in names}
     return Outcome(values, constraints=constraints)
-
-
-class _ReadOnce(ConfigRepository):
-    """Config files as they were when a worker first read them, so all its trials see the same."""
-
-    def __init__(self, files: ConfigRepository) -> None:
-        self.sources = list(files.sources)
-        self._read: dict[str, ConfigResult | None] = {}
-
-    def __deepcopy__(self, _: Any) -> _ReadOnce:
-        return self  # Hydra composes with a copy, and what that reads is to stay here
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        if config_path not in self._read:
-            self._read[config_path] = super().load_config(config_path)
-        # A copy, since Hydra makes the trial's config out of what it gets.
-        return copy.deepcopy(self._read[config_path])
-
-
-def _reading_once(loader: ConfigLoader) -> ConfigLoader:
-    """Return the loader of a worker: a quarter of a trial's overhead was to read files again."""
-    if isinstance(loader, ConfigLoaderImpl):
-        loader = copy.copy(loader)
-        loader.repository = _ReadOnce(loader.repository)
-    return loader
 
 
 def _keep_out_of_collections() -> None:

@@ -199,7 +199,7 @@ def reason(error: BaseException) -> str:
     text = str(error).strip()
     first_line = text.splitlines()[0] if text else "no message"
     memory = isinstance(error, MemoryError) or any(
-        sign in text.lower() for sign in ("out of memory", "can't allocate memory")
+        sign in text.lower() for sign in ("out of memory", "can't allocate memory", "alloc_failed")
     )
     if memory:
         return f"oom: {first_line}"
