@@ -42,7 +42,7 @@ from pipeline.search.study import (
 )
 from pipeline.search.supervisor import LOOK_SECONDS, Supervisor
 from pipeline.search.sweeps import space_text
-from pipeline.search.trials import REASON, best_first, ended, state_of
+from pipeline.search.trials import REASON, best_first, ended, pareto_front, state_of
 from pipeline.search.warm import JOURNAL, sources_of, warm_start
 from pipeline.search.worker import Worker
 from pipeline.tracking import studies
@@ -285,7 +285,9 @@ def _write_results(study: optuna.Study, spec: StudySpec, folder: Path) -> None:
         params = spec.space.settings(ranked[0].params)
         results |= {"best_params": params, "best_value": ranked[0].value}
     else:
-        own = [t for t in study.best_trials if state_of(t) == "complete"]
-        front = [{"params": spec.space.settings(t.params), "values": t.values} for t in own]
+        front = [
+            {"params": spec.space.settings(t.params), "values": t.values}
+            for t in pareto_front(study)
+        ]
         results |= {"solutions": front}
     OmegaConf.save(OmegaConf.create(results), folder / "optimization_results.yaml")

@@ -59,16 +59,16 @@ def kind_of_failure(trial: FrozenTrial) -> str:
 def counted(study: optuna.Study, *, waiting: bool = False) -> list[FrozenTrial]:
     """Return the trials that use up the budget: not the queued unless asked, none set aside."""
     left_out = (*_SET_ASIDE.values(), *(() if waiting else ("waiting",)))
-    return [t for t in _standing(study) if state_of(t) not in left_out]
+    return [t for t in standing(study) if state_of(t) not in left_out]
 
 
 def ended(study: optuna.Study, *states: State) -> list[FrozenTrial]:
     """Return the trials that ended by themselves, all or those in some states."""
     wanted = states or ("complete", "pruned", "failed")
-    return [t for t in _standing(study) if state_of(t) in wanted]
+    return [t for t in standing(study) if state_of(t) in wanted]
 
 
-def _standing(study: optuna.Study) -> list[FrozenTrial]:
+def standing(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that no other replaces, and that the study's space still has.
 
     A trial that is over takes no mark any more, so the one that replaces it names it, or the study.
@@ -88,6 +88,28 @@ def best_first(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(
         ended(study, "complete"), key=lambda t: (violation(t), -sign * t.values[0], t.number)
     )
+
+
+def pareto_front(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the complete trials, of those that keep all constraints, that none beats in all."""
+    signs = [sign_of(direction) for direction in study.directions]
+    scores = {
+        t.number: [sign * value for sign, value in zip(signs, t.values, strict=True)]
+        for t in ended(study, "complete")
+        if violation(t) == 0
+    }
+
+    def is_beaten(own: list[float]) -> bool:
+        return any(
+            other != own and all(o >= mine for o, mine in zip(other, own, strict=True))
+            for other in scores.values()
+        )
+
+    return [
+        t
+        for t in ended(study, "complete")
+        if t.number in scores and not is_beaten(scores[t.number])
+    ]
 
 
 def violation(trial: FrozenTrial) -> float:

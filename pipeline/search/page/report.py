@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
-from urllib.parse import unquote
 
 import optuna
 from matplotlib import rc_context
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.errors import TrackingError
 from pipeline.search.page.drawing import LOOK, PAGE, STYLE
 from pipeline.search.page.param_charts import importances, parallel, slices
 from pipeline.search.page.score_charts import history, learning_curves, pareto
 from pipeline.search.page.view import About, View
 from pipeline.search.page.words import best_table, failures, head
+from pipeline.search.study import find_study
 from pipeline.tracking import Store, studies, tags
 
 FILE = "report.html"
@@ -40,7 +34,7 @@ def report(store: Store, name: str, storage: str | None = None) -> str:
     """
     run = studies.find_study(store, name)
     known = run.data.tags.get(tags.STORAGE, "")
-    study = _open(run.data.tags[tags.STUDY], storage or known)
+    study = find_study(run.data.tags[tags.STUDY], storage or known)
     return write_page(store, study, run.info.run_id)
 
 
@@ -76,33 +70,3 @@ def study_page(study: optuna.Study, about: About) -> str:
     named = [f"<section><h2>{k}</h2>{text}</section>" for k, text in sections.items() if text]
     body = "\n".join([head(view), *named])
     return PAGE.format(title=escape(study.study_name), style=STYLE, body=body)
-
-
-def _open(name: str, storage: str) -> optuna.Study:
-    """Open a study that is there; looking for it makes nothing."""
-    if not storage or studies.MASK in unquote(storage):
-        raise TrackingError(
-            f"{name}: its parent run does not say how to open its storage"
-            f"{f' ({storage}: secrets are not kept)' if storage else ''}. Give it: "
-            "hydra.sweeper.storage=…"
-        )
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        file = _file_of(storage)
-        if file is not None and not file.is_file():
-            raise FileNotFoundError("there is no such file")
-        backend = storage if "://" in storage else JournalStorage(JournalFileBackend(storage))
-        return optuna.load_study(study_name=name, storage=backend)
-    except (KeyError, OSError, ValueError, ImportError, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise TrackingError(
-            f"{name}: the study cannot be opened in {studies.masked(storage)}: {reason}. "
-            "Is it elsewhere now? Give hydra.sweeper.storage=…"
-        ) from error
-
-
-def _file_of(storage: str) -> Path | None:
-    if "://" not in storage:
-        return Path(storage)
-    url = make_url(storage)
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None

@@ -26,7 +26,7 @@ from pipeline.search.page.drawing import (
     note,
 )
 from pipeline.search.page.view import View
-from pipeline.search.trials import sign_of, state_of, violation
+from pipeline.search.trials import pareto_front, sign_of, state_of, violation
 
 CURVES, CURVE_POINTS = 60, 60  # the most that are drawn
 
@@ -92,7 +92,7 @@ def pareto(view: View) -> str:
         return ""
     if not view.complete:
         return note("No trial is complete.")
-    front = sorted(view.study.best_trials, key=lambda t: t.values)
+    front = sorted(pareto_front(view.study), key=lambda t: t.values)
     pairs = list(combinations(range(len(names)), 2))[:3]
     figure = new_figure(4.0 * len(pairs) + 0.8, 3.4)
     for axes, (x, y) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):

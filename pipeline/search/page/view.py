@@ -18,7 +18,7 @@ from optuna.study import StudyDirection
 from pipeline.search.experiment import EPOCH
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.space import encode
-from pipeline.search.trials import best_first, ended
+from pipeline.search.trials import best_first, ended, standing
 from pipeline.tracking import tags
 
 SHOWN_PARAMS = 12  # in the charts that have a panel or an axis for each
@@ -68,7 +68,7 @@ class View:
     def __init__(self, study: optuna.Study, about: About) -> None:
         self.study = study
         self.about = about
-        self.trials = study.get_trials(deepcopy=False)
+        self.trials = standing(study)
         self.over = ended(study)
         self.ranked = best_first(study)
         self.complete = sorted(self.ranked, key=lambda t: t.number)
