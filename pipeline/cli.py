@@ -137,7 +137,7 @@ def _as_asked(options: argparse.Namespace) -> list[str]:
 
 
 def _run_once(options: argparse.Namespace) -> int:
-    from pipeline.compose import compose, hydra_app, run_job, without_hydra
+    from pipeline.compose import changing, compose, hydra_app, run_job, without_hydra
     from pipeline.config import validate
     from pipeline.run import check, inspect
     from pipeline.tracking import open_store
@@ -164,7 +164,8 @@ def _run_once(options: argparse.Namespace) -> int:
         from pipeline.job import run_alone
         from pipeline.search.liveness import identity
 
-        config.hydra.mode = RunMode.RUN
+        with changing(config.hydra):
+            config.hydra.mode = RunMode.RUN
         context = HydraContext(hydra.config_loader, Callbacks(config))
         with run_on_console() as say_result:
             task = partial(run_alone, process=identity())

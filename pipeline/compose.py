@@ -117,12 +117,21 @@ def run_job(
     return returned
 
 
+@contextmanager
+def changing(node: DictConfig) -> Iterator[None]:
+    """Let a part of a composed config be changed; from 1.4 on, Hydra's own is read-only."""
+    from omegaconf import flag_override
+
+    with flag_override(node, ["struct", "readonly"], [False, False]):
+        yield
+
+
 def without_hydra(config: DictConfig, *, resolve: bool = True) -> DictConfig:
     """Return a copy of the composed config without Hydra's own node, interpolations resolved."""
-    from omegaconf import OmegaConf, flag_override
+    from omegaconf import OmegaConf
 
     task = config.copy()
-    with flag_override(task, ["struct", "readonly"], [False, False]):
+    with changing(task):
         task.pop("hydra", None)
     if resolve:
         with plain_errors():

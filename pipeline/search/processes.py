@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from pipeline.compose import changing
 from pipeline.errors import TunewrightError
 
 if TYPE_CHECKING:
@@ -118,11 +119,10 @@ def run_hydra_job(
 ) -> JobReturn:
     """Run one job of a sweep as every Hydra launcher does."""
     from hydra.core.utils import run_job, setup_globals
-    from omegaconf import open_dict
 
     setup_globals()
     job_config = context.config_loader.load_sweep_config(config, list(overrides))
-    with open_dict(job_config):
+    with changing(job_config.hydra):
         job_config.hydra.job.id = str(number)
         job_config.hydra.job.num = number
     return run_job(

@@ -77,6 +77,11 @@ class StudySpec:
     seeds: tuple[int, ...] = ()  # that each point is run on; none: on the config's own
 
     @property
+    def naming(self) -> str:
+        """The override by which a job's config names the study, as the sweep's own does."""
+        return f"hydra.sweeper.study_name='{self.name}'"
+
+    @property
     def is_grid(self) -> bool:
         """Whether the points are the space's grid."""
         return sampler_name(self.sampler, self.space) == GRID

@@ -15,11 +15,11 @@ import optuna
 import psutil
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 from rich.console import Console
 
-from pipeline.compose import plain_errors, without_hydra
+from pipeline.compose import changing, plain_errors, without_hydra
 from pipeline.config import flatten
 from pipeline.errors import TunewrightError, did_you_mean
 from pipeline.search.blocks import Base, enrich
@@ -66,6 +66,7 @@ class Sweep:
         self._task = function if isinstance(function, Searchable) else Searchable(function)
         self._config = config
         self._options = Options.read(config.hydra.sweeper)
+        self._naming = ""  # the override that names the study, once it has a name
         # Lines in a file are not cut: only a terminal has a width.
         self._console = Console() if Console().is_terminal else Console(width=LINE_WIDTH)
 
@@ -129,12 +130,19 @@ class Sweep:
         self._say_end(study, spec)
         return study
 
+    def _load(self, overrides: list[str]) -> DictConfig:
+        """Compose a job's config as Hydra's launchers do."""
+        named = [self._naming] if self._naming else []
+        return self._context.config_loader.load_sweep_config(self._config, [*named, *overrides])
+
     def _placed(self, spec: StudySpec, name: str) -> StudySpec:
         """Give a spec a study's name, and its storage where none is given: the study's folder."""
-        with open_dict(self._config):
+        with changing(self._config.hydra):
             self._config.hydra.sweeper.study_name = name
         journal = Path(self._config.hydra.sweep.dir, JOURNAL).absolute()
-        return replace(spec, name=name, storage=self._options.storage or str(journal))
+        placed = replace(spec, name=name, storage=self._options.storage or str(journal))
+        self._naming = placed.naming
+        return placed
 
     def _work(self, study: optuna.Study, spec: StudySpec, supervisor: Supervisor) -> None:
         """Launch workers until the search is over; again where all of them died before that."""
@@ -160,23 +168,21 @@ class Sweep:
         params = self._options.params or {}
         configured = [f"{key}={space_text(value)}" for key, value in params.items()]
         space = parse_space([*configured, *arguments], self._context.config_loader)
-        base = Base(partial(self._context.config_loader.load_sweep_config, self._config), space)
+        base = Base(self._load, space)
         self._choices = base.choices
         return enrich(space, self._options, base)
 
     def _check(self, space: Space) -> list[DictConfig]:
         """Compose and check the config with every value that must work, the base first."""
-        load = self._context.config_loader.load_sweep_config
         with plain_errors():
-            fixed = tree(without_hydra(load(self._config, list(space.fixed)), resolve=False))
+            fixed = tree(without_hydra(self._load(list(space.fixed)), resolve=False))
         self._nearest = partial(did_you_mean, valid=[*flatten(fixed), *fixed])
         return [self._composed(space, params) for params in space.probes()]
 
     def _composed(self, space: Space, params: Params) -> DictConfig:
         """Compose and check the config of a point."""
-        load = self._context.config_loader.load_sweep_config
         with plain_errors(self._nearest):
-            config = without_hydra(load(self._config, space.overrides(params)))
+            config = without_hydra(self._load(space.overrides(params)))
         self._task.check(config)
         return config
 
@@ -206,9 +212,8 @@ class Sweep:
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=worker, config=self._config
         )
-        names = [f"hydra.sweeper.study_name='{spec.name}'"]
         jobs = [
-            [*names, f"hydra.sweep.subdir=workers/{number}"]
+            [spec.naming, f"hydra.sweep.subdir=workers/{number}"]
             for number in range(self._workers(spec))
         ]
         try:
@@ -261,7 +266,7 @@ def _leave_memory_to_ray(config: DictConfig) -> None:
     # hydra-ray-launcher sets the memory of every Ray; a cluster that runs refuses to be told.
     init = OmegaConf.select(config, "hydra.launcher.ray.init")
     if init is not None and (init.get("address") or os.environ.get("RAY_ADDRESS")):
-        with open_dict(init):
+        with changing(init):
             init.setdefault("object_store_memory", None)
 
 
@@ -269,8 +274,8 @@ def _to_show(config: DictConfig) -> DictConfig:
     """Return a config without the secrets of its storage's URL."""
     shown = config.copy()
     storage = OmegaConf.select(shown, "hydra.sweeper.storage")
-    with flag_override(shown, ["struct", "readonly"], [False, False]):
-        if isinstance(storage, str):
+    if isinstance(storage, str):
+        with changing(shown.hydra):
             shown.hydra.sweeper.storage = studies.masked(storage)
     return shown
 

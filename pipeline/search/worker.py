@@ -15,11 +15,11 @@ from statistics import fmean
 from typing import Any
 
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
-from pipeline.compose import run_job
+from pipeline.compose import changing, run_job
 from pipeline.search.config_files import reading_once
 from pipeline.search.failures import hopeless, tell_failure
 from pipeline.search.liveness import Heart, Watch
@@ -224,9 +224,8 @@ class Shift:
     ) -> Outcome:
         """Compose a config and run it as a Hydra job of its own."""
         worker, spec = self._worker, self._spec
-        config = self._loader.load_sweep_config(worker.config, overrides)
-        with open_dict(config):
-            config.hydra.sweeper.study_name = spec.name
+        config = self._loader.load_sweep_config(worker.config, [spec.naming, *overrides])
+        with changing(config.hydra):
             config.hydra.sweeper.storage = None  # Hydra writes this down, and it may hold a secret
             config.hydra.job.id = f"{spec.name}-{trial.number}"
             config.hydra.job.num = trial.number
