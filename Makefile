@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint ui clean
+.PHONY: demo test lint bench ui clean
 
 # The first Python found by venv needs pip only here; every version comes from constraints.txt.
 .venv/demo.done: pyproject.toml constraints.txt
@@ -24,6 +24,11 @@ lint: .venv/test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# About 45 minutes; the tables of benchmarks/README.md.
+bench: .venv/test.done
+	$(BIN)/python benchmarks/search_overhead.py
+	$(BIN)/python benchmarks/pruning.py
 
 ui: .venv/demo.done
 	$(BIN)/tunewright ui
