@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import flatten
-from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.errors import ConfigError, did_you_mean, listing, masked
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -124,6 +124,17 @@ def changing(node: DictConfig) -> Iterator[None]:
 
     with flag_override(node, ["struct", "readonly"], [False, False]):
         yield
+
+
+def hide_secrets(config: DictConfig) -> None:
+    """Mask passwords in what Hydra writes down of its own options and of the command line."""
+    from omegaconf import OmegaConf
+
+    with changing(config.hydra):
+        storage = OmegaConf.select(config, "hydra.sweeper.storage")
+        if isinstance(storage, str):
+            config.hydra.sweeper.storage = masked(storage)
+        config.hydra.overrides.hydra = [masked(o) for o in config.hydra.overrides.hydra]
 
 
 def without_hydra(config: DictConfig, *, resolve: bool = True) -> DictConfig:

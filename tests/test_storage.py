@@ -14,9 +14,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from test_search import search_sphere, spec
 
+from pipeline.compose import hide_secrets
 from pipeline.errors import TrackingError
 from pipeline.search.trials import counted
 
@@ -186,3 +188,19 @@ def get(application: Callable, path: str) -> dict:
     body = b"".join(application(request, lambda status, _, __=None: answer.append(status)))
     assert answer[0].startswith("200"), body
     return json.loads(body)
+
+
+def test_no_password_of_the_storage_is_written_down(working_folder):
+    url = "postgresql+psycopg://me:sesame@host/db"
+    config = OmegaConf.create(
+        {
+            "hydra": {
+                "sweeper": {"storage": url},
+                "overrides": {"hydra": [f"hydra.sweeper.storage={url}", "hydra.sweeper.n_jobs=2"]},
+            }
+        }
+    )
+    OmegaConf.set_readonly(config, True)
+    hide_secrets(config)
+    assert "sesame" not in OmegaConf.to_yaml(config)
+    assert "hydra.sweeper.n_jobs=2" in config.hydra.overrides.hydra

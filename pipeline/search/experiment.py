@@ -211,9 +211,9 @@ class ExperimentTask(Searchable):
             t for t in ended(study) if t.datetime_start and t.datetime_start.timestamp() > began
         ]
         lines = []
-        if mine:
-            inside = sum(t.user_attrs.get(SECONDS, 0.0) for t in mine)
-            total = (time.time() - began) * workers
+        inside = sum(t.user_attrs.get(SECONDS, 0.0) for t in mine)
+        total = (time.time() - began) * workers
+        if 0 < inside <= total:  # more: other commands ran trials of this study as well
             by = f" by {workers} workers" if workers > 1 else ""
             lines.append(
                 f"time: {total:.1f} s in all{by}, {inside:.1f} s training and evaluating, "

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 from rich.console import Console
 
-from pipeline.compose import changing, plain_errors, without_hydra
+from pipeline.compose import changing, hide_secrets, plain_errors, without_hydra
 from pipeline.config import flatten
 from pipeline.errors import TunewrightError, did_you_mean
 from pipeline.search.blocks import Base, enrich
@@ -45,7 +45,6 @@ from pipeline.search.sweeps import space_text
 from pipeline.search.trials import REASON, best_first, ended, pareto_front, state_of
 from pipeline.search.warm import JOURNAL, sources_of, warm_start
 from pipeline.search.worker import Worker
-from pipeline.tracking import studies
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +113,9 @@ class Sweep:
             said += beside(spec, common, known, self._config.hydra.job.name)
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(_to_show(self._config), folder / "multirun.yaml")  # as Hydra's own sweeper
+        shown = self._config.copy()
+        hide_secrets(shown)
+        OmegaConf.save(shown, folder / "multirun.yaml")  # as Hydra's own sweeper does
         if spec.is_grid:
             queue_grid(study, spec)
         queue_first(study, spec)
@@ -268,16 +269,6 @@ def _leave_memory_to_ray(config: DictConfig) -> None:
     if init is not None and (init.get("address") or os.environ.get("RAY_ADDRESS")):
         with changing(init):
             init.setdefault("object_store_memory", None)
-
-
-def _to_show(config: DictConfig) -> DictConfig:
-    """Return a config without the secrets of its storage's URL."""
-    shown = config.copy()
-    storage = OmegaConf.select(shown, "hydra.sweeper.storage")
-    if isinstance(storage, str):
-        with changing(shown.hydra):
-            shown.hydra.sweeper.storage = studies.masked(storage)
-    return shown
 
 
 def _write_results(study: optuna.Study, spec: StudySpec, folder: Path) -> None:
