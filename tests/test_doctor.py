@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from test_search import open_study
 
 from pipeline.search.experiment import RUN_ID
-from pipeline.search.liveness import OWNER, Heart, identity
+from pipeline.search.liveness import ABANDONED, OWNER, Heart, identity
 
 DEAD = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0}
 REMOTE = {"host": "another", "pid": 1, "started": 0}
@@ -147,7 +147,7 @@ def test_a_run_follows_its_trial_and_a_worker_that_lives_is_left_alone(cli, tiny
         },
     )
     assert cli("doctor").out == ""
-    asked.set_user_attr(OWNER, {**identity(), "abandoned": True})
+    asked.set_user_attr(OWNER, {**identity(), ABANDONED: "failed"})
     ended = cli("doctor", "mine", "--fix")
     assert ended.code == 0
     assert [r.info.status for r in runs("trial")] == ["FINISHED", "RUNNING", "KILLED"]

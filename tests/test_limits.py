@@ -9,11 +9,11 @@ from test_search import spec
 
 from pipeline.errors import DivergedError
 from pipeline.objective import Constraint, Objective
-from pipeline.search.budget import Budget
+from pipeline.search.budget import Budget, seconds_of
 from pipeline.search.failures import hopeless, tell_failure
 from pipeline.search.liveness import Heart, Watch
 from pipeline.search.study import claim, settle
-from pipeline.search.trials import best_first, state_of
+from pipeline.search.trials import PAUSED_SINCE, WAITED, best_first, state_of
 from pipeline.tasks.classification import Classification
 
 
@@ -149,3 +149,30 @@ def test_a_study_of_another_store_is_another_study(cli, tiny, runs):
     ended = cli("train", "-m", *tiny, "seed=1,2", "tracking.uri=sqlite:///other.db")
     assert "done before" not in ended.out
     assert len(runs("trial")) == 2
+
+
+def test_a_trial_that_was_stopped_by_hand_uses_up_no_retry(working_folder):
+    sphere = replace(spec(working_folder, "TPESampler", 3), retries=0)
+    study = sphere.open()
+
+    def worker():
+        with Heart(study) as heart:
+            claim(study, sphere, heart)
+            raise KeyboardInterrupt
+
+    for number in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            worker()
+        assert settle(study, sphere, Watch()) == [number]
+    assert [state_of(t) for t in study.trials] == ["killed"] * 3 + ["waiting"]
+
+
+def test_what_a_trial_waits_is_not_its_time():
+    study = optuna.create_study()
+    trial = study.ask()
+    began = study.trials[0].datetime_start.timestamp()
+    trial.set_user_attr(PAUSED_SINCE, began + 5)
+    assert seconds_of(study.trials[0]) == pytest.approx(5)
+    trial.set_user_attr(PAUSED_SINCE, None)
+    trial.set_user_attr(WAITED, 1000.0)
+    assert seconds_of(study.trials[0]) == pytest.approx(time.time() - began - 1000, abs=1)

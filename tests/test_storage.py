@@ -190,7 +190,7 @@ def get(application: Callable, path: str) -> dict:
     return json.loads(body)
 
 
-def test_no_password_of_the_storage_is_written_down(working_folder):
+def test_no_password_of_the_storage_is_written_down():
     url = "postgresql+psycopg://me:sesame@host/db"
     config = OmegaConf.create(
         {

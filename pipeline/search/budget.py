@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial
 
-from pipeline.search.trials import best_first, counted, ended
+from pipeline.search.trials import PAUSED_SINCE, WAITED, best_first, counted, ended
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Budget:
 
 
 def seconds_of(trial: FrozenTrial) -> float:
-    """Return how long a trial took, or has taken so far."""
+    """Return how long a trial ran, or has run so far, without its pauses."""
     if trial.datetime_start is None:
         return 0.0
     end = trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()
-    return end - trial.datetime_start.timestamp()
+    end = float(trial.user_attrs.get(PAUSED_SINCE) or end)
+    return end - trial.datetime_start.timestamp() - float(trial.user_attrs.get(WAITED, 0.0))

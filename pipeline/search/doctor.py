@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.errors import TrackingError
 from pipeline.search.experiment import RUN_ID
-from pipeline.search.liveness import DEAD_SECONDS, OWNER, Watch
+from pipeline.search.liveness import ABANDONED, DEAD_SECONDS, OWNER, Watch
 from pipeline.search.study import find_study, is_torn, mend_journal, settle_one
 from pipeline.search.trials import (
     ATTEMPT,
@@ -297,7 +297,7 @@ def _is_gone(signature: Mapping[str, Any]) -> bool | None:
     """Whether the process that signed is gone; None where that cannot be seen from here."""
     if not signature:
         return None
-    if signature["host"] != socket.gethostname() and not signature.get("abandoned"):
+    if signature["host"] != socket.gethostname() and ABANDONED not in signature:
         return None
     signed = create_trial(state=TrialState.RUNNING, user_attrs={OWNER: dict(signature)})
     return Watch().is_dead(signed)

@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial
 log = logging.getLogger(__name__)
 
 OWNER, BEAT = "owner", "beat"  # user attributes of a trial
+ABANDONED = "abandoned"  # key of an owner that left its trial: interrupted or failed
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 60.0  # without a new beat, on another machine
 UNSIGNED_SECONDS = 30.0  # without a signature: longer than a sampler takes to propose
@@ -37,6 +38,11 @@ def identity() -> dict[str, Any]:
     # The start time tells a process from a later one with the same number.
     started = _started(psutil.Process())
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+
+
+def was_interrupted(trial: FrozenTrial) -> bool:
+    """Whether a trial was left because somebody stopped the search."""
+    return bool(trial.user_attrs.get(OWNER, {}).get(ABANDONED) == "interrupted")
 
 
 class Heart:
@@ -76,7 +82,8 @@ class Heart:
             # The process may live on: what it leaves must not look as if somebody ran it.
             for trial_id in self._trials:
                 with contextlib.suppress(Exception):
-                    abandoned = {**identity(), "abandoned": True}
+                    how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                    abandoned = {**identity(), ABANDONED: how}
                     self._study._storage.set_trial_user_attr(trial_id, OWNER, abandoned)
 
     def _beat(self) -> None:
@@ -106,7 +113,7 @@ class Watch:
         owner = trial.user_attrs.get(OWNER)
         if owner is None:
             return self._unchanged_for(trial, None) > UNSIGNED_SECONDS
-        if owner.get("abandoned"):
+        if ABANDONED in owner:
             return True
         if owner["host"] == socket.gethostname():
             return not _is_running(owner)

@@ -14,6 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial
 
 from pipeline.errors import TrialTimeoutError
+from pipeline.search.budget import seconds_of
 from pipeline.search.pruners import PauseAndPromote, Pruner, should_prune
 from pipeline.trial import Verdict
 
@@ -33,9 +34,9 @@ class Reporter:
         self._direction = StudyDirection[spec.reported.upper()]
         self._unit = spec.unit
         self._limit = spec.trial_seconds
-        self._began = time.monotonic()
-        known = study._storage.get_trial(trial._trial_id).intermediate_values
-        self.step = max(known, default=-1)  # the last one that was reported
+        known = study._storage.get_trial(trial._trial_id)
+        self._began = time.monotonic() - seconds_of(known)  # before a pause as well
+        self.step = max(known.intermediate_values, default=-1)  # the last one that was reported
         self.judging = True  # whether scores go to the pruner; only a point's first seed is judged
 
     def __call__(self, score: float, spent: float) -> Verdict:

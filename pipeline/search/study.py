@@ -27,7 +27,7 @@ from sqlalchemy.exc import (
 
 from pipeline.errors import ConfigError, TrackingError, masked
 from pipeline.search.budget import Budget
-from pipeline.search.liveness import Heart, Watch
+from pipeline.search.liveness import Heart, Watch, was_interrupted
 from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.space import Dimension, Params, Space
@@ -273,9 +273,10 @@ def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:
 
 def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int) -> bool:
     """Settle a trial whose process died; return whether nobody else had."""
-    attempt = dead.user_attrs.get(ATTEMPT, 0)
+    # Who stops a search and starts it again uses up no try of a point.
+    attempt = dead.user_attrs.get(ATTEMPT, 0) + (0 if was_interrupted(dead) else 1)
     params = params_of(dead)
-    again = attempt < retries
+    again = attempt <= retries
     trial_id, storage = dead._trial_id, study._storage
     try:
         storage.set_trial_user_attr(trial_id, REASON, "killed: its process ended")
@@ -286,7 +287,7 @@ def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int) -> bool:
         return False  # another process settled it
     replaces = {k: v for k, v in dead.user_attrs.items() if k == REPLACES}
     if again and (params or replaces):
-        study.enqueue_trial(params, user_attrs={ATTEMPT: attempt + 1, **replaces})
+        study.enqueue_trial(params, user_attrs={ATTEMPT: attempt, **replaces})
     return True
 
 

@@ -29,6 +29,8 @@ REPLACES = "replaces"  # user attribute: the number of the failed trial that thi
 COPIED = "copied"  # user attribute: the trial that this one was copied from, study#number
 PAUSED_AT = "paused_at"  # user attribute: the step at which a trial waits, None while it runs
 REPEATS = "repeats"  # user attribute: a complete trial's scores on each of its seeds
+PAUSED_SINCE = "paused_since"  # user attribute: time.time() of the pause that a trial is in
+WAITED = "waited"  # user attribute: seconds of the pauses before that
 STEP = "step"  # user attribute: the last step a pruned or paused trial made
 SET_ASIDE = "set_aside"  # user attribute of the study: trials that its changed space has no more
 

@@ -29,7 +29,7 @@ from pipeline.search.reporter import Reporter
 from pipeline.search.rungs import promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
 from pipeline.search.study import StudySpec, claim, is_busy, settle
-from pipeline.search.trials import PAUSED_AT, REPEATS, STEP, is_best
+from pipeline.search.trials import PAUSED_AT, PAUSED_SINCE, REPEATS, STEP, WAITED, is_best
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class Shift:
             number = promotable(self._study, self._pruner, set(self._held), self._spec.reported)
             if number is not None:
                 held = self._held.pop(number)
-                held.trial.set_user_attr(PAUSED_AT, None)
+                _end_pause(held.trial)
                 self._run(held.trial, held.outcome)
                 return True
         return False
@@ -165,6 +165,7 @@ class Shift:
     def _hold(self, trial: Trial, outcome: Outcome, step: int) -> None:
         try:
             trial.set_user_attr(PAUSED_AT, step)
+            trial.set_user_attr(PAUSED_SINCE, time.time())
             self._held[trial.number] = _Held(trial, outcome)
         except UpdateFinishedTrialError:  # others took this process for dead
             self._heart.release(trial)
@@ -263,6 +264,14 @@ class Shift:
             worker.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir"
         )
         return outcome
+
+
+def _end_pause(trial: Trial) -> None:
+    known = trial.user_attrs
+    waited = time.time() - known[PAUSED_SINCE]
+    trial.set_user_attr(WAITED, known.get(WAITED, 0.0) + waited)
+    trial.set_user_attr(PAUSED_SINCE, None)
+    trial.set_user_attr(PAUSED_AT, None)
 
 
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:
