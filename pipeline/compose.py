@@ -127,14 +127,18 @@ def changing(node: DictConfig) -> Iterator[None]:
 
 
 def hide_secrets(config: DictConfig) -> None:
-    """Mask passwords in what Hydra writes down of its own options and of the command line."""
-    from omegaconf import OmegaConf
-
+    """Mask the secrets in the sweeper's URLs, which Hydra writes into each job's folder."""
+    sweeper, overrides = config.hydra.sweeper, config.hydra.overrides.hydra
     with changing(config.hydra):
-        storage = OmegaConf.select(config, "hydra.sweeper.storage")
-        if isinstance(storage, str):
-            config.hydra.sweeper.storage = masked(storage)
-        config.hydra.overrides.hydra = [masked(o) for o in config.hydra.overrides.hydra]
+        for option in ("storage", "warm_start"):
+            value = sweeper.get(option)
+            if isinstance(value, str):
+                sweeper[option] = masked(value)
+            elif value is not None:
+                sweeper[option] = [masked(str(one)) for one in value]
+        config.hydra.overrides.hydra = [
+            masked(o) if "hydra.sweeper." in o.partition("=")[0] else o for o in overrides
+        ]
 
 
 def without_hydra(config: DictConfig, *, resolve: bool = True) -> DictConfig:

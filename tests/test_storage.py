@@ -190,12 +190,13 @@ def get(application: Callable, path: str) -> dict:
     return json.loads(body)
 
 
-def test_no_password_of_the_storage_is_written_down():
-    url = "postgresql+psycopg://me:sesame@host/db"
+@pytest.mark.parametrize("secret", ["me:sesame@host/db", "me@host/db?sslpassword=sesame"])
+def test_no_secret_of_a_url_is_written_down(secret):
+    url = f"postgresql+psycopg://{secret}"
     config = OmegaConf.create(
         {
             "hydra": {
-                "sweeper": {"storage": url},
+                "sweeper": {"storage": url, "warm_start": [f"{url}#old"]},
                 "overrides": {"hydra": [f"hydra.sweeper.storage={url}", "hydra.sweeper.n_jobs=2"]},
             }
         }
@@ -204,3 +205,11 @@ def test_no_password_of_the_storage_is_written_down():
     hide_secrets(config)
     assert "sesame" not in OmegaConf.to_yaml(config)
     assert "hydra.sweeper.n_jobs=2" in config.hydra.overrides.hydra
+
+
+def test_no_file_of_a_search_has_its_storages_secret(cli, tiny, working_folder):
+    secret = "hydra.sweeper.storage='sqlite:///s.db?token=sesame'"
+    cli("train", "-m", *tiny, "seed=1,2", secret, "hydra/launcher=basic")
+    files = [path for path in working_folder.rglob("*") if path.is_file() and path.name != "s.db"]
+    assert files
+    assert not [path for path in files if b"sesame" in path.read_bytes()]

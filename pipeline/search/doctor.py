@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pipeline.errors import TrackingError
+from pipeline.errors import MASK, TrackingError
 from pipeline.search.experiment import RUN_ID
 from pipeline.search.liveness import ABANDONED, DEAD_SECONDS, OWNER, Watch
 from pipeline.search.study import find_study, is_torn, mend_journal, settle_one
@@ -101,7 +101,7 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Fin
     found = studies.all_studies(store) if name is None else [studies.find_study(store, name)]
     for run in found:
         known = run.data.tags.get(tags.STORAGE, "")
-        hidden = not known or studies.MASK in known
+        hidden = not known or MASK in known
         yield from _study(store, run, storage if storage and (hidden or name) else known)
     if name is None:
         yield from _own_runs(store)

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
 from pipeline.config import TrackingConfig, flat, validate
+from pipeline.errors import masked
 from pipeline.job import open_record, run_alone
 from pipeline.objective import objectives, read_objective
 from pipeline.search import recorded
@@ -117,7 +118,7 @@ class ExperimentTask(Searchable):
             notes={
                 tags.OBJECTIVE: ", ".join(experiment.evaluation.objectives),
                 tags.DIRECTION: ", ".join(spec.directions),
-                tags.STORAGE: studies.masked(spec.storage),
+                tags.STORAGE: masked(spec.storage),
                 tags.PROCESS: json.dumps(identity()),
                 tags.LIMITS: json.dumps(
                     {"n_trials": spec.budget.n_trials, "retries": spec.retries}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from pipeline.compose import changing, hide_secrets
+from pipeline.compose import changing
 from pipeline.errors import TunewrightError
 
 if TYPE_CHECKING:
@@ -122,7 +122,6 @@ def run_hydra_job(
 
     setup_globals()
     job_config = context.config_loader.load_sweep_config(config, list(overrides))
-    hide_secrets(job_config)
     with changing(job_config.hydra):
         job_config.hydra.job.id = str(number)
         job_config.hydra.job.num = number

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from pipeline.search.pruners import PauseAndPromote
-from pipeline.search.trials import PAUSED_AT, state_of
+from pipeline.search.trials import PAUSED_AT, standing, state_of
 from pipeline.tasks.base import Direction
 
 
@@ -42,7 +42,7 @@ def _rungs(
 ) -> dict[int, list[tuple[float, FrozenTrial]]]:
     """Return for each rung the trials that reached it, with their scores there; more is better."""
     rungs: dict[int, list[tuple[float, FrozenTrial]]] = defaultdict(list)
-    for trial in study.get_trials(deepcopy=False):
+    for trial in standing(study):
         if state_of(trial) in ("killed", "failed"):
             continue
         at: dict[int, int] = {}  # rung -> the first step at or above it

@@ -25,7 +25,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from pipeline.errors import ConfigError, TrackingError, masked
+from pipeline.errors import MASK, ConfigError, TrackingError, masked
 from pipeline.search.budget import Budget
 from pipeline.search.liveness import Heart, Watch, was_interrupted
 from pipeline.search.pruners import Pruner, make_pruner
@@ -42,7 +42,6 @@ from pipeline.search.trials import (
     state_of,
 )
 from pipeline.tasks.base import Direction
-from pipeline.tracking import studies
 
 FINGERPRINT = "fingerprint"  # user attribute of the study: what its trials have in common
 FIRST = "first"  # user attribute of the study: how many first points were queued
@@ -147,7 +146,7 @@ def find_study(name: str, storage: str) -> optuna.Study:
     Raises:
         TrackingError: where it is not there, cannot be read, or its secrets are not known.
     """
-    if not storage or studies.MASK in unquote(storage):
+    if not storage or MASK in unquote(storage):
         raise TrackingError(
             f"{name}: its parent run does not say how to open its storage"
             f"{f' ({storage}: secrets are not kept)' if storage else ''}. Give it: "
@@ -163,7 +162,7 @@ def find_study(name: str, storage: str) -> optuna.Study:
     except (KeyError, OSError, ValueError, ImportError, SQLAlchemyError, OptunaError) as error:
         reason = " ".join(masked(str(error)).split())[:300]
         raise TrackingError(
-            f"{name}: the study cannot be opened in {studies.masked(storage)}: {reason}. "
+            f"{name}: the study cannot be opened in {masked(storage)}: {reason}. "
             "Is it elsewhere now? Give hydra.sweeper.storage=…"
         ) from error
 
@@ -172,6 +171,8 @@ def _file_of(storage: str) -> Path | None:
     if "://" not in storage:
         return Path(storage)
     url = make_url(storage)
+    if url.query.get("uri"):  # SQLite's own form: the file's name is in there
+        return None
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 

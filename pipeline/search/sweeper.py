@@ -113,9 +113,9 @@ class Sweep:
             said += beside(spec, common, known, self._config.hydra.job.name)
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        shown = self._config.copy()
-        hide_secrets(shown)
-        OmegaConf.save(shown, folder / "multirun.yaml")  # as Hydra's own sweeper does
+        # What workers and files need not know is in the spec alone from here on.
+        hide_secrets(self._config)
+        OmegaConf.save(self._config, folder / "multirun.yaml")  # as Hydra's own sweeper does
         if spec.is_grid:
             queue_grid(study, spec)
         queue_first(study, spec)

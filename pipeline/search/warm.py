@@ -65,7 +65,7 @@ def warm_start(
     """
     told: dict[str, str] = study.user_attrs.get(_WARM, {})
     for source in sources:
-        if source in told:
+        if masked(source) in told:
             continue
         if source.startswith(MLFLOW):
             former = recorded(source.removeprefix(MLFLOW), space)
@@ -81,14 +81,14 @@ def warm_start(
                         params=params,
                         distributions={key: space.distributions[key] for key in params},
                         values=list(trial.values),
-                        user_attrs={IMPORTED: source},
+                        user_attrs={IMPORTED: masked(source)},
                         constraints=dict(trial.constraints) or None,
                     )
                 )
-        line = f"warm start: {fits} of {former.count} trials of {source} fit"
-        told = {**told, source: line}
+        line = f"warm start: {fits} of {former.count} trials of {masked(source)} fit"
+        told = {**told, masked(source): line}
         study.set_user_attr(_WARM, told)
-    return [told[source] for source in sources]
+    return [told[masked(source)] for source in sources]
 
 
 def _kept(study: optuna.Study, source: str, storage: str, base: Mapping[str, Any]) -> FormerTrials:
@@ -109,8 +109,8 @@ def _open(source: str, storage: str) -> optuna.Study:
     if "://" not in place and not Path(place).is_file():
         known = [path.parent.name for path in sorted(folder.glob(f"*/{JOURNAL}"))]
         raise ConfigError(
-            f"hydra.sweeper.warm_start={source}: there is no {place}.{did_you_mean(name, known)} "
-            f"Studies beside this one: {listing(known) or 'none'}."
+            f"hydra.sweeper.warm_start={masked(source)}: there is no {place}."
+            f"{did_you_mean(name, known)} Studies beside this one: {listing(known) or 'none'}."
         )
     try:
         opened: str | BaseStorage = open_storage(place)
@@ -135,6 +135,6 @@ def _check_scores(
     for key in now:
         if now[key] != then[key]:
             raise ConfigError(
-                f"hydra.sweeper.warm_start={source}: its {key} is {then[key]}, and this study's "
-                f"is {now[key]}; its scores say nothing here."
+                f"hydra.sweeper.warm_start={masked(source)}: its {key} is {then[key]}, and this "
+                f"study's is {now[key]}; its scores say nothing here."
             )

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
-from pipeline.compose import changing, hide_secrets, run_job
+from pipeline.compose import changing, run_job
 from pipeline.search.config_files import reading_once
 from pipeline.search.failures import hopeless, tell_failure
 from pipeline.search.liveness import Heart, Watch
@@ -226,7 +226,6 @@ class Shift:
         """Compose a config and run it as a Hydra job of its own."""
         worker, spec = self._worker, self._spec
         config = self._loader.load_sweep_config(worker.config, [spec.naming, *overrides])
-        hide_secrets(config)
         with changing(config.hydra):
             config.hydra.job.id = f"{spec.name}-{trial.number}"
             config.hydra.job.num = trial.number

@@ -41,8 +41,8 @@ class Store:
         Raises:
             TrackingError: naming the folder and what the system says.
         """
-        there = next(path for path in (self.dir, *self.dir.parents) if path.exists())
         try:
+            there = next(path for path in (self.dir, *self.dir.parents) if path.exists())
             with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:

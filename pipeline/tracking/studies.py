@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pipeline.errors import TrackingError, did_you_mean, listing
-from pipeline.errors import masked as without_passwords
+from pipeline.errors import TrackingError, did_you_mean, listing, masked_override
 from pipeline.tracking import tags
 from pipeline.tracking.record import log_params
 from pipeline.tracking.store import Store
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 MODEL_FOLDER = "model"  # artifact folder of a kept model
 DATA = "data"  # parameter of a study: the digest of its data
-MASK = "***"  # stands in a storage's URL for a secret
 TAG_CHARACTERS = 5000  # that every MLflow store takes
 _STORAGE = "hydra.sweeper.storage"
 
@@ -55,10 +52,10 @@ def command_notes(name: str, overrides: Sequence[str]) -> dict[str, str]:
 
     The storage has a note of its own, and what holds a secret is to be given again.
     """
-    kept = [o for o in overrides if key_of(o) != _STORAGE and without_passwords(o) == o]
+    kept = [o for o in overrides if key_of(o) != _STORAGE and masked_override(o) == o]
     text = json.dumps(kept, ensure_ascii=False)
     if not name or len(text) > TAG_CHARACTERS:
-        return {}
+        return {tags.JOB: ""}  # not that of an earlier start
     return {tags.JOB: name, tags.OVERRIDES: text}
 
 
@@ -69,7 +66,7 @@ def command_of(study: Run) -> tuple[str, list[str]]:
         TrackingError: where they were not kept.
     """
     known = study.data.tags
-    if tags.JOB not in known:
+    if not known.get(tags.JOB):
         raise TrackingError(
             f"{known[tags.STUDY]}: its parent run does not say with which command line it was "
             "begun. Give that command once more: from then on it is kept, unless it is longer "
@@ -314,17 +311,6 @@ def _find(store: Store, condition: str, experiments: list[str] | None = None) ->
         found += some
         page = some.token or ""
     return found
-
-
-def masked(storage: str) -> str:
-    """Return a study's storage as it may be shown: a URL without its secrets."""
-    from sqlalchemy import make_url
-
-    if "://" not in storage:
-        return storage
-    url = make_url(storage)
-    secret = [k for k in url.query if re.search("pass|pwd|secret|token|key", k, re.IGNORECASE)]
-    return url.update_query_dict(dict.fromkeys(secret, MASK)).render_as_string(hide_password=True)
 
 
 def _local(uri: str) -> str:
