@@ -207,6 +207,21 @@ class TrainingConfig:
         every: int | float | tuple[float, ...] = tuple(value) if isinstance(value, list) else value
         return every
 
+    @model_validator(mode="after")
+    def _evaluates_within(self) -> "TrainingConfig":
+        if isinstance(self.eval_every, tuple) and max(self.eval_every) > self.epochs:
+            raise PydanticCustomError(
+                _COMBINATION,
+                "training.eval_every={every}: {last} is after the end; expected epochs up to "
+                "training.epochs={epochs}",
+                {
+                    "every": list(self.eval_every),
+                    "last": max(self.eval_every),
+                    "epochs": self.epochs,
+                },
+            )
+        return self
+
 
 @dataclass(config=_STRICT, frozen=True)
 class EvaluationConfig:

@@ -48,6 +48,12 @@ CONF = folders("conf")[-1]
             "schedule=warmup_stable_decay schedule.warmup=0.9",
             ("schedule.decay=0.2: expected at most", "schedule.warmup=0.9", "0.1"),
         ),
+        ("training.eval_every=[0.5,1]", ("training.eval_every=[0.5, 1]", "list of such numbers")),
+        ("training.eval_every=[]", ("training.eval_every=[]", "list of such numbers")),
+        (
+            "training.eval_every=[0.5,9.0]",
+            ("training.eval_every=[0.5, 9.0]: 9.0 is after the end", "training.epochs=3"),
+        ),
         ("seed=-1", ("seed=-1", "greater than or equal to 0")),
         ("data=files", ("data.train must be given",)),
         ("task.name=clasification", ("clasification", "classification?")),

@@ -87,6 +87,11 @@ def test_evaluations_come_at_the_same_epochs_for_every_batch_size(every, steps, 
         assert epoch * steps - 1e-6 <= step < epoch * steps + 1  # never before its time
 
 
+def test_evaluations_come_at_the_epochs_asked_for_and_at_the_end():
+    training = TrainingConfig(2.0, 8, 16, 1.0, [0.12, 0.04, 1.0], 10, None, "float32")
+    assert evaluation_points(training, 50, 100) == {2: 0.04, 6: 0.12, 50: 1.0, 100: 2.0}
+
+
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_pruner_is_made_from_its_file(path):
     options = OmegaConf.to_container(OmegaConf.load(path))

@@ -3,6 +3,7 @@
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from optuna.trial import TrialState
 from pipeline.errors import ConfigError
 from pipeline.search.budget import Budget
 from pipeline.search.liveness import OWNER, Heart, Watch
-from pipeline.search.samplers import ALLOWED, SeededSampler, make_sampler, sampler_name
+from pipeline.search.samplers import ALLOWED, GRID, SeededSampler, make_sampler, sampler_name
 from pipeline.search.space import parse_space
 from pipeline.search.study import StudySpec, claim, queue_grid, settle
 from pipeline.search.trials import counted
@@ -232,3 +233,21 @@ def test_an_own_class_is_run_where_it_is_allowed_by_name(working_folder, monkeyp
     ):
         with pytest.raises(ConfigError, match=said):
             make({"_target_": wrong, ALLOWED: [wrong]})
+
+
+def test_a_shuffled_grid_has_the_same_points_in_an_order_of_its_seed(tmp_path):
+    def points(seed, **options):
+        return list(replace(spec(tmp_path, "GridSampler", 12, options, FINITE), seed=seed).points())
+
+    plain, shuffled = points(1), points(1, shuffle=True)
+    assert shuffled != plain
+    assert sorted(map(str, shuffled)) == sorted(map(str, plain))
+    assert points(1, shuffle=True) == shuffled
+    assert points(2, shuffle=True) != shuffled
+
+
+def test_an_order_that_is_no_yes_or_no_is_refused():
+    with pytest.raises(ConfigError, match=r"sampler\.shuffle=maybe: expected true or false"):
+        make_sampler(
+            {"_target_": f"optuna.samplers.{GRID}", "shuffle": "maybe"}, parse_space(FINITE), 1
+        )

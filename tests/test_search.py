@@ -10,12 +10,15 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import artifact, rows, write_rows
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from pipeline import run as runs_module
+from pipeline.compose import CONFIG_NAME, hydra_app
 from pipeline.data import load_splits
 from pipeline.search.budget import Budget
+from pipeline.search.config_files import reading_once
 from pipeline.search.experiment import ExperimentTask
 from pipeline.search.liveness import OWNER, Heart, Watch
 from pipeline.search.samplers import sampler_name
@@ -330,3 +333,16 @@ def test_another_hydra_program_is_searched_by_its_own_official_style_config(work
     assert results.best_value == pytest.approx(x**2 + y**2)
     assert len(open_study(Path("swept")).trials) == 8
     assert not Path("mlruns").exists()
+
+
+def test_a_worker_reads_each_config_file_once_and_hands_out_copies(working_folder):
+    own = working_folder / "conf" / "extra" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("y: 1\n", encoding="utf-8")
+    with hydra_app("train") as hydra:
+        loader = reading_once(hydra.config_loader)
+        first = loader.load_configuration(CONFIG_NAME, ["+extra=mine"], RunMode.RUN)
+        first.extra.y = 2
+        own.write_text("y: 9\n", encoding="utf-8")
+        second = loader.load_configuration(CONFIG_NAME, ["+extra=mine"], RunMode.RUN)
+    assert second.extra.y == 1

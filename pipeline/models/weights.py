@@ -30,6 +30,7 @@ class Weights:
 
     def __init__(self) -> None:
         self._key: object = None
+        self._refused: object = None  # key of a model that has to be read each time
         self._model: PreTrainedModel | None = None
         self._memory: dict[str, Tensor] = {}  # of the last copy that is gone, by parameter
 
@@ -40,6 +41,8 @@ class Weights:
             key: equal where ``read`` would give the same model but for what it draws.
             read: reads the model from disk.
         """
+        if key == self._refused:
+            return read()
         if self._model is None or key != self._key:
             self.cache_clear()  # first: there may be no room for two
             return self._read(key, read)
@@ -48,7 +51,7 @@ class Weights:
 
     def cache_clear(self) -> None:
         """Let the kept model go."""
-        self._key, self._model, self._memory = None, None, {}
+        self._key, self._model, self._memory, self._refused = None, None, {}, None
 
     def _read(self, key: object, read: Callable[[], PreTrainedModel]) -> PreTrainedModel:
         """Read a model; keep it only if drawing again leaves it and the generator as they are."""
@@ -64,6 +67,7 @@ class Weights:
         if _equal(model, copied) and torch.equal(torch.get_rng_state(), after):
             self._key, self._model, self._memory = key, model, memory
         else:
+            self._refused = key
             log.info("%s is read anew for each run: its head is drawn otherwise", type(model))
         torch.set_rng_state(after)
         return copied
