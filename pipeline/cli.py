@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline import __version__
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pipeline.config import TrackingConfig
+    from pipeline.search.experiment import ExperimentTask
 
 DESCRIPTION = """\
 Fine-tune language models and search their hyperparameters.
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument(
         "--all", action="store_true", help="also those out of memory, diverged or out of time"
     )
+    retry.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     retry.set_defaults(run=_retry)
 
     doctor = verbs.add_parser("doctor", help="find, and with --fix mend, what crashes left behind")
@@ -162,25 +163,23 @@ def _run_once(options: argparse.Namespace) -> int:
 
         from pipeline.console import run_on_console
         from pipeline.job import run_alone
-        from pipeline.search.liveness import identity
 
         with changing(config.hydra):
             config.hydra.mode = RunMode.RUN
         context = HydraContext(hydra.config_loader, Callbacks(config))
         with run_on_console() as say_result:
-            task = partial(run_alone, process=identity())
-            say_result(run_job(context, config, task, "hydra.run.dir"), experiment)
+            say_result(run_job(context, config, run_alone, "hydra.run.dir"), experiment)
     return 0
 
 
-def _multirun(name: str, overrides: list[str]) -> int:
+def _multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> int:
     from pipeline.compose import CONFIG_NAME, compose, hydra_app
 
     with hydra_app(name) as hydra:
         compose(hydra, overrides, multirun=True)
         from pipeline.search.experiment import ExperimentTask
 
-        hydra.multirun(CONFIG_NAME, ExperimentTask(name, overrides), overrides)
+        hydra.multirun(CONFIG_NAME, task or ExperimentTask(name, overrides), overrides)
     return 0
 
 
@@ -204,14 +203,18 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _retry(options: argparse.Namespace) -> int:
-    from pipeline.search.retry import queue_again
+    from pipeline.search.retry import again
     from pipeline.tracking import open_store
 
-    config = _composed(options.overrides)
-    storage = config.hydra.sweeper.storage
-    store = open_store(_tracking_of(config))
-    given = options.overrides
-    return _multirun(*queue_again(store, options.study, storage, given, every=options.all))
+    given = _as_asked(options)
+    config = _composed(given)
+    store, sweeper = open_store(_tracking_of(config)), config.hydra.sweeper
+    is_dry = bool(sweeper.dry_run)
+    found = again(store, options.study, sweeper.storage, given, every=options.all, dry_run=is_dry)
+    _multirun(found.job, found.overrides, found.task)
+    for line in found.lines if is_dry else ():
+        print(line)
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import flat, validate
+from pipeline.process import identity
 from pipeline.run import run
 from pipeline.tracking import Record, Store, open_store, tags
 
@@ -17,13 +18,8 @@ if TYPE_CHECKING:
     from pipeline.trial import Result
 
 
-def run_alone(config: DictConfig, process: Mapping[str, Any] | None = None) -> Result:
-    """Run once, outside any search, under a record of its own.
-
-    Args:
-        config: the run's.
-        process: what tells this process from others; the record is signed with it.
-    """
+def run_alone(config: DictConfig) -> Result:
+    """Run once, outside any search, under a record of its own that this process signs."""
     from hydra.core.hydra_config import HydraConfig
 
     experiment = validate(config)
@@ -31,7 +27,7 @@ def run_alone(config: DictConfig, process: Mapping[str, Any] | None = None) -> R
     folder = Path(hydra.runtime.output_dir)
     overrides = list(hydra.overrides.task)
     store = open_store(experiment.tracking)
-    run_tags = {tags.KIND: "run", **({tags.PROCESS: json.dumps(process)} if process else {})}
+    run_tags = {tags.KIND: "run", tags.PROCESS: json.dumps(identity())}
     with open_record(store, config, folder.name, run_tags, overrides) as record:
         return run(experiment, record, folder)
 

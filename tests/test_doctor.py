@@ -8,13 +8,18 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from conftest import artifact
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 from test_search import open_study
 
+from pipeline.process import ABANDONED, identity, is_gone
+from pipeline.search import doctor, plan
 from pipeline.search.experiment import RUN_ID
-from pipeline.search.liveness import ABANDONED, OWNER, Heart, identity
+from pipeline.search.liveness import OWNER, Heart
+from pipeline.tracking import studies
 
 DEAD = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0}
 REMOTE = {"host": "another", "pid": 1, "started": 0}
@@ -152,3 +157,76 @@ def test_a_run_follows_its_trial_and_a_worker_that_lives_is_left_alone(cli, tiny
     assert ended.code == 0
     assert [r.info.status for r in runs("trial")] == ["FINISHED", "RUNNING", "KILLED"]
     assert study.trials[2].state == TrialState.FAIL
+
+
+def test_a_best_trial_that_nobody_named_is_named(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    (before,) = runs("study")
+    client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
+    client.delete_tag(before.info.run_id, "tunewright.best_run_id")
+    mended = cli("doctor", "--fix")
+    assert mended.code == 0
+    assert "does not name trial" in mended.out
+    assert "; mended: named" in mended.out
+    assert runs("study")[0].data.tags == before.data.tags
+    assert cli("doctor").out == ""
+
+
+def test_a_study_with_signs_of_a_glob_leaves_others_alone(cli, tiny, monkeypatch):
+    named = (*tiny, "seed=1,2", "hydra.sweeper.study_name='a[b]'")
+    refused = cli("train", "-m", *named)
+    assert refused.code == 2
+    assert "expected letters, digits, spaces and -_. only" in refused.err
+    with monkeypatch.context() as patch:  # an earlier version took the name
+        patch.setattr(plan, "_checked_name", lambda name: name)
+        assert cli("train", "-m", *named).code == 0
+    own, other = (Path(f"mlruns/studies/{name}/1/model") for name in ("a[b]", "ab"))
+    own.mkdir(parents=True)
+    other.mkdir(parents=True)
+    shutil.copy(own.parents[1] / "study.journal", other.parents[1])
+    mended = cli("doctor", "a[b]", "--fix")
+    assert mended.code == 0
+    assert len(mended.out.splitlines()) == 1
+    assert [folder.is_dir() for folder in (own, other)] == [False, True]
+
+
+@pytest.mark.parametrize("error", [MlflowException("database is locked"), OSError("no space")])
+def test_a_fix_that_fails_does_not_end_the_treatment(cli, tiny, monkeypatch, error):
+    def close(store, run_id):
+        if run_id == stuck:
+            raise error
+        closed(store, run_id)
+
+    cli("train", *tiny)
+    stuck, other = own_run("stuck", DEAD), own_run("other", DEAD)
+    closed = studies.close_killed
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "close_killed", close)
+        mended = cli("doctor", "--fix")
+    assert mended.code == 1
+    said = f"{type(error).__name__}: {error}"
+    assert f"run {stuck}: is RUNNING in MLflow, but its process is gone; could not" in mended.out
+    assert f"could not be mended: {said}\n" in mended.out
+    assert f"run {other}: is RUNNING in MLflow, but its process is gone; mended: " in mended.out
+    assert cli("doctor", "--fix").code == 0
+
+
+def test_what_another_process_settled_is_not_called_mended(cli, tiny, monkeypatch):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    study = open_study(Path("mlruns/studies/mine"))
+    study.ask().set_user_attr(OWNER, DEAD)
+    monkeypatch.setattr(doctor, "settle_one", lambda *_: False)
+    ended = cli("doctor", "mine", "--fix")
+    assert ended.code == 0
+    assert "its process is gone; no more: another process did that" in ended.out
+    assert "mended" not in ended.out
+
+
+def test_whether_a_process_is_gone():
+    assert is_gone(identity()) is False
+    assert is_gone({**identity(), ABANDONED: "failed"}) is True
+    assert is_gone({**identity(), "started": identity()["started"] - 60}) is True
+    assert is_gone(DEAD) is True
+    assert is_gone(REMOTE) is None
+    assert is_gone({**REMOTE, ABANDONED: "failed"}) is True
+    assert is_gone({}) is None

@@ -3,10 +3,19 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
+
+from pipeline.search.study import seek_study
+
+NAMED = "hydra.sweeper.study_name=mine"
 
 
 def files_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def content_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_job_of_a_grid_is_checked_and_nothing_is_written(cli, tiny, working_folder):
@@ -48,3 +57,56 @@ def test_a_single_run_can_be_rehearsed_too(cli, tiny, working_folder):
 @pytest.mark.parametrize("asked", ["hydra.sweeper.dry_run=perhaps", "hydra.sweeper.repeats=0"])
 def test_options_out_of_bounds_are_refused(cli, tiny, asked):
     assert cli("train", "-m", *tiny, "seed=1,2", asked).code == 2
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite:///trials.db"])
+def test_of_a_study_that_is_there_the_points_to_go_are_shown(cli, tiny, working_folder, storage):
+    command = ("train", "-m", *tiny, NAMED, "seed=11,12,13")
+    command += (f"hydra.sweeper.storage={storage}",) if storage else ()
+    assert cli(*command, "hydra.sweeper.n_trials=1").code == 0
+    before = content_of(working_folder)
+    shown = cli(*command, "--dry-run")
+    assert shown.code == 0, shown.err
+    assert "1 done before, 2 to go" in shown.out
+    assert "all 2 jobs to go can be composed and are valid" in shown.out
+    table = shown.out.partition("trial")[2]
+    assert "11" not in [word for line in table.splitlines() for word in line.split()[1:2]]
+    assert content_of(working_folder) == before
+    assert cli(*command).code == 0
+    before = content_of(working_folder)
+    assert "3 done before, 0 to go" in (shown := cli(*command, "--dry-run")).out
+    assert "no job is to go" in shown.out
+    assert content_of(working_folder) == before
+
+
+def test_a_dry_run_refuses_what_the_search_would(cli, tiny, working_folder):
+    command = ("train", "-m", *tiny, NAMED)
+    assert cli(*command, "seed=range(1,3)").code == 0
+    before = content_of(working_folder)
+    others = {
+        "training.epochs=1": ("training.epochs=2", "seed=range(1,3)"),
+        "its space is another now": ("seed=range(2,5)",),
+        "seed has others now": ("seed=1,2", "hydra.sweeper.on_change=continue"),
+    }
+    for said, given in others.items():
+        refused = cli(*command, *given, "--dry-run")
+        assert refused.code == 2
+        assert said in refused.err
+    for way, says in {"continue": "goes on with another space", "fork": "forked from mine"}.items():
+        shown = cli(*command, "seed=range(2,5)", f"hydra.sweeper.on_change={way}", "--dry-run")
+        assert shown.code == 0, shown.err
+        assert says in shown.out
+        assert "all 2 jobs to go" in shown.out
+    assert content_of(working_folder) == before
+
+
+def test_looking_for_a_study_makes_nothing(working_folder):
+    assert seek_study("mine", f"sqlite:///{working_folder}/none.db") is None
+    assert seek_study("mine", str(working_folder / "none" / "study.journal")) is None
+    assert files_in(working_folder) == set()
+    engine = create_engine(f"sqlite:///{working_folder}/empty.db")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("create table other (a integer)")
+    before = content_of(working_folder)
+    assert seek_study("mine", f"sqlite:///{working_folder}/empty.db") is None
+    assert content_of(working_folder) == before

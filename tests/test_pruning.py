@@ -87,6 +87,22 @@ def test_evaluations_come_at_the_same_epochs_for_every_batch_size(every, steps, 
         assert epoch * steps - 1e-6 <= step < epoch * steps + 1  # never before its time
 
 
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)
+def test_defaults_in_epochs_do_for_a_function_that_counts_whole_steps(path):
+    options = OmegaConf.to_container(OmegaConf.load(path))
+    if path.stem == "threshold":
+        options["upper"] = 1.0
+    pruner = make_pruner(options, 1)
+    if isinstance(pruner, PauseAndPromote):
+        return
+    study = optuna.create_study(pruner=pruner)
+    for value in (1.0, 2.0):
+        trial = study.ask()
+        trial.report(value, 1)
+        trial.should_prune()
+        study.tell(trial, value)
+
+
 def test_evaluations_come_at_the_epochs_asked_for_and_at_the_end():
     training = TrainingConfig(2.0, 8, 16, 1.0, [0.12, 0.04, 1.0], 10, None, "float32")
     assert evaluation_points(training, 50, 100) == {2: 0.04, 6: 0.12, 50: 1.0, 100: 2.0}

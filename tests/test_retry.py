@@ -49,6 +49,59 @@ def test_failed_trials_are_run_again_and_counted_once(cli, tiny, runs, monkeypat
     assert runs("study")[0].data.tags["tunewright.state"] == "complete"
 
 
+@pytest.fixture
+def failed(cli, tiny, monkeypatch) -> Path:
+    """The folder of a study with two trials, of which the first failed."""
+    load, calls = Classification.load_model, []
+
+    def once(self, checkpoint, labels):
+        calls.append(None)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        return load(self, checkpoint, labels)
+
+    monkeypatch.setattr(Classification, "load_model", once)
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    return Path("mlruns/studies/mine")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "hydra.sweeper.n_jobs=0",
+        "hydra.sweeper.warm_start=nowhere",
+        "training.epochs=-1",
+        "training.epochs=2",
+    ],
+)
+def test_a_retry_that_is_refused_queues_nothing(cli, failed, wrong):
+    refused = cli("retry", "mine", wrong)
+    assert refused.code == 2
+    assert wrong.partition("=")[0] in refused.err
+    assert len(open_study(failed).trials) == 2
+    again = cli("retry", "mine")
+    assert again.code == 0, again.err
+    assert "2 of 2 trials done, 0 failed" in again.out
+    assert [t.user_attrs.get(REPLACES) for t in open_study(failed).trials] == [None, None, 0]
+
+
+@pytest.mark.parametrize("dry", ["--dry-run", "hydra.sweeper.dry_run=true"])
+@pytest.mark.usefixtures("failed")
+def test_a_dry_retry_says_what_it_would_run_and_writes_nothing(cli, working_folder, dry):
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in working_folder.rglob("*") if path.is_file()}
+
+    before = content()
+    ended_now = cli("retry", "mine", dry)
+    assert ended_now.code == 0, ended_now.err
+    assert "nothing was run or written" in ended_now.out
+    assert ended_now.out.endswith("trial 0 would be run again: seed=1\n")
+    assert content() == before
+    assert cli("retry", "mine", dry, "hydra.sweeper.n_jobs=0").code == 2
+    again = cli("retry", "mine")  # the dry one is not the command that is kept
+    assert "2 of 2 trials done, 0 failed" in again.out
+
+
 def test_a_named_sweep_that_a_bug_ended_goes_on_with_retry(cli, tiny, runs, monkeypatch):
     def broken(*_):
         raise RuntimeError("no such device")

@@ -213,3 +213,30 @@ def test_no_file_of_a_search_has_its_storages_secret(cli, tiny, working_folder):
     files = [path for path in working_folder.rglob("*") if path.is_file() and path.name != "s.db"]
     assert files
     assert not [path for path in files if b"sesame" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("line", ["[]", "nonsense", '{"op_code": 99, "worker_id": "x"}'])
+def test_a_damaged_journal_is_named_with_its_line(cli, tiny, line):
+    given = ("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=bent")
+    cli(*given)
+    journal = Path("mlruns/studies/bent/study.journal")
+    lines = journal.read_text(encoding="utf-8").splitlines()
+    journal.write_text("\n".join([*lines[:4], line, *lines[5:], ""]), encoding="utf-8")
+    for command in (given, ("report", "bent")):
+        ended = cli(*command)
+        assert ended.code == 2
+        assert "line 5 of the journal is damaged" in ended.err
+        assert "warm_start=mlflow:bent" in ended.err
+
+
+def test_a_program_of_the_users_gets_a_paragraph_and_an_exit_code(working_folder):
+    (working_folder / "program.py").write_text(PROGRAM, encoding="utf-8")
+    config = "defaults:\n  - override hydra/sweeper: optuna\nx: 0\ny: 0\n"
+    (working_folder / "config.yaml").write_text(config, encoding="utf-8")
+    command = [sys.executable, "program.py", "-m", "x=1,2", "hydra.sweeper.n_jobs=none"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.strip().startswith(
+        "tunewright: hydra.sweeper.n_jobs=none: expected a whole"
+    )
+    assert "Traceback" not in ended.stderr

@@ -3,6 +3,8 @@
 Hydra imports this module at every start, so it imports nothing heavy itself.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,26 @@ class OptunaSweeper(Sweeper):
         self._function = task_function
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Search; see `pipeline.search.sweeper.Sweep.run`."""
+        """Search; see `pipeline.search.sweeper.Sweep.run`.
+
+        In a program of the user's, what he can mend is said in a paragraph, without the traceback
+        that Hydra would print; HYDRA_FULL_ERROR=1 shows it.
+        """
+        from pipeline.errors import TunewrightError
+        from pipeline.search.searchable import Searchable
+
+        if isinstance(self._function, Searchable) or "HYDRA_FULL_ERROR" in os.environ:
+            return self._search(arguments)
+        try:
+            return self._search(arguments)
+        except TunewrightError as error:
+            print(f"tunewright: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            print("tunewright: stopped. It goes on with the same command.", file=sys.stderr)
+            sys.exit(130)
+
+    def _search(self, arguments: list[str]) -> Any:
         from pipeline.search.sweeper import Sweep
 
         assert self.hydra_context is not None

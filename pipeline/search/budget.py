@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial
 
-from pipeline.search.trials import PAUSED_SINCE, WAITED, best_first, counted, ended
+from pipeline.search.trials import COPIED, PAUSED_SINCE, WAITED, best_first, counted, ended
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Budget:
         if self.stop_at is not None and time.time() >= self.stop_at:
             return "hydra.sweeper.budget.minutes are used up"
         if self.machine_seconds is not None:
-            spent = sum(seconds_of(trial) for trial in counted(study))
+            own = [trial for trial in counted(study) if COPIED not in trial.user_attrs]
+            spent = sum(seconds_of(trial) for trial in own)
             if spent >= self.machine_seconds:
                 return f"hydra.sweeper.budget.machine_minutes are used up ({spent / 60:.1f})"
         ranked = best_first(study)

@@ -61,12 +61,19 @@ class Opened:
     lines: tuple[str, ...] = ()  # what to say of it
 
 
+def open_kept(spec: StudySpec) -> optuna.Study:
+    """Open a study where it is kept."""
+    mend_journal(spec.storage)
+    return spec.open()
+
+
 def open_same(
     spec: StudySpec,
     common: Mapping[str, Any],
     base: Mapping[str, Any],
     on_change: str,
     place: Callable[[str], StudySpec],
+    opening: Callable[[StudySpec], optuna.Study] = open_kept,
 ) -> Opened:
     """Open the study that a search goes on with, which is new where it is not there yet.
 
@@ -76,13 +83,13 @@ def open_same(
         base: values of what this search keeps fixed, by the keys of the config.
         on_change: ``refuse``, ``continue`` or ``fork``: what to do where the space is another.
         place: gives the spec another study's name, and the place that comes with it.
+        opening: opens a study that is to be written to; a dry run's is a copy.
 
     Raises:
         ConfigError: where the study was made with another config, or with another space and that
             is refused.
     """
-    mend_journal(spec.storage)
-    study = spec.open()
+    study = opening(spec)
     former: dict[str, Any] | None = study.user_attrs.get(FINGERPRINT)
     now = json.loads(json.dumps(common))
     if former is None:
@@ -99,7 +106,7 @@ def open_same(
         )
     change = _Change(study, spec, former, now, base)
     if on_change == "fork":
-        return _fork(change, place)
+        return _fork(change, place, opening)
     clash = change.clash()
     if on_change == "continue" and clash is None:
         return Opened(study, spec, is_new=False, lines=(_go_on(change),))
@@ -275,15 +282,18 @@ def _go_on(change: _Change) -> str:
     )
 
 
-def _fork(change: _Change, place: Callable[[str], StudySpec]) -> Opened:
+def _fork(
+    change: _Change,
+    place: Callable[[str], StudySpec],
+    opening: Callable[[StudySpec], optuna.Study],
+) -> Opened:
     """Open the fork with this space; it is made where it is not there yet."""
     origin = change.study.study_name
     for number in itertools.count(2):
         spec = place(f"{origin}-{number}")
         if _is_free(spec, origin, change.now):
             break
-    mend_journal(spec.storage)
-    study = spec.open()
+    study = opening(spec)
     study.set_user_attr(_FORK_OF, origin)
     study.set_user_attr(FINGERPRINT, change.now)
     line = study.user_attrs.get(_FORKED)

@@ -6,22 +6,24 @@ machine nothing is known in one look.
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.errors import MASK, TrackingError
+from pipeline.errors import MASK, TrackingError, masked
+from pipeline.process import is_gone
 from pipeline.search.experiment import RUN_ID
-from pipeline.search.liveness import ABANDONED, DEAD_SECONDS, OWNER, Watch
+from pipeline.search.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study import find_study, is_torn, mend_journal, settle_one
 from pipeline.search.trials import (
     ATTEMPT,
@@ -29,6 +31,7 @@ from pipeline.search.trials import (
     best_first,
     counted,
     kind_of_failure,
+    score_text,
     state_of,
 )
 from pipeline.search.warm import JOURNAL
@@ -36,9 +39,6 @@ from pipeline.tracking import Store, studies, tags
 
 if TYPE_CHECKING:
     from pipeline.tracking.studies import Run
-
-# After which a trial that nobody signed is nobody's: no sampler thinks so long.
-UNSIGNED_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Finding:
     place: str
     wrong: str
     remedy: str = ""  # what the fix does, or what is left to the user
-    fix: Callable[[], object] | None = None
+    fix: Callable[[], bool | None] | None = None  # gives False where somebody else was faster
     left_alone: bool = False  # it may well be healthy
 
 
@@ -83,18 +83,22 @@ def treat(
             say(f"{said}; with --fix: {finding.remedy}")
         else:
             try:
-                finding.fix()
-            except OSError as error:
-                say(f"{said}; could not be mended: {error}")
+                mended = finding.fix() is not False
+            except Exception as error:  # MLflow, Optuna and each database have their own
+                why = " ".join(masked(str(error)).split())[:300]
+                say(f"{said}; could not be mended: {type(error).__name__}: {why}")
             else:
                 left -= 1
-                say(f"{said}; mended: {finding.remedy}")
+                done = (
+                    f"mended: {finding.remedy}" if mended else "no more: another process did that"
+                )
+                say(f"{said}; {done}")
     return left
 
 
 def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Finding]:
     """Yield what is wrong, in the order in which it is to be mended."""
-    orphans = _orphans(store, name or "*")
+    orphans = _orphans(store, name)
     yield from orphans
     if name and orphans:
         return
@@ -109,7 +113,7 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Fin
 
 def at_work(run: Run, study: optuna.Study) -> str | None:
     """Say which process is at a study now, as far as it can be seen from here."""
-    if run.info.status == "RUNNING" and _is_gone(_signature(run)) is False:
+    if run.info.status == "RUNNING" and is_gone(_signature(run)) is False:
         return f"process {_signature(run)['pid']} of this machine"
     for trial in _running(study):
         if not _is_left(trial):
@@ -174,7 +178,7 @@ def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) ->
     if trial is None:
         wrong = "is RUNNING in MLflow, but the study has no such trial"
         return Finding(where, wrong, "closed as killed", kill) if is_open else None
-    still_there = _is_gone(trial.user_attrs.get(OWNER, {})) is False
+    still_there = is_gone(trial.user_attrs.get(OWNER, {})) is False
     if still_there or (trial.state == TrialState.RUNNING and not _is_left(trial)):
         return None  # its worker may be about to close it
     if trial.state == TrialState.RUNNING or kind_of_failure(trial) == "killed":
@@ -203,7 +207,14 @@ def _over(
             place,
             f"its run does not name trial {ranked[0].number}, the best one",
             "named",
-            partial(studies.set_best, store, run.info.run_id, ranked[0].number, best),
+            partial(
+                studies.set_best,
+                store,
+                run.info.run_id,
+                ranked[0].number,
+                best,
+                score_text(ranked[0]),
+            ),
         )
     for one in runs:
         if one.info.run_id != best and studies.has_model(store, one):
@@ -213,7 +224,8 @@ def _over(
                 "its model is deleted",
                 partial(studies.delete_model, store, one.info.run_id),
             )
-    for folder in sorted(store.dir.glob(f"studies/{study.study_name}/*/{studies.MODEL_FOLDER}")):
+    own = store.dir / "studies" / study.study_name
+    for folder in sorted(own.glob(f"*/{studies.MODEL_FOLDER}")):
         yield _scratch(folder)
     if run.info.status == "RUNNING":
         over = [t for t in counted(study) if t.state.is_finished()]
@@ -247,7 +259,7 @@ def _own_runs(store: Store) -> Iterator[Finding]:
     """Look at the runs that are part of no study, and at their output folders."""
     over = set()
     for run in studies.own_runs(store):
-        gone, place = _is_gone(_signature(run)), f"run {run.info.run_id}"
+        gone, place = is_gone(_signature(run)), f"run {run.info.run_id}"
         if run.info.status != "RUNNING":
             over.add(run.info.run_name)
         elif gone:
@@ -268,8 +280,9 @@ def _scratch(folder: Path) -> Finding:
     return Finding(f"folder {folder}", wrong, "deleted", partial(shutil.rmtree, folder))
 
 
-def _orphans(store: Store, pattern: str) -> list[Finding]:
+def _orphans(store: Store, name: str | None) -> list[Finding]:
     """Return the studies' folders that no run in MLflow, of any experiment, belongs to."""
+    pattern = "*" if name is None else glob.escape(name)
     folders = [journal.parent for journal in sorted(store.dir.glob(f"studies/{pattern}/{JOURNAL}"))]
     known = studies.names_everywhere(store) if folders else set()
     remedy = "the command that began it continues it; or delete the folder"
@@ -288,19 +301,9 @@ def _is_left(trial: FrozenTrial) -> bool:
     """Whether the process that ran a trial is known to be gone."""
     owner = trial.user_attrs.get(OWNER)
     if owner is not None:
-        return bool(_is_gone(owner))
+        return bool(is_gone(owner))
     asked = trial.datetime_start
     return asked is not None and time.time() - asked.timestamp() > UNSIGNED_SECONDS
-
-
-def _is_gone(signature: Mapping[str, Any]) -> bool | None:
-    """Whether the process that signed is gone; None where that cannot be seen from here."""
-    if not signature:
-        return None
-    if signature["host"] != socket.gethostname() and ABANDONED not in signature:
-        return None
-    signed = create_trial(state=TrialState.RUNNING, user_attrs={OWNER: dict(signature)})
-    return Watch().is_dead(signed)
 
 
 def _signature(run: Run) -> dict[str, Any]:

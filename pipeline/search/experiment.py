@@ -21,9 +21,9 @@ from pipeline.config import TrackingConfig, flat, validate
 from pipeline.errors import masked
 from pipeline.job import open_record, run_alone
 from pipeline.objective import objectives, read_objective
+from pipeline.process import identity
 from pipeline.search import recorded
 from pipeline.search.failures import hopeless
-from pipeline.search.liveness import identity
 from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
 from pipeline.search.space import Space
 from pipeline.search.study import StudySpec, is_done
@@ -92,7 +92,7 @@ class ExperimentTask(Searchable):
         """Return the direction of the metric that the pruner is to go by."""
         return read_objective(validate(config), metric, "hydra.sweeper.pruner.metric").direction
 
-    def former_trials(self, config: DictConfig, source: str, space: Space, /) -> FormerTrials:
+    def former_trials(self, config: DictConfig, source: str, space: Space) -> FormerTrials:
         """Return the complete runs in MLflow that this search could have made."""
         store = open_store(validate(config).tracking)
         return recorded.former_trials(store, config, self._digest, source, space)
@@ -101,7 +101,7 @@ class ExperimentTask(Searchable):
         """Open the study's parent run."""
         experiment = validate(config)
         self._tracking = experiment.tracking
-        space = {f"search.{key}": values for key, values in spec.space.describe().items()}
+        searched = spec.space.describe()
         options = {
             "search.sampler": json.dumps(dict(spec.sampler)),
             "search.pruner": json.dumps(dict(spec.pruner)),
@@ -110,7 +110,7 @@ class ExperimentTask(Searchable):
             self._store,
             spec.name,
             params={
-                **space,
+                **{f"search.{key}": values for key, values in searched.items()},
                 **options,
                 **spec.space.without(flat(config)),
                 studies.DATA: self._digest,
@@ -121,8 +121,13 @@ class ExperimentTask(Searchable):
                 tags.STORAGE: masked(spec.storage),
                 tags.PROCESS: json.dumps(identity()),
                 tags.LIMITS: json.dumps(
-                    {"n_trials": spec.budget.n_trials, "retries": spec.retries}
+                    {
+                        "n_trials": spec.budget.n_trials,
+                        "retries": spec.retries,
+                        "repeats": len(spec.seeds) or 1,
+                    }
                 ),
+                tags.SPACE: studies.space_note(searched),
                 **studies.command_notes(*self._command),
             },
         )

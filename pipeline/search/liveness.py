@@ -10,34 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import threading
 import time
-from functools import cache
 from types import TracebackType
 from typing import Any
 
 import optuna
-import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
+
+from pipeline.process import ABANDONED, identity, is_gone
 
 log = logging.getLogger(__name__)
 
 OWNER, BEAT = "owner", "beat"  # user attributes of a trial
-ABANDONED = "abandoned"  # key of an owner that left its trial: interrupted or failed
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 60.0  # without a new beat, on another machine
-UNSIGNED_SECONDS = 30.0  # without a signature: longer than a sampler takes to propose
-
-
-@cache
-def identity() -> dict[str, Any]:
-    """Return what tells this process from every other."""
-    # The start time tells a process from a later one with the same number.
-    started = _started(psutil.Process())
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+UNSIGNED_SECONDS = 120.0  # without a signature: longer than a sampler takes to propose
 
 
 def was_interrupted(trial: FrozenTrial) -> bool:
@@ -113,10 +102,9 @@ class Watch:
         owner = trial.user_attrs.get(OWNER)
         if owner is None:
             return self._unchanged_for(trial, None) > UNSIGNED_SECONDS
-        if ABANDONED in owner:
-            return True
-        if owner["host"] == socket.gethostname():
-            return not _is_running(owner)
+        gone = is_gone(owner)
+        if gone is not None:
+            return gone
         return self._unchanged_for(trial, trial.user_attrs.get(BEAT, 0)) > DEAD_SECONDS
 
     def _unchanged_for(self, trial: FrozenTrial, beat: int | None) -> float:
@@ -124,17 +112,3 @@ class Watch:
         if trial.number not in self._seen or self._seen[trial.number][0] != beat:
             self._seen[trial.number] = (beat, now)
         return now - self._seen[trial.number][1]
-
-
-def _started(process: psutil.Process) -> float:
-    """Return when a process started, in seconds since the boot: a clock may be set meanwhile."""
-    return round(process.create_time() - psutil.boot_time(), 1)
-
-
-def _is_running(owner: dict[str, Any]) -> bool:
-    try:
-        process = psutil.Process(owner["pid"])
-        same = abs(_started(process) - owner["started"]) < 2.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

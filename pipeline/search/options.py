@@ -15,6 +15,7 @@ from pipeline.search.samplers import ALLOWED
 
 _HYDRA_KEYS = ("_target_", "_recursive_")
 ON_CHANGE = ("refuse", "continue", "fork")
+MOST_REPEATS = 100  # seeds of a point
 LIMITS = ("minutes", "machine_minutes", "patience")
 
 
@@ -86,7 +87,12 @@ class Options:
             raise ConfigError(
                 f"hydra.sweeper.storage={self.storage}: expected a path or a database URL."
             )
-        for name, least in (("n_trials", 1), ("n_jobs", 1), ("retries", 0), ("repeats", 1)):
+        if not _is_number(self.repeats, whole=True) or not 1 <= self.repeats <= MOST_REPEATS:
+            raise ConfigError(
+                f"hydra.sweeper.repeats={self.repeats}: expected a whole number from 1 to "
+                f"{MOST_REPEATS}."
+            )
+        for name, least in (("n_trials", 1), ("n_jobs", 1), ("retries", 0)):
             value = getattr(self, name)
             if value is not None and (not _is_number(value, whole=True) or value < least):
                 raise ConfigError(

@@ -152,7 +152,7 @@ def study_name(options: Options, job: str, spec: StudySpec, common: Mapping[str,
 
 
 def _checked_name(name: str) -> str:
-    if not name or any(sign in name for sign in "/\\'\"`\n") or name in (".", ".."):
+    if not name or any(sign in name for sign in "/\\'\"`\n*?[]") or name in (".", ".."):
         raise ConfigError(
             f"hydra.sweeper.study_name={name!r}: a study's folder has its name; expected letters, "
             "digits, spaces and -_. only."

@@ -22,7 +22,9 @@ from optuna.trial import FrozenTrial
 from pipeline.errors import ConfigError, did_you_mean, listing
 
 # Options that count budget; the others count trials, evaluations or scores.
-_IN_UNITS = ("n_warmup_steps", "interval_steps", "min_resource", "max_resource")
+# The least that Optuna takes: a plain function's unit may be larger than a default of 0.25.
+_IN_UNITS = {"n_warmup_steps": 0, "interval_steps": 1, "min_resource": 1, "max_resource": 1}
+MOST_UNITS = 10**9
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,17 @@ def make_pruner(options: Mapping[str, Any], unit: int) -> Pruner:
                 f"hydra.sweeper.pruner.{option}: {name} has no such option."
                 f"{did_you_mean(option, accepted)} Valid: {listing([*accepted, 'metric'])}."
             )
-    for option in _IN_UNITS:
-        if isinstance(given.get(option), int | float):
-            given[option] = round(given[option] * unit)
+    for option, least in _IN_UNITS.items():
+        value = given.get(option)
+        if value is None or value == "auto":
+            continue
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
+        if number < 0 or (least and number == 0):
+            raise ConfigError(
+                f"hydra.sweeper.pruner.{option}={value}: expected a number "
+                f"{'above' if least else 'from'} 0, in what trials report: epochs for our own."
+            )
+        given[option] = max(least, round(min(number, MOST_UNITS) * unit))
     if isinstance(given.get("wrapped_pruner"), Mapping):
         given["wrapped_pruner"] = make_pruner(given["wrapped_pruner"], unit)
     try:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 from omegaconf import DictConfig
 
 from pipeline.config import flat, validate
 from pipeline.objective import COSTS, Constraint, Objective, constraints, objectives
-from pipeline.search.fitting import read
-from pipeline.search.searchable import Former, FormerTrials
+from pipeline.search.fitting import fit, read
+from pipeline.search.searchable import SEED, Former, FormerTrials
 from pipeline.search.space import Space
 from pipeline.tracking import Store, studies
 
 # What does not change a run's training, by how its keys begin: scores are made anew here.
 _APART = ("tracking.", "evaluation.")
 
+_read = lru_cache(maxsize=10_000)(read)  # parsing takes Hydra's parser 0.3 ms
+
 
 def former_trials(
     store: Store, config: DictConfig, digest: str, source: str, space: Space
 ) -> FormerTrials:
-    """Return the recorded runs that differ from this search in nothing but what it searches.
+    """Return the recorded trials that differ from this search in nothing but what it searches.
+
+    A trial on several seeds is one with the means of its runs' scores, if all of them are there.
 
     Args:
         store: where the runs are.
@@ -36,18 +43,54 @@ def former_trials(
     experiment = validate(config)
     goals, limits = objectives(experiment), constraints(experiment)
     known = _fixed(config, space)
-    every = studies.recorded(store, source)
+    every = _points(studies.recorded(store, source))
     trials = []
-    for run in every:
-        if not run.complete or run.data not in (None, digest) or not _is_alike(run, known, space):
+    for runs in every:
+        searched = _searched(runs, known, digest, space)
+        if searched is None:
             continue
-        scores = _Scores(store, run)
-        values = [scores.score(goal) for goal in goals]
-        excesses = {limit.text: scores.excess(limit, goals[0]) for limit in limits}
+        scores = [_Scores(store, run) for run in runs]
+        values = [fmean(one.score(goal) for one in scores) for goal in goals]
+        excesses = {
+            limit.text: fmean(one.excess(limit, goals[0]) for one in scores) for limit in limits
+        }
         if all(math.isfinite(value) for value in (*values, *excesses.values())):
-            settings = {key: read(text) for key, text in run.settings.items()}
-            trials.append(Former({}, settings, values, excesses))
+            trials.append(Former({}, searched, values, excesses))
     return FormerTrials(trials, len(every))
+
+
+def _points(runs: Sequence[studies.Recorded]) -> list[list[studies.Recorded]]:
+    """Return the runs of each point, its last seed's first; none where some are not there."""
+    points: dict[tuple[str, str], list[studies.Recorded]] = {}
+    highest: dict[str, int] = {}
+    for run in runs:  # the latest first
+        study, _ = point = run.point or ("", run.run_id)
+        highest[study] = max(highest.get(study, 0), run.repeat or 0)
+        own = points.setdefault(point, [])
+        # What does not lie before the seed that came after it is of an earlier try.
+        if not own or (run.repeat or 0) < (own[-1].repeat or 0):
+            own.append(run)
+    return [
+        own if len(own) == (own[0].repeats or highest[study] + 1) else []
+        for (study, _), own in points.items()
+    ]
+
+
+def _searched(
+    runs: list[studies.Recorded], known: dict[str, Any], digest: str, space: Space
+) -> dict[str, Any] | None:
+    """Return a point's values of what is searched here, or None where it does not fit."""
+    keys = {key for d in space.dimensions for key in d.keys}
+    if not runs or (len(runs) > 1 and SEED in keys):
+        return None
+    *later, first = runs
+    but_seed = {key: value for key, value in known.items() if key != SEED}
+    if not all(run.complete and run.data in (None, digest) for run in runs) or not (
+        _is_alike(first, known, space) and all(_is_alike(run, but_seed, space) for run in later)
+    ):
+        return None
+    settings = {key: _read(first.settings[key]) for key in keys if key in first.settings}
+    return settings if fit({}, settings, space, {}) is not None else None
 
 
 def _fixed(config: DictConfig, space: Space) -> dict[str, Any]:
@@ -60,8 +103,10 @@ def _fixed(config: DictConfig, space: Space) -> dict[str, Any]:
 
 def _is_alike(run: studies.Recorded, known: dict[str, Any], space: Space) -> bool:
     """Whether a run has the value of all that is fixed here."""
-    if any(read(run.settings.get(key, str(now))) != read(str(now)) for key, now in known.items()):
-        return False
+    for key, now in known.items():
+        text, own = run.settings.get(key), str(now)
+        if text is not None and text != own and _read(text) != _read(own):
+            return False
     # A searched group's file says the rest of it, unless the run was given something else.
     searched = {key for d in space.dimensions for key in d.keys}
     given = dict.fromkeys(studies.key_of(override) for override in run.overrides)

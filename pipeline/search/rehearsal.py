@@ -6,41 +6,55 @@ from collections.abc import Callable
 
 import optuna
 from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
 
 from pipeline.search.liveness import Heart
 from pipeline.search.space import Params
-from pipeline.search.study import StudySpec, claim, queue_first
+from pipeline.search.study import StudySpec, claim, queue_first, queue_grid, seek_study
+from pipeline.search.trials import counted, params_of
 
 FIRST = 5  # jobs of a sampler, which are checked: the later ones depend on scores
 
 
-def rehearse(
-    spec: StudySpec,
-    check: Callable[[Params], None],
-    learn: Callable[[optuna.Study], list[str]],
-) -> tuple[list[Params], list[str]]:
-    """Check every job of a grid, or the first ones of a sampler.
+def open_copy(spec: StudySpec) -> optuna.Study:
+    """Open a study in memory, with all that is there of it; nothing is made or written."""
+    kept, memory = seek_study(spec.name, spec.storage), InMemoryStorage()
+    if kept is not None:
+        optuna.copy_study(from_study_name=spec.name, from_storage=kept._storage, to_storage=memory)
+    return spec.open(memory)
+
+
+def left_to_run(study: optuna.Study, spec: StudySpec) -> int:
+    """Return how many trials may begin yet."""
+    return max(spec.budget.n_trials - len(counted(study)), 0)
+
+
+def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], None]) -> list[Params]:
+    """Check every job of a grid that is to be run, or the first ones of a sampler.
 
     Args:
-        spec: the search's; its storage is not touched.
+        study: a copy of the search's, as `open_copy` makes it.
+        spec: the search's.
         check: composes a point's config and refuses what cannot run.
-        learn: tells earlier studies' trials to a study, and says so.
 
     Returns:
-        The points, in the order in which they would be run, and what ``learn`` said.
+        The points, in the order in which they would be run.
 
     Raises:
         ConfigError: for the first point that cannot run.
     """
-    study = spec.open(InMemoryStorage())
-    said = learn(study)
+    left = left_to_run(study, spec)
     if spec.is_grid:
-        points = list(spec.points())
+        queue_grid(study, spec)
+        queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        points = [params_of(trial) for trial in queued[:left]]
     else:
         queue_first(study, spec)
         heart = Heart(study)
-        asked = (claim(study, spec, heart) for _ in range(min(FIRST, spec.budget.n_trials)))
+        asked = (claim(study, spec, heart) for _ in range(min(FIRST, left)))
         points = [trial.params for trial in asked if trial is not None]
+    own = spec.space.distributions.keys()
+    points = [{key: value for key, value in p.items() if key in own} for p in points]
     for point in points:
         check(point)
-    return points, said
+    return points

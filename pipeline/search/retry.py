@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.compose import literal
 from pipeline.errors import ConfigError
 from pipeline.search.doctor import at_work
+from pipeline.search.experiment import ExperimentTask
 from pipeline.search.failures import TEACHES
 from pipeline.search.liveness import DEAD_SECONDS
-from pipeline.search.study import find_study, mend_journal
+from pipeline.search.study import StudySpec, find_study, mend_journal
 from pipeline.search.trials import REPLACES, ended, kind_of_failure, params_of
 from pipeline.tracking import Store, studies, tags
 
 
-def queue_again(
-    store: Store, name: str, storage: str | None, given: Sequence[str], *, every: bool
-) -> tuple[str, list[str]]:
-    """Queue a study's failed trials again, and say how they are run.
+@dataclass(frozen=True)
+class Again:
+    """How a search goes on with its failed trials."""
+
+    job: str  # the Hydra job's name
+    overrides: list[str]
+    task: ExperimentTask
+    lines: list[str]  # what would be run again
+
+
+class Retry(ExperimentTask):
+    """A search that goes on with its failed trials."""
+
+    def __init__(self, name: str, overrides: Sequence[str], *, every: bool) -> None:
+        super().__init__(name, overrides)
+        self._every = every
+
+    def opened(self, study: optuna.Study, _spec: StudySpec, /) -> None:
+        """Queue the failed trials again."""
+        for trial in _chosen(study, every=self._every):
+            study.enqueue_trial(params_of(trial), user_attrs={REPLACES: trial.number})
+
+
+def again(
+    store: Store,
+    name: str,
+    storage: str | None,
+    given: Sequence[str],
+    *,
+    every: bool,
+    dry_run: bool = False,
+) -> Again:
+    """Say how a study's failed trials are run again; none is queued yet.
 
     Args:
         store: where the study's runs are.
@@ -28,9 +59,7 @@ def queue_again(
         storage: of the study; None: the one that its parent run names.
         given: overrides that replace those of the study's own command line.
         every: also what failed for its parameters: `failures.TEACHES`.
-
-    Returns:
-        The job's name and the overrides that continue the search.
+        dry_run: leave even a torn journal as it is.
 
     Raises:
         TrackingError: where there is no such study, or its storage or command is not known.
@@ -40,7 +69,8 @@ def queue_again(
     known = run.data.tags
     full, where = known[tags.STUDY], storage or known.get(tags.STORAGE, "")
     job, overrides = studies.command_of(run)
-    mend_journal(where)
+    if not dry_run:
+        mend_journal(where)
     study = find_study(full, where)
     who = at_work(run, study)
     if who:
@@ -49,20 +79,26 @@ def queue_again(
             "machine is down, the search's own command settles its trials within "
             f"{DEAD_SECONDS:g} s."
         )
-    _queue(study, every=every)
+    lines = _lines(study, every=every)
     keys = {studies.key_of(override) for override in given}
     kept = [override for override in overrides if studies.key_of(override) not in keys]
     pinned = {"hydra.sweeper.study_name": full, "hydra.sweeper.storage": where}
-    return job, [*kept, *given, *(f"{key}={literal(value)}" for key, value in pinned.items())]
+    whole = [*kept, *given, *(f"{key}={literal(value)}" for key, value in pinned.items())]
+    return Again(job, whole, Retry(job, whole, every=every), lines)
 
 
-def _queue(study: optuna.Study, *, every: bool) -> None:
+def _chosen(study: optuna.Study, *, every: bool) -> list[FrozenTrial]:
     failed = ended(study, "failed")
-    chosen = [t for t in failed if every or kind_of_failure(t) not in TEACHES]
-    for trial in chosen:
-        study.enqueue_trial(params_of(trial), user_attrs={REPLACES: trial.number})
+    return [t for t in failed if every or kind_of_failure(t) not in TEACHES]
+
+
+def _lines(study: optuna.Study, *, every: bool) -> list[str]:
+    """Say what would be run again: failed trials, and what a retry that was cut short queued."""
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    if not any(REPLACES in t.user_attrs for t in waiting):  # none of a retry that was cut short
+    queued = [t for t in waiting if REPLACES in t.user_attrs]
+    chosen = _chosen(study, every=every)
+    if not (chosen or queued):
+        failed = ended(study, "failed")
         teaching = (
             f"; {len(failed)} failed for their parameters ({', '.join(TEACHES)}), which --all "
             "runs again too"
@@ -71,3 +107,9 @@ def _queue(study: optuna.Study, *, every: bool) -> None:
             f"study {study.study_name} has no failed trials to run again"
             f"{teaching if failed else ''}."
         )
+    numbers = [(t.user_attrs[REPLACES], t) for t in queued] + [(t.number, t) for t in chosen]
+    return [
+        f"trial {number} would be run again: "
+        f"{', '.join(f'{key}={value}' for key, value in params_of(trial).items())}"
+        for number, trial in sorted(numbers, key=lambda pair: pair[0])
+    ]

@@ -120,13 +120,13 @@ class Searchable:
             f"hydra.sweeper.pruner.metric={metric}: a plain task function reports one score."
         )
 
-    def former_trials(self, _config: "DictConfig", source: str, _space: "Space", /) -> FormerTrials:
+    def former_trials(self, config: "DictConfig", source: str, space: "Space") -> FormerTrials:  # noqa: ARG002
         """Return what the record of an earlier search tells a new one to learn from.
 
         Args:
-            _config: the base of the new one.
+            config: the base of the new one.
             source: the study's name, how it begins, or ``*`` for every run.
-            _space: of the new one.
+            space: of the new one.
 
         Raises:
             ConfigError: where there is no such record.
@@ -135,6 +135,9 @@ class Searchable:
             f"hydra.sweeper.warm_start=mlflow:{source}: a plain task function has no MLflow "
             "record; expected the name of a study beside this one, or storage#name."
         )
+
+    def opened(self, study: "Study", spec: "StudySpec", /) -> None:
+        """Queue what is to run first; all that could refuse this search has been asked."""
 
     def begin(self, config: "DictConfig", spec: "StudySpec") -> None:
         """Prepare before the first trial."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,9 @@ from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import (
     IntegrityError,
     NoSuchModuleError,
@@ -53,6 +55,13 @@ TABLES_SECONDS = 2.0  # in which another process makes the tables of an empty da
 DRIVERS = (
     ". Expected postgresql+psycopg://… (pip install 'tunewright[postgres]') or mysql+pymysql://… "
     "(pip install 'tunewright[mysql]'), or the driver that the URL names."
+)
+
+
+# What Optuna raises of a journal or a database that is damaged, locked or no study's.
+_UNREADABLE = (
+    *(KeyError, TypeError, AssertionError, ValueError, AttributeError),
+    *(OSError, ImportError, SQLAlchemyError),
 )
 
 
@@ -113,8 +122,9 @@ class StudySpec:
                 directions=list(self.directions),
                 load_if_exists=True,
             )
-        except (OSError, ValueError, ImportError, SQLAlchemyError, OptunaError) as error:
-            reason = " ".join(masked(str(error.__cause__ or error)).split())[:300]
+        except (*_UNREADABLE, OptunaError) as error:
+            reason = damage(self.storage, self.name) or masked(str(error.__cause__ or error))
+            reason = " ".join(reason.split())[:400]
             missing = isinstance(error, ImportError | NoSuchModuleError)
             raise TrackingError(
                 f"hydra.sweeper.storage={masked(self.storage)}: the study cannot be opened: "
@@ -159,12 +169,63 @@ def find_study(name: str, storage: str) -> optuna.Study:
             raise FileNotFoundError("there is no such file")
         backend = storage if "://" in storage else JournalStorage(JournalFileBackend(storage))
         return optuna.load_study(study_name=name, storage=backend)
-    except (KeyError, OSError, ValueError, ImportError, SQLAlchemyError, OptunaError) as error:
-        reason = " ".join(masked(str(error)).split())[:300]
+    except (*_UNREADABLE, OptunaError) as error:
+        moved = f"{masked(str(error))}. Is it elsewhere now? Give hydra.sweeper.storage=…"
+        reason = " ".join((damage(storage, name) or moved).split())[:400]
         raise TrackingError(
-            f"{name}: the study cannot be opened in {masked(storage)}: {reason}. "
-            "Is it elsewhere now? Give hydra.sweeper.storage=…"
+            f"{name}: the study cannot be opened in {masked(storage)}: {reason}"
         ) from error
+
+
+def damage(storage: str, name: str) -> str:
+    """Say at which line a journal cannot be read, and what is left; nothing where it can be."""
+    if "://" in storage or not Path(storage).is_file():
+        return ""
+    lines = Path(storage).read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            known = JournalOperation(record["op_code"])
+        except (ValueError, TypeError, KeyError):
+            known = None
+        if known is None:
+            return (
+                f"line {number} of the journal is damaged. What MLflow has of the study can be "
+                f"learned from in a new one: hydra.sweeper.warm_start=mlflow:{name}"
+            )
+    return ""
+
+
+def seek_study(name: str, storage: str) -> optuna.Study | None:
+    """Open a study, or return None where it is not there yet; looking for it makes nothing.
+
+    Raises:
+        TrackingError: where the storage is there and cannot be read.
+    """
+    try:
+        if "://" in storage and not _has_tables(storage):
+            return None
+        return find_study(name, storage)
+    except TrackingError as error:
+        missing = isinstance(error.__cause__, KeyError | FileNotFoundError)
+        if missing and not damage(storage, name):
+            return None
+        raise
+
+
+def _has_tables(storage: str) -> bool:
+    """Whether a database has Optuna's tables, which opening it would make."""
+    file = _file_of(storage)
+    if file is not None and not file.is_file():
+        return False
+    try:
+        engine = create_engine(storage)
+        try:
+            return inspect(engine).has_table("studies")
+        finally:
+            engine.dispose()
+    except (ImportError, SQLAlchemyError):
+        return True  # opening it says what is wrong
 
 
 def _file_of(storage: str) -> Path | None:

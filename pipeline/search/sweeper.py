@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +22,13 @@ from pipeline.compose import changing, hide_secrets, plain_errors, without_hydra
 from pipeline.config import flatten
 from pipeline.errors import TunewrightError, did_you_mean
 from pipeline.search.blocks import Base, enrich
-from pipeline.search.change import beside, open_same
+from pipeline.search.change import beside, open_kept, open_same
 from pipeline.search.failures import hopeless
 from pipeline.search.liveness import Watch
 from pipeline.search.options import Options
 from pipeline.search.plan import fingerprint, make_spec, method, study_name, tree
 from pipeline.search.progress import Progress, describe, points_table, summary_lines, trial_table
-from pipeline.search.rehearsal import rehearse
+from pipeline.search.rehearsal import left_to_run, open_copy, rehearse
 from pipeline.search.samplers import sampler_name
 from pipeline.search.searchable import Searchable
 from pipeline.search.space import Params, Space, parse_space
@@ -98,24 +97,32 @@ class Sweep:
             base=known,
             recorded=partial(self._task.former_trials, base),
         )
-        if self._options.dry_run:
-            self._rehearse(spec, learn)
-            return None
-
-        self._task.connect(base)
+        dry = self._options.dry_run
+        if not dry:
+            self._task.connect(base)
         opened = open_same(
-            spec, common, known, self._options.on_change, partial(self._placed, spec)
+            spec,
+            common,
+            known,
+            self._options.on_change,
+            partial(self._placed, spec),
+            open_copy if dry else open_kept,
         )
         study, spec = opened.study, opened.spec
         settle(study, spec, Watch())
         said = [*opened.lines, *learn(study)]
         if opened.is_new and self._options.study_name is None:
             said += beside(spec, common, known, self._config.hydra.job.name)
+        if dry:
+            self._task.opened(study, spec)
+            self._rehearse(study, spec, said)
+            return None
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         # What workers and files need not know is in the spec alone from here on.
         hide_secrets(self._config)
         OmegaConf.save(self._config, folder / "multirun.yaml")  # as Hydra's own sweeper does
+        self._task.opened(study, spec)
         if spec.is_grid:
             queue_grid(study, spec)
         queue_first(study, spec)
@@ -187,20 +194,25 @@ class Sweep:
         self._task.check(config)
         return config
 
-    def _rehearse(self, spec: StudySpec, learn: Callable[[optuna.Study], list[str]]) -> None:
+    def _rehearse(self, study: optuna.Study, spec: StudySpec, said: list[str]) -> None:
         """Say what the search would do, having composed and checked what it would run."""
 
         def check(params: Params) -> None:
             self._task.prepare([self._composed(spec.space, params)])
 
-        points, lines = rehearse(spec, check, learn)
-        self._say_plan(spec, 0)
-        for line in lines:
+        done, left, why = len(ended(study)), left_to_run(study, spec), self._why_over(study, spec)
+        points = [] if why else rehearse(study, spec, check)
+        self._say_plan(spec, done)
+        for line in said:
             self._say(line)
-        self._console.print(points_table(spec, points))
-        every = len(points) >= spec.budget.n_trials
-        what = f"all {len(points)} jobs" if every else f"the first {len(points)} jobs"
-        self._say(f"dry run: {what} can be composed and are valid; nothing was run or written.")
+        if points:
+            self._console.print(points_table(spec, points))
+            which = "all" if spec.is_grid or len(points) >= left else "the first"
+            jobs = "jobs to go" if done else "jobs"
+            what = f"{which} {len(points)} {jobs} can be composed and are valid"
+        else:
+            what = f"no job is to go{f': {why}' if why else ''}"
+        self._say(f"dry run: {what}; nothing was run or written.")
 
     def _launch(self, spec: StudySpec) -> Exception | None:
         """Launch the workers and wait for them; return what one raised that is no trial's error."""

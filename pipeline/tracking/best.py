@@ -5,7 +5,13 @@ import shlex
 
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import best_trial, find_study, model_path
+from pipeline.tracking.studies import (
+    best_trial,
+    find_study,
+    model_path,
+    searched_keys,
+    stand_in,
+)
 
 
 def best_lines(store: Store, name: str) -> list[str]:
@@ -16,15 +22,22 @@ def best_lines(store: Store, name: str) -> list[str]:
     """
     study = find_study(store, name)
     best = best_trial(store, study)
-    objective = study.data.tags[tags.OBJECTIVE]
-    searched = [k.removeprefix("search.") for k in study.data.params if k.startswith("search.")]
+    known = study.data.tags
+    objective, score = known[tags.OBJECTIVE], known.get(tags.BEST_SCORE, "not recorded")
+    # A run that a changed space or a fork took over has the number of its first trial.
+    number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])
+    params = [(k, best.data.params[k]) for k in searched_keys(study) if k in best.data.params]
     overrides = json.loads(best.data.tags[tags.OVERRIDES])
     model = model_path(store, best)
+    former = stand_in(store, study) if model is None else None
+    if former is not None and (other := model_path(store, former)):
+        trial = former.data.tags[tags.TRIAL]
+        model = f"not kept; that of the former best, trial {trial}: {other}"
     return [
-        f"study      {study.data.tags[tags.STUDY]} ({study.data.tags[tags.STATE]})",
-        f"best       trial {best.data.tags[tags.TRIAL]}",
-        f"score      {objective} = {study.data.tags[tags.BEST_SCORE]}",
-        *(f"           {k} = {best.data.params[k]}" for k in searched if k in best.data.params),
+        f"study      {known[tags.STUDY]} ({known[tags.STATE]})",
+        f"best       trial {number}",
+        f"score      {objective} = {score}",
+        *(f"           {key} = {value}" for key, value in params),
         f"run        {best.info.run_id}",
         f"model      {model or 'not kept'}",
         f"run again  tunewright train {shlex.join(overrides)}",

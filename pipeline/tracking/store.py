@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,8 @@ class Store:
         logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each table it makes
         from mlflow import MlflowClient
 
-        return MlflowClient(self.uri)
+        with self._usable():
+            return MlflowClient(self.uri)
 
     @property
     def is_server(self) -> bool:
@@ -108,12 +110,16 @@ class Store:
         Raises:
             TrackingError: where the store cannot be reached.
         """
+        with self._usable(), self._alone():
+            return self._find_or_make_experiment()
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            with self._alone():
-                return self._find_or_make_experiment()
+            yield
         except (MlflowException, SQLAlchemyError, ImportError) as error:
             reason = str(error).strip().splitlines()[0][:300]
             raise TrackingError(

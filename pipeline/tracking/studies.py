@@ -110,16 +110,27 @@ def log_progress(store: Store, parent_run_id: str, trial: int, values: Mapping[s
 
 
 def set_best(store: Store, parent_run_id: str, trial: int, run_id: str, score: str) -> None:
-    """Name the study's best trial, and delete the model of the one it replaces."""
+    """Name the study's best trial, and delete the model of the one it replaces.
+
+    Where a changed space makes a trial the best whose model is deleted already, the study keeps
+    the model that it has until a best trial has one.
+    """
     known = store.client.get_run(parent_run_id).data.tags
-    former = known.get(tags.BEST_RUN)
-    if former == run_id:
+    best = {tags.BEST_RUN: run_id, tags.BEST_TRIAL: str(trial), tags.BEST_SCORE: score}
+    for key, value in best.items():
+        if known.get(key) != value:
+            store.client.set_tag(parent_run_id, key, value)
+    former, kept = known.get(tags.BEST_RUN), known.get(tags.MODEL_RUN)
+    if former is None or former == run_id:
         return
-    store.client.set_tag(parent_run_id, tags.BEST_RUN, run_id)
-    store.client.set_tag(parent_run_id, tags.BEST_TRIAL, str(trial))
-    store.client.set_tag(parent_run_id, tags.BEST_SCORE, score)
-    if former:
-        delete_model(store, former, of_study=known[tags.STUDY])
+    if not has_model(store, store.client.get_run(run_id)):
+        if kept is None:
+            store.client.set_tag(parent_run_id, tags.MODEL_RUN, former)
+        return
+    for replaced in {former, kept} - {None, run_id}:
+        delete_model(store, str(replaced), of_study=known[tags.STUDY])
+    if kept is not None:
+        store.client.delete_tag(parent_run_id, tags.MODEL_RUN)
 
 
 def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None:
@@ -189,6 +200,9 @@ class Recorded:
     overrides: Sequence[str]  # its command line
     metrics: Mapping[str, float]  # the latest value of each
     data: str | None  # digest of its data, where its study's record has one
+    point: tuple[str, str] | None  # its study and trial; None: a run on its own
+    repeat: int | None  # which of the trial's seeds it had, from 0; None where that has one
+    repeats: int | None  # how many seeds the trials of its study have, where the record says so
 
 
 def recorded(store: Store, source: str) -> list[Recorded]:
@@ -206,22 +220,49 @@ def recorded(store: Store, source: str) -> list[Recorded]:
         runs = [*trials, *own_runs(store)]
     else:
         runs = trials_of(store, find_study(store, source).data.tags[tags.STUDY])
-    digests = {study.info.run_id: study.data.params.get(DATA) for study in all_studies(store)}
+    parents = {study.info.run_id: study for study in all_studies(store)}
     found = []
     for run in runs:
-        overrides = json.loads(run.data.tags.get(tags.OVERRIDES, "[]"))
+        known = run.data.tags
+        overrides = json.loads(known.get(tags.OVERRIDES, "[]"))
         chosen = {key_of(o): o.partition("=")[2] for o in overrides}
+        parent = parents.get(known.get("mlflow.parentRunId"))
         found.append(
             Recorded(
                 run.info.run_id,
-                run.data.tags.get(tags.STATE) == "complete",
+                known.get(tags.STATE) == "complete",
                 {**chosen, **run.data.params},
                 overrides,
                 run.data.metrics,
-                digests.get(run.data.tags.get("mlflow.parentRunId")),
+                parent.data.params.get(DATA) if parent else None,
+                (known[tags.STUDY], known[tags.TRIAL]) if tags.TRIAL in known else None,
+                int(known[tags.REPEAT]) if tags.REPEAT in known else None,
+                _limits_of(parent).get("repeats") if parent else None,
             )
         )
     return found
+
+
+def _limits_of(study: Run) -> dict[str, Any]:
+    limits: dict[str, Any] = json.loads(study.data.tags.get(tags.LIMITS, "{}"))
+    return limits
+
+
+def space_note(space: Mapping[str, str]) -> str:
+    """Return what a study searches as a tag's text: keys and values, or only keys where it is long.
+
+    Parameters of a run cannot change, and a study may go on with another space.
+    """
+    text = json.dumps(space, ensure_ascii=False)
+    return text if len(text) <= TAG_CHARACTERS else json.dumps(dict.fromkeys(space, ""))
+
+
+def searched_keys(study: Run) -> list[str]:
+    """Return the keys that a study searches now."""
+    noted = study.data.tags.get(tags.SPACE)
+    if noted:
+        return list(json.loads(noted))
+    return [k.removeprefix("search.") for k in study.data.params if k.startswith("search.")]
 
 
 def history(store: Store, run_id: str, metric: str) -> dict[int, float]:
@@ -287,6 +328,12 @@ def best_trial(store: Store, study: Run) -> Run:
     if best is None:
         raise TrackingError(f"{study.data.tags[tags.STUDY]}: no trial of it is complete yet.")
     return store.client.get_run(best)
+
+
+def stand_in(store: Store, study: Run) -> Run | None:
+    """Return the run whose model a study keeps where its best trial has none, if there is one."""
+    run_id = study.data.tags.get(tags.MODEL_RUN)
+    return store.client.get_run(run_id) if run_id else None
 
 
 def model_path(store: Store, run: Run) -> str | None:

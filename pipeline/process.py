@@ -1,0 +1,44 @@
+"""Which process does something, and whether it is still there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import psutil
+
+ABANDONED = "abandoned"  # key of a signature that its living process took back, and how
+
+
+@cache
+def identity() -> dict[str, Any]:
+    """Return what tells this process from every other: it signs with it."""
+    # The start time tells a process from a later one with the same number.
+    started = _started(psutil.Process())
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+
+
+def is_gone(owner: Mapping[str, Any]) -> bool | None:
+    """Whether the process that signed is gone; None where that cannot be seen from here.
+
+    Args:
+        owner: its `identity`; empty where nobody signed.
+    """
+    if ABANDONED in owner:
+        return True
+    if owner.get("host") != socket.gethostname():
+        return None
+    try:
+        process = psutil.Process(owner["pid"])
+        same = abs(_started(process) - owner["started"]) < 2.0
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _started(process: psutil.Process) -> float:
+    """Return when a process started, in seconds since the boot: a clock may be set meanwhile."""
+    return round(process.create_time() - psutil.boot_time(), 1)
