@@ -122,6 +122,8 @@ def test_a_fork_deletes_no_model_of_its_origin(old, runs):
     for number, run_id in ((0, best_run), (3, runs("trial")[3].info.run_id)):
         studies.set_best(store(), fork.info.run_id, number, run_id, "")
     assert kept.is_dir()
+    studies.delete_model(store(), best_run, of_study="old")  # as its own study may
+    assert kept.is_dir()
 
 
 def test_a_model_stays_until_another_best_trial_has_one(cli, tiny, runs):
@@ -283,8 +285,8 @@ def test_of_a_record_only_what_differs_is_parsed_and_only_what_fits_is_read(cli,
     monkeypatch.setattr(
         studies, "history", lambda *given: fetched.append(given[1]) or history(*given)
     )
-    started = cli("train", "-m", *tiny, "seed=2,7", "hydra.sweeper.n_trials=1",
-                  "hydra.sweeper.study_name=new", "hydra.sweeper.warm_start='mlflow:old'")  # fmt: skip
+    learning = ("hydra.sweeper.study_name=new", "hydra.sweeper.warm_start='mlflow:old'")
+    started = cli("train", "-m", *tiny, "seed=2,7", "hydra.sweeper.n_trials=1", *learning)
     assert "1 of 3 trials of mlflow:old fit" in started.out
     assert sorted(parsed) == ["1", "2", "3"]
     assert len(set(fetched)) == 1

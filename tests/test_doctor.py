@@ -218,7 +218,7 @@ def test_what_another_process_settled_is_not_called_mended(cli, tiny, monkeypatc
     monkeypatch.setattr(doctor, "settle_one", lambda *_: False)
     ended = cli("doctor", "mine", "--fix")
     assert ended.code == 0
-    assert "its process is gone; no more: another process did that" in ended.out
+    assert "its process is gone; another process settled it" in ended.out
     assert "mended" not in ended.out
 
 

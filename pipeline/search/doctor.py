@@ -89,9 +89,7 @@ def treat(
                 say(f"{said}; could not be mended: {type(error).__name__}: {why}")
             else:
                 left -= 1
-                done = (
-                    f"mended: {finding.remedy}" if mended else "no more: another process did that"
-                )
+                done = f"mended: {finding.remedy}" if mended else "another process settled it"
                 say(f"{said}; {done}")
     return left
 

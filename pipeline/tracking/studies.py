@@ -121,9 +121,14 @@ def set_best(store: Store, parent_run_id: str, trial: int, run_id: str, score: s
         if known.get(key) != value:
             store.client.set_tag(parent_run_id, key, value)
     former, kept = known.get(tags.BEST_RUN), known.get(tags.MODEL_RUN)
-    if former is None or former == run_id:
+    if former == run_id:
         return
-    if not has_model(store, store.client.get_run(run_id)):
+    run = store.client.get_run(run_id)
+    if run.data.tags.get(tags.STUDY) != known[tags.STUDY]:  # a fork's best, of its origin
+        store.client.set_tag(run_id, tags.KEPT_FOR, known[tags.STUDY])
+    if former is None:
+        return
+    if not has_model(store, run):
         if kept is None:
             store.client.set_tag(parent_run_id, tags.MODEL_RUN, former)
         return
@@ -140,11 +145,13 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
         store: where the run is.
         run_id: the run's.
         of_study: the study that deletes it; another one's run, which a fork copied, is left alone.
+            So is one that a fork names as its best.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     run = store.client.get_run(run_id)
-    if of_study is not None and run.data.tags.get(tags.STUDY) != of_study:
+    known = run.data.tags
+    if tags.KEPT_FOR in known or (of_study is not None and known.get(tags.STUDY) != of_study):
         return
     artifact_uri = run.info.artifact_uri
     if store.client.list_artifacts(run_id, MODEL_FOLDER):
