@@ -214,8 +214,11 @@ def _over(
                 score_text(ranked[0]),
             ),
         )
-    for one in runs:
-        if one.info.run_id != best and studies.has_model(store, one):
+    with_model = [one for one in runs if studies.has_model(store, one)]
+    if best not in [one.info.run_id for one in with_model]:
+        with_model = []  # the study keeps the one it has, until a best trial has its own
+    for one in with_model:
+        if one.info.run_id != best and tags.KEPT_FOR not in one.data.tags:
             yield Finding(
                 f"{place}, run {one.info.run_id} of trial {one.data.tags[tags.TRIAL]}",
                 "keeps a model, but is not the best",
