@@ -154,6 +154,11 @@ def without_hydra(config: DictConfig, *, resolve: bool = True) -> DictConfig:
     return task
 
 
+def key_of(override: str) -> str:
+    """Return the key or the group that an override sets."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 def literal(value: Any) -> str:
     """Return a value of a YAML file as an override writes it, quoted where the grammar asks."""
     if value is None:

@@ -21,6 +21,8 @@ from pipeline.tracking.store import open_store
 from pipeline.trial import Result, State, Trial, Verdict
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from pipeline.models import Checkpoint
     from pipeline.tasks.base import Examples
     from pipeline.tracking import Record
@@ -271,13 +273,15 @@ def _named(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in metrics.items()}
 
 
-def _keep_model(record: Record, model: object, checkpoint: Checkpoint, folder: Path) -> None:
+def _keep_model(
+    record: Record, model: PreTrainedModel, checkpoint: Checkpoint, folder: Path
+) -> None:
     """Store model and tokenizer in the layout of transformers' ``save_pretrained``."""
     import shutil
 
     from pipeline.tracking.studies import MODEL_FOLDER
 
-    model.save_pretrained(folder)  # type: ignore[attr-defined]
+    model.save_pretrained(folder)
     checkpoint.tokenizer.save_pretrained(folder)
     record.folder(folder, MODEL_FOLDER)
     shutil.rmtree(folder)

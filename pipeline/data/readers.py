@@ -165,7 +165,7 @@ def _as_object(value: Any, path: Path, place: str) -> Mapping[str, Any]:
     return value
 
 
-def _read_parquet(path: Path, encoding: str) -> Iterator[Record]:  # noqa: ARG001 - one signature
+def _read_parquet(path: Path, _encoding: str) -> Iterator[Record]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -176,7 +176,7 @@ def _read_parquet(path: Path, encoding: str) -> Iterator[Record]:  # noqa: ARG00
         raise DataError(f"{path}: not a parquet file ({error}).") from error
 
 
-def _read_arrow(path: Path, encoding: str) -> Iterator[Record]:  # noqa: ARG001 - one signature
+def _read_arrow(path: Path, _encoding: str) -> Iterator[Record]:
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as source:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution
 
-from pipeline.compose import literal, plain_errors, without_hydra
+from pipeline.compose import key_of, literal, plain_errors, without_hydra
 from pipeline.config import flatten
 from pipeline.errors import ConfigError, did_you_mean, listing
 from pipeline.search.filters import Filter, read_filter
@@ -118,7 +118,7 @@ def enrich(space: Space, options: Options, base: Base) -> Space:
 
 
 def _fixed_keys(space: Space) -> set[str]:
-    return {override.partition("=")[0].lstrip("+~") for override in space.fixed}
+    return {key_of(override) for override in space.fixed}
 
 
 def _with_pairs(space: Space, blocks: Any) -> Space:

@@ -18,6 +18,7 @@ from optuna.distributions import check_distribution_compatibility
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.compose import key_of
 from pipeline.errors import ConfigError
 from pipeline.search.fitting import copy_of, fit
 from pipeline.search.liveness import BEAT, OWNER, Watch
@@ -199,7 +200,7 @@ class _Change:
 
 def _beyond_space(former: Mapping[str, Any], now: Mapping[str, Any], spec: StudySpec) -> list[str]:
     """Return the keys of two fingerprints that differ in more than what is searched."""
-    fixed = {override.partition("=")[0].lstrip("+~") for override in spec.space.fixed}
+    fixed = {key_of(override) for override in spec.space.fixed}
     searched = [set(f.get(SPACE, ())) - set(_NO_KEYS) for f in (former, now)]
 
     def in_group(key: str, side: int) -> bool:

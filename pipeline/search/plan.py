@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.compose import key_of
 from pipeline.config import flatten
 from pipeline.errors import ConfigError
 from pipeline.search.options import Options
@@ -120,7 +121,7 @@ def fingerprint(base: DictConfig, spec: StudySpec, content: Mapping[str, str]) -
     whole = flatten(tree(base))
     config = spec.space.without(whole)
     # Given for what lies in a searched group, it is the same whichever file is chosen.
-    given = {override.partition("=")[0].lstrip("+~") for override in spec.space.fixed}
+    given = {key_of(override) for override in spec.space.fixed}
     config |= {key: whole[key] for key in whole if key in given}
     fixed = {k: v for k, v in config.items() if not k.startswith("tracking.")}
     searched: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from pipeline.compose import key_of
 from pipeline.config import flat, validate
 from pipeline.objective import COSTS, Constraint, Objective, constraints, objectives
 from pipeline.search.fitting import fit, read
@@ -96,7 +97,7 @@ def _searched(
 def _fixed(config: DictConfig, space: Space) -> dict[str, Any]:
     """Return what each run of this search has in common, also within a searched group."""
     every = flat(config)
-    given = {studies.key_of(override) for override in space.fixed}
+    given = {key_of(override) for override in space.fixed}
     common = space.without(every) | {key: every[key] for key in given if key in every}
     return {key: value for key, value in common.items() if not key.startswith(_APART)}
 
@@ -109,7 +110,7 @@ def _is_alike(run: studies.Recorded, known: dict[str, Any], space: Space) -> boo
             return False
     # A searched group's file says the rest of it, unless the run was given something else.
     searched = {key for d in space.dimensions for key in d.keys}
-    given = dict.fromkeys(studies.key_of(override) for override in run.overrides)
+    given = dict.fromkeys(key_of(override) for override in run.overrides)
     others = {key: None for key in given if key not in searched and key not in known}
     return space.without(others) == others
 

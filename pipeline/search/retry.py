@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.compose import literal
+from pipeline.compose import key_of, literal
 from pipeline.errors import ConfigError
 from pipeline.search.doctor import at_work
 from pipeline.search.experiment import ExperimentTask
@@ -80,8 +80,8 @@ def again(
             f"{DEAD_SECONDS:g} s."
         )
     lines = _lines(study, every=every)
-    keys = {studies.key_of(override) for override in given}
-    kept = [override for override in overrides if studies.key_of(override) not in keys]
+    keys = {key_of(override) for override in given}
+    kept = [override for override in overrides if key_of(override) not in keys]
     pinned = {"hydra.sweeper.study_name": full, "hydra.sweeper.storage": where}
     whole = [*kept, *given, *(f"{key}={literal(value)}" for key, value in pinned.items())]
     return Again(job, whole, Retry(job, whole, every=every), lines)

@@ -209,7 +209,7 @@ class _PlacedQmc(optuna.samplers.QMCSampler):
         return self._place
 
 
-def _cma_es(_: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]:  # noqa: ARG001
+def _cma_es(_space: Space, _study_seed: int, seed: int, place: int) -> dict[str, Any]:
     return {"seed": seed, "place": place}
 
 

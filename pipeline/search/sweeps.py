@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from yaml import YAMLError
 
-from pipeline.compose import choice, folders, literal
+from pipeline.compose import choice, folders, key_of, literal
 from pipeline.config import Count
 from pipeline.errors import ConfigError, did_you_mean, listing
 
@@ -90,7 +90,7 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
             own[f"hydra.sweeper.{option}"] = _nested(value)
     own |= {key: space_text(value) for key, value in sweep.space.items()}
 
-    keys = {override.partition("=")[0].lstrip("+~") for override in given}
+    keys = {key_of(override) for override in given}
     for group in ("sampler", "pruner"):
         if f"hydra/sweeper/{group}" in keys:  # another one has other options
             own = {k: v for k, v in own.items() if not k.startswith(f"++hydra.sweeper.{group}.")}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from pipeline.compose import key_of
 from pipeline.errors import TrackingError, did_you_mean, listing, masked_override
 from pipeline.tracking import tags
 from pipeline.tracking.record import log_params
@@ -73,11 +74,6 @@ def command_of(study: Run) -> tuple[str, list[str]]:
             f"than {TAG_CHARACTERS} characters."
         )
     return known[tags.JOB], json.loads(known[tags.OVERRIDES])
-
-
-def key_of(override: str) -> str:
-    """Return the key that an override sets."""
-    return override.partition("=")[0].lstrip("+~")
 
 
 def close_study(store: Store, parent_run_id: str, state: str, tables: Mapping[str, str]) -> None:
