@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import flatten
-from pipeline.errors import ConfigError, did_you_mean, listing, masked
+from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.masking import masked_value
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -89,15 +90,21 @@ def run_job(
     """Run a task as a Hydra job, with its output folder and log file, and return what it returns.
 
     Hydra keeps a job's exception behind a property that prints before it raises; here it is raised
-    as it was.
+    as it was. Hydra sees, and writes into the job's folder, a config without secrets.
     """
+    from hydra.core.utils import env_override
     from hydra.core.utils import run_job as hydra_run_job
 
     ended: list[tuple[Any, BaseException | None]] = []
+    shown = without_secrets(config)
 
     def noted(task_config: DictConfig) -> Any:
         try:
-            returned = task(task_config)
+            if shown is config:
+                returned = task(task_config)
+            else:
+                with env_override(config.hydra.job.env_set):
+                    returned = task(without_hydra(config, resolve=False))
         except BaseException as error:
             ended.append((None, error))
             raise
@@ -107,7 +114,7 @@ def run_job(
     hydra_run_job(
         hydra_context=context,
         task_function=noted,
-        config=config,
+        config=shown,
         job_dir_key=job_dir_key,
         job_subdir_key=job_subdir_key,
     )
@@ -115,6 +122,17 @@ def run_job(
     if error is not None:
         raise error
     return returned
+
+
+def run_single(hydra: Hydra, config: DictConfig, task: Callable[[DictConfig], Any]) -> Any:
+    """Run a task as a job of its own, outside any sweep, and return what it returns."""
+    from hydra._internal.callbacks import Callbacks
+    from hydra.types import HydraContext, RunMode
+
+    with changing(config.hydra):
+        config.hydra.mode = RunMode.RUN
+    context = HydraContext(hydra.config_loader, Callbacks(config))
+    return run_job(context, config, task, "hydra.run.dir")
 
 
 @contextmanager
@@ -126,19 +144,29 @@ def changing(node: DictConfig) -> Iterator[None]:
         yield
 
 
-def hide_secrets(config: DictConfig) -> None:
-    """Mask the secrets in the sweeper's URLs, which Hydra writes into each job's folder."""
-    sweeper, overrides = config.hydra.sweeper, config.hydra.overrides.hydra
-    with changing(config.hydra):
-        for option in ("storage", "warm_start"):
-            value = sweeper.get(option)
-            if isinstance(value, str):
-                sweeper[option] = masked(value)
-            elif value is not None:
-                sweeper[option] = [masked(str(one)) for one in value]
-        config.hydra.overrides.hydra = [
-            masked(o) if "hydra.sweeper." in o.partition("=")[0] else o for o in overrides
-        ]
+def without_secrets(config: DictConfig) -> DictConfig:
+    """Return a composed config as it may be written down; the same one where it has no secrets."""
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    shown = masked_value("", plain)
+    if shown == plain:
+        return config
+    copied = config.copy()
+    with changing(copied):
+        for key, value in shown.items():
+            _replace(copied, key, plain[key], value)
+    return copied
+
+
+def _replace(node: DictConfig, key: str, plain: Any, shown: Any) -> None:
+    if isinstance(shown, dict):
+        for name, value in shown.items():
+            if value != plain[name]:
+                _replace(node[key], name, plain[name], value)
+    elif shown != plain:
+        with changing(node):
+            node[key] = shown
 
 
 def without_hydra(config: DictConfig, *, resolve: bool = True) -> DictConfig:

@@ -1,11 +1,7 @@
 """The errors a person can act on; everything else is a bug and keeps its traceback."""
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-
-MASK = "***"  # stands for a secret
-_SECRET_NAME = r"\w*(?:pass|passwd|password|pwd|secret|token|api_?key|access_?key)"
 
 
 class TunewrightError(Exception):
@@ -54,16 +50,3 @@ def listing(names: Iterable[str], most: int = 12) -> str:
     every = [str(n) for n in names]
     more = f", … ({len(every)} in all)" if len(every) > most else ""
     return ", ".join(every[:most]) + more
-
-
-def masked(text: str) -> str:
-    """Return a text without the secrets in its URLs: passwords, and options that look like some."""
-    text = re.sub(r"(://[^:/@\s]*:)[^@/\s]*@", rf"\1{MASK}@", text)
-    return re.sub(rf"([?&]{_SECRET_NAME}=)[^&#\s'\"]*", rf"\1{MASK}", text, flags=re.IGNORECASE)
-
-
-def masked_override(override: str) -> str:
-    """Return an override without its secrets: what a key named like one sets, and those in URLs."""
-    key, sign, _ = override.partition("=")
-    is_secret = re.fullmatch(_SECRET_NAME, key.rpartition(".")[2], flags=re.IGNORECASE)
-    return f"{key}={MASK}" if sign and is_secret else masked(override)

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from test_search import search_sphere, spec
 
-from pipeline.compose import hide_secrets
+from pipeline.compose import without_secrets
 from pipeline.errors import TrackingError
 from pipeline.search.trials import counted
 
@@ -202,9 +202,10 @@ def test_no_secret_of_a_url_is_written_down(secret):
         }
     )
     OmegaConf.set_readonly(config, True)
-    hide_secrets(config)
-    assert "sesame" not in OmegaConf.to_yaml(config)
-    assert "hydra.sweeper.n_jobs=2" in config.hydra.overrides.hydra
+    shown = without_secrets(config)
+    assert "sesame" not in OmegaConf.to_yaml(shown)
+    assert "hydra.sweeper.n_jobs=2" in shown.hydra.overrides.hydra
+    assert config.hydra.sweeper.storage == url
 
 
 def test_no_file_of_a_search_has_its_storages_secret(cli, tiny, working_folder):

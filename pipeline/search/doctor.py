@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.errors import MASK, TrackingError, masked
+from pipeline.errors import TrackingError
+from pipeline.masking import MASK, masked
 from pipeline.process import is_gone
 from pipeline.search.experiment import RUN_ID
 from pipeline.search.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
