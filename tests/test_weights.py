@@ -2,8 +2,11 @@
 
 import copy
 import gc
+import json
+import pickle
 import shutil
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pipeline import run as runs
 from pipeline.config import ModelConfig
-from pipeline.errors import DivergedError
+from pipeline.errors import DivergedError, ModelError
 from pipeline.models import find_checkpoint
 from pipeline.models.weights import WEIGHTS
 from pipeline.tasks.classification import Classification
@@ -257,3 +260,95 @@ def test_no_copy_of_weights_that_a_run_keeps_is_the_next_runs(tiny, working_fold
     scores(experiment(tiny, "seed=7"), working_folder)
     assert same(paused.snapshot.weights, kept[0])
     assert same(paused.snapshot.evaluations._weights, kept[1])
+
+
+class Trap:
+    """Touches a file where it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("ran").absolute(),)
+
+
+def test_pickled_weights_are_refused_and_not_read(cli, tiny, tiny_model):
+    shutil.copytree(tiny_model, "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
+    Path("pickled/pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
+    ended = cli("train", *tiny, "model.checkpoint=./pickled")
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    for fragment in ("pickled: the folder holds pickled weights", "save_pretrained(folder)"):
+        assert fragment in ended.err
+    assert not Path("ran").exists()
+    assert not Path("mlruns").exists()
+
+
+def test_pickled_weights_that_an_index_of_safetensors_names_run_nothing(tiny_model):
+    shutil.copytree(tiny_model, "mixed", ignore=shutil.ignore_patterns("*.safetensors"))
+    Path("mixed/shard.bin").write_bytes(pickle.dumps(Trap(), protocol=2))
+    index = {"metadata": {}, "weight_map": {"embeddings.word_embeddings.weight": "shard.bin"}}
+    Path("mixed/model.safetensors.index.json").write_text(json.dumps(index))
+    checkpoint = find_checkpoint(ModelConfig("mixed", None))
+    with pytest.raises(ModelError, match="UnpicklingError: Weights only load failed"):
+        load(checkpoint)
+    assert not Path("ran").exists()
+
+
+def test_broken_safetensors_are_refused_in_one_paragraph(tiny_model):
+    shutil.copytree(tiny_model, "broken")
+    Path("broken/model.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(ModelError, match=r"^model\.checkpoint=broken: cannot be loaded"):
+        load(find_checkpoint(ModelConfig("broken", None)))
+
+
+def test_a_hub_model_without_safetensors_is_refused_in_one_paragraph(tiny_model, monkeypatch):
+    cached, commit = Path("hub/models--owner--old"), "0" * 40
+    light = shutil.ignore_patterns("*.safetensors")
+    shutil.copytree(tiny_model, cached / "snapshots" / commit, ignore=light)
+    (cached / "snapshots" / commit / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
+    for missing in ("model.safetensors", "model.safetensors.index.json"):  # as the hub answered
+        (cached / ".no_exist" / commit).mkdir(parents=True, exist_ok=True)
+        (cached / ".no_exist" / commit / missing).touch()
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(Path("hub").absolute()))
+    checkpoint = find_checkpoint(ModelConfig("owner/old", None))
+    with pytest.raises(ModelError, match=r"^model.checkpoint=owner/old: there are no safetensors"):
+        load(checkpoint)
+    assert not Path("ran").exists()
+
+
+@pytest.fixture
+def own_code(tiny_model, working_folder, monkeypatch) -> Path:
+    """A model whose code lies beside it, and leaves a file `ran` where it is imported."""
+    modules = str(working_folder / "modules")
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", modules)
+    monkeypatch.syspath_prepend(modules)
+    folder = working_folder / "own"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    auto_map = {"AutoConfig": "code.Own", "AutoModelForSequenceClassification": "code.OwnModel"}
+    config |= {"model_type": "own", "auto_map": auto_map}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(
+        "from pathlib import Path\n"
+        "from transformers import BertConfig, BertForSequenceClassification\n"
+        f"Path({str(working_folder / 'ran')!r}).touch()\n"
+        "class Own(BertConfig):\n    model_type = 'own'\n"
+        "class OwnModel(BertForSequenceClassification):\n    config_class = Own\n"
+    )
+    return folder
+
+
+def test_a_models_own_code_does_not_run_unasked(cli, tiny, own_code):
+    ended = cli("train", *tiny, f"model.checkpoint={own_code}")
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    assert f"model.trust_remote_code={own_code}." in ended.err
+    assert not Path("ran").exists()
+    assert not Path("mlruns").exists()
+
+
+def test_a_models_own_code_runs_where_the_model_is_named(own_code):
+    name = str(own_code)
+    model = load(find_checkpoint(ModelConfig(name, None, trust_remote_code=name)))
+    assert type(model).__name__ == "OwnModel"
+    assert Path("ran").exists()

@@ -1,10 +1,12 @@
 """Checkpoints: a hub name, a local folder or an embedded file, opened one way."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import EmbeddedFile, ModelConfig
@@ -16,11 +18,11 @@ if TYPE_CHECKING:
 
 
 # Whole, or the index of a checkpoint in several files.
-_WEIGHTS = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "pytorch_model*.bin",
-    "pytorch_model*.bin.index.json",
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_CONVERT = (
+    "Convert a model you trust once, with transformers: model = AutoModel.from_pretrained(source); "
+    "model.save_pretrained(folder), and save its tokenizer likewise."
 )
 
 
@@ -31,6 +33,7 @@ class Checkpoint:
     name: str  # what the user wrote
     location: str  # what transformers loads: a folder or a hub name
     revision: str | None
+    is_trusted: bool  # whether code that it brings may run
     config: "PretrainedConfig"
     tokenizer: "PreTrainedTokenizerBase"
 
@@ -45,7 +48,7 @@ class Checkpoint:
         from pipeline.models.weights import WEIGHTS
 
         files = _stamps(Path(self.location))
-        key = (self.location, self.revision, auto_class, kwargs, files)
+        key = (self.location, self.revision, self.is_trusted, auto_class, kwargs, files)
         return WEIGHTS.load(key, lambda: self._read(auto_class, **kwargs))
 
     def _read(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
@@ -53,10 +56,15 @@ class Checkpoint:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        # Else transformers asks a public service to convert, and loads from its pull request.
+        os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
         with _readable(self.name):
             model: PreTrainedModel = auto_class.from_pretrained(
                 self.location,
                 revision=self.revision or "main",
+                trust_remote_code=self.is_trusted,
+                use_safetensors=True,
+                weights_only=True,  # an index of safetensors can name other files
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # a head for other labels is made anew
                 **kwargs,
@@ -90,7 +98,8 @@ def find_checkpoint(config: ModelConfig) -> Checkpoint:
 
     Raises:
         ModelError: for a name that neither a folder nor the hub (or its cache) knows, or a folder
-            that holds no model.
+            that holds no model, or one that is pickled or needs code of its own that is not
+            trusted.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -100,16 +109,17 @@ def find_checkpoint(config: ModelConfig) -> Checkpoint:
     else:
         name = location = config.checkpoint
         _check_folder(Path(location))
-    revision = config.revision or "main"
+    is_trusted = config.trust_remote_code == config.checkpoint
+    options = {"revision": config.revision or "main", "trust_remote_code": is_trusted}
     with _readable(name):
-        model_config = AutoConfig.from_pretrained(location, revision=revision)
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+        model_config = AutoConfig.from_pretrained(location, **options)
+        tokenizer = AutoTokenizer.from_pretrained(location, **options)
     _check_weights(Path(location))
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ModelError(f"model.checkpoint={name}: its tokenizer has neither padding nor end.")
         tokenizer.pad_token = tokenizer.eos_token
-    return Checkpoint(name, location, config.revision, model_config, tokenizer)
+    return Checkpoint(name, location, config.revision, is_trusted, model_config, tokenizer)
 
 
 def _check_folder(path: Path) -> None:
@@ -126,11 +136,21 @@ def _check_folder(path: Path) -> None:
 
 def _check_weights(path: Path) -> None:
     """Refuse a folder without weights now, not when a run that is already recorded loads them."""
-    if path.is_dir() and not any(found for glob in _WEIGHTS for found in path.glob(glob)):
+    if not path.is_dir() or _any(path, _WEIGHTS):
+        return
+    if _any(path, _PICKLED):
         raise ModelError(
-            f"model.checkpoint={path}: the folder has no weights: expected "
-            f"{' or '.join(_WEIGHTS)}, found {_contents(path)}."
+            f"model.checkpoint={path}: the folder holds pickled weights, which can run code when "
+            f"they are read: found {_contents(path)}, expected safetensors. {_CONVERT}"
         )
+    raise ModelError(
+        f"model.checkpoint={path}: the folder has no weights: expected {' or '.join(_WEIGHTS)}, "
+        f"found {_contents(path)}."
+    )
+
+
+def _any(path: Path, globs: Sequence[str]) -> bool:
+    return any(found for glob in globs for found in path.glob(glob))
 
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
@@ -147,10 +167,30 @@ def _contents(path: Path) -> str:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        ImportError,
+        SafetensorError,
+        UnpicklingError,
+    ) as error:
         reason = " ".join(str(error).split())
+        if "trust_remote_code" in reason:
+            raise ModelError(
+                f"model.checkpoint={name}: the model needs code of its own, which does not run "
+                "unasked: it could do anything. If you trust it, name it once more: "
+                f"model.trust_remote_code={name}."
+            ) from error
+        if "use_safetensors" in reason:
+            raise ModelError(
+                f"model.checkpoint={name}: there are no safetensors, and other weights are not "
+                f"loaded: they are pickled and can run code when they are read. {_CONVERT}"
+            ) from error
         raise ModelError(
             f"model.checkpoint={name}: cannot be loaded; expected a local folder with a model, a "
             f"name of the Hugging Face hub, or model=minilm. {type(error).__name__}: {reason[:300]}"

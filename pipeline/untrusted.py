@@ -1,0 +1,211 @@
+"""A record is input from somebody else: nothing in it may name code to run or files to open."""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import yaml
+
+from pipeline.errors import ConfigError, TrackingError
+
+MOST_BYTES = 2**20  # of a config
+MOST_JSON_BYTES = 2**23
+MOST_NODES = 10_000
+MOST_DEPTH = 20
+MOST_CHARACTERS = 2000  # of one value: the time to read a number grows with its length squared
+
+_SPLITS = ("data.train", "data.validation", "data.test")
+_PATHS = (*_SPLITS, "data.name", "model.checkpoint")
+
+# What moves a terminal's cursor or turns its text around, and halves of characters.
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def read_config(text: bytes, place: str) -> dict[str, Any]:
+    """Read a logged config: YAML of plain values, as OmegaConf writes it with all resolved.
+
+    Args:
+        text: the file's bytes.
+        place: names the file in messages.
+
+    Raises:
+        ConfigError: where it is no such YAML, is too large, or could call code (``_target_``) or
+            read the environment (``${oc.env:…}``).
+    """
+    from omegaconf._utils import get_yaml_loader
+
+    try:
+        content = _decoded(text, MOST_BYTES)
+        _check_events(yaml.parse(content, get_yaml_loader()))
+        tree = yaml.load(content, get_yaml_loader())
+    # Beside its own errors, the loader lets through those of Python's numbers and characters.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{place}: expected a logged config: {_reason(error)}.") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{place}: expected keys and values, found {type(tree).__name__}.")
+    for key, problem in _problems(tree):
+        raise ConfigError(f"{place}: {plain(key)}: {problem}.")
+    return tree
+
+
+def check_values(
+    tree: Mapping[str, Any],
+    allowed: Sequence[Path],
+    given: Collection[str] = (),
+    place: str = "run config.yaml",
+) -> None:
+    """Refuse files outside the working folder, and code, that a logged config names.
+
+    Values of a wrong type are left to `pipeline.config.validate`.
+
+    Args:
+        tree: a logged config, with what the user changed in it.
+        allowed: folders beside the working folder whose files may be read.
+        given: dotted keys that the user set, alone or with all that is below; not checked.
+        place: names the config in messages.
+
+    Raises:
+        ConfigError: naming the key, what it leads to and how to allow it.
+    """
+    roots = [os.path.realpath(folder) for folder in (Path.cwd(), *allowed)]
+    from_hub = _at(tree, "data.source") == "hub"
+    for key in _PATHS:
+        problem = _problem_of(_at(tree, key), roots, is_split=from_hub and key in _SPLITS)
+        if problem and not _is_given(key, given):
+            shown = plain(f"{place}: {key}={_at(tree, key)}")
+            raise ConfigError(f"{shown} {problem} give {key}=… yourself.")
+        path = _at(tree, f"{key}.path")
+        if isinstance(path, str) and _leaves(path) and not _is_given(f"{key}.path", given):
+            raise ConfigError(
+                f"{place}: {key}.path={plain(path)} leads out of the distribution; expected a path "
+                "inside it."
+            )
+    if _at(tree, "model.trust_remote_code") is None:
+        return
+    for key in ("model.trust_remote_code", "model.revision"):
+        value = _at(tree, key)
+        if value is not None and not _is_given(key, given):
+            raise ConfigError(
+                f"{place}: {key}={plain(str(value))} says which code of a model is to run here; if "
+                f"you trust that code, give {key}={_word(str(value))} yourself."
+            )
+
+
+def read_json(text: bytes, place: str) -> Any:
+    """Read JSON that a tracking server sent.
+
+    Raises:
+        TrackingError: where it is no JSON, or more than 8 MiB of it.
+    """
+    try:
+        return json.loads(_decoded(text, MOST_JSON_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise TrackingError(f"{place}: expected JSON: {_reason(error)}.") from error
+
+
+def plain(text: str) -> str:
+    """Return a text as it may be printed: a terminal must not take its signs for commands."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _decoded(text: bytes, most: int) -> str:
+    if len(text) > most:
+        raise ValueError(f"found {len(text):,} bytes, at most {most:,} are read")
+    return text.decode("utf-8")
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's text in one line; it may quote the file."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return plain(text)[:300].rstrip(".")
+
+
+def _check_events(events: Iterator[Any]) -> None:
+    """Bound what is going to be built, while nothing is built yet."""
+    nodes = depth = documents = 0
+    for event in events:
+        nodes += isinstance(event, yaml.NodeEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        value = getattr(event, "value", "")
+        refused = {
+            "an anchor or alias": getattr(event, "anchor", None) is not None,
+            "a tag": getattr(event, "tag", None) is not None,
+            "a merge of keys": value == "<<",
+            f"more than {MOST_CHARACTERS:,} characters in a value": len(value) > MOST_CHARACTERS,
+            f"more than {MOST_NODES:,} values": nodes > MOST_NODES,
+            f"more than {MOST_DEPTH} levels": depth > MOST_DEPTH,
+            "a second document": documents > 1,
+        }
+        for what, is_found in refused.items():
+            if is_found:
+                raise ValueError(f"found {what} in line {event.start_mark.line + 1}")
+
+
+def _problems(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the keys whose name or value a logged config cannot have, each with the reason."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            below = f"{key}.{name}" if key else str(name)
+            if not isinstance(name, str):
+                yield below, f"a key is a text, found {type(name).__name__}"
+            elif name.startswith("_"):
+                yield below, "keys that begin with an underscore call code; expected a name"
+            else:
+                yield from _problems(name, below)
+                yield from _problems(value, below)
+    elif isinstance(node, list):
+        for i, item in enumerate(node):
+            yield from _problems(item, f"{key}[{i}]")
+    elif isinstance(node, str):
+        if "${" in node:
+            yield key, f"{node[:80]!r} is looked up elsewhere; expected the value itself"
+        elif set(_CONTROL.findall(node)) - {"\n", "\t"}:
+            yield key, f"{node[:80]!a} holds control characters; expected text"
+
+
+def _problem_of(value: Any, roots: Sequence[str], *, is_split: bool) -> str | None:
+    """Return what is wrong with a path or name, up to the remedy, or None."""
+    if not isinstance(value, str):
+        return None
+    if "://" in value:
+        return "is an address; expected a path or a name. If you trust this record,"
+    if is_split:
+        is_name = "/" not in value and ".." not in value
+        return None if is_name else "is no name of a split. If you trust this record,"
+    try:
+        path = Path(os.path.realpath(os.path.expanduser(value)))
+    except ValueError:  # a zero byte
+        return "is no path;"
+    if any(path.is_relative_to(root) for root in roots):
+        return None
+    folder = _word(str(path if path.is_dir() else path.parent))
+    return f"lies outside the working folder; if you trust this record, add --allow {folder}, or"
+
+
+def _leaves(path: str) -> bool:
+    """Whether a path inside a distribution, of any system, leads out of it."""
+    kinds = PurePosixPath(path), PureWindowsPath(path)
+    return any(kind.anchor or ".." in kind.parts for kind in kinds)
+
+
+def _is_given(key: str, given: Collection[str]) -> bool:
+    return any(f"{key}.".startswith(f"{one}.") for one in given)
+
+
+def _at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _word(text: str) -> str:
+    """Return a text as one word of a command line."""
+    return plain(shlex.quote(text))
