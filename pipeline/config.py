@@ -56,10 +56,27 @@ class EmbeddedFile:
 
 @dataclass(config=_STRICT, frozen=True)
 class ModelConfig:
-    """The pre-trained model to start from."""
+    """The pre-trained model to start from; its weights are safetensors."""
 
     checkpoint: Text | EmbeddedFile  # hub name, local folder, or the weights file of a package
     revision: str | None  # branch, tag or commit on the hub
+    trust_remote_code: Text | None = None  # the checkpoint once more, where its own code may run
+
+    @model_validator(mode="after")
+    def _trusts_by_name(self) -> "ModelConfig":
+        if self.trust_remote_code not in (None, self.checkpoint):
+            is_named = isinstance(self.checkpoint, str)
+            raise PydanticCustomError(
+                _COMBINATION,
+                "model.trust_remote_code={trusted}: expected null or {name}",
+                {
+                    "trusted": self.trust_remote_code,
+                    "name": f"the name in model.checkpoint, {self.checkpoint}"
+                    if is_named
+                    else "a model.checkpoint of that name; code of a package's model never runs",
+                },
+            )
+        return self
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
@@ -86,6 +103,12 @@ class FilesConfig(SplitConfig):
     test: Text | None
     encoding: Text  # of the text formats; a byte order mark is accepted
 
+    @property
+    def title(self) -> str:
+        """What the rows are called: their training file."""
+        file = self.train
+        return f"{file.distribution}/{file.path}" if isinstance(file, EmbeddedFile) else file
+
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class HubConfig(SplitConfig):
@@ -98,6 +121,12 @@ class HubConfig(SplitConfig):
     train: Text  # names of the hub's splits
     validation: Text | None
     test: Text | None
+
+    @property
+    def title(self) -> str:
+        """What the rows are called: the data set's name, with subset and revision."""
+        subset = f"/{self.subset}" if self.subset else ""
+        return self.name + subset + (f"@{self.revision}" if self.revision else "")
 
 
 DataConfig = FilesConfig | HubConfig
@@ -192,6 +221,12 @@ class TrainingConfig:
     precision: Literal[
         "float32", "bfloat16"
     ]  # of the matrix products (autocast); weights stay float32
+    # Defaults of keys that came later: what is logged without them stays valid.
+    threads: Count | None = None  # of torch; null: as many as the process was given, logged
+    deterministic: bool = True  # only algorithms that give the same bits again, where there are
+    # Between states on disk, to go on from after a crash: read as eval_every is; null: none.
+    checkpoint_every: int | float | None = 1.0
+    keep_checkpoints: Count = 1  # states; the best weights are kept beside them
 
     @field_validator("eval_every", mode="before")
     @classmethod
@@ -205,6 +240,19 @@ class TrainingConfig:
                 "point (0.25, 1.0), or a list of such numbers of epochs"
             )
         every: int | float | tuple[float, ...] = tuple(value) if isinstance(value, list) else value
+        return every
+
+    @field_validator("checkpoint_every", mode="before")
+    @classmethod
+    def _steps_or_epochs(cls, value: Any) -> int | float | None:
+        is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        are_epochs = isinstance(value, float) and 0 < value < math.inf
+        if value is not None and not is_steps and not are_epochs:
+            raise ValueError(
+                "Input should be a whole number of steps (50), a number of epochs written with a "
+                "point (0.25, 1.0), or null"
+            )
+        every: int | float | None = value
         return every
 
     @model_validator(mode="after")
@@ -294,13 +342,18 @@ def validate(config: "DictConfig") -> Experiment:
     return experiment
 
 
-def flat(config: "DictConfig") -> dict[str, Any]:
-    """Return a composed config's values by dotted key, interpolations resolved."""
+def plain(config: "DictConfig") -> dict[str, Any]:
+    """Return a composed config as the experiment that it is: plain values, resolved."""
     from omegaconf import OmegaConf
 
     tree = OmegaConf.to_container(config, resolve=True)
     assert isinstance(tree, dict)
-    return flatten(_without_search_blocks(tree))
+    return _without_search_blocks(tree)
+
+
+def flat(config: "DictConfig") -> dict[str, Any]:
+    """Return a composed config's values by dotted key, interpolations resolved."""
+    return flatten(plain(config))
 
 
 def _without_search_blocks(tree: Mapping[Any, Any]) -> dict[Any, Any]:

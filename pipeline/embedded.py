@@ -25,8 +25,13 @@ def locate(file: EmbeddedFile) -> Path:
         ) from error
     if not path.is_file():
         raise DataError(f"{path}: no such file in the distribution {file.distribution}.")
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256(path)
     if found != file.sha256:
         raise DataError(f"{path}: its sha256 is {found}, expected {file.sha256}.")
     return path
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

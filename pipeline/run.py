@@ -5,6 +5,7 @@ Nothing here knows about searches: a trial is a run that may ask whether it is t
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import DataConfig, Experiment, ModelConfig
 from pipeline.objective import check_labels, constraints, objectives, read_objective
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.base import Examples
     from pipeline.tracking import Record
     from pipeline.training.best import Evaluation
+    from pipeline.training.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,11 @@ _STATES: Mapping[Verdict, State] = {
 
 
 def run(
-    experiment: Experiment, record: Record, output_dir: Path, trial: Trial | None = None
+    experiment: Experiment,
+    record: Record,
+    output_dir: Path,
+    trial: Trial | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Result:
     """Fine-tune a model once and say how good it became.
 
@@ -50,10 +56,15 @@ def run(
         record: the open MLflow run that gets parameters, metrics and artifacts.
         output_dir: scratch folder of this run.
         trial: what it may ask of a search, if it is part of one.
+        checkpoints: the run's states on disk, with its lock held; it goes on from the latest.
+            None: they are opened here, and end with this call.
 
     Raises:
         TunewrightError: for data, models or settings that cannot work, and for NaN losses.
     """
+    if checkpoints is None:
+        with open_checkpoints(experiment, record.run_id, of_trial=trial is not None) as opened:
+            return run(experiment, record, output_dir, trial, opened)
     task = get_task(experiment.task.name)
 
     # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
@@ -70,16 +81,18 @@ def run(
     first, *_ = goals = objectives(experiment)
     named = trial.reported if trial else None
     reported = read_objective(experiment, named) if named else first
-    snapshot = trial.snapshot if trial else None
+    snapshot = (trial.snapshot if trial else None) or checkpoints.latest()
 
     # 4. Fine-tune.
     import transformers
 
     from pipeline.training.best import Evaluations
+    from pipeline.training.determinism import repeatable
     from pipeline.training.trainer import FineTuner
 
     transformers.set_seed(experiment.seed)  # the new head's weights are drawn now
     model = task.load_model(checkpoint, data.labels)
+    record.inputs(inputs(experiment))
     evaluations = (
         snapshot.evaluations
         if snapshot
@@ -105,8 +118,15 @@ def run(
         log_metrics=partial(_log_progress, record),
         goes_on=goes_on,
         check_time=trial.check_time if trial else lambda: None,
+        checkpoints=checkpoints,
+        flush=record.flush,
+        soft_stop=trial is None,
     )
-    tuner.fine_tune(snapshot)
+    if snapshot:
+        log.info("goes on from step %d", snapshot.step)
+    with repeatable(experiment.training) as exceptions:
+        tuner.fine_tune(snapshot)
+    record.tag(deterministic=f"no: {', '.join(sorted(exceptions))}" if exceptions else "yes")
     best, last = evaluations.best, evaluations.last
     assert best is not None  # training ends with an evaluation
     assert last is not None
@@ -126,8 +146,10 @@ def run(
         metrics=metrics,
         snapshot=tuner.take_snapshot() if verdict == "pause" else None,
     )
+    digests = {"val": best.digest}
     if result.state != "complete":
         record.metrics(metrics, step=last.step)
+        record.tag(predictions=json.dumps(digests))
         record.end(result.state)
         log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
         return result
@@ -136,14 +158,17 @@ def run(
     evaluations.restore(model)
     judged: tuple[str, Examples, Evaluation] = ("val", data.validation, best)
     if data.test is not None:
-        tested = tuner.evaluate_on(data.test)
+        with repeatable(experiment.training):
+            tested = tuner.evaluate_on(data.test)
         metrics |= _named("test", tested.metrics)
+        digests["test"] = tested.digest
         judged = ("test", data.test, tested)
     split, examples, evaluation = judged
     metrics |= _named(
         f"{split}/majority", task.baseline(data.train.rows, examples.rows, data.labels)
     )
     record.metrics(metrics, step=last.step)
+    record.tag(predictions=json.dumps(digests))
     record.table(task.predictions(examples, evaluation.outputs, data.labels), "predictions.json")
     for file, figure in task.figures(examples, evaluation.outputs, data.labels).items():
         record.figure(figure, file)
@@ -187,6 +212,26 @@ def inspect(experiment: Experiment) -> str:
     steps_an_epoch = math.ceil(len(splits.train) / training.batch_size)
     warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
     return splits.digest
+
+
+def inputs(experiment: Experiment) -> dict[str, Any]:
+    """Return what a run reads, by content: the rows of each split as used, files, and the model.
+
+    Returns:
+        ``data`` and ``model``, as plain values.
+
+    Raises:
+        TunewrightError: as `inspect` does.
+    """
+    from pipeline.data import load_splits
+    from pipeline.models import find_checkpoint
+    from pipeline.models.digests import model_digests
+
+    data = experiment.data
+    splits = load_splits(data, with_test=experiment.evaluation.test)
+    rows = {k: {"rows": len(v), "digest": v.digest} for k, v in splits.by_name.items()}
+    described = {"name": data.title, "source": data.source, "splits": rows, "files": splits.files}
+    return {"data": described, "model": model_digests(find_checkpoint(experiment.model))}
 
 
 def prepare(experiment: Experiment) -> Prepared:
@@ -238,6 +283,14 @@ def check(experiment: Experiment) -> None:
     objectives(experiment)
     constraints(experiment)
     open_store(experiment.tracking).check_writable()
+
+
+def open_checkpoints(experiment: Experiment, run_id: str, *, of_trial: bool = False) -> Checkpoints:
+    """Return a run's states on disk, as a context to be entered: they are empty for a new run."""
+    from pipeline.training.checkpoints import FOLDER, Checkpoints
+
+    folder = open_store(experiment.tracking).dir / FOLDER / run_id
+    return Checkpoints(folder, experiment.training.keep_checkpoints, of_trial=of_trial)
 
 
 def _judged(metric: str, metrics: Mapping[str, float]) -> float:

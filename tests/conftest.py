@@ -26,15 +26,22 @@ FILLERS = ["the", "a", "film", "book", "day", "was", "is", "very", "so", "and"]
 
 @pytest.fixture(autouse=True)
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty folder, as in a fresh process: what a process keeps, it keeps by config."""
-    from pipeline import run
-    from pipeline.models.weights import WEIGHTS
-
-    for cached in (open_store, run._prepare, load_splits, find_checkpoint, WEIGHTS):
-        cached.cache_clear()
+    """Work in an empty folder, as in a fresh process."""
+    forget()
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def forget() -> None:
+    """Drop what a process keeps: it keeps it by config, and its own provenance for good."""
+    from pipeline import run
+    from pipeline.models.weights import WEIGHTS
+    from pipeline.tracking import provenance
+
+    by_config = (open_store, run._prepare, load_splits, find_checkpoint, WEIGHTS)
+    for cached in (*by_config, provenance.environment, provenance._changes):
+        cached.cache_clear()
 
 
 @pytest.fixture(scope="session")

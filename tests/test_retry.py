@@ -12,7 +12,7 @@ from test_search import open_study, spec
 from pipeline.search.failures import hopeless
 from pipeline.search.liveness import Heart
 from pipeline.search.study import claim, is_done, settle_one
-from pipeline.search.trials import ATTEMPT, REPLACES, counted, ended, params_of
+from pipeline.search.trials import ATTEMPT, CONTINUES, REPLACES, counted, ended, params_of
 from pipeline.tasks.classification import Classification
 from pipeline.tracking.studies import command_notes
 
@@ -176,7 +176,7 @@ def test_a_replacement_whose_process_dies_is_still_one():
     study.ask()
     assert settle_one(study, study.trials[1], retries=2)
     (again,) = counted(study, waiting=True)
-    assert again.user_attrs == {ATTEMPT: 1, REPLACES: 0}
+    assert again.user_attrs == {ATTEMPT: 1, CONTINUES: 1, REPLACES: 0}
     assert params_of(again) == {"x": 1}
     assert ended(study, "failed") == []
 

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.config import EmbeddedFile, FilesConfig, HubConfig
 from pipeline.data.readers import read_records
 from pipeline.data.rows import Rows
-from pipeline.embedded import locate
+from pipeline.embedded import locate, sha256
 from pipeline.errors import DataError, did_you_mean, listing
 
 SPLITS = ("train", "validation", "test")
@@ -23,14 +23,19 @@ def read_files(config: FilesConfig, split: str) -> Rows | None:
     Raises:
         DataError: naming file and line of the first row that has no text or no label.
     """
-    file: str | EmbeddedFile | None = getattr(config, split)
-    if file is None:
+    path = _path(getattr(config, split))
+    if path is None:
         return None
-    path = locate(file) if isinstance(file, EmbeddedFile) else Path(file)
     records = (
         (f"{path.name}:{line}", values) for line, values in read_records(path, config.encoding)
     )
     return _collect(records, place=str(path), text=config.text, label=config.label)
+
+
+def file_digests(config: FilesConfig) -> dict[str, str]:
+    """Return the sha256 of each split's file, by split; a test file may be missing, unread."""
+    files = {split: _path(getattr(config, split)) for split in SPLITS}
+    return {split: sha256(path) for split, path in files.items() if path and path.is_file()}
 
 
 def read_hub(config: HubConfig, split: str) -> Rows | None:
@@ -62,6 +67,12 @@ def read_hub(config: HubConfig, split: str) -> Rows | None:
         labelled = (row for row in dataset)
     records = ((f"{name}:{number}", row) for number, row in enumerate(labelled, start=1))
     return _collect(records, place=place, text=config.text, label=config.label)
+
+
+def _path(file: str | EmbeddedFile | None) -> Path | None:
+    if file is None:
+        return None
+    return locate(file) if isinstance(file, EmbeddedFile) else Path(file)
 
 
 def _collect(

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from pipeline.config import DataConfig, FilesConfig
 from pipeline.data.rows import Rows
-from pipeline.data.sources import read_files, read_hub
+from pipeline.data.sources import file_digests, read_files, read_hub
 from pipeline.errors import DataError, listing
 from pipeline.evaluation.names import metric_name
 
@@ -23,16 +23,19 @@ class Splits:
     validation: Rows
     test: Rows | None  # None: not asked for, so not read
     labels: tuple[str, ...]
+    files: Mapping[str, str]  # split -> sha256 of the file it is from
+
+    @property
+    def by_name(self) -> dict[str, Rows]:
+        """The splits that there are."""
+        every = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: rows for name, rows in every.items() if rows is not None}
 
     @cached_property
     def digest(self) -> str:
         """A digest of texts and labels in their order, split by split."""
-        digest = hashlib.blake2b(digest_size=8)
-        for rows in (self.train, self.validation, self.test):
-            for pair in zip(rows.texts, rows.labels, strict=True) if rows else ():
-                digest.update(repr(pair).encode("utf-8", "surrogatepass"))
-            digest.update(b"end")
-        return digest.hexdigest()
+        parts = ",".join(f"{name}={rows.digest}" for name, rows in self.by_name.items())
+        return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
 
 
 @lru_cache(maxsize=2)  # the trials of a sweep share their rows
@@ -67,7 +70,8 @@ def load_splits(config: DataConfig, *, with_test: bool) -> Splits:
     train = shorten(train, config.max_train_samples, seed, "train")
     validation = shorten(validation, config.max_validation_samples, seed, "validation")
     test = shorten(test, config.max_test_samples, seed, "test") if test else None
-    return Splits(train, validation, test, labels)
+    files = file_digests(config) if isinstance(config, FilesConfig) else {}
+    return Splits(train, validation, test, labels, files)
 
 
 def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows, Rows]:

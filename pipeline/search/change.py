@@ -35,6 +35,7 @@ from pipeline.search.study import (
 )
 from pipeline.search.trials import (
     ATTEMPT,
+    CONTINUES,
     COPIED,
     PAUSED_AT,
     REPLACES,
@@ -47,7 +48,8 @@ from pipeline.search.warm import JOURNAL
 
 _FORK_OF = "fork_of"  # user attribute of a study: the one that it was forked from
 _FORKED = "forked"  # user attribute of a fork: what came of it, once all copies are there
-_NOT_COPIED = (OWNER, BEAT, ATTEMPT, PAUSED_AT, REPLACES)  # of a trial: of its own study only
+# Of a trial, and of its own study only.
+_NOT_COPIED = (OWNER, BEAT, ATTEMPT, CONTINUES, PAUSED_AT, REPLACES)
 _NO_KEYS = ("filter", "first")  # what a space is described by beside its keys
 MOST_BESIDE = 50  # studies beside a new one that are looked at
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from omegaconf import DictConfig
@@ -18,8 +19,8 @@ from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
 from pipeline.config import TrackingConfig, flat, validate
-from pipeline.errors import masked
-from pipeline.job import open_record, run_alone
+from pipeline.job import open_record, run_alone, settle
+from pipeline.masking import masked, masked_override
 from pipeline.objective import objectives, read_objective
 from pipeline.process import identity
 from pipeline.search import recorded
@@ -60,6 +61,7 @@ class ExperimentTask(Searchable):
         self._parent_run_id = ""
         self._tracking: TrackingConfig | None = None
         self._digest = ""  # of the data
+        self._origin: dict[str, Any] = {}  # what all trials come from
 
     def check(self, config: DictConfig) -> None:
         """Refuse a config that breaks the schema, or an objective that nothing produces."""
@@ -101,6 +103,13 @@ class ExperimentTask(Searchable):
         """Open the study's parent run."""
         experiment = validate(config)
         self._tracking = experiment.tracking
+        # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.
+        self._origin = {
+            "study": spec.name,
+            "storage": masked(spec.storage),
+            "sampler": dict(spec.sampler),
+            "sampler_seed": spec.seed,
+        }
         searched = spec.space.describe()
         options = {
             "search.sampler": json.dumps(dict(spec.sampler)),
@@ -140,17 +149,19 @@ class ExperimentTask(Searchable):
             run_tags[tags.REPEAT] = str(job.repeat)
             name += f", repeat {job.repeat}"
         before: Result | None = job.before.kept if job.before else None
+        settle(config)
         record = open_record(
             self._store,
             config,
             name,
             run_tags,
             job.overrides,
+            {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},
             self._parent_run_id,
             before.run_id if before else None,
         )
         job.note(RUN_ID, record.run_id)
-        job.note(COMMAND, list(job.overrides))
+        job.note(COMMAND, [masked_override(override) for override in job.overrides])
         snapshot = before.snapshot if before else None
         trial = Trial(
             job.is_best, job.report, job.report.check_time, reported=job.reported, snapshot=snapshot

@@ -19,7 +19,7 @@ from pipeline.search.space import Space
 from pipeline.tracking import Store, studies
 
 # What does not change a run's training, by how its keys begin: scores are made anew here.
-_APART = ("tracking.", "evaluation.")
+_APART = ("tracking.", "evaluation.", "training.threads")
 
 _read = lru_cache(maxsize=10_000)(read)  # parsing takes Hydra's parser 0.3 ms
 

@@ -34,6 +34,7 @@ class TrialJob:
 
     study: str
     number: int
+    place: int  # how many trials before it count: its draw depends on the study's seed and this
     overrides: Sequence[str]  # the command line that composes its config
     output_dir: Path
     is_best: Callable[[float], bool]  # whether a score beats every finished trial's
@@ -43,6 +44,8 @@ class TrialJob:
     reported: str | None = None  # the metric to report, where it is not the first objective
     repeat: int | None = None  # which of the point's seeds this is, from 0; None where it has one
     earlier: Sequence["Outcome"] = ()  # what the seeds before this one gave
+    # What a try of the same point that was killed had noted; empty for a first try.
+    cut_off: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

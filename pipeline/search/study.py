@@ -27,7 +27,8 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from pipeline.errors import MASK, ConfigError, TrackingError, masked
+from pipeline.errors import ConfigError, TrackingError
+from pipeline.masking import MASK, masked
 from pipeline.search.budget import Budget
 from pipeline.search.liveness import Heart, Watch, was_interrupted
 from pipeline.search.pruners import Pruner, make_pruner
@@ -35,6 +36,7 @@ from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.space import Dimension, Params, Space
 from pipeline.search.trials import (
     ATTEMPT,
+    CONTINUES,
     KILLED,
     REASON,
     REJECTED,
@@ -349,7 +351,8 @@ def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int) -> bool:
         return False  # another process settled it
     replaces = {k: v for k, v in dead.user_attrs.items() if k == REPLACES}
     if again and (params or replaces):
-        study.enqueue_trial(params, user_attrs={ATTEMPT: attempt, **replaces})
+        attrs = {ATTEMPT: attempt, CONTINUES: dead.number, **replaces}
+        study.enqueue_trial(params, user_attrs=attrs)
     return True
 
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 from rich.console import Console
 
-from pipeline.compose import changing, hide_secrets, plain_errors, without_hydra
+from pipeline.compose import changing, plain_errors, without_hydra, without_secrets
 from pipeline.config import flatten
 from pipeline.errors import TunewrightError, did_you_mean
 from pipeline.search.blocks import Base, enrich
@@ -119,9 +119,8 @@ class Sweep:
             return None
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        # What workers and files need not know is in the spec alone from here on.
-        hide_secrets(self._config)
-        OmegaConf.save(self._config, folder / "multirun.yaml")  # as Hydra's own sweeper does
+        # As Hydra's own sweeper does.
+        OmegaConf.save(without_secrets(self._config), folder / "multirun.yaml")
         self._task.opened(study, spec)
         if spec.is_grid:
             queue_grid(study, spec)
@@ -226,7 +225,8 @@ class Sweep:
             hydra_context=self._context, task_function=worker, config=self._config
         )
         jobs = [
-            [spec.naming, f"hydra.sweep.subdir=workers/{number}"]
+            # A worker has no config to write down: its trials have.
+            [spec.naming, f"hydra.sweep.subdir=workers/{number}", "hydra.output_subdir=null"]
             for number in range(self._workers(spec))
         ]
         try:

@@ -26,6 +26,7 @@ REJECTED = "rejected"  # user attribute: the space's filter refused it, and noth
 IMPORTED = "imported"  # user attribute: the earlier study that a trial was copied from
 ATTEMPT = "attempt"  # user attribute: how often this point was begun before
 REPLACES = "replaces"  # user attribute: the number of the failed trial that this one is instead of
+CONTINUES = "continues"  # user attribute: the number of the killed trial that this one is a try of
 COPIED = "copied"  # user attribute: the trial that this one was copied from, study#number
 PAUSED_AT = "paused_at"  # user attribute: the step at which a trial waits, None while it runs
 REPEATS = "repeats"  # user attribute: a complete trial's scores on each of its seeds

@@ -29,7 +29,16 @@ from pipeline.search.reporter import Reporter
 from pipeline.search.rungs import promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
 from pipeline.search.study import StudySpec, claim, is_busy, settle
-from pipeline.search.trials import PAUSED_AT, PAUSED_SINCE, REPEATS, STEP, WAITED, is_best
+from pipeline.search.trials import (
+    CONTINUES,
+    PAUSED_AT,
+    PAUSED_SINCE,
+    REPEATS,
+    STEP,
+    WAITED,
+    is_best,
+    place_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -239,9 +248,11 @@ class Shift:
             scores = [*(outcome.values[0] for outcome in earlier), score]
             return is_best(self._study, fmean(scores), trial.number)
 
+        trials, cut_off = self._study.get_trials(deepcopy=False), trial.user_attrs.get(CONTINUES)
         job = TrialJob(
             study=spec.name,
             number=trial.number,
+            place=place_of(trial.number, trials),
             overrides=overrides,
             output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
             is_best=is_best_so_far,
@@ -251,6 +262,7 @@ class Shift:
             reported=spec.pruner.get("metric"),
             repeat=repeat,
             earlier=tuple(earlier),
+            cut_off=trials[cut_off].user_attrs if cut_off is not None else {},
         )
 
         def task(task_config: DictConfig) -> Outcome:

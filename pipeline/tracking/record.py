@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -12,17 +13,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.masking import masked_message, masked_value
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow.entities import Metric
+    from mlflow.entities import DatasetInput, Metric
 
 log = logging.getLogger(__name__)
 
+# Artifacts by which a run can be run again and checked.
+CONFIG_FILE, INPUTS_FILE = "config.yaml", "inputs.json"
+PROVENANCE_FILE, DIFF_FILE = "provenance.json", "code.diff"
+
 # What MLflow takes at once, and the longest parameter value.
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH = 100, 1000, 6000
+DATASET_NAME = 500  # characters of a data set's name that MLflow takes
 FLUSH_SECONDS = 2.0  # points are sent in batches, at most one in this time
 
 
@@ -48,7 +55,9 @@ class Record:
         params: logged once, at the start.
         run_tags: what the run is.
         parent_run_id: of the study that it is part of.
-        run_id: of a paused run that goes on, instead of a new one.
+        run_id: of a run that goes on, instead of a new one.
+        was_cut_off: whether that run did not pause, but was cut off: it is opened again, and a
+            point of a step that is done again is logged once.
     """
 
     def __init__(
@@ -59,6 +68,8 @@ class Record:
         run_tags: Mapping[str, str],
         parent_run_id: str | None = None,
         run_id: str | None = None,
+        *,
+        was_cut_off: bool = False,
     ) -> None:
         self._store = store
         self._state: EndState = "complete"
@@ -71,17 +82,25 @@ class Record:
         self._points: list[Metric] = []
         self._last_flush = time.monotonic()
         self._log_file: Path | None = None
+        self._was_cut_off = was_cut_off
+        self._logged: set[tuple[str, int]] = set()  # metric and step, by an earlier process
         if run_id is None:
             self._do(log_params, store, self.run_id, dict(params))
         else:
             self.tag(state="running")
+        if was_cut_off:
+            self._open_again()
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Add a point to each of these metrics' histories."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)  # milliseconds
-        self._points += [Metric(key, float(value), now, step) for key, value in values.items()]
+        self._points += [
+            Metric(key, float(value), now, step)
+            for key, value in values.items()
+            if (key, step) not in self._logged
+        ]
         full = len(self._points) >= METRICS_A_BATCH
         if full or time.monotonic() - self._last_flush > FLUSH_SECONDS:
             self._flush()
@@ -94,6 +113,19 @@ class Record:
     def text(self, text: str, file: str) -> None:
         """Store a text as an artifact."""
         self._do(self._store.client.log_text, self.run_id, text, file)
+
+    def texts(self, texts: Mapping[str, str]) -> None:
+        """Store texts as artifacts by file name, at once: each call asks the store for the run."""
+        self._do(_write_texts, self._store, self.run_id, dict(texts))
+
+    def inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Store what the run reads: ``inputs.json``, and its splits as MLflow data sets.
+
+        Args:
+            inputs: digests of data and model, as `pipeline.run.inputs` returns them.
+        """
+        self.text(as_json(inputs), INPUTS_FILE)
+        self._do(self._store.client.log_inputs, self.run_id, _datasets(inputs["data"]))
 
     def figure(self, figure: Figure, file: str) -> None:
         """Store a picture as an artifact."""
@@ -117,6 +149,17 @@ class Record:
     def log_file(self, path: Path) -> None:
         """Name the run's log file; it is stored when the record is closed."""
         self._log_file = path
+
+    def flush(self) -> Callable[[], None]:
+        """Begin to write all that is buffered; return what waits for it and raises what failed."""
+        self._flush()
+        pending = list(self._pending)
+
+        def wait() -> None:
+            for written in pending:
+                written.result()
+
+        return wait
 
     def end(self, state: EndState) -> None:
         """Say how the run ends if nothing goes wrong: complete, unless said here."""
@@ -153,13 +196,36 @@ class Record:
         if self._log_file and self._log_file.is_file():
             for handler in logging.getLogger().handlers:
                 handler.flush()
-            self._do(self._store.client.log_artifact, self.run_id, str(self._log_file))
+            self._do(self._keep_log, self._log_file)
         if status is not None:
             self._do(self._store.client.set_terminated, self.run_id, status)
         incomplete = self._finish()
         self._writer.shutdown(wait=True)
         if incomplete and status != "FAILED":
             raise incomplete
+
+    def _open_again(self) -> None:
+        client, run_id = self._store.client, self.run_id
+        client.update_run(run_id, status="RUNNING")
+        run = client.get_run(run_id)
+        if tags.REASON in run.data.tags:
+            client.delete_tag(run_id, tags.REASON)
+        for key in run.data.metrics:
+            self._logged |= {(key, p.step) for p in client.get_metric_history(run_id, key)}
+
+    def _keep_log(self, path: Path) -> None:
+        client, name = self._store.client, path.name
+        if not self._was_cut_off:
+            client.log_artifact(self.run_id, str(path))
+            return
+        # The logs of the processes before stay: train.log, train.2.log, train.3.log …
+        known = {file.path for file in client.list_artifacts(self.run_id)}
+        number = 1
+        while name in known:
+            number += 1
+            name = f"{path.stem}.{number}{path.suffix}"
+        with tempfile.TemporaryDirectory() as folder:
+            client.log_artifact(self.run_id, shutil.copy(path, Path(folder, name)))
 
     def _flush(self) -> None:
         points, self._points = self._points, []
@@ -175,6 +241,37 @@ class Record:
             self._store.client.log_batch(self.run_id, metrics=some)
 
 
+def as_json(content: Mapping[str, Any]) -> str:
+    """Return plain values as the text of an artifact."""
+    return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def _write_texts(store: Store, run_id: str, texts: Mapping[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for file, text in texts.items():
+            Path(folder, file).write_text(text, encoding="utf-8")
+        store.client.log_artifacts(run_id, folder)
+
+
+def _datasets(data: Mapping[str, Any]) -> list[DatasetInput]:
+    """Return the splits as MLflow's own data sets, which its UI shows and searches."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    return [
+        DatasetInput(
+            Dataset(
+                name=data["name"][-DATASET_NAME:],
+                digest=split["digest"],
+                source_type=data["source"],
+                source=json.dumps({"name": data["name"], "sha256": data["files"].get(name)}),
+                profile=json.dumps({"num_rows": split["rows"]}),
+            ),
+            [InputTag("mlflow.data.context", name)],
+        )
+        for name, split in data["splits"].items()
+    ]
+
+
 def _create_run(store: Store, name: str, run_tags: dict[str, str]) -> str:
     run = store.client.create_run(store.experiment_id, tags=run_tags, run_name=name)
     return str(run.info.run_id)
@@ -184,9 +281,14 @@ def log_params(store: Store, run_id: str, params: Mapping[str, Any]) -> None:
     """Write parameters, each cut to the length MLflow takes."""
     from mlflow.entities import Param
 
-    every = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in params.items()]
+    every = [Param(key, value) for key, value in as_params(params).items()]
     for start in range(0, len(every), PARAMS_A_BATCH):
         store.client.log_batch(run_id, params=every[start : start + PARAMS_A_BATCH])
+
+
+def as_params(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return parameters as they are logged: without secrets, each cut to MLflow's length."""
+    return {k: str(masked_value(k, value))[:PARAM_LENGTH] for k, value in params.items()}
 
 
 def reason(error: BaseException) -> str:
@@ -196,7 +298,7 @@ def reason(error: BaseException) -> str:
     """
     from pipeline.errors import DivergedError, TrialTimeoutError, TunewrightError
 
-    text = str(error).strip()
+    text = masked_message(str(error).strip())
     first_line = text.splitlines()[0] if text else "no message"
     memory = isinstance(error, MemoryError) or any(
         sign in text.lower() for sign in ("out of memory", "can't allocate memory", "alloc_failed")

@@ -15,7 +15,8 @@ from urllib.request import urlopen
 from filelock import FileLock
 
 from pipeline.config import TrackingConfig
-from pipeline.errors import TrackingError, masked
+from pipeline.errors import TrackingError
+from pipeline.masking import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipeline.compose import key_of
-from pipeline.errors import TrackingError, did_you_mean, listing, masked_override
+from pipeline.errors import TrackingError, did_you_mean, listing
+from pipeline.masking import masked_override
 from pipeline.tracking import tags
 from pipeline.tracking.record import log_params
 from pipeline.tracking.store import Store

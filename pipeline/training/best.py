@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipeline.errors import DivergedError
+from pipeline.objective import Objective
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from pipeline.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Evaluation:
     epoch: float
     metrics: dict[str, float]  # without the split's name
     outputs: np.ndarray[Any, Any]  # raw outputs, one a row
+
+    @property
+    def digest(self) -> str:
+        """A digest of the outputs, to the last bit."""
+        shape = f"{self.outputs.dtype}{self.outputs.shape}".encode()
+        return hashlib.blake2b(shape + self.outputs.tobytes(), digest_size=8).hexdigest()
 
 
 class Evaluations:
@@ -79,6 +86,33 @@ class Evaluations:
     def restore(self, model: torch.nn.Module) -> None:
         """Put the best weights back into the model."""
         model.load_state_dict(self._weights)
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The best weights; they are overwritten in place when a better evaluation comes."""
+        return self._weights
+
+    def export(self) -> dict[str, Any]:
+        """Return all but the weights as plain values and arrays."""
+        return {
+            "objective": vars(self._objective),
+            "patience": self._patience,
+            "since_best": self._since_best,
+            "history": list(self._history),
+            "best": vars(self.best) if self.best else None,
+            "last": vars(self.last) if self.last else None,
+        }
+
+    @classmethod
+    def from_export(cls, state: Mapping[str, Any], weights: dict[str, torch.Tensor]) -> Evaluations:
+        """Make again what `export` returned; the weights become its own."""
+        made = cls(Objective(**state["objective"]), state["patience"])
+        made._since_best = state["since_best"]
+        made._history = list(state["history"])
+        made._weights = weights
+        made.best = Evaluation(**state["best"]) if state["best"] else None
+        made.last = Evaluation(**state["last"]) if state["last"] else None
+        return made
 
     def _copy(self, model: torch.nn.Module) -> None:
         for name, weight in model.state_dict().items():

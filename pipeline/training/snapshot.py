@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,17 @@ class Snapshot:
     unlogged: tuple[torch.Tensor, int]  # loss since the last logged step, and that step
     evaluations: Evaluations  # best and last so far, with the best weights
     spent: Spent
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps behind it."""
+        return int(json.loads(self.trainer_state)["global_step"])
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing is left to train: the run was cut off after its last step."""
+        state = json.loads(self.trainer_state)
+        return bool(state["global_step"] >= state["max_steps"] or self.evaluations.exhausted)
 
 
 def to_host(state: Any) -> Any:

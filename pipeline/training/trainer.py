@@ -9,6 +9,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from pipeline.config import Experiment, TrainingConfig
 from pipeline.errors import DivergedError
 from pipeline.tasks.base import Examples
 from pipeline.training.best import Evaluation, Evaluations
+from pipeline.training.checkpoints import Checkpoints, Termination
 from pipeline.training.losses import LossWatch
 from pipeline.training.optimizer import build_optimizer, build_schedule
 from pipeline.training.snapshot import RandomState, Snapshot, Spent, to_host
@@ -54,6 +56,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         log_metrics: gets every metric as it comes, by its full name.
         goes_on: asked after each evaluation but the last; False stops the training there.
         check_time: called at every step; raises where the run has had its time.
+        checkpoints: where the states go that a run which is cut off goes on from.
+        flush: begins to store what `log_metrics` got, and returns what waits for that.
+        soft_stop: whether SIGTERM waits for the end of the step, whose state is then kept.
     """
 
     def __init__(
@@ -69,6 +74,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         log_metrics: LogMetrics,
         goes_on: Callable[[Evaluation], bool],
         check_time: Callable[[], None],
+        checkpoints: Checkpoints,
+        flush: Callable[[], Callable[[], None]],
+        soft_stop: bool,
     ) -> None:
         super().__init__(
             model=model,
@@ -89,18 +97,39 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._goes_on = goes_on
         self._losses = LossWatch(train.rows.ids)
         self._snapshot: Snapshot | None = None  # what the training goes on from
+        self._checkpoints = checkpoints
+        self._flush = flush
+        self._soft_stop = soft_stop and experiment.training.checkpoint_every is not None
+        self._termination = Termination()
         self._eval_points: dict[int, float] = {}  # step -> epoch
+        self._save_points: set[int] = set()
         self._began = 0.0
         self.spent = Spent(0.0, 0.0)  # wall time so far, earlier parts of the run included
 
     def fine_tune(self, snapshot: Snapshot | None = None) -> None:
-        """Train to the end, or until `goes_on` says no, from the start or from a snapshot."""
+        """Train to the end, or until `goes_on` says no, from the start or from a snapshot.
+
+        Raises:
+            DivergedError: where a loss or an output is NaN or infinite.
+            KeyboardInterrupt: after SIGTERM, with the state of the step kept.
+            TrackingError: where a checkpoint cannot be written.
+        """
         self._snapshot = snapshot
         self._began = time.perf_counter()
+        if snapshot is not None:
+            self.spent = snapshot.spent
+            if snapshot.is_last:
+                return
+        with self._termination.awaited() if self._soft_stop else nullcontext():
+            self._train(snapshot)
+            if self._termination.asked:
+                self._save_checkpoint()
+        self._checkpoints.wait()
+
+    def _train(self, snapshot: Snapshot | None) -> None:
         if snapshot is None:
             self.train()
             return
-        self.spent = snapshot.spent
         with tempfile.TemporaryDirectory() as folder:
             # Trainer reads its counters from a file; all else comes from memory, see below.
             Path(folder, TRAINER_STATE_NAME).write_text(snapshot.trainer_state, encoding="utf-8")
@@ -127,6 +156,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._eval_points = evaluation_points(
             self._experiment.training, steps_an_epoch, self.state.max_steps
         )
+        self._save_points = checkpoint_points(
+            self._experiment.training, steps_an_epoch, self.state.max_steps
+        )
         if self._snapshot is not None:
             loss, self._globalstep_last_logged = self._snapshot.unlogged
             self._tr_loss = loss.to(self.args.device, copy=True)
@@ -135,6 +167,23 @@ class FineTuner(Trainer):  # type: ignore[misc]
     def is_due(self) -> bool:
         """Whether the validation split is to be scored at this step."""
         return self.state.global_step in self._eval_points
+
+    @property
+    def is_to_save(self) -> bool:
+        """Whether the state after this step is to be kept on disk."""
+        return self._termination.asked or self.state.global_step in self._save_points
+
+    def _save_checkpoint(self, *_: Any, **__: Any) -> None:
+        """Keep the state on disk; Trainer calls it after the step was logged and evaluated."""
+        if self.control.should_training_stop and not self._termination.asked:
+            return
+        self._losses.check()
+        self._note_time()
+        self._checkpoints.wait()  # before there is one more copy
+        self._checkpoints.write(self.take_snapshot(), self._flush())
+        if self._termination.asked:
+            self._checkpoints.wait()
+            raise KeyboardInterrupt(f"SIGTERM; the state of step {self.state.global_step} is kept")
 
     def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
         assert self._snapshot is not None
@@ -210,6 +259,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         is_last = self._evaluations.exhausted or self.state.global_step >= self.state.max_steps
         if is_last or not self._goes_on(evaluation):
             self.control.should_training_stop = True
+        self.control.should_save |= self._termination.asked  # meanwhile
         return evaluation.metrics
 
     def _note_time(self) -> None:
@@ -249,7 +299,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
 
 class _Pace(TrainerCallback):  # type: ignore[misc]
-    """Says when to evaluate, and when time is up."""
+    """Says when to evaluate and to save, and when time is up."""
 
     def __init__(self, tuner: FineTuner, check_time: Callable[[], None]) -> None:
         self._tuner = tuner
@@ -260,9 +310,10 @@ class _Pace(TrainerCallback):  # type: ignore[misc]
         self._tuner.begin()
 
     def on_step_end(self, _: Any, __: Any, control: TrainerControl, **___: Any) -> TrainerControl:
-        """Ask for an evaluation where one is due."""
+        """Ask for an evaluation or a checkpoint where one is due."""
         self._check_time()
         control.should_evaluate = self._tuner.is_due
+        control.should_save = self._tuner.is_to_save
         return control
 
 
@@ -274,18 +325,31 @@ def evaluation_points(
     The epochs are the nominal ones (0.25, 0.5 …), so that runs with other batch sizes, whose steps
     cannot fall on just these points, are compared where they are meant to be.
     """
-    every = training.eval_every
+    within = _points(training.eval_every, training.epochs, steps_an_epoch, max_steps)
+    return {**within, max_steps: training.epochs}
+
+
+def checkpoint_points(training: TrainingConfig, steps_an_epoch: int, max_steps: int) -> set[int]:
+    """Return the steps after which to keep the state on disk; the last step is none of them."""
+    if training.checkpoint_every is None:
+        return set()
+    return set(_points(training.checkpoint_every, training.epochs, steps_an_epoch, max_steps))
+
+
+def _points(
+    every: int | float | tuple[float, ...], epochs: float, steps_an_epoch: int, max_steps: int
+) -> dict[int, float]:
+    """Return the steps that ``every`` means before the last, each with its epoch."""
     points: dict[int, float] = {}
     if isinstance(every, int):
         points = {step: step / steps_an_epoch for step in range(every, max_steps, every)}
     else:
         if isinstance(every, float):
-            times = math.floor(training.epochs / every + 1e-9)
+            times = math.floor(epochs / every + 1e-9)
             every = tuple(k * every for k in range(1, times + 1))
         for epoch in sorted(every):
             points.setdefault(math.ceil(epoch * steps_an_epoch - 1e-9), epoch)
-    within = {step: epoch for step, epoch in points.items() if 0 < step < max_steps}
-    return {**within, max_steps: training.epochs}
+    return {step: epoch for step, epoch in points.items() if 0 < step < max_steps}
 
 
 _LOGGED: Sequence[str] = ("loss", "grad_norm", "learning_rate")

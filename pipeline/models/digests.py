@@ -1,0 +1,74 @@
+"""What a checkpoint is, by content: digests of its weights, config and tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.embedded import sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline.models.checkpoint import Checkpoint
+
+
+def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return a checkpoint's name, hub commit, and the digests of weights, config and tokenizer.
+
+    ``weights`` is None for a model of the hub that is not in the cache yet.
+    """
+    folder = _folder(checkpoint)
+    weights = sorted(folder.glob("*.safetensors")) if folder else []
+    config = {k: v for k, v in checkpoint.config.to_dict().items() if not k.startswith("_")}
+    # The version that reads a config writes itself into it; packages are recorded apart.
+    config.pop("transformers_version", None)
+    return {
+        "name": checkpoint.name,
+        "revision": checkpoint.revision,
+        "commit": getattr(checkpoint.config, "_commit_hash", None),
+        "weights": _of_files(tuple(_stamp(path) for path in weights)) if weights else None,
+        "config": _of_text(json.dumps(config, sort_keys=True, default=str)),
+        "tokenizer": _of_tokenizer(checkpoint.tokenizer),
+    }
+
+
+def _folder(checkpoint: Checkpoint) -> Path | None:
+    """Return where the files are: the folder itself, or the hub's cache of this revision."""
+    if Path(checkpoint.location).is_dir():
+        return Path(checkpoint.location)
+    from huggingface_hub import try_to_load_from_cache
+
+    revision = getattr(checkpoint.config, "_commit_hash", None) or checkpoint.revision
+    found = try_to_load_from_cache(checkpoint.location, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _stamp(path: Path) -> tuple[Path, int, int]:
+    stat = path.stat()
+    return path, stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=4)  # a file is read once for all trials of a sweep, until it changes
+def _of_files(stamps: tuple[tuple[Path, int, int], ...]) -> str:
+    return _of_text("\n".join(f"{path.name} {sha256(path)}" for path, *_ in stamps))
+
+
+def _of_text(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest all that decides how a text becomes tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        rules = json.loads(backend.to_str())
+        rules = {k: v for k, v in rules.items() if k not in ("truncation", "padding")}  # of a call
+    else:
+        rules = tokenizer.get_vocab()
+    parts = [rules, tokenizer.special_tokens_map, tokenizer.model_max_length]
+    return _of_text(json.dumps([*parts, tokenizer.chat_template], sort_keys=True, default=str))

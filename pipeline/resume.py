@@ -1,0 +1,128 @@
+"""Going on with a run that was cut off: by a kill, a power failure or a stop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import run as runs
+from pipeline.compose import changing
+from pipeline.config import flat, validate
+from pipeline.errors import TrackingError
+from pipeline.job import open_record
+from pipeline.process import identity
+from pipeline.tracking import Store, logged, open_store, studies, tags
+from pipeline.tracking.record import as_params
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pipeline.trial import Result
+
+
+def find_cut_off(store: Store, config: DictConfig) -> str | None:
+    """Return the run to go on with: the latest of this very config that was cut off.
+
+    Args:
+        store: where the runs are.
+        config: the composed config, without the ``hydra`` node. Where it is recorded, and the
+            threads, which the machine decides, may differ.
+
+    Returns:
+        The run's id; None where there is none with a state on disk.
+    """
+    wanted = _settings(as_params(flat(config)))
+    for run in studies.own_runs(store):
+        if _settings(run.data.params) == wanted and _was_cut_off(store, run):
+            return str(run.info.run_id)
+    return None
+
+
+def resume(config: DictConfig, run_id: str) -> Result:
+    """Go on with a run from its latest state on disk, under its old record: a Hydra job's task.
+
+    It computes with the threads it began with, so that it ends as if it had never stopped.
+
+    Args:
+        config: the run's own config, without the ``hydra`` node.
+        run_id: the run, which is part of no study.
+
+    Raises:
+        TrackingError: where there is no such run, it is still running or complete, it has no state
+            on disk, or its data have changed.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    store = open_store(validate(config).tracking)
+    run = logged.find_run(store, run_id)
+    threads = run.data.params.get("training.threads")
+    if threads is not None:
+        with changing(config.training):
+            config.training.threads = int(threads)
+    experiment = validate(config)
+    with runs.open_checkpoints(experiment, run_id) as checkpoints:
+        _check(store, run_id)
+        _check_data(store, run_id, runs.inputs(experiment)["data"]["splits"])
+        hydra = HydraConfig.get()
+        overrides = list(hydra.overrides.task)
+        name = run.info.run_name
+        with open_record(
+            store, config, name, {}, overrides, {}, run_id=run_id, was_cut_off=True
+        ) as record:
+            record.tag(process=json.dumps(identity()))
+            output_dir = Path(hydra.runtime.output_dir)
+            return runs.run(experiment, record, output_dir, checkpoints=checkpoints)
+
+
+def _check(store: Store, run_id: str) -> None:
+    """Refuse what cannot go on; called with the lock held, so that nobody else is at it."""
+    from pipeline.training.checkpoints import has_states
+
+    run = logged.find_run(store, run_id)
+    known = run.data.tags
+    if known[tags.KIND] != "run":
+        study = known.get(tags.STUDY)
+        raise TrackingError(
+            f"{run_id}: a trial of {study}, which goes on with the study: give its command again."
+        )
+    if run.info.status == "FINISHED":
+        raise TrackingError(f"{run_id}: the run is complete; there is nothing to go on with.")
+    folder = _folder(store, run_id)
+    if not has_states(folder):
+        raise TrackingError(
+            f"{run_id}: there is no checkpoint in {folder}, so the run can only be made again. "
+            "training.checkpoint_every says how often one is written."
+        )
+
+
+def _check_data(store: Store, run_id: str, splits: Mapping[str, object]) -> None:
+    recorded = logged.read(store, run_id).inputs
+    if recorded and recorded["data"]["splits"] != splits:
+        raise TrackingError(
+            f"{run_id}: the run began with other rows: {recorded['data']['splits']}, "
+            f"found {splits}. A run on these rows is a new one."
+        )
+
+
+def _was_cut_off(store: Store, run: studies.Run) -> bool:
+    from pipeline.training.checkpoints import has_states, is_in_use
+
+    known, folder = run.data.tags, _folder(store, run.info.run_id)
+    is_open = run.info.status == "RUNNING"  # also of a process that was killed as it closed it
+    stopped = known.get(tags.REASON, "").startswith(("stopped", "killed"))
+    return (is_open or stopped) and has_states(folder) and not is_in_use(folder)
+
+
+def _folder(store: Store, run_id: str) -> Path:
+    from pipeline.training.checkpoints import FOLDER
+
+    return store.dir / FOLDER / run_id
+
+
+def _settings(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that make a run what it is."""
+    own = {key: value for key, value in params.items() if not key.startswith("tracking.")}
+    own.pop("training.threads", None)
+    return own

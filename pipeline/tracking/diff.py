@@ -1,0 +1,176 @@
+"""What differs between two runs, by their records: how they were made, and what they gave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import flatten
+from pipeline.tracking.drift import Drift, drifts
+from pipeline.tracking.logged import LoggedRun
+from pipeline.tracking.tables import Cell, Table, finite, render
+from pipeline.untrusted import plain, read_config
+
+MISSING = "(not there)"
+_COSTS = "cost/"  # seconds, which no two runs have the same
+
+# The keys that are different, each with its value in the first and the second, where it has one.
+Changes = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two runs, compared."""
+
+    a: LoggedRun
+    b: LoggedRun
+    config: Changes
+    drifts: list[Drift]  # data, model, code, packages, machine and predictions
+    packages: Changes
+    metrics: Changes  # the last values
+    counts: Mapping[str, int]  # how many keys, packages and metrics were compared
+
+    @property
+    def is_same(self) -> bool:
+        """Whether nothing is known to differ or unknown, seconds aside."""
+        results = [key for key in self.metrics if not key.startswith(_COSTS)]
+        return not (self.config or results or any(d.state != "same" for d in self.drifts))
+
+    def as_text(self) -> str:
+        """Return it for people: a line for what is the same, a table for what is not."""
+        parts = [
+            "".join(f"{side}  {_title(run)}\n" for side, run in (("a", self.a), ("b", self.b))),
+            self._section("config", self.config),
+            "".join(f"{self._line(drift)}\n" for drift in self.drifts),
+        ]
+        if self.packages:
+            parts.append(self._section("packages", self.packages))
+        parts.append(self._section("metrics", self.metrics))
+        return "\n".join(parts)
+
+    def as_json(self) -> str:
+        """Return it for programs."""
+        content = {
+            "same": self.is_same,
+            **{side: _about(run) for side, run in (("a", self.a), ("b", self.b))},
+            "config": self.config,
+            **{d.what: {"state": d.state, "detail": d.detail} for d in self.drifts},
+            "metrics": {
+                key: {**values, "difference": _difference(values)}
+                for key, values in self.metrics.items()
+            },
+        }
+        packages: Any = content["packages"]
+        packages["changes"] = self.packages
+        return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+
+    def _section(self, what: str, changes: Changes) -> str:
+        if not changes:
+            return f"{what:11} same, {self.counts[what]}\n"
+        columns, with_difference = [what, "a", "b"], what == "metrics"
+        rows: list[list[Cell]] = []
+        for key, values in changes.items():
+            row: list[Cell] = [key, *(_shown(values, side) for side in "ab")]
+            rows.append([*row, _difference(values)] if with_difference else row)
+        table = render(Table([*columns, *["difference"] * with_difference], rows), "table")
+        same = self.counts[what] - len(changes)
+        return table + (f"{same} more are the same\n" if same else "")
+
+    def _line(self, drift: Drift) -> str:
+        if drift.what == "packages" and drift.state == "same":
+            return f"{drift.what:11} same, {self.counts['packages']}"
+        state = "cannot be known" if drift.state == "unknown" else drift.state
+        return f"{drift.what:11} {state}" + (f": {drift.detail}" if drift.detail else "")
+
+
+def diff(a: LoggedRun, b: LoggedRun) -> Difference:
+    """Compare two runs.
+
+    Where the record of a run is kept (``tracking.*``) is left out.
+
+    Raises:
+        ConfigError: where the config of one is not as a run logs it.
+    """
+    configs = [_config(run) for run in (a, b)]
+    packages = [_packages(run) for run in (a, b)]
+    metrics = [_last(run) for run in (a, b)]
+    found = drifts(*({**run.provenance, **run.inputs} for run in (a, b)))
+    return Difference(
+        a,
+        b,
+        config=_changes(*configs),
+        drifts=[*found, _predictions(a, b)],
+        packages=_changes(*packages),
+        metrics=_changes(*metrics),
+        counts={
+            "config": len({**configs[0], **configs[1]}),
+            "packages": len({**packages[0], **packages[1]}),
+            "metrics": len({**metrics[0], **metrics[1]}),
+        },
+    )
+
+
+def _config(run: LoggedRun) -> dict[str, Any]:
+    values = flatten(read_config(run.config, f"{run.place}, config.yaml"))
+    return {key: value for key, value in values.items() if not key.startswith("tracking.")}
+
+
+def _packages(run: LoggedRun) -> Mapping[str, Any]:
+    packages = run.provenance.get("packages")
+    return packages if isinstance(packages, Mapping) else {}
+
+
+def _last(run: LoggedRun) -> dict[str, float]:
+    """Return the last value of each metric; what the run cost comes last."""
+    keys = sorted(run.histories, key=lambda key: (key.startswith(_COSTS), key))
+    return {key: run.histories[key][max(run.histories[key])] for key in keys if run.histories[key]}
+
+
+def _predictions(a: LoggedRun, b: LoggedRun) -> Drift:
+    if not a.predictions or not b.predictions:
+        return Drift("predictions", "unknown", "it is not in the record")
+    return Drift("predictions", "same" if a.predictions == b.predictions else "different", "")
+
+
+def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Changes:
+    def values(key: str) -> Iterator[tuple[str, Any]]:
+        for side, known in (("a", a), ("b", b)):
+            if key in known:
+                yield side, known[key]
+
+    return {
+        key: dict(values(key))
+        for key in {**a, **b}
+        if key not in a or key not in b or not _equal(a[key], b[key])
+    }
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return bool(one == other or (one != one and other != other))  # not a number, in both
+
+
+def _difference(values: Mapping[str, float]) -> float | None:
+    return values["b"] - values["a"] if len(values) == 2 else None
+
+
+def _shown(values: Mapping[str, Any], side: str) -> Cell:
+    value = values.get(side, MISSING)
+    if isinstance(value, str | float):
+        return value
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _title(run: LoggedRun) -> str:
+    return plain(f"{run.run_id}  {run.name}, {run.state}")
+
+
+def _about(run: LoggedRun) -> dict[str, str]:
+    return {"run_id": run.run_id, "name": run.name, "state": run.state}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list) else finite(value)

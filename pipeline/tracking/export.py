@@ -1,0 +1,139 @@
+"""A run's record as a folder: all that it takes to run it again, without a tracking server."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import TrackingError
+from pipeline.masking import masked
+from pipeline.tracking.logged import LoggedRun, read, write_folder
+from pipeline.tracking.store import Store
+from pipeline.untrusted import plain, read_config
+
+# Of a requirement that pip reads as nothing else: no option, path, address or variable.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+_VERSION = re.compile(r"[0-9][A-Za-z0-9.+!]{0,98}")
+_OWN = "tunewright"
+
+# Nothing of the record is in it: a script is run.
+_SCRIPT = """\
+#!/bin/sh
+cd "$(dirname "$0")" && tunewright rerun . --verify "$@"
+"""
+
+_README = """\
+# A run of tunewright
+
+{about}
+
+- `config.yaml`: the whole experiment. `requirements.txt`: the packages that it ran with.
+- `provenance.json`, `inputs.json`, `code.diff`: code, machine, and digests of data and model.
+- `results.json`: every metric, step by step, and digests of the predictions.
+
+The data and the files of the model are not in here; a file that is not where `config.yaml` says is
+named on the command line.
+
+```sh
+pip install -r requirements.txt        # and tunewright itself: the first lines say which
+./rerun.sh                             # run it again, and compare the result with results.json
+./rerun.sh data.train=/path/to/train.csv
+./rerun.sh --dry-run                   # just say what is not as it was
+```
+
+It runs in this folder: paths in `config.yaml` and on the command line are relative to it.
+"""
+
+
+def export(store: Store, source: str, folder: Path) -> list[str]:
+    """Write a run's record into a folder; return the names of its files.
+
+    Args:
+        store: where the run is.
+        source: its id, or a folder that was exported.
+        folder: one that is not there yet, or empty. It has all the files in the end, or none.
+
+    Raises:
+        TrackingError: where there is no such run, or the folder is not empty or cannot be written.
+        ConfigError: where the run's config is not as a run logs it.
+    """
+    logged = read(store, source)
+    read_config(logged.config, f"{logged.place}, config.yaml")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise TrackingError(
+                f"{folder}: is there already, and not an empty folder; expected a new one."
+            )
+        return _write(logged, folder)
+    except OSError as error:
+        raise TrackingError(
+            f"{folder}: cannot be written ({error.strerror}); expected a folder for the record."
+        ) from error
+
+
+def _write(logged: LoggedRun, folder: Path) -> list[str]:
+    is_there = folder.is_dir()
+    if not is_there:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=folder if is_there else folder.parent, prefix=".export-"
+    ) as beside:
+        made = Path(beside, "run")
+        made.mkdir()
+        write_folder(logged, made)
+        for file, text in (
+            ("requirements.txt", "".join(f"{line}\n" for line in _requirements(logged.provenance))),
+            ("README.md", _README.format(about="\n".join(f"    {s}" for s in _about(logged)))),
+            ("rerun.sh", _SCRIPT),
+        ):
+            (made / file).write_text(text, encoding="utf-8")
+        script = made / "rerun.sh"
+        mode = script.stat().st_mode
+        script.chmod(mode | (mode & 0o444) >> 2)  # who may read it may run it
+        names = sorted(file.name for file in made.iterdir())
+        if is_there:  # it may be a mount, or where the user is: it stays the same folder
+            for name in names:
+                (made / name).rename(folder / name)
+        else:
+            made.rename(folder)
+    return names
+
+
+def _requirements(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a file for pip; what is no package with a version is left out."""
+    own, project = _mapping(provenance, _OWN), _mapping(provenance, "project")
+    for name, value in (
+        ("tunewright", own.get("version")),
+        ("its source's digest", own.get("source")),
+        ("commit of the project", project.get("commit")),
+        ("remote of the project", project.get("remote")),
+        ("Python", provenance.get("python")),
+    ):
+        yield f"# {name}: {'not recorded' if value is None else plain(masked(str(value)))}"
+    packages = {k: v for k, v in _mapping(provenance, "packages").items() if k.lower() != _OWN}
+    fit = {k: v for k, v in packages.items() if _NAME.fullmatch(k) and _VERSION.fullmatch(str(v))}
+    if len(fit) < len(packages):
+        yield f"# left out: {len(packages) - len(fit)} whose name or version is none that pip takes"
+    for name, version in fit.items():
+        yield f"{name}=={version}"
+
+
+def _about(logged: LoggedRun) -> Iterator[str]:
+    """Yield lines that say what the run is; they are shown as they are, not as Markdown."""
+    yield plain(f"run    {logged.run_id} ({logged.name}), {logged.state}")
+    data = _mapping(logged.inputs, "data")
+    splits = _mapping(data, "splits")
+    yield plain(f"data   {data.get('name', 'not recorded')}")
+    for name in splits:
+        split = _mapping(splits, name)
+        yield plain(f"       {name}: {split.get('rows')} rows, digest {split.get('digest')}")
+    yield plain(f"model  {_mapping(logged.inputs, 'model').get('name', 'not recorded')}")
+
+
+def _mapping(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return what is below a key; nothing where the record has something else there."""
+    found = tree.get(key)
+    return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,211 @@
+"""A run as its record has it: all that it takes to make it again and to check the result.
+
+Nothing in it is trusted: it may come from somebody else.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import TrackingError
+from pipeline.masking import masked
+from pipeline.tracking import tags
+from pipeline.tracking.record import (
+    CONFIG_FILE,
+    DIFF_FILE,
+    INPUTS_FILE,
+    PROVENANCE_FILE,
+    as_json,
+)
+from pipeline.tracking.store import Store
+from pipeline.tracking.studies import TAG_CHARACTERS, history
+from pipeline.untrusted import MOST_BYTES, MOST_JSON_BYTES, plain, read_json
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+RESULTS_FILE = "results.json"  # of an exported folder: what the run gave
+
+History = Mapping[int, float]  # value by step
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """A run's record, read."""
+
+    place: str  # where it was read, for messages
+    run_id: str
+    name: str
+    experiment: str | None  # the MLflow experiment; None: of a folder
+    state: str  # complete, pruned, failed …
+    config: bytes  # config.yaml
+    provenance: Mapping[str, Any]  # code, packages, machine …; empty where it was not recorded
+    inputs: Mapping[str, Any]  # digests of data and model; likewise
+    predictions: Mapping[str, str]  # digest of the raw outputs by split
+    histories: Mapping[str, History]  # by metric
+    diff: bytes = b""  # changes of the project since its commit
+
+
+def read(store: Store, source: str) -> LoggedRun:
+    """Read a run by its id, or a folder that `write_folder` made.
+
+    Raises:
+        TrackingError: where there is no such run or folder, or its record is not whole.
+    """
+    folder = Path(source)
+    return _read_folder(folder) if folder.is_dir() else _read_run(store, source)
+
+
+def find_run(store: Store, run_id: str) -> Run:
+    """Return a run of ours by its id.
+
+    Raises:
+        TrackingError: where there is none, or it is a study or somebody else's.
+    """
+    from mlflow.exceptions import MlflowException
+
+    where = masked(store.uri)
+    try:
+        if store.is_empty:
+            raise MlflowException("there is no store yet")
+        run = store.client.get_run(run_id)
+    except MlflowException as error:
+        raise TrackingError(
+            f"{run_id}: no such run in {where} ({plain(str(error).splitlines()[0])[:200]}). "
+            "`tunewright runs` lists the runs; tracking.uri=… names another store."
+        ) from error
+    kind = run.data.tags.get(tags.KIND)
+    if kind == "study":
+        best = run.data.tags.get(tags.BEST_RUN, "none yet")
+        raise TrackingError(
+            f"{run_id}: a study; expected one of its trials. The best one's run is {plain(best)}."
+        )
+    if kind not in ("run", "trial"):
+        raise TrackingError(f"{run_id}: not a run of tunewright (no tag {tags.KIND}) in {where}.")
+    return run
+
+
+def link(store: Store, run_id: str, rerun_id: str) -> None:
+    """Name a rerun on the run that it was made from."""
+    store.client.set_tag(run_id, tags.RERUN_BY, rerun_id)
+
+
+def note_verdict(store: Store, rerun_id: str, verdict: str) -> None:
+    """Put the verdict on a rerun."""
+    store.client.set_tag(rerun_id, tags.VERDICT, verdict[:TAG_CHARACTERS])
+
+
+def write_folder(logged: LoggedRun, folder: Path) -> None:
+    """Write a record into a folder, from which `read` reads it without a tracking server."""
+    results = {
+        "run_id": logged.run_id,
+        "name": logged.name,
+        "state": logged.state,
+        "predictions": logged.predictions,
+        "histories": logged.histories,
+    }
+    (folder / CONFIG_FILE).write_bytes(logged.config)
+    for file, content in (
+        (PROVENANCE_FILE, logged.provenance),
+        (INPUTS_FILE, logged.inputs),
+        (RESULTS_FILE, results),
+    ):
+        (folder / file).write_text(as_json(content), encoding="utf-8")
+    if logged.diff:
+        (folder / DIFF_FILE).write_bytes(logged.diff)
+
+
+def _read_run(store: Store, run_id: str) -> LoggedRun:
+    run = find_run(store, run_id)
+    place = f"run {run_id} in {masked(store.uri)}"
+    files = _artifacts(store, run_id, place)
+    if CONFIG_FILE not in files:
+        raise TrackingError(f"{place}: has no artifact {CONFIG_FILE}, so it cannot be made again.")
+    experiment = store.client.get_experiment(run.info.experiment_id).name
+    known = run.data.tags
+    return LoggedRun(
+        place=place,
+        run_id=run_id,
+        name=plain(run.info.run_name or run_id),
+        experiment=experiment,
+        state=known.get(tags.STATE, ""),
+        config=files[CONFIG_FILE],
+        provenance=_mapping(files.get(PROVENANCE_FILE), f"{place}, {PROVENANCE_FILE}"),
+        inputs=_mapping(files.get(INPUTS_FILE), f"{place}, {INPUTS_FILE}"),
+        predictions=_mapping(known.get(tags.PREDICTIONS, "{}").encode(), tags.PREDICTIONS),
+        histories={metric: history(store, run_id, metric) for metric in run.data.metrics},
+        diff=files.get(DIFF_FILE, b""),
+    )
+
+
+def _read_folder(folder: Path) -> LoggedRun:
+    place = str(folder)
+    if not (folder / CONFIG_FILE).is_file() or not (folder / RESULTS_FILE).is_file():
+        raise TrackingError(
+            f"{place}: no exported run: expected {CONFIG_FILE} and {RESULTS_FILE}, as "
+            "`tunewright export RUN_ID DIR` writes them."
+        )
+    names = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, RESULTS_FILE, DIFF_FILE)
+    files = {name: _bounded(folder / name, place) for name in names if (folder / name).is_file()}
+    results = _mapping(files[RESULTS_FILE], f"{place}/{RESULTS_FILE}")
+    try:
+        histories = {
+            str(metric): {int(step): float(value) for step, value in points.items()}
+            for metric, points in results["histories"].items()
+        }
+        run_id, name, state = (str(results[key]) for key in ("run_id", "name", "state"))
+        predictions = {str(k): str(v) for k, v in results["predictions"].items()}
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise TrackingError(
+            f"{place}/{RESULTS_FILE}: not as `tunewright export` writes it ({error!r})."
+        ) from error
+    return LoggedRun(
+        place=place,
+        run_id=run_id,
+        name=plain(name),
+        experiment=None,
+        state=state,
+        config=files[CONFIG_FILE],
+        provenance=_mapping(files.get(PROVENANCE_FILE), f"{place}/{PROVENANCE_FILE}"),
+        inputs=_mapping(files.get(INPUTS_FILE), f"{place}/{INPUTS_FILE}"),
+        predictions=predictions,
+        histories=histories,
+        diff=files.get(DIFF_FILE, b""),
+    )
+
+
+def _artifacts(store: Store, run_id: str, place: str) -> dict[str, bytes]:
+    """Read the artifacts that a rerun needs; one that is too large is not downloaded."""
+    wanted = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, DIFF_FILE)
+    sizes = {a.path: a.file_size or 0 for a in store.client.list_artifacts(run_id)}
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in wanted:
+            if name in sizes:
+                _check_size(name, sizes[name], place)
+                path = store.client.download_artifacts(run_id, name, folder)
+                found[name] = _bounded(Path(path), place)
+    return found
+
+
+def _bounded(path: Path, place: str) -> bytes:
+    _check_size(path.name, path.stat().st_size, place)
+    return path.read_bytes()
+
+
+def _check_size(name: str, size: int, place: str) -> None:
+    most = MOST_BYTES if name == CONFIG_FILE else MOST_JSON_BYTES
+    if size > most:
+        raise TrackingError(f"{place}: {name} has {size:,} bytes; expected at most {most:,}.")
+
+
+def _mapping(text: bytes | None, place: str) -> Mapping[str, Any]:
+    """Read a JSON object; nothing where there is none."""
+    content = read_json(text, place) if text else {}
+    if not isinstance(content, dict):
+        raise TrackingError(f"{place}: expected a JSON object, found {type(content).__name__}.")
+    return content

@@ -1,0 +1,135 @@
+"""What a run was made with beside its config: code, packages, machine. Read once a process.
+
+A worker keeps the code that it began with, so what is read at the start stays true for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.masking import masked, masked_message
+
+DIFF_BYTES = 1 << 20  # of a diff that are kept; its digest is of the whole
+_GIT_SECONDS = 20.0
+_VECTOR_UNITS = ("avx", "amx", "sse4", "fma", "f16c", "neon", "asimd", "sve", "bf16", "i8mm")
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Return code, packages, Python and machine as plain values; None is what is not there."""
+    return {
+        "tunewright": {"version": __version__, "source": source_digest()},
+        "project": _project(Path.cwd()),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": _packages(),
+        "machine": _machine(),
+    }
+
+
+@cache
+def source_digest() -> str:
+    """Return a digest of this package's own code."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def code_diff() -> str:
+    """Return what is changed in the project since its commit, without secrets; at most 1 MiB."""
+    return masked_message(_changes(Path.cwd())[:DIFF_BYTES].decode("utf-8", "replace"))
+
+
+def _project(folder: Path) -> dict[str, Any] | None:
+    """Describe the git repository that the working folder is in."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    diff = _changes(folder)
+    remote = _git(folder, "config", "--get", "remote.origin.url") or b""
+    others = _git(folder, "ls-files", "--others", "--exclude-standard", "*.py", "*.yaml") or b""
+    return {
+        "commit": commit.decode().strip(),
+        "remote": masked(remote.decode("utf-8", "replace").strip()) or None,
+        "changes": hashlib.blake2b(diff, digest_size=8).hexdigest() if diff else None,
+        "untracked": others.decode("utf-8", "replace").split("\n")[:-1][:100],
+    }
+
+
+@cache
+def _changes(folder: Path) -> bytes:
+    options = "--no-color", "--no-ext-diff", "--no-textconv"
+    return (_git(folder, "diff", "HEAD", *options) or b"").strip()
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    """Return what git says, or None where there is no git, no repository or no commit."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            timeout=_GIT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _packages() -> dict[str, str]:
+    """Return every installed distribution with its version, as ``pip freeze`` lists them."""
+    found = {d.name: d.version for d in distributions() if d.name}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    cudnn: Any = torch.backends.cudnn
+    name, flags = _cpu()
+    vectors = sorted({f for f in flags if f.startswith(_VECTOR_UNITS)})
+    return {
+        "platform": platform.platform(),
+        "architecture": platform.machine(),
+        "cpu": name,
+        "cpu_features": vectors,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "cudnn": cudnn.version() if torch.cuda.is_available() else None,
+        "driver": _driver() if torch.cuda.is_available() else None,
+    }
+
+
+def _cpu() -> tuple[str, list[str]]:
+    """Return the processor's name and what it can do."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return platform.processor(), []
+    lines = (line.partition(":") for line in text.splitlines())
+    known: dict[str, str] = {}
+    for key, _, value in lines:
+        known.setdefault(key.strip(), value.strip())
+    flags = known.get("flags") or known.get("Features") or ""
+    return known.get("model name", platform.processor()), flags.split()
+
+
+def _driver() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return listed.split("\n")[0].strip() or None

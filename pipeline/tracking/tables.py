@@ -1,0 +1,347 @@
+"""Tables of what MLflow has: the trials of studies side by side, and all runs of an experiment.
+
+Whatever a record holds is shown with its control characters written out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ConfigError, TrackingError
+from pipeline.evaluation.names import metric_name
+from pipeline.masking import masked
+from pipeline.objective import COSTS, Objective
+from pipeline.tracking import tags
+from pipeline.tracking.store import Store
+from pipeline.tracking.studies import DATA, find_study, history, searched_keys, trials_of
+from pipeline.untrusted import plain
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from pipeline.evaluation.names import Direction
+
+Cell = str | int | float | None
+
+EXAMPLE = "\"metrics.`val/best/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
+_APART = ("tracking.", "training.threads")  # what changes no trial
+_STANDING = {"complete": 0, "pruned": 1, "failed": 3}  # 2: those that may still end
+_AGGREGATION = re.compile(r"(?:best|last|mean[1-9][0-9]{0,5})?")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
+_MARKDOWN = re.compile(r"[\\|`*<\[]")  # what begins a cell, code, stress, HTML or a link
+_PAGE = 1000  # runs that MLflow is asked for at once
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns, and a cell for each in every row; None is an empty one."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""  # what the reader is to know beside it
+
+
+def compare(store: Store, names: Sequence[str]) -> Table:
+    """Return the trials of studies: the complete ones first, of these the best first.
+
+    Of the parameters there are those that have more than one value in the trials shown.
+
+    Args:
+        store: where the studies are.
+        names: of the studies, each in full or how it begins.
+
+    Raises:
+        TrackingError: where there is no such study, or the studies have not the same objectives.
+    """
+    _check_there(store)
+    found = [find_study(store, name) for name in names]
+    studies = list({study.info.run_id: study for study in found}.values())
+    goals = _goals(studies)
+    runs = [run for study in studies for run in trials_of(store, study.data.tags[tags.STUDY])]
+    params = _varying(runs, [key for study in studies for key in searched_keys(study)])
+    some = [tags.STUDY] if len(studies) > 1 else []
+    some += [tags.TRIAL, *([tags.REPEAT] if any(tags.REPEAT in r.data.tags for r in runs) else [])]
+    (_, direction), *_ = goals
+    ranked = []
+    for run in runs:
+        known = run.data.tags
+        scores = [
+            _score(store, run, goal, way, is_first=i == 0) for i, (goal, way) in enumerate(goals)
+        ]
+        row = [
+            *(known.get(tag, "") if tag == tags.STUDY else number(known.get(tag)) for tag in some),
+            *(number(run.data.params.get(key)) for key in params),
+            *scores,
+            known.get(tags.STATE),
+            _seconds(run.data.metrics),
+            run.info.run_id,
+        ]
+        ranked.append((_place(run, scores[0], direction), row))
+    columns = [tag.removeprefix(tags.PREFIX) for tag in some]
+    columns += [*params, *(goal for goal, _ in goals), "state", "seconds", "run_id"]
+    rows = [row for _, row in sorted(ranked, key=lambda one: one[0])]
+    digests = {study.data.params.get(DATA) for study in studies}
+    note = "the data of these studies is not the same, so neither are their scores."
+    if not rows:
+        return Table(columns, rows, "no trial has begun yet.")
+    return Table(columns, rows, note if len(digests) > 1 else "")
+
+
+def runs(store: Store, condition: str, limit: int) -> Table:
+    """Return the studies, trials and runs of the experiment, the latest first.
+
+    ``seconds`` are by the clock, from a run's start to its end.
+
+    Args:
+        store: where they are.
+        condition: in the grammar of MLflow's search; empty for all.
+        limit: how many to return at most.
+
+    Raises:
+        ConfigError: for a limit below 1, or a condition that MLflow cannot read.
+        TrackingError: where nothing is recorded yet.
+    """
+    if limit < 1:
+        raise ConfigError(f"--limit {limit}: expected a whole number from 1 on.")
+    _check_there(store)
+    found = _search(store, condition, limit + 1)
+    columns = ["run_id", "kind", "name", "study", "trial", "state", "start", "seconds"]
+    rows = [_listed(store, run) for run in found[:limit]]
+    note = "" if found else "no run matches."
+    if len(found) > limit:
+        note = f"these are the latest {limit}; more match (--limit shows more of them)."
+    return Table([*columns, "objective", "score"], rows, note)
+
+
+def render(table: Table, style: str) -> str:
+    """Return a table as text with a line's end.
+
+    Args:
+        table: what is shown.
+        style: one of `STYLES`.
+    """
+    return STYLES[style](table)
+
+
+def number(text: str | None) -> Cell:
+    """Return a logged value as a number where it is written as one, or as it is."""
+    if text is None or not _NUMBER.fullmatch(text):
+        return text
+    value = json.loads(text)
+    return value if math.isfinite(value) else text
+
+
+def finite(value: object) -> object:
+    """Return a value as JSON can hold it: None for a number that is none, or infinite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check_there(store: Store) -> None:
+    if store.is_empty:
+        raise TrackingError(
+            f"{masked(store.uri)}: nothing is recorded there yet. `tunewright train` makes a run; "
+            "tracking.dir=… or tracking.uri=… names another store."
+        )
+    store.connect()
+
+
+def _goals(studies: Sequence[Run]) -> list[tuple[str, Direction]]:
+    """Return the objectives that all the studies have, each with its direction."""
+    every = {
+        study.data.tags[tags.STUDY]: tuple(
+            study.data.tags.get(tag, "") for tag in (tags.OBJECTIVE, tags.DIRECTION)
+        )
+        for study in studies
+    }
+    (first, (goals, ways)), *others = every.items()
+    for name, (goal, way) in others:
+        if (goal, way) != (goals, ways):
+            raise TrackingError(
+                f"{plain(name)}: its objective is {plain(goal)} ({plain(way)}), that of "
+                f"{plain(first)} is {plain(goals)} ({plain(ways)}); expected studies that are "
+                "judged by the same."
+            )
+    directions: list[Direction] = [
+        "maximize" if way == "maximize" else "minimize" for way in ways.split(", ")
+    ]
+    if not goals or len(directions) != len(goals.split(", ")):
+        raise TrackingError(f"{plain(first)}: its record does not say what it is judged by.")
+    return list(zip(goals.split(", "), directions, strict=True))
+
+
+def _varying(runs: Sequence[Run], searched: Sequence[str]) -> list[str]:
+    """Return the parameters that have several values, those that were searched first."""
+    values: dict[str, set[str]] = {key: set() for key in searched}
+    for run in runs:
+        for key, value in sorted(run.data.params.items()):
+            values.setdefault(key, set()).add(value)
+    return [k for k, seen in values.items() if len(seen) > 1 and not k.startswith(_APART)]
+
+
+def _place(run: Run, score: float | None, direction: Direction) -> tuple[float | str, ...]:
+    """Return what a trial is sorted by."""
+    trial = number(run.data.tags.get(tags.TRIAL))
+    worst = score is None or math.isnan(score)
+    signed = 0.0 if score is None or worst else -score if direction == "maximize" else score
+    return (
+        _STANDING.get(run.data.tags.get(tags.STATE), 2),
+        worst,
+        signed,
+        run.data.tags[tags.STUDY],
+        trial if isinstance(trial, int) else math.inf,
+        run.info.start_time or 0,
+    )
+
+
+def _score(
+    store: Store, run: Run, goal: str, direction: Direction, *, is_first: bool = True
+) -> float | None:
+    """Return a run's score, as `pipeline.objective` makes it; None where it has none.
+
+    Args:
+        store: where the run is.
+        run: the run.
+        goal: an objective as the config writes it.
+        direction: of it.
+        is_first: whether the run's best evaluation was chosen by it.
+    """
+    metric, _, way = goal.partition("@")
+    *split, name = metric.split("/", 2)
+    metric = "/".join([*split, metric_name(name)])
+    known: Mapping[str, float] = run.data.metrics
+    if metric in COSTS:
+        return known.get(metric)
+    if way == "last" or (is_first and way in ("", "best")):
+        return known.get(metric.replace("val/", f"val/{way or 'best'}/", 1))
+    if metric not in known or not _AGGREGATION.fullmatch(way):
+        return None
+    values = list(history(store, run.info.run_id, metric).values())
+    return Objective(metric, direction, way or "best").score(values)
+
+
+def _seconds(metrics: Mapping[str, float]) -> float | None:
+    spent = [metrics[cost] for cost in COSTS if cost in metrics]
+    return sum(spent) if spent else None
+
+
+def _search(store: Store, condition: str, most: int) -> list[Run]:
+    """Search our runs, the latest first."""
+    from mlflow.exceptions import MlflowException
+
+    ours = f"tags.`{tags.KIND}` LIKE '%'"
+    found: list[Run] = []
+    page: str | None = None
+    try:
+        while len(found) < most and (page is None or page):
+            some = store.client.search_runs(
+                [store.experiment_id],
+                f"{ours} and {condition}" if condition.strip() else ours,
+                order_by=["attributes.start_time DESC"],
+                max_results=min(most - len(found), _PAGE),
+                page_token=page,
+            )
+            found += some
+            page = some.token or ""
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        reason = plain(" ".join(str(error).split()))[:300].rstrip(".")
+        raise ConfigError(
+            f"{plain(condition)}: MLflow cannot search by it: {reason}. Expected comparisons of "
+            f"metrics, params, tags or attributes, joined by `and`, such as {EXAMPLE}."
+        ) from error
+    return found
+
+
+def _listed(store: Store, run: Run) -> list[Cell]:
+    known, kind = run.data.tags, run.data.tags.get(tags.KIND)
+    start, end = run.info.start_time, run.info.end_time
+    if kind == "study":
+        objectives = known.get(tags.OBJECTIVE, "").split(", ")
+        score = run.data.metrics.get("search/best_score")
+    else:  # a list of several is logged as Python writes it
+        objectives = run.data.params.get("evaluation.objective", "").strip("[]'").split("', '")
+        # Of the first objective, no score depends on the direction.
+        score = _score(store, run, objectives[0], "maximize")
+    return [
+        run.info.run_id,
+        kind,
+        run.info.run_name,
+        known.get(tags.STUDY),
+        number(known.get(tags.TRIAL)),
+        known.get(tags.STATE),
+        _local_time(start),
+        (end - start) / 1000 if start and end else None,
+        objectives[0],
+        score,
+    ]
+
+
+def _local_time(milliseconds: int | None) -> str | None:
+    if not milliseconds:
+        return None
+    try:
+        return datetime.fromtimestamp(milliseconds // 1000).astimezone().isoformat()
+    except (ValueError, OverflowError, OSError):  # no time of this calendar
+        return str(milliseconds)
+
+
+def _text(cell: Cell, digits: str = "") -> str:
+    if cell is None:
+        return ""
+    return format(cell, digits) if isinstance(cell, float) else plain(str(cell))
+
+
+def _as_table(table: Table) -> str:
+    """Align the columns; nothing is cut, so that ids can be copied."""
+    from rich.cells import cell_len, set_cell_size
+
+    lines = [[plain(c) for c in table.columns]]
+    lines += [[_text(cell, ".6g") for cell in row] for row in table.rows]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    numeric = [
+        all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))
+    ]
+
+    def aligned(text: str, width: int, is_number: bool) -> str:
+        return " " * (width - cell_len(text)) + text if is_number else set_cell_size(text, width)
+
+    return "".join("  ".join(map(aligned, line, widths, numeric)).rstrip() + "\n" for line in lines)
+
+
+def _as_csv(table: Table) -> str:
+    """Write RFC 4180."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([plain(c) for c in table.columns])
+    writer.writerows([_text(cell) for cell in row] for row in table.rows)
+    return text.getvalue()
+
+
+def _as_json(table: Table) -> str:
+    """Write a list of objects; all beyond ASCII is escaped, control characters with it."""
+    rows = [dict(zip(table.columns, map(finite, row), strict=True)) for row in table.rows]
+    return json.dumps(rows, indent=1, allow_nan=False) + "\n"
+
+
+def _as_markdown(table: Table) -> str:
+    lines = [[plain(c) for c in table.columns], ["---"] * len(table.columns)]
+    lines += [[_text(cell, ".6g") for cell in row] for row in table.rows]
+    cells = ((_MARKDOWN.sub(r"\\\g<0>", text) for text in line) for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+STYLES: Mapping[str, Callable[[Table], str]] = {
+    "table": _as_table,
+    "csv": _as_csv,
+    "json": _as_json,
+    "md": _as_markdown,
+}

@@ -1,0 +1,346 @@
+"""States on disk, from which a run that was cut off goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import DivergedError, TrackingError
+from pipeline.training.best import Evaluations
+from pipeline.training.snapshot import RandomState, Snapshot, Spent
+
+log = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"  # in the local store; in it one folder a run
+_ARRAY = "numpy array of dtype"  # key of what stands for an array
+
+
+class Checkpoints:
+    """The latest states of one run, each a file beside one of the best weights at that time.
+
+    A state is copied at once and written by a thread of its own; what keeps it from being written
+    is raised at the next write, or by `wait`. A file is complete or not there, and damaged ones are
+    passed over, so that a run may be killed at any time.
+
+    Used as a context it holds the run's lock, which dies with the process. At the end the folder
+    is deleted, but for a run that was interrupted, or, on its own, failed and has not diverged.
+
+    Args:
+        folder: of this run alone; the first write makes it.
+        keep: states that stay, the latest.
+        of_trial: whether the run is a trial, whose failure is a result of its search.
+    """
+
+    def __init__(self, folder: Path, keep: int, *, of_trial: bool = False) -> None:
+        self._folder = folder
+        self._keep = keep
+        self._of_trial = of_trial
+        self._lock = FileLock(_lock_file(folder))
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        self._best: dict[str, int] | None = None  # step and checksum of the last file of weights
+
+    def __enter__(self) -> Checkpoints:
+        """Take the run's lock.
+
+        Raises:
+            TrackingError: where another process holds it.
+        """
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise TrackingError(
+                f"run {self._folder.name} is still running: another process holds "
+                f"{_lock_file(self._folder)}. Wait for its end, or end it."
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failure = self._pending.exception() if self._pending else None
+        self._pending = None
+        self._writer.shutdown()
+        if self._stays(error or failure) and has_states(self._folder):
+            self._lock.release()
+        else:
+            self.discard()
+        if failure is not None and error is None:
+            raise failure
+        if failure is not None:
+            log.warning("a checkpoint was not written", exc_info=failure)
+
+    def _stays(self, error: BaseException | None) -> bool:
+        if error is None or isinstance(error, DivergedError):
+            return False
+        return isinstance(error, KeyboardInterrupt) or not self._of_trial
+
+    def write(self, snapshot: Snapshot, after: Callable[[], None] | None = None) -> None:
+        """Begin to write a state.
+
+        Args:
+            snapshot: the state; only its evaluations may change once this returns.
+            after: what the thread is to wait for before the state counts.
+
+        Raises:
+            TrackingError: where the state before could not be written.
+        """
+        self.wait()
+        evaluations = snapshot.evaluations
+        state = _plain(
+            {
+                **vars(snapshot),
+                "random": vars(snapshot.random),
+                "evaluations": evaluations.export(),
+                "spent": vars(snapshot.spent),
+            }
+        )
+        best, weights = evaluations.best, None
+        if best is not None and (self._best is None or self._best["step"] != best.step):
+            # A copy, since they are overwritten in place; safetensors takes no strides.
+            weights = {
+                name: weight.clone(memory_format=torch.contiguous_format)
+                for name, weight in evaluations.weights.items()
+            }
+        best_step = best.step if best else 0
+        self._pending = self._writer.submit(
+            self._write, snapshot.step, state, best_step, weights, after
+        )
+
+    def wait(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            TrackingError: where a file could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def latest(self) -> Snapshot | None:
+        """Read the latest state that is whole; None where there is none."""
+        for step in sorted(_steps(self._folder, "state-*.pt"), reverse=True):
+            snapshot = self._read(step)
+            if snapshot is not None:
+                return snapshot
+        return None
+
+    def discard(self) -> None:
+        """Delete the folder and give up the lock."""
+        with suppress(Exception):  # it is of no interest any more
+            self.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            _lock_file(self._folder).unlink(missing_ok=True)
+        self._lock.release()
+
+    def _write(
+        self,
+        step: int,
+        state: dict[str, Any],
+        best_step: int,
+        weights: dict[str, torch.Tensor] | None,
+        after: Callable[[], None] | None,
+    ) -> None:
+        if after is not None:
+            after()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if weights is not None:
+                file = self._best_file(best_step)
+                _put(file, partial(save_file, weights))
+                self._best = {"step": best_step, "crc32": _crc32(file)}
+            _put(self._state_file(step), partial(torch.save, {**state, "best": self._best}))
+            self._tidy(step)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise TrackingError(
+                f"{self._folder}: a checkpoint cannot be written ({error}); "
+                "training.checkpoint_every=null writes none."
+            ) from error
+
+    def _tidy(self, step: int) -> None:
+        """Delete all but the states that are kept and their best weights."""
+        states = _steps(self._folder, "state-*.pt")
+        # What is ahead of this step was damaged: the run went on from before it.
+        kept = sorted((s for s in states if s <= step), reverse=True)[: self._keep]
+        best = _steps(self._folder, "best-*.safetensors")
+        needed = {max((b for b in best if b <= s), default=None) for s in kept}
+        for temporary in self._folder.glob(".*.tmp"):
+            temporary.unlink()
+        for old in states - set(kept):
+            self._state_file(old).unlink()
+        for old in best - needed:
+            self._best_file(old).unlink()
+
+    def _read(self, step: int) -> Snapshot | None:
+        path = self._state_file(step)
+        try:
+            with zipfile.ZipFile(path) as archive:  # torch writes checksums, but reads none
+                damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f"{damaged} in it is damaged")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            best, weights = state.pop("best"), {}
+            if best is not None:
+                file = self._best_file(best["step"])
+                if _crc32(file) != best["crc32"]:
+                    raise ValueError(f"{file.name} is damaged")
+                # Copies: what is read is mapped from a file that will be deleted.
+                weights = {name: weight.clone() for name, weight in load_file(file).items()}
+            snapshot = _snapshot(_unplain(state), weights)
+        except MemoryError:
+            raise
+        except Exception as error:  # a torn file can raise anything
+            log.warning("%s cannot be read, the state before it is taken: %s", path, error)
+            return None
+        self._best = best
+        return snapshot
+
+    def _state_file(self, step: int) -> Path:
+        return self._folder / f"state-{step:08d}.pt"
+
+    def _best_file(self, step: int) -> Path:
+        return self._folder / f"best-{step:08d}.safetensors"
+
+
+class Termination:
+    """Lets the first SIGTERM wait for the end of a step; the second interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Only note SIGTERM meanwhile; in threads, which get no signals, this does nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        former = signal.signal(signal.SIGTERM, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, former)
+
+    def _note(self, _: int, __: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt("SIGTERM, twice")
+        self.asked = True
+
+
+def has_states(folder: Path) -> bool:
+    """Whether there is a state in a run's folder."""
+    return bool(_steps(folder, "state-*.pt"))
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a living process holds the lock of a run's folder."""
+    lock = _lock_file(folder)
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _steps(folder: Path, pattern: str) -> set[int]:
+    numbers = (path.stem.partition("-")[2] for path in folder.glob(pattern))
+    return {int(number) for number in numbers if number.isdecimal()}
+
+
+def _put(path: Path, save: Callable[[Path], None]) -> None:
+    """Write a file so that it is there whole, or not at all, whenever the machine stops."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        save(temporary)
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name != "posix":
+        return  # only there can a folder be opened
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            checksum = zlib.crc32(part, checksum)
+    return checksum
+
+
+def _snapshot(state: dict[str, Any], weights: dict[str, torch.Tensor]) -> Snapshot:
+    rebuilt = {
+        "random": RandomState(**state["random"]),
+        "evaluations": Evaluations.from_export(state["evaluations"], weights),
+        "spent": Spent(**state["spent"]),
+    }
+    return Snapshot(**{**state, **rebuilt})
+
+
+def _plain(tree: Any) -> Any:
+    """Return a tree of what `torch.load` reads without running code: no classes but tensors.
+
+    Raises:
+        TypeError: for a value that cannot be kept so.
+    """
+    if isinstance(tree, np.ndarray):
+        content = np.ascontiguousarray(tree).reshape(-1).view(np.uint8).copy()
+        return {_ARRAY: tree.dtype.str, "shape": tree.shape, "bytes": torch.from_numpy(content)}
+    if isinstance(tree, dict):
+        return {_plain(key): _plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_plain(value) for value in tree)
+    if isinstance(tree, np.generic):
+        return tree.item()
+    if isinstance(tree, torch.Tensor) or type(tree) in (bool, int, float, str, type(None)):
+        return tree
+    raise TypeError(f"{tree!r} of {type(tree)} cannot be kept in a checkpoint")
+
+
+def _unplain(tree: Any) -> Any:
+    """Undo `_plain`, to the very dtype."""
+    if isinstance(tree, dict) and _ARRAY in tree:
+        content = tree["bytes"].numpy().view(np.dtype(tree[_ARRAY]))
+        return content.reshape(tree["shape"])
+    if isinstance(tree, dict):
+        return {key: _unplain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_unplain(value) for value in tree)
+    return tree

@@ -1,0 +1,52 @@
+"""The same bits again: threads and algorithms as the config says, and a note where that fails."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from pipeline.config import TrainingConfig
+
+_SAYS = re.compile(r"^(\S+) does not have a deterministic implementation")
+
+
+@contextmanager
+def repeatable(training: TrainingConfig) -> Iterator[set[str]]:
+    """Compute with the config's threads, by deterministic algorithms where there are.
+
+    What a process had set before is put back: the next trial may say otherwise.
+
+    Yields:
+        The operations that turned out to have no deterministic algorithm on this device.
+    """
+    threads = torch.get_num_threads()
+    was_on = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
+    exceptions: set[str] = set()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("default", message=_SAYS.pattern)
+        if training.threads is not None:
+            torch.set_num_threads(training.threads)
+        torch.use_deterministic_algorithms(training.deterministic, warn_only=True)
+        # It would only make reads of memory that nobody wrote repeatable, at a cost.
+        memory.fill_uninitialized_memory = False
+        try:
+            yield exceptions
+        finally:
+            memory.fill_uninitialized_memory = filled
+            torch.use_deterministic_algorithms(was_on, warn_only=only_warned)
+            torch.set_num_threads(threads)
+            said = [(w, _SAYS.match(str(w.message))) for w in caught]
+            exceptions.update(match[1] for _, match in said if match)
+    for warning, match in said:
+        if not match:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )

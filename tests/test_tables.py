@@ -1,0 +1,207 @@
+"""Studies and runs as tables, in every format."""
+
+import csv
+import io
+import json
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.tasks.classification import Classification
+from pipeline.tracking.tables import Table, number, render
+
+KEYS = ["optimizer.learning_rate", "val/loss", "state", "seconds", "run_id"]
+_MADE: list[str] = []  # of this module's store
+
+
+@pytest.fixture
+def store(cli, tiny, tmp_path_factory) -> str:
+    """The override of a store with three studies and a run, made once."""
+    if not _MADE:
+        where = f"tracking.dir={tmp_path_factory.mktemp('tables')}"
+        searches = [
+            [
+                *("optimizer.learning_rate=1e-3,1e-7,1e-2", "hydra.sweeper.study_name=rates"),
+                "evaluation.objective=val/loss",
+            ],
+            [
+                *("seed=1,2", "hydra.sweeper.study_name=seeds", "evaluation.objective=val/loss"),
+                "data.max_train_samples=60",
+            ],
+            [
+                *("training.batch_size=8,32", "hydra.sweeper.study_name=batches"),
+                *("hydra.sweeper.repeats=2", "evaluation.objective=[val/accuracy@last,val/loss]"),
+            ],
+        ]
+        load, calls = Classification.load_model, []
+
+        def fails_first(self, checkpoint, labels):
+            calls.append(None)
+            if len(calls) == 1:
+                raise RuntimeError("a bug")
+            return load(self, checkpoint, labels)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Classification, "load_model", fails_first)
+            for search in searches:
+                ended = cli("train", "-m", *tiny, where, *search)
+                assert ended.code == 0, ended.err
+        assert cli("train", *tiny, where, "evaluation.objective=val/loss@mean2").code == 0
+        _MADE.append(where)
+    return _MADE[0]
+
+
+@pytest.fixture
+def client(store) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{store.removeprefix('tracking.dir=')}/mlflow.db")
+
+
+@pytest.fixture
+def table(cli, store):
+    """Return the rows of a command's JSON."""
+
+    def read(*argv: str) -> list[dict]:
+        ended = cli(*argv, store, "--format", "json")
+        assert ended.code == 0, ended.err
+        return json.loads(ended.out)
+
+    return read
+
+
+def test_trials_are_listed_best_first_with_what_varies_and_failed_ones_last(table, cli, store):
+    rows = table("compare", "rates")
+    assert [list(row) for row in rows] == [["trial", *KEYS]] * 3
+    assert [row["state"] for row in rows] == ["complete", "complete", "failed"]
+    assert rows[0]["val/loss"] < rows[1]["val/loss"]
+    assert [row["optimizer.learning_rate"] for row in rows] == [0.01, 1e-7, 0.001]
+    assert rows[0]["seconds"] > 0
+    assert rows[2]["val/loss"] is None
+    assert rows[0]["run_id"] in cli("best", "rates", store).out
+
+
+def test_studies_are_compared_together_unless_they_are_judged_differently(table, cli, store):
+    rows = table("compare", "rates", "seed", "rat")
+    assert list(rows[0]) == ["study", "trial", KEYS[0], "seed", "data.max_train_samples", *KEYS[1:]]
+    assert [row["study"] for row in rows].count("seeds") == 2
+    assert len(rows) == 5
+    assert "the data of these studies is not the same" in cli("compare", "r", "s", store).err
+    refused = cli("compare", "rates", "batches", store)
+    assert refused.code == 2
+    assert "val/accuracy@last, val/loss" in refused.err
+    assert refused.out == ""
+
+
+def test_every_objective_has_its_column_and_every_seed_its_row(table, client):
+    rows = table("compare", "batches")
+    assert [row["repeat"] for row in rows].count(1) == 2
+    assert [row["val/accuracy@last"] for row in rows] == sorted(
+        (row["val/accuracy@last"] for row in rows), reverse=True
+    )
+    for row in rows:
+        run = client.get_run(row["run_id"])
+        losses = [p.value for p in client.get_metric_history(row["run_id"], "val/loss")]
+        assert row["val/accuracy@last"] == run.data.metrics["val/last/accuracy"]
+        assert row["val/loss"] == min(losses)  # of any evaluation, as the run's own score is
+
+
+def test_only_the_table_goes_to_stdout_in_each_format(cli, store):
+    read = {}
+    for style in ("table", "csv", "json", "md"):
+        ended = cli("compare", "rates", store, "--format", style)
+        assert (ended.code, ended.err) == (0, "")
+        read[style] = ended.out
+    rows = json.loads(read["json"])
+    columns, *lines = csv.reader(io.StringIO(read["csv"], newline=""))
+    assert columns == list(rows[0])
+    assert [number(cell) for cell in lines[0]] == list(rows[0].values())
+    head, rule, *body = read["md"].splitlines()
+    assert head == f"| {' | '.join(columns)} |"
+    assert rule == "| --- | --- | --- | --- | --- | --- |"
+    assert len(body) == 3
+    first, *others = read["table"].splitlines()
+    assert first.split() == columns
+    assert [line.split()[-1] for line in others] == [row["run_id"] for row in rows]
+
+
+def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
+    every = table("runs")
+    assert [row["kind"] for row in every].count("study") == 3
+    assert [row["start"] for row in every] == sorted((r["start"] for r in every), reverse=True)
+    own, *_ = every
+    losses = [p.value for p in client.get_metric_history(own["run_id"], "val/loss")]
+    assert (own["kind"], own["objective"]) == ("run", "val/loss@mean2")
+    assert own["score"] == pytest.approx(sum(losses[-2:]) / 2)
+    some = table("runs", "params.`training.batch_size` = '8' and tags.`tunewright.kind`='trial'")
+    assert {(row["study"], row["objective"]) for row in some} == {("batches", "val/accuracy@last")}
+    assert len(some) == 2
+    short = cli("runs", store, "--limit", "2", "--format", "csv")
+    assert len(short.out.splitlines()) == 3
+    assert "these are the latest 2; more match" in short.err
+    assert "no run matches" in cli("runs", "metrics.nothing > 1", store).err
+
+
+@pytest.mark.parametrize(
+    ("argv", "fragments"),
+    [
+        (
+            ["runs", "score >"],
+            ["score >: MLflow cannot search by it", "metrics.`val/best/f1_macro"],
+        ),
+        (["runs", "loss > 1"], ["Invalid attribute key 'loss'"]),
+        (["runs", "a", "b"], ["a b: expected one filter, in quotes"]),
+        (["runs", "--limit", "0"], ["--limit 0: expected a whole number"]),
+        (["compare", "ratse"], ["no study of that name", "Did you mean rates?"]),
+        (["compare"], ["expected the name of a study"]),
+    ],
+)
+def test_what_cannot_be_listed_is_refused(cli, store, argv, fragments):
+    ended = cli(*argv, store)
+    assert (ended.code, ended.out) == (2, "")
+    assert len(ended.err.splitlines()) == 1
+    for fragment in fragments:
+        assert fragment in ended.err
+
+
+def test_an_unknown_format_is_refused(cli):
+    with pytest.raises(SystemExit, match="2"):
+        cli("runs", "--format", "xml")
+
+
+@pytest.mark.parametrize("command", [["runs"], ["compare", "any"]])
+def test_just_looking_makes_no_store(cli, working_folder, command):
+    ended = cli(*command)
+    assert ended.code == 2
+    assert "nothing is recorded there yet" in ended.err
+    assert list(working_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("style", ["table", "csv", "json", "md"])
+def test_a_name_in_a_record_cannot_move_the_cursor(cli, store, client, style):
+    (run,) = json.loads(cli("runs", store, "--limit", "1", "--format", "json").out)
+    client.set_tag(run["run_id"], "mlflow.runName", "\x1b[2Jmine")
+    shown = cli("runs", store, "--format", style).out
+    assert "\x1b" not in shown
+    assert "[2Jmine" in shown
+
+
+def test_what_a_record_says_is_no_command_to_a_terminal_or_a_format():
+    table = Table(["a|b\x1b"], [["\x1b[2J\u202e|\n\\"], [float("nan")], ["[x](y)"]])
+    assert render(table, "md").splitlines()[2:] == [
+        r"| \\x1b\[2J\\u202e\|\\n\\ |",
+        "| nan |",
+        r"| \[x](y) |",
+    ]
+    assert "\x1b" not in render(table, "table") + render(table, "csv") + render(table, "json")
+    assert json.loads(render(table, "json"))[:2] == [
+        {"a|b\x1b": "\x1b[2J\u202e|\n\\"},
+        {"a|b\x1b": None},
+    ]
+    assert render(Table(["x", "name"], [[1, "界"], [0.125, None]]), "table") == (
+        "    x  name\n    1  界\n0.125\n"
+    )
+
+
+def test_a_logged_value_is_a_number_only_where_it_is_written_as_one():
+    assert [number(t) for t in ("16", "1e-05", "-0.5")] == [16, 1e-5, -0.5]
+    others = ["012", "True", "1_000", "nan", "1e999", "٣", "1" * 5000, ""]
+    assert [number(t) for t in others] == others
