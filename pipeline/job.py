@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 def run_alone(
     config: DictConfig,
-    name: str | None = None,
     run_tags: Mapping[str, str] | None = None,
     trial: Trial | None = None,
 ) -> Result:
@@ -32,7 +31,6 @@ def run_alone(
 
     Args:
         config: the composed config, without the ``hydra`` node.
-        name: of the run; None: that of its output folder.
         run_tags: what the run is, beside a run of its own.
         trial: what ends it early.
     """
@@ -45,7 +43,7 @@ def run_alone(
     overrides = list(hydra.overrides.task)
     store = open_store(experiment.tracking)
     own_tags = {tags.KIND: "run", tags.PROCESS: json.dumps(identity()), **(run_tags or {})}
-    record = open_record(store, config, name or folder.name, own_tags, overrides, {})
+    record = open_record(store, config, folder.name, own_tags, overrides, {})
     # The checkpoints are left last: they go when the record is closed.
     with open_checkpoints(experiment, record.run_id) as checkpoints, record:
         return run(experiment, record, folder, trial, checkpoints=checkpoints)

@@ -100,7 +100,6 @@ def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
     rebuilt.store.connect()
     task = partial(
         run_alone,
-        name=f"rerun of {record.name}",
         run_tags={tags.RERUN_OF: record.run_id},
         trial=_stopping_with(record) if record.state == "pruned" else None,
     )

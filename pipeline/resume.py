@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,10 +57,7 @@ def resume(config: DictConfig, run_id: str) -> Result:
 
     store = open_store(validate(config).tracking)
     run = logged.find_run(store, run_id)
-    threads = run.data.params.get("training.threads")
-    if threads is not None:
-        with changing(config.training):
-            config.training.threads = int(threads)
+    compute_as(store, config, run_id)
     experiment = validate(config)
     with runs.open_checkpoints(experiment, run_id) as checkpoints:
         _check(store, run_id)
@@ -68,12 +65,43 @@ def resume(config: DictConfig, run_id: str) -> Result:
         hydra = HydraConfig.get()
         overrides = list(hydra.overrides.task)
         name = run.info.run_name
+        own_tags = {tags.PROCESS: json.dumps(identity())}
         with open_record(
-            store, config, name, {}, overrides, {}, run_id=run_id, was_cut_off=True
+            store, config, name, own_tags, overrides, {}, run_id=run_id, was_cut_off=True
         ) as record:
-            record.tag(process=json.dumps(identity()))
             output_dir = Path(hydra.runtime.output_dir)
             return runs.run(experiment, record, output_dir, checkpoints=checkpoints)
+
+
+def compute_as(store: Store, config: DictConfig, run_id: str) -> None:
+    """Have a run compute as it began: what the machine decided then is put into its config."""
+    threads = logged.find_run(store, run_id).data.params.get("training.threads")
+    if threads is not None:
+        with changing(config.training):
+            config.training.threads = int(threads)
+
+
+def can_go_on(store: Store, run_id: str) -> bool:
+    """Whether a run has a state on disk, and no living process is at it."""
+    from pipeline.training.checkpoints import has_states, is_in_use
+
+    folder = _folder(store, run_id)
+    return has_states(folder) and not is_in_use(folder)
+
+
+def left_states(store: Store) -> list[str]:
+    """Return the runs that have a state on disk which no living process is at."""
+    folders = sorted(_folder(store, "").glob("*/"))
+    return [folder.name for folder in folders if can_go_on(store, folder.name)]
+
+
+def drop_states(store: Store, run_ids: Collection[str]) -> None:
+    """Delete the states of runs that nobody will go on with."""
+    from pipeline.training.checkpoints import Checkpoints
+
+    for run_id in run_ids:
+        if can_go_on(store, run_id):
+            Checkpoints(_folder(store, run_id), keep=1).discard()
 
 
 def _check(store: Store, run_id: str) -> None:
@@ -107,12 +135,10 @@ def _check_data(store: Store, run_id: str, splits: Mapping[str, object]) -> None
 
 
 def _was_cut_off(store: Store, run: studies.Run) -> bool:
-    from pipeline.training.checkpoints import has_states, is_in_use
-
-    known, folder = run.data.tags, _folder(store, run.info.run_id)
+    known = run.data.tags
     is_open = run.info.status == "RUNNING"  # also of a process that was killed as it closed it
     stopped = known.get(tags.REASON, "").startswith(("stopped", "killed"))
-    return (is_open or stopped) and has_states(folder) and not is_in_use(folder)
+    return (is_open or stopped) and can_go_on(store, run.info.run_id)
 
 
 def _folder(store: Store, run_id: str) -> Path:

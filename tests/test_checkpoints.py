@@ -25,6 +25,7 @@ from pipeline.data import load_splits
 from pipeline.errors import DivergedError, TrackingError
 from pipeline.objective import Objective
 from pipeline.resume import find_cut_off, resume
+from pipeline.search.study import find_study
 from pipeline.tracking import Record, open_store
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints, is_in_use
@@ -480,3 +481,46 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(cli, 
     assert not list(folder.iterdir())
     with pytest.raises(TrackingError, match="the run is complete"):
         resume(config, run_id)
+
+
+def test_a_trial_that_was_killed_goes_on_in_the_next_start_of_its_search(cli, tiny, runs):
+    own = [o for o in tiny if not o.startswith("training.e")]
+    own += ["training.epochs=60", "training.eval_every=5", "training.checkpoint_every=5"]
+    own += ["training.threads=1", "optimizer.learning_rate=1e-3"]
+    search = ["train", "-m", *own, "seed=1,2", "hydra.sweeper.study_name=cut"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *search], stdout=subprocess.DEVNULL
+    )
+    states = partial(Path("mlruns/checkpoints").glob, "*/state-*.pt")
+    try:
+        deadline = time.monotonic() + 90
+        while not list(states()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    (run_id,) = {path.parent.name for path in states()}
+    ended = cli(*search)
+    assert ended.code == 0, ended.err
+    trials = runs("trial")
+    assert len(trials) == 2
+    (trial,) = [t for t in trials if t.info.run_id == run_id]
+    assert trial.info.status == "FINISHED"
+    assert "tunewright.reason" not in trial.data.tags
+    assert int(trial.data.tags["tunewright.trial"]) == 2  # 0 was killed
+    assert cli("train", *own, f"seed={trial.data.params['seed']}").code == 0
+    (straight,) = runs("run")
+    assert straight.data.tags["tunewright.predictions"] == trial.data.tags["tunewright.predictions"]
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+    points = [
+        [(p.step, p.value) for p in client.get_metric_history(r.info.run_id, "val/loss")]
+        for r in (straight, trial)
+    ]
+    assert points[0] == points[1]
+    study = find_study("cut", "mlruns/studies/cut/study.journal")
+    assert (
+        len(study.trials[2].intermediate_values) == len(points[1]) - 1
+    )  # the end is reported as the value
+    assert not list(Path("mlruns/checkpoints").iterdir())

@@ -13,6 +13,7 @@ from conftest import artifact
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
+from test_checkpoints import write
 from test_search import open_study
 
 from pipeline.process import ABANDONED, identity, is_gone
@@ -20,6 +21,7 @@ from pipeline.search import doctor, plan
 from pipeline.search.experiment import RUN_ID
 from pipeline.search.liveness import OWNER, Heart
 from pipeline.tracking import studies
+from pipeline.training.checkpoints import Checkpoints
 
 DEAD = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0}
 REMOTE = {"host": "another", "pid": 1, "started": 0}
@@ -230,3 +232,22 @@ def test_whether_a_process_is_gone():
     assert is_gone(REMOTE) is None
     assert is_gone({**REMOTE, ABANDONED: "failed"}) is True
     assert is_gone({}) is None
+
+
+def test_checkpoints_of_a_run_that_is_over_are_deleted_and_others_kept(cli, tiny, runs):
+    cli("train", *tiny)
+    (run,) = runs("run")
+    over, unknown = (Path("mlruns/checkpoints", name) for name in (run.info.run_id, "unknown"))
+    for folder in (over, unknown):
+        write(Checkpoints(folder, keep=1), 3)
+    ended = cli("doctor", "--fix")
+    assert ended.code == 0, ended.out
+    assert f"checkpoints of run {run.info.run_id}: the run is over; mended: deleted" in ended.out
+    assert "has no such run; left alone" in ended.out
+    assert not over.exists()
+    assert unknown.is_dir()
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+    client.set_tag(run.info.run_id, "tunewright.state", "failed")
+    write(Checkpoints(over, keep=1), 3)
+    assert f"tunewright resume {run.info.run_id}" in cli("doctor", "--fix").out
+    assert over.is_dir()

@@ -16,6 +16,8 @@ MAY_NOT = {
     **{step: {"search", "cli", "run", "job"} for step in STEPS},
     "run": {"search", "cli", "job"},
     "job": {"search", "cli"},
+    "resume": {"search", "cli"},
+    "rerun": {"search", "cli"},
     "search": {"cli", "training", "models", "evaluation"},
 }
 

@@ -83,3 +83,18 @@ def test_two_commands_at_once_make_one_store(tiny, runs):
     started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(120) for process in started] == [0, 0]
     assert len(runs("run")) == 2
+
+
+def test_a_stop_while_the_database_is_made_leaves_a_store_that_works(cli, tiny, runs):
+    command = [sys.executable, "-m", "pipeline", "train", *tiny]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while not list(Path("mlruns").glob("mlflow.db*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not Path("mlruns/mlflow.db").exists()
+    ended = cli("train", *tiny)
+    assert ended.code == 0, ended.err
+    assert len(runs("run")) == 1
+    assert not list(Path("mlruns").glob("mlflow.db.making"))

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.errors import TrackingError
 from pipeline.masking import MASK, masked
 from pipeline.process import is_gone
+from pipeline.resume import drop_states, left_states
 from pipeline.search.experiment import RUN_ID
 from pipeline.search.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study import find_study, is_torn, mend_journal, settle_one
@@ -36,7 +37,7 @@ from pipeline.search.trials import (
     state_of,
 )
 from pipeline.search.warm import JOURNAL
-from pipeline.tracking import Store, studies, tags
+from pipeline.tracking import Store, logged, studies, tags
 
 if TYPE_CHECKING:
     from pipeline.tracking.studies import Run
@@ -108,6 +109,7 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Fin
         yield from _study(store, run, storage if storage and (hidden or name) else known)
     if name is None:
         yield from _own_runs(store)
+        yield from _checkpoints(store)
 
 
 def at_work(run: Run, study: optuna.Study) -> str | None:
@@ -275,6 +277,24 @@ def _own_runs(store: Store) -> Iterator[Finding]:
     for folder in sorted(store.dir.glob(f"outputs/*/*/{studies.MODEL_FOLDER}")):
         if folder.parent.name in over:  # a run is called after its folder
             yield _scratch(folder)
+
+
+def _checkpoints(store: Store) -> Iterator[Finding]:
+    """Look at the states on disk that no living process is at."""
+    for run_id in left_states(store):
+        place = f"checkpoints of run {run_id}"
+        try:
+            run = logged.find_run(store, run_id)
+        except TrackingError:
+            yield Finding(place, f"{masked(store.uri)} has no such run", left_alone=True)
+            continue
+        drop = partial(drop_states, store, [run_id])
+        if run.data.tags.get(tags.STATE) in ("complete", "pruned"):
+            yield Finding(place, "the run is over", "deleted", drop)
+        elif run.data.tags[tags.KIND] == "run":
+            yield Finding(place, f"`tunewright resume {run_id}` goes on with it", left_alone=True)
+        else:
+            yield Finding(place, "the search goes on with it when it is run again", left_alone=True)
 
 
 def _scratch(folder: Path) -> Finding:

@@ -23,6 +23,7 @@ from pipeline.job import open_record, run_alone, settle
 from pipeline.masking import masked, masked_override
 from pipeline.objective import objectives, read_objective
 from pipeline.process import identity
+from pipeline.resume import can_go_on, compute_as, drop_states
 from pipeline.search import recorded
 from pipeline.search.failures import hopeless
 from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 # What a trial keeps in the study: its MLflow run, its command line, and its seconds of training
 # and evaluation.
 RUN_ID, COMMAND, SECONDS = "run_id", "overrides", "seconds"
+REPEAT = "repeat"  # and, where its point has several, which of the seeds that run has
 EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths of it
 
 
@@ -149,6 +151,11 @@ class ExperimentTask(Searchable):
             run_tags[tags.REPEAT] = str(job.repeat)
             name += f", repeat {job.repeat}"
         before: Result | None = job.before.kept if job.before else None
+        cut_off = self._cut_off(job)
+        if cut_off:
+            compute_as(self._store, config, cut_off)
+            assert job.cut_off is not None
+            job.report.take_over(job.cut_off.intermediate_values)
         settle(config)
         record = open_record(
             self._store,
@@ -158,9 +165,11 @@ class ExperimentTask(Searchable):
             job.overrides,
             {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},
             self._parent_run_id,
-            before.run_id if before else None,
+            before.run_id if before else cut_off,
+            was_cut_off=cut_off is not None,
         )
         job.note(RUN_ID, record.run_id)
+        job.note(REPEAT, job.repeat)
         job.note(COMMAND, [masked_override(override) for override in job.overrides])
         snapshot = before.snapshot if before else None
         trial = Trial(
@@ -170,6 +179,13 @@ class ExperimentTask(Searchable):
             result = runs.run(validate(config), record, job.output_dir, trial)
         job.note(SECONDS, sum(o.kept.seconds for o in job.earlier) + result.seconds)
         return Outcome(result.scores, result.state, result.excesses, result)
+
+    def _cut_off(self, job: TrialJob) -> str | None:
+        """Return the run that a killed try of this point left with a state on disk."""
+        known = job.cut_off.user_attrs if job.cut_off and job.before is None else {}
+        run_id: str | None = known.get(RUN_ID)
+        same_seed = known.get(REPEAT) == job.repeat
+        return run_id if run_id and same_seed and can_go_on(self._store, run_id) else None
 
     def tidy(self) -> None:
         """Collect what a trial left, on the GPU too."""
@@ -213,6 +229,9 @@ class ExperimentTask(Searchable):
         over = is_done(study, spec) or hopeless(study, spec.max_failure_rate)
         state = "unfinished" if not over else "complete" if complete else "failed"
         tables = {"trials.csv": _trials_csv(study, spec)}
+        if over:  # what killed workers left
+            kept = (t.user_attrs.get(RUN_ID) for t in study.get_trials(deepcopy=False))
+            drop_states(self._store, {run_id for run_id in kept if run_id})
         studies.close_study(self._store, self._parent_run_id, state, tables)
         from pipeline.search.page import write_page  # matplotlib is needed now, and not before
 

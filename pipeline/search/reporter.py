@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -66,6 +66,12 @@ class Reporter:
         trial = self._study._storage.get_trial(self._trial_id)
         pruned = should_prune(self._study, self._pruner, trial, self._direction)
         return "prune" if pruned else "continue"
+
+    def take_over(self, earlier: Mapping[int, float]) -> None:
+        """Take scores, by step, as this trial's own: those of a try that it goes on from."""
+        for step, score in sorted(earlier.items()):
+            self._study._storage.set_trial_intermediate_value(self._trial_id, step, score)
+            self.step = step
 
     def check_time(self) -> None:
         """Raise where the trial has had its time."""

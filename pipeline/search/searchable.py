@@ -44,8 +44,7 @@ class TrialJob:
     reported: str | None = None  # the metric to report, where it is not the first objective
     repeat: int | None = None  # which of the point's seeds this is, from 0; None where it has one
     earlier: Sequence["Outcome"] = ()  # what the seeds before this one gave
-    # What a try of the same point that was killed had noted; empty for a first try.
-    cut_off: Mapping[str, Any] = field(default_factory=dict)
+    cut_off: "FrozenTrial | None" = None  # the try of the same point that was killed before
 
 
 @dataclass(frozen=True)

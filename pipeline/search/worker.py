@@ -262,7 +262,7 @@ class Shift:
             reported=spec.pruner.get("metric"),
             repeat=repeat,
             earlier=tuple(earlier),
-            cut_off=trials[cut_off].user_attrs if cut_off is not None else {},
+            cut_off=trials[cut_off] if cut_off is not None else None,
         )
 
         def task(task_config: DictConfig) -> Outcome:

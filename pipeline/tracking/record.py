@@ -89,7 +89,7 @@ class Record:
         else:
             self.tag(state="running")
         if was_cut_off:
-            self._open_again()
+            self._open_again(name, run_tags)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Add a point to each of these metrics' histories."""
@@ -204,9 +204,11 @@ class Record:
         if incomplete and status != "FAILED":
             raise incomplete
 
-    def _open_again(self) -> None:
+    def _open_again(self, name: str, run_tags: Mapping[str, str]) -> None:
         client, run_id = self._store.client, self.run_id
-        client.update_run(run_id, status="RUNNING")
+        client.update_run(run_id, status="RUNNING", name=name)
+        for key, value in run_tags.items():  # of the new process; a trial's new number
+            client.set_tag(run_id, key, value)
         run = client.get_run(run_id)
         if tags.REASON in run.data.tags:
             client.delete_tag(run_id, tags.REASON)

@@ -112,6 +112,7 @@ class Store:
             TrackingError: where the store cannot be reached.
         """
         with self._usable(), self._alone():
+            self._make_database()
             return self._find_or_make_experiment()
 
     @contextmanager
@@ -133,6 +134,21 @@ class Store:
             return nullcontext()
         self.make_folder()
         return FileLock(self.dir / ".making.lock")
+
+    def _make_database(self) -> None:
+        """Make the local database under another name first.
+
+        MLflow takes a second for its tables, and cannot use what a stop in the middle leaves.
+        """
+        from mlflow import MlflowClient
+
+        database = self.dir / "mlflow.db"
+        if self.config.uri or database.exists():
+            return
+        making = self.dir / "mlflow.db.making"
+        making.unlink(missing_ok=True)
+        MlflowClient(f"sqlite:///{making}")
+        making.replace(database)
 
     def _find_or_make_experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.config.experiment)
