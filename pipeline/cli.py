@@ -285,14 +285,10 @@ def _run_once(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     from pipeline.compose import hydra_app, run_single
     from pipeline.console import run_on_console
-    from pipeline.rerun import rebuild
-    from pipeline.resume import resume
-    from pipeline.run import check, inspect
+    from pipeline.resume import rebuild_cut_off, resume
 
     with hydra_app("train") as hydra:
-        rebuilt = rebuild(hydra, options.run_id, options.overrides, options.allow)
-        check(rebuilt.experiment)
-        inspect(rebuilt.experiment)
+        rebuilt = rebuild_cut_off(hydra, options.run_id, options.overrides, options.allow)
         with run_on_console() as say_result:
             task = partial(resume, run_id=rebuilt.record.run_id)
             say_result(run_single(hydra, rebuilt.config, task), rebuilt.experiment)

@@ -17,6 +17,7 @@ from pipeline.tracking.provenance import code_diff, environment
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, PROVENANCE_FILE, as_json
 
 if TYPE_CHECKING:
+    from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
     from pipeline.trial import Result, Trial
@@ -26,6 +27,8 @@ def run_alone(
     config: DictConfig,
     run_tags: Mapping[str, str] | None = None,
     trial: Trial | None = None,
+    overrides: Sequence[str] | None = None,
+    choices: Mapping[str, str] | None = None,
 ) -> Result:
     """Run once, outside any search, under a record of its own that this process signs.
 
@@ -33,6 +36,8 @@ def run_alone(
         config: the composed config, without the ``hydra`` node.
         run_tags: what the run is, beside a run of its own.
         trial: what ends it early.
+        overrides: what its config was made with; None: the job's command line.
+        choices: of the config's groups; None: the job's.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -40,10 +45,10 @@ def run_alone(
     experiment = validate(config)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    overrides = list(hydra.overrides.task)
+    given = list(hydra.overrides.task) if overrides is None else overrides
     store = open_store(experiment.tracking)
     own_tags = {tags.KIND: "run", tags.PROCESS: json.dumps(identity()), **(run_tags or {})}
-    record = open_record(store, config, folder.name, own_tags, overrides, {})
+    record = open_record(store, config, folder.name, own_tags, given, {}, choices=choices)
     # The checkpoints are left last: they go when the record is closed.
     with open_checkpoints(experiment, record.run_id) as checkpoints, record:
         return run(experiment, record, folder, trial, checkpoints=checkpoints)
@@ -61,6 +66,11 @@ def settle(config: DictConfig) -> None:
             config.training.threads = torch.get_num_threads()
 
 
+def _choices(hydra: HydraConf) -> dict[str, str]:
+    """Return which file of each group the config is made of, Hydra's own groups apart."""
+    return {k: str(v) for k, v in hydra.runtime.choices.items() if "/" not in k}
+
+
 def open_record(
     store: Store,
     config: DictConfig,
@@ -72,6 +82,7 @@ def open_record(
     run_id: str | None = None,
     *,
     was_cut_off: bool = False,
+    choices: Mapping[str, str] | None = None,
 ) -> Record:
     """Open a run's record with its parameters, config, command line and provenance.
 
@@ -85,6 +96,7 @@ def open_record(
         parent_run_id: of the study that it is part of.
         run_id: of a run that goes on, instead of a new one.
         was_cut_off: whether that run did not pause, but was cut off.
+        choices: of the config's groups; None: the job's.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -97,7 +109,7 @@ def open_record(
     )
     if run_id is None:
         provenance = {
-            "choices": {k: v for k, v in hydra.runtime.choices.items() if "/" not in k},
+            "choices": dict(_choices(hydra) if choices is None else choices),
             "overrides": command,
             "origin": origin,
             **environment(),

@@ -40,6 +40,9 @@ class Rebuilt:
     config: DictConfig  # with the hydra node
     experiment: Experiment
     store: Store
+    # What the config was made with, in the record and here: texts that nothing may interpolate.
+    overrides: Sequence[str]
+    choices: Mapping[str, str]
 
 
 def rebuild(
@@ -57,7 +60,7 @@ def rebuild(
         TunewrightError: for a record that is not there or not whole, that names code or files it
             may not, or that does not fit the schema.
     """
-    own = [o for o in overrides if key_of(o).partition(".")[0] in _OWN]
+    own = [o for o in overrides if is_own(o)]
     changes = [o for o in overrides if o not in own]
     store = open_store(validate(without_hydra(compose(hydra, own))).tracking)
     record = logged.read(store, source)
@@ -73,11 +76,34 @@ def rebuild(
             _set(tree, override)
     tree["tracking"] = fresh["tracking"]
     if record.experiment and not any(key_of(o) == "tracking.experiment" for o in own):
+        if "${" in record.experiment:
+            raise ConfigError(
+                f"{record.place}: its experiment is called {record.experiment}, which Hydra would "
+                "interpolate; give tracking.experiment=… yourself."
+            )
         tree["tracking"]["experiment"] = record.experiment
     check_values(tree, allowed, [key_of(o) for o in changes], place)
     experiment = _validated(tree, place)
-    _put(config, tree, record, overrides=changes, groups=groups)
-    return Rebuilt(record, config, experiment, open_store(experiment.tracking))
+    with changing(config):
+        for key in [key for key in config if key != "hydra"]:
+            del config[key]
+        for key, value in tree.items():
+            config[key] = value
+    said, chosen = record.provenance.get("overrides"), record.provenance.get("choices")
+    ours = {key_of(group): group.partition("=")[2] for group in groups}
+    return Rebuilt(
+        record,
+        config,
+        experiment,
+        open_store(experiment.tracking),
+        overrides=[*map(str, said if isinstance(said, list) else []), *changes],
+        choices={**_texts(chosen), **ours},
+    )
+
+
+def is_own(override: str) -> bool:
+    """Whether an override says where the record goes and how the command runs, not what it runs."""
+    return key_of(override).partition(".")[0] in _OWN
 
 
 def drift_of(rebuilt: Rebuilt) -> list[Drift]:
@@ -101,6 +127,8 @@ def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
     task = partial(
         run_alone,
         run_tags={tags.RERUN_OF: record.run_id},
+        overrides=rebuilt.overrides,
+        choices=rebuilt.choices,
         trial=_stopping_with(record) if record.state == "pruned" else None,
     )
     result: Result = run_single(hydra, rebuilt.config, task)
@@ -184,29 +212,6 @@ def _validated(tree: Mapping[str, Any], place: str) -> Experiment:
         raise ConfigError(f"{place}: {error}") from error
 
 
-def _put(
-    config: DictConfig,
-    tree: Mapping[str, Any],
-    record: LoggedRun,
-    overrides: Sequence[str],
-    groups: Sequence[str],
-) -> None:
-    """Put a record's experiment in the place of the one that was composed."""
-    with changing(config), changing(config.hydra):
-        for key in [key for key in config if key != "hydra"]:
-            del config[key]
-        for key, value in tree.items():
-            config[key] = value
-        config.hydra.overrides.task = [*_texts(record.provenance.get("overrides")), *overrides]
-        chosen = record.provenance.get("choices")
-        known = chosen if isinstance(chosen, Mapping) else {}
-        ours = {key_of(group): group.partition("=")[2] for group in groups}
-        with changing(config.hydra.runtime):
-            config.hydra.runtime.choices = {
-                **{str(group): str(option) for group, option in known.items()},
-                **ours,
-            }
-
-
-def _texts(content: Any) -> list[str]:
-    return [str(text) for text in content] if isinstance(content, list) else []
+def _texts(content: Any) -> dict[str, str]:
+    known = content if isinstance(content, Mapping) else {}
+    return {str(group): str(option) for group, option in known.items()}

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import run as runs
 from pipeline.compose import changing
 from pipeline.config import flat, validate
-from pipeline.errors import TrackingError
+from pipeline.errors import ConfigError, TrackingError
 from pipeline.job import open_record
 from pipeline.process import identity
+from pipeline.rerun import Rebuilt, is_own, rebuild
 from pipeline.tracking import Store, logged, open_store, studies, tags
 from pipeline.tracking.record import as_params
 
 if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
 
     from pipeline.trial import Result
@@ -60,7 +62,7 @@ def resume(config: DictConfig, run_id: str) -> Result:
     compute_as(store, config, run_id)
     experiment = validate(config)
     with runs.open_checkpoints(experiment, run_id) as checkpoints:
-        _check(store, run_id)
+        _check(store, run_id)  # again: with the lock held nobody else is at it
         _check_data(store, run_id, runs.inputs(experiment)["data"]["splits"])
         hydra = HydraConfig.get()
         overrides = list(hydra.overrides.task)
@@ -104,8 +106,35 @@ def drop_states(store: Store, run_ids: Collection[str]) -> None:
             Checkpoints(_folder(store, run_id), keep=1).discard()
 
 
+def rebuild_cut_off(
+    hydra: Hydra, run_id: str, overrides: Sequence[str], allowed: Sequence[Path]
+) -> Rebuilt:
+    """Make the experiment of a run that was cut off from its record, just as it was logged.
+
+    Args:
+        hydra: set up by `hydra_app`.
+        run_id: the run, which is part of no study.
+        overrides: where the store is.
+        allowed: folders beside the working folder that the record may name.
+
+    Raises:
+        TunewrightError: for a record that `rebuild` refuses, or a run that cannot go on here.
+    """
+    for override in overrides:
+        if not is_own(override):
+            raise ConfigError(
+                f"{override}: a run goes on as it was logged; expected tracking.dir=… or "
+                f"tracking.uri=… only. `tunewright rerun {run_id} {override}` runs it changed."
+            )
+    rebuilt = rebuild(hydra, run_id, overrides, allowed)
+    _check(rebuilt.store, rebuilt.record.run_id)
+    runs.check(rebuilt.experiment)
+    runs.inspect(rebuilt.experiment)
+    return rebuilt
+
+
 def _check(store: Store, run_id: str) -> None:
-    """Refuse what cannot go on; called with the lock held, so that nobody else is at it."""
+    """Refuse what cannot go on."""
     from pipeline.training.checkpoints import has_states
 
     run = logged.find_run(store, run_id)

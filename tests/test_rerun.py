@@ -174,6 +174,35 @@ def test_a_record_that_was_tampered_with_is_refused(cli, record, logged, old, ne
     assert not Path("mlruns/outputs/hit").exists()
 
 
+def test_a_record_cannot_have_the_environment_read(cli, record, logged, monkeypatch):
+    monkeypatch.setenv("SESAME", "opened")
+    provenance = artifact(record, "provenance.json")
+    whole = provenance.read_text(encoding="utf-8")
+    content = json.loads(whole)
+    content["overrides"] = [r"a=${oc.env:SESAME}", r"a=\${oc.env:SESAME}"]
+    content["choices"] = {"model": "${oc.env:SESAME}", "${oc.env:SESAME}": "x"}
+    client = MlflowClient(f"sqlite:///{logged}/mlruns/mlflow.db")
+    try:
+        provenance.write_text(json.dumps(content), encoding="utf-8")
+        ended = cli(*of(record, logged))
+        assert ended.code == 0, ended.err
+        client.rename_experiment(record.info.experiment_id, "${oc.env:SESAME}")
+        refused = cli(*of(record, logged))
+        assert refused.code == 2
+        assert "tracking.experiment=" in refused.err
+    finally:
+        provenance.write_text(whole, encoding="utf-8")
+        client.rename_experiment(record.info.experiment_id, "tunewright")
+    assert "opened" not in ended.out + ended.err
+    (rerun, _) = client.search_runs([record.info.experiment_id])
+    kept = artifact(rerun, "provenance.json").read_text(encoding="utf-8")
+    assert "${oc.env:SESAME}" in kept
+    assert "opened" not in kept + str(rerun.data.tags)
+    files = [path for path in logged.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"opened" in path.read_bytes()]
+    client.delete_run(rerun.info.run_id)
+
+
 def test_a_dry_run_lists_the_drift_and_an_override_is_one(cli, record, logged):
     ended = cli(*of(record, logged), "--dry-run", "training.batch_size=8", "optimizer=sgd")
     assert ended.code == 0, ended.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import shutil
 import tempfile
 import time
@@ -30,6 +31,7 @@ PROVENANCE_FILE, DIFF_FILE = "provenance.json", "code.diff"
 # What MLflow takes at once, and the longest parameter value.
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH = 100, 1000, 6000
 DATASET_NAME = 500  # characters of a data set's name that MLflow takes
+INPUT_ATTEMPTS = 5  # at storing data sets that other trials store as well
 FLUSH_SECONDS = 2.0  # points are sent in batches, at most one in this time
 
 
@@ -125,7 +127,7 @@ class Record:
             inputs: digests of data and model, as `pipeline.run.inputs` returns them.
         """
         self.text(as_json(inputs), INPUTS_FILE)
-        self._do(self._store.client.log_inputs, self.run_id, _datasets(inputs["data"]))
+        self._do(_write_inputs, self._store, self.run_id, _datasets(inputs["data"]))
 
     def figure(self, figure: Figure, file: str) -> None:
         """Store a picture as an artifact."""
@@ -253,6 +255,20 @@ def _write_texts(store: Store, run_id: str, texts: Mapping[str, str]) -> None:
         for file, text in texts.items():
             Path(folder, file).write_text(text, encoding="utf-8")
         store.client.log_artifacts(run_id, folder)
+
+
+def _write_inputs(store: Store, run_id: str, datasets: list[DatasetInput]) -> None:
+    """Store data sets; MLflow refuses one that another process of the experiment adds just now."""
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(INPUT_ATTEMPTS):
+        try:
+            store.client.log_inputs(run_id, datasets)
+            return
+        except MlflowException:
+            if attempt + 1 == INPUT_ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0, 0.2))  # now it is there
 
 
 def _datasets(data: Mapping[str, Any]) -> list[DatasetInput]:
