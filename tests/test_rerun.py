@@ -231,9 +231,10 @@ def test_an_override_that_cannot_be_is_refused(cli, record, logged, override, sa
 
 
 def test_what_cannot_be_rerun_is_refused_and_named(cli, tiny, runs):
-    assert "tunewright runs" in cli("rerun", "nothing").err
+    assert "nothing is recorded there yet" in cli("rerun", "nothing").err
     assert not Path("mlruns").exists()
     cli("train", "-m", *tiny, "optimizer.learning_rate=1e-2,10.0", "training.precision=float32")
+    assert "tunewright runs" in cli("rerun", "nothing").err
     (study,) = runs("study")
     ended = cli("rerun", study.info.run_id)
     assert ended.code == 2

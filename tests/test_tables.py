@@ -205,3 +205,11 @@ def test_a_logged_value_is_a_number_only_where_it_is_written_as_one():
     assert [number(t) for t in ("16", "1e-05", "-0.5")] == [16, 1e-5, -0.5]
     others = ["012", "True", "1_000", "nan", "1e999", "٣", "1" * 5000, ""]
     assert [number(t) for t in others] == others
+
+
+@pytest.mark.parametrize("verb", [("runs",), ("compare", "rates")])
+def test_a_mistyped_experiment_is_refused_and_not_made(cli, store, client, verb):
+    ended = cli(*verb, store, "tracking.experiment=tunewrong")
+    assert ended.code == 2
+    assert "Did you mean tunewright?" in ended.err
+    assert client.get_experiment_by_name("tunewrong") is None

@@ -69,9 +69,8 @@ def find_run(store: Store, run_id: str) -> Run:
     from mlflow.exceptions import MlflowException
 
     where = masked(store.uri)
+    store.check_store()
     try:
-        if store.is_empty:
-            raise MlflowException("there is no store yet")
         run = store.client.get_run(run_id)
     except MlflowException as error:
         raise TrackingError(

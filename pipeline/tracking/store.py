@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from filelock import FileLock
 
 from pipeline.config import TrackingConfig
-from pipeline.errors import TrackingError
+from pipeline.errors import TrackingError, did_you_mean, listing
 from pipeline.masking import masked
 
 if TYPE_CHECKING:
@@ -87,11 +87,42 @@ class Store:
         Raises:
             TrackingError: where the store cannot be reached.
         """
-        if self.is_server:
-            self._reach_server()
+        self._reach_server()
         _ = self.experiment_id
 
+    def check_there(self) -> None:
+        """Refuse a store or an experiment that is not there; nothing is made.
+
+        Raises:
+            TrackingError: naming what is missing, and the nearest experiment.
+        """
+        self.check_store()
+        with self._usable():
+            names = [found.name for found in self.client.search_experiments()]
+        if self.config.experiment not in names:
+            raise TrackingError(
+                f"tracking.experiment={self.config.experiment}: there is no such experiment in "
+                f"{masked(self.uri)}.{did_you_mean(self.config.experiment, names)} Known: "
+                f"{listing(names)}."
+            )
+
+    def check_store(self) -> None:
+        """Refuse a store that is not there; nothing is made.
+
+        Raises:
+            TrackingError: where no server answers, or there is no database.
+        """
+        self._reach_server()
+        path = self.uri.removeprefix("sqlite:///").partition("?")[0]
+        if self.uri.startswith("sqlite:///") and not Path(path).is_file():
+            raise TrackingError(
+                f"{masked(self.uri)}: nothing is recorded there yet. `tunewright train` makes a "
+                "run; tracking.dir=… or tracking.uri=… names another store."
+            )
+
     def _reach_server(self) -> None:
+        if not self.is_server:
+            return
         # MLflow's client asks again for minutes before it says that nobody answers.
         try:
             with urlopen(f"{self.uri.rstrip('/')}/health", timeout=CONNECT_SECONDS):

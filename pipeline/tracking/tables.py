@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.evaluation.names import metric_name
-from pipeline.masking import masked
 from pipeline.objective import COSTS, Objective
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
@@ -61,7 +60,7 @@ def compare(store: Store, names: Sequence[str]) -> Table:
     Raises:
         TrackingError: where there is no such study, or the studies have not the same objectives.
     """
-    _check_there(store)
+    store.check_there()
     found = [find_study(store, name) for name in names]
     studies = list({study.info.run_id: study for study in found}.values())
     goals = _goals(studies)
@@ -111,7 +110,7 @@ def runs(store: Store, condition: str, limit: int) -> Table:
     """
     if limit < 1:
         raise ConfigError(f"--limit {limit}: expected a whole number from 1 on.")
-    _check_there(store)
+    store.check_there()
     found = _search(store, condition, limit + 1)
     columns = ["run_id", "kind", "name", "study", "trial", "state", "start", "seconds"]
     rows = [_listed(store, run) for run in found[:limit]]
@@ -142,15 +141,6 @@ def number(text: str | None) -> Cell:
 def finite(value: object) -> object:
     """Return a value as JSON can hold it: None for a number that is none, or infinite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _check_there(store: Store) -> None:
-    if store.is_empty:
-        raise TrackingError(
-            f"{masked(store.uri)}: nothing is recorded there yet. `tunewright train` makes a run; "
-            "tracking.dir=… or tracking.uri=… names another store."
-        )
-    store.connect()
 
 
 def _goals(studies: Sequence[Run]) -> list[tuple[str, Direction]]:
