@@ -356,6 +356,18 @@ def flat(config: "DictConfig") -> dict[str, Any]:
     return flatten(plain(config))
 
 
+def settings(flat: Mapping[str, Any], *, with_threads: bool = True) -> dict[str, Any]:
+    """Return what has a part in a result: not where it is recorded.
+
+    Args:
+        flat: values by dotted key.
+        with_threads: whether the threads count, which the machine may decide and which have a part
+            in the last bits only.
+    """
+    apart = ("tracking.",) if with_threads else ("tracking.", "training.threads")
+    return {key: value for key, value in flat.items() if not key.startswith(apart)}
+
+
 def _without_search_blocks(tree: Mapping[Any, Any]) -> dict[Any, Any]:
     """Leave out what a group's file may say of its own search; it is no part of an experiment."""
     return {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from pipeline.masking import masked_override, masked_value
 from pipeline.process import identity
 from pipeline.run import open_checkpoints, run
 from pipeline.tracking import Record, Store, open_store, tags
+from pipeline.tracking.logged import find_run
 from pipeline.tracking.provenance import code_diff, environment
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, PROVENANCE_FILE, as_json
 
@@ -23,12 +26,25 @@ if TYPE_CHECKING:
     from pipeline.trial import Result, Trial
 
 
+@dataclass(frozen=True)
+class Command:
+    """What a config was made with."""
+
+    overrides: Sequence[str]
+    choices: Mapping[str, str]  # which file of each group
+
+    @classmethod
+    def of(cls, hydra: HydraConf) -> Command:
+        """Return that of a Hydra job; Hydra's own groups are left out."""
+        chosen = {k: str(v) for k, v in hydra.runtime.choices.items() if "/" not in k}
+        return cls(list(hydra.overrides.task), chosen)
+
+
 def run_alone(
     config: DictConfig,
     run_tags: Mapping[str, str] | None = None,
     trial: Trial | None = None,
-    overrides: Sequence[str] | None = None,
-    choices: Mapping[str, str] | None = None,
+    command: Command | None = None,
 ) -> Result:
     """Run once, outside any search, under a record of its own that this process signs.
 
@@ -36,8 +52,7 @@ def run_alone(
         config: the composed config, without the ``hydra`` node.
         run_tags: what the run is, beside a run of its own.
         trial: what ends it early.
-        overrides: what its config was made with; None: the job's command line.
-        choices: of the config's groups; None: the job's.
+        command: what its config was made with, where that is not the job's.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -45,13 +60,14 @@ def run_alone(
     experiment = validate(config)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    given = list(hydra.overrides.task) if overrides is None else overrides
     store = open_store(experiment.tracking)
     own_tags = {tags.KIND: "run", tags.PROCESS: json.dumps(identity()), **(run_tags or {})}
-    record = open_record(store, config, folder.name, own_tags, given, {}, choices=choices)
-    # The checkpoints are left last: they go when the record is closed.
-    with open_checkpoints(experiment, record.run_id) as checkpoints, record:
-        return run(experiment, record, folder, trial, checkpoints=checkpoints)
+    record = open_record(store, config, folder.name, own_tags, command or Command.of(hydra))
+    # The checkpoints are left last, since they go when the record is closed; where they cannot be
+    # opened it is closed as well.
+    with ExitStack() as last, record:
+        checkpoints = last.enter_context(open_checkpoints(experiment, record.run_id))
+        return run(experiment, record, folder, trial, checkpoints)
 
 
 def settle(config: DictConfig) -> None:
@@ -66,9 +82,16 @@ def settle(config: DictConfig) -> None:
             config.training.threads = torch.get_num_threads()
 
 
-def _choices(hydra: HydraConf) -> dict[str, str]:
-    """Return which file of each group the config is made of, Hydra's own groups apart."""
-    return {k: str(v) for k, v in hydra.runtime.choices.items() if "/" not in k}
+def compute_as(store: Store, config: DictConfig, run_id: str) -> None:
+    """Have a run that goes on compute as it began: with the threads that the machine gave it.
+
+    Raises:
+        TrackingError: where there is no such run.
+    """
+    threads = find_run(store, run_id).data.params.get("training.threads", "")
+    if threads.isdecimal():
+        with changing(config.training):
+            config.training.threads = int(threads)
 
 
 def open_record(
@@ -76,13 +99,12 @@ def open_record(
     config: DictConfig,
     name: str,
     run_tags: Mapping[str, str],
-    overrides: Sequence[str],
-    origin: Mapping[str, Any],
+    command: Command,
+    origin: Mapping[str, Any] | None = None,
     parent_run_id: str | None = None,
     run_id: str | None = None,
     *,
     was_cut_off: bool = False,
-    choices: Mapping[str, str] | None = None,
 ) -> Record:
     """Open a run's record with its parameters, config, command line and provenance.
 
@@ -91,35 +113,35 @@ def open_record(
         config: the composed config, without the ``hydra`` node.
         name: shown in the UI.
         run_tags: what the run is.
-        overrides: the command line.
-        origin: what the run came from beside them: its study, trial and sampler.
+        command: what the config was made with.
+        origin: what the run came from beside it: its study, trial and sampler.
         parent_run_id: of the study that it is part of.
         run_id: of a run that goes on, instead of a new one.
         was_cut_off: whether that run did not pause, but was cut off.
-        choices: of the config's groups; None: the job's.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     hydra = HydraConfig.get()
-    command = [masked_override(override) for override in overrides]
-    all_tags = {**run_tags, tags.OVERRIDES: json.dumps(command, ensure_ascii=False)}
-    record = Record(
-        store, name, flat(config), all_tags, parent_run_id, run_id, was_cut_off=was_cut_off
-    )
+    overrides = [masked_override(override) for override in command.overrides]
     if run_id is None:
-        provenance = {
-            "choices": dict(_choices(hydra) if choices is None else choices),
-            "overrides": command,
-            "origin": origin,
-            **environment(),
-        }
-        texts = {
-            CONFIG_FILE: OmegaConf.to_yaml(masked_value("", plain(config))),
-            "overrides.yaml": OmegaConf.to_yaml(command),
-            PROVENANCE_FILE: as_json(provenance),
-            DIFF_FILE: code_diff(),
-        }
-        record.texts({file: text for file, text in texts.items() if text})
+        run_tags = {**run_tags, tags.OVERRIDES: json.dumps(overrides, ensure_ascii=False)}
+    record = Record(
+        store, name, flat(config), run_tags, parent_run_id, run_id, was_cut_off=was_cut_off
+    )
+    made = {"choices": command.choices, "overrides": overrides, "origin": origin or {}}
+    provenance = as_json({**made, **environment()})
+    if run_id is None:
+        diff = code_diff()
+        record.texts(
+            {
+                CONFIG_FILE: OmegaConf.to_yaml(masked_value("", plain(config))),
+                "overrides.yaml": OmegaConf.to_yaml(overrides),
+                PROVENANCE_FILE: provenance,
+                **({DIFF_FILE: diff} if diff else {}),
+            }
+        )
+    elif was_cut_off:
+        record.another(provenance, PROVENANCE_FILE)
     record.log_file(Path(hydra.runtime.output_dir, f"{hydra.job.name}.log"))
     return record

@@ -13,18 +13,19 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.evaluation.names import is_cost, logged_name, metric_name
 from pipeline.tasks import get_task
-from pipeline.tasks.base import metric_name
 
 if TYPE_CHECKING:
     from pipeline.config import Experiment
-    from pipeline.tasks.base import Direction
+    from pipeline.evaluation.names import Direction
 
 COSTS: Mapping[str, Direction] = {
     "cost/train_seconds": "minimize",
     "cost/evaluate_seconds": "minimize",
 }
-_AGGREGATION = re.compile(r"best|last|mean([1-9]\d*)")
+# The digits are bounded, since a record's text may be somebody else's.
+_AGGREGATION = re.compile(r"best|last|mean[1-9][0-9]{0,5}")
 _CONSTRAINT = re.compile(r"\s*(\S.*?)\s*(<=|>=)\s*(\S+)\s*")
 
 
@@ -39,7 +40,7 @@ class Objective:
     @property
     def is_cost(self) -> bool:
         """Whether it is what a run costs, not how good it is."""
-        return self.metric in COSTS
+        return is_cost(self.metric)
 
     @property
     def name(self) -> str:
@@ -103,7 +104,7 @@ def constraints(experiment: Experiment) -> tuple[Constraint, ...]:
                 "as 'val/recall/positive >= 0.9'."
             )
         _direction(experiment, parts[1], "evaluation.constraints")
-        found.append(Constraint(_as_logged(parts[1]), parts[2] == ">=", limit, text))
+        found.append(Constraint(logged_name(parts[1]), parts[2] == ">=", limit, text))
     return tuple(found)
 
 
@@ -117,7 +118,7 @@ def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:
     goals = [goal.metric for goal in objectives(experiment)]
     for metric in [*goals, *(limit.metric for limit in constraints(experiment))]:
         _, _, label = metric.removeprefix("val/").partition("/")
-        if metric not in COSTS and label and metric_name(label) not in names:
+        if not is_cost(metric) and label and metric_name(label) not in names:
             raise ConfigError(
                 f"evaluation: {metric}: the data has no label {label!r}."
                 f"{did_you_mean(label, names)} Found {listing(names)}."
@@ -132,18 +133,24 @@ def read_objective(
     Raises:
         ConfigError: for a metric that the task does not produce, or an unknown aggregation.
     """
+    return parse(text, _direction(experiment, text.partition("@")[0], key), key)
+
+
+def parse(text: str, direction: Direction, key: str = "evaluation.objective") -> Objective:
+    """Read an objective as a config writes it, without asking whether a task produces the metric.
+
+    Args:
+        text: ``val/f1_macro@mean3``.
+        direction: in which the metric gets better.
+        key: where the text stands.
+
+    Raises:
+        ConfigError: for an unknown aggregation.
+    """
     metric, at, aggregation = text.partition("@")
-    direction = _direction(experiment, metric, key)
     if at and not _AGGREGATION.fullmatch(aggregation):
         raise ConfigError(f"{key}={text}: expected @best, @last or @mean with a number (@mean3).")
-    return Objective(_as_logged(metric), direction, aggregation or "best")
-
-
-def _as_logged(metric: str) -> str:
-    """Return a metric's name as it is logged: a label in it has letters, digits, _ and - only."""
-    split, _, name = metric.partition("/")
-    head, slash, label = name.partition("/")
-    return f"{split}/{head}{slash}{metric_name(label)}"
+    return Objective(logged_name(metric), direction, aggregation or "best")
 
 
 def _direction(experiment: Experiment, metric: str, key: str) -> Direction:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.compose import changing, compose, key_of, plain_errors, run_single, without_hydra
 from pipeline.config import Experiment, flat, flatten, plain, validate
 from pipeline.errors import ConfigError, listing
-from pipeline.job import run_alone
+from pipeline.job import Command, run_alone
 from pipeline.run import check, inputs, inspect
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.drift import Drift, config_drift, drifts
@@ -40,9 +40,7 @@ class Rebuilt:
     config: DictConfig  # with the hydra node
     experiment: Experiment
     store: Store
-    # What the config was made with, in the record and here: texts that nothing may interpolate.
-    overrides: Sequence[str]
-    choices: Mapping[str, str]
+    command: Command  # what the config was made with, in the record and here
 
 
 def rebuild(
@@ -89,16 +87,8 @@ def rebuild(
             del config[key]
         for key, value in tree.items():
             config[key] = value
-    said, chosen = record.provenance.get("overrides"), record.provenance.get("choices")
-    ours = {key_of(group): group.partition("=")[2] for group in groups}
-    return Rebuilt(
-        record,
-        config,
-        experiment,
-        open_store(experiment.tracking),
-        overrides=[*map(str, said if isinstance(said, list) else []), *changes],
-        choices={**_texts(chosen), **ours},
-    )
+    command = _command(record.provenance, changes, groups)
+    return Rebuilt(record, config, experiment, open_store(experiment.tracking), command)
 
 
 def is_own(override: str) -> bool:
@@ -116,35 +106,58 @@ def drift_of(rebuilt: Rebuilt) -> list[Drift]:
     inspect(rebuilt.experiment)
     then = {**rebuilt.record.provenance, **rebuilt.record.inputs}
     now = {**environment(), **inputs(rebuilt.experiment)}
-    before = flatten(read_config(rebuilt.record.config, rebuilt.record.place))
-    return [config_drift(before, flat(without_hydra(rebuilt.config))), *drifts(then, now)]
+    config = config_drift(_config(rebuilt.record), flat(without_hydra(rebuilt.config)))
+    return [config, *drifts(then, now)]
+
+
+def _drift_between(record: LoggedRun, rerun: LoggedRun) -> list[Drift]:
+    config = config_drift(_config(record), _config(rerun))
+    then, now = ({**run.provenance, **run.inputs} for run in (record, rerun))
+    return [config, *drifts(then, now)]
+
+
+def _config(record: LoggedRun) -> dict[str, Any]:
+    return flatten(read_config(record.config, f"{record.place}, config.yaml"))
 
 
 def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
-    """Run a record's experiment, under a record of its own that is linked with the first."""
-    record = rebuilt.record
+    """Run a record's experiment, under a record of its own that names the first.
+
+    Raises:
+        TunewrightError: as `pipeline.run.run` does, and for a store that cannot be reached.
+    """
     rebuilt.store.connect()
     task = partial(
         run_alone,
-        run_tags={tags.RERUN_OF: record.run_id},
-        overrides=rebuilt.overrides,
-        choices=rebuilt.choices,
-        trial=_stopping_with(record) if record.state == "pruned" else None,
+        run_tags={tags.RERUN_OF: rebuilt.record.run_id},
+        command=rebuilt.command,
+        trial=trial_of(rebuilt.record),
     )
     result: Result = run_single(hydra, rebuilt.config, task)
-    if record.experiment is not None:
-        logged.link(rebuilt.store, record.run_id, result.run_id)
     return result
 
 
-def verdict_on(
-    rebuilt: Rebuilt, result: Result, drift: Sequence[Drift], tolerance: float
-) -> Verdict:
-    """Compare a rerun's record with the first one's, and note the verdict on it."""
-    now = logged.read(rebuilt.store, result.run_id)
-    verdict = judge(rebuilt.record, now, drift, tolerance)
-    logged.note_verdict(rebuilt.store, result.run_id, str(verdict))
+def verdict_on(record: LoggedRun, store: Store, rerun_id: str, tolerance: float) -> Verdict:
+    """Compare a rerun's record with the one that it was made from, note it, and link the two.
+
+    Args:
+        record: of the first run.
+        store: where the rerun is, and where the first one is, unless that is of a folder.
+        rerun_id: the rerun's.
+        tolerance: of a metric that counts as equivalent.
+
+    Raises:
+        TrackingError: where the rerun's record is not whole.
+    """
+    now = logged.read(store, rerun_id)
+    verdict = judge(record, now, _drift_between(record, now), tolerance)
+    logged.note_verdict(store, record, rerun_id, str(verdict))
     return verdict
+
+
+def trial_of(record: LoggedRun | None) -> Trial | None:
+    """Return what ends the rerun of a pruned trial where that ended; None where nothing does."""
+    return _stopping_with(record) if record is not None and record.state == "pruned" else None
 
 
 def check_verifiable(record: LoggedRun) -> None:
@@ -212,6 +225,15 @@ def _validated(tree: Mapping[str, Any], place: str) -> Experiment:
         raise ConfigError(f"{place}: {error}") from error
 
 
-def _texts(content: Any) -> dict[str, str]:
-    known = content if isinstance(content, Mapping) else {}
-    return {str(group): str(option) for group, option in known.items()}
+def _command(
+    provenance: Mapping[str, Any], changes: Sequence[str], groups: Sequence[str]
+) -> Command:
+    """Return what a record says of its command line, with what is changed here.
+
+    A record's texts are kept as texts: in Hydra's config they could be interpolated.
+    """
+    said, chosen = provenance.get("overrides"), provenance.get("choices")
+    overrides = [str(text) for text in said] if isinstance(said, list) else []
+    choices = dict(chosen) if isinstance(chosen, Mapping) else {}
+    choices |= {key_of(group): group.partition("=")[2] for group in groups}
+    return Command([*overrides, *changes], {str(k): str(v) for k, v in choices.items()})

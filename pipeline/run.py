@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import DataConfig, Experiment, ModelConfig
 from pipeline.objective import check_labels, constraints, objectives, read_objective
+from pipeline.states import folder_of
 from pipeline.tasks import get_task
 from pipeline.tracking.store import open_store
 from pipeline.trial import Result, State, Trial, Verdict
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.tracking import Record
     from pipeline.training.best import Evaluation
     from pipeline.training.checkpoints import Checkpoints
+    from pipeline.training.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,9 @@ def run(
     first, *_ = goals = objectives(experiment)
     named = trial.reported if trial else None
     reported = read_objective(experiment, named) if named else first
-    snapshot = (trial.snapshot if trial else None) or checkpoints.latest()
+    paused = trial.snapshot if trial else None
+    resumed = None if paused else checkpoints.latest()
+    snapshot = paused or resumed
 
     # 4. Fine-tune.
     import transformers
@@ -92,7 +96,8 @@ def run(
 
     transformers.set_seed(experiment.seed)  # the new head's weights are drawn now
     model = task.load_model(checkpoint, data.labels)
-    record.inputs(inputs(experiment))
+    if snapshot is None:
+        record.inputs(inputs(experiment))
     evaluations = (
         snapshot.evaluations
         if snapshot
@@ -122,11 +127,12 @@ def run(
         flush=record.flush,
         soft_stop=trial is None,
     )
-    if snapshot:
-        log.info("goes on from step %d", snapshot.step)
+    if resumed:
+        log.info("goes on from step %d", resumed.step)
+        if trial is not None and evaluations.last is not None:
+            trial.resumed(evaluations.last.epoch)
     with repeatable(experiment.training) as exceptions:
         tuner.fine_tune(snapshot)
-    record.tag(deterministic=f"no: {', '.join(sorted(exceptions))}" if exceptions else "yes")
     best, last = evaluations.best, evaluations.last
     assert best is not None  # training ends with an evaluation
     assert last is not None
@@ -149,7 +155,7 @@ def run(
     digests = {"val": best.digest}
     if result.state != "complete":
         record.metrics(metrics, step=last.step)
-        record.tag(predictions=json.dumps(digests))
+        record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
         record.end(result.state)
         log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
         return result
@@ -158,8 +164,9 @@ def run(
     evaluations.restore(model)
     judged: tuple[str, Examples, Evaluation] = ("val", data.validation, best)
     if data.test is not None:
-        with repeatable(experiment.training):
+        with repeatable(experiment.training) as in_test:
             tested = tuner.evaluate_on(data.test)
+        exceptions |= in_test
         metrics |= _named("test", tested.metrics)
         digests["test"] = tested.digest
         judged = ("test", data.test, tested)
@@ -168,7 +175,7 @@ def run(
         f"{split}/majority", task.baseline(data.train.rows, examples.rows, data.labels)
     )
     record.metrics(metrics, step=last.step)
-    record.tag(predictions=json.dumps(digests))
+    record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
     record.table(task.predictions(examples, evaluation.outputs, data.labels), "predictions.json")
     for file, figure in task.figures(examples, evaluation.outputs, data.labels).items():
         record.figure(figure, file)
@@ -287,10 +294,16 @@ def check(experiment: Experiment) -> None:
 
 def open_checkpoints(experiment: Experiment, run_id: str, *, of_trial: bool = False) -> Checkpoints:
     """Return a run's states on disk, as a context to be entered: they are empty for a new run."""
-    from pipeline.training.checkpoints import FOLDER, Checkpoints
+    from pipeline.training.checkpoints import Checkpoints
 
-    folder = open_store(experiment.tracking).dir / FOLDER / run_id
+    folder = folder_of(open_store(experiment.tracking).dir, run_id)
     return Checkpoints(folder, experiment.training.keep_checkpoints, of_trial=of_trial)
+
+
+def _said(exceptions: set[str], resumed: Snapshot | None) -> str:
+    """Say whether the device repeats itself, as far as this process saw."""
+    since = f", from step {resumed.step} on" if resumed else ""
+    return (f"no: {', '.join(sorted(exceptions))}" if exceptions else "yes") + since
 
 
 def _judged(metric: str, metrics: Mapping[str, float]) -> float:

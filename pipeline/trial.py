@@ -22,6 +22,8 @@ class Trial:
     check_time: Callable[[], None]  # raises where the trial has had its time
     reported: str | None = None  # the metric to report, where it is not the first objective
     snapshot: Snapshot | None = None  # what it goes on from, where it was paused
+    # Told that it goes on from a state on disk: of a try that was killed, after so many epochs.
+    resumed: Callable[[float], None] = lambda _: None
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,17 @@
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pytest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -100,10 +104,14 @@ def write_rows(path: Path, records: list[dict[str, str]]) -> Path:
 @pytest.fixture
 def tiny(tiny_model: Path, working_folder: Path) -> list[str]:
     """The overrides of a run that takes well under a second."""
-    train = write_rows(working_folder / "reviews.jsonl", rows(120))
+    return tiny_config(tiny_model, write_rows(working_folder / "reviews.jsonl", rows(120)))
+
+
+def tiny_config(model: Path | str, train: Path | str) -> list[str]:
+    """Return the overrides of a run on a model like `tiny_model` and rows like those of `rows`."""
     return [
         "model=hub",
-        f"model.checkpoint={tiny_model}",
+        f"model.checkpoint={model}",
         "data=files",
         f"data.train={train}",
         "data.text=review",
@@ -114,6 +122,46 @@ def tiny(tiny_model: Path, working_folder: Path) -> list[str]:
         "training.logging_steps=2",
         "optimizer.learning_rate=1e-2",
     ]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A store that all tests of a module look at: made once, by `make_store`."""
+
+    folder: Path  # where the commands were given
+
+    @property
+    def where(self) -> str:
+        """The override that names it."""
+        return f"tracking.dir={self.folder / 'mlruns'}"
+
+    @property
+    def client(self) -> "MlflowClient":
+        """MLflow's client of it."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}")
+
+    def runs(self, kind: str) -> list:
+        """Return its runs by kind: study, trial or run."""
+        client = self.client
+        experiment = client.get_experiment_by_name("tunewright")
+        found = client.search_runs([experiment.experiment_id], f"tags.`tunewright.kind` = '{kind}'")
+        return sorted(found, key=lambda run: int(run.data.tags.get("tunewright.trial", 0)))
+
+
+def make_store(folder: Path, *commands: Sequence[str]) -> Made:
+    """Give `train` commands in a folder, each as in a fresh process, and return what they made.
+
+    It takes no fixture of a single test, so that a module's fixture can call it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(folder)
+        for command in commands:
+            forget()
+            assert main(["train", *command]) == 0
+    return Made(folder)
 
 
 def artifact(run, name: str) -> Path:
@@ -146,12 +194,4 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
 @pytest.fixture
 def runs(working_folder: Path):
     """Read the runs in the local store, by kind: study, trial or run."""
-    from mlflow import MlflowClient
-
-    def read(kind: str) -> list:
-        client = MlflowClient(f"sqlite:///{working_folder / 'mlruns' / 'mlflow.db'}")
-        experiment = client.get_experiment_by_name("tunewright")
-        found = client.search_runs([experiment.experiment_id], f"tags.`tunewright.kind` = '{kind}'")
-        return sorted(found, key=lambda run: int(run.data.tags.get("tunewright.trial", 0)))
-
-    return read
+    return Made(working_folder).runs

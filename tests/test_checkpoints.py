@@ -26,9 +26,10 @@ from pipeline.errors import DivergedError, TrackingError
 from pipeline.objective import Objective
 from pipeline.resume import find_cut_off, resume
 from pipeline.search.study import find_study
+from pipeline.states import can_go_on, drop, left_in, lock_of
 from pipeline.tracking import Record, open_store
 from pipeline.training.best import Evaluation, Evaluations
-from pipeline.training.checkpoints import Checkpoints, is_in_use
+from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.snapshot import RandomState, Snapshot, Spent
 from pipeline.training.trainer import checkpoint_points
 
@@ -167,6 +168,17 @@ def test_a_kill_between_the_best_weights_and_the_state_leaves_the_former_state(t
     assert files(folder) == ["best-00000003.safetensors", "state-00000004.pt"]
 
 
+def test_weights_of_a_kill_that_are_ahead_are_not_taken_for_those_of_a_later_state(tmp_path):
+    folder = tmp_path / "run"
+    write(Checkpoints(folder, keep=1), 2)
+    shutil.copy(folder / "best-00000001.safetensors", folder / "best-00000003.safetensors")
+    checkpoints = Checkpoints(folder, keep=1)
+    assert checkpoints.latest().step == 2
+    write(checkpoints, 4)  # whose best weights are still those of step 1
+    assert files(folder) == ["best-00000001.safetensors", "state-00000004.pt"]
+    assert Checkpoints(folder, keep=1).latest().step == 4
+
+
 def test_what_cannot_be_written_is_said_at_the_next_write(tmp_path):
     (tmp_path / "run").write_text("no folder")
     checkpoints = Checkpoints(tmp_path / "run", keep=1)
@@ -201,21 +213,25 @@ def test_what_stays_of_a_run_depends_on_its_end(tmp_path, error, of_trial, stays
         with pytest.raises(type(error)):
             end()
     assert (tmp_path / "run").exists() == stays
-    assert not is_in_use(tmp_path / "run")
+    assert can_go_on(tmp_path / "run") == stays
     if not stays:
         assert not files(tmp_path)
 
 
 def test_one_process_at_a_time_is_at_a_run(tmp_path):
-    with Checkpoints(tmp_path / "run", 1):
-        assert is_in_use(tmp_path / "run")
-        with (
-            pytest.raises(TrackingError, match="run is still running"),
-            Checkpoints(tmp_path / "run", 1),
-        ):
+    folder = tmp_path / "checkpoints" / "run"
+    write(Checkpoints(folder, 1), 3)
+    assert left_in(tmp_path) == ["run"]
+    with lock_of(folder):
+        with pytest.raises(TrackingError, match="run is still running"), Checkpoints(folder, 1):
             pass
-        assert is_in_use(tmp_path / "run")
-    assert not is_in_use(tmp_path / "run")
+        assert not can_go_on(folder)
+        drop(folder)
+        assert left_in(tmp_path) == []
+        assert folder.is_dir()
+    assert can_go_on(folder)
+    drop(folder)
+    assert not list(folder.parent.iterdir())
 
 
 def test_checkpoints_come_as_asked_and_never_at_the_end():
@@ -385,7 +401,7 @@ def test_only_the_same_run_on_the_same_rows_goes_on(cli, tiny, runs, monkeypatch
     rows = Path("reviews.jsonl").read_text().splitlines(keepends=True)
     Path("reviews.jsonl").write_text("".join(rows[1:]))
     load_splits.cache_clear()
-    with pytest.raises(TrackingError, match="began with other rows"):
+    with pytest.raises(TrackingError, match="began with other data"):
         resume(config(), run_id)
     assert find_cut_off(store, config()) == run_id  # a refusal takes nothing away
     with pytest.raises(TrackingError, match="no such run"):
@@ -394,6 +410,60 @@ def test_only_the_same_run_on_the_same_rows_goes_on(cli, tiny, runs, monkeypatch
     assert find_cut_off(store, config()) is None
     with pytest.raises(TrackingError, match="there is no checkpoint"):
         resume(config(), run_id)
+
+
+def cut_off(cli, monkeypatch, step: int, *command: str) -> None:
+    """Run a command that is interrupted after a step."""
+    log = runs._log_progress
+
+    def interrupted(record, metrics, reached):
+        log(record, metrics, reached)
+        if reached == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.run._log_progress", interrupted)
+        assert cli(*command).code == 130
+
+
+def test_a_run_is_resumed_by_its_id_and_its_record_stays_what_it_was(
+    cli, tiny, runs, tiny_model, monkeypatch
+):
+    cut_off(cli, monkeypatch, 4, "train", *tiny, "training.checkpoint_every=1")
+    (before,) = runs("run")
+    command = ("resume", before.info.run_id, "--allow", str(tiny_model))
+    refused = cli(*command, "seed=3")
+    assert refused.code == 2
+    assert f"tunewright rerun {before.info.run_id} seed=3" in refused.err
+    monkeypatch.setattr("pipeline.rerun.environment", dict)
+    ended = cli(*command)
+    assert ended.code == 0, ended.err
+    assert "packages    cannot be known" in ended.out
+    (run,) = runs("run")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["tunewright.overrides"] == before.data.tags["tunewright.overrides"]
+    assert run.data.tags["tunewright.deterministic"] == "yes, from step 3 on"
+    assert artifact(run, "provenance.2.json").is_file()
+    assert json.loads(artifact(run, "provenance.json").read_text())["packages"]
+    again = cli(*command)
+    assert again.code == 2
+    assert "the run is complete" in again.err
+
+
+def test_a_rerun_that_is_cut_off_goes_on_to_its_verdict(cli, tiny, runs, tiny_model, monkeypatch):
+    pruner = ("hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.lower=1.1")
+    own = [*tiny, "training.checkpoint_every=1", "training.eval_every=3"]
+    cli("train", "-m", *own, *pruner, "seed=1,2")
+    first = runs("trial")[0].info.run_id
+    allow = ("--allow", str(tiny_model))
+    cut_off(cli, monkeypatch, 2, "rerun", first, *allow)
+    (rerun,) = runs("run")
+    ended = cli("resume", rerun.info.run_id, *allow)
+    assert ended.code == 0, ended.err
+    assert "verdict: identical" in ended.out
+    (rerun,) = runs("run")
+    assert rerun.data.tags["tunewright.state"] == "pruned"
+    assert runs("trial")[0].data.tags["tunewright.rerun_by"] == rerun.info.run_id
 
 
 def wait_for(process: subprocess.Popen, condition) -> None:

@@ -4,24 +4,21 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import make_store, rows, tiny_config, write_rows
 
 from pipeline.tracking.diff import diff
 from pipeline.tracking.logged import LoggedRun
 
-_MADE: list[str] = []  # of this module: the override of the store, and its runs
 
-
-@pytest.fixture
-def made(cli, tiny, tmp_path_factory) -> list[str]:
+@pytest.fixture(scope="module")
+def made(tiny_model, tmp_path_factory) -> list[str]:
     """The override of a store and the ids of two runs in it, of different learning rates."""
-    if not _MADE:
-        where = f"tracking.dir={tmp_path_factory.mktemp('diff')}"
-        for rate in ("1e-2", "1e-3"):
-            rate = f"optimizer.learning_rate={rate}"
-            assert cli("train", *tiny, where, rate, "training.threads=1").code == 0
-        listed = json.loads(cli("runs", where, "--format", "json").out)
-        _MADE.extend([where, *(run["run_id"] for run in reversed(listed))])
-    return _MADE
+    folder = tmp_path_factory.mktemp("diff")
+    tiny = tiny_config(tiny_model, write_rows(folder / "reviews.jsonl", rows(120)))
+    rates = [f"optimizer.learning_rate={rate}" for rate in ("1e-2", "1e-3")]
+    store = make_store(folder, *([*tiny, rate, "training.threads=1"] for rate in rates))
+    ids = {run.data.params["optimizer.learning_rate"]: run.info.run_id for run in store.runs("run")}
+    return [store.where, ids["0.01"], ids["0.001"]]
 
 
 def logged(**changes) -> LoggedRun:
@@ -61,7 +58,7 @@ def test_runs_that_differ_are_told_apart_by_config_and_result(cli, made):
     for what in ("data", "model", "code", "machine"):
         assert f"{what:11} same" in lines
     assert "predictions different" in lines
-    assert any(line.startswith("packages    same, ") for line in lines)
+    assert any(line.startswith("packages    same: all ") for line in lines)
     metrics = [line.split()[0] for line in lines[lines.index("") :] if "/" in line]
     assert "val/best/loss" in metrics
     costs = [metric.startswith("cost/") for metric in metrics]

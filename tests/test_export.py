@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import make_store, rows, tiny_config, write_rows
 
 from pipeline.tracking import export as exporting
 from pipeline.tracking.logged import read
-
-_MADE: list[str] = []  # of this module: the override of the store, its run and its study
 
 FILES = {
     *("config.yaml", "provenance.json", "inputs.json", "results.json"),
@@ -19,16 +18,14 @@ FILES = {
 }
 
 
-@pytest.fixture
-def made(cli, tiny, tmp_path_factory) -> list[str]:
+@pytest.fixture(scope="module")
+def made(tiny_model, tmp_path_factory) -> list[str]:
     """The override of a store, the id of a trial in it and that of its study."""
-    if not _MADE:
-        where = f"tracking.dir={tmp_path_factory.mktemp('export')}"
-        assert cli("train", "-m", *tiny, where, "seed=1,2").code == 0
-        listed = json.loads(cli("runs", where, "--format", "json").out)
-        ids = {run["kind"]: run["run_id"] for run in listed}
-        _MADE.extend([where, ids["trial"], ids["study"]])
-    return _MADE
+    folder = tmp_path_factory.mktemp("export")
+    tiny = tiny_config(tiny_model, write_rows(folder / "reviews.jsonl", rows(120)))
+    store = make_store(folder, ["-m", *tiny, "seed=1,2"])
+    (study,), (trial, _) = store.runs("study"), store.runs("trial")
+    return [store.where, trial.info.run_id, study.info.run_id]
 
 
 @pytest.fixture
@@ -106,6 +103,21 @@ def test_an_export_that_cannot_be_written_leaves_nothing(cli, made, monkeypatch)
     assert ended.code == 2
     assert "out: cannot be written (No space left on device)" in ended.err
     assert set(Path().iterdir()) == before
+
+
+def test_what_was_moved_into_an_empty_folder_in_part_is_no_run(cli, made, monkeypatch):
+    rename = Path.rename
+
+    def full(self, target):
+        if self.name == "config.yaml":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    Path("out").mkdir()
+    monkeypatch.setattr(Path, "rename", full)
+    assert cli("export", made[1], "out", made[0]).code == 2
+    assert {path.name for path in Path("out").iterdir()} >= FILES - {"config.yaml"}
+    assert "no exported run" in cli("diff", "out", "out").err
 
 
 def test_what_is_no_run_is_refused(cli, made):

@@ -49,7 +49,7 @@ def test_a_trial_is_run_again_bit_for_bit_whatever_else_changed_and_data_is_name
     first = subprocess.run([*COMMAND, *rerun], capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     assert "verdict: identical" in first.stdout
-    assert "code      same" in first.stdout
+    assert "code        same" in first.stdout
     (made,) = runs("run")
     (trial,) = [t for t in runs("trial") if t.info.run_id == trial.info.run_id]
     assert made.data.tags["tunewright.rerun_of"] == trial.info.run_id
@@ -60,7 +60,7 @@ def test_a_trial_is_run_again_bit_for_bit_whatever_else_changed_and_data_is_name
     git("commit", "-am", "two")
     second = cli(*rerun)
     assert second.code == 0, second.err
-    assert "code      different: project's commit" in second.out
+    assert "code        different: project's commit" in second.out
     assert "verdict: identical" in second.out
 
     rows = Path("reviews.jsonl").read_text(encoding="utf-8").replace("bad", "good", 1)
@@ -208,7 +208,7 @@ def test_a_dry_run_lists_the_drift_and_an_override_is_one(cli, record, logged):
     assert ended.code == 0, ended.err
     assert "training.batch_size 16 -> 8" in ended.out
     assert "optimizer.name AdamW -> SGD" in ended.out
-    assert "data      same" in ended.out
+    assert "data        same" in ended.out
     (run,) = MlflowClient(f"sqlite:///{logged}/mlruns/mlflow.db").search_runs(
         [record.info.experiment_id]
     )

@@ -5,55 +5,63 @@ import io
 import json
 
 import pytest
+from conftest import Made, make_store, tiny_config, write_rows
+from conftest import rows as made_rows
 from mlflow import MlflowClient
 
+from pipeline.errors import ConfigError
+from pipeline.objective import Objective, parse
 from pipeline.tasks.classification import Classification
 from pipeline.tracking.tables import Table, number, render
 
 KEYS = ["optimizer.learning_rate", "val/loss", "state", "seconds", "run_id"]
-_MADE: list[str] = []  # of this module's store
+
+
+@pytest.fixture(scope="module")
+def made(tiny_model, tmp_path_factory) -> Made:
+    """A store with three studies and a run."""
+    folder = tmp_path_factory.mktemp("tables")
+    tiny = tiny_config(tiny_model, write_rows(folder / "reviews.jsonl", made_rows(120)))
+    searches = [
+        [
+            *("optimizer.learning_rate=1e-3,1e-7,1e-2", "hydra.sweeper.study_name=rates"),
+            "evaluation.objective=val/loss",
+        ],
+        [
+            *("seed=1,2", "hydra.sweeper.study_name=seeds", "evaluation.objective=val/loss"),
+            "data.max_train_samples=60",
+        ],
+        [
+            *("training.batch_size=8,32", "hydra.sweeper.study_name=batches"),
+            *("hydra.sweeper.repeats=2", "evaluation.objective=[val/accuracy@last,val/loss]"),
+        ],
+    ]
+    load, calls = Classification.load_model, []
+
+    def fails_first(self, checkpoint, labels):
+        calls.append(None)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        return load(self, checkpoint, labels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classification, "load_model", fails_first)
+        return make_store(
+            folder,
+            *(["-m", *tiny, *search] for search in searches),
+            [*tiny, "evaluation.objective=val/loss@mean2"],
+        )
 
 
 @pytest.fixture
-def store(cli, tiny, tmp_path_factory) -> str:
-    """The override of a store with three studies and a run, made once."""
-    if not _MADE:
-        where = f"tracking.dir={tmp_path_factory.mktemp('tables')}"
-        searches = [
-            [
-                *("optimizer.learning_rate=1e-3,1e-7,1e-2", "hydra.sweeper.study_name=rates"),
-                "evaluation.objective=val/loss",
-            ],
-            [
-                *("seed=1,2", "hydra.sweeper.study_name=seeds", "evaluation.objective=val/loss"),
-                "data.max_train_samples=60",
-            ],
-            [
-                *("training.batch_size=8,32", "hydra.sweeper.study_name=batches"),
-                *("hydra.sweeper.repeats=2", "evaluation.objective=[val/accuracy@last,val/loss]"),
-            ],
-        ]
-        load, calls = Classification.load_model, []
-
-        def fails_first(self, checkpoint, labels):
-            calls.append(None)
-            if len(calls) == 1:
-                raise RuntimeError("a bug")
-            return load(self, checkpoint, labels)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Classification, "load_model", fails_first)
-            for search in searches:
-                ended = cli("train", "-m", *tiny, where, *search)
-                assert ended.code == 0, ended.err
-        assert cli("train", *tiny, where, "evaluation.objective=val/loss@mean2").code == 0
-        _MADE.append(where)
-    return _MADE[0]
+def store(made) -> str:
+    """The override that names the store."""
+    return made.where
 
 
 @pytest.fixture
-def client(store) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{store.removeprefix('tracking.dir=')}/mlflow.db")
+def client(made) -> MlflowClient:
+    return made.client
 
 
 @pytest.fixture
@@ -201,6 +209,37 @@ def test_what_a_record_says_is_no_command_to_a_terminal_or_a_format():
     )
 
 
+def test_no_text_in_csv_is_a_formula_to_a_spreadsheet():
+    texts = ["=1+1", "+1", "-1_0", "@SUM(A1)", "a=1", ""]
+    table = Table(["=cmd|' /C calc'!A0", "n"], [[text, -1.5] for text in texts])
+    columns, *lines = csv.reader(io.StringIO(render(table, "csv"), newline=""))
+    assert columns == ["'=cmd|' /C calc'!A0", "n"]
+    assert [line[0] for line in lines] == ["'=1+1", "'+1", "'-1_0", "'@SUM(A1)", "a=1", ""]
+    assert {line[1] for line in lines} == {"-1.5"}
+
+
+@pytest.mark.parametrize(
+    "text", ["val/loss@", "val/loss@mean0", "val/loss@mean٣", "val/loss@mean" + "9" * 5000]
+)
+def test_a_record_whose_objective_is_none_has_no_score(table, made, text):
+    with pytest.raises(ConfigError, match="expected @best"):
+        parse(text, "minimize")
+    (study,) = [s for s in made.runs("study") if s.data.tags["tunewright.study"] == "rates"]
+    try:
+        made.client.set_tag(study.info.run_id, "tunewright.objective", text)
+        assert {row[text] for row in table("compare", "rates")} == {None}
+    finally:
+        made.client.set_tag(study.info.run_id, "tunewright.objective", "val/loss")
+
+
+def test_an_objective_has_the_name_that_its_metric_is_logged_by():
+    assert parse("val/f1/so so!@mean3", "maximize") == Objective(
+        "val/f1/so so_", "maximize", "mean3"
+    )
+    assert parse("val/f1/a/b", "maximize").metric == "val/f1/a_b"
+    assert [parse(metric, "minimize").metric for metric in ("", "loss", "a/")] == ["", "loss", "a/"]
+
+
 def test_a_logged_value_is_a_number_only_where_it_is_written_as_one():
     assert [number(t) for t in ("16", "1e-05", "-0.5")] == [16, 1e-5, -0.5]
     others = ["012", "True", "1_000", "nan", "1e999", "٣", "1" * 5000, ""]
@@ -213,3 +252,15 @@ def test_a_mistyped_experiment_is_refused_and_not_made(cli, store, client, verb)
     assert ended.code == 2
     assert "Did you mean tunewright?" in ended.err
     assert client.get_experiment_by_name("tunewrong") is None
+
+
+def test_an_experiment_is_found_among_however_many_unless_it_was_deleted(
+    cli, store, client, monkeypatch
+):
+    deleted = client.create_experiment("gone")
+    client.delete_experiment(deleted)
+    ended = cli("runs", store, "tracking.experiment=gone")
+    assert (ended.code, ended.out) == (2, "")
+    assert "there is no such experiment" in ended.err
+    monkeypatch.setattr(MlflowClient, "search_experiments", lambda _: [])
+    assert cli("runs", store).code == 0

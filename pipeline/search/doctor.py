@@ -23,7 +23,6 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.errors import TrackingError
 from pipeline.masking import MASK, masked
 from pipeline.process import is_gone
-from pipeline.resume import drop_states, left_states
 from pipeline.search.experiment import RUN_ID
 from pipeline.search.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study import find_study, is_torn, mend_journal, settle_one
@@ -37,6 +36,7 @@ from pipeline.search.trials import (
     state_of,
 )
 from pipeline.search.warm import JOURNAL
+from pipeline.states import drop, folder_of, left_in
 from pipeline.tracking import Store, logged, studies, tags
 
 if TYPE_CHECKING:
@@ -281,16 +281,15 @@ def _own_runs(store: Store) -> Iterator[Finding]:
 
 def _checkpoints(store: Store) -> Iterator[Finding]:
     """Look at the states on disk that no living process is at."""
-    for run_id in left_states(store):
-        place = f"checkpoints of run {run_id}"
+    for run_id in left_in(store.dir):
+        place, states = f"checkpoints of run {run_id}", folder_of(store.dir, run_id)
         try:
             run = logged.find_run(store, run_id)
         except TrackingError:
             yield Finding(place, f"{masked(store.uri)} has no such run", left_alone=True)
             continue
-        drop = partial(drop_states, store, [run_id])
         if run.data.tags.get(tags.STATE) in ("complete", "pruned"):
-            yield Finding(place, "the run is over", "deleted", drop)
+            yield Finding(place, "the run is over", "deleted", partial(drop, states))
         elif run.data.tags[tags.KIND] == "run":
             yield Finding(place, f"`tunewright resume {run_id}` goes on with it", left_alone=True)
         else:

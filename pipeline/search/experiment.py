@@ -10,20 +10,21 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
 from pipeline.config import TrackingConfig, flat, validate
-from pipeline.job import open_record, run_alone, settle
+from pipeline.job import Command, compute_as, open_record, run_alone, settle
 from pipeline.masking import masked, masked_override
 from pipeline.objective import objectives, read_objective
 from pipeline.process import identity
-from pipeline.resume import can_go_on, compute_as, drop_states
 from pipeline.search import recorded
 from pipeline.search.failures import hopeless
 from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
@@ -38,6 +39,7 @@ from pipeline.search.trials import (
     spreads,
     state_of,
 )
+from pipeline.states import can_go_on, drop, folder_of
 from pipeline.tasks.base import Direction
 from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.trial import Result, Trial
@@ -154,15 +156,13 @@ class ExperimentTask(Searchable):
         cut_off = self._cut_off(job)
         if cut_off:
             compute_as(self._store, config, cut_off)
-            assert job.cut_off is not None
-            job.report.take_over(job.cut_off.intermediate_values)
         settle(config)
         record = open_record(
             self._store,
             config,
             name,
             run_tags,
-            job.overrides,
+            Command(job.overrides, Command.of(HydraConfig.get()).choices),
             {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},
             self._parent_run_id,
             before.run_id if before else cut_off,
@@ -173,7 +173,12 @@ class ExperimentTask(Searchable):
         job.note(COMMAND, [masked_override(override) for override in job.overrides])
         snapshot = before.snapshot if before else None
         trial = Trial(
-            job.is_best, job.report, job.report.check_time, reported=job.reported, snapshot=snapshot
+            job.is_best,
+            job.report,
+            job.report.check_time,
+            reported=job.reported,
+            snapshot=snapshot,
+            resumed=partial(_take_over, job),
         )
         with record:
             result = runs.run(validate(config), record, job.output_dir, trial)
@@ -182,10 +187,12 @@ class ExperimentTask(Searchable):
 
     def _cut_off(self, job: TrialJob) -> str | None:
         """Return the run that a killed try of this point left with a state on disk."""
-        known = job.cut_off.user_attrs if job.cut_off and job.before is None else {}
-        run_id: str | None = known.get(RUN_ID)
-        same_seed = known.get(REPEAT) == job.repeat
-        return run_id if run_id and same_seed and can_go_on(self._store, run_id) else None
+        tries = (killed.user_attrs for killed in job.killed if RUN_ID in killed.user_attrs)
+        known = next(tries, None) if job.before is None else None
+        if known is None or known.get(REPEAT) != job.repeat:
+            return None
+        run_id: str = known[RUN_ID]
+        return run_id if can_go_on(folder_of(self._store.dir, run_id)) else None
 
     def tidy(self) -> None:
         """Collect what a trial left, on the GPU too."""
@@ -230,8 +237,9 @@ class ExperimentTask(Searchable):
         state = "unfinished" if not over else "complete" if complete else "failed"
         tables = {"trials.csv": _trials_csv(study, spec)}
         if over:  # what killed workers left
-            kept = (t.user_attrs.get(RUN_ID) for t in study.get_trials(deepcopy=False))
-            drop_states(self._store, {run_id for run_id in kept if run_id})
+            for run_id in {t.user_attrs.get(RUN_ID) for t in study.get_trials(deepcopy=False)}:
+                if run_id:
+                    drop(folder_of(self._store.dir, run_id))
         studies.close_study(self._store, self._parent_run_id, state, tables)
         from pipeline.search.page import write_page  # matplotlib is needed now, and not before
 
@@ -264,6 +272,14 @@ class ExperimentTask(Searchable):
     def _store(self) -> Store:
         assert self._tracking is not None  # set by begin, before any trial
         return open_store(self._tracking)
+
+
+def _take_over(job: TrialJob, epoch: float) -> None:
+    """Take what killed tries of the point reported up to the state that this one goes on from."""
+    reached = round(epoch * EPOCH)
+    for killed in reversed(job.killed):
+        values = killed.intermediate_values.items()
+        job.report.take_over({step: value for step, value in values if step <= reached})
 
 
 def _program() -> str:

@@ -44,7 +44,7 @@ class TrialJob:
     reported: str | None = None  # the metric to report, where it is not the first objective
     repeat: int | None = None  # which of the point's seeds this is, from 0; None where it has one
     earlier: Sequence["Outcome"] = ()  # what the seeds before this one gave
-    cut_off: "FrozenTrial | None" = None  # the try of the same point that was killed before
+    killed: Sequence["FrozenTrial"] = ()  # tries of the same point before, the latest first
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.compose import changing, run_job
 from pipeline.search.config_files import reading_once
@@ -248,7 +248,7 @@ class Shift:
             scores = [*(outcome.values[0] for outcome in earlier), score]
             return is_best(self._study, fmean(scores), trial.number)
 
-        trials, cut_off = self._study.get_trials(deepcopy=False), trial.user_attrs.get(CONTINUES)
+        trials = self._study.get_trials(deepcopy=False)
         job = TrialJob(
             study=spec.name,
             number=trial.number,
@@ -262,7 +262,7 @@ class Shift:
             reported=spec.pruner.get("metric"),
             repeat=repeat,
             earlier=tuple(earlier),
-            cut_off=trials[cut_off] if cut_off is not None else None,
+            killed=_killed_before(trial, trials),
         )
 
         def task(task_config: DictConfig) -> Outcome:
@@ -275,6 +275,16 @@ class Shift:
             worker.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir"
         )
         return outcome
+
+
+def _killed_before(trial: Trial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the tries of a trial's point whose processes died, the latest first."""
+    killed: list[FrozenTrial] = []
+    number = trial.user_attrs.get(CONTINUES)
+    while number is not None:
+        killed.append(trials[number])
+        number = trials[number].user_attrs.get(CONTINUES)
+    return killed
 
 
 def _end_pause(trial: Trial) -> None:

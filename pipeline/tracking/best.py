@@ -3,6 +3,7 @@
 import json
 import shlex
 
+from pipeline.compose import key_of
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import (
@@ -12,6 +13,8 @@ from pipeline.tracking.studies import (
     searched_keys,
     stand_in,
 )
+
+THREADS = "training.threads"
 
 
 def best_lines(store: Store, name: str) -> list[str]:
@@ -28,6 +31,9 @@ def best_lines(store: Store, name: str) -> list[str]:
     number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])
     params = [(k, best.data.params[k]) for k in searched_keys(study) if k in best.data.params]
     overrides = json.loads(best.data.tags[tags.OVERRIDES])
+    threads = best.data.params.get(THREADS)
+    if threads and not any(key_of(override) == THREADS for override in overrides):
+        overrides.append(f"{THREADS}={threads}")  # for the same bits again
     model = model_path(store, best)
     former = stand_in(store, study) if model is None else None
     if former is not None and (other := model_path(store, former)):

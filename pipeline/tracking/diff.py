@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import flatten
+from pipeline.config import flatten, settings
+from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.logged import LoggedRun
 from pipeline.tracking.tables import Cell, Table, finite, render
 from pipeline.untrusted import plain, read_config
 
 MISSING = "(not there)"
-_COSTS = "cost/"  # seconds, which no two runs have the same
 
 # The keys that are different, each with its value in the first and the second, where it has one.
 Changes = Mapping[str, Mapping[str, Any]]
@@ -35,7 +35,7 @@ class Difference:
     @property
     def is_same(self) -> bool:
         """Whether nothing is known to differ or unknown, seconds aside."""
-        results = [key for key in self.metrics if not key.startswith(_COSTS)]
+        results = [key for key in self.metrics if not is_cost(key)]
         return not (self.config or results or any(d.state != "same" for d in self.drifts))
 
     def as_text(self) -> str:
@@ -43,7 +43,7 @@ class Difference:
         parts = [
             "".join(f"{side}  {_title(run)}\n" for side, run in (("a", self.a), ("b", self.b))),
             self._section("config", self.config),
-            "".join(f"{self._line(drift)}\n" for drift in self.drifts),
+            "".join(f"{drift}\n" for drift in self.drifts),
         ]
         if self.packages:
             parts.append(self._section("packages", self.packages))
@@ -64,11 +64,11 @@ class Difference:
         }
         packages: Any = content["packages"]
         packages["changes"] = self.packages
-        return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+        return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
 
     def _section(self, what: str, changes: Changes) -> str:
         if not changes:
-            return f"{what:11} same, {self.counts[what]}\n"
+            return f"{Drift(what, 'same', f'all {self.counts[what]}')}\n"
         columns, with_difference = [what, "a", "b"], what == "metrics"
         rows: list[list[Cell]] = []
         for key, values in changes.items():
@@ -77,12 +77,6 @@ class Difference:
         table = render(Table([*columns, *["difference"] * with_difference], rows), "table")
         same = self.counts[what] - len(changes)
         return table + (f"{same} more are the same\n" if same else "")
-
-    def _line(self, drift: Drift) -> str:
-        if drift.what == "packages" and drift.state == "same":
-            return f"{drift.what:11} same, {self.counts['packages']}"
-        state = "cannot be known" if drift.state == "unknown" else drift.state
-        return f"{drift.what:11} {state}" + (f": {drift.detail}" if drift.detail else "")
 
 
 def diff(a: LoggedRun, b: LoggedRun) -> Difference:
@@ -113,8 +107,7 @@ def diff(a: LoggedRun, b: LoggedRun) -> Difference:
 
 
 def _config(run: LoggedRun) -> dict[str, Any]:
-    values = flatten(read_config(run.config, f"{run.place}, config.yaml"))
-    return {key: value for key, value in values.items() if not key.startswith("tracking.")}
+    return settings(flatten(read_config(run.config, f"{run.place}, config.yaml")))
 
 
 def _packages(run: LoggedRun) -> Mapping[str, Any]:
@@ -124,13 +117,13 @@ def _packages(run: LoggedRun) -> Mapping[str, Any]:
 
 def _last(run: LoggedRun) -> dict[str, float]:
     """Return the last value of each metric; what the run cost comes last."""
-    keys = sorted(run.histories, key=lambda key: (key.startswith(_COSTS), key))
+    keys = sorted(run.histories, key=lambda key: (is_cost(key), key))
     return {key: run.histories[key][max(run.histories[key])] for key in keys if run.histories[key]}
 
 
 def _predictions(a: LoggedRun, b: LoggedRun) -> Drift:
     if not a.predictions or not b.predictions:
-        return Drift("predictions", "unknown", "it is not in the record")
+        return Drift.not_recorded("predictions")
     return Drift("predictions", "same" if a.predictions == b.predictions else "different", "")
 
 
@@ -168,9 +161,3 @@ def _title(run: LoggedRun) -> str:
 
 def _about(run: LoggedRun) -> dict[str, str]:
     return {"run_id": run.run_id, "name": run.name, "state": run.state}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list) else finite(value)

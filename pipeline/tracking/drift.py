@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.config import settings
 from pipeline.errors import listing
 from pipeline.untrusted import plain
 
@@ -16,13 +17,18 @@ Sameness = Literal["same", "different", "unknown"]
 class Drift:
     """One thing that a result depends on, compared."""
 
-    what: str  # config, data, model, code, packages or machine
+    what: str  # config, data, model, code, packages, machine, predictions or metrics
     state: Sameness
     detail: str
 
+    @classmethod
+    def not_recorded(cls, what: str) -> Drift:
+        """Return that of something which a record does not have."""
+        return cls(what, "unknown", "it is not in the record")
+
     def __str__(self) -> str:
         state = "cannot be known" if self.state == "unknown" else self.state
-        return f"{self.what:9} {state}" + (f": {self.detail}" if self.detail else "")
+        return f"{self.what:11} {state}" + (f": {self.detail}" if self.detail else "")
 
 
 def drifts(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
@@ -43,20 +49,21 @@ def drifts(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
     for what, compare in parts.items():
         try:
             changes = list(compare(then, now))
-        except (KeyError, TypeError, AttributeError):  # as `_known` and odd records raise
-            found.append(Drift(what, "unknown", "it is not in the record"))
+        except (KeyError, TypeError, AttributeError):  # as odd records raise
+            found.append(Drift.not_recorded(what))
             continue
         detail = plain("; ".join(changes))
+        if what == "packages" and not changes:
+            detail = f"all {len(now['packages'])}"
         found.append(Drift(what, "different" if changes else "same", detail))
     return found
 
 
 def config_drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> Drift:
     """Compare two configs by dotted key; where the record goes has no part in a result."""
-    keys = [key for key in {**then, **now} if not key.startswith("tracking.")]
     changes = [
         f"{key} {then.get(key, 'not set')} -> {now.get(key, 'not set')}"
-        for key in keys
+        for key in settings({**then, **now})
         if key not in then or key not in now or then[key] != now[key]
     ]
     return Drift("config", "different" if changes else "same", plain(listing(changes)))

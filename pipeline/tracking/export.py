@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.errors import TrackingError
 from pipeline.masking import masked
 from pipeline.tracking.logged import LoggedRun, read, write_folder
+from pipeline.tracking.record import CONFIG_FILE
 from pipeline.tracking.store import Store
 from pipeline.untrusted import plain, read_config
 
@@ -54,7 +55,8 @@ def export(store: Store, source: str, folder: Path) -> list[str]:
     Args:
         store: where the run is.
         source: its id, or a folder that was exported.
-        folder: one that is not there yet, or empty. It has all the files in the end, or none.
+        folder: one that is not there yet, or empty. A new one is there with all the files or not at
+            all; into an empty one they are moved, ``config.yaml`` last, without which it is no run.
 
     Raises:
         TrackingError: where there is no such run, or the folder is not empty or cannot be written.
@@ -95,7 +97,7 @@ def _write(logged: LoggedRun, folder: Path) -> list[str]:
         script.chmod(mode | (mode & 0o444) >> 2)  # who may read it may run it
         names = sorted(file.name for file in made.iterdir())
         if is_there:  # it may be a mount, or where the user is: it stays the same folder
-            for name in names:
+            for name in sorted(names, key=lambda name: name == CONFIG_FILE):
                 (made / name).rename(folder / name)
         else:
             made.rename(folder)
@@ -104,7 +106,7 @@ def _write(logged: LoggedRun, folder: Path) -> list[str]:
 
 def _requirements(provenance: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a file for pip; what is no package with a version is left out."""
-    own, project = _mapping(provenance, _OWN), _mapping(provenance, "project")
+    own, project = _below(provenance, _OWN), _below(provenance, "project")
     for name, value in (
         ("tunewright", own.get("version")),
         ("its source's digest", own.get("source")),
@@ -113,7 +115,7 @@ def _requirements(provenance: Mapping[str, Any]) -> Iterator[str]:
         ("Python", provenance.get("python")),
     ):
         yield f"# {name}: {'not recorded' if value is None else plain(masked(str(value)))}"
-    packages = {k: v for k, v in _mapping(provenance, "packages").items() if k.lower() != _OWN}
+    packages = {k: v for k, v in _below(provenance, "packages").items() if k.lower() != _OWN}
     fit = {k: v for k, v in packages.items() if _NAME.fullmatch(k) and _VERSION.fullmatch(str(v))}
     if len(fit) < len(packages):
         yield f"# left out: {len(packages) - len(fit)} whose name or version is none that pip takes"
@@ -124,16 +126,16 @@ def _requirements(provenance: Mapping[str, Any]) -> Iterator[str]:
 def _about(logged: LoggedRun) -> Iterator[str]:
     """Yield lines that say what the run is; they are shown as they are, not as Markdown."""
     yield plain(f"run    {logged.run_id} ({logged.name}), {logged.state}")
-    data = _mapping(logged.inputs, "data")
-    splits = _mapping(data, "splits")
+    data = _below(logged.inputs, "data")
+    splits = _below(data, "splits")
     yield plain(f"data   {data.get('name', 'not recorded')}")
     for name in splits:
-        split = _mapping(splits, name)
+        split = _below(splits, name)
         yield plain(f"       {name}: {split.get('rows')} rows, digest {split.get('digest')}")
-    yield plain(f"model  {_mapping(logged.inputs, 'model').get('name', 'not recorded')}")
+    yield plain(f"model  {_below(logged.inputs, 'model').get('name', 'not recorded')}")
 
 
-def _mapping(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _below(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """Return what is below a key; nothing where the record has something else there."""
     found = tree.get(key)
     return found if isinstance(found, Mapping) else {}

@@ -5,6 +5,8 @@ Nothing in it is trusted: it may come from somebody else.
 
 from __future__ import annotations
 
+import logging
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ from pipeline.untrusted import MOST_BYTES, MOST_JSON_BYTES, plain, read_json
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+log = logging.getLogger(__name__)
 
 RESULTS_FILE = "results.json"  # of an exported folder: what the run gave
 
@@ -77,6 +81,11 @@ def find_run(store: Store, run_id: str) -> Run:
             f"{run_id}: no such run in {where} ({plain(str(error).splitlines()[0])[:200]}). "
             "`tunewright runs` lists the runs; tracking.uri=… names another store."
         ) from error
+    if run.info.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"{run_id}: this run was deleted in {where}. Restore it (mlflow runs restore --run-id "
+            f"{run_id})."
+        )
     kind = run.data.tags.get(tags.KIND)
     if kind == "study":
         best = run.data.tags.get(tags.BEST_RUN, "none yet")
@@ -88,14 +97,27 @@ def find_run(store: Store, run_id: str) -> Run:
     return run
 
 
-def link(store: Store, run_id: str, rerun_id: str) -> None:
-    """Name a rerun on the run that it was made from."""
-    store.client.set_tag(run_id, tags.RERUN_BY, rerun_id)
+def origin_of(store: Store, run_id: str) -> LoggedRun | None:
+    """Return the record that a rerun was made from; None for any other run.
+
+    Raises:
+        TrackingError: where it is not there any more, or was a folder.
+    """
+    origin = find_run(store, run_id).data.tags.get(tags.RERUN_OF)
+    return _read_run(store, origin) if origin else None
 
 
-def note_verdict(store: Store, rerun_id: str, verdict: str) -> None:
-    """Put the verdict on a rerun."""
+def note_verdict(store: Store, record: LoggedRun, rerun_id: str, verdict: str) -> None:
+    """Put the verdict on a rerun, and the rerun's id on the run that it was made from."""
+    from mlflow.exceptions import MlflowException
+
     store.client.set_tag(rerun_id, tags.VERDICT, verdict[:TAG_CHARACTERS])
+    if record.experiment is None:  # of a folder
+        return
+    try:
+        store.client.set_tag(record.run_id, tags.RERUN_BY, rerun_id)
+    except MlflowException:  # it may be somebody else's, to be read only
+        log.warning("%s cannot be given a tag that names its rerun", record.run_id, exc_info=True)
 
 
 def write_folder(logged: LoggedRun, folder: Path) -> None:
@@ -180,7 +202,13 @@ def _read_folder(folder: Path) -> LoggedRun:
 def _artifacts(store: Store, run_id: str, place: str) -> dict[str, bytes]:
     """Read the artifacts that a rerun needs; one that is too large is not downloaded."""
     wanted = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, DIFF_FILE)
-    sizes = {a.path: a.file_size or 0 for a in store.client.list_artifacts(run_id)}
+    found_there = store.client.list_artifacts(run_id)
+    # A size that is not told is none that is small enough.
+    sizes = {
+        a.path: math.inf if a.file_size is None else a.file_size
+        for a in found_there
+        if not a.is_dir
+    }
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in wanted:
@@ -196,7 +224,7 @@ def _bounded(path: Path, place: str) -> bytes:
     return path.read_bytes()
 
 
-def _check_size(name: str, size: int, place: str) -> None:
+def _check_size(name: str, size: float, place: str) -> None:
     most = MOST_BYTES if name == CONFIG_FILE else MOST_JSON_BYTES
     if size > most:
         raise TrackingError(f"{place}: {name} has {size:,} bytes; expected at most {most:,}.")

@@ -1,6 +1,7 @@
 """What a run was made with beside its config: code, packages, machine. Read once a process.
 
-A worker keeps the code that it began with, so what is read at the start stays true for it.
+It is read when the process opens its first record, not when it starts: what changes in between is
+recorded as changed. Python code is imported once, so a worker of a long search keeps what was read.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,19 @@ from pipeline import __version__
 from pipeline.masking import masked, masked_message
 
 DIFF_BYTES = 1 << 20  # of a diff that are kept; its digest is of the whole
-_GIT_SECONDS = 20.0
+_GIT_SECONDS, _DRIVER_SECONDS = 20.0, 20.0
 _VECTOR_UNITS = ("avx", "amx", "sse4", "fma", "f16c", "neon", "asimd", "sve", "bf16", "i8mm")
 
 
 @cache
 def environment() -> dict[str, Any]:
-    """Return code, packages, Python and machine as plain values; None is what is not there."""
+    """Return code, packages, Python and machine as plain values; None is what is not there.
+
+    The first call takes some tenths of a second: the metadata of every installed package, this
+    package's files and four commands of git. It imports torch, and where there is a GPU it starts
+    CUDA and runs nvidia-smi. A command that hangs is given up after 20 seconds. Later calls cost
+    nothing.
+    """
     return {
         "tunewright": {"version": __version__, "source": source_digest()},
         "project": _project(Path.cwd()),
@@ -47,7 +54,12 @@ def source_digest() -> str:
 
 def code_diff() -> str:
     """Return what is changed in the project since its commit, without secrets; at most 1 MiB."""
-    return masked_message(_changes(Path.cwd())[:DIFF_BYTES].decode("utf-8", "replace"))
+    return _shown(_changes(Path.cwd())[:DIFF_BYTES])
+
+
+@lru_cache(maxsize=1)  # every trial records it, and masking 1 MiB takes half a second
+def _shown(diff: bytes) -> str:
+    return masked_message(diff.decode("utf-8", "replace"))
 
 
 def _project(folder: Path) -> dict[str, Any] | None:
@@ -129,7 +141,9 @@ def _cpu() -> tuple[str, list[str]]:
 def _driver() -> str | None:
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_DRIVER_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return listed.split("\n")[0].strip() or None
+    return done.stdout.split("\n")[0].strip() or None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -48,7 +46,8 @@ class Record:
     """One MLflow run that is being written.
 
     Metrics are buffered and sent by a thread of the record's own, so that no training step waits
-    for the store. What the thread could not write is raised when the record is closed. Leaving the
+    for the store. What the thread could not write is raised when the record is closed, or by what
+    `flush` returns. Leaving the
     ``with`` block by an exception closes the run as failed, with the reason.
 
     Args:
@@ -120,6 +119,10 @@ class Record:
         """Store texts as artifacts by file name, at once: each call asks the store for the run."""
         self._do(_write_texts, self._store, self.run_id, dict(texts))
 
+    def another(self, text: str, file: str) -> None:
+        """Store a text beside the one of an earlier process: ``train.2.log`` for ``train.log``."""
+        self._do(self._keep_another, text, file)
+
     def inputs(self, inputs: Mapping[str, Any]) -> None:
         """Store what the run reads: ``inputs.json``, and its splits as MLflow data sets.
 
@@ -153,7 +156,11 @@ class Record:
         self._log_file = path
 
     def flush(self) -> Callable[[], None]:
-        """Begin to write all that is buffered; return what waits for it and raises what failed."""
+        """Begin to write all that is buffered.
+
+        Returns:
+            What waits until it is written, and raises what kept it from that.
+        """
         self._flush()
         pending = list(self._pending)
 
@@ -218,18 +225,18 @@ class Record:
             self._logged |= {(key, p.step) for p in client.get_metric_history(run_id, key)}
 
     def _keep_log(self, path: Path) -> None:
-        client, name = self._store.client, path.name
-        if not self._was_cut_off:
-            client.log_artifact(self.run_id, str(path))
-            return
-        # The logs of the processes before stay: train.log, train.2.log, train.3.log …
-        known = {file.path for file in client.list_artifacts(self.run_id)}
-        number = 1
-        while name in known:
+        if self._was_cut_off:
+            self._keep_another(path.read_text(encoding="utf-8"), path.name)
+        else:
+            self._store.client.log_artifact(self.run_id, str(path))
+
+    def _keep_another(self, text: str, file: str) -> None:
+        known = {found.path for found in self._store.client.list_artifacts(self.run_id)}
+        name, number = Path(file), 1
+        while file in known:
             number += 1
-            name = f"{path.stem}.{number}{path.suffix}"
-        with tempfile.TemporaryDirectory() as folder:
-            client.log_artifact(self.run_id, shutil.copy(path, Path(folder, name)))
+            file = f"{name.stem}.{number}{name.suffix}"
+        self._store.client.log_text(self.run_id, text, file)
 
     def _flush(self) -> None:
         points, self._points = self._points, []
@@ -268,7 +275,7 @@ def _write_inputs(store: Store, run_id: str, datasets: list[DatasetInput]) -> No
         except MlflowException:
             if attempt + 1 == INPUT_ATTEMPTS:
                 raise
-            time.sleep(random.uniform(0, 0.2))  # now it is there
+            time.sleep(0.1 * (attempt + 1))  # then it is there
 
 
 def _datasets(data: Mapping[str, Any]) -> list[DatasetInput]:

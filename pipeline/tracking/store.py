@@ -77,6 +77,10 @@ class Store:
         return self.uri.startswith(("http://", "https://"))
 
     @property
+    def _artifacts(self) -> str:
+        return (self.dir / "artifacts").as_uri()
+
+    @property
     def is_empty(self) -> bool:
         """Whether this is a local store that nothing was written to yet."""
         return not self.config.uri and not (self.dir / "mlflow.db").is_file()
@@ -93,18 +97,23 @@ class Store:
     def check_there(self) -> None:
         """Refuse a store or an experiment that is not there; nothing is made.
 
+        A deleted experiment is not there.
+
         Raises:
             TrackingError: naming what is missing, and the nearest experiment.
         """
         self.check_store()
         with self._usable():
-            names = [found.name for found in self.client.search_experiments()]
-        if self.config.experiment not in names:
-            raise TrackingError(
-                f"tracking.experiment={self.config.experiment}: there is no such experiment in "
-                f"{masked(self.uri)}.{did_you_mean(self.config.experiment, names)} Known: "
-                f"{listing(names)}."
-            )
+            found = self.client.get_experiment_by_name(self.config.experiment)
+            if found is not None and found.lifecycle_stage != "deleted":
+                return
+            # The first thousand, which is enough for a hint.
+            names = [other.name for other in self.client.search_experiments()]
+        raise TrackingError(
+            f"tracking.experiment={self.config.experiment}: there is no such experiment in "
+            f"{masked(self.uri)}.{did_you_mean(self.config.experiment, names)} Known: "
+            f"{listing(names)}."
+        )
 
     def check_store(self) -> None:
         """Refuse a store that is not there; nothing is made.
@@ -171,14 +180,15 @@ class Store:
 
         MLflow takes a second for its tables, and cannot use what a stop in the middle leaves.
         """
-        from mlflow import MlflowClient
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         database = self.dir / "mlflow.db"
         if self.config.uri or database.exists():
             return
         making = self.dir / "mlflow.db.making"
         making.unlink(missing_ok=True)
-        MlflowClient(f"sqlite:///{making}")
+        made = SqlAlchemyStore(f"sqlite:///{making}", self._artifacts)
+        made.engine.dispose()  # Windows renames no file that is open
         making.replace(database)
 
     def _find_or_make_experiment(self) -> str:
@@ -193,7 +203,7 @@ class Store:
             return str(found.experiment_id)
         # A server decides itself where its artifacts go; a database does not hold them.
         is_database = self.uri.startswith(DATABASES)
-        local = (self.dir / "artifacts").as_uri() if is_database else None
+        local = self._artifacts if is_database else None
         return str(self.client.create_experiment(self.config.experiment, artifact_location=local))
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pipeline.config import settings
 from pipeline.errors import ConfigError, TrackingError
-from pipeline.evaluation.names import metric_name
-from pipeline.objective import COSTS, Objective
+from pipeline.objective import COSTS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, find_study, history, searched_keys, trials_of
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
 Cell = str | int | float | None
 
 EXAMPLE = "\"metrics.`val/best/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
-_APART = ("tracking.", "training.threads")  # what changes no trial
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3}  # 2: those that may still end
-_AGGREGATION = re.compile(r"(?:best|last|mean[1-9][0-9]{0,5})?")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
+_FORMULA = ("=", "+", "-", "@")  # how a text begins that a spreadsheet computes
 _MARKDOWN = re.compile(r"[\\|`*<\[]")  # what begins a cell, code, stress, HTML or a link
 _PAGE = 1000  # runs that MLflow is asked for at once
 
@@ -71,19 +70,10 @@ def compare(store: Store, names: Sequence[str]) -> Table:
     (_, direction), *_ = goals
     ranked = []
     for run in runs:
-        known = run.data.tags
         scores = [
             _score(store, run, goal, way, is_first=i == 0) for i, (goal, way) in enumerate(goals)
         ]
-        row = [
-            *(known.get(tag, "") if tag == tags.STUDY else number(known.get(tag)) for tag in some),
-            *(number(run.data.params.get(key)) for key in params),
-            *scores,
-            known.get(tags.STATE),
-            _seconds(run.data.metrics),
-            run.info.run_id,
-        ]
-        ranked.append((_place(run, scores[0], direction), row))
+        ranked.append((_place(run, scores[0], direction), _trial(run, some, params, scores)))
     columns = [tag.removeprefix(tags.PREFIX) for tag in some]
     columns += [*params, *(goal for goal, _ in goals), "state", "seconds", "run_id"]
     rows = [row for _, row in sorted(ranked, key=lambda one: one[0])]
@@ -126,6 +116,9 @@ def render(table: Table, style: str) -> str:
     Args:
         table: what is shown.
         style: one of `STYLES`.
+
+    Raises:
+        KeyError: for another style.
     """
     return STYLES[style](table)
 
@@ -139,7 +132,11 @@ def number(text: str | None) -> Cell:
 
 
 def finite(value: object) -> object:
-    """Return a value as JSON can hold it: None for a number that is none, or infinite."""
+    """Return a value or a tree as JSON can hold it: None for what is infinite or not a number."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -173,7 +170,22 @@ def _varying(runs: Sequence[Run], searched: Sequence[str]) -> list[str]:
     for run in runs:
         for key, value in sorted(run.data.params.items()):
             values.setdefault(key, set()).add(value)
-    return [k for k, seen in values.items() if len(seen) > 1 and not k.startswith(_APART)]
+    return [k for k, seen in settings(values, with_threads=False).items() if len(seen) > 1]
+
+
+def _trial(
+    run: Run, some: Sequence[str], params: Sequence[str], scores: Sequence[float | None]
+) -> list[Cell]:
+    """Return a trial's row."""
+    known = run.data.tags
+    return [
+        *(known.get(tag, "") if tag == tags.STUDY else number(known.get(tag)) for tag in some),
+        *(number(run.data.params.get(key)) for key in params),
+        *scores,
+        known.get(tags.STATE),
+        _seconds(run.data.metrics),
+        run.info.run_id,
+    ]
 
 
 def _place(run: Run, score: float | None, direction: Direction) -> tuple[float | str, ...]:
@@ -203,18 +215,19 @@ def _score(
         direction: of it.
         is_first: whether the run's best evaluation was chosen by it.
     """
-    metric, _, way = goal.partition("@")
-    *split, name = metric.split("/", 2)
-    metric = "/".join([*split, metric_name(name)])
-    known: Mapping[str, float] = run.data.metrics
-    if metric in COSTS:
-        return known.get(metric)
-    if way == "last" or (is_first and way in ("", "best")):
-        return known.get(metric.replace("val/", f"val/{way or 'best'}/", 1))
-    if metric not in known or not _AGGREGATION.fullmatch(way):
+    try:
+        objective = parse(goal, direction)
+    except ConfigError:  # of a record that is not as a run writes it
         return None
-    values = list(history(store, run.info.run_id, metric).values())
-    return Objective(metric, direction, way or "best").score(values)
+    metric, way = objective.metric, objective.aggregation
+    known: Mapping[str, float] = run.data.metrics
+    if objective.is_cost:
+        return known.get(metric)
+    if way == "last" or (is_first and way == "best"):  # which the run logged itself
+        return known.get(metric.replace("val/", f"val/{way}/", 1))
+    if metric not in known:
+        return None
+    return objective.score(list(history(store, run.info.run_id, metric).values()))
 
 
 def _seconds(metrics: Mapping[str, float]) -> float | None:
@@ -308,11 +321,14 @@ def _as_table(table: Table) -> str:
 
 
 def _as_csv(table: Table) -> str:
-    """Write RFC 4180."""
+    """Write RFC 4180, no text of which is a formula to a spreadsheet."""
+
+    def harmless(cell: Cell) -> str:
+        is_formula = isinstance(cell, str) and cell.startswith(_FORMULA)
+        return f"'{_text(cell)}" if is_formula else _text(cell)
+
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow([plain(c) for c in table.columns])
-    writer.writerows([_text(cell) for cell in row] for row in table.rows)
+    csv.writer(text).writerows(map(harmless, line) for line in (table.columns, *table.rows))
     return text.getvalue()
 
 

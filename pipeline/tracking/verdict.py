@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift
-from pipeline.tracking.logged import LoggedRun
+from pipeline.tracking.logged import History, LoggedRun
 from pipeline.untrusted import plain
 
 TOLERANCE = 1e-3  # of float32 training on other hardware; scores move by whole rows
 _LOSS = "train/loss"  # where a difference shows first
-_COSTS = "cost/"  # seconds, which no rerun repeats
+_DATA = "data/"  # what the rows are, which is drift and no result
 
 
 @dataclass(frozen=True)
@@ -27,23 +28,40 @@ class Verdict:
         return f"{self.kind}: {self.detail}"
 
 
-@dataclass(frozen=True, order=True)
-class _Parting:
-    """A point at which two histories are not the same; the earliest sorts first."""
+@dataclass(frozen=True)
+class _Point:
+    """A metric's value at a step, in the record and in the rerun."""
 
-    step: int
-    is_no_loss: bool
     metric: str
-    then: float | None = None  # None: not logged
-    now: float | None = None
+    step: int
+    then: float | None  # None: not logged
+    now: float | None
 
     @property
-    def size(self) -> float:
-        """The difference, relative to the values where they are above 1."""
+    def is_same(self) -> bool:
+        """Whether it is the same to the last bit."""
         if self.then is None or self.now is None:
-            return math.inf
-        size = abs(self.then - self.now) / max(1.0, abs(self.then), abs(self.now))
-        return size if math.isfinite(size) else math.inf
+            return False
+        return self.then == self.now or (math.isnan(self.then) and math.isnan(self.now))
+
+    @property
+    def is_in_one(self) -> bool:
+        """Whether it was logged in one of the two only."""
+        return self.then is None or self.now is None
+
+    @property
+    def size(self) -> float | None:
+        """The difference, relative to the values where they are above 1; None: it has no size."""
+        if self.then is None or self.now is None:
+            return None
+        scale = max(1.0, abs(self.then), abs(self.now))
+        size = abs(self.then / scale - self.now / scale)
+        return size if math.isfinite(size) else None
+
+    @property
+    def place(self) -> tuple[bool, int, str]:
+        """What the first parting is told by: losses part before what is made of them."""
+        return self.metric != _LOSS, self.step, self.metric
 
     def __str__(self) -> str:
         values = ("not logged" if v is None else repr(v) for v in (self.then, self.now))
@@ -55,50 +73,48 @@ def judge(then: LoggedRun, now: LoggedRun, drift: Sequence[Drift], tolerance: fl
 
     *Identical* is the same digest of the predictions and the same value of every metric at every
     step. *Equivalent* allows each value a difference of ``tolerance``, relative to the values where
-    they are above 1. Seconds are left out. What drifted is named first where they differ.
+    they are above 1, and other digests or none. Seconds are left out, and what the data is, which
+    is drift. What drifted is named first where they differ.
     """
-    partings = sorted(_partings(then.histories, now.histories))
-    points = sum(len(h) for metric, h in then.histories.items() if _counts(metric))
+    points = list(_points(then.histories, now.histories))
+    parted = sorted((p for p in points if not p.is_same), key=lambda p: p.place)
     outputs = _outputs(then.predictions, now.predictions)
-    if not partings and not outputs:
-        said = f"predictions and all {points} points of metrics are the same to the last bit"
+    if not parted:
+        if outputs:
+            said = f"all {len(points)} points of metrics are the same to the last bit; {outputs}"
+            return Verdict("equivalent", said)
+        said = f"predictions and all {len(points)} points of metrics are the same to the last bit"
         return Verdict("identical", said)
-    largest = max((p.size for p in partings), default=0.0)
-    first = f"first {partings[0]}" if partings else "no metric differs"
-    if largest <= tolerance:
-        said = f"all {points} points of metrics within {tolerance:g}; {first}"
-        return Verdict("equivalent", f"{said}; largest difference {largest:.3g}{outputs}")
-    causes = "; ".join(f"{d.what} {d.detail}" for d in drift if d.state == "different")
-    differ = f"{len(partings)} of {points} points of metrics differ, by up to {largest:.3g}"
-    said = f"{differ} (tolerance {tolerance:g}); {first}{outputs}"
-    return Verdict("different", f"{causes}; {said}" if causes else said)
+    sizes = [p.size for p in parted if p.size is not None]
+    ending = f"first {parted[0]}" + (f"; {outputs}" if outputs else "")
+    if len(sizes) == len(parted) and max(sizes) <= tolerance:
+        said = f"all {len(points)} points of metrics within {tolerance:g}"
+        return Verdict("equivalent", f"{said}, by up to {max(sizes):.3g}; {ending}")
+    causes = [f"{d.what} {d.detail}" for d in drift if d.state == "different"]
+    differ = f"{len(parted)} of {len(points)} points of metrics differ"
+    if sizes:
+        differ += f", by up to {max(sizes):.3g} (tolerance {tolerance:g})"
+    in_one = sum(p.is_in_one for p in parted)
+    without_size = len(parted) - len(sizes) - in_one
+    if in_one:
+        differ += f", {in_one} of them in one of the two only"
+    if without_size:
+        differ += f", {without_size} infinite or not a number"
+    return Verdict("different", "; ".join([*causes, differ, ending]))
 
 
 def _outputs(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Say whether the predictions differ; nothing where they are the same."""
-    if not then:
-        return "; the record has no digest of the predictions"
-    return "" if then == now else "; the predictions' digests differ"
+    """Say whether the predictions may differ; nothing where they are the same."""
+    if not then or not now:
+        return f"the {'rerun' if then else 'record'} has no digest of the predictions"
+    return "" if then == now else "the predictions' digests differ"
 
 
-def _partings(
-    then: Mapping[str, Mapping[int, float]], now: Mapping[str, Mapping[int, float]]
-) -> Iterator[_Parting]:
+def _points(then: Mapping[str, History], now: Mapping[str, History]) -> Iterator[_Point]:
+    """Yield the points that either has, but for seconds and what the data is."""
     for metric in {**then, **now}:
-        if not _counts(metric):
+        if is_cost(metric) or metric.startswith(_DATA):
             continue
         before, after = then.get(metric, {}), now.get(metric, {})
         for step in {**before, **after}:
-            one, other = before.get(step), after.get(step)
-            if not _same(one, other):
-                yield _Parting(step, metric != _LOSS, metric, one, other)
-
-
-def _same(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one == other or (math.isnan(one) and math.isnan(other))
-
-
-def _counts(metric: str) -> bool:
-    return not metric.startswith(_COSTS)
+            yield _Point(metric, step, before.get(step), after.get(step))

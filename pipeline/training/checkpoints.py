@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import threading
 import zipfile
@@ -19,17 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError
+from filelock import Timeout
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import DivergedError, TrackingError
+from pipeline.states import STATES, lock_of, remove
 from pipeline.training.best import Evaluations
 from pipeline.training.snapshot import RandomState, Snapshot, Spent
 
 log = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"  # in the local store; in it one folder a run
+_BEST = "best-*.safetensors"
 _ARRAY = "numpy array of dtype"  # key of what stands for an array
 
 
@@ -53,24 +52,29 @@ class Checkpoints:
         self._folder = folder
         self._keep = keep
         self._of_trial = of_trial
-        self._lock = FileLock(_lock_file(folder))
+        self._lock = lock_of(folder)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         self._best: dict[str, int] | None = None  # step and checksum of the last file of weights
+        self._bests: dict[int, int] = {}  # step of a state -> that of its best weights, 0: none
 
     def __enter__(self) -> Checkpoints:
         """Take the run's lock.
 
         Raises:
-            TrackingError: where another process holds it.
+            TrackingError: where another process holds it, or it cannot be made.
         """
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise TrackingError(
                 f"run {self._folder.name} is still running: another process holds "
-                f"{_lock_file(self._folder)}. Wait for its end, or end it."
+                f"{self._lock.lock_file}. Wait for its end, or end it."
+            ) from error
+        except OSError as error:
+            raise TrackingError(
+                f"{self._folder.parent}: no checkpoints can be written there ({error})."
             ) from error
         return self
 
@@ -83,7 +87,7 @@ class Checkpoints:
         failure = self._pending.exception() if self._pending else None
         self._pending = None
         self._writer.shutdown()
-        if self._stays(error or failure) and has_states(self._folder):
+        if self._stays(error or failure) and any(self._folder.glob(STATES)):
             self._lock.release()
         else:
             self.discard()
@@ -141,7 +145,7 @@ class Checkpoints:
 
     def latest(self) -> Snapshot | None:
         """Read the latest state that is whole; None where there is none."""
-        for step in sorted(_steps(self._folder, "state-*.pt"), reverse=True):
+        for step in sorted(_steps(self._folder, STATES), reverse=True):
             snapshot = self._read(step)
             if snapshot is not None:
                 return snapshot
@@ -151,9 +155,7 @@ class Checkpoints:
         """Delete the folder and give up the lock."""
         with suppress(Exception):  # it is of no interest any more
             self.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        with suppress(OSError):
-            _lock_file(self._folder).unlink(missing_ok=True)
+        remove(self._folder, self._lock)
         self._lock.release()
 
     def _write(
@@ -164,17 +166,18 @@ class Checkpoints:
         weights: dict[str, torch.Tensor] | None,
         after: Callable[[], None] | None,
     ) -> None:
-        if after is not None:
-            after()
         try:
+            if after is not None:
+                after()
             self._folder.mkdir(parents=True, exist_ok=True)
             if weights is not None:
                 file = self._best_file(best_step)
                 _put(file, partial(save_file, weights))
                 self._best = {"step": best_step, "crc32": _crc32(file)}
             _put(self._state_file(step), partial(torch.save, {**state, "best": self._best}))
+            self._bests[step] = best_step
             self._tidy(step)
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except Exception as error:  # of the disk, of torch, or of the store behind `after`
             raise TrackingError(
                 f"{self._folder}: a checkpoint cannot be written ({error}); "
                 "training.checkpoint_every=null writes none."
@@ -182,11 +185,12 @@ class Checkpoints:
 
     def _tidy(self, step: int) -> None:
         """Delete all but the states that are kept and their best weights."""
-        states = _steps(self._folder, "state-*.pt")
+        states = _steps(self._folder, STATES)
         # What is ahead of this step was damaged: the run went on from before it.
         kept = sorted((s for s in states if s <= step), reverse=True)[: self._keep]
-        best = _steps(self._folder, "best-*.safetensors")
-        needed = {max((b for b in best if b <= s), default=None) for s in kept}
+        best = _steps(self._folder, _BEST)
+        # Of a state that this process did not see it is the last one before.
+        needed = {self._bests.get(s, max((b for b in best if b <= s), default=0)) for s in kept}
         for temporary in self._folder.glob(".*.tmp"):
             temporary.unlink()
         for old in states - set(kept):
@@ -216,6 +220,7 @@ class Checkpoints:
             log.warning("%s cannot be read, the state before it is taken: %s", path, error)
             return None
         self._best = best
+        self._bests[step] = best["step"] if best else 0
         return snapshot
 
     def _state_file(self, step: int) -> Path:
@@ -247,27 +252,6 @@ class Termination:
         if self.asked:
             raise KeyboardInterrupt("SIGTERM, twice")
         self.asked = True
-
-
-def has_states(folder: Path) -> bool:
-    """Whether there is a state in a run's folder."""
-    return bool(_steps(folder, "state-*.pt"))
-
-
-def is_in_use(folder: Path) -> bool:
-    """Whether a living process holds the lock of a run's folder."""
-    lock = _lock_file(folder)
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _lock_file(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.lock")
 
 
 def _steps(folder: Path, pattern: str) -> set[int]:

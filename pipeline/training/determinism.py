@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ _SAYS = re.compile(
 def repeatable(training: TrainingConfig) -> Iterator[set[str]]:
     """Compute with the config's threads, by deterministic algorithms where there are.
 
-    What a process had set before is put back: the next trial may say otherwise.
+    What torch had set before is put back: the next trial may say otherwise.
 
     Yields:
         The operations that turned out to have no deterministic algorithm on this device.
@@ -34,24 +34,31 @@ def repeatable(training: TrainingConfig) -> Iterator[set[str]]:
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
     exceptions: set[str] = set()
-    with warnings.catch_warnings(record=True) as caught:
+    with ExitStack() as stack, warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("default", message=_SAYS.pattern)
         if training.threads is not None:
             torch.set_num_threads(training.threads)
         torch.use_deterministic_algorithms(training.deterministic, warn_only=True)
         # It would only make reads of memory that nobody wrote repeatable, at a cost.
         memory.fill_uninitialized_memory = False
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
+        if training.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at CUDA's first use
         try:
             yield exceptions
         finally:
             memory.fill_uninitialized_memory = filled
             torch.use_deterministic_algorithms(was_on, warn_only=only_warned)
             torch.set_num_threads(threads)
-            said = [(w, _SAYS.match(str(w.message))) for w in caught]
-            exceptions.update(match[1] or match[2][-100:] for _, match in said if match)
-    for warning, match in said:
-        if not match:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
+            others = []
+            for warning in caught:
+                said = _SAYS.match(str(warning.message))
+                if said:
+                    exceptions.add(said[1] or said[2][-100:])
+                else:
+                    others.append(warning)
+            stack.callback(_warn_again, others)
+
+
+def _warn_again(others: list[warnings.WarningMessage]) -> None:
+    for one in others:
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

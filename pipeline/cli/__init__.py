@@ -1,0 +1,122 @@
+"""The command line: its verbs, and how errors and exit codes look. Imports nothing heavy.
+
+Each verb's parser stands beside its function; a function imports what it needs when it is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pipeline import __version__
+from pipeline.cli import again, look, train
+from pipeline.cli.common import Stopped
+from pipeline.errors import TunewrightError
+from pipeline.masking import masked_message
+from pipeline.untrusted import plain
+
+DESCRIPTION = """\
+Fine-tune language models and search their hyperparameters.
+
+Overrides are Hydra's: key=value, group=option. With -m, or in a sweep, a key may take several
+values: a,b,c · choice(a,b) · range(1,4) · interval(0,1) · tag(log,interval(1e-5,1e-3)).
+"""
+
+VERBS = (  # as --help lists them
+    train.add_train,
+    train.add_sweep,
+    train.add_resume,
+    again.add_rerun,
+    look.add_best,
+    look.add_compare,
+    look.add_runs,
+    again.add_diff,
+    again.add_export,
+    look.add_report,
+    train.add_retry,
+    look.add_doctor,
+    look.add_ui,
+)
+
+
+def entry_point() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments, without the program's name.
+
+    Returns:
+        0 for success; 1 where too many trials of a sweep failed, where diff found a difference,
+        rerun --verify the verdict *different*, or doctor something that is not mended; 2 for what
+        the user can mend; 130 for a command that was stopped.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
+    quiet_libraries()
+    try:
+        with _terminated_as_interrupted():
+            return int(options.run(options))
+    except TunewrightError as error:
+        said = map(plain, masked_message(str(error)).splitlines())  # it may quote a record
+        print("tunewright:", "\n".join(said), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as stop:
+        how = str(stop) if isinstance(stop, Stopped) else ""
+        print(f"tunewright: stopped. {how}".rstrip(), file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tunewright",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tunewright {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    for add in VERBS:
+        add(verbs)
+    return parser
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: records are closed, nothing stays running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def quiet_libraries() -> None:
+    """Set what the libraries read at import: no bars or notices of their own, no calls home."""
+    for name, value in (
+        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),  # it would call out of the machine at each start
+        ("RAY_USAGE_STATS_ENABLED", "0"),  # the same
+        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
+        ("MLFLOW_LOGGING_LEVEL", "WARNING"),
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+    ):
+        os.environ.setdefault(name, value)
