@@ -81,7 +81,7 @@ def rebuild(
             )
         tree["tracking"]["experiment"] = record.experiment
     check_values(tree, allowed, [key_of(o) for o in changes], place)
-    experiment = _validated(tree, place)
+    experiment = _validated(tree, f"{place}, with your changes" if changes else place)
     with changing(config):
         for key in [key for key in config if key != "hydra"]:
             del config[key]
@@ -166,11 +166,16 @@ def check_verifiable(record: LoggedRun) -> None:
     Raises:
         ConfigError: where it failed, or is not over.
     """
-    if record.state not in _ENDED:
+    if not has_result(record):
         raise ConfigError(
             f"{record.place}: its state is {record.state or 'unknown'}; expected one of "
             f"{', '.join(_ENDED)} for a rerun to be checked against. Without --verify it is run."
         )
+
+
+def has_result(record: LoggedRun) -> bool:
+    """Whether a rerun can be checked against a run: it came to an end of its own."""
+    return record.state in _ENDED
 
 
 def check_no_drift(drift: Sequence[Drift]) -> None:
@@ -179,7 +184,8 @@ def check_no_drift(drift: Sequence[Drift]) -> None:
     Raises:
         ConfigError: naming what is different or cannot be known.
     """
-    others = [one for one in drift if one.state != "same"]
+    # The config differs by what the user has just said, which is no drift.
+    others = [one for one in drift if one.state != "same" and one.what != "config"]
     if others:
         raise ConfigError(
             f"--strict: {listing(one.what for one in others)} not the same as in the record; "

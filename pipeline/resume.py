@@ -11,9 +11,9 @@ from pipeline import run as runs
 from pipeline.config import flat, settings, validate
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.job import Command, compute_as, open_record
-from pipeline.process import identity
+from pipeline.process import identity, is_gone
 from pipeline.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
-from pipeline.states import STATES, can_go_on, folder_of
+from pipeline.states import folder_of, has_states, is_free
 from pipeline.tracking import Store, logged, open_store, studies, tags
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.record import as_params
@@ -36,12 +36,15 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
             threads, which the machine decides, may differ.
 
     Returns:
-        The run's id; None where there is none with a state on disk.
+        The run's id, also of one that was cut off before its first checkpoint; None where there is
+        none.
     """
     wanted = settings(as_params(flat(config)), with_threads=False)
     for run in studies.own_runs(store):
         same = settings(run.data.params, with_threads=False) == wanted
-        if same and tags.RERUN_OF not in run.data.tags and _was_cut_off(store, run):
+        if not same or tags.RERUN_OF in run.data.tags or not _was_cut_off(store, run):
+            continue
+        if logged.is_whole(store, run.info.run_id):
             return str(run.info.run_id)
     return None
 
@@ -71,21 +74,24 @@ def rebuild_cut_off(
             )
     rebuilt = rebuild(hydra, run_id, overrides, allowed)
     _check(rebuilt.store, rebuilt.record.run_id)
+    if not is_free(folder_of(rebuilt.store.dir, rebuilt.record.run_id)):
+        raise TrackingError(f"{run_id}: the run is still running; wait for its end, or end it.")
     return rebuilt, [one for one in drift_of(rebuilt) if one.state != "same"]
 
 
 def resume(config: DictConfig, run_id: str) -> Result:
     """Go on with a run from its latest state on disk, under its old record: a Hydra job's task.
 
-    It computes with the threads it began with, so that it ends as if it had never stopped.
+    Where there is none yet, it begins again, under that record as well. It computes with the
+    threads it began with, so that it ends as if it had never stopped.
 
     Args:
         config: the run's own config, without the ``hydra`` node.
         run_id: the run, which is part of no study.
 
     Raises:
-        TrackingError: where there is no such run, it is still running or complete, it has no state
-            on disk, or its data or model have changed.
+        TrackingError: where there is no such run, it is still running or complete, none of its
+            states can be read, or its data or model have changed.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -96,6 +102,7 @@ def resume(config: DictConfig, run_id: str) -> Result:
     with runs.open_checkpoints(experiment, run_id) as checkpoints:
         _check(store, run_id)  # again: with the lock held nobody else is at it
         _check_bound(record, runs.inputs(experiment))
+        checkpoints.latest()  # one that cannot be read is refused before the record is opened
         trial = trial_of(logged.origin_of(store, run_id))
         hydra = HydraConfig.get()
         with open_record(
@@ -122,12 +129,6 @@ def _check(store: Store, run_id: str) -> None:
         )
     if run.info.status == "FINISHED":
         raise TrackingError(f"{run_id}: the run is complete; there is nothing to go on with.")
-    folder = folder_of(store.dir, run_id)
-    if not any(folder.glob(STATES)):
-        raise TrackingError(
-            f"{run_id}: there is no checkpoint in {folder}, so the run can only be made again. "
-            "training.checkpoint_every says how often one is written."
-        )
 
 
 def _check_bound(record: logged.LoggedRun, inputs: Mapping[str, object]) -> None:
@@ -141,6 +142,10 @@ def _check_bound(record: logged.LoggedRun, inputs: Mapping[str, object]) -> None
 
 
 def _was_cut_off(store: Store, run: studies.Run) -> bool:
-    is_open = run.info.status == "RUNNING"  # also of a process that was killed as it closed it
-    stopped = run.data.tags.get(tags.REASON, "").startswith(("stopped", "killed"))
-    return (is_open or stopped) and can_go_on(folder_of(store.dir, run.info.run_id))
+    folder = folder_of(store.dir, run.info.run_id)
+    known = run.data.tags
+    if known.get(tags.REASON, "").startswith(("stopped", "killed")):
+        return is_free(folder)
+    # Open, also of a process that was killed as it closed it.
+    gone = has_states(folder) or is_gone(json.loads(known.get(tags.PROCESS, "{}"))) is True
+    return run.info.status == "RUNNING" and gone and is_free(folder)

@@ -91,6 +91,7 @@ def run(
     import transformers
 
     from pipeline.training.best import Evaluations
+    from pipeline.training.checkpoints import check_fits
     from pipeline.training.determinism import repeatable
     from pipeline.training.trainer import FineTuner
 
@@ -128,6 +129,7 @@ def run(
         soft_stop=trial is None,
     )
     if resumed:
+        check_fits(resumed, model)
         log.info("goes on from step %d", resumed.step)
         if trial is not None and evaluations.last is not None:
             trial.resumed(evaluations.last.epoch)

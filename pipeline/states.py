@@ -22,21 +22,33 @@ def lock_of(folder: Path) -> FileLock:
     return FileLock(folder.with_name(f"{folder.name}.lock"))
 
 
-def can_go_on(folder: Path) -> bool:
-    """Whether a run has a state, and no living process is at it."""
-    if not any(folder.glob(STATES)):
-        return False
+def has_states(folder: Path) -> bool:
+    """Whether a run has a state on disk."""
+    return any(folder.glob(STATES))
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no living process is at a run, as far as its lock tells."""
+    lock = lock_of(folder)
+    if not Path(lock.lock_file).exists():
+        return True
     try:
-        with lock_of(folder).acquire(timeout=0):
+        with lock.acquire(timeout=0):
             return True
     except Timeout:
         return False
 
 
+def can_go_on(folder: Path) -> bool:
+    """Whether a run has a state, and no living process is at it."""
+    return has_states(folder) and is_free(folder)
+
+
 def left_in(store: Path) -> list[str]:
-    """Return the runs that have a state which no living process is at."""
-    folders = sorted(path for path in (store / FOLDER).glob("*/"))
-    return [folder.name for folder in folders if can_go_on(folder)]
+    """Return the runs of which there is a state or a lock, and that no living process is at."""
+    parent = store / FOLDER
+    names = {path.name for path in parent.glob("*/")} | {p.stem for p in parent.glob("*.lock")}
+    return [name for name in sorted(names) if is_free(parent / name)]
 
 
 def drop(folder: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -406,10 +407,32 @@ def test_only_the_same_run_on_the_same_rows_goes_on(cli, tiny, runs, monkeypatch
     assert find_cut_off(store, config()) == run_id  # a refusal takes nothing away
     with pytest.raises(TrackingError, match="no such run"):
         resume(config(), "0" * 32)
-    shutil.rmtree(Path("mlruns/checkpoints") / run_id)
-    assert find_cut_off(store, config()) is None
-    with pytest.raises(TrackingError, match="there is no checkpoint"):
+    Path("reviews.jsonl").write_text("".join(rows))
+    load_splits.cache_clear()
+    (state,) = Path("mlruns/checkpoints", run_id).glob("state-*.pt")
+    state.write_bytes(b"torn")
+    with pytest.raises(TrackingError, match="cannot be read: File is not a zip file"):
         resume(config(), run_id)
+    assert runs("run")[0].data.tags["tunewright.state"] == "failed"  # as it was
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again_under_its_record(
+    cli, tiny, runs, monkeypatch
+):
+    cut_off(cli, monkeypatch, 1, "train", *tiny, "training.checkpoint_every=null")
+    (run,) = runs("run")
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+    client.update_run(run.info.run_id, status="RUNNING")  # as a kill leaves it
+    client.delete_tag(run.info.run_id, "tunewright.reason")
+    command = ("train", "--resume", *tiny, "training.checkpoint_every=null")
+    assert cli(*command).code == 0
+    assert len(runs("run")) == 2  # this process, which began it, still lives
+    dead = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0}
+    client.set_tag(run.info.run_id, "tunewright.process", json.dumps(dead))
+    ended = cli(*command)
+    assert ended.code == 0, ended.err
+    assert len(runs("run")) == 2
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
 
 
 def cut_off(cli, monkeypatch, step: int, *command: str) -> None:

@@ -70,6 +70,9 @@ def _rerun(options: argparse.Namespace) -> int:
         ):
             result = rerun.run_again(hydra, rebuilt)
             say_result(result, rebuilt.experiment)
+        if not rerun.has_result(rebuilt.record):
+            print(f"no verdict: the first run is {rebuilt.record.state or 'not over'}")
+            return 0
         tolerance = TOLERANCE if options.tolerance is None else options.tolerance
         verdict = rerun.verdict_on(rebuilt.record, rebuilt.store, result.run_id, tolerance)
     print(f"verdict: {verdict}")

@@ -111,7 +111,7 @@ def add_resume(verbs: Verbs) -> None:
 def _resume(options: argparse.Namespace) -> int:
     from pipeline.compose import hydra_app, run_single
     from pipeline.console import run_on_console
-    from pipeline.rerun import verdict_on
+    from pipeline.rerun import has_result, verdict_on
     from pipeline.resume import rebuild_cut_off, resume
     from pipeline.tracking.logged import origin_of
     from pipeline.tracking.verdict import TOLERANCE
@@ -125,7 +125,7 @@ def _resume(options: argparse.Namespace) -> int:
         with goes_on(SAME_COMMAND), run_on_console() as say_result:
             task = partial(resume, run_id=run_id)
             say_result(run_single(hydra, rebuilt.config, task), rebuilt.experiment)
-        if origin is not None:
+        if origin is not None and has_result(origin):
             print(f"verdict: {verdict_on(origin, store, run_id, TOLERANCE)}")
     return 0
 

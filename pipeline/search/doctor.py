@@ -36,7 +36,7 @@ from pipeline.search.trials import (
     state_of,
 )
 from pipeline.search.warm import JOURNAL
-from pipeline.states import drop, folder_of, left_in
+from pipeline.states import drop, folder_of, has_states, left_in
 from pipeline.tracking import Store, logged, studies, tags
 
 if TYPE_CHECKING:
@@ -290,6 +290,8 @@ def _checkpoints(store: Store) -> Iterator[Finding]:
             continue
         if run.data.tags.get(tags.STATE) in ("complete", "pruned"):
             yield Finding(place, "the run is over", "deleted", partial(drop, states))
+        elif not has_states(states):
+            continue  # a lock alone: who goes on with the run takes it
         elif run.data.tags[tags.KIND] == "run":
             yield Finding(place, f"`tunewright resume {run_id}` goes on with it", left_alone=True)
         else:

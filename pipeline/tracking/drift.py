@@ -55,6 +55,8 @@ def drifts(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
         detail = plain("; ".join(changes))
         if what == "packages" and not changes:
             detail = f"all {len(now['packages'])}"
+        if what == "data" and not changes and then["data"]["files"] != now["data"]["files"]:
+            detail = "the rows that are used, in a file that is not"
         found.append(Drift(what, "different" if changes else "same", detail))
     return found
 

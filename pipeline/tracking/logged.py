@@ -97,6 +97,11 @@ def find_run(store: Store, run_id: str) -> Run:
     return run
 
 
+def is_whole(store: Store, run_id: str) -> bool:
+    """Whether a run's record holds its config, which is written right after it is opened."""
+    return CONFIG_FILE in {found.path for found in store.client.list_artifacts(run_id)}
+
+
 def origin_of(store: Store, run_id: str) -> LoggedRun | None:
     """Return the record that a rerun was made from; None for any other run.
 
@@ -171,7 +176,11 @@ def _read_folder(folder: Path) -> LoggedRun:
             "`tunewright export RUN_ID DIR` writes them."
         )
     names = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, RESULTS_FILE, DIFF_FILE)
-    files = {name: _bounded(folder / name, place) for name in names if (folder / name).is_file()}
+    there = [name for name in names if (folder / name).is_symlink() or (folder / name).exists()]
+    for name in there:
+        if (folder / name).is_symlink() or not (folder / name).is_file():
+            raise TrackingError(f"{place}: {name} is no regular file, as an exported one is.")
+    files = {name: _bounded(folder / name, place) for name in there}
     results = _mapping(files[RESULTS_FILE], f"{place}/{RESULTS_FILE}")
     try:
         histories = {
@@ -201,6 +210,8 @@ def _read_folder(folder: Path) -> LoggedRun:
 
 def _artifacts(store: Store, run_id: str, place: str) -> dict[str, bytes]:
     """Read the artifacts that a rerun needs; one that is too large is not downloaded."""
+    from mlflow.exceptions import MlflowException
+
     wanted = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, DIFF_FILE)
     found_there = store.client.list_artifacts(run_id)
     # A size that is not told is none that is small enough.
@@ -214,8 +225,12 @@ def _artifacts(store: Store, run_id: str, place: str) -> dict[str, bytes]:
         for name in wanted:
             if name in sizes:
                 _check_size(name, sizes[name], place)
-                path = store.client.download_artifacts(run_id, name, folder)
-                found[name] = _bounded(Path(path), place)
+                try:
+                    path = store.client.download_artifacts(run_id, name, folder)
+                    found[name] = _bounded(Path(path), place)
+                except (MlflowException, OSError) as error:
+                    reason = plain(str(error).splitlines()[0])[:200]
+                    raise TrackingError(f"{place}: {name} cannot be read ({reason}).") from error
     return found
 
 

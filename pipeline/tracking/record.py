@@ -253,8 +253,8 @@ class Record:
 
 
 def as_json(content: Mapping[str, Any]) -> str:
-    """Return plain values as the text of an artifact."""
-    return json.dumps(content, ensure_ascii=False, indent=1)
+    """Return plain values as the text of an artifact, without secrets."""
+    return json.dumps(masked_value("", content), ensure_ascii=False, indent=1)
 
 
 def _write_texts(store: Store, run_id: str, texts: Mapping[str, str]) -> None:

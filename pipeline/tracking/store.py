@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from filelock import FileLock
@@ -134,7 +135,7 @@ class Store:
             return
         # MLflow's client asks again for minutes before it says that nobody answers.
         try:
-            with urlopen(f"{self.uri.rstrip('/')}/health", timeout=CONNECT_SECONDS):
+            with urlopen(_health_of(self.uri), timeout=CONNECT_SECONDS):
                 pass
         except HTTPError:
             pass  # somebody answers; what MLflow says of it comes next
@@ -192,6 +193,11 @@ class Store:
         making.replace(database)
 
     def _find_or_make_experiment(self) -> str:
+        if masked(self.config.experiment) != self.config.experiment:
+            raise TrackingError(
+                f"tracking.experiment={masked(self.config.experiment)}: a name with a secret in it "
+                "would be seen by everybody; give another."
+            )
         found = self.client.get_experiment_by_name(self.config.experiment)
         if found is not None and found.lifecycle_stage == "deleted":
             raise TrackingError(
@@ -205,6 +211,13 @@ class Store:
         is_database = self.uri.startswith(DATABASES)
         local = self._artifacts if is_database else None
         return str(self.client.create_experiment(self.config.experiment, artifact_location=local))
+
+
+def _health_of(uri: str) -> str:
+    """Return the address of a server that says whether it runs; it asks for no user."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}/health", "", ""))
 
 
 @lru_cache(maxsize=4)  # one client for all trials of a worker

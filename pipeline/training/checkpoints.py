@@ -56,6 +56,7 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         self._best: dict[str, int] | None = None  # step and checksum of the last file of weights
+        self._damage = ""  # why the latest state cannot be read
         self._bests: dict[int, int] = {}  # step of a state -> that of its best weights, 0: none
 
     def __enter__(self) -> Checkpoints:
@@ -144,11 +145,21 @@ class Checkpoints:
             pending.result()
 
     def latest(self) -> Snapshot | None:
-        """Read the latest state that is whole; None where there is none."""
-        for step in sorted(_steps(self._folder, STATES), reverse=True):
+        """Read the latest state that is whole; None where there is none.
+
+        Raises:
+            TrackingError: where there are states, but none can be read; a trial begins again.
+        """
+        steps = sorted(_steps(self._folder, STATES), reverse=True)
+        for step in steps:
             snapshot = self._read(step)
             if snapshot is not None:
                 return snapshot
+        if steps and not self._of_trial:
+            raise TrackingError(
+                f"{self._state_file(steps[0])}: the checkpoint cannot be read: {self._damage}. "
+                f"Delete {self._folder} to have the run begin again."
+            )
         return None
 
     def discard(self) -> None:
@@ -214,10 +225,13 @@ class Checkpoints:
                 # Copies: what is read is mapped from a file that will be deleted.
                 weights = {name: weight.clone() for name, weight in load_file(file).items()}
             snapshot = _snapshot(_unplain(state), weights)
+            if snapshot.step != step:
+                raise ValueError(f"it is of step {snapshot.step}")
         except MemoryError:
             raise
         except Exception as error:  # a torn file can raise anything
             log.warning("%s cannot be read, the state before it is taken: %s", path, error)
+            self._damage = self._damage or str(error)
             return None
         self._best = best
         self._bests[step] = best["step"] if best else 0
@@ -228,6 +242,20 @@ class Checkpoints:
 
     def _best_file(self, step: int) -> Path:
         return self._folder / f"best-{step:08d}.safetensors"
+
+
+def check_fits(snapshot: Snapshot, model: torch.nn.Module) -> None:
+    """Refuse a state of another model.
+
+    Raises:
+        TrackingError: naming a weight that only one of them has.
+    """
+    others = snapshot.weights.keys() ^ model.state_dict().keys()
+    if others:
+        raise TrackingError(
+            f"the checkpoint of step {snapshot.step} is of another model: only one of them has "
+            f"{min(others)}."
+        )
 
 
 class Termination:
