@@ -342,7 +342,7 @@ def validate(config: "DictConfig") -> Experiment:
     return experiment
 
 
-def plain(config: "DictConfig") -> dict[str, Any]:
+def as_tree(config: "DictConfig") -> dict[str, Any]:
     """Return a composed config as the experiment that it is: plain values, resolved."""
     from omegaconf import OmegaConf
 
@@ -353,7 +353,7 @@ def plain(config: "DictConfig") -> dict[str, Any]:
 
 def flat(config: "DictConfig") -> dict[str, Any]:
     """Return a composed config's values by dotted key, interpolations resolved."""
-    return flatten(plain(config))
+    return flatten(as_tree(config))
 
 
 def settings(flat: Mapping[str, Any], *, with_threads: bool = True) -> dict[str, Any]:

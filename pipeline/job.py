@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.compose import changing
-from pipeline.config import flat, plain, validate
+from pipeline.config import as_tree, flat, validate
 from pipeline.masking import masked_override, masked_value
 from pipeline.process import identity
 from pipeline.run import open_checkpoints, run
@@ -135,7 +135,7 @@ def open_record(
         diff = code_diff()
         record.texts(
             {
-                CONFIG_FILE: OmegaConf.to_yaml(masked_value("", plain(config))),
+                CONFIG_FILE: OmegaConf.to_yaml(masked_value("", as_tree(config))),
                 "overrides.yaml": OmegaConf.to_yaml(overrides),
                 PROVENANCE_FILE: provenance,
                 **({DIFF_FILE: diff} if diff else {}),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.compose import changing, compose, key_of, plain_errors, run_single, without_hydra
-from pipeline.config import Experiment, flat, flatten, plain, validate
+from pipeline.config import Experiment, as_tree, flat, flatten, validate
 from pipeline.errors import ConfigError, listing
 from pipeline.job import Command, run_alone
 from pipeline.run import check, inputs, inspect
@@ -66,7 +66,7 @@ def rebuild(
     tree = read_config(record.config, place)
     groups = [o for o in changes if isinstance(tree.get(key_of(o)), Mapping)]
     config = compose(hydra, [*own, *groups])
-    fresh = plain(without_hydra(config))
+    fresh = as_tree(without_hydra(config))
     for group in map(key_of, groups):
         tree[group] = fresh[group]
     for override in changes:

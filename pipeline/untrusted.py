@@ -50,7 +50,7 @@ def read_config(text: bytes, place: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{place}: expected keys and values, found {type(tree).__name__}.")
     for key, problem in _problems(tree):
-        raise ConfigError(f"{place}: {plain(key)}: {problem}.")
+        raise ConfigError(f"{place}: {printable(key)}: {problem}.")
     return tree
 
 
@@ -78,13 +78,13 @@ def check_values(
     for key in _PATHS:
         problem = _problem_of(_at(tree, key), roots, is_split=from_hub and key in _SPLITS)
         if problem and not _is_given(key, given):
-            shown = plain(f"{place}: {key}={_at(tree, key)}")
+            shown = printable(f"{place}: {key}={_at(tree, key)}")
             raise ConfigError(f"{shown} {problem} give {key}=… yourself.")
         path = _at(tree, f"{key}.path")
         if isinstance(path, str) and _leaves(path) and not _is_given(f"{key}.path", given):
             raise ConfigError(
-                f"{place}: {key}.path={plain(path)} leads out of the distribution; expected a path "
-                "inside it."
+                f"{place}: {key}.path={printable(path)} leads out of the distribution; expected a "
+                "path inside it."
             )
     if _at(tree, "model.trust_remote_code") is None:
         return
@@ -92,8 +92,8 @@ def check_values(
         value = _at(tree, key)
         if value is not None and not _is_given(key, given):
             raise ConfigError(
-                f"{place}: {key}={plain(str(value))} says which code of a model is to run here; if "
-                f"you trust that code, give {key}={_word(str(value))} yourself."
+                f"{place}: {key}={printable(str(value))} says which code of a model is to run "
+                f"here; if you trust that code, give {key}={_word(str(value))} yourself."
             )
 
 
@@ -109,7 +109,7 @@ def read_json(text: bytes, place: str) -> Any:
         raise TrackingError(f"{place}: expected JSON: {_reason(error)}.") from error
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Return a text as it may be printed: a terminal must not take its signs for commands."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
@@ -123,7 +123,7 @@ def _decoded(text: bytes, most: int) -> str:
 def _reason(error: Exception) -> str:
     """Return an error's text in one line; it may quote the file."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return plain(text)[:300].rstrip(".")
+    return printable(text)[:300].rstrip(".")
 
 
 def _check_events(events: Iterator[Any]) -> None:
@@ -208,4 +208,4 @@ def _at(tree: Any, key: str) -> Any:
 
 def _word(text: str) -> str:
     """Return a text as one word of a command line."""
-    return plain(shlex.quote(text))
+    return printable(shlex.quote(text))

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pipeline.compose import compose, hydra_app, without_hydra
 from pipeline.config import validate
 from pipeline.errors import ConfigError, TrackingError
-from pipeline.untrusted import MOST_BYTES, check_values, plain, read_config, read_json
+from pipeline.untrusted import MOST_BYTES, check_values, printable, read_config, read_json
 
 
 def refuses(text: str | bytes, *fragments: str) -> None:
@@ -23,7 +23,7 @@ def refuses(text: str | bytes, *fragments: str) -> None:
         read_config(content, "run 12: config.yaml")
     message = str(refusal.value)
     assert message.startswith("run 12: config.yaml: ")
-    assert message == plain(message)
+    assert message == printable(message)
     for fragment in fragments:
         assert fragment in message
 
@@ -262,6 +262,6 @@ def test_json():
 
 
 def test_plain_text_moves_no_cursor():
-    assert plain("\x1b[2J\x07\r\n\t\x7f\x9b31m") == r"\x1b[2J\x07\r\n\t\x7f\x9b31m"
-    assert plain("a\u202eb\u2066c\ud83d") == r"a\u202eb\u2066c\ud83d"
-    assert plain("très bien, 好 🙂 ${x}") == "très bien, 好 🙂 ${x}"
+    assert printable("\x1b[2J\x07\r\n\t\x7f\x9b31m") == r"\x1b[2J\x07\r\n\t\x7f\x9b31m"
+    assert printable("a\u202eb\u2066c\ud83d") == r"a\u202eb\u2066c\ud83d"
+    assert printable("très bien, 好 🙂 ${x}") == "très bien, 好 🙂 ${x}"

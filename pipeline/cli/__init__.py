@@ -18,7 +18,7 @@ from pipeline.cli import again, look, train
 from pipeline.cli.common import Stopped
 from pipeline.errors import TunewrightError
 from pipeline.masking import masked_message
-from pipeline.untrusted import plain
+from pipeline.untrusted import printable
 
 DESCRIPTION = """\
 Fine-tune language models and search their hyperparameters.
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
         with _terminated_as_interrupted():
             return int(options.run(options))
     except TunewrightError as error:
-        said = map(plain, masked_message(str(error)).splitlines())  # it may quote a record
+        said = map(printable, masked_message(str(error)).splitlines())  # it may quote a record
         print("tunewright:", "\n".join(said), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as stop:

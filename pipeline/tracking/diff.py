@@ -12,7 +12,7 @@ from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.logged import LoggedRun
 from pipeline.tracking.tables import Cell, Table, finite, render
-from pipeline.untrusted import plain, read_config
+from pipeline.untrusted import printable, read_config
 
 MISSING = "(not there)"
 
@@ -156,7 +156,7 @@ def _shown(values: Mapping[str, Any], side: str) -> Cell:
 
 
 def _title(run: LoggedRun) -> str:
-    return plain(f"{run.run_id}  {run.name}, {run.state}")
+    return printable(f"{run.run_id}  {run.name}, {run.state}")
 
 
 def _about(run: LoggedRun) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline.config import settings
 from pipeline.errors import listing
-from pipeline.untrusted import plain
+from pipeline.untrusted import printable
 
 Sameness = Literal["same", "different", "unknown"]
 
@@ -52,7 +52,7 @@ def drifts(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
         except (KeyError, TypeError, AttributeError):  # as odd records raise
             found.append(Drift.not_recorded(what))
             continue
-        detail = plain("; ".join(changes))
+        detail = printable("; ".join(changes))
         if what == "packages" and not changes:
             detail = f"all {len(now['packages'])}"
         if what == "data" and not changes and then["data"]["files"] != now["data"]["files"]:
@@ -68,7 +68,7 @@ def config_drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> Drift:
         for key in settings({**then, **now})
         if key not in then or key not in now or then[key] != now[key]
     ]
-    return Drift("config", "different" if changes else "same", plain(listing(changes)))
+    return Drift("config", "different" if changes else "same", printable(listing(changes)))
 
 
 def _data(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pipeline.masking import masked
 from pipeline.tracking.logged import LoggedRun, read, write_folder
 from pipeline.tracking.record import CONFIG_FILE
 from pipeline.tracking.store import Store
-from pipeline.untrusted import plain, read_config
+from pipeline.untrusted import printable, read_config
 
 # Of a requirement that pip reads as nothing else: no option, path, address or variable.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
@@ -114,7 +114,7 @@ def _requirements(provenance: Mapping[str, Any]) -> Iterator[str]:
         ("remote of the project", project.get("remote")),
         ("Python", provenance.get("python")),
     ):
-        yield f"# {name}: {'not recorded' if value is None else plain(masked(str(value)))}"
+        yield f"# {name}: {'not recorded' if value is None else printable(masked(str(value)))}"
     packages = {k: v for k, v in _below(provenance, "packages").items() if k.lower() != _OWN}
     fit = {k: v for k, v in packages.items() if _NAME.fullmatch(k) and _VERSION.fullmatch(str(v))}
     if len(fit) < len(packages):
@@ -125,14 +125,14 @@ def _requirements(provenance: Mapping[str, Any]) -> Iterator[str]:
 
 def _about(logged: LoggedRun) -> Iterator[str]:
     """Yield lines that say what the run is; they are shown as they are, not as Markdown."""
-    yield plain(f"run    {logged.run_id} ({logged.name}), {logged.state}")
+    yield printable(f"run    {logged.run_id} ({logged.name}), {logged.state}")
     data = _below(logged.inputs, "data")
     splits = _below(data, "splits")
-    yield plain(f"data   {data.get('name', 'not recorded')}")
+    yield printable(f"data   {data.get('name', 'not recorded')}")
     for name in splits:
         split = _below(splits, name)
-        yield plain(f"       {name}: {split.get('rows')} rows, digest {split.get('digest')}")
-    yield plain(f"model  {_below(logged.inputs, 'model').get('name', 'not recorded')}")
+        yield printable(f"       {name}: {split.get('rows')} rows, digest {split.get('digest')}")
+    yield printable(f"model  {_below(logged.inputs, 'model').get('name', 'not recorded')}")
 
 
 def _below(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:

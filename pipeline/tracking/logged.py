@@ -25,7 +25,7 @@ from pipeline.tracking.record import (
 )
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import TAG_CHARACTERS, history
-from pipeline.untrusted import MOST_BYTES, MOST_JSON_BYTES, plain, read_json
+from pipeline.untrusted import MOST_BYTES, MOST_JSON_BYTES, printable, read_json
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -78,7 +78,7 @@ def find_run(store: Store, run_id: str) -> Run:
         run = store.client.get_run(run_id)
     except MlflowException as error:
         raise TrackingError(
-            f"{run_id}: no such run in {where} ({plain(str(error).splitlines()[0])[:200]}). "
+            f"{run_id}: no such run in {where} ({printable(str(error).splitlines()[0])[:200]}). "
             "`tunewright runs` lists the runs; tracking.uri=… names another store."
         ) from error
     if run.info.lifecycle_stage == "deleted":
@@ -90,7 +90,7 @@ def find_run(store: Store, run_id: str) -> Run:
     if kind == "study":
         best = run.data.tags.get(tags.BEST_RUN, "none yet")
         raise TrackingError(
-            f"{run_id}: a study; expected one of its trials. The best one's run is {plain(best)}."
+            f"{run_id}: a study; expected one of its trials. The best one's run is {best}."
         )
     if kind not in ("run", "trial"):
         raise TrackingError(f"{run_id}: not a run of tunewright (no tag {tags.KIND}) in {where}.")
@@ -156,7 +156,7 @@ def _read_run(store: Store, run_id: str) -> LoggedRun:
     return LoggedRun(
         place=place,
         run_id=run_id,
-        name=plain(run.info.run_name or run_id),
+        name=printable(run.info.run_name or run_id),
         experiment=experiment,
         state=known.get(tags.STATE, ""),
         config=files[CONFIG_FILE],
@@ -196,7 +196,7 @@ def _read_folder(folder: Path) -> LoggedRun:
     return LoggedRun(
         place=place,
         run_id=run_id,
-        name=plain(name),
+        name=printable(name),
         experiment=None,
         state=state,
         config=files[CONFIG_FILE],
@@ -229,7 +229,7 @@ def _artifacts(store: Store, run_id: str, place: str) -> dict[str, bytes]:
                     path = store.client.download_artifacts(run_id, name, folder)
                     found[name] = _bounded(Path(path), place)
                 except (MlflowException, OSError) as error:
-                    reason = plain(str(error).splitlines()[0])[:200]
+                    reason = printable(str(error).splitlines()[0])[:200]
                     raise TrackingError(f"{place}: {name} cannot be read ({reason}).") from error
     return found
 

@@ -21,7 +21,7 @@ from pipeline.objective import COSTS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, find_study, history, searched_keys, trials_of
-from pipeline.untrusted import plain
+from pipeline.untrusted import printable
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -152,15 +152,14 @@ def _goals(studies: Sequence[Run]) -> list[tuple[str, Direction]]:
     for name, (goal, way) in others:
         if (goal, way) != (goals, ways):
             raise TrackingError(
-                f"{plain(name)}: its objective is {plain(goal)} ({plain(way)}), that of "
-                f"{plain(first)} is {plain(goals)} ({plain(ways)}); expected studies that are "
-                "judged by the same."
+                f"{name}: its objective is {goal} ({way}), that of {first} is {goals} ({ways}); "
+                "expected studies that are judged by the same."
             )
     directions: list[Direction] = [
         "maximize" if way == "maximize" else "minimize" for way in ways.split(", ")
     ]
     if not goals or len(directions) != len(goals.split(", ")):
-        raise TrackingError(f"{plain(first)}: its record does not say what it is judged by.")
+        raise TrackingError(f"{printable(first)}: its record does not say what it is judged by.")
     return list(zip(goals.split(", "), directions, strict=True))
 
 
@@ -256,9 +255,9 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
     except MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
-        reason = plain(" ".join(str(error).split()))[:300].rstrip(".")
+        reason = printable(" ".join(str(error).split()))[:300].rstrip(".")
         raise ConfigError(
-            f"{plain(condition)}: MLflow cannot search by it: {reason}. Expected comparisons of "
+            f"{condition}: MLflow cannot search by it: {reason}. Expected comparisons of "
             f"metrics, params, tags or attributes, joined by `and`, such as {EXAMPLE}."
         ) from error
     return found
@@ -300,14 +299,14 @@ def _local_time(milliseconds: int | None) -> str | None:
 def _text(cell: Cell, digits: str = "") -> str:
     if cell is None:
         return ""
-    return format(cell, digits) if isinstance(cell, float) else plain(str(cell))
+    return format(cell, digits) if isinstance(cell, float) else printable(str(cell))
 
 
 def _as_table(table: Table) -> str:
     """Align the columns; nothing is cut, so that ids can be copied."""
     from rich.cells import cell_len, set_cell_size
 
-    lines = [[plain(c) for c in table.columns]]
+    lines = [[printable(c) for c in table.columns]]
     lines += [[_text(cell, ".6g") for cell in row] for row in table.rows]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     numeric = [
@@ -339,7 +338,7 @@ def _as_json(table: Table) -> str:
 
 
 def _as_markdown(table: Table) -> str:
-    lines = [[plain(c) for c in table.columns], ["---"] * len(table.columns)]
+    lines = [[printable(c) for c in table.columns], ["---"] * len(table.columns)]
     lines += [[_text(cell, ".6g") for cell in row] for row in table.rows]
     cells = ((_MARKDOWN.sub(r"\\\g<0>", text) for text in line) for line in lines)
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)

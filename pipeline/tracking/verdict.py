@@ -10,7 +10,7 @@ from typing import Literal
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift
 from pipeline.tracking.logged import History, LoggedRun
-from pipeline.untrusted import plain
+from pipeline.untrusted import printable
 
 TOLERANCE = 1e-3  # of float32 training on other hardware; scores move by whole rows
 _LOSS = "train/loss"  # where a difference shows first
@@ -65,7 +65,7 @@ class _Point:
 
     def __str__(self) -> str:
         values = ("not logged" if v is None else repr(v) for v in (self.then, self.now))
-        return f"{plain(self.metric)} at step {self.step}: {' -> '.join(values)}"
+        return f"{printable(self.metric)} at step {self.step}: {' -> '.join(values)}"
 
 
 def judge(then: LoggedRun, now: LoggedRun, drift: Sequence[Drift], tolerance: float) -> Verdict:
