@@ -187,6 +187,13 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
+def as_run(overrides: Sequence[str], threads: int | str) -> list[str]:
+    """Return the command line that makes a run again to the last bit: with the threads it had."""
+    key = "training.threads"
+    given = any(key_of(override) == key for override in overrides)
+    return [*overrides, *([] if given else [f"{key}={threads}"])]
+
+
 def literal(value: Any) -> str:
     """Return a value of a YAML file as an override writes it, quoted where the grammar asks."""
     if value is None:

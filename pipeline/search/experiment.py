@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
+from pipeline.compose import as_run
 from pipeline.config import TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
 from pipeline.masking import masked, masked_override
@@ -170,7 +171,8 @@ class ExperimentTask(Searchable):
         )
         job.note(RUN_ID, record.run_id)
         job.note(REPEAT, job.repeat)
-        job.note(COMMAND, [masked_override(override) for override in job.overrides])
+        shown = [masked_override(override) for override in job.overrides]
+        job.note(COMMAND, as_run(shown, config.training.threads))
         snapshot = before.snapshot if before else None
         trial = Trial(
             job.is_best,

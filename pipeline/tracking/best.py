@@ -3,7 +3,7 @@
 import json
 import shlex
 
-from pipeline.compose import key_of
+from pipeline.compose import as_run
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import (
@@ -13,8 +13,6 @@ from pipeline.tracking.studies import (
     searched_keys,
     stand_in,
 )
-
-THREADS = "training.threads"
 
 
 def best_lines(store: Store, name: str) -> list[str]:
@@ -31,9 +29,7 @@ def best_lines(store: Store, name: str) -> list[str]:
     number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])
     params = [(k, best.data.params[k]) for k in searched_keys(study) if k in best.data.params]
     overrides = json.loads(best.data.tags[tags.OVERRIDES])
-    threads = best.data.params.get(THREADS)
-    if threads and not any(key_of(override) == THREADS for override in overrides):
-        overrides.append(f"{THREADS}={threads}")  # for the same bits again
+    threads = best.data.params.get("training.threads", "null")
     model = model_path(store, best)
     former = stand_in(store, study) if model is None else None
     if former is not None and (other := model_path(store, former)):
@@ -46,5 +42,5 @@ def best_lines(store: Store, name: str) -> list[str]:
         *(f"           {key} = {value}" for key, value in params),
         f"run        {best.info.run_id}",
         f"model      {model or 'not kept'}",
-        f"run again  tunewright train {shlex.join(overrides)}",
+        f"run again  tunewright train {shlex.join(as_run(overrides, threads))}",
     ]

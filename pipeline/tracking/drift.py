@@ -55,7 +55,7 @@ def drifts(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
         detail = printable("; ".join(changes))
         if what == "packages" and not changes:
             detail = f"all {len(now['packages'])}"
-        if what == "data" and not changes and then["data"]["files"] != now["data"]["files"]:
+        if what == "data" and not changes and then["data"].get("files") != now["data"].get("files"):
             detail = "the rows that are used, in a file that is not"
         found.append(Drift(what, "different" if changes else "same", detail))
     return found
