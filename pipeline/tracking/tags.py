@@ -20,7 +20,6 @@ OVERRIDES = PREFIX + "overrides"  # the command line that makes the run again, a
 JOB = PREFIX + "job"  # on a study: the name that its command line ran under
 LIMITS = PREFIX + "limits"  # on a study: n_trials, retries and repeats, as JSON
 PREDICTIONS = PREFIX + "predictions"  # digests of the raw outputs by split, as JSON
-DETERMINISTIC = PREFIX + "deterministic"  # yes, or no and which operations are not
 RERUN_OF = PREFIX + "rerun_of"  # the run whose record this one was made from
 RERUN_BY = PREFIX + "rerun_by"  # the last run that was made from this one's record
 VERDICT = PREFIX + "verdict"  # on a rerun: identical, equivalent or different, and what differs
