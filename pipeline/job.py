@@ -126,13 +126,13 @@ def open_record(
     overrides = [masked_override(override) for override in command.overrides]
     if run_id is None:
         run_tags = {**run_tags, tags.OVERRIDES: json.dumps(overrides, ensure_ascii=False)}
+    # All that takes time first: a run that is killed before it has its config cannot go on.
+    made = {"choices": command.choices, "overrides": overrides, "origin": origin or {}}
+    provenance, diff = as_json({**made, **environment()}), code_diff()
     record = Record(
         store, name, flat(config), run_tags, parent_run_id, run_id, was_cut_off=was_cut_off
     )
-    made = {"choices": command.choices, "overrides": overrides, "origin": origin or {}}
-    provenance = as_json({**made, **environment()})
     if run_id is None:
-        diff = code_diff()
         record.texts(
             {
                 CONFIG_FILE: OmegaConf.to_yaml(masked_value("", as_tree(config))),
