@@ -40,7 +40,7 @@ from pipeline.search.trials import (
     spreads,
     state_of,
 )
-from pipeline.states import can_go_on, drop, folder_of
+from pipeline.states import can_go_on, drop, folder_of, left_in
 from pipeline.tasks.base import Direction
 from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.trial import Result, Trial
@@ -239,8 +239,9 @@ class ExperimentTask(Searchable):
         state = "unfinished" if not over else "complete" if complete else "failed"
         tables = {"trials.csv": _trials_csv(study, spec)}
         if over:  # what killed workers left
-            for run_id in {t.user_attrs.get(RUN_ID) for t in study.get_trials(deepcopy=False)}:
-                if run_id:
+            own = {t.user_attrs.get(RUN_ID) for t in study.get_trials(deepcopy=False)}
+            for run_id in left_in(self._store.dir):
+                if run_id in own:
                     drop(folder_of(self._store.dir, run_id))
         studies.close_study(self._store, self._parent_run_id, state, tables)
         from pipeline.search.page import write_page  # matplotlib is needed now, and not before
