@@ -4,11 +4,13 @@ The YAML files under ``conf/`` hold the values and are the menu; this module say
 legal. It imports nothing heavy, so that a bad config is refused before torch is loaded.
 """
 
+import json
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -42,6 +44,7 @@ Count = Annotated[
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Share = Annotated[Number, Field(gt=0, lt=1)]  # a part of the whole, both ends excluded
 NonNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
 
@@ -54,13 +57,42 @@ class EmbeddedFile:
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the file's bytes
 
 
+class Settings(dict[str, Any]):
+    """A mapping of a library's own keys, that can be part of a frozen config."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True, default=str))
+
+
 @dataclass(config=_STRICT, frozen=True)
 class ModelConfig:
-    """The pre-trained model to start from; its weights are safetensors."""
+    """The model to start from: pre-trained, its weights safetensors, or new from a config."""
 
-    checkpoint: Text | EmbeddedFile  # hub name, local folder, or the weights file of a package
+    # Hub name, local folder, or the weights file of a package; null: from_config.
+    checkpoint: Text | EmbeddedFile | None
     revision: str | None  # branch, tag or commit on the hub
     trust_remote_code: Text | None = None  # the checkpoint once more, where its own code may run
+    # A transformers config with its model_type: a model with random weights, of the seed.
+    from_config: Annotated[Mapping[str, Any], AfterValidator(Settings)] | None = None
+    # Hub name, local folder, or a file beside it in a package; null: the checkpoint's own.
+    tokenizer: Text | EmbeddedFile | None = None
+
+    @model_validator(mode="after")
+    def _is_one_model(self) -> "ModelConfig":
+        if (self.checkpoint is None) == (self.from_config is None):
+            raise PydanticCustomError(
+                _COMBINATION,
+                "model.checkpoint={checkpoint}: expected a checkpoint or model.from_config, and "
+                "not both",
+                {"checkpoint": self.checkpoint},
+            )
+        if self.from_config is not None and self.tokenizer is None:
+            raise PydanticCustomError(
+                _COMBINATION,
+                "model.tokenizer=null: a model of model.from_config has no tokenizer of its own; "
+                "expected the folder or the hub name of one",
+            )
+        return self
 
     @model_validator(mode="after")
     def _trusts_by_name(self) -> "ModelConfig":
@@ -83,14 +115,26 @@ class ModelConfig:
 class SplitConfig:
     """Which columns are read and how missing splits are cut; shared by every source."""
 
-    text: Text  # column with the text
-    label: Text  # column with the label
+    # Columns, by what the task reads. Classification:
+    text: Text  # the text
+    label: Text  # its label; several where the task is multi-label
     validation_size: Share  # share of the training rows, cut where no validation split is given
     test_size: Share  # likewise for the test split
     split_seed: Seed  # which rows the cuts take; apart from `seed`, so trials share their rows
     max_train_samples: Count | None  # rows; null: all
     max_validation_samples: Count | None
     max_test_samples: Count | None
+    text_pair: Text | None = None  # a second text that is read with the first; null: there is none
+    label_separator: Text | None = None  # between the labels of one cell; null: a cell is a list
+    # Summarization and translation:
+    input: Text = "source"
+    target: Text = "target"
+    # Question answering:
+    context: Text = "context"
+    question: Text = "question"
+    answers: Text = "answers"  # {"text": […], "answer_start": […]}; empty lists: no answer
+    # Chat: a layout of docs/formats.md; auto: that of the first row.
+    layout: Text = "auto"
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
@@ -132,11 +176,174 @@ class HubConfig(SplitConfig):
 DataConfig = FilesConfig | HubConfig
 
 
-@dataclass(config=_STRICT, frozen=True)
-class TaskConfig:
-    """What the model learns to do."""
+# Rows longer than training.max_length: cut, left out of training, or refused. They are counted.
+LongRows = Literal["truncate", "drop", "error"]
+LongTexts = Literal["truncate", "window", "drop", "error"]  # window: overlapping parts, each read
 
-    name: Text  # a module of pipeline/tasks
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class AnyTaskConfig:
+    """What the model learns to do; shared by every task."""
+
+    objective: Text  # the metric that judges a run unless evaluation.objective says otherwise
+    # Of the answers, in two letters: how metrics cut texts into words (zh, ja, ko: characters).
+    language: Annotated[str, Field(pattern="^[a-z]{2}$")] = "en"
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class ClassificationConfig(AnyTaskConfig):
+    """One label, or several, for each text or pair of texts."""
+
+    name: Literal["classification"]
+    objective: Text = "val/f1_macro"
+    # head: a new layer over the model; generative: the probability of the label's name as the
+    # model's next words after the prompt, of a decoder or encoder-decoder.
+    approach: Literal["head", "generative"] = "head"
+    prompt: Text = "{text}\nLabel:"  # of the generative approach; also {text_pair} and {labels}
+    multi_label: bool = False  # a row has any number of labels
+    # Of each label in the loss, in the labels' sorted order; balanced: as rare as it is.
+    class_weights: Literal["balanced"] | tuple[Positive, ...] | None = None
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # share of the target spread evenly
+    long_rows: LongTexts = "truncate"
+    stride: Count = 32  # tokens that neighbouring windows share
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ClassificationConfig":
+        if self.approach == "generative":
+            if "{text}" not in self.prompt:
+                raise PydanticCustomError(
+                    _COMBINATION,
+                    "task.prompt={prompt}: expected a template with {{text}} in it",
+                    {"prompt": repr(self.prompt)},
+                )
+            if self.multi_label:
+                raise PydanticCustomError(
+                    _COMBINATION,
+                    "task.multi_label=true: task.approach=generative answers with one label; "
+                    "expected task.approach=head",
+                )
+        return self
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class QuestionAnsweringConfig(AnyTaskConfig):
+    """The answer to a question is a span of its context, or there is none."""
+
+    name: Literal["question_answering"]
+    objective: Text = "val/f1"
+    long_rows: LongTexts = "window"
+    stride: Count = 64  # tokens of the context that neighbouring windows share
+    n_best: Count = 20  # starts and ends that are looked at for spans
+    max_answer_tokens: Count = 30
+    # How much better than the best span "no answer" must score to be given, in logits.
+    no_answer_threshold: Number = 0.0
+
+
+@dataclass(config=_STRICT, frozen=True)
+class GenerationConfig:
+    """How a model writes: passed to transformers' generate."""
+
+    max_new_tokens: Count = 64
+    num_beams: Count = 1
+    do_sample: bool = False
+    temperature: Positive = 1.0  # these two with do_sample only
+    top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    repetition_penalty: Positive = 1.0
+    no_repeat_ngram_size: Annotated[int, Field(strict=True, ge=0)] = 0  # 0: repeats are allowed
+    length_penalty: Number = 1.0  # of beams: above 0 longer, below 0 shorter
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class TextToTextConfig(AnyTaskConfig):
+    """A text is written from another one, by an encoder-decoder or a decoder."""
+
+    prefix: str = ""  # before the source; T5 was trained with "summarize: "
+    # Between source and target, for decoders, which read both as one text.
+    separator: str = "\n"
+    max_target_length: Annotated[int, Field(strict=True, ge=4)] = 128  # tokens
+    long_rows: LongRows = "truncate"
+    generation: GenerationConfig = GenerationConfig()
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class SummarizationConfig(TextToTextConfig):
+    """A text is written shorter."""
+
+    name: Literal["summarization"]
+    objective: Text = "val/rougeL"
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class TranslationConfig(TextToTextConfig):
+    """A text is written in another language."""
+
+    name: Literal["translation"]
+    objective: Text = "val/chrf"
+
+
+@dataclass(config=_STRICT, frozen=True, kw_only=True)
+class ChatConfig(AnyTaskConfig):
+    """The assistant's replies in conversations, by a decoder."""
+
+    name: Literal["chat"]
+    objective: Text = "val/loss"
+    chat_template: Text | None = None  # file with a Jinja template; null: the tokenizer's own
+    long_rows: LongRows = "truncate"
+    generate: bool = True  # write the last reply of each conversation at evaluations, and score it
+    generation: GenerationConfig = GenerationConfig()
+
+
+TaskConfig = (
+    ClassificationConfig
+    | QuestionAnsweringConfig
+    | SummarizationConfig
+    | TranslationConfig
+    | ChatConfig
+)
+
+
+@dataclass(config=_STRICT, frozen=True)
+class FullConfig:
+    """All weights are trained."""
+
+    name: Literal["none"] = "none"
+
+
+@dataclass(config=_STRICT, frozen=True)
+class LoraConfig:
+    """Low-rank updates beside frozen matrices (LoRA; DoRA splits magnitude off; QLoRA: 4 bits)."""
+
+    name: Literal["lora", "dora", "qlora"]
+    r: Count  # rank
+    alpha: Positive  # the update is scaled by alpha / r
+    dropout: Annotated[Number, Field(ge=0, lt=1)]
+    targets: tuple[Text, ...] | None  # names of the matrices; null: those usual for the model
+
+
+@dataclass(config=_STRICT, frozen=True)
+class Ia3Config:
+    """Learned scales of keys, values and feed-forward activations (IA3)."""
+
+    name: Literal["ia3"]
+    targets: tuple[Text, ...] | None  # names of the matrices; null: those usual for the model
+
+
+@dataclass(config=_STRICT, frozen=True)
+class HeadConfig:
+    """The task's new head alone is trained."""
+
+    name: Literal["head"]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class FreezeConfig:
+    """The top layers and the head are trained, what is below is frozen."""
+
+    name: Literal["freeze"]
+    trained_layers: Count  # from the top
+
+
+AdapterConfig = FullConfig | LoraConfig | Ia3Config | HeadConfig | FreezeConfig
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -302,13 +509,15 @@ class Experiment:
 
     model: ModelConfig
     data: Annotated[DataConfig, Field(discriminator="source")]
-    task: TaskConfig
+    task: Annotated[TaskConfig, Field(discriminator="name")]
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
     tracking: TrackingConfig
     seed: Seed  # of the new head's weights, the order of rows, dropout
+    # Later than the others: what was logged without it trained all weights.
+    adapter: Annotated[AdapterConfig, Field(discriminator="name")] = FullConfig()
 
 
 _SCHEMA = TypeAdapter(Experiment)
@@ -408,6 +617,13 @@ def _explain(error: ValidationError, tree: Mapping[Any, Any]) -> str:
         return f"{key} is no key of the config.{did_you_mean(key, valid)} Valid: {listing(valid)}."
     if found["type"] == "missing":
         return f"{key} must be given: {key}=…"
+    if found["type"] == "union_tag_invalid":
+        field, name = found["ctx"]["discriminator"].strip("'"), found["ctx"]["tag"]
+        valid = [tag.strip("' ") for tag in found["ctx"]["expected_tags"].split(",")]
+        return (
+            f"{key}.{field}={name}: there is no such {key}.{did_you_mean(name, valid)} "
+            f"Valid: {listing(valid)}."
+        )
     expected = found["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     return f"{key}={here!r}: {expected}."
 
@@ -415,12 +631,24 @@ def _explain(error: ValidationError, tree: Mapping[Any, Any]) -> str:
 def _fields_at(tree: Mapping[Any, Any], place: list[str]) -> list[str]:
     """List the names that the schema knows at a place of the config."""
     schema: Any = Experiment
+    here: Any = tree
     for part in place:
-        annotation = schema.__dataclass_fields__[part].type
-        if part == "data":
-            data = tree["data"]
-            annotation = HubConfig if data.get("source") == "hub" else FilesConfig
-        if not hasattr(annotation, "__dataclass_fields__"):
-            return list(EmbeddedFile.__dataclass_fields__)
-        schema = annotation
+        here = here[part]
+        schema = _chosen(schema.__dataclass_fields__[part].type, here)
     return list(schema.__dataclass_fields__)
+
+
+def _chosen(annotation: Any, node: Mapping[str, Any]) -> Any:
+    """Return the class of a node; of several it is the one whose name or source the node has."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    classes = [c for c in (get_args(annotation) or [annotation]) if hasattr(c, _FIELDS)]
+    for chosen in classes:
+        for key in ("name", "source"):
+            field = getattr(chosen, _FIELDS).get(key)
+            if field is not None and node.get(key) in get_args(field.type):
+                return chosen
+    return classes[0]
+
+
+_FIELDS = "__dataclass_fields__"
