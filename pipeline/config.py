@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.languages import code
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -186,8 +187,8 @@ class AnyTaskConfig:
     """What the model learns to do; shared by every task."""
 
     objective: Text  # the metric that judges a run unless evaluation.objective says otherwise
-    # Of the answers, in two letters: how metrics cut texts into words (zh, ja, ko: characters).
-    language: Annotated[str, Field(pattern="^[a-z]{2}$")] = "en"
+    # Of the answers, ISO 639-1: how metrics cut texts into words (zh, ja, ko: characters).
+    language: Annotated[str, AfterValidator(code)] = "en"
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)

@@ -157,7 +157,7 @@ def _direction(experiment: Experiment, metric: str, key: str) -> Direction:
     """Return in which direction a metric gets better, by its own definition."""
     if metric in COSTS:
         return COSTS[metric]
-    directions = get_task(experiment.task.name).metrics
+    directions = get_task(experiment.task).metrics(experiment.task)
     split, _, name = metric.partition("/")
     head, slash, label = name.partition("/")
     found = directions.get(head + slash if slash else name)

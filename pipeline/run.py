@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import DataConfig, Experiment, ModelConfig
+from pipeline.config import DataConfig, Experiment, ModelConfig, TaskConfig
 from pipeline.objective import check_labels, constraints, objectives, read_objective
 from pipeline.states import folder_of
 from pipeline.tasks import get_task
@@ -25,8 +25,9 @@ from pipeline.trial import Result, State, Trial, Verdict
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from pipeline.data import Splits
     from pipeline.models import Checkpoint
-    from pipeline.tasks.base import Examples
+    from pipeline.tasks.base import Examples, Task
     from pipeline.tracking import Record
     from pipeline.training.best import Evaluation
     from pipeline.training.checkpoints import Checkpoints
@@ -67,7 +68,6 @@ def run(
     if checkpoints is None:
         with open_checkpoints(experiment, record.run_id, of_trial=trial is not None) as opened:
             return run(experiment, record, output_dir, trial, opened)
-    task = get_task(experiment.task.name)
 
     # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
     from pipeline.models import find_checkpoint
@@ -77,6 +77,7 @@ def run(
     # 2. Prepare the data: rows, splits, token ids. The trials of a sweep share them.
     started = time.perf_counter()
     data = prepare(experiment)
+    task = data.task
     _log_data(record, data, time.perf_counter() - started)
 
     # 3. Choose the hyperparameters: they are the config's; a search has put its own there.
@@ -96,7 +97,7 @@ def run(
     from pipeline.training.trainer import FineTuner
 
     transformers.set_seed(experiment.seed)  # the new head's weights are drawn now
-    model = task.load_model(checkpoint, data.labels)
+    model = load_model(experiment, task)
     if snapshot is None:
         record.inputs(inputs(experiment))
     evaluations = (
@@ -116,11 +117,10 @@ def run(
         experiment,
         output_dir,
         model,
-        checkpoint.tokenizer,
+        task,
         train=data.train,
         validation=data.validation,
         evaluations=evaluations,
-        score=partial(task.score, labels=data.labels),
         log_metrics=partial(_log_progress, record),
         goes_on=goes_on,
         check_time=trial.check_time if trial else lambda: None,
@@ -174,12 +174,12 @@ def run(
         judged = ("test", data.test, tested)
     split, examples, evaluation = judged
     metrics |= _named(
-        f"{split}/majority", task.baseline(data.train.rows, examples.rows, data.labels)
+        f"{split}/{task.baseline_name}", task.baseline(data.train.rows, examples.rows)
     )
     record.metrics(metrics, step=last.step)
     record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
-    record.table(task.predictions(examples, evaluation.outputs, data.labels), "predictions.json")
-    for file, figure in task.figures(examples, evaluation.outputs, data.labels).items():
+    record.table(task.predictions(examples, evaluation.outputs), "predictions.json")
+    for file, figure in task.figures(examples, evaluation.outputs).items():
         record.figure(figure, file)
     if trial is None or trial.is_best(result.score):
         _keep_model(record, model, checkpoint, output_dir / "model")
@@ -189,12 +189,13 @@ def run(
 
 @dataclass(frozen=True)
 class Prepared:
-    """Encoded splits and the label names, sorted; ``test`` is None where it was not asked for."""
+    """Encoded splits and the task that encoded them; ``test`` is None where it is not asked for."""
 
     train: Examples
     validation: Examples
     test: Examples | None
-    labels: tuple[str, ...]
+    task: Task[Any]
+    warnings: tuple[str, ...]  # what is odd about the rows
 
 
 def inspect(experiment: Experiment) -> str:
@@ -204,20 +205,26 @@ def inspect(experiment: Experiment) -> str:
         A digest of the rows, in their splits and order.
 
     Raises:
-        DataError: for rows that cannot be read, labelled or split.
-        ModelError: for a checkpoint that is not there.
+        DataError: for rows that cannot be read, labelled, split or learned from.
+        ModelError: for a checkpoint that is not there or cannot do the task.
         ConfigError: for a `max_length` that the model cannot read, an objective of a label that
-            the data lacks, or hyperparameters that the optimizer or the schedule cannot take.
+            the data lacks, an adapter that is not to be had here, or hyperparameters that the
+            optimizer or the schedule cannot take.
     """
-    from pipeline.data import load_splits
     from pipeline.models import find_checkpoint
+    from pipeline.models.adapters import check_adapter
     from pipeline.training.optimizer import check_optimizer, warmup_steps
 
     training = experiment.training
     check_optimizer(experiment.optimizer)
     find_checkpoint(experiment.model).check_length(training.max_length)
-    splits = load_splits(experiment.data, with_test=experiment.evaluation.test)
-    check_labels(experiment, splits.labels)
+    check_adapter(experiment.adapter)
+    splits = _splits(experiment)
+    task = _task(experiment, splits)
+    task.check()
+    check_labels(experiment, task.labels)
+    if task.encoding_refuses:
+        prepare(experiment)
     steps_an_epoch = math.ceil(len(splits.train) / training.batch_size)
     warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
     return splits.digest
@@ -232,12 +239,11 @@ def inputs(experiment: Experiment) -> dict[str, Any]:
     Raises:
         TunewrightError: as `inspect` does.
     """
-    from pipeline.data import load_splits
     from pipeline.models import find_checkpoint
     from pipeline.models.digests import model_digests
 
     data = experiment.data
-    splits = load_splits(data, with_test=experiment.evaluation.test)
+    splits = _splits(experiment)
     rows = {k: {"rows": len(v), "digest": v.digest} for k, v in splits.by_name.items()}
     described = {"name": data.title, "source": data.source, "splits": rows, "files": splits.files}
     return {"data": described, "model": model_digests(find_checkpoint(experiment.model))}
@@ -247,13 +253,13 @@ def prepare(experiment: Experiment) -> Prepared:
     """Load, check, split and encode the data; the trials of a sweep share the result.
 
     Raises:
-        DataError: for rows that cannot be read, labelled or split.
+        DataError: for rows that cannot be read, labelled, split or learned from.
         ModelError: for a checkpoint that is not there.
     """
     return _prepare(
         experiment.data,
         experiment.model,
-        experiment.task.name,
+        experiment.task,
         experiment.training.max_length,
         with_test=experiment.evaluation.test,
     )
@@ -261,25 +267,48 @@ def prepare(experiment: Experiment) -> Prepared:
 
 @lru_cache(maxsize=2)
 def _prepare(
-    data: DataConfig, model: ModelConfig, task: str, max_length: int, *, with_test: bool
+    data: DataConfig, model: ModelConfig, task: TaskConfig, max_length: int, *, with_test: bool
 ) -> Prepared:
     from pipeline.data import load_splits
     from pipeline.models import find_checkpoint
 
-    checkpoint = find_checkpoint(model)
-    splits = load_splits(data, with_test=with_test)
-    encode = partial(
-        get_task(task).encode,
-        labels=splits.labels,
-        tokenizer=checkpoint.tokenizer,
-        max_length=max_length,
-    )
+    chosen = get_task(task)
+    splits = load_splits(chosen.shape(task, data), with_test=with_test)
+    made = chosen(task, find_checkpoint(model), max_length, splits.label_counts)
     return Prepared(
-        train=encode(splits.train),
-        validation=encode(splits.validation),
-        test=encode(splits.test) if splits.test is not None else None,
-        labels=splits.labels,
+        train=made.encode(splits.train, training=True),
+        validation=made.encode(splits.validation),
+        test=made.encode(splits.test) if splits.test is not None else None,
+        task=made,
+        warnings=(*splits.warnings, *made.warnings(splits.train)),
     )
+
+
+def _splits(experiment: Experiment) -> Splits:
+    from pipeline.data import load_splits
+
+    shape = get_task(experiment.task).shape(experiment.task, experiment.data)
+    return load_splits(shape, with_test=experiment.evaluation.test)
+
+
+def _task(experiment: Experiment, splits: Splits) -> Task[Any]:
+    from pipeline.models import find_checkpoint
+
+    checkpoint, length = find_checkpoint(experiment.model), experiment.training.max_length
+    return get_task(experiment.task)(experiment.task, checkpoint, length, splits.label_counts)
+
+
+def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
+    """Load the model for a task, with the adapter that the config asks for.
+
+    Raises:
+        ConfigError: for an adapter that this model cannot have.
+        ModelError: for weights that cannot be read.
+    """
+    from pipeline.models.adapters import adapt, load_options, new_head
+
+    model = task.load_model(**load_options(experiment.adapter))
+    return adapt(model, experiment.adapter, new_head(model))
 
 
 def check(experiment: Experiment) -> None:
@@ -318,17 +347,25 @@ def _log_data(record: Record, data: Prepared, seconds: float) -> None:
     for name, examples in splits.items():
         if examples is not None:
             record.metrics(
-                {f"data/{name}_rows": len(examples.rows), f"data/{name}_cut": examples.truncated}
+                {
+                    f"data/{name}_rows": len(examples.rows),
+                    f"data/{name}_examples": len(examples.dataset),
+                    f"data/{name}_cut": examples.truncated,
+                    f"data/{name}_dropped": examples.dropped,
+                }
             )
             if examples.truncated:
                 log.info(
-                    "%s: %d of %d texts are longer than training.max_length and were cut",
+                    "%s: %d of %d rows are longer than training.max_length, task.long_rows=%s",
                     name,
                     examples.truncated,
                     len(examples.rows),
+                    data.task.config.long_rows,
                 )
+    for warning in data.warnings:
+        log.warning("data: %s", warning)
     record.metrics({"cost/data_seconds": seconds})
-    record.tag(labels=", ".join(data.labels))
+    record.tag(**({"labels": ", ".join(data.task.labels)} if data.task.labels else {}))
 
 
 def _log_progress(record: Record, metrics: dict[str, float], step: int) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pipeline.cli import main, quiet_libraries
-from pipeline.data import load_splits
+from pipeline.config import ClassificationConfig, FilesConfig, ModelConfig
+from pipeline.data import Rows, load_splits
+from pipeline.data.labelled import Labelled
 from pipeline.models import find_checkpoint
+from pipeline.tasks import get_task
+from pipeline.tasks.base import Task
 from pipeline.tracking.store import open_store
 
 quiet_libraries()
@@ -93,6 +97,37 @@ def rows(count: int, seed: int = 0) -> list[dict[str, str]]:
         chance.shuffle(words)
         made.setdefault(" ".join(words), label)
     return [{"review": text, "stars": label} for text, label in made.items()]
+
+
+FILES = FilesConfig(
+    source="files",
+    train="rows.jsonl",
+    validation=None,
+    test=None,
+    encoding="utf-8",
+    text="text",
+    label="label",
+    validation_size=0.1,
+    test_size=0.1,
+    split_seed=0,
+    max_train_samples=None,
+    max_validation_samples=None,
+    max_test_samples=None,
+)
+
+
+def labelled(pairs: Sequence[tuple[str, str]]) -> Rows:
+    """Return pairs of text and label as what is read of a file; their ids are 0, 1 and so on."""
+    texts, labels = zip(*pairs, strict=True)
+    columns = {"text": list(texts), "label": list(labels)}
+    return Rows(Labelled(FILES), [str(i) for i in range(len(pairs))], columns)
+
+
+def tiny_task(model: Path, counts: Mapping[str, int], max_length: int = 32, **settings) -> Task:
+    """Return a classification by a model like `tiny_model`, of labels with so many rows."""
+    config = ClassificationConfig(name="classification", **settings)
+    checkpoint = find_checkpoint(ModelConfig(str(model), None))
+    return get_task(config)(config, checkpoint, max_length, counts)
 
 
 def write_rows(path: Path, records: list[dict[str, str]]) -> Path:

@@ -3,15 +3,17 @@
 import codecs
 import csv
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import rows, write_rows
+from conftest import FILES, labelled, rows, tiny_task, write_rows
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data import Rows
+from pipeline.data.labelled import Labelled
 from pipeline.data.readers import read_records
 from pipeline.data.splits import cut, shorten
 from pipeline.errors import DataError
@@ -66,24 +68,20 @@ texts_and_labels = st.lists(
 )
 
 
-def as_rows(pairs: list[tuple[str, str]]) -> Rows:
-    return Rows([str(i) for i in range(len(pairs))], *zip(*pairs, strict=True))
-
-
 @settings(max_examples=60, deadline=None)
 @given(texts_and_labels, st.integers(0, 5))
 def test_a_cut_loses_no_row_and_parts_no_identical_texts(pairs, seed):
-    whole = as_rows([*pairs, ("one more", "a"), ("another", "a")])  # so that something can be cut
+    whole = labelled([*pairs, ("one more", "a"), ("another", "a")])  # so that something can be cut
     stays, goes = cut(whole, 0.2, seed)
     assert sorted([*stays.ids, *goes.ids]) == sorted(whole.ids)
-    assert not set(stays.texts) & set(goes.texts)
+    assert not set(stays["text"]) & set(goes["text"])
 
 
 @settings(max_examples=60, deadline=None)
 @given(texts_and_labels, st.sampled_from([0.1, 0.5, 0.9]))
 def test_a_cut_leaves_something_of_every_label(pairs, share):
-    whole = as_rows([*pairs, ("one more", "a"), ("another", "a"), ("one more", "rare")])
-    assert set(cut(whole, share, 0)[0].labels) == set(whole.labels)
+    whole = labelled([*pairs, ("one more", "a"), ("another", "a"), ("one more", "rare")])
+    assert set(cut(whole, share, 0)[0]["label"]) == set(whole["label"])
 
 
 @settings(max_examples=30, deadline=None)
@@ -92,29 +90,31 @@ def test_a_cut_does_not_depend_on_the_order_of_the_file(pairs, random):
     pairs = [*pairs, ("one more", "a"), ("another", "a")]  # among them texts with several labels
     shuffled = pairs[:]
     random.shuffle(shuffled)
-    assert set(cut(as_rows(pairs), 0.3, 0)[1].texts) == set(cut(as_rows(shuffled), 0.3, 0)[1].texts)
+    _, goes = cut(labelled(pairs), 0.3, 0)
+    _, of_shuffled = cut(labelled(shuffled), 0.3, 0)
+    assert set(goes["text"]) == set(of_shuffled["text"])
 
 
 def test_a_cut_keeps_the_share_of_each_label():
-    whole = as_rows([(f"text {i}", "rare" if i % 10 == 0 else "common") for i in range(500)])
-    assert cut(whole, 0.2, 0)[1].label_counts() == {"common": 90, "rare": 10}
+    whole = labelled([(f"text {i}", "rare" if i % 10 == 0 else "common") for i in range(500)])
+    assert Counter(cut(whole, 0.2, 0)[1]["label"]) == {"common": 90, "rare": 10}
 
 
 def test_shortened_rows_are_as_many_as_asked_for_in_proportion():
-    whole = as_rows([(f"text {i}", "abc"[i % 3]) for i in range(300)])
+    whole = labelled([(f"text {i}", "abc"[i % 3]) for i in range(300)])
     short = shorten(whole, 100, 0)
     assert len(short) == 100
-    assert sorted(short.label_counts().values()) == [33, 33, 34]
+    assert sorted(Counter(short["label"]).values()) == [33, 33, 34]
 
 
 def test_one_text_in_many_copies_does_not_push_out_a_label():
-    whole = as_rows([("spam", "a")] * 90 + [(f"text {i}", "b") for i in range(10)])
-    assert shorten(whole, 20, 0).label_counts() == {"a": 18, "b": 2}
+    whole = labelled([("spam", "a")] * 90 + [(f"text {i}", "b") for i in range(10)])
+    assert Counter(shorten(whole, 20, 0)["label"]) == {"a": 18, "b": 2}
 
 
 def test_a_label_keeps_a_row_however_rare_it_is():
-    whole = as_rows([(f"text {i}", "common" if i > 4 else f"rare {i}") for i in range(500)])
-    assert shorten(whole, 10, 0).label_counts() == {
+    whole = labelled([(f"text {i}", "common" if i > 4 else f"rare {i}") for i in range(500)])
+    assert Counter(shorten(whole, 10, 0)["label"]) == {
         "common": 5,
         **{f"rare {i}": 1 for i in range(5)},
     }
@@ -123,13 +123,13 @@ def test_a_label_keeps_a_row_however_rare_it_is():
 @settings(max_examples=60, deadline=None)
 @given(texts_and_labels, st.integers(3, 30), st.integers(0, 5))
 def test_shortened_rows_are_exactly_as_many_with_every_label(pairs, most, seed):
-    short = shorten(as_rows(pairs), most, seed)
+    short = shorten(labelled(pairs), most, seed)
     assert len(short) == min(most, len(pairs))
-    assert set(short.labels) == {label for _, label in pairs}
+    assert set(short["label"]) == {label for _, label in pairs}
 
 
 def test_fewer_rows_than_labels_are_refused():
-    whole = as_rows([(f"text {i}", str(i % 200)) for i in range(400)])
+    whole = labelled([(f"text {i}", str(i % 200)) for i in range(400)])
     with pytest.raises(DataError, match=r"data\.max_validation_samples=100: .* 200 labels"):
         shorten(whole, 100, 0, "validation")
 
@@ -142,34 +142,26 @@ def test_a_text_may_be_longer_than_csv_allows_by_itself():
 
 @pytest.mark.parametrize("words", [13, 14, 15, 40])
 def test_cut_texts_are_counted(tiny_model, words):
-    from transformers import AutoTokenizer
-
-    from pipeline.tasks import get_task
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    given = Rows("12", ["good film", "good " * words], "ab")
-    calls = []
+    task = tiny_task(tiny_model, {"a": 1, "b": 1}, max_length=16)
+    tokenizer, calls = task.checkpoint.tokenizer, []
 
     def counting(*args, **kwargs):
         calls.append(1)
         return tokenizer(*args, **kwargs)
 
-    examples = get_task("classification").encode(given, "ab", counting, max_length=16)
+    task.checkpoint = replace(task.checkpoint, tokenizer=counting)
+    examples = task.encode(labelled([("good film", "a"), ("good " * words, "b")]))
     assert examples.truncated == (words > 14)  # beside [CLS] and [SEP]
     assert len(examples.dataset) == 2
     assert len(calls) == 1
 
 
 def test_the_test_rows_stay_out_of_training_when_they_are_not_asked_for(working_folder):
-    from pipeline.compose import compose, hydra_app, without_hydra
-    from pipeline.config import validate
     from pipeline.data import load_splits
 
     path = write_rows(working_folder / "all.jsonl", rows(100))
-    with hydra_app("train") as hydra:
-        given = ["data=files", f"data.train={path}", "data.text=review", "data.label=stars"]
-        data = validate(without_hydra(compose(hydra, given))).data
-    asked, not_asked = load_splits(data, with_test=True), load_splits(data, with_test=False)
+    shape = Labelled(replace(FILES, train=str(path), text="review", label="stars"))
+    asked, not_asked = load_splits(shape, with_test=True), load_splits(shape, with_test=False)
     assert asked.test is not None
     assert not_asked.test is None
     assert asked.train == not_asked.train

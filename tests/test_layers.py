@@ -12,7 +12,17 @@ import pipeline
 ROOT = Path(pipeline.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 STEPS = {"data", "tasks", "models", "training", "evaluation", "tracking"}
-BASE = {"compose", "config", "embedded", "errors", "masking", "process", "states", "untrusted"}
+BASE = {
+    "compose",
+    "config",
+    "embedded",
+    "errors",
+    "languages",
+    "masking",
+    "process",
+    "states",
+    "untrusted",
+}
 UPPER = {"search", "cli", "console", "run", "job", "rerun", "resume"}  # what makes runs
 MAY_NOT = {
     **dict.fromkeys(BASE, UPPER | STEPS),
@@ -21,6 +31,7 @@ MAY_NOT = {
     **dict.fromkeys(STEPS, UPPER),
     "run": UPPER - {"run"},
     "job": UPPER - {"run", "job"},
+    "convert": UPPER | (STEPS - {"data"}),
     "rerun": {"search", "cli", "console", "resume"},
     "resume": {"search", "cli", "console"},
     "console": UPPER - {"console"},

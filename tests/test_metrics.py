@@ -5,11 +5,12 @@ from pathlib import Path
 
 import evaluate
 import pytest
+from conftest import labelled, tiny_task
 from sklearn import metrics as sk
 
-from pipeline.data import Rows
+from pipeline.config import ClassificationConfig
 from pipeline.evaluation import metrics
-from pipeline.tasks import get_task
+from pipeline.tasks.classification import Classification
 
 LABELS = ("negative", "neutral", "positive")
 
@@ -68,13 +69,13 @@ def test_metrics_are_evaluate_metrics():
 
 
 def test_the_declared_metrics_are_the_ones_that_are_scored():
-    declared = get_task("classification").metrics
+    declared = Classification.metrics(ClassificationConfig(name="classification"))
     scores = metrics.classification_scores(["a", "b"], ["a", "a"], ["a", "b"])
     scored = {name.split("/")[0] + "/" if "/" in name else name for name in scores}
     assert scored | {"loss"} == set(declared)
 
 
-def test_the_baseline_is_the_majority_of_training():
-    train = Rows("123", "xyz", ["b", "b", "a"])
-    judged = Rows("12", "xy", ["a", "a"])
-    assert get_task("classification").baseline(train, judged, ["a", "b"])["accuracy"] == 0.0
+def test_the_baseline_is_the_majority_of_training(tiny_model):
+    train = labelled([("x", "b"), ("y", "b"), ("z", "a")])
+    task = tiny_task(tiny_model, {"a": 1, "b": 2})
+    assert task.baseline(train, labelled([("x", "a"), ("y", "a")]))["accuracy"] == 0.0

@@ -1,43 +1,52 @@
 """Rows: what every source becomes, and what the splits and tasks work on."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.data.shapes import Shape
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Labelled texts, column by column; the three columns are of one length.
+    """Examples as they were read, column by column; ids and columns are of one length.
 
     ``ids`` say where a row comes from (``train.csv:17`` is the row that starts at line 17) and
-    follow it to the predictions. ``labels`` are names, whatever the source held.
+    follow it to the predictions. The shape says what the columns are.
     """
 
+    shape: "Shape"
     ids: Sequence[str]
-    texts: Sequence[str]
-    labels: Sequence[str]
+    columns: Mapping[str, Sequence[Any]]
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, column: str) -> Sequence[Any]:
+        return self.columns[column]
+
     @cached_property
     def digest(self) -> str:
-        """A digest of texts and labels in their order; where they come from has no part in it."""
+        """A digest of the columns in their order; where rows come from has no part in it."""
         digest = hashlib.blake2b(digest_size=8)
-        for pair in zip(self.texts, self.labels, strict=True):
-            digest.update(repr(pair).encode("utf-8", "surrogatepass"))
+        for values in zip(*self.columns.values(), strict=True):
+            digest.update(repr(values).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def take(self, positions: Sequence[int]) -> "Rows":
         """Return the rows at these positions, in this order."""
-        return Rows(
-            [self.ids[i] for i in positions],
-            [self.texts[i] for i in positions],
-            [self.labels[i] for i in positions],
-        )
+        columns = {name: [values[i] for i in positions] for name, values in self.columns.items()}
+        return Rows(self.shape, [self.ids[i] for i in positions], columns)
 
-    def label_counts(self) -> dict[str, int]:
-        """Return rows a label, labels sorted."""
-        return dict(sorted(Counter(self.labels).items()))
+    @cached_property
+    def strata(self) -> Sequence[str]:
+        """The label by which each row is counted when rows are cut off; one for all without."""
+        return self.shape.strata(self)
+
+    @cached_property
+    def groups(self) -> Sequence[str]:
+        """The text of each row; rows with the same stay in one split."""
+        return self.shape.groups(self)

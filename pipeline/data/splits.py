@@ -2,28 +2,27 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from pipeline.config import DataConfig, FilesConfig
+from pipeline.config import FilesConfig
 from pipeline.data.rows import Rows
+from pipeline.data.shapes import Shape, place_of
 from pipeline.data.sources import file_digests, read_files, read_hub
 from pipeline.errors import DataError, listing
-from pipeline.evaluation.names import metric_name
-
-LABEL_CHARACTERS = 200  # MLflow's names of metrics end at 250
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Rows to train on, to choose by, and to report; and their label names, sorted."""
+    """Rows to train on, to choose by, and to report."""
 
     train: Rows
     validation: Rows
     test: Rows | None  # None: not asked for, so not read
-    labels: tuple[str, ...]
+    label_counts: Mapping[str, int]  # of all training rows, by label, sorted; empty without labels
     files: Mapping[str, str]  # split -> sha256 of the file it is from
+    warnings: tuple[str, ...]  # what is odd about the training rows
 
     @property
     def by_name(self) -> dict[str, Rows]:
@@ -33,45 +32,46 @@ class Splits:
 
     @cached_property
     def digest(self) -> str:
-        """A digest of texts and labels in their order, split by split."""
+        """A digest of the rows in their order, split by split."""
         parts = ",".join(f"{name}={rows.digest}" for name, rows in self.by_name.items())
         return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
 
 
 @lru_cache(maxsize=2)  # the trials of a sweep share their rows
-def load_splits(config: DataConfig, *, with_test: bool) -> Splits:
-    """Read, check, cut and shorten the splits.
+def load_splits(shape: Shape, *, with_test: bool) -> Splits:
+    """Read, check, cut and shorten the splits of the shape's data.
 
     A split that is missing is cut from the training rows, first the test split, then validation;
     the cut for the test split is made even when the test rows are not asked for, so that no run
     trains on them.
 
     Raises:
-        DataError: for rows that cannot be read, one class only, labels that training lacks,
-            labels that look like identifiers, or more labels than rows may be kept.
+        DataError: for rows that cannot be read or learned from, labels that training lacks, or
+            more labels than rows may be kept.
     """
-    train = _read(config, "train")
+    config = shape.config
+    train = _read(shape, "train")
     assert train is not None  # the schema demands it
-    _check_classes(train)
+    warnings = shape.check(train)
     test: Rows | None
     if config.test is None:
         train, test = cut(train, config.test_size, config.split_seed, "test")
     else:
-        test = _read(config, "test") if with_test else None
-    validation = _read(config, "validation")
+        test = _read(shape, "test") if with_test else None
+    validation = _read(shape, "validation")
     if validation is None:
         train, validation = cut(train, config.validation_size, config.split_seed, "validation")
 
     test = test if with_test else None
 
     # Before they are shortened: what is wrong with the data is not the fault of a small sample.
-    labels = _check_labels(train, {"validation": validation, "test": test})
+    counts = _label_counts(train, {"validation": validation, "test": test})
     seed = config.split_seed
     train = shorten(train, config.max_train_samples, seed, "train")
     validation = shorten(validation, config.max_validation_samples, seed, "validation")
     test = shorten(test, config.max_test_samples, seed, "test") if test else None
     files = file_digests(config) if isinstance(config, FilesConfig) else {}
-    return Splits(train, validation, test, labels, files)
+    return Splits(train, validation, test, counts, files, tuple(warnings))
 
 
 def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows, Rows]:
@@ -85,9 +85,9 @@ def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows,
     Raises:
         DataError: where no label has two different texts, so that nothing can be cut.
     """
-    counts, texts = rows.label_counts(), _by_hash(rows, seed)
+    counts, texts = _counts(rows.strata), _by_hash(rows, seed)
     quotas = _quotas(counts, max(len(counts), round(share * len(rows))))
-    last = {rows.labels[i]: text for text, where in texts.items() for i in where}
+    last = {rows.strata[i]: text for text, where in texts.items() for i in where}
     staying = set(last.values())
     cut_off: set[int] = set()
     taken: Counter[str] = Counter()
@@ -97,10 +97,11 @@ def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows,
             cut_off.update(where)
             taken[label] += len(where)
     if not cut_off:
+        of_a_label = " of one label" if len(counts) > 1 else ""
         raise DataError(
-            f"{_place(rows)}: {len(rows)} rows are too few to cut {share:.0%} off for the {split} "
-            f"split, which is not given; expected a label with at least two different texts. Give "
-            f"data.{split}, or more rows."
+            f"{place_of(rows)}: {len(rows)} rows are too few to cut {share:.0%} off for the "
+            f"{split} split, which is not given; expected at least two different "
+            f"texts{of_a_label}. Give data.{split}, or more rows."
         )
     stays = [i for i in range(len(rows)) if i not in cut_off]
     return rows.take(stays), rows.take(sorted(cut_off))
@@ -117,7 +118,7 @@ def shorten(rows: Rows, most: int | None, seed: int, split: str = "train") -> Ro
     """
     if most is None or len(rows) <= most:
         return rows
-    counts = rows.label_counts()
+    counts = _counts(rows.strata)
     if most < len(counts):
         raise DataError(
             f"data.max_{split}_samples={most}: the {split} split has {len(counts)} labels "
@@ -128,7 +129,7 @@ def shorten(rows: Rows, most: int | None, seed: int, split: str = "train") -> Ro
     taken: Counter[str] = Counter()
     for where in _by_hash(rows, seed).values():
         for i in where:
-            label = rows.labels[i]
+            label = rows.strata[i]
             if taken[label] < quotas[label]:
                 chosen.append(i)
                 taken[label] += 1
@@ -138,18 +139,18 @@ def shorten(rows: Rows, most: int | None, seed: int, split: str = "train") -> Ro
 def _by_hash(rows: Rows, seed: int) -> dict[str, list[int]]:
     """Return the positions of each text, texts in an order that the file has no part in."""
     positions: dict[str, list[int]] = defaultdict(list)
-    for i, text in enumerate(rows.texts):
+    for i, text in enumerate(rows.groups):
         positions[text].append(i)
     return {text: positions[text] for text in sorted(positions, key=lambda t: _hash(seed, t))}
 
 
 def _usual_label(rows: Rows, where: Sequence[int]) -> str:
     """Return the most frequent label of a text's rows; of several the first by name."""
-    counts = Counter(rows.labels[i] for i in where)
+    counts = Counter(rows.strata[i] for i in where)
     return min(counts, key=lambda label: (-counts[label], label))
 
 
-def _quotas(counts: dict[str, int], total: int) -> dict[str, int]:
+def _quotas(counts: Mapping[str, int], total: int) -> dict[str, int]:
     """Share ``total`` out in proportion to the counts (largest remainders), at least 1 a label.
 
     ``total`` is from one a label to the sum of the counts, and is met exactly.
@@ -176,52 +177,28 @@ def _hash(seed: int, text: str) -> bytes:
     ).digest()
 
 
-def _read(config: DataConfig, split: str) -> Rows | None:
-    return read_files(config, split) if isinstance(config, FilesConfig) else read_hub(config, split)
-
-
-def _check_classes(train: Rows) -> None:
-    """Refuse labels that are no classes, before rows are cut off."""
-    counts = train.label_counts()
-    if len(counts) < 2:
-        raise DataError(
-            f"{_place(train)}: every row has the label {train.labels[0]!r}; expected at least two "
-            "classes (data.label names the column)."
-        )
-    if len(counts) > len(train) / 2:
-        raise DataError(
-            f"{_place(train)}: {len(counts)} different labels on {len(train)} rows; expected at "
-            f"least two rows a class on average. Is data.label an identifier? Found "
-            f"{listing((label[:40] for label in counts), most=5)}."
-        )
-    longest = max(counts, key=len)
-    if len(longest) > LABEL_CHARACTERS:
-        raise DataError(
-            f"{_place(train)}: a label has {len(longest)} characters ({longest[:40]}…); expected "
-            f"at most {LABEL_CHARACTERS}. Is data.label the text?"
-        )
-    by_name: dict[str, str] = {}
-    for label in counts:
-        other = by_name.setdefault(metric_name(label), label)
-        if other != label:
-            raise DataError(
-                f"{_place(train)}: the labels {other!r} and {label!r} would share their metrics' "
-                f"names ({metric_name(label)}: letters, digits, _, - and blanks only); expected "
-                "labels that differ in those."
-            )
-
-
-def _check_labels(train: Rows, others: dict[str, Rows | None]) -> tuple[str, ...]:
-    counts = train.label_counts()
+def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, int]:
+    """Return training rows a label, labels sorted; a label that training lacks is refused."""
+    shape = train.shape
+    counts = _counts(name for names in shape.labels(train) for name in names)
     for split, rows in others.items():
-        for row_id, label in zip(rows.ids, rows.labels, strict=True) if rows else ():
-            if label not in counts:
-                raise DataError(
-                    f"{split} split, row {row_id}: the label {label!r} does not occur in training; "
-                    f"expected one of {listing(counts)}."
-                )
-    return tuple(counts)
+        for row_id, names in zip(rows.ids, shape.labels(rows), strict=True) if rows else ():
+            for name in names:
+                if name not in counts:
+                    raise DataError(
+                        f"{split} split, row {row_id}: the label {name!r} does not occur in "
+                        f"training; expected one of {listing(counts)}."
+                    )
+    return counts
 
 
-def _place(rows: Rows) -> str:
-    return rows.ids[0].rsplit(":", 1)[0]
+def _counts(labels: Iterable[str]) -> dict[str, int]:
+    """Return how often each label occurs, labels sorted."""
+    return dict(sorted(Counter(labels).items()))
+
+
+def _read(shape: Shape, split: str) -> Rows | None:
+    config = shape.config
+    if isinstance(config, FilesConfig):
+        return read_files(config, split, shape)
+    return read_hub(config, split, shape)

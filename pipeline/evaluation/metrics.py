@@ -79,22 +79,30 @@ class EveryMetric(_LabelMetric):
 def _scores(
     predictions: Positions, references: Positions, labels: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Return the metrics by kind: one a label, their means over labels and over rows (weighted)."""
-    present = np.union1d(references, predictions)
+    """Return the metrics by kind; rows are positions, or rows of 0 and 1 with a column a label."""
+    equal = predictions == references
+    if references.ndim == 1:
+        present = np.union1d(references, predictions)
+    else:
+        equal = equal.all(axis=1)
+        present = np.flatnonzero((references | predictions).any(axis=0))
     # One call for everything: scikit-learn's own averages are these, over the labels present.
     *found, rows = sk.precision_recall_fscore_support(
-        references, predictions, labels=present, zero_division=0.0
+        references, predictions, labels=np.arange(len(labels)), zero_division=0.0
     )
-    scores = {"accuracy": {"accuracy": float(np.mean(predictions == references))}}
+    scores = {"accuracy": {"accuracy": float(np.mean(equal))}}
     for kind, values in zip(("precision", "recall", "f1"), found, strict=True):
-        each = np.zeros(len(labels))
-        each[present] = values
         scores[kind] = {
-            f"{kind}_macro": float(np.average(values)),
-            f"{kind}_weighted": float(np.average(values, weights=rows)),
-            **{f"{kind}/{metric_name(n)}": float(v) for n, v in zip(labels, each, strict=True)},
+            f"{kind}_macro": _average(values[present], np.ones(len(present))),
+            f"{kind}_weighted": _average(values[present], rows[present]),
+            **{f"{kind}/{metric_name(n)}": float(v) for n, v in zip(labels, values, strict=True)},
         }
     return scores
+
+
+def _average(values: Positions, weights: Positions) -> float:
+    # Rows may have no label at all, and then nothing to weigh by.
+    return float(np.average(values, weights=weights)) if weights.any() else 0.0
 
 
 def classification_scores(
@@ -117,3 +125,36 @@ def classification_scores(
         predictions=predicted, references=true, labels=list(labels)
     )
     return scores
+
+
+def multilabel_scores(
+    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], labels: Sequence[str]
+) -> dict[str, float]:
+    """Score predictions of any number of labels a row.
+
+    Args:
+        predictions: each row's label names.
+        references: the true names of each row, as many rows.
+        labels: all names, in the order of the model's outputs.
+
+    Returns:
+        The same as `classification_scores`, ``accuracy`` being the share of rows all of whose
+        labels are right; ``f1_micro`` of all rows' labels together and ``hamming_loss``, the share
+        of wrong decisions among all of them, one a row and label. Each between 0 and 1.
+    """
+    predicted, true = _indicators(predictions, labels), _indicators(references, labels)
+    named = int(predicted.sum() + true.sum())
+    return {
+        **{k: v for kind in _scores(predicted, true, labels).values() for k, v in kind.items()},
+        "f1_micro": 2 * int((predicted & true).sum()) / named if named else 0.0,
+        "hamming_loss": float(np.mean(predicted != true)),
+    }
+
+
+def _indicators(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> Positions:
+    """Return 1 where a row has the column's label, else 0."""
+    position = {label: i for i, label in enumerate(labels)}
+    found = np.zeros((len(rows), len(labels)), dtype=np.int64)
+    for row, names in zip(found, rows, strict=True):
+        row[[position[name] for name in names]] = 1
+    return found

@@ -3,6 +3,8 @@
 import re
 from typing import Literal
 
+from pipeline.languages import suffix
+
 Direction = Literal["maximize", "minimize"]
 
 
@@ -20,3 +22,27 @@ def logged_name(metric: str) -> str:
 def is_cost(metric: str) -> bool:
     """Whether a metric is what a run costs, in seconds: no two runs have the same."""
     return metric.startswith("cost/")
+
+
+def summary_metrics(language: str) -> dict[str, Direction]:
+    """Return what `text.summary_scores` scores, and which way each gets better."""
+    mark = suffix(language)
+    return {f"rouge{kind}{mark}": "maximize" for kind in ("1", "2", "L", "Lsum")}
+
+
+def translation_metrics(language: str) -> dict[str, Direction]:
+    """Return what `text.translation_scores` scores, and which way each gets better."""
+    mark = suffix(language)
+    return {f"bleu{mark}": "maximize", "chrf": "maximize", f"ter{mark}": "minimize"}
+
+
+def answer_metrics(language: str) -> dict[str, Direction]:
+    """Return what `answers.answer_scores` scores, and which way each gets better."""
+    names = ("exact_match", f"f1{suffix(language)}", "no_answer_accuracy")
+    return dict.fromkeys(names, "maximize")
+
+
+def reply_metrics(language: str) -> dict[str, Direction]:
+    """Return what `text.reply_scores` scores, and which way each gets better."""
+    mark = suffix(language)
+    return dict.fromkeys(("exact_match", f"rouge1{mark}", f"rougeL{mark}"), "maximize")

@@ -1,7 +1,8 @@
-"""Checkpoints: a hub name, a local folder or an embedded file, opened one way."""
+"""Checkpoints: a hub name, a local folder, an embedded file or a new model, opened one way."""
 
+import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import EmbeddedFile, ModelConfig
 from pipeline.embedded import locate
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, did_you_mean, listing
+from pipeline.models.families import can, families_with, head_name
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -26,30 +28,73 @@ _CONVERT = (
 )
 
 
+# Their first position is the one after the padding's id, so that they have fewer than they say.
+_OFFSET_POSITIONS = (
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+)
+_TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A pre-trained model that was found; its weights are not loaded yet."""
+    """A model that was found; its weights are not loaded yet, or drawn when it is new."""
 
-    name: str  # what the user wrote
-    location: str  # what transformers loads: a folder or a hub name
+    name: str  # what the user wrote; of a new model, its architecture
+    location: str  # what transformers loads: a folder or a hub name; of a new model, its tokenizer
     revision: str | None
     is_trusted: bool  # whether code that it brings may run
     config: "PretrainedConfig"
     tokenizer: "PreTrainedTokenizerBase"
+    is_new: bool = False  # made from a config, its weights drawn
 
     def load(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         """Load the weights in float32 into ``auto_class``; a head that is missing starts random.
 
-        They are read once in a process, see `pipeline.models.weights`.
+        They are read once in a process, see `pipeline.models.weights`; a new model's are drawn from
+        torch's generator each time, and weights in 4 bits cannot be copied.
 
         Raises:
             ModelError: where this architecture has no such head.
+            ConfigError: for a new model in 4 bits.
         """
         from pipeline.models.weights import WEIGHTS
 
+        is_quantized = "quantization_config" in kwargs
+        if self.is_new and is_quantized:
+            raise ConfigError(
+                f"adapter.name=qlora: model.from_config makes a new {self.name}, whose weights are "
+                "drawn and not read in 4 bits; expected a model.checkpoint, or another adapter."
+            )
+        if self.is_new:
+            return self._draw(auto_class, **kwargs)
+        if is_quantized:
+            return self._read(auto_class, **kwargs)
         files = _stamps(Path(self.location))
         key = (self.location, self.revision, self.is_trusted, auto_class, kwargs, files)
         return WEIGHTS.load(key, lambda: self._read(auto_class, **kwargs))
+
+    def _draw(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
+        import torch
+
+        config = copy.deepcopy(self.config)
+        # The number of labels first: setting it names them anew.
+        for key in sorted(kwargs, key=lambda key: key != "num_labels"):
+            if hasattr(config, key):
+                setattr(config, key, kwargs.pop(key))
+        try:
+            model: PreTrainedModel = auto_class.from_config(config, dtype=torch.float32, **kwargs)
+        except ValueError as error:
+            raise ModelError(f"{self._place}: {' '.join(str(error).split())[:300]}") from error
+        return self._with_padding(model.eval())
+
+    def _with_padding(self, model: "PreTrainedModel") -> "PreTrainedModel":
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = self.tokenizer.pad_token_id
+        return model
 
     def _read(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         import torch
@@ -58,7 +103,7 @@ class Checkpoint:
         logging.disable_progress_bar()
         # Else transformers asks a public service to convert, and loads from its pull request.
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
-        with _readable(self.name):
+        with _readable(self._place):
             model: PreTrainedModel = auto_class.from_pretrained(
                 self.location,
                 revision=self.revision or "main",
@@ -69,21 +114,42 @@ class Checkpoint:
                 ignore_mismatched_sizes=True,  # a head for other labels is made anew
                 **kwargs,
             )
-        if model.config.pad_token_id is None:
-            model.config.pad_token_id = self.tokenizer.pad_token_id
-        return model
+        return self._with_padding(model)
+
+    @property
+    def _place(self) -> str:
+        return "model.from_config" if self.is_new else f"model.checkpoint={self.name}"
+
+    def check_head(self, auto_class_name: str, task: str) -> None:
+        """Refuse a model whose architecture lacks what a task needs, before weights are read.
+
+        Args:
+            auto_class_name: of transformers, ``AutoModelForSeq2SeqLM``.
+            task: as the user names it.
+
+        Raises:
+            ModelError: naming the models of the menu that can.
+        """
+        if can(self.config, auto_class_name):
+            return
+        raise ModelError(
+            f"task={task}: {self._place} is a {self.config.model_type}, which has no "
+            f"{head_name(auto_class_name)}. Models that can: "
+            f"{listing(families_with(auto_class_name), most=30)}."
+        )
 
     def check_length(self, max_length: int) -> None:
-        """Refuse texts longer than the model has positions.
+        """Refuse texts longer than the model has positions; one without positions reads any.
 
         Raises:
             ConfigError: naming the longest length that is allowed.
         """
-        limits = (
-            getattr(self.config, "max_position_embeddings", None),
-            self.tokenizer.model_max_length,
-        )
-        longest = min(limit for limit in limits if limit)
+        positions = getattr(self.config, "max_position_embeddings", None)
+        if not positions or positions < 0:
+            return
+        if self.config.model_type in _OFFSET_POSITIONS:
+            positions -= (self.config.pad_token_id or 0) + 1
+        longest = min(positions, self.tokenizer.model_max_length or positions)
         if max_length > longest:
             raise ConfigError(
                 f"training.max_length={max_length}: {self.name} reads at most {longest} tokens."
@@ -99,39 +165,158 @@ def find_checkpoint(config: ModelConfig) -> Checkpoint:
     Raises:
         ModelError: for a name that neither a folder nor the hub (or its cache) knows, or a folder
             that holds no model, or one that is pickled or needs code of its own that is not
-            trusted.
+            trusted, or a tokenizer with more tokens than the model.
+        ConfigError: for a config that makes no model.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    if config.from_config is not None:
+        return _new(config.from_config, config.tokenizer)
+    from transformers import AutoConfig
 
-    if isinstance(config.checkpoint, EmbeddedFile):
-        name = config.checkpoint.distribution
-        location = str(locate(config.checkpoint).parent)
-    else:
-        name = location = config.checkpoint
+    assert config.checkpoint is not None  # which the schema sees to
+    name, location = _place_of(config.checkpoint)
+    if isinstance(config.checkpoint, str):
         _check_folder(Path(location))
     is_trusted = config.trust_remote_code == config.checkpoint
     options = {"revision": config.revision or "main", "trust_remote_code": is_trusted}
-    with _readable(name):
+    with _readable(f"model.checkpoint={name}"):
         model_config = AutoConfig.from_pretrained(location, **options)
-        tokenizer = AutoTokenizer.from_pretrained(location, **options)
+    if config.tokenizer is None or config.tokenizer == config.checkpoint:
+        tokenizer = _tokenizer(f"model.checkpoint={name}", location, **options)
+    else:
+        tokenizer = _other_tokenizer(config.tokenizer)
+        vocabulary = getattr(model_config.get_text_config(), "vocab_size", None)
+        if vocabulary and len(tokenizer) > vocabulary:
+            raise ModelError(
+                f"model.tokenizer={_place_of(config.tokenizer)[0]}: it has {len(tokenizer)} "
+                f"tokens, but {name} has embeddings of {vocabulary}; expected a tokenizer that "
+                "the model was trained with."
+            )
     _check_weights(Path(location))
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise ModelError(f"model.checkpoint={name}: its tokenizer has neither padding nor end.")
-        tokenizer.pad_token = tokenizer.eos_token
     return Checkpoint(name, location, config.revision, is_trusted, model_config, tokenizer)
 
 
+def _place_of(source: str | EmbeddedFile) -> tuple[str, str]:
+    """Return what the user calls a model or tokenizer, and the folder or hub name that it is."""
+    if isinstance(source, EmbeddedFile):
+        return source.distribution, str(locate(source).parent)
+    return source, source
+
+
+def _other_tokenizer(source: str | EmbeddedFile) -> "PreTrainedTokenizerBase":
+    name, location = _place_of(source)
+    if _looks_local(Path(location)) and not Path(location).is_dir():
+        raise ModelError(f"model.tokenizer={name}: there is no such folder.")
+    return _tokenizer(f"model.tokenizer={name}", location)
+
+
+def _tokenizer(place: str, location: str, **options: Any) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    with _readable(place):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **options)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(f"{place}: its tokenizer has neither padding nor end.")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _new(given: Mapping[str, Any], source: str | EmbeddedFile | None) -> Checkpoint:
+    """Make the config of a new model, and see that it makes one."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    assert source is not None  # which the schema sees to
+    kind, valid = _check_keys(given)
+    tokenizer = _other_tokenizer(source)
+    values = {**_token_values(tokenizer, valid), **given}
+    values.pop("model_type")
+    try:
+        config = AutoConfig.for_model(kind, **values)
+        if config.is_encoder_decoder and "decoder_start_token_id" not in given:
+            config.decoder_start_token_id = _first(config.pad_token_id, tokenizer.pad_token_id)
+        with torch.device("meta"):  # no memory, and nothing is drawn
+            AutoModel.from_config(config)
+    # transformers checks a config by errors of any type, and its modules by those of Python.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"model.from_config: no {kind} can be made of it: {reason[:300]}"
+        ) from error
+    vocabulary = getattr(config, "vocab_size", len(tokenizer))
+    if vocabulary < len(tokenizer):
+        raise ConfigError(
+            f"model.from_config.vocab_size={vocabulary}: expected at least the {len(tokenizer)} "
+            "tokens of model.tokenizer, or no vocab_size, which takes their number."
+        )
+    return Checkpoint(kind, _place_of(source)[1], None, False, config, tokenizer, is_new=True)
+
+
+def _check_keys(given: Mapping[str, Any]) -> tuple[str, set[str]]:
+    """Refuse keys that the config's class lacks: transformers takes any, and uses it not.
+
+    Returns:
+        The architecture's name, and the keys that it has.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = given.get("model_type")
+    if kind is None:
+        raise ConfigError(
+            "model.from_config: it must name an architecture of transformers: "
+            "model.from_config.model_type=bert"
+        )
+    kinds = list(CONFIG_MAPPING.keys())
+    if kind not in kinds:
+        raise ConfigError(
+            f"model.from_config.model_type={kind}: transformers has no such architecture."
+            f"{did_you_mean(str(kind), kinds)}"
+        )
+    config = CONFIG_MAPPING[kind]()
+    own = {key for key in vars(config) if not key.startswith("_")} - {"transformers_version"}
+    valid = own | set(config.attribute_map) | {"model_type", *_TOKEN_IDS}
+    for key in given:
+        if key not in valid:
+            raise ConfigError(
+                f"model.from_config.{key}: a {kind} has no such key.{did_you_mean(key, valid)} "
+                f"Valid: {listing(sorted(valid), most=60)}."
+            )
+    return str(kind), valid
+
+
+def _token_values(tokenizer: "PreTrainedTokenizerBase", valid: set[str]) -> dict[str, Any]:
+    """Return what a config says of its tokenizer; the classes' own defaults are of another's."""
+    end = _first(tokenizer.eos_token_id, tokenizer.sep_token_id)
+    pads = tokenizer.pad_token_id != end  # else the end's vector would be zero, and stay so
+    values = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id if pads else None,
+        "bos_token_id": _first(tokenizer.bos_token_id, tokenizer.cls_token_id),
+        "eos_token_id": end,
+        "forced_eos_token_id": end,
+        "cls_token_id": tokenizer.cls_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+    }
+    return {key: value for key, value in values.items() if key in valid}
+
+
+def _first(*ids: int | None) -> int | None:
+    return next((i for i in ids if i is not None), None)
+
+
 def _check_folder(path: Path) -> None:
-    looks_local = str(path).startswith((".", "/", "~")) or len(path.parts) > 2
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"model.checkpoint={path}: the folder is no model: expected config.json, weights "
                 f"and a tokenizer, found {_contents(path)}."
             )
-    elif looks_local or path.is_file():
+    elif _looks_local(path) or path.is_file():
         raise ModelError(f"model.checkpoint={path}: there is no such folder.")
+
+
+def _looks_local(path: Path) -> bool:
+    return str(path).startswith((".", "/", "~")) or len(path.parts) > 2
 
 
 def _check_weights(path: Path) -> None:
@@ -166,7 +351,7 @@ def _contents(path: Path) -> str:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def _readable(place: str) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
@@ -181,17 +366,22 @@ def _readable(name: str) -> Iterator[None]:
     ) as error:
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason:
+            key, _, name = place.partition("=")
+            remedy = (
+                f"If you trust it, name it once more: model.trust_remote_code={name}."
+                if key == "model.checkpoint"
+                else "Expected a tokenizer without."
+            )
             raise ModelError(
-                f"model.checkpoint={name}: the model needs code of its own, which does not run "
-                "unasked: it could do anything. If you trust it, name it once more: "
-                f"model.trust_remote_code={name}."
+                f"{place}: it needs code of its own, which does not run unasked: it could do "
+                f"anything. {remedy}"
             ) from error
         if "use_safetensors" in reason:
             raise ModelError(
-                f"model.checkpoint={name}: there are no safetensors, and other weights are not "
-                f"loaded: they are pickled and can run code when they are read. {_CONVERT}"
+                f"{place}: there are no safetensors, and other weights are not loaded: they are "
+                f"pickled and can run code when they are read. {_CONVERT}"
             ) from error
         raise ModelError(
-            f"model.checkpoint={name}: cannot be loaded; expected a local folder with a model, a "
-            f"name of the Hugging Face hub, or model=minilm. {type(error).__name__}: {reason[:300]}"
+            f"{place}: cannot be loaded; expected a local folder with a model, a name of the "
+            f"Hugging Face hub, or model=minilm. {type(error).__name__}: {reason[:300]}"
         ) from error

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return a checkpoint's name, hub commit, and the digests of weights, config and tokenizer.
 
-    ``weights`` is None for a model of the hub that is not in the cache yet.
+    ``weights`` is None for a model of the hub that is not in the cache yet, and for a new one,
+    which has ``new`` besides: its weights are of the run's seed.
     """
-    folder = _folder(checkpoint)
+    folder = None if checkpoint.is_new else _folder(checkpoint)
     weights = sorted(folder.glob("*.safetensors")) if folder else []
     config = {k: v for k, v in checkpoint.config.to_dict().items() if not k.startswith("_")}
     # The version that reads a config writes itself into it; packages are recorded apart.
@@ -33,6 +34,7 @@ def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
         "weights": _of_files(tuple(_stamp(path) for path in weights)) if weights else None,
         "config": _of_text(json.dumps(config, sort_keys=True, default=str)),
         "tokenizer": _of_tokenizer(checkpoint.tokenizer),
+        **({"new": True} if checkpoint.is_new else {}),
     }
 
 

@@ -1,76 +1,241 @@
-"""What a task is to the pipeline: the shape of its examples, predictions and metrics."""
+"""What a task is to the pipeline: from rows to token ids, from a model's outputs to scores."""
 
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from pipeline.config import DataConfig, TaskConfig
 from pipeline.evaluation.names import Direction, metric_name
+from pipeline.languages import cjk_language, suffix
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from datasets import Dataset
     from matplotlib.figure import Figure
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from pipeline.data import Rows
+    from pipeline.data.shapes import Shape
     from pipeline.models import Checkpoint
 
-__all__ = ["Direction", "Examples", "Task", "metric_name"]
+__all__ = ["Direction", "Examples", "Outputs", "Task", "metric_name"]
+
+Outputs = Mapping[str, "np.ndarray[Any, Any]"]  # by name; the first axis is that of the examples
+Batch = dict[str, "torch.Tensor"]
+
+C = TypeVar("C", bound=TaskConfig)
+
+PADDING = -100  # in outputs, where one example's is shorter than another's
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A split, encoded.
+    """A split, encoded: usually an example a row, more where a long row makes several.
 
-    ``dataset`` holds token ids, ``labels`` and ``row``, the row's position in ``rows``;
-    ``truncated`` counts the texts that were longer than the model was allowed to see.
+    ``dataset`` holds what the model reads, unpadded, and ``row``, each example's position in
+    ``rows``. Rows that were ``dropped`` have none.
     """
 
-    rows: "Rows"
-    dataset: "Dataset"
-    truncated: int
+    rows: Rows
+    dataset: Dataset
+    truncated: int  # rows that were longer than the model was allowed to see
+    dropped: int = 0
 
     @cached_property
     def by_length(self) -> list[int]:
-        """The rows' positions, shortest first: batches in this order have less padding."""
+        """The examples' positions, shortest first: batches in this order have less padding."""
         lengths = [len(ids) for ids in self.dataset["input_ids"][:]]
         return sorted(range(len(lengths)), key=lengths.__getitem__)
 
+    @cached_property
+    def row(self) -> list[int]:
+        """The position of each example's row."""
+        return list(self.dataset["row"][:])
 
-class Task(Protocol):
-    """One kind of supervised problem. `pipeline.tasks.classification` is the example to follow."""
 
-    # Metrics by name, without the split, and the direction in which each gets better. A name that
-    # ends in "/" stands for one metric a label: "f1/" for "f1/positive".
-    metrics: Mapping[str, Direction]
+class Task(ABC, Generic[C]):
+    """One kind of supervised problem, with its settings, on one data set, for one model.
 
-    def encode(
+    `pipeline.tasks.classification` is the example to follow.
+
+    Args:
+        config: the task's settings.
+        checkpoint: the model it is for.
+        max_length: tokens that the model may see of an example.
+        label_counts: training rows a label, labels sorted; empty where there are no labels.
+    """
+
+    baseline_name: ClassVar[str]  # of the answer that needs no model
+
+    def __init__(
         self,
-        rows: "Rows",
-        labels: Sequence[str],
-        tokenizer: "PreTrainedTokenizerBase",
+        config: C,
+        checkpoint: Checkpoint,
         max_length: int,
-    ) -> Examples:
-        """Turn rows into token ids and targets."""
+        label_counts: Mapping[str, int],
+    ) -> None:
+        self.config = config
+        self.checkpoint = checkpoint
+        self.max_length = max_length
+        self.label_counts = label_counts
 
-    def load_model(self, checkpoint: "Checkpoint", labels: Sequence[str]) -> "PreTrainedModel":
+    @classmethod
+    def variant(cls, config: C) -> type[Task[C]]:
+        """Return the class that these settings ask for."""
+        del config  # a task that has variants overrides this
+        return cls
+
+    @classmethod
+    @abstractmethod
+    def metrics(cls, config: C) -> Mapping[str, Direction]:
+        """Return metrics by name, without the split, and the direction in which each gets better.
+
+        A name that ends in "/" stands for one metric a label: "f1/" for "f1/positive".
+        """
+
+    @classmethod
+    @abstractmethod
+    def shape(cls, config: C, data: DataConfig) -> Shape:
+        """Return what is read of a record."""
+
+    @property
+    @abstractmethod
+    def auto_class(self) -> str:
+        """The class of transformers that loads a model for this task."""
+
+    def check(self) -> None:
+        """Refuse a model that cannot do the task, before its weights are read.
+
+        Raises:
+            ModelError: naming families that can.
+        """
+        self.checkpoint.check_head(self.auto_class, self.config.name)
+
+    @property
+    def encoding_refuses(self) -> bool:
+        """Whether rows can be refused for their tokens, so that all are encoded early."""
+        return self.config.long_rows == "error"
+
+    @abstractmethod
+    def encode(self, rows: Rows, *, training: bool = False) -> Examples:
+        """Turn rows into token ids, and targets where the rows have them.
+
+        Raises:
+            DataError: for rows that cannot be learned from.
+        """
+
+    def load_model(self, **options: Any) -> PreTrainedModel:
         """Load the checkpoint with the head this task needs, in float32."""
+        import transformers
 
-    def score(
-        self, examples: Examples, outputs: "np.ndarray[Any, Any]", labels: Sequence[str]
-    ) -> dict[str, float]:
-        """Score the model's raw outputs, one a row, by all metrics but the loss."""
+        return self.checkpoint.load(getattr(transformers, self.auto_class), **options)
 
-    def baseline(self, train: "Rows", rows: "Rows", labels: Sequence[str]) -> dict[str, float]:
+    @abstractmethod
+    def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return a batch's outputs, each with one entry an example.
+
+        Where there are targets, ``loss`` is among them, each example's sum, and ``weight``, what
+        it counts for: the batch's loss is the sum of the one over that of the other. In training
+        mode it is the loss that is minimised, else the plain one, so that trials are compared.
+        """
+
+    def generate(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return further outputs, which evaluations and predictions alone need."""
+        del model, batch
+        return {}
+
+    @abstractmethod
+    def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
+        """Score outputs by all metrics but the loss."""
+
+    @abstractmethod
+    def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
         """Score the best answer that needs no model, by the same metrics."""
 
-    def predictions(
-        self, examples: Examples, outputs: "np.ndarray[Any, Any]", labels: Sequence[str]
-    ) -> dict[str, list[Any]]:
-        """Return the predictions as a table, column by column, with the rows' ids."""
+    @abstractmethod
+    def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
+        """Return the predictions, one a row, as columns of a table."""
 
-    def figures(
-        self, examples: Examples, outputs: "np.ndarray[Any, Any]", labels: Sequence[str]
-    ) -> dict[str, "Figure"]:
+    def answers(self, rows: Rows) -> Sequence[str]:
+        """Return the texts of the answers, where answers are texts in a language."""
+        del rows
+        return ()
+
+    def warnings(self, rows: Rows) -> list[str]:
+        """Return what is odd about rows in the light of the task's settings."""
+        given, found = self.config.language, cjk_language(self.answers(rows))
+        if found is None or suffix(given):
+            return []
+        return [
+            f"the answers look like task.language={found}, but it is {given}: metrics of words "
+            "mean little without blanks between them"
+        ]
+
+    def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:
         """Return pictures of the result by file name."""
+        del examples, outputs
+        return {}
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The label names, sorted: the order of the model's outputs."""
+        return tuple(self.label_counts)
+
+    def collate(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
+        """Make a batch of encoded examples, padded to the longest."""
+        from pipeline.tasks.parts.batches import collate
+
+        return collate(examples, self.checkpoint.tokenizer.pad_token_id)
+
+    def predictions(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
+        """Return the rows with their ids and predictions, column by column."""
+        rows = examples.rows
+        columns = {name: list(values) for name, values in rows.columns.items()}
+        return {"id": list(rows.ids), **columns, **self.decode(examples, outputs)}
+
+    def infer(
+        self, model: PreTrainedModel, examples: Examples, batch_size: int, *, bfloat16: bool = False
+    ) -> Outputs:
+        """Run the model over a split, in order of length, with dropout off.
+
+        Args:
+            model: on any device.
+            examples: encoded by this task.
+            batch_size: examples at once.
+            bfloat16: whether matrix products are computed so.
+
+        Returns:
+            Outputs in the examples' order, those of `forward` and `generate`.
+        """
+        import torch
+
+        from pipeline.tasks.parts.batches import join
+
+        model.eval()
+        order = examples.by_length
+        ordered = examples.dataset.select(order)
+        device = model.device
+        autocast = torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext()
+        parts: list[dict[str, np.ndarray[Any, Any]]] = []
+        with torch.no_grad(), autocast:
+            for start in range(0, len(order), batch_size):
+                columns = ordered[start : start + batch_size]
+                rows = [
+                    dict(zip(columns, v, strict=True)) for v in zip(*columns.values(), strict=True)
+                ]
+                batch = {name: value.to(device) for name, value in self.collate(rows).items()}
+                found = {**self.forward(model, batch), **self.generate(model, batch)}
+                parts.append({name: _to_numpy(value) for name, value in found.items()})
+        return join(parts, order, PADDING)
+
+
+def _to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
+    value = value.detach().cpu()
+    array: np.ndarray[Any, Any] = (value.float() if value.is_floating_point() else value).numpy()
+    return array

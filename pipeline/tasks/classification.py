@@ -1,130 +1,249 @@
-"""Sequence classification: one label for each text, by any encoder or decoder checkpoint."""
+"""Classification: one label, or several, for each text or pair of texts."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tasks.base import Direction, Examples
+from pipeline.config import ClassificationConfig, DataConfig
+from pipeline.data.labelled import Labelled
+from pipeline.errors import ConfigError, listing
+from pipeline.tasks.base import Batch, Direction, Examples, Outputs, Task
+from pipeline.tasks.parts.long_rows import kept_rows, positions_cut
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from matplotlib.figure import Figure
-    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from pipeline.data import Rows
-    from pipeline.models import Checkpoint
+    from pipeline.data.shapes import Shape
 
 
-class Classification:
-    """Cross-entropy over the label names; scored on decoded labels."""
+class Classification(Task[ClassificationConfig]):
+    """Cross-entropy over the label names by a new head; scored on decoded labels."""
 
-    metrics: Mapping[str, Direction] = {
-        "loss": "minimize",
-        "accuracy": "maximize",
-        "f1_macro": "maximize",
-        "f1_weighted": "maximize",
-        "f1/": "maximize",
-        "precision_macro": "maximize",
-        "precision_weighted": "maximize",
-        "precision/": "maximize",
-        "recall_macro": "maximize",
-        "recall_weighted": "maximize",
-        "recall/": "maximize",
-    }
+    baseline_name = "majority"
 
-    def encode(
-        self,
-        rows: Rows,
-        labels: Sequence[str],
-        tokenizer: PreTrainedTokenizerBase,
-        max_length: int,
-    ) -> Examples:
-        """Turn texts into unpadded token ids, at most ``max_length``, and labels into positions."""
+    @classmethod
+    def variant(cls, config: ClassificationConfig) -> type[Task[ClassificationConfig]]:
+        """Return the generative approach where it is asked for."""
+        if config.approach == "generative":
+            from pipeline.tasks.parts.generative import GenerativeClassification
+
+            return GenerativeClassification
+        return cls
+
+    @classmethod
+    def metrics(cls, config: ClassificationConfig) -> Mapping[str, Direction]:
+        """Return loss, accuracy, and F1, precision and recall by label and on average."""
+        averages = ("macro", "weighted", "micro") if config.multi_label else ("macro", "weighted")
+        names: dict[str, Direction] = {"loss": "minimize", "accuracy": "maximize"}
+        for kind in ("f1", "precision", "recall"):
+            # Of several labels the micro average is a figure of its own, for F1 alone.
+            kinds = averages if kind == "f1" else averages[:2]
+            names |= dict.fromkeys([*(f"{kind}_{a}" for a in kinds), f"{kind}/"], "maximize")
+        return names | ({"hamming_loss": "minimize"} if config.multi_label else {})
+
+    @classmethod
+    def shape(cls, config: ClassificationConfig, data: DataConfig) -> Shape:
+        """Return text, second text and label."""
+        return Labelled(data, many=config.multi_label)
+
+    @property
+    def auto_class(self) -> str:
+        """A model with a new head."""
+        return "AutoModelForSequenceClassification"
+
+    def check(self) -> None:
+        """Refuse a model that has no such head, and weights that are not one a label.
+
+        Raises:
+            ConfigError: for another number of class weights than of labels.
+            ModelError: naming families that can.
+        """
+        super().check()
+        given = self.config.class_weights
+        if isinstance(given, tuple) and len(given) != len(self.labels):
+            raise ConfigError(
+                f"task.class_weights={list(given)}: {len(given)} weights; expected "
+                f"{len(self.labels)}, one a label, in the order {listing(self.labels)}."
+            )
+
+    def encode(self, rows: Rows, *, training: bool = False) -> Examples:
+        """Turn texts into unpadded token ids, at most ``max_length``, and labels into positions.
+
+        With ``task.long_rows=window`` a long text makes several examples.
+        """
         from datasets import Dataset
 
-        encoded = tokenizer(list(rows.texts), truncation=True, max_length=max_length)
-        position = {label: i for i, label in enumerate(labels)}
-        columns = {
-            "input_ids": encoded["input_ids"],
-            "attention_mask": encoded["attention_mask"],
-            "labels": [position[label] for label in rows.labels],
-            "row": list(range(len(rows))),
-        }
-        truncated = _count_cut(encoded, rows.texts, tokenizer, max_length)
-        return Examples(rows, Dataset.from_dict(columns), truncated)
+        tokenizer, windows = self.checkpoint.tokenizer, self.config.long_rows == "window"
+        texts = [list(rows[name]) for name in ("text", "text_pair") if name in rows.columns]
+        encoded = tokenizer(
+            *texts,
+            truncation="only_first" if windows else True,
+            max_length=self.max_length,
+            stride=min(self.config.stride, self.max_length // 2) if windows else 0,
+            return_overflowing_tokens=windows,
+        )
+        row = encoded.pop("overflow_to_sample_mapping", list(range(len(rows))))
+        names = ["input_ids", "attention_mask", *(["token_type_ids"] * (len(texts) > 1))]
+        columns = {name: encoded[name] for name in names if name in encoded}
+        if "label" in rows.columns:
+            targets = self._targets(rows["label"])
+            columns["labels"] = [targets[i] for i in row]
+        cut = positions_cut(encoded, texts, tokenizer, self.max_length)
+        longer = sorted({row[position] for position in cut})
+        kept = kept_rows(
+            rows,
+            longer,
+            lambda i: len(tokenizer(*(column[i] for column in texts), verbose=False)["input_ids"]),
+            self.config.long_rows,
+            self.max_length,
+            training=training,
+        )
+        dataset = Dataset.from_dict({**columns, "row": row})
+        if len(kept) < len(rows):
+            dataset = dataset.select(kept)  # a row is an example where any are dropped
+        return Examples(rows, dataset, len(longer), len(rows) - len(kept))
 
-    def load_model(self, checkpoint: Checkpoint, labels: Sequence[str]) -> PreTrainedModel:
-        """Load the checkpoint with a classification head whose outputs are named by the labels."""
-        from transformers import AutoModelForSequenceClassification
-
-        return checkpoint.load(
-            AutoModelForSequenceClassification,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: i for i, label in enumerate(labels)},
-            problem_type="single_label_classification",
+    def load_model(self, **options: Any) -> PreTrainedModel:
+        """Load the checkpoint with a head whose outputs are named by the labels."""
+        kind = "multi" if self.config.multi_label else "single"
+        return super().load_model(
+            num_labels=len(self.labels),
+            id2label=dict(enumerate(self.labels)),
+            label2id={label: i for i, label in enumerate(self.labels)},
+            problem_type=f"{kind}_label_classification",
+            **options,
         )
 
-    def score(
-        self, examples: Examples, outputs: np.ndarray[Any, Any], labels: Sequence[str]
-    ) -> dict[str, float]:
-        """Score logits of shape [rows, labels] by their largest entry."""
-        from pipeline.evaluation.metrics import classification_scores
+    def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return logits of shape [examples, labels], and the loss where there are labels."""
+        inputs = {name: value for name, value in batch.items() if name not in ("labels", "row")}
+        logits = self.logits(model, inputs)
+        targets = batch.get("labels")
+        if targets is None:
+            return {"logits": logits}
+        loss, weight = self._losses(logits, targets, training=model.training)
+        return {"logits": logits, "loss": loss, "weight": weight}
 
-        return classification_scores(_decode(outputs, labels), examples.rows.labels, labels)
+    def logits(self, model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
+        """Return what is highest for the predicted label, of shape [examples, labels]."""
+        logits: torch.Tensor = model(**inputs).logits.float()
+        return logits
 
-    def baseline(self, train: Rows, rows: Rows, labels: Sequence[str]) -> dict[str, float]:
-        """Score the answer that is always training's most frequent label."""
-        from pipeline.evaluation.metrics import classification_scores
+    def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
+        """Score the labels that the logits mean."""
+        return self._scores(self._predicted(examples, outputs), examples.rows["label"])
 
-        counts = train.label_counts()
-        majority = max(counts, key=lambda label: counts[label])
-        return classification_scores([majority] * len(rows), rows.labels, labels)
+    def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
+        """Score the answer that is always training's most frequent label, or labels."""
+        counts = Counter(train["label"])
+        majority = max(sorted(counts), key=lambda label: counts[label])
+        return self._scores([majority] * len(rows), rows["label"])
 
-    def predictions(
-        self, examples: Examples, outputs: np.ndarray[Any, Any], labels: Sequence[str]
-    ) -> dict[str, list[Any]]:
-        """Return id, text, label, prediction and the probability of the prediction."""
-        from scipy.special import softmax
+    def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
+        """Return the prediction and its probability; of several labels that of each label."""
+        predicted = self._predicted(examples, outputs)
+        shares = _round(self._probabilities(examples, outputs))
+        columns: dict[str, list[Any]] = {"prediction": predicted}
+        if self.config.multi_label:
+            columns["probability"] = [dict(zip(self.labels, p, strict=True)) for p in shares]
+        else:
+            columns["probability"] = [max(p) for p in shares]
+        if "label" in examples.rows.columns:
+            pairs = zip(predicted, examples.rows["label"], strict=True)
+            columns["correct"] = [a == b for a, b in pairs]
+        return columns
 
-        rows, predicted = examples.rows, _decode(outputs, labels)
-        probability = softmax(outputs.astype("float64"), axis=-1).max(axis=-1)
-        return {
-            "id": list(rows.ids),
-            "text": list(rows.texts),
-            "label": list(rows.labels),
-            "prediction": predicted,
-            "probability": [round(float(p), 6) for p in probability],
-            "correct": [a == b for a, b in zip(predicted, rows.labels, strict=True)],
-        }
-
-    def figures(
-        self, examples: Examples, outputs: np.ndarray[Any, Any], labels: Sequence[str]
-    ) -> dict[str, Figure]:
-        """Return the confusion matrix."""
+    def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:
+        """Return the confusion matrix, where a row has one label."""
+        if self.config.multi_label:
+            return {}
         from pipeline.evaluation.figures import confusion_matrix_figure
 
-        figure = confusion_matrix_figure(_decode(outputs, labels), examples.rows.labels, labels)
+        predicted = self._predicted(examples, outputs)
+        figure = confusion_matrix_figure(predicted, examples.rows["label"], self.labels)
         return {"confusion_matrix.png": figure}
 
+    def _targets(self, labels: Sequence[Any]) -> list[Any]:
+        """Return positions of labels; of several, 1.0 where a row has the label."""
+        position = {label: i for i, label in enumerate(self.labels)}
+        if not self.config.multi_label:
+            return [position[label] for label in labels]
+        return [[float(name in names) for name in self.labels] for names in labels]
 
-def _count_cut(
-    encoded: BatchEncoding,
-    texts: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-) -> int:
-    """Count the texts that lost tokens; a fast tokenizer kept those, others tokenize again."""
-    if encoded.encodings is not None:
-        return sum(bool(encoding.overflowing) for encoding in encoded.encodings)
-    lengths = tokenizer(list(texts), return_length=True, verbose=False)["length"]
-    return sum(length > max_length for length in lengths)
+    def _losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, *, training: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each example's loss and weight, both of shape [examples]."""
+        import torch
+        from torch.nn import functional
+
+        smoothing = self.config.label_smoothing if training else 0.0
+        weights = logits.new_tensor(self._weights if training else [1.0] * len(self.labels))
+        if self.config.multi_label:
+            smooth = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+            each = functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
+            return (each * weights).mean(dim=-1), torch.ones_like(each[:, 0])
+        loss = functional.cross_entropy(
+            logits, targets, weights, reduction="none", label_smoothing=smoothing
+        )
+        return loss, weights[targets]
+
+    @cached_property
+    def _weights(self) -> list[float]:
+        """What each label counts in the loss; "balanced" as scikit-learn has it."""
+        given = self.config.class_weights
+        if given is None:
+            return [1.0] * len(self.labels)
+        if given == "balanced":
+            mean = sum(self.label_counts.values()) / len(self.labels)
+            return [mean / count for count in self.label_counts.values()]
+        return list(given)
+
+    def _probabilities(self, examples: Examples, outputs: Outputs) -> np.ndarray[Any, Any]:
+        """Return probabilities of shape [rows, labels]."""
+        from scipy.special import expit, softmax
+
+        logits = self._by_row(examples, outputs)
+        shares: np.ndarray[Any, Any] = (
+            expit(logits) if self.config.multi_label else softmax(logits, axis=-1)
+        )
+        return shares
+
+    def _predicted(self, examples: Examples, outputs: Outputs) -> list[Any]:
+        """Return the label of each row, or its labels."""
+        logits = self._by_row(examples, outputs)
+        if not self.config.multi_label:
+            return [self.labels[i] for i in logits.argmax(axis=-1)]
+        named = [zip(self.labels, row, strict=True) for row in logits]
+        return [tuple(label for label, logit in row if logit > 0) for row in named]
+
+    def _by_row(self, examples: Examples, outputs: Outputs) -> np.ndarray[Any, Any]:
+        """Return logits of shape [rows, labels]: the mean of those of a row's windows."""
+        import numpy as np
+
+        logits = outputs["logits"].astype("float64")
+        counts = np.bincount(examples.row, minlength=len(examples.rows))
+        sums = np.zeros((len(examples.rows), logits.shape[1]))
+        np.add.at(sums, examples.row, logits)
+        means: np.ndarray[Any, Any] = sums / counts[:, None]
+        return means
+
+    def _scores(self, predicted: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
+        from pipeline.evaluation.metrics import classification_scores, multilabel_scores
+
+        scores = multilabel_scores if self.config.multi_label else classification_scores
+        return scores(predicted, labels, self.labels)
 
 
-def _decode(logits: np.ndarray[Any, Any], labels: Sequence[str]) -> list[str]:
-    """Return the label names of logits of shape [rows, labels]."""
-    return [labels[i] for i in logits.argmax(axis=-1)]
+def _round(probabilities: np.ndarray[Any, Any]) -> list[list[float]]:
+    return [[round(float(p), 6) for p in row] for row in probabilities]
 
 
-TASK = Classification()
+TASK = Classification

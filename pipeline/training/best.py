@@ -12,9 +12,10 @@ import torch
 
 from pipeline.errors import DivergedError
 from pipeline.objective import Objective
+from pipeline.training.state import load_trained_state, trained_state
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pipeline.tasks.base import Outputs
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,22 @@ class Evaluation:
     step: int  # optimizer steps done
     epoch: float
     metrics: dict[str, float]  # without the split's name
-    outputs: np.ndarray[Any, Any]  # raw outputs, one a row
+    outputs: Outputs  # of the model, by name; the first axis is that of the examples
 
     @property
     def digest(self) -> str:
         """A digest of the outputs, to the last bit."""
-        shape = f"{self.outputs.dtype}{self.outputs.shape}".encode()
-        return hashlib.blake2b(shape + self.outputs.tobytes(), digest_size=8).hexdigest()
+        digest = hashlib.blake2b(digest_size=8)
+        for name, array in sorted(self.outputs.items()):
+            digest.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+        return digest.hexdigest()
 
 
 class Evaluations:
     """Remembers the best and the last evaluation, and the best weights.
 
     The weights are kept in the host's memory, not on disk: one copy, overwritten when a better
-    evaluation comes.
+    evaluation comes. Weights that are not trained are not kept.
     """
 
     def __init__(self, objective: Objective, patience: int | None) -> None:
@@ -85,7 +88,7 @@ class Evaluations:
 
     def restore(self, model: torch.nn.Module) -> None:
         """Put the best weights back into the model."""
-        model.load_state_dict(self._weights)
+        load_trained_state(model, self._weights)
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -115,7 +118,7 @@ class Evaluations:
         return made
 
     def _copy(self, model: torch.nn.Module) -> None:
-        for name, weight in model.state_dict().items():
+        for name, weight in trained_state(model).items():
             if name in self._weights:
                 self._weights[name].copy_(weight)
             else:

@@ -25,6 +25,7 @@ from pipeline.errors import DivergedError, TrackingError
 from pipeline.states import STATES, lock_of, remove
 from pipeline.training.best import Evaluations
 from pipeline.training.snapshot import RandomState, Snapshot, Spent
+from pipeline.training.state import trained_state
 
 log = logging.getLogger(__name__)
 
@@ -245,12 +246,12 @@ class Checkpoints:
 
 
 def check_fits(snapshot: Snapshot, model: torch.nn.Module) -> None:
-    """Refuse a state of another model.
+    """Refuse a state of another model, or one that trains other weights.
 
     Raises:
         TrackingError: naming a weight that only one of them has.
     """
-    others = snapshot.weights.keys() ^ model.state_dict().keys()
+    others = snapshot.weights.keys() ^ trained_state(model).keys()
     if others:
         raise TrackingError(
             f"the checkpoint of step {snapshot.step} is of another model: only one of them has "

@@ -17,9 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
-    DataCollatorWithPadding,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -30,15 +28,15 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from pipeline.config import Experiment, TrainingConfig
 from pipeline.errors import DivergedError
-from pipeline.tasks.base import Examples
+from pipeline.tasks.base import Examples, Outputs, Task
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints, Termination
 from pipeline.training.losses import LossWatch
 from pipeline.training.optimizer import build_optimizer, build_schedule
 from pipeline.training.snapshot import RandomState, Snapshot, Spent, to_host
+from pipeline.training.state import load_trained_state, trained_state
 
 LogMetrics = Callable[[dict[str, float], int], None]  # metrics by full name, step
-Score = Callable[[Examples, "np.ndarray[Any, Any]"], dict[str, float]]
 
 
 class FineTuner(Trainer):  # type: ignore[misc]
@@ -48,11 +46,10 @@ class FineTuner(Trainer):  # type: ignore[misc]
         experiment: the whole config; training, optimizer, schedule, evaluation and seed are used.
         output_dir: scratch folder; nothing is saved there by the trainer itself.
         model: with the weights to start from; trained in place.
-        tokenizer: pads the batches.
+        task: makes batches, losses and scores.
         train: encoded training split.
         validation: encoded validation split.
         evaluations: takes in each evaluation and decides when patience is used up.
-        score: the task's metrics of a split's raw outputs.
         log_metrics: gets every metric as it comes, by its full name.
         goes_on: asked after each evaluation but the last; False stops the training there.
         check_time: called at every step; raises where the run has had its time.
@@ -66,11 +63,10 @@ class FineTuner(Trainer):  # type: ignore[misc]
         experiment: Experiment,
         output_dir: Path,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        task: Task[Any],
         train: Examples,
         validation: Examples,
         evaluations: Evaluations,
-        score: Score,
         log_metrics: LogMetrics,
         goes_on: Callable[[Evaluation], bool],
         check_time: Callable[[], None],
@@ -83,7 +79,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             args=_arguments(experiment, output_dir),
             train_dataset=train.dataset,
             eval_dataset=validation.dataset,
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=task.collate,
         )
         self.remove_callback(PrinterCallback)
         self.add_callback(_Pace(self, check_time))
@@ -92,7 +88,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._experiment = experiment
         self._validation = validation
         self._evaluations = evaluations
-        self._score = score
+        self._task = task
         self._log_metrics = log_metrics
         self._goes_on = goes_on
         self._losses = LossWatch(train.rows.ids)
@@ -141,7 +137,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         assert self.lr_scheduler is not None
         return Snapshot(
             trainer_state=json.dumps(dataclasses.asdict(self.state)),
-            weights=to_host(self.model.state_dict()),
+            weights=to_host(trained_state(self.model)),
             optimizer=to_host(self.optimizer.state_dict()),
             schedule=to_host(self.lr_scheduler.state_dict()),
             random=RandomState.take(),
@@ -187,7 +183,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
         assert self._snapshot is not None
-        self.model.load_state_dict(self._snapshot.weights)
+        load_trained_state(self.model, self._snapshot.weights)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -229,13 +225,11 @@ class FineTuner(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Take the rows' positions off the batch; keep a training step's loss for the watch."""
-        model_inputs = {key: value for key, value in inputs.items() if key != "row"}
-        loss, outputs = super().compute_loss(
-            model, model_inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
-        )
-        if model.training:
-            self._losses.keep(self.state.global_step + 1, loss, inputs["row"])
+        """Return the mean loss of a batch, and keep it for the watch."""
+        del num_items_in_batch  # a step is one batch
+        outputs = self._task.forward(model, inputs)
+        loss = outputs["loss"].sum() / outputs["weight"].sum()
+        self._losses.keep(self.state.global_step + 1, loss, inputs["row"])
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -274,28 +268,31 @@ class FineTuner(Trainer):  # type: ignore[misc]
             DivergedError: where an output is NaN or infinite, naming rows.
         """
         started = time.perf_counter()
-        result = self.evaluation_loop(
-            self.get_test_dataloader(examples.dataset.select(examples.by_length)),
-            description="evaluation",
-            prediction_loss_only=False,
-            metric_key_prefix="split",
+        outputs = self._task.infer(
+            self.model,
+            examples,
+            self._experiment.evaluation.batch_size,
+            bfloat16=self._experiment.training.precision == "bfloat16",
         )
-        outputs = np.empty_like(result.predictions)
-        outputs[examples.by_length] = result.predictions
-        broken = ~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
-        if broken.any():
-            first = examples.rows.ids[int(broken.argmax())]
-            raise DivergedError(
-                f"step {self.state.global_step}: the model's outputs are NaN or infinite on "
-                f"{int(broken.sum())} of {len(outputs)} rows, first on row {first}."
-            )
-        metrics = {"loss": float(result.metrics["split_loss"]), **self._score(examples, outputs)}
+        self._check_finite(examples, outputs)
+        loss = float(outputs["loss"].sum(dtype=np.float64) / outputs["weight"].sum())
+        metrics = {"loss": loss, **self._task.score(examples, outputs)}
         self._began = time.perf_counter()
         seconds = self.spent.evaluate_seconds + self._began - started
         self.spent = replace(self.spent, evaluate_seconds=seconds)
         step = self.state.global_step
         epoch = self._eval_points.get(step, float(self.state.epoch or 0.0))
         return Evaluation(step, epoch, metrics, outputs)
+
+    def _check_finite(self, examples: Examples, outputs: Outputs) -> None:
+        for array in outputs.values():
+            broken = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            if broken.any():
+                first = examples.rows.ids[examples.row[int(broken.argmax())]]
+                raise DivergedError(
+                    f"step {self.state.global_step}: the model's outputs are NaN or infinite on "
+                    f"{int(broken.sum())} of {len(array)} rows, first on row {first}."
+                )
 
 
 class _Pace(TrainerCallback):  # type: ignore[misc]
@@ -361,7 +358,6 @@ def _arguments(experiment: Experiment, output_dir: Path) -> TrainingArguments:
         output_dir=str(output_dir),
         num_train_epochs=training.epochs,
         per_device_train_batch_size=training.batch_size,
-        per_device_eval_batch_size=experiment.evaluation.batch_size,
         max_grad_norm=training.max_grad_norm,
         eval_strategy="no",  # _Pace asks for evaluations
         logging_steps=training.logging_steps,

@@ -1,0 +1,203 @@
+"""Conversion: a file of conversations in one layout becomes a file in another."""
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from pipeline.data.conversations import (
+    COLUMNS,
+    LAYOUTS,
+    Layout,
+    detect,
+    layouts_with,
+    read_conversation,
+    write_conversation,
+)
+from pipeline.data.readers import Record, read_records
+from pipeline.errors import ConfigError, DataError, did_you_mean, listing
+
+_SUFFIXES = (".jsonl", ".csv")
+
+
+class Columns(NamedTuple):
+    """Names of the two columns of source_target and text_label; None is a layout's own name."""
+
+    input: str | None = None
+    target: str | None = None
+
+
+OWN_NAMES = Columns()
+
+
+class Converted(NamedTuple):
+    """What was written, and which keys of the records were no part of the conversations."""
+
+    rows: int
+    source: str  # layout
+    target: str
+    left_out: tuple[str, ...]
+
+
+def convert(
+    path: Path,
+    out: Path,
+    target: str,
+    *,
+    source: str | None = None,
+    columns: Columns = OWN_NAMES,
+    encoding: str = "utf-8",
+    force: bool = False,
+) -> Converted:
+    """Write a file's conversations in another layout; the new file is there whole or not at all.
+
+    Args:
+        path: a file of any format that `pipeline.data.readers` knows.
+        out: a jsonl file, or a csv file of a layout of two columns.
+        target: the layout to write.
+        source: the layout to read; that of the first record where it is not given.
+        columns: names of the two columns in the file that is read or, where that has other keys, in
+            the one that is written.
+        encoding: of the file that is read.
+        force: replace a file that is there.
+
+    Raises:
+        ConfigError: for a layout, column, suffix or encoding that cannot be.
+        DataError: naming file and line of the first record that cannot be read or written, or the
+            file that cannot.
+    """
+    _check_names(target, source, columns, encoding)
+    _check_suffix(out, target)
+    try:
+        _check_out(path, out, force=force)
+        records = read_records(path, encoding)
+        first = next(records, None)
+        if first is None:
+            raise DataError(f"{path}: no rows; expected at least one.")
+        layouts = _layouts(first, path, target, source, columns)
+        with _replaced(out) as stream:
+            return _write(chain([first], records), path, layouts, _writer(out, stream, layouts[1]))
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or out}: cannot be read or written: {error.strerror or error}."
+        ) from error
+
+
+def _check_names(target: str, source: str | None, columns: Columns, encoding: str) -> None:
+    for option, name in (("--to", target), ("--from", source)):
+        if name is not None and name not in LAYOUTS:
+            raise ConfigError(
+                f"{option} {name}: there is no such layout. Valid: {listing(LAYOUTS)}."
+                f"{did_you_mean(name, LAYOUTS)}"
+            )
+    if LAYOUTS[target].fields is None:
+        writable = [name for name, layout in LAYOUTS.items() if layout.fields]
+        raise ConfigError(f"--to {target}: is only read; expected {listing(writable)}.")
+    if columns.input is not None and columns.input == columns.target:
+        raise ConfigError(f"--input-column and --target-column are both {columns.input!r}.")
+    if "" in columns:
+        raise ConfigError("--input-column or --target-column is empty; expected a name.")
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ConfigError(
+            f"--encoding {encoding}: no such encoding. For example utf-8, latin-1, gb18030."
+        ) from error
+
+
+def _check_suffix(out: Path, target: str) -> None:
+    suffix = out.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ConfigError(f"{out}: the suffix is {suffix!r}; expected {' or '.join(_SUFFIXES)}.")
+    if suffix == ".csv" and target not in COLUMNS:
+        raise ConfigError(
+            f"{out}: a csv file has columns, which {target} has not; expected .jsonl, or --to "
+            f"{' or '.join(COLUMNS)}."
+        )
+
+
+def _check_out(path: Path, out: Path, *, force: bool) -> None:
+    if not out.parent.is_dir():
+        raise DataError(f"{out}: there is no folder {out.parent}.")
+    if out.is_dir():
+        raise DataError(f"{out}: is a folder; expected a file.")
+    if not out.exists():
+        return
+    if path.exists() and out.samefile(path):
+        raise DataError(f"{out}: is the file to be read; expected another name.")
+    if not force:
+        raise DataError(f"{out}: is there already; give another name, or --force to replace it.")
+
+
+def _layouts(
+    first: Record, path: Path, target: str, source: str | None, columns: Columns
+) -> tuple[Layout, Layout]:
+    """Return the layout to read and the one to write."""
+    number, values = first
+    renamed = layouts_with(*columns)
+    if source is None:
+        source = _detected(values, f"{path}:{number}", renamed, columns)
+    if source in COLUMNS:
+        return renamed[source], LAYOUTS[target]
+    if any(columns) and target not in COLUMNS:
+        raise ConfigError(
+            f"--input-column and --target-column: neither {source} nor {target} has columns; "
+            f"{' and '.join(COLUMNS)} have."
+        )
+    return LAYOUTS[source], renamed[target]
+
+
+def _detected(
+    values: Mapping[str, Any], place: str, renamed: Mapping[str, Layout], columns: Columns
+) -> str:
+    try:
+        return detect(values, renamed)
+    except DataError as error:
+        for option, name in zip(("--input-column", "--target-column"), columns, strict=True):
+            if name is not None and name not in values:
+                raise ConfigError(
+                    f"{place}: there is no column {name!r} ({option}); found {listing(values)}."
+                    f"{did_you_mean(name, values)}"
+                ) from error
+        raise DataError(f"{place}: {error}") from error
+
+
+@contextmanager
+def _replaced(out: Path) -> Iterator[TextIO]:
+    """Open a file beside another, whose place it takes at the end, or nothing stays of it."""
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".convert-") as folder:
+        made = Path(folder, out.name)
+        with made.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+        made.replace(out)
+
+
+def _writer(out: Path, stream: TextIO, layout: Layout) -> Callable[[dict[str, Any]], object]:
+    """Return what writes one record."""
+    if out.suffix.lower() == ".csv":
+        writer = csv.DictWriter(stream, layout.keys)
+        writer.writeheader()
+        return writer.writerow
+    return lambda fields: stream.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+
+def _write(
+    records: Iterable[Record],
+    path: Path,
+    layouts: tuple[Layout, Layout],
+    write: Callable[[dict[str, Any]], object],
+) -> Converted:
+    source, target = layouts
+    left_out: dict[str, None] = {}  # a set in order
+    rows = 0
+    for number, values in records:
+        place = f"{path}:{number}"
+        conversation = read_conversation(values, source, place)
+        write(write_conversation(conversation, target, place))
+        left_out.update(dict.fromkeys(source.left_out(values)))
+        rows += 1
+    return Converted(rows, source.name, target.name, tuple(left_out))

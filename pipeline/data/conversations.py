@@ -1,0 +1,558 @@
+"""Conversations: what a row is to a language model, in each of the layouts that others use.
+
+A layout that cannot carry something of a conversation refuses it by name; nothing is dropped.
+"""
+
+import re
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from pipeline.errors import DataError, did_you_mean, listing
+
+Role: TypeAlias = Literal["system", "user", "assistant"]
+Values: TypeAlias = Mapping[str, Any]  # of one record
+
+
+class Message(NamedTuple):
+    """One message; ``trained`` says something of an assistant's only (OpenAI's ``weight: 0``)."""
+
+    role: Role
+    content: str
+    trained: bool = True
+
+
+Conversation: TypeAlias = tuple[Message, ...]
+Placed: TypeAlias = tuple[str, Message]  # where in its record it stands, as messages[2]
+
+AUTO = "auto"  # in the place of a layout's name
+
+
+class Feature(StrEnum):
+    """What not every layout can carry, by its name in messages."""
+
+    SYSTEM = "a system message"
+    EMPTY_SYSTEM = "an empty system message"
+    TURNS = "several turns"
+    WEIGHT = "an assistant message with weight 0"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to write conversations down as records."""
+
+    name: str
+    keys: tuple[str, ...]  # a record has all of them
+    placed: Callable[[Values], Iterator[Placed]]
+    fields: Callable[[Conversation], dict[str, Any]] | None  # None: it is only read
+    optional: tuple[str, ...] = ()
+    carries: frozenset[Feature] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)  # keys, each with the reason
+    answer: str | None = None  # key of the last answer, where it has its own
+
+    def needed(self, *, to_answer: bool) -> tuple[str, ...]:
+        """Return the keys that a record must have."""
+        return tuple(key for key in self.keys if not (to_answer and key == self.answer))
+
+    def read(self, values: Values, *, to_answer: bool = False) -> Conversation:
+        """Return a record's conversation.
+
+        Args:
+            values: the record.
+            to_answer: whether the last answer is what is asked for; one that is there is not read.
+
+        Raises:
+            DataError: without the place, where the record is not of this layout or its messages
+                are no conversation.
+        """
+        for key in self.needed(to_answer=to_answer):
+            if key not in values:
+                raise DataError(
+                    f"there is no {key!r}, which {self.name} needs; found {listing(values)}."
+                    f"{did_you_mean(key, values)}"
+                )
+        _refuse(values, self.refused)
+        absent = [key for key in self.optional if key not in values]
+        for key in self.left_out(values):
+            near = get_close_matches(key, absent, n=1, cutoff=0.8)
+            if near:  # not just a column more
+                raise DataError(f"{key!r} is no key of {self.name}. Did you mean {near[0]}?")
+        if to_answer:
+            values = {key: value for key, value in values.items() if key != self.answer}
+        return _checked(list(self.placed(values)), to_answer=to_answer)
+
+    def write(self, conversation: Conversation) -> dict[str, Any]:
+        """Return a record of a conversation that was read.
+
+        Raises:
+            DataError: without the place, where this layout cannot carry all of it.
+        """
+        if self.fields is None:
+            raise DataError(f"{self.name} is only read.")
+        for feature in _features(conversation):
+            if feature not in self.carries:
+                others = [one.name for one in LAYOUTS.values() if feature in one.carries]
+                raise DataError(f"{self.name} cannot carry {feature}; {listing(others)} can.")
+        return self.fields(conversation)
+
+    def left_out(self, values: Values) -> list[str]:
+        """Return the keys of a record that are no part of the conversation."""
+        known = (*self.keys, *self.optional)
+        return [key for key, value in values.items() if value is not None and key not in known]
+
+
+def read_conversation(
+    values: Values, layout: Layout | str, place: str, *, to_answer: bool = False
+) -> Conversation:
+    """Return the conversation of a record.
+
+    Args:
+        values: the record.
+        layout: one of LAYOUTS or its name, or AUTO: what the record's keys tell.
+        place: file and line, for messages.
+        to_answer: whether the last answer is what is asked for; one that is there is not read.
+
+    Raises:
+        DataError: naming the place, what was found there and what was expected.
+    """
+    try:
+        if isinstance(layout, str):
+            layout = _named(detect(values, to_answer=to_answer) if layout == AUTO else layout)
+        return layout.read(values, to_answer=to_answer)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+
+
+def _named(name: str) -> Layout:
+    if name not in LAYOUTS:
+        near = did_you_mean(name, [AUTO, *LAYOUTS])
+        raise DataError(f"{name!r} is no layout; expected {listing([AUTO, *LAYOUTS])}.{near}")
+    return LAYOUTS[name]
+
+
+def write_conversation(conversation: Conversation, layout: Layout, place: str) -> dict[str, Any]:
+    """Return a conversation as a record.
+
+    Args:
+        conversation: one that was read.
+        layout: one of LAYOUTS.
+        place: file and line that it was read from, for messages.
+
+    Raises:
+        DataError: naming the place and what the layout cannot carry.
+    """
+    try:
+        return layout.write(conversation)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+
+
+def detect(
+    values: Values, layouts: Mapping[str, Layout] | None = None, *, to_answer: bool = False
+) -> str:
+    """Return the name of the layout that a record is written in, by its keys.
+
+    Args:
+        values: the record.
+        layouts: the candidates; LAYOUTS where none are given. The first that fits is taken.
+        to_answer: whether the last answer may be missing.
+
+    Raises:
+        DataError: without the place, naming the keys found and those of the layouts.
+    """
+    candidates = LAYOUTS if layouts is None else layouts
+    for answerless in (False, True) if to_answer else (False,):
+        for name, layout in candidates.items():
+            if all(key in values for key in layout.needed(to_answer=answerless)):
+                return name
+    known = {key for layout in candidates.values() for key in layout.keys}
+    near = next(filter(None, (did_you_mean(key, sorted(known)) for key in values)), "")
+    expected = [f"{name} ({', '.join(layout.keys)})" for name, layout in candidates.items()]
+    raise DataError(
+        f"found the keys {listing(values)}; expected those of a layout: {listing(expected)}.{near}"
+    )
+
+
+def layouts_with(source: str | None, target: str | None) -> dict[str, Layout]:
+    """Return LAYOUTS with other names of the two columns, where one is given."""
+    renamed = {
+        name: _columns(name, source or own[0], target or own[1]) for name, own in COLUMNS.items()
+    }
+    return {**LAYOUTS, **renamed}
+
+
+# What a conversation is.
+
+# JSON can escape half of a pair on its own ("\ud83d"); such text has no UTF-8 for a tokenizer.
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def _checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
+    if to_answer and placed and placed[-1][1].role == "assistant":
+        placed = placed[:-1]
+    conversation: list[Message] = []
+    expected, where = "user", ""
+    for where, message in placed:
+        half = _LONE_SURROGATE.search(message.content)
+        if half:
+            raise DataError(
+                f"{where} holds {half[0]!a}, half of a character that is written as two; expected "
+                "whole characters."
+            )
+        if message.role == "system":
+            if conversation:
+                raise DataError(f"{where} is a system message; expected it as the first only.")
+        elif message.role != expected:
+            raise DataError(
+                f"{where} is from the {message.role}; expected one from the {expected}: the two "
+                "take turns, and the user begins."
+            )
+        elif not message.content.strip():
+            raise DataError(f"{where} is empty: found {message.content!r}, expected a letter.")
+        else:
+            expected = "assistant" if message.role == "user" else "user"
+        conversation.append(message)
+    last, other = ("user", "assistant") if to_answer else ("assistant", "user")
+    if not any(message.role == last for message in conversation):
+        raise DataError(f"there is no message from the {last}; expected at least one.")
+    if conversation[-1].role != last:
+        raise DataError(f"{where} is from the {other}; expected the {last} to have the last word.")
+    return tuple(conversation)
+
+
+def _features(conversation: Conversation) -> Iterator[Feature]:
+    """Yield what a conversation has that not every layout can carry."""
+    first = conversation[0]
+    if first.role == "system":
+        yield Feature.SYSTEM if first.content else Feature.EMPTY_SYSTEM
+    if len(_turns(conversation)) > 2:
+        yield Feature.TURNS
+    if not all(message.trained for message in conversation):
+        yield Feature.WEIGHT
+
+
+def _system(conversation: Conversation) -> str | None:
+    return conversation[0].content if conversation[0].role == "system" else None
+
+
+def _turns(conversation: Conversation) -> Conversation:
+    return conversation[1:] if conversation[0].role == "system" else conversation
+
+
+# Parts of records, each with what is wrong with it.
+
+_NO_TOOLS = "tool calls are not supported"
+_ONLY_TEXT = "only text is supported"
+_NO_PREFERENCES = "pairs of preferences are not supported"
+
+_REFUSED_IN_RECORDS = {
+    **dict.fromkeys(("tools", "functions", "function_call"), _NO_TOOLS),
+    **dict.fromkeys(("images", "videos", "audios"), _ONLY_TEXT),
+    **dict.fromkeys(("chosen", "rejected", "kto_tag"), _NO_PREFERENCES),
+}
+_REFUSED_IN_MESSAGES = {
+    **dict.fromkeys(("tools", "tool_calls", "tool_call_id", "name"), _NO_TOOLS),
+    **dict.fromkeys(("functions", "function_call"), _NO_TOOLS),
+    **dict.fromkeys(("functionCall", "functionResponse"), _NO_TOOLS),
+    **dict.fromkeys(("image_url", "input_audio", "audio", "file"), _ONLY_TEXT),
+    **dict.fromkeys(("fileData", "inlineData"), _ONLY_TEXT),
+}
+_TOOL_ROLES = ("tool", "function", "function_call", "observation")
+
+
+def _refuse(values: Values, refused: Mapping[str, str], where: str = "") -> None:
+    for key, reason in refused.items():
+        if values.get(key):  # an empty list of tools is none
+            raise DataError(f"{where}{key}: {reason}.")
+
+
+def _object(
+    value: object, where: str, keys: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return an object of known keys; null is no value: parquet gives every row every key."""
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is {reprlib.repr(value)}; expected an object.")
+    _refuse(value, _REFUSED_IN_MESSAGES, f"{where}.")
+    given = {
+        key: v for key, v in value.items() if v is not None and key not in _REFUSED_IN_MESSAGES
+    }
+    known = (*keys, *optional)
+    for key in given:
+        if key not in known:
+            raise DataError(
+                f"{where} has the key {key!r}; expected {listing(known)}."
+                f"{did_you_mean(key, [k for k in known if k not in given])}"
+            )
+    for key in keys:
+        if key not in given:
+            raise DataError(f"{where} has no {key}; expected {listing(keys)}.")
+    return given
+
+
+def _list(value: object, where: str) -> Sequence[Any]:
+    if not isinstance(value, list):
+        raise DataError(f"{where} is {reprlib.repr(value)}; expected a list.")
+    return value
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{where} is {reprlib.repr(value)}; expected a text.")
+    return value
+
+
+def _joined(value: object, where: str, optional: Sequence[str] = ()) -> str:
+    """Return the text of a list of parts."""
+    texts = []
+    for i, part in enumerate(_list(value, where)):
+        at = f"{where}[{i}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if "type" in optional and kind not in (None, "text"):
+            raise DataError(f"{at}.type is {reprlib.repr(kind)}; expected text: {_ONLY_TEXT}.")
+        texts.append(_text(_object(part, at, ["text"], optional)["text"], f"{at}.text"))
+    return "".join(texts)
+
+
+def _role(
+    value: object, where: str, names: Mapping[str, Role], aliases: Mapping[str, Role]
+) -> Role:
+    every = {**names, **aliases}
+    if value in _TOOL_ROLES:
+        raise DataError(f"{where} is {value!r}: {_NO_TOOLS}.")
+    if not isinstance(value, str) or value not in every:
+        *most, last = names
+        near = did_you_mean(value, every) if isinstance(value, str) else ""
+        raise DataError(
+            f"{where} is {reprlib.repr(value)}; expected {', '.join(most)} or {last}.{near}"
+        )
+    return every[value]
+
+
+# The layouts.
+
+_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+
+
+def _messages_of(value: object, where: str, optional: Sequence[str] = ()) -> Iterator[Placed]:
+    for i, item in enumerate(_list(value, where)):
+        at = f"{where}[{i}]"
+        given = _object(item, at, ("role", "content"), optional)
+        role = _role(given["role"], f"{at}.role", _ROLES, {"developer": "system"})
+        content = given["content"]
+        if not isinstance(content, str):
+            content = _joined(content, f"{at}.content", ["type"])
+        yield at, Message(role, content, _is_trained(given.get("weight"), role, at))
+
+
+def _is_trained(weight: object, role: Role, where: str) -> bool:
+    if weight is None:
+        return True
+    if role != "assistant":
+        raise DataError(f"{where} has a weight; expected one in an assistant's messages only.")
+    if isinstance(weight, bool) or weight not in (0, 1):
+        raise DataError(f"{where}.weight is {reprlib.repr(weight)}; expected 0 or 1.")
+    return weight == 1
+
+
+def _plain(messages: Conversation) -> list[dict[str, Any]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _read_messages(values: Values) -> Iterator[Placed]:
+    return _messages_of(values["messages"], "messages", ["weight"])
+
+
+def _write_messages(conversation: Conversation) -> dict[str, Any]:
+    weights: list[dict[str, Any]] = [{} if m.trained else {"weight": 0} for m in conversation]
+    plain = _plain(conversation)
+    return {"messages": [{**one, **w} for one, w in zip(plain, weights, strict=True)]}
+
+
+def _read_contents(values: Values) -> Iterator[Placed]:
+    instruction = values.get("systemInstruction")
+    if instruction is not None:
+        # Vertex AI ignores the role in it.
+        given = _object(instruction, "systemInstruction", ["parts"], ["role"])
+        text = _joined(given["parts"], "systemInstruction.parts")
+        yield "systemInstruction", Message("system", text)
+    names: Mapping[str, Role] = {"user": "user", "model": "assistant"}
+    for i, item in enumerate(_list(values["contents"], "contents")):
+        at = f"contents[{i}]"
+        given = _object(item, at, ("role", "parts"))
+        role = _role(given["role"], f"{at}.role", names, {})
+        yield at, Message(role, _joined(given["parts"], f"{at}.parts"))
+
+
+def _write_contents(conversation: Conversation) -> dict[str, Any]:
+    names = {"user": "user", "assistant": "model"}
+    system = _system(conversation)
+    head = {} if system is None else {"systemInstruction": _content("system", system)}
+    turns = _turns(conversation)
+    return {**head, "contents": [_content(names[m.role], m.content) for m in turns]}
+
+
+def _content(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"text": text}]}
+
+
+def _read_sharegpt(values: Values) -> Iterator[Placed]:
+    if values.get("system"):
+        yield "system", Message("system", _text(values["system"], "system"))
+    names: Mapping[str, Role] = {"system": "system", "human": "user", "gpt": "assistant"}
+    for i, item in enumerate(_list(values["conversations"], "conversations")):
+        at = f"conversations[{i}]"
+        given = _object(item, at, ("from", "value"))
+        role = _role(given["from"], f"{at}.from", names, _ROLES)
+        yield at, Message(role, _text(given["value"], f"{at}.value"))
+
+
+def _write_sharegpt(conversation: Conversation) -> dict[str, Any]:
+    names = {"system": "system", "user": "human", "assistant": "gpt"}
+    return {"conversations": [{"from": names[m.role], "value": m.content} for m in conversation]}
+
+
+def _read_alpaca(values: Values) -> Iterator[Placed]:
+    if values.get("system"):
+        yield "system", Message("system", _text(values["system"], "system"))
+    for i, pair in enumerate(_list(values.get("history") or [], "history")):
+        at = f"history[{i}]"
+        if len(_list(pair, at)) != 2:
+            raise DataError(f"{at} has {len(pair)} texts; expected a question and its answer.")
+        yield f"{at}[0]", Message("user", _text(pair[0], f"{at}[0]"))
+        yield f"{at}[1]", Message("assistant", _text(pair[1], f"{at}[1]"))
+    asked = ((key, values.get(key)) for key in ("instruction", "input"))
+    texts = [_text(value, key) for key, value in asked if value not in (None, "")]
+    yield "instruction", Message("user", "\n".join(texts))
+    if "output" in values:
+        yield "output", Message("assistant", _text(values["output"], "output"))
+
+
+def _write_alpaca(conversation: Conversation) -> dict[str, Any]:
+    *former, asked, answer = (message.content for message in _turns(conversation))
+    system = _system(conversation)
+    return {
+        "instruction": asked,
+        "input": "",
+        "output": answer,
+        **({} if system is None else {"system": system}),
+        **({"history": [former[i : i + 2] for i in range(0, len(former), 2)]} if former else {}),
+    }
+
+
+def _read_prompt_completion(values: Values) -> Iterator[Placed]:
+    prompt = values["prompt"]
+    if isinstance(prompt, str):
+        yield "prompt", Message("user", prompt)
+        if "completion" in values:
+            yield "completion", Message("assistant", _text(values["completion"], "completion"))
+        return
+    yield from _messages_of(prompt, "prompt")
+    if "completion" in values:
+        completion = _list(values["completion"], "completion")
+        if len(completion) != 1:
+            raise DataError(f"completion has {len(completion)} messages; expected one.")
+        yield from _messages_of(completion, "completion")
+
+
+def _write_prompt_completion(conversation: Conversation) -> dict[str, Any]:
+    if len(conversation) == 2:
+        return {"prompt": conversation[0].content, "completion": conversation[1].content}
+    *prompt, completion = _plain(conversation)
+    return {"prompt": prompt, "completion": [completion]}
+
+
+def _read_squad(values: Values) -> Iterator[Placed]:
+    context, question = (_text(values[key], key) for key in ("context", "question"))
+    for key, text in (("context", context), ("question", question)):
+        if not text.strip():
+            raise DataError(f"{key} is empty: found {text!r}, expected a letter.")
+    yield "question", Message("user", f"{context}\n\n{question}")
+    if "answers" in values:
+        answers = _object(values["answers"], "answers", ["text"], ["answer_start"])
+        texts = _list(answers["text"], "answers.text")
+        if not texts:
+            raise DataError("answers.text is empty; expected an answer: there is none to train on.")
+        yield "answers.text[0]", Message("assistant", _text(texts[0], "answers.text[0]"))
+
+
+def _columns(name: str, source: str, target: str) -> Layout:
+    """Return a layout of one turn in two columns."""
+
+    def placed(values: Values) -> Iterator[Placed]:
+        yield source, Message("user", _text(values[source], source))
+        if target in values:
+            answer = _label_name(values[target]) if name == "text_label" else values[target]
+            yield target, Message("assistant", _text(answer, target))
+
+    def fields(conversation: Conversation) -> dict[str, Any]:
+        return {source: conversation[0].content, target: conversation[1].content}
+
+    return Layout(name, (source, target), placed, fields, answer=target)
+
+
+def _label_name(value: object) -> object:
+    """Return a label that is a whole number as its name: ``1`` and ``1.0`` are "1"."""
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return str(value if isinstance(value, bool) else int(value))
+    return value
+
+
+COLUMNS = {"source_target": ("source", "target"), "text_label": ("text", "label")}
+
+_ALL = frozenset(Feature)
+
+LAYOUTS: Mapping[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            "messages",
+            ("messages",),
+            _read_messages,
+            _write_messages,
+            carries=_ALL,
+            refused=_REFUSED_IN_RECORDS,
+        ),
+        Layout(
+            "contents",
+            ("contents",),
+            _read_contents,
+            _write_contents,
+            optional=("systemInstruction",),
+            carries=_ALL - {Feature.WEIGHT},
+            refused=_REFUSED_IN_RECORDS,
+        ),
+        Layout(
+            "sharegpt",
+            ("conversations",),
+            _read_sharegpt,
+            _write_sharegpt,
+            optional=("system",),
+            carries=_ALL - {Feature.WEIGHT},
+            refused=_REFUSED_IN_RECORDS,
+        ),
+        Layout(
+            "alpaca",
+            ("instruction", "output"),
+            _read_alpaca,
+            _write_alpaca,
+            optional=("input", "system", "history"),
+            carries=_ALL - {Feature.WEIGHT, Feature.EMPTY_SYSTEM},
+            refused=_REFUSED_IN_RECORDS,
+            answer="output",
+        ),
+        Layout(
+            "prompt_completion",
+            ("prompt", "completion"),
+            _read_prompt_completion,
+            _write_prompt_completion,
+            carries=_ALL - {Feature.WEIGHT},
+            refused=_REFUSED_IN_RECORDS,
+            answer="completion",
+        ),
+        Layout("squad", ("context", "question", "answers"), _read_squad, None, answer="answers"),
+        *(_columns(name, *columns) for name, columns in COLUMNS.items()),
+    )
+}

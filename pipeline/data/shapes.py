@@ -1,0 +1,286 @@
+"""Shapes: what a task reads of a record, the columns that makes, and what a cut keeps together."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import DataConfig
+from pipeline.data.conversations import read_conversation
+from pipeline.data.rows import Rows
+from pipeline.errors import DataError, did_you_mean, listing
+
+ANSWER, NO_ANSWER = "answer", "no answer"  # of a question there is the one or the other
+
+Answers = tuple[tuple[str, int], ...]  # text and where it starts in its context, in characters
+
+# JSON can escape half of a pair on its own ("\ud83d"); such text has no UTF-8 for a tokenizer.
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Shape(ABC):
+    """What a task reads of a record; `config` names the columns."""
+
+    config: DataConfig
+
+    @abstractmethod
+    def read(
+        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
+    ) -> dict[str, Any]:
+        """Return a record as the values of a row, by column.
+
+        Args:
+            values: what the file holds.
+            place: file and line, for messages.
+            with_targets: False where the targets are what is asked for.
+
+        Raises:
+            DataError: naming place and column of what cannot be used.
+        """
+
+    @abstractmethod
+    def groups(self, rows: Rows) -> Sequence[str]:
+        """Return the text of each row that must not stand on both sides of a cut."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Mapping[str, str]:
+        """The config's key of each column of a file that prediction reads, by the column."""
+
+    @abstractmethod
+    def check(self, train: Rows) -> list[str]:
+        """Return what is odd about training rows; before rows are cut off.
+
+        Raises:
+            DataError: for rows that cannot be learned from.
+        """
+
+    def labels(self, rows: Rows) -> Sequence[Sequence[str]]:
+        """Return each row's labels."""
+        return [()] * len(rows)
+
+    def strata(self, rows: Rows) -> Sequence[str]:
+        """Return the label of each row whose share cuts keep; the same where there are none."""
+        return [""] * len(rows)
+
+
+@dataclass(frozen=True)
+class SourceTarget(Shape):
+    """Columns ``source`` and ``target``: two texts."""
+
+    def read(
+        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
+    ) -> dict[str, Any]:
+        """Return both texts; neither may be empty."""
+        row = {"source": text_of(values, "data.input", self.config.input, place)}
+        if with_targets:
+            row["target"] = text_of(values, "data.target", self.config.target, place)
+        return row
+
+    def groups(self, rows: Rows) -> Sequence[str]:
+        """Keep equal sources together."""
+        return rows["source"]
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The source."""
+        return {self.config.input: "data.input"}
+
+    def check(self, train: Rows) -> list[str]:
+        """Warn of sources that are their own targets."""
+        pairs = zip(train["source"], train["target"], strict=True)
+        same = sum(source.strip() == target.strip() for source, target in pairs)
+        if same < len(train):
+            return []
+        return [
+            f"all {same} training rows have a source equal to its target: the model learns to copy "
+            f"(data.input={self.config.input}, data.target={self.config.target})"
+        ]
+
+
+@dataclass(frozen=True)
+class QuestionAnswers(Shape):
+    """Columns ``context``, ``question`` and ``answers``, as SQuAD has them."""
+
+    def read(
+        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
+    ) -> dict[str, Any]:
+        """Return both texts and every answer with its place in the context."""
+        context = text_of(values, "data.context", self.config.context, place)
+        row: dict[str, Any] = {
+            "context": context,
+            "question": text_of(values, "data.question", self.config.question, place),
+        }
+        if with_targets:
+            given = column_of(values, "data.answers", self.config.answers, place)
+            row["answers"] = _answers(given, context, place)
+        return row
+
+    def groups(self, rows: Rows) -> Sequence[str]:
+        """Keep the questions about one context together."""
+        return rows["context"]
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Context and question."""
+        return {self.config.context: "data.context", self.config.question: "data.question"}
+
+    def check(self, train: Rows) -> list[str]:
+        """Refuse rows of which none has an answer."""
+        if not any(train["answers"]):
+            raise DataError(
+                f"{place_of(train)}: no row has an answer; expected at least one (data.answers "
+                "names the column)."
+            )
+        return []
+
+    def labels(self, rows: Rows) -> Sequence[Sequence[str]]:
+        """Return whether there is an answer."""
+        return [(kind,) for kind in self.strata(rows)]
+
+    def strata(self, rows: Rows) -> Sequence[str]:
+        """Keep the share of questions without an answer."""
+        return [ANSWER if answers else NO_ANSWER for answers in rows["answers"]]
+
+
+@dataclass(frozen=True)
+class Chats(Shape):
+    """Column ``messages``: a conversation, whatever the layout of the file."""
+
+    def read(
+        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
+    ) -> dict[str, Any]:
+        """Return the conversation; one that is to be answered ends with the user."""
+        layout = self.config.layout
+        return {"messages": read_conversation(values, layout, place, to_answer=not with_targets)}
+
+    def groups(self, rows: Rows) -> Sequence[str]:
+        """Keep conversations that begin alike together."""
+        return [
+            "\n".join(m.content for m in messages[: 1 + (messages[0].role == "system")])
+            for messages in rows["messages"]
+        ]
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The messages."""
+        return {"messages": "data.layout"}
+
+    def check(self, train: Rows) -> list[str]:
+        """Warn of conversations of which nothing is learned."""
+        idle = sum(
+            not any(m.trained for m in messages if m.role == "assistant")
+            for messages in train["messages"]
+        )
+        warning = f"{idle} conversations have weight 0 on every reply: they train nothing"
+        return [warning] if idle else []
+
+
+def column_of(values: Mapping[str, Any], key: str, column: str, place: str) -> Any:
+    """Return a column's value; ``translation.de`` is key ``de`` of column ``translation``.
+
+    Raises:
+        DataError: where there is no such column.
+    """
+    here: Any = values
+    for part in [column] if column in values else column.split("."):
+        if not isinstance(here, Mapping) or part not in here:
+            raise DataError(
+                f"{place}: there is no column {column!r} ({key}); found "
+                f"{listing(values)}.{did_you_mean(column, values)}"
+            )
+        here = here[part]
+    return here
+
+
+def text_of(values: Mapping[str, Any], key: str, column: str, place: str) -> str:
+    """Return the text in a column.
+
+    Raises:
+        DataError: where there is none, or no whole characters.
+    """
+    text = column_of(values, key, column, place)
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(
+            f"{place}: no text: found {text!r} in column {column!r}, expected at least one letter."
+        )
+    check_characters(text, column, place)
+    return text
+
+
+def check_characters(text: str, column: str, place: str) -> None:
+    """Refuse halves of characters.
+
+    Raises:
+        DataError: naming the column.
+    """
+    half = _LONE_SURROGATE.search(text)
+    if half:
+        raise DataError(
+            f"{place}: column {column!r} holds {half[0]!a}, half of a character that is written as "
+            "two; expected whole characters."
+        )
+
+
+def place_of(rows: Rows) -> str:
+    """Return the file that rows are from."""
+    return rows.ids[0].rsplit(":", 1)[0]
+
+
+def _answers(given: Any, context: str, place: str) -> Answers:
+    """Read answers as SQuAD lists them, as texts, or as one text; an answer is in its context."""
+    if isinstance(given, str):
+        given = _json_of(given)
+    if isinstance(given, Mapping):
+        texts, starts = given.get("text"), given.get("answer_start")
+    else:
+        texts, starts = given, None
+    texts = [texts] if isinstance(texts, str) else texts
+    texts = [] if texts is None else texts
+    if not isinstance(texts, Sequence) or not all(isinstance(t, str) and t for t in texts):
+        raise DataError(
+            f"{place}: found the answers {given!r}; expected "
+            '{"text": ["…"], "answer_start": [0]}, with empty lists where there is no answer.'
+        )
+    starts = [None] * len(texts) if starts is None else starts
+    if not isinstance(starts, Sequence) or len(starts) != len(texts):
+        raise DataError(
+            f"{place}: {len(texts)} answers, but answer_start is {starts!r}; expected one start "
+            "an answer, in characters from 0."
+        )
+    return tuple(
+        (text, _start(text, start, context, place))
+        for text, start in zip(texts, starts, strict=True)
+    )
+
+
+def _json_of(text: str) -> Any:
+    """Return what a cell of a csv file holds: SQuAD's answers as JSON, or one answer."""
+    if not text.strip():
+        return None
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return text
+    return text
+
+
+def _start(text: str, start: Any, context: str, place: str) -> int:
+    found = context.find(text)
+    if isinstance(start, int) and context[start : start + len(text)] == text:
+        return start
+    if start is None and found >= 0:
+        return found
+    at = f" at character {start}" if start is not None else ""
+    there = f"there it reads {context[start : start + len(text)]!r}; " if at and start >= 0 else ""
+    where = f"it stands at character {found}" if found >= 0 else "it is nowhere in it"
+    raise DataError(
+        f"{place}: the answer {text!r} is not in its context{at}: {there}{where}. Expected a span "
+        "of the context."
+    )

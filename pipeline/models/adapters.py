@@ -1,0 +1,386 @@
+"""What of a model is trained: adapters beside frozen weights, the head alone, or the top layers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import (
+    AdapterConfig,
+    FreezeConfig,
+    FullConfig,
+    HeadConfig,
+    Ia3Config,
+    LoraConfig,
+)
+from pipeline.errors import ConfigError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from torch.nn import Module, ModuleList, Parameter
+    from transformers import PreTrainedModel
+
+# Kept out of the 4 bits, by the names that transformers gives them: heads are trained whole.
+_HEADS = (
+    "lm_head",
+    "embed_out",
+    "classifier",
+    "pre_classifier",
+    "score",
+    "qa_outputs",
+    "classification_head",
+    "pooler",
+    "head",
+)
+# After the last layer, outside all layers. Not in it: deberta's LayerNorm, which is of the
+# embeddings of relative positions.
+_AFTER_LAYERS = {
+    "pooler",
+    "norm",
+    "norm_f",
+    "ln_f",
+    "final_norm",
+    "final_layer_norm",
+    "final_layernorm",
+    "layer_norm",
+}
+
+
+def check_adapter(config: AdapterConfig) -> None:
+    """Refuse an adapter that this machine cannot train; no weights are loaded for it.
+
+    Raises:
+        ConfigError: saying what is missing.
+    """
+    if config.name != "qlora":
+        return
+    import torch
+
+    missing = []
+    if find_spec("bitsandbytes") is None:
+        missing.append("the package bitsandbytes is not installed (pip install bitsandbytes)")
+    if not torch.cuda.is_available():
+        missing.append(f"torch {torch.__version__} sees no CUDA GPU")
+    if missing:
+        raise ConfigError(
+            f"adapter.name=qlora: {' and '.join(missing)}. Expected both, for weights in 4 bits; "
+            "adapter=lora trains the same matrices beside weights in 32 bits."
+        )
+
+
+def load_options(config: AdapterConfig) -> dict[str, Any]:
+    """Return what `Checkpoint.load` is to pass on so that the weights fit the adapter."""
+    if config.name != "qlora":
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=list(_HEADS),
+    )
+    return {"quantization_config": quantization}
+
+
+def new_head(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the modules that a task added to a model, by name.
+
+    They are those that its base model lacks and that have weights, but for the layer that turns
+    vectors into words: a language model's is pre-trained and often the input embedding itself.
+    """
+    output = model.get_output_embeddings()
+    base = _base_names(model)
+    return tuple(
+        name
+        for name, child in model.named_children()
+        if name not in base
+        and any(True for _ in child.parameters())
+        and not any(module is output for module in child.modules())
+    )
+
+
+def _base_names(model: PreTrainedModel) -> set[str]:
+    """Return the names of a model's modules that belong to its base model."""
+    import torch
+    from transformers import AutoModel
+
+    if model.base_model is not model:
+        return {model.base_model_prefix}
+    if type(model.config) not in AutoModel._model_mapping:
+        return {name for name, _ in model.named_children()}
+    with torch.device("meta"):
+        base = AutoModel.from_config(model.config)
+    return {name for name, _ in base.named_children()}
+
+
+def adapt(model: PreTrainedModel, config: AdapterConfig, head: Sequence[str]) -> PreTrainedModel:
+    """Make a model train what the config says; what is new is drawn from torch's generator.
+
+    Args:
+        model: as it was loaded; it is changed in place.
+        config: the adapter.
+        head: modules that the task added to the model, see `new_head`; always trained.
+
+    Returns:
+        A `PeftModel` where there is an adapter, else the model itself.
+
+    Raises:
+        ConfigError: where the model lacks what the adapter is for.
+    """
+    if isinstance(config, FullConfig):
+        return model
+    if isinstance(config, HeadConfig):
+        return _train_head(model, head)
+    if isinstance(config, FreezeConfig):
+        return _train_top(model, config, head)
+    return _inject(model, config, head)
+
+
+def is_adapter(model: Module) -> bool:
+    """Return whether a model has an adapter beside its weights."""
+    from peft import PeftModel
+
+    return isinstance(model, PeftModel)
+
+
+def merged(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the plain model that computes the same; without an adapter, the model itself.
+
+    The adapter is added to the weights in place, so that the model given cannot be used further.
+    Weights in 4 bits stay so, and are rounded anew: for exact ones save the adapter and load it
+    over the checkpoint.
+    """
+    if not is_adapter(model):
+        return model
+    plain: PreTrainedModel = model.merge_and_unload()
+    return plain
+
+
+def save_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """Write an adapter and the head beside it in PEFT's own files."""
+    # Else PEFT asks the hub whether the embeddings have grown.
+    model.save_pretrained(folder, save_embedding_layers=False)
+
+
+def load_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Put an adapter that `save_adapter` wrote over the model it was made for, to be read only."""
+    import torch
+    from peft import PeftModel
+
+    with torch.random.fork_rng():  # what is drawn is overwritten
+        model: PreTrainedModel = PeftModel.from_pretrained(base, str(folder))
+    return model
+
+
+def trained_share(model: Module) -> tuple[int, int]:
+    """Return the number of trained parameters, and of all."""
+    # What stands beside a trained copy of it is no part of the model any more.
+    every = [p for name, p in model.named_parameters() if ".original_module." not in name]
+    return sum(_count(p) for p in every if p.requires_grad), sum(_count(p) for p in every)
+
+
+def _count(parameter: Parameter) -> int:
+    packed = getattr(parameter, "quant_state", None)  # several in a byte
+    return parameter.numel() if packed is None else math.prod(packed.shape)
+
+
+def _train_head(model: PreTrainedModel, head: Sequence[str]) -> PreTrainedModel:
+    if not head:
+        raise ConfigError(
+            f"adapter.name=head: {type(model).__name__} has no new head, its last layer is "
+            "pre-trained; expected adapter=lora, dora or ia3, adapter=freeze, or adapter=none."
+        )
+    model.requires_grad_(False)
+    _train(model.get_submodule(name) for name in head)
+    return model
+
+
+def _train_top(
+    model: PreTrainedModel, config: FreezeConfig, head: Sequence[str]
+) -> PreTrainedModel:
+    root: Module = model.base_model
+    is_pair = hasattr(root, "encoder") and hasattr(root, "decoder")
+    if is_pair:
+        root = root.get_submodule("decoder")
+    place, layers = _layers(root)
+    if config.trained_layers > len(layers):
+        where = "decoder layers" if is_pair else "layers"
+        raise ConfigError(
+            f"adapter.trained_layers={config.trained_layers}: expected at most {len(layers)}, the "
+            f"{where} of {type(model).__name__}; adapter=none trains all weights."
+        )
+    model.requires_grad_(False)
+    _train(layers[len(layers) - config.trained_layers :])
+    _train(_after_layers(root, place))
+    _train(model.get_submodule(name) for name in head)
+    return model
+
+
+def _train(modules: Iterable[Module]) -> None:
+    for module in modules:
+        module.requires_grad_(True)
+
+
+def _layers(root: Module) -> tuple[str, ModuleList]:
+    """Find a model's layers: the longest list, lists inside of lists left out."""
+    from torch.nn import ModuleList
+
+    lists: dict[str, ModuleList] = {}
+    for name, module in root.named_modules():
+        if isinstance(module, ModuleList) and not any(name.startswith(f"{n}.") for n in lists):
+            lists[name] = module
+    if not lists:
+        raise ConfigError(
+            f"adapter.name=freeze: {type(root).__name__} has no list of layers; expected "
+            "adapter=head, lora or none."
+        )
+    return max(lists.items(), key=lambda found: len(found[1]))
+
+
+def _after_layers(root: Module, place: str) -> list[Module]:
+    """Return the final norm and the pooler: beside the list of layers, or beside what it is in."""
+    parts = place.split(".")
+    above = [root.get_submodule(".".join(parts[:depth])) for depth in range(len(parts))]
+    return [
+        child
+        for module in above
+        for name, child in module.named_children()
+        if name in _AFTER_LAYERS
+    ]
+
+
+def _inject(
+    model: PreTrainedModel, config: LoraConfig | Ia3Config, head: Sequence[str]
+) -> PreTrainedModel:
+    import peft
+    from peft.utils import constants
+
+    if config.name == "qlora":
+        # Layers are not computed twice to save memory: it is slower, and no part of the method.
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    kind = model.config.model_type
+    if isinstance(config, Ia3Config):
+        usual = constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
+        targets = _targets(model, config, usual.get(kind), head)
+        scaled = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(kind, ())
+        made = peft.IA3Config(
+            **_shared(model, targets, head),
+            feedforward_modules=[name for name in scaled if name in targets],
+        )
+    else:
+        usual = constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+        made = peft.LoraConfig(
+            **_shared(model, _targets(model, config, usual.get(kind), head), head),
+            r=config.r,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            use_dora=config.name == "dora",
+        )
+    adapted: PreTrainedModel = peft.get_peft_model(model, made)
+    return adapted
+
+
+def _shared(
+    model: PreTrainedModel, targets: list[str] | str, head: Sequence[str]
+) -> dict[str, Any]:
+    """Return the arguments that all of PEFT's configs have."""
+    linear = _linear(model)
+    matched = [name for name in linear if _is_target(name, targets)]
+    spared = sorted(set(matched) - set(_bodies(model, head)))
+    return {
+        "target_modules": targets,
+        "exclude_modules": spared or None,
+        "modules_to_save": list(head) or None,
+        "fan_in_fan_out": all(linear[name] for name in matched),
+        "task_type": _task_type(model),
+    }
+
+
+def _task_type(model: PreTrainedModel) -> str | None:
+    """Return what PEFT calls a model's task; it decides the class around the model."""
+    from transformers.models.auto import modeling_auto as auto
+
+    names: dict[str, Mapping[str, Any]] = {
+        "SEQ_2_SEQ_LM": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        "CAUSAL_LM": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        "SEQ_CLS": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        "QUESTION_ANS": auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    }
+    name = type(model).__name__
+    return next((task for task, classes in names.items() if name in classes.values()), None)
+
+
+def _targets(
+    model: PreTrainedModel,
+    config: LoraConfig | Ia3Config,
+    usual: Sequence[str] | str | None,
+    head: Sequence[str],
+) -> list[str] | str:
+    """Return the names of the matrices that are adapted.
+
+    Raises:
+        ConfigError: for a name that is given and names none.
+    """
+    bodies = _bodies(model, head)
+    if config.targets is not None:
+        for target in config.targets:
+            if not any(_is_target(name, [target]) for name in bodies):
+                tails = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in bodies))
+                raise ConfigError(
+                    f"adapter.targets=[{', '.join(config.targets)}]: {target} names no matrix of "
+                    f"{type(model).__name__} outside its head.{did_you_mean(target, tails)} "
+                    f"Valid: {listing(tails)}."
+                )
+        return list(config.targets)
+    if isinstance(usual, str):  # a pattern
+        return usual
+    known = [t for t in usual or () if any(_is_target(name, [t]) for name in bodies)]
+    return known or _attention(model, bodies)
+
+
+def _attention(model: PreTrainedModel, bodies: Sequence[str]) -> list[str]:
+    """Return the names of the matrices of the layers' attention; without any: of the layers."""
+    inside = [name for name in bodies if re.search(r"\.\d+\.", name)] or list(bodies)
+    attention = [name for name in inside if re.search("att(entio)?n", name.lower())]
+    if not attention and not inside:
+        raise ConfigError(
+            f"adapter.targets=null: {type(model).__name__} has no linear layers to adapt; expected "
+            "adapter=none."
+        )
+    # What follows a layer's number is the same in all of them, and short in PEFT's file.
+    return sorted({re.split(r"\.\d+\.", name)[-1] for name in attention or inside})
+
+
+def _linear(model: PreTrainedModel) -> dict[str, bool]:
+    """Return the names of all matrices, and whether they lie transposed."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    return {
+        name: isinstance(module, Conv1D)
+        for name, module in model.named_modules()
+        if isinstance(module, Linear | Conv1D)
+    }
+
+
+def _bodies(model: PreTrainedModel, head: Sequence[str]) -> list[str]:
+    """Return the names of the matrices that may be adapted: not the head, not the words' layer."""
+    output = model.get_output_embeddings()
+    return [
+        name
+        for name in _linear(model)
+        if name.split(".", 1)[0] not in head and model.get_submodule(name) is not output
+    ]
+
+
+def _is_target(name: str, targets: Sequence[str] | str) -> bool:
+    """Return whether a module is meant, by PEFT's rules."""
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)

@@ -1,0 +1,253 @@
+"""Classification by a language model: how likely is each label's name as its next words?
+
+The names make a tree of tokens. Where it branches the model's probabilities are shared out among
+the branches alone, so the probability of a name is the product of its branches' and all of them
+add up to 1. Where all names differ in their first token, as is usual, one look at the prompt's end
+tells all; names that begin alike cost one more sequence for each further branching, in the same
+forward pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from typing import TYPE_CHECKING
+
+from pipeline.data import Rows
+from pipeline.errors import ConfigError, ModelError
+from pipeline.tasks.base import Batch, Examples
+from pipeline.tasks.classification import Classification
+from pipeline.tasks.parts.long_rows import kept_rows
+from pipeline.tasks.parts.writing import end_token_id, start_tokens
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Branching:
+    """A place where names part."""
+
+    prefix: Tokens  # what they share before it
+    branches: Tokens  # the next token of each branch
+    branch_of: tuple[int, ...]  # of each name, its branch here; -1: it does not come by
+
+
+def branchings(names: Sequence[Tokens]) -> list[Branching]:
+    """Return where names part; none of them may begin another one."""
+    prefixes = sorted({name[:i] for name in names for i in range(len(name))})
+    found = []
+    for prefix in prefixes:
+        size = len(prefix)
+        by = [name[size] if name[:size] == prefix else None for name in names]
+        branches = tuple(sorted({token for token in by if token is not None}))
+        if len(branches) > 1:
+            branch_of = tuple(-1 if token is None else branches.index(token) for token in by)
+            found.append(Branching(prefix, branches, branch_of))
+    return found
+
+
+class GenerativeClassification(Classification):
+    """Scores the label names as the next words of a decoder, or as what an encoder-decoder writes.
+
+    Loss, metrics and predictions are those of a head, so both can be compared in one study.
+    """
+
+    @property
+    def auto_class(self) -> str:
+        """A language model."""
+        return "AutoModelForSeq2SeqLM" if self._has_encoder else "AutoModelForCausalLM"
+
+    def check(self) -> None:
+        """Refuse a model that cannot write, and a prompt that leaves its text no room.
+
+        Raises:
+            ConfigError: for the prompt.
+            ModelError: for the model, or names that its tokenizer cannot tell apart.
+        """
+        super().check()
+        if len(set(self._names)) < len(self._names):
+            raise ModelError(
+                f"model.checkpoint={self.checkpoint.name}: its tokenizer writes two of the labels "
+                f"{', '.join(self.labels)} alike; expected task.approach=head, or other labels."
+            )
+        if self._room < 4:
+            raise ConfigError(
+                f"training.max_length={self.max_length}: task.prompt and the longest label leave "
+                f"{max(0, self._room)} tokens for a text; expected at least 4."
+            )
+
+    def encode(self, rows: Rows, *, training: bool = False) -> Examples:
+        """Turn prompts into token ids, and labels into positions.
+
+        Of a text that is too long the end is cut, not what the prompt says after it.
+        """
+        from datasets import Dataset
+
+        pairs = rows.columns.get("text_pair", [""] * len(rows))
+        filled = [self._fill(*texts) for texts in zip(rows["text"], pairs, strict=True)]
+        tokenizer = self.checkpoint.tokenizer
+        most = self.max_length - self._longest_name
+        lengths = [len(ids) for ids in self._encoded(filled)]
+        longer = [i for i, length in enumerate(lengths) if length > most]
+        kept = kept_rows(
+            rows,
+            longer,
+            lengths.__getitem__,
+            self.config.long_rows,
+            self.max_length,
+            training=training,
+        )
+        for i in longer:
+            # What has to go, measured in tokens of the text; the pair stays whole where it can.
+            ids = tokenizer(rows["text"][i], add_special_tokens=False, verbose=False)["input_ids"]
+            left = max(1, len(ids) - (lengths[i] - most))
+            filled[i] = self._fill(tokenizer.decode(ids[:left]), pairs[i])
+        ids = [sequence[-most:] for sequence in self._encoded([filled[i] for i in kept])]
+        columns = {"input_ids": ids, "attention_mask": [[1] * len(sequence) for sequence in ids]}
+        if "label" in rows.columns:
+            targets = self._targets(rows["label"])
+            columns["labels"] = [targets[i] for i in kept]
+        dataset = Dataset.from_dict({**columns, "row": kept})
+        return Examples(rows, dataset, len(longer), len(rows) - len(kept))
+
+    def load_model(self, **options: object) -> PreTrainedModel:
+        """Load the language model as it is."""
+        return super(Classification, self).load_model(**options)
+
+    def logits(self, model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
+        """Return the log of each label's probability, of shape [examples, labels]."""
+        import torch
+
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        read = self._written if self._has_encoder else self._continued
+        scores = torch.zeros(len(ids), len(self.labels), device=ids.device)
+        for branching, logits in read(model, ids, mask):  # [examples, vocabulary]
+            branches = torch.tensor(branching.branches, device=ids.device)
+            shares = logits[:, branches].float().log_softmax(dim=-1)
+            by = torch.tensor(branching.branch_of, device=ids.device)
+            scores = scores + shares[:, by.clamp(min=0)] * (by >= 0)
+        return scores
+
+    def _continued(
+        self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor
+    ) -> list[tuple[Branching, torch.Tensor]]:
+        """Read on after the prompts, by a decoder; sequences end together, at the right."""
+        import torch
+
+        most = max(len(path) for path in self._paths)
+        pairs = [_followed(ids, mask, path, most) for path in self._paths]
+        whole, masks = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
+        accepted = signature(model.forward).parameters
+        options: dict[str, object] = {}
+        if "position_ids" in accepted:
+            options["position_ids"] = (masks.cumsum(dim=1) - 1).clamp(min=0)
+        if "logits_to_keep" in accepted:
+            options["logits_to_keep"] = most + 1
+        logits = model(input_ids=whole, attention_mask=masks, use_cache=False, **options).logits
+        parts = logits.reshape(len(self._paths), len(ids), *logits.shape[1:])
+        return [(b, parts[j][:, len(b.prefix) - len(self._paths[j]) - 1]) for b, j in self._where]
+
+    def _written(
+        self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor
+    ) -> list[tuple[Branching, torch.Tensor]]:
+        """Write after the start, by an encoder-decoder."""
+        import torch
+
+        own, config = model.generation_config.decoder_start_token_id, model.config
+        start = config.decoder_start_token_id if own is None else own
+        most = max(len(path) for path in self._paths)
+        pad = self.checkpoint.tokenizer.pad_token_id
+        begun = torch.tensor(
+            [[start, *path, *[pad] * (most - len(path))] for path in self._paths],
+            device=ids.device,
+        )
+        count = len(self._paths)
+        logits = model(
+            input_ids=ids.repeat(count, 1),
+            attention_mask=mask.repeat(count, 1),
+            decoder_input_ids=begun.repeat_interleave(len(ids), dim=0),
+            use_cache=False,
+        ).logits
+        parts = logits.reshape(count, len(ids), *logits.shape[1:])
+        return [(b, parts[j][:, len(b.prefix)]) for b, j in self._where]
+
+    @property
+    def _has_encoder(self) -> bool:
+        return bool(self.checkpoint.config.is_encoder_decoder)
+
+    @cached_property
+    def _names(self) -> list[Tokens]:
+        """The label names as the model would write them, each with an end."""
+        tokenizer = self.checkpoint.tokenizer
+        blank = "" if self._has_encoder or self.config.prompt[-1:].isspace() else " "
+        ids = tokenizer([blank + label for label in self.labels], add_special_tokens=False)
+        end = end_token_id(self.checkpoint)
+        return [(*name, end) for name in ids["input_ids"]]
+
+    @cached_property
+    def _branchings(self) -> list[Branching]:
+        return branchings(self._names)
+
+    @cached_property
+    def _paths(self) -> list[Tokens]:
+        """The prefixes to read on, fewest that pass all branchings."""
+        prefixes = [branching.prefix for branching in self._branchings]
+        return [p for p in prefixes if not any(q != p and q[: len(p)] == p for q in prefixes)]
+
+    @cached_property
+    def _where(self) -> list[tuple[Branching, int]]:
+        """Each branching with the position of a path that passes it."""
+        return [
+            (b, next(j for j, path in enumerate(self._paths) if path[: len(b.prefix)] == b.prefix))
+            for b in self._branchings
+        ]
+
+    @cached_property
+    def _longest_name(self) -> int:
+        return 0 if self._has_encoder else max(map(len, self._names))
+
+    @property
+    def _room(self) -> int:
+        """Tokens that are left for a text."""
+        return self.max_length - self._longest_name - len(self._encoded([self._fill("", "")])[0])
+
+    def _fill(self, text: str, text_pair: str) -> str:
+        return _replace(
+            self.config.prompt,
+            {"{text}": text, "{text_pair}": text_pair, "{labels}": ", ".join(self.labels)},
+        )
+
+    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
+        tokenizer = self.checkpoint.tokenizer
+        ids: list[list[int]] = tokenizer(
+            list(prompts), add_special_tokens=self._has_encoder, verbose=False
+        )["input_ids"]
+        return ids if self._has_encoder else [start_tokens(self.checkpoint) + one for one in ids]
+
+
+def _followed(
+    ids: torch.Tensor, mask: torch.Tensor, path: Tokens, most: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return prompts followed by a path, ``most`` columns wider, at the right end; and their mask.
+
+    What a model of the prompts' ids [examples, tokens] is to read: padding comes first.
+    """
+    import torch
+
+    tail = torch.tensor(path, dtype=ids.dtype, device=ids.device).expand(len(ids), -1)
+    pad = ids.new_zeros(len(ids), most - len(path))
+    order = mask.argsort(dim=1, stable=True)  # padding, then the tokens in their order
+    moved = torch.cat([pad, ids.gather(1, order), tail], dim=1)
+    return moved, torch.cat([pad, mask.gather(1, order), torch.ones_like(tail)], dim=1)
+
+
+def _replace(template: str, values: Mapping[str, str]) -> str:
+    """Fill a template in one pass, so that what a text says is not filled again."""
+    return re.sub("|".join(map(re.escape, values)), lambda found: values[found[0]], template)

@@ -1,0 +1,46 @@
+"""Summarization: a text is written shorter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from typing_extensions import override
+
+from pipeline.config import SummarizationConfig
+from pipeline.data import Rows
+from pipeline.evaluation.names import Direction, summary_metrics
+from pipeline.tasks.base import Examples, Outputs
+from pipeline.tasks.parts.text_to_text import TextToText
+from pipeline.tasks.parts.writing import TOKEN_METRICS
+
+
+class Summarization(TextToText[SummarizationConfig]):
+    """ROUGE of written summaries."""
+
+    baseline_name = "lead3"
+
+    @classmethod
+    def metrics(cls, config: SummarizationConfig) -> Mapping[str, Direction]:
+        """Return the loss and figures of single tokens, and ROUGE in the summaries' language."""
+        return {**TOKEN_METRICS, **summary_metrics(config.language)}
+
+    def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
+        """Score what the model wrote against the targets."""
+        from pipeline.evaluation.text import summary_scores
+
+        written, targets = self.texts(outputs), examples.rows["target"]
+        scores = summary_scores(written, targets, self.config.language)
+        return {**self.token_scores(outputs), **scores}
+
+    @override
+    def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
+        """Score the first three sentences of each source."""
+        from pipeline.evaluation.text import summary_scores
+        from pipeline.languages import lead
+
+        language = self.config.language
+        leads = [lead(source, 3, language) for source in rows["source"]]
+        return summary_scores(leads, rows["target"], language)
+
+
+TASK = Summarization

@@ -1,0 +1,43 @@
+"""Translation: a text is written in another language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from typing_extensions import override
+
+from pipeline.config import TranslationConfig
+from pipeline.data import Rows
+from pipeline.evaluation.names import Direction, translation_metrics
+from pipeline.tasks.base import Examples, Outputs
+from pipeline.tasks.parts.text_to_text import TextToText
+from pipeline.tasks.parts.writing import TOKEN_METRICS
+
+
+class Translation(TextToText[TranslationConfig]):
+    """BLEU, chrF and TER of written translations, by sacrebleu."""
+
+    baseline_name = "copy_source"
+
+    @classmethod
+    def metrics(cls, config: TranslationConfig) -> Mapping[str, Direction]:
+        """Return the loss and figures of single tokens, and sacrebleu's in the target language."""
+        return {**TOKEN_METRICS, **translation_metrics(config.language)}
+
+    def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
+        """Score what the model wrote against the targets."""
+        from pipeline.evaluation.text import translation_scores
+
+        written, targets = self.texts(outputs), examples.rows["target"]
+        scores = translation_scores(written, targets, self.config.language)
+        return {**self.token_scores(outputs), **scores}
+
+    @override
+    def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
+        """Score the sources as they are."""
+        from pipeline.evaluation.text import translation_scores
+
+        return translation_scores(rows["source"], rows["target"], self.config.language)
+
+
+TASK = Translation
