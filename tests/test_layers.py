@@ -31,6 +31,7 @@ MAY_NOT = {
     **dict.fromkeys(STEPS, UPPER),
     "run": UPPER - {"run"},
     "job": UPPER - {"run", "job"},
+    "check": UPPER | {"training", "evaluation"},
     "convert": UPPER | (STEPS - {"data"}),
     "rerun": {"search", "cli", "console", "resume"},
     "resume": {"search", "cli", "console"},

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline import __version__
-from pipeline.cli import again, convert, look, train
+from pipeline.cli import again, check, convert, look, train
 from pipeline.cli.common import Stopped
 from pipeline.errors import TunewrightError
 from pipeline.masking import masked_message
@@ -40,6 +40,7 @@ VERBS = (  # as --help lists them
     look.add_report,
     train.add_retry,
     look.add_doctor,
+    check.add_check,
     convert.add_convert,
     look.add_ui,
 )

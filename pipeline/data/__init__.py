@@ -1,6 +1,7 @@
 """From files or the hub to checked, split rows: step two of a run."""
 
 from pipeline.data.rows import Rows
-from pipeline.data.splits import Splits, load_splits
+from pipeline.data.sources import read_split
+from pipeline.data.splits import Splits, count_labels, load_splits
 
-__all__ = ["Rows", "Splits", "load_splits"]
+__all__ = ["Rows", "Splits", "count_labels", "load_splits", "read_split"]

@@ -1,6 +1,6 @@
 """Sources: where rows come from. Each returns the splits it was given; cutting is not their job."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,36 @@ from pipeline.errors import DataError
 SPLITS = ("train", "validation", "test")
 
 
-def read_files(config: FilesConfig, split: str, shape: Shape) -> Rows | None:
+Refuse = Callable[[DataError], None]  # is told of a record that cannot be used
+
+
+def stop(error: DataError) -> None:
+    """End the reading at the first record that cannot be used."""
+    raise error
+
+
+def read_split(shape: Shape, split: str, refuse: Refuse = stop) -> Rows | None:
+    """Read one split, or return None where the config names none, or none of it can be used.
+
+    Args:
+        shape: what is read, and where.
+        split: train, validation or test.
+        refuse: what becomes of records that cannot be used.
+
+    Raises:
+        DataError: for the first such record, unless `refuse` lets it pass.
+    """
+    config = shape.config
+    try:
+        if isinstance(config, FilesConfig):
+            return read_files(config, split, shape, refuse)
+        return read_hub(config, split, shape, refuse)
+    except DataError as error:
+        refuse(error)
+        return None
+
+
+def read_files(config: FilesConfig, split: str, shape: Shape, refuse: Refuse) -> Rows | None:
     """Read one split from its file, or return None where the config names none.
 
     Raises:
@@ -26,7 +55,7 @@ def read_files(config: FilesConfig, split: str, shape: Shape) -> Rows | None:
     records = (
         (f"{path.name}:{line}", values) for line, values in read_records(path, config.encoding)
     )
-    return _collect(records, str(path), shape)
+    return _collect(records, str(path), shape, refuse)
 
 
 def file_digests(config: FilesConfig) -> dict[str, str]:
@@ -35,7 +64,7 @@ def file_digests(config: FilesConfig) -> dict[str, str]:
     return {split: sha256(path) for split, path in files.items() if path and path.is_file()}
 
 
-def read_hub(config: HubConfig, split: str, shape: Shape) -> Rows | None:
+def read_hub(config: HubConfig, split: str, shape: Shape, refuse: Refuse) -> Rows | None:
     """Read one split of a hub data set, or return None where the config names none.
 
     Raises:
@@ -63,7 +92,7 @@ def read_hub(config: HubConfig, split: str, shape: Shape) -> Rows | None:
     else:
         labelled = (row for row in dataset)
     records = ((f"{name}:{number}", row) for number, row in enumerate(labelled, start=1))
-    return _collect(records, place, shape)
+    return _collect(records, place, shape, refuse)
 
 
 def _path(file: str | EmbeddedFile | None) -> Path | None:
@@ -72,12 +101,18 @@ def _path(file: str | EmbeddedFile | None) -> Path | None:
     return locate(file) if isinstance(file, EmbeddedFile) else Path(file)
 
 
-def _collect(records: Iterable[tuple[str, Mapping[str, Any]]], place: str, shape: Shape) -> Rows:
+def _collect(
+    records: Iterable[tuple[str, Mapping[str, Any]]], place: str, shape: Shape, refuse: Refuse
+) -> Rows:
     ids: list[str] = []
     rows: list[dict[str, Any]] = []
     for row_id, values in records:
-        rows.append(shape.read(values, f"{place}, row {row_id}"))
-        ids.append(row_id)
+        try:
+            rows.append(shape.read(values, f"{place}, row {row_id}"))
+        except DataError as error:
+            refuse(error)
+        else:
+            ids.append(row_id)
     if not ids:
         raise DataError(f"{place}: no rows; expected at least one below the header.")
     return Rows(shape, ids, {name: [row[name] for row in rows] for name in rows[0]})

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from pipeline.config import FilesConfig
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, place_of
-from pipeline.data.sources import file_digests, read_files, read_hub
+from pipeline.data.sources import file_digests, read_split
 from pipeline.errors import DataError, listing
 
 
@@ -50,15 +50,15 @@ def load_splits(shape: Shape, *, with_test: bool) -> Splits:
             more labels than rows may be kept.
     """
     config = shape.config
-    train = _read(shape, "train")
+    train = read_split(shape, "train")
     assert train is not None  # the schema demands it
     warnings = shape.check(train)
     test: Rows | None
     if config.test is None:
         train, test = cut(train, config.test_size, config.split_seed, "test")
     else:
-        test = _read(shape, "test") if with_test else None
-    validation = _read(shape, "validation")
+        test = read_split(shape, "test") if with_test else None
+    validation = read_split(shape, "validation")
     if validation is None:
         train, validation = cut(train, config.validation_size, config.split_seed, "validation")
 
@@ -180,7 +180,7 @@ def _hash(seed: int, text: str) -> bytes:
 def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, int]:
     """Return training rows a label, labels sorted; a label that training lacks is refused."""
     shape = train.shape
-    counts = _counts(name for names in shape.labels(train) for name in names)
+    counts = count_labels([train])
     for split, rows in others.items():
         for row_id, names in zip(rows.ids, shape.labels(rows), strict=True) if rows else ():
             for name in names:
@@ -192,13 +192,11 @@ def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, i
     return counts
 
 
+def count_labels(splits: Sequence[Rows]) -> dict[str, int]:
+    """Return rows a label over all of these, labels sorted; empty where there are no labels."""
+    return _counts(name for r in splits for names in r.shape.labels(r) for name in names)
+
+
 def _counts(labels: Iterable[str]) -> dict[str, int]:
     """Return how often each label occurs, labels sorted."""
     return dict(sorted(Counter(labels).items()))
-
-
-def _read(shape: Shape, split: str) -> Rows | None:
-    config = shape.config
-    if isinstance(config, FilesConfig):
-        return read_files(config, split, shape)
-    return read_hub(config, split, shape)

@@ -1,0 +1,87 @@
+"""check: every row that is wrong is named at once, and what the model would see is counted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+
+
+@pytest.fixture
+def chat(tiny_model, working_folder):
+    """The overrides of a chat by a tiny decoder, whose file is still to be written."""
+    (working_folder / "template.jinja").write_text(TEMPLATE)
+    return [
+        "task=chat",
+        "task.chat_template=template.jinja",
+        "model=tiny-llama",
+        f"model.tokenizer={tiny_model}",
+        "data=files",
+        "data.train=chats.jsonl",
+    ]
+
+
+def write(*conversations: list[tuple[str, str]]) -> None:
+    """Write conversations of (role, content) in OpenAI's layout."""
+    messages = [[{"role": r, "content": c} for r, c in turns] for turns in conversations]
+    lines = [json.dumps({"messages": turns}) + "\n" for turns in messages]
+    Path("chats.jsonl").write_text("".join(lines))
+
+
+def test_every_wrong_row_is_named_with_its_line_role_and_key(cli, chat):
+    write(
+        [("user", "good day"), ("assistant", "lovely day")],
+        [("user", "good day"), ("asistant", "lovely day")],
+        [("user", "good day")],
+        [("user", ""), ("assistant", "lovely day")],
+    )
+    with Path("chats.jsonl").open("a") as file:
+        file.write('{"messages": [{"role": "user", "contnt": "good day"}]}\n{"messages": \n')
+    ended = cli("check", *chat)
+    assert ended.code == 2
+    for fragments in (
+        ("chats.jsonl:2", "'asistant'", "Did you mean assistant?"),
+        ("chats.jsonl:3", "no message from the assistant"),
+        ("chats.jsonl:4", "messages[0]"),
+        ("chats.jsonl:5", "'contnt'", "Did you mean content?"),
+        ("line 6", "not JSON"),
+        ("5 errors",),
+    ):
+        assert any(all(f in line for f in fragments) for line in ended.out.splitlines()), fragments
+    assert not Path("mlruns").exists()
+
+
+def test_tokens_are_counted_and_rows_without_a_trained_one(cli, chat):
+    write(
+        [("user", "good day"), ("assistant", "fine")],
+        [("user", "very " * 40), ("assistant", "fine")],  # its reply is beyond max_length
+        [("user", "day"), ("assistant", "good"), ("user", "so"), ("assistant", "fine day")],
+    )
+    ended = cli("check", *chat, "training.max_length=24", "--format", "json")
+    (line,) = json.loads(ended.out)["splits"]
+    # [user] and [assistant] are three tokens each, and each conversation has an end.
+    assert line["longest"] == 3 + 40 + 3 + 1 + 1
+    assert line["tokens"] == (3 + 2 + 3 + 1 + 1) + line["longest"] + (4 * 3 + 1 + 1 + 1 + 2 + 1)
+    assert line["too long"] == 1
+    assert line["idle"] == 1
+    assert line["trained"] == (1 + 1) + 0 + (1 + 2 + 1)
+
+
+def test_what_a_run_would_refuse_of_whole_splits_is_told_too(cli, tiny):
+    lines = Path("reviews.jsonl").read_text().splitlines()
+    same = [json.dumps({**json.loads(line), "stars": "pos"}) for line in lines]
+    Path("reviews.jsonl").write_text("\n".join(same))
+    ended = cli("check", *tiny)
+    assert ended.code == 2
+    assert "every row has the label 'pos'" in ended.out
+
+
+def test_rows_longer_than_the_policy_allows_are_an_error(cli, tiny):
+    ended = cli("check", *tiny, "training.max_length=6", "task.long_rows=error")
+    assert ended.code == 2
+    assert "row reviews.jsonl:1: 8 tokens" in ended.out
+    assert cli("check", *tiny, "training.max_length=6").code == 0
