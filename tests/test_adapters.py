@@ -1,6 +1,7 @@
 """Adapters: what is trained, what is kept of it, and that a saved or merged one says the same."""
 
 import copy
+import gc
 import json
 from pathlib import Path
 
@@ -8,8 +9,16 @@ import pytest
 import torch
 import transformers as hf
 
-from pipeline.config import FreezeConfig, FullConfig, HeadConfig, Ia3Config, LoraConfig
+from pipeline.config import (
+    FreezeConfig,
+    FullConfig,
+    HeadConfig,
+    Ia3Config,
+    LoraConfig,
+    ModelConfig,
+)
 from pipeline.errors import ConfigError, TrackingError
+from pipeline.models import find_checkpoint
 from pipeline.models.adapters import (
     adapt,
     check_adapter,
@@ -173,11 +182,14 @@ def test_the_head_is_what_the_task_added(family, does, expected):
 @pytest.mark.parametrize(("family", "does", "adapter"), EVERY)
 def test_training_changes_what_is_trained_and_nothing_else(family, does, adapter):
     plain = make(family, does)
+    size = trained_share(plain)[1]
     head = new_head(plain)
     model = adapt(plain, ADAPTERS[adapter], head)
     assert is_adapter(model) == (adapter in ("lora", "dora", "ia3"))
     trained, every = trained_share(model)
     assert 0 < trained < every / 2
+    added = [p for name, p in model.named_parameters() if "lora_" in name or "ia3_" in name]
+    assert every == size + sum(p.numel() for p in added)
     before = copied(model)
     names = {name for name, p in model.named_parameters() if p.requires_grad}
     train(model, does)
@@ -275,6 +287,15 @@ def test_where_peft_knows_no_targets_attention_is_adapted(family, adapter, tmp_p
     train(model, does)
     save_adapter(model, tmp_path)
     assert close(outputs(load_adapter(base, tmp_path), does), outputs(model, does))
+
+
+def test_ia3_scales_what_enters_a_feed_forward_layer_and_leaves_attention():
+    plain = make("bert", "classifies")
+    model = adapt(plain, ADAPTERS["ia3"], new_head(plain))
+    shapes = {n: tuple(p.shape) for n, p in model.named_parameters() if "ia3_l" in n}
+    layer = "base_model.model.bert.encoder.layer.0"
+    assert shapes[f"{layer}.attention.self.key.ia3_l.default"] == (16, 1)
+    assert shapes[f"{layer}.output.dense.ia3_l.default"] == (1, 32)
 
 
 def test_given_targets_never_reach_into_the_head():
@@ -445,6 +466,24 @@ def test_a_state_of_another_adapter_is_refused():
     check_fits(Snapshot, lora)
     with pytest.raises(TrackingError, match=r"step 3 is of another model: .* has base_model"):
         check_fits(Snapshot, plain)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_does_not_reach_the_next_model_of_a_checkpoint(tiny_model, adapter):
+    checkpoint = find_checkpoint(ModelConfig(str(tiny_model), None))
+    torch.manual_seed(0)
+    plain = checkpoint.load(HEADS["classifies"])
+    expected = copied(plain)
+    model = adapt(plain, ADAPTERS[adapter], new_head(plain))
+    train(model, "classifies")
+    del plain
+    merged(model)
+    del model
+    gc.collect()
+    torch.manual_seed(0)
+    again = checkpoint.load(HEADS["classifies"])
+    assert all(torch.equal(p, expected[name]) for name, p in again.named_parameters())
+    assert all(p.requires_grad for p in again.parameters())
 
 
 def test_peft_s_file_names_the_task_and_the_head(tmp_path: Path):

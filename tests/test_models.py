@@ -76,21 +76,21 @@ def load(checkpoint, seed: int, labels=("neg", "pos", "none")):
     torch.manual_seed(seed)
     return checkpoint.load(
         hf.AutoModelForSequenceClassification,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
+        num_labels=len(labels),  # which names the labels anew where it is set
+        id2label=dict(enumerate(labels)),
         problem_type="single_label_classification",
     )
 
 
-def test_a_new_model_is_drawn_by_the_seed_each_time(wordpiece):
+def test_a_new_model_is_drawn_by_the_seed_each_time(wordpiece, monkeypatch):
+    monkeypatch.setattr(WEIGHTS, "load", None)  # no drawing is kept
     checkpoint = new(BERT, wordpiece)
     one, same, other = (load(checkpoint, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(one[name], same[name]) for name in one)
     matrix = "bert.encoder.layer.0.output.dense.weight"
     assert not torch.equal(one[matrix], other[matrix])
     assert one[matrix].data_ptr() != same[matrix].data_ptr()
-    assert WEIGHTS._model is None  # no drawing is kept
 
 
 def test_a_new_model_has_the_labels_and_is_plain(wordpiece):
@@ -240,6 +240,8 @@ def test_the_digests_of_a_new_model_say_so(tiny_model, tokenizers_of):
     )
     assert (one["new"], one["weights"], one["commit"], one["name"]) == (True, None, None, "bert")
     assert {key for key in one if one[key] != other[key]} == {"config"}
+    beside = model_digests(new(BERT, str(tiny_model)))
+    assert beside["weights"] is None  # those beside the tokenizer are not the model's
     found = model_digests(find_checkpoint(ModelConfig(str(tiny_model), None)))
     assert list(found) == ["name", "revision", "commit", "weights", "config", "tokenizer"]
     assert found["weights"]

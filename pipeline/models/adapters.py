@@ -291,11 +291,9 @@ def _shared(
 ) -> dict[str, Any]:
     """Return the arguments that all of PEFT's configs have."""
     linear = _linear(model)
-    matched = [name for name in linear if _is_target(name, targets)]
-    spared = sorted(set(matched) - set(_bodies(model, head)))
+    matched = [name for name in _bodies(model, head) if _is_target(name, targets)]
     return {
-        "target_modules": targets,
-        "exclude_modules": spared or None,
+        "target_modules": targets,  # in the head, which is trained whole, PEFT passes them over
         "modules_to_save": list(head) or None,
         "fan_in_fan_out": all(linear[name] for name in matched),
         "task_type": _task_type(model),
