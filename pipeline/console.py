@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.config import Experiment
+from pipeline.tasks import get_task
 from pipeline.trial import Result
 
 
@@ -24,10 +25,11 @@ def run_on_console() -> Iterator[Callable[[Result, Experiment], None]]:
 def _say_result(result: Result, experiment: Experiment) -> None:
     split = "test" if experiment.evaluation.test else "val/best"
     judged = "test" if experiment.evaluation.test else "val"
-    print(f"\n{'':22} {'model':>8} {'majority':>8}")
+    trivial = get_task(experiment.task).baseline_name
+    print(f"\n{'':22} {'model':>8} {trivial:>{len(trivial)}}")
     for name, value in result.metrics.items():
         metric = name.removeprefix(f"{split}/")
-        baseline = result.metrics.get(f"{judged}/majority/{metric}")
+        baseline = result.metrics.get(f"{judged}/{trivial}/{metric}")
         if name != metric and baseline is not None and "/" not in metric:
-            print(f"{split + '/' + metric:22} {value:8.4f} {baseline:8.4f}")
+            print(f"{split + '/' + metric:22} {value:8.4f} {baseline:{len(trivial)}.4f}")
     print(f"\nscore {experiment.evaluation.objective} {result.score:.4f}, run {result.run_id}")

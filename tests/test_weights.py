@@ -15,21 +15,23 @@ from test_pruning import Log, experiment, trial
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pipeline import run as runs
-from pipeline.config import ModelConfig
+from pipeline.config import ClassificationConfig, ModelConfig
 from pipeline.errors import DivergedError, ModelError
 from pipeline.models import find_checkpoint
 from pipeline.models.weights import WEIGHTS
 from pipeline.tasks.classification import Classification
+from pipeline.tracking.studies import MODEL_FOLDER
 
 
 @pytest.fixture
 def reads(monkeypatch) -> list[str]:
-    """The checkpoints that were read from disk, as they come."""
+    """The checkpoints that were read from disk, as they come; not those that runs keep."""
     read: list[str] = []
     original = PreTrainedModel.from_pretrained.__func__
 
     def counted(cls, name, *args, **kwargs):
-        read.append(str(name))
+        if Path(name).name != MODEL_FOLDER:
+            read.append(str(name))
         return original(cls, name, *args, **kwargs)
 
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(counted))
@@ -38,7 +40,8 @@ def reads(monkeypatch) -> list[str]:
 
 def load(checkpoint, seed=0, labels=("neg", "pos")):
     transformers.set_seed(seed)
-    return Classification().load_model(checkpoint, labels)
+    config = ClassificationConfig(name="classification")
+    return Classification(config, checkpoint, 32, dict.fromkeys(labels, 1)).load_model()
 
 
 def state(model) -> dict[str, torch.Tensor]:
