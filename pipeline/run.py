@@ -25,8 +25,7 @@ from pipeline.trial import Result, State, Trial, Verdict
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from pipeline.data import Splits
-    from pipeline.models import Checkpoint
+    from pipeline.data import Rows, Splits
     from pipeline.tasks.base import Examples, Task
     from pipeline.tracking import Record
     from pipeline.training.best import Evaluation
@@ -63,7 +62,8 @@ def run(
             None: they are opened here, and end with this call.
 
     Raises:
-        TunewrightError: for data, models or settings that cannot work, and for NaN losses.
+        TunewrightError: for data, models or settings that cannot work, for NaN losses, and for a
+            model that answers otherwise when it is read again.
     """
     if checkpoints is None:
         with open_checkpoints(experiment, record.run_id, of_trial=trial is not None) as opened:
@@ -72,7 +72,7 @@ def run(
     # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
     from pipeline.models import find_checkpoint
 
-    checkpoint = find_checkpoint(experiment.model)
+    find_checkpoint(experiment.model)
 
     # 2. Prepare the data: rows, splits, token ids. The trials of a sweep share them.
     started = time.perf_counter()
@@ -182,7 +182,7 @@ def run(
     for file, figure in task.figures(examples, evaluation.outputs).items():
         record.figure(figure, file)
     if trial is None or trial.is_best(result.score):
-        _keep_model(record, model, checkpoint, output_dir / "model")
+        _keep_model(record, model, task, experiment, data.validation.rows, output_dir / "model")
     log.info("score %.4f at step %d", result.score, best.step)
     return result
 
@@ -379,14 +379,35 @@ def _named(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
 
 
 def _keep_model(
-    record: Record, model: PreTrainedModel, checkpoint: Checkpoint, folder: Path
+    record: Record,
+    model: PreTrainedModel,
+    task: Task[Any],
+    experiment: Experiment,
+    rows: Rows,
+    folder: Path,
 ) -> None:
-    """Store model and tokenizer in the layout of transformers' ``save_pretrained``."""
+    """Store the model once it is known that it answers the same when it is read again."""
     import shutil
 
-    from pipeline.tracking.studies import MODEL_FOLDER
+    import torch
 
-    model.save_pretrained(folder)
-    checkpoint.tokenizer.save_pretrained(folder)
-    record.folder(folder, MODEL_FOLDER)
-    shutil.rmtree(folder)
+    from pipeline.models.adapters import is_adapter, load_options
+    from pipeline.serving import saved
+
+    has_adapter, options = is_adapter(model), load_options(experiment.adapter)
+    try:
+        expected = saved.answers(model, task, experiment, rows)
+        plain = saved.save(folder, model, task, experiment)
+        # Merging rounds weights in 4 bits anew, which is no fault of what is read again.
+        merged = saved.answers(plain, task, experiment, rows) if options else expected
+        if not options:
+            plain.to("cpu")  # room for the next one
+        interface = saved.check(folder, merged, is_merged=has_adapter)
+        if has_adapter:
+            with torch.random.fork_rng():
+                torch.manual_seed(experiment.seed)  # a new model's weights are drawn, not read
+                base = task.load_model(**options)
+            saved.check_adapter(folder, expected, base)
+        record.model(folder, interface)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -256,13 +256,13 @@ class Kept(Log):
 
     def __init__(self):
         super().__init__()
-        self.tables, self.model = [], {}
+        self.tables, self.weights = [], {}
 
     def table(self, columns, file):
         self.tables.append((file, columns))
 
-    def folder(self, folder, _):
-        self.model = {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
+    def model(self, folder, _):
+        self.weights = {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
 
 
 def test_a_run_goes_on_from_every_step_bit_for_bit(tiny, working_folder, monkeypatch):
@@ -290,7 +290,7 @@ def test_a_run_goes_on_from_every_step_bit_for_bit(tiny, working_folder, monkeyp
         cut = Kept()
         resumed = runs.run(whole, cut, working_folder, checkpoints=Checkpoints(one, keep=1))
         assert same(last[-1], last[0]), step
-        assert cut.model == straight.model
+        assert cut.weights == straight.weights
         assert cut.tables == straight.tables
         assert resumed.scores == uncut.scores
         logged = [point for point in cut.points if point[0] > 0]
@@ -337,7 +337,7 @@ def test_a_terminated_run_keeps_the_state_of_that_step_and_goes_on(tiny, working
         k: v for k, v in uncut.metrics.items() if "cost/" not in k
     }
     assert rest.tables == straight.tables
-    assert rest.model == straight.model
+    assert rest.weights == straight.weights
     logged = [point for point in (*cut.points, *rest.points) if point[0] > 0]
     assert logged == [point for point in straight.points if point[0] > 0]
 

@@ -11,7 +11,7 @@ import pipeline
 
 ROOT = Path(pipeline.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-STEPS = {"data", "tasks", "models", "training", "evaluation", "tracking"}
+STEPS = {"data", "tasks", "models", "training", "evaluation", "tracking", "serving"}
 BASE = {
     "compose",
     "config",
@@ -23,21 +23,23 @@ BASE = {
     "states",
     "untrusted",
 }
-UPPER = {"search", "cli", "console", "run", "job", "rerun", "resume"}  # what makes runs
+UPPER = {"search", "cli", "console", "run", "job", "rerun", "resume", "predict"}
 MAY_NOT = {
     **dict.fromkeys(BASE, UPPER | STEPS),
     "objective": UPPER | (STEPS - {"tasks", "evaluation"}),
     "trial": UPPER | (STEPS - {"training"}),
     **dict.fromkeys(STEPS, UPPER),
+    "serving": UPPER | {"training", "tracking"},  # a copy of it lies beside each kept model
     "run": UPPER - {"run"},
     "job": UPPER - {"run", "job"},
     "check": UPPER | {"training", "evaluation"},
+    "predict": UPPER - {"predict"},
     "convert": UPPER | (STEPS - {"data"}),
     "rerun": {"search", "cli", "console", "resume"},
     "resume": {"search", "cli", "console"},
     "console": UPPER - {"console"},
     "search": {"cli", "console", "training", "models", "evaluation"},
-    "cli": {"data", "tasks", "models", "training", "evaluation"},
+    "cli": {"data", "tasks", "models", "training", "evaluation", "serving"},
     "__main__": (UPPER | STEPS) - {"cli"},
     "__init__": UPPER | STEPS,
 }

@@ -20,13 +20,13 @@ from pipeline.tracking.studies import command_notes
 def test_failed_trials_are_run_again_and_counted_once(cli, tiny, runs, monkeypatch):
     load = Classification.load_model
 
-    def sometimes(self, checkpoint, labels):
+    def sometimes(self):
         calls.append(None)
         if len(calls) == 1:
             raise RuntimeError("a bug")
         if len(calls) == 2:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-        return load(self, checkpoint, labels)
+        return load(self)
 
     calls: list[None] = []
     monkeypatch.setattr(Classification, "load_model", sometimes)
@@ -54,11 +54,11 @@ def failed(cli, tiny, monkeypatch) -> Path:
     """The folder of a study with two trials, of which the first failed."""
     load, calls = Classification.load_model, []
 
-    def once(self, checkpoint, labels):
+    def once(self):
         calls.append(None)
         if len(calls) == 1:
             raise RuntimeError("a bug")
-        return load(self, checkpoint, labels)
+        return load(self)
 
     monkeypatch.setattr(Classification, "load_model", once)
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")

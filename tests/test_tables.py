@@ -38,11 +38,11 @@ def made(tiny_model, tmp_path_factory) -> Made:
     ]
     load, calls = Classification.load_model, []
 
-    def fails_first(self, checkpoint, labels):
+    def fails_first(self):
         calls.append(None)
         if len(calls) == 1:
             raise RuntimeError("a bug")
-        return load(self, checkpoint, labels)
+        return load(self)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Classification, "load_model", fails_first)

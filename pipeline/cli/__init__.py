@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline import __version__
-from pipeline.cli import again, check, convert, look, train
+from pipeline.cli import again, check, convert, look, serve, train
 from pipeline.cli.common import Stopped
 from pipeline.errors import TunewrightError
 from pipeline.masking import masked_message
@@ -41,6 +41,8 @@ VERBS = (  # as --help lists them
     train.add_retry,
     look.add_doctor,
     check.add_check,
+    serve.add_register,
+    serve.add_predict,
     convert.add_convert,
     look.add_ui,
 )

@@ -6,7 +6,8 @@ cause. Errors here name the file, the line, what was found and what was expected
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def read_records(path: Path, encoding: str) -> Iterator[Record]:
         near = did_you_mean(path.name, _names_beside(path))
         raise DataError(f"{path}: there is no such file (working folder: {Path.cwd()}).{near}")
     if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty; expected rows with a text and a label.")
+        raise DataError(f"{path}: the file is empty; expected rows.")
     return _readable(reader(path, encoding), path)
 
 
@@ -72,7 +73,7 @@ def _lines(path: Path, encoding: str) -> Iterator[str]:
         bad = error.object[error.start]
         raise DataError(
             f"{path}, line {line_number}: byte 0x{bad:02x} is not {encoding}. "
-            "Give the file's encoding, for example data.encoding=latin-1."
+            "Give the file's encoding, for example data.encoding=latin-1 (--encoding to convert)."
         ) from error
     except LookupError as error:
         raise DataError(
@@ -130,39 +131,91 @@ def _read_tsv(path: Path, encoding: str) -> Iterator[Record]:
 def _read_jsonl(path: Path, encoding: str) -> Iterator[Record]:
     for number, line in enumerate(_lines(path, encoding), start=1):
         if line.strip():
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); "
-                    "expected one object a line."
-                ) from error
+            value = _parsed(line, path, number, "one object a line")
             yield number, _as_object(value, path, f"line {number}")
 
 
 def _read_json(path: Path, encoding: str) -> Iterator[Record]:
-    try:
-        value = json.loads("".join(_lines(path, encoding)))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}: not JSON ({error.msg}, column {error.colno}); "
-            "expected one array of objects."
-        ) from error
+    value = _parsed("".join(_lines(path, encoding)), path, None, "one array of objects")
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        yield from _number(_squad(value["data"], path))
+        return
     if not isinstance(value, list):
         raise DataError(
-            f"{path}: found a JSON {type(value).__name__}, expected an array of objects."
+            f"{path}: found a JSON {_json_type(value)}, expected an array of objects, or the "
+            'layout of SQuAD\'s own files: {"data": [{"paragraphs": […]}]}.'
         )
     for number, item in enumerate(value, start=1):
         yield number, _as_object(item, path, f"item {number}")
 
 
+def _squad(articles: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the questions of SQuAD's own layout, each with its context, as flat rows."""
+    for i, article in enumerate(articles, start=1):
+        place = f"data, item {i}"
+        paragraphs = _list_in(_as_object(article, path, place), "paragraphs", path, place)
+        for j, paragraph in enumerate(paragraphs, start=1):
+            of = f"{place}, paragraph {j}"
+            paragraph = _as_object(paragraph, path, of)
+            for k, asked in enumerate(_list_in(paragraph, "qas", path, of), start=1):
+                question = _as_object(asked, path, f"{of}, question {k}")
+                row = {
+                    "title": article.get("title", ""),
+                    "context": paragraph.get("context"),
+                    "question": question.get("question"),
+                    "id": question.get("id", ""),
+                }
+                if question.get("is_impossible") is True:
+                    yield {**row, "answers": []}  # what is plausible, but wrong, is beside them
+                elif "answers" in question:
+                    yield {**row, "answers": question["answers"]}
+                else:  # of a test file, to predict from
+                    yield row
+
+
+def _list_in(values: Mapping[str, Any], key: str, path: Path, place: str) -> list[Any]:
+    found = values.get(key)
+    if not isinstance(found, list):
+        raise DataError(
+            f"{path}, {place}: found {listing(values)}, expected {key!r} with an array, as SQuAD's "
+            f"own files have it.{did_you_mean(key, values)}"
+        )
+    return found
+
+
+def _parsed(text: str, path: Path, line: int | None, expected: str) -> Any:
+    """Return what a line, or a whole file without, says in JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {line or error.lineno}: not JSON ({error.msg}, column {error.colno}); "
+            f"expected {expected}."
+        ) from error
+    except ValueError as error:  # Python's guard against numbers that take long to read
+        place = f"{path}, line {line}" if line else path
+        digits = sys.get_int_max_str_digits()
+        raise DataError(
+            f"{place}: a whole number has more than {digits} digits; expected one of at most so "
+            "many, or a text in quotes."
+        ) from error
+
+
 def _as_object(value: Any, path: Path, place: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise DataError(
-            f"{path}, {place}: found a JSON {type(value).__name__}, expected an object with the "
-            "text and the label."
+            f"{path}, {place}: found a JSON {_json_type(value)}, expected an object whose keys are "
+            "the columns."
         )
     return value
+
+
+def _json_type(value: Any) -> str:
+    """Return what JSON calls a value's type."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    names: dict[type, str] = {dict: "object", list: "array", str: "string"}
+    return names.get(type(value), "number")
 
 
 def _read_parquet(path: Path, _encoding: str) -> Iterator[Record]:

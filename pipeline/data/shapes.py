@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import DataConfig
-from pipeline.data.conversations import read_conversation
+from pipeline.data.conversations import AUTO, LAYOUTS, read_conversation
 from pipeline.data.rows import Rows
 from pipeline.errors import DataError, did_you_mean, listing
 
@@ -117,8 +117,9 @@ class QuestionAnswers(Shape):
             "question": text_of(values, "data.question", self.config.question, place),
         }
         if with_targets:
-            given = column_of(values, "data.answers", self.config.answers, place)
-            row["answers"] = _answers(given, context, place)
+            column = self.config.answers
+            given = column_of(values, "data.answers", column, place)
+            row["answers"] = _answers(given, context, column, place)
         return row
 
     def groups(self, rows: Rows) -> Sequence[str]:
@@ -157,6 +158,12 @@ class Chats(Shape):
     ) -> dict[str, Any]:
         """Return the conversation; one that is to be answered ends with the user."""
         layout = self.config.layout
+        if layout not in (AUTO, *LAYOUTS):
+            valid = [AUTO, *LAYOUTS]
+            raise DataError(
+                f"data.layout={layout}: there is no such layout.{did_you_mean(layout, valid)} "
+                f"Valid: {listing(valid)}."
+            )
         return {"messages": read_conversation(values, layout, place, to_answer=not with_targets)}
 
     def groups(self, rows: Rows) -> Sequence[str]:
@@ -192,10 +199,16 @@ def column_of(values: Mapping[str, Any], key: str, column: str, place: str) -> A
         if not isinstance(here, Mapping) or part not in here:
             raise DataError(
                 f"{place}: there is no column {column!r} ({key}); found "
-                f"{listing(values)}.{did_you_mean(column, values)}"
+                f"{listing(values)}.{did_you_mean(column, _names(values))}"
             )
         here = here[part]
     return here
+
+
+def _names(values: Mapping[str, Any]) -> list[str]:
+    """Return the columns, and the keys of those that have some."""
+    nested = ((name, value) for name, value in values.items() if isinstance(value, Mapping))
+    return [*values, *(f"{name}.{key}" for name, value in nested for key in value)]
 
 
 def text_of(values: Mapping[str, Any], key: str, column: str, place: str) -> str:
@@ -232,31 +245,39 @@ def place_of(rows: Rows) -> str:
     return rows.ids[0].rsplit(":", 1)[0]
 
 
-def _answers(given: Any, context: str, place: str) -> Answers:
+def _answers(given: Any, context: str, column: str, place: str) -> Answers:
     """Read answers as SQuAD lists them, as texts, or as one text; an answer is in its context."""
     if isinstance(given, str):
         given = _json_of(given)
-    if isinstance(given, Mapping):
-        texts, starts = given.get("text"), given.get("answer_start")
-    else:
-        texts, starts = given, None
+    texts, starts = _texts_and_starts(given)
     texts = [texts] if isinstance(texts, str) else texts
     texts = [] if texts is None else texts
-    if not isinstance(texts, Sequence) or not all(isinstance(t, str) and t for t in texts):
+    if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
         raise DataError(
-            f"{place}: found the answers {given!r}; expected "
+            f"{place}: found the answers {given!r} in column {column!r}; expected "
             '{"text": ["…"], "answer_start": [0]}, with empty lists where there is no answer.'
         )
     starts = [None] * len(texts) if starts is None else starts
-    if not isinstance(starts, Sequence) or len(starts) != len(texts):
+    starts = [starts] if isinstance(starts, int) else starts
+    if not isinstance(starts, list) or len(starts) != len(texts):
         raise DataError(
-            f"{place}: {len(texts)} answers, but answer_start is {starts!r}; expected one start "
-            "an answer, in characters from 0."
+            f"{place}: the answers in column {column!r} are {len(texts)}, but answer_start is "
+            f"{starts!r}; expected one start an answer, in characters from 0."
         )
     return tuple(
         (text, _start(text, start, context, place))
         for text, start in zip(texts, starts, strict=True)
     )
+
+
+def _texts_and_starts(given: Any) -> tuple[Any, Any]:
+    """Return what stands for the texts, and for where they start; the latter may be left out."""
+    if isinstance(given, Mapping):
+        return given.get("text"), given.get("answer_start")
+    if isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given):
+        starts = [one.get("answer_start") for one in given]  # as the official files have them
+        return [one.get("text") for one in given], starts
+    return given, None
 
 
 def _json_of(text: str) -> Any:
@@ -266,21 +287,26 @@ def _json_of(text: str) -> Any:
     if text.lstrip().startswith(("{", "[")):
         try:
             return json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return text
     return text
 
 
 def _start(text: str, start: Any, context: str, place: str) -> int:
-    found = context.find(text)
-    if isinstance(start, int) and context[start : start + len(text)] == text:
-        return start
-    if start is None and found >= 0:
-        return found
-    at = f" at character {start}" if start is not None else ""
-    there = f"there it reads {context[start : start + len(text)]!r}; " if at and start >= 0 else ""
-    where = f"it stands at character {found}" if found >= 0 else "it is nowhere in it"
+    """Return where an answer starts, which is looked for where it is not said."""
+    is_place = isinstance(start, int) and not isinstance(start, bool) and start >= 0
+    if is_place and context.startswith(text, start):
+        return int(start)
+    found = [match.start() for match in re.finditer(re.escape(text), context)]
+    if start is None and found:
+        return found[0]
+    at = f" at character {start!r}" if start is not None else ""
+    there = context[start : start + len(text)] if is_place else ""
+    reads = f"there it reads {there!r}; " if there else ""
+    near = min(found, key=lambda i: abs(i - start) if is_place else i, default=0)
+    where = f"it stands at character {near}" if found else "it is nowhere in it"
+    quotes = " JSON's texts are in double quotes." if text.lstrip().startswith(("{", "[")) else ""
     raise DataError(
-        f"{place}: the answer {text!r} is not in its context{at}: {there}{where}. Expected a span "
-        "of the context."
+        f"{place}: the answer {text!r} is not in its context{at}: {reads}{where}. Expected a span "
+        f"of the context.{quotes}"
     )

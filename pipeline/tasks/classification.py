@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ClassificationConfig, DataConfig
 from pipeline.data.labelled import Labelled
-from pipeline.errors import ConfigError, listing
+from pipeline.errors import ConfigError, DataError, ModelError, listing
 from pipeline.tasks.base import Batch, Direction, Examples, Outputs, Task
+from pipeline.tasks.parts.batches import MODEL_INPUTS, reads_types
 from pipeline.tasks.parts.long_rows import kept_rows, positions_cut
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from matplotlib.figure import Figure
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline.data import Rows
     from pipeline.data.shapes import Shape
+
+
+_ROOM = 4  # tokens that a second text must leave for the windows of the first
 
 
 class Classification(Task[ClassificationConfig]):
@@ -50,7 +54,16 @@ class Classification(Task[ClassificationConfig]):
 
     @classmethod
     def shape(cls, config: ClassificationConfig, data: DataConfig) -> Shape:
-        """Return text, second text and label."""
+        """Return text, second text and label.
+
+        Raises:
+            ConfigError: where one label is read of cells that are said to hold several.
+        """
+        if data.label_separator is not None and not config.multi_label:
+            raise ConfigError(
+                f"data.label_separator={data.label_separator!r}: expected null, since "
+                "task.multi_label=false reads one label a row; task.multi_label=true reads several."
+            )
         return Labelled(data, many=config.multi_label)
 
     @property
@@ -63,9 +76,14 @@ class Classification(Task[ClassificationConfig]):
 
         Raises:
             ConfigError: for another number of class weights than of labels.
-            ModelError: naming families that can.
+            ModelError: naming families that can; and for a tokenizer that cannot make windows.
         """
         super().check()
+        if self._windows and not self.checkpoint.tokenizer.is_fast:
+            raise ModelError(
+                f"task.long_rows=window: the tokenizer of {self.checkpoint.name} is written in "
+                "Python and makes no windows; expected truncate, drop or error."
+            )
         given = self.config.class_weights
         if isinstance(given, tuple) and len(given) != len(self.labels):
             raise ConfigError(
@@ -73,25 +91,38 @@ class Classification(Task[ClassificationConfig]):
                 f"{len(self.labels)}, one a label, in the order {listing(self.labels)}."
             )
 
+    @property
+    def encoding_refuses(self) -> bool:
+        """Windows of a first text need room beside the second."""
+        return super().encoding_refuses or self._windows
+
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn texts into unpadded token ids, at most ``max_length``, and labels into positions.
 
-        With ``task.long_rows=window`` a long text makes several examples.
+        With ``task.long_rows=window`` a long text makes several examples; of a pair it is the
+        first that has windows, each read with the whole second.
+
+        Raises:
+            DataError: for long rows that are to be refused, or a second text without room for
+                windows of the first.
         """
         from datasets import Dataset
 
-        tokenizer, windows = self.checkpoint.tokenizer, self.config.long_rows == "window"
+        tokenizer, windows = self.checkpoint.tokenizer, self._windows
         texts = [list(rows[name]) for name in ("text", "text_pair") if name in rows.columns]
+        read = texts
+        if len(texts) > 1 and not windows:
+            read = [_capped(column, tokenizer, self.max_length) for column in texts]
         encoded = tokenizer(
-            *texts,
+            *read,
             truncation="only_first" if windows else True,
             max_length=self.max_length,
-            stride=min(self.config.stride, self.max_length // 2) if windows else 0,
+            stride=min(self.config.stride, self._window_room(rows) // 2) if windows else 0,
             return_overflowing_tokens=windows,
+            return_token_type_ids=len(texts) > 1 and reads_types(self.checkpoint),
         )
         row = encoded.pop("overflow_to_sample_mapping", list(range(len(rows))))
-        names = ["input_ids", "attention_mask", *(["token_type_ids"] * (len(texts) > 1))]
-        columns = {name: encoded[name] for name in names if name in encoded}
+        columns = {name: encoded[name] for name in MODEL_INPUTS if name in encoded}
         if "label" in rows.columns:
             targets = self._targets(rows["label"])
             columns["labels"] = [targets[i] for i in row]
@@ -188,12 +219,38 @@ class Classification(Task[ClassificationConfig]):
         weights = logits.new_tensor(self._weights if training else [1.0] * len(self.labels))
         if self.config.multi_label:
             smooth = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
-            each = functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
-            return (each * weights).mean(dim=-1), torch.ones_like(each[:, 0])
+            # A weight counts where the label is there: else a rare one would stay rarely predicted.
+            each = functional.binary_cross_entropy_with_logits(
+                logits, smooth, reduction="none", pos_weight=weights
+            )
+            return each.mean(dim=-1), torch.ones_like(each[:, 0])
         loss = functional.cross_entropy(
             logits, targets, weights, reduction="none", label_smoothing=smoothing
         )
         return loss, weights[targets]
+
+    @property
+    def _windows(self) -> bool:
+        return self.config.long_rows == "window"
+
+    def _window_room(self, rows: Rows) -> int:
+        """Return the tokens that are left for a window of the first text in any row."""
+        tokenizer, paired = self.checkpoint.tokenizer, "text_pair" in rows.columns
+        room: int = self.max_length - tokenizer.num_special_tokens_to_add(pair=paired)
+        if not paired:
+            return room
+        ids = tokenizer(list(rows["text_pair"]), add_special_tokens=False, verbose=False)
+        lengths = [len(pair) for pair in ids["input_ids"]]
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        room -= lengths[longest]
+        if room < _ROOM:
+            raise DataError(
+                f"row {rows.ids[longest]}: its second text has {lengths[longest]} tokens and "
+                f"leaves {max(0, room)} of training.max_length={self.max_length} for windows of "
+                f"the first; expected at least {_ROOM}, or task.long_rows=truncate, which cuts the "
+                "longer one."
+            )
+        return room
 
     @cached_property
     def _weights(self) -> list[float]:
@@ -240,6 +297,24 @@ class Classification(Task[ClassificationConfig]):
 
         scores = multilabel_scores if self.config.multi_label else classification_scores
         return scores(predicted, labels, self.labels)
+
+
+def _capped(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[str]:
+    """Return texts of a pair without what follows so many tokens, which no example can hold.
+
+    Else a tokenizer would make every combination of what it cuts off the one and the other.
+    """
+    if not tokenizer.is_fast:
+        return texts
+    encoded = tokenizer(
+        texts,
+        truncation=True,
+        max_length=max_length,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+    )
+    pairs = zip(texts, encoded.encodings, strict=True)
+    return [text[: of.offsets[-1][1]] if of.overflowing else text for text, of in pairs]
 
 
 def _round(probabilities: np.ndarray[Any, Any]) -> list[list[float]]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from pipeline.config import DataConfig, QuestionAnsweringConfig
 from pipeline.data import Rows
-from pipeline.data.shapes import NO_ANSWER, QuestionAnswers, Shape
-from pipeline.errors import DataError
+from pipeline.data.shapes import NO_ANSWER, Answers, QuestionAnswers, Shape
+from pipeline.errors import DataError, ModelError
 from pipeline.evaluation.names import Direction, answer_metrics
+from pipeline.languages import suffix
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
+from pipeline.tasks.parts.batches import MODEL_INPUTS, reads_types
 from pipeline.tasks.parts.long_rows import kept_rows
 
 if TYPE_CHECKING:
@@ -25,7 +29,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROOM = 8  # tokens that a question must leave for its context
-_NO_TOKEN = (-1, -1)  # the offsets of what is not of the context
+_LEFT_OUT = "CMZ"  # Unicode's categories of control characters, accents and blanks
+
+
+@dataclass(frozen=True)
+class Windows(Examples):
+    """Parts of contexts, each with its question.
+
+    ``offsets`` [tokens, 2] say which characters of its context a window's tokens are; -1 is what
+    is not of the context.
+    """
+
+    offsets: Sequence[np.ndarray[Any, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,19 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         """A model with a new head that points at tokens."""
         return "AutoModelForQuestionAnswering"
 
+    def check(self) -> None:
+        """Refuse a model that cannot point, or whose tokenizer forgets where tokens were.
+
+        Raises:
+            ModelError: for the one or the other.
+        """
+        super().check()
+        if not self.checkpoint.tokenizer.is_fast:
+            raise ModelError(
+                f"model.checkpoint={self.checkpoint.name}: its tokenizer is written in Python and "
+                "does not tell where in a text its tokens are; task=question_answering needs that."
+            )
+
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn questions and contexts into token ids, and first answers into token positions.
 
@@ -85,15 +113,15 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
             stride=min(self.config.stride, room // 2) if windows else 0,
             return_overflowing_tokens=windows,
             return_offsets_mapping=True,
+            return_token_type_ids=reads_types(self.checkpoint),
         )
         row = encoded.pop("overflow_to_sample_mapping", list(range(len(rows))))
         sequences = [encoded.sequence_ids(i) for i in range(len(row))]
         offsets = [
-            [tuple(span) if of == 1 else _NO_TOKEN for span, of in zip(spans, ids, strict=True)]
-            for spans, ids in zip(encoded.pop("offset_mapping"), sequences, strict=True)
+            _of_context(spans, of)
+            for spans, of in zip(encoded.pop("offset_mapping"), sequences, strict=True)
         ]
-        names = ("input_ids", "attention_mask", "token_type_ids")
-        columns = {name: encoded[name] for name in names if name in encoded}
+        columns = {name: encoded[name] for name in MODEL_INPUTS if name in encoded}
         if "answers" in rows.columns:
             places = [
                 _positions(rows["answers"][i], spans) for i, spans in zip(row, offsets, strict=True)
@@ -110,23 +138,16 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
             self.max_length,
             training=training,
         )
-        dataset = Dataset.from_dict({**columns, "offsets": offsets, "row": row})
-        if len(kept) < len(rows):
-            dataset = dataset.select(kept)  # a row is an example where any are dropped
-        return Examples(rows, dataset, len(longer), len(rows) - len(kept))
-
-    def collate(self, examples: Any) -> Batch:
-        """Make a batch of what the model reads; the offsets are for `decode`."""
-        return super().collate(
-            [{k: v for k, v in example.items() if k != "offsets"} for example in examples]
-        )
+        dataset = Dataset.from_dict({**columns, "row": row})
+        if len(kept) < len(rows):  # a row is an example where any are dropped
+            dataset, offsets = dataset.select(kept), [offsets[i] for i in kept]
+        return Windows(rows, dataset, len(longer), len(rows) - len(kept), offsets)
 
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return logits of first and last tokens, both of shape [examples, tokens], and losses."""
         from torch.nn import functional
 
-        names = ("input_ids", "attention_mask", "token_type_ids")
-        found = model(**{name: batch[name] for name in names if name in batch})
+        found = model(**{name: batch[name] for name in MODEL_INPUTS if name in batch})
         # Padding cannot be pointed at; finite, so that outputs that are not are found.
         padding = batch["attention_mask"] == 0
         starts = found.start_logits.float().masked_fill(padding, -1e4)
@@ -146,17 +167,20 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
         """Score a random span of each context, as long as training's answers on average."""
         chance = random.Random(0)
-        lengths = [len(a[0][0].split()) for a in train["answers"] if a]
-        words = max(1, round(sum(lengths) / len(lengths)))
-        return self._scores([_random_span(c, words, chance) for c in rows["context"]], rows)
+        # Where words are not parted by blanks, characters are what metrics count.
+        word = r"\S" if suffix(self.config.language) else r"\S+"
+        lengths = [len(re.findall(word, a[0][0])) for a in train["answers"] if a]
+        words = max(1, round(fmean(lengths))) if lengths else 1
+        return self._scores([_random_span(c, word, words, chance) for c in rows["context"]], rows)
 
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return each row's answer, empty where there is none, and its score in logits."""
+        assert isinstance(examples, Windows)
         best: dict[int, Span] = {}
         nothing: dict[int, float] = {}
         arrays = zip(
             examples.row,
-            examples.dataset["offsets"],
+            examples.offsets,
             outputs["start_logits"],
             outputs["end_logits"],
             strict=True,
@@ -175,7 +199,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
                 texts.append("")
                 scores.append(round(nothing[row], 4))
             else:
-                texts.append(context[span.start : span.end])
+                texts.append(_text(context, span))
                 scores.append(round(span.score, 4))
         return {"prediction": texts, "score": scores}
 
@@ -192,23 +216,27 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
 
     def _best_span(
         self,
-        offsets: list[list[int]],
+        offsets: np.ndarray[Any, Any],
         starts: np.ndarray[Any, Any],
         ends: np.ndarray[Any, Any],
     ) -> Span | None:
         """Return the best span of a window: first before last, not too long, in the context."""
-        inside = [i for i, (start, _) in enumerate(offsets) if start >= 0]
-        count = self.config.n_best
-        firsts = sorted(inside, key=lambda i: -starts[i])[:count]
-        lasts = sorted(inside, key=lambda i: -ends[i])[:count]
-        most = self.config.max_answer_tokens
-        pairs = [(i, j) for i in firsts for j in lasts if i <= j < i + most]
-        if not pairs:  # the best first and last tokens do not fit together: one token does
-            pairs = [(i, i) for i in firsts]
-        if not pairs:
+        import numpy as np
+
+        inside = np.flatnonzero((offsets[:, 0] >= 0) & (offsets[:, 1] > offsets[:, 0]))
+        if not len(inside):
             return None
-        i, j = max(pairs, key=lambda pair: float(starts[pair[0]] + ends[pair[1]]))
-        return Span(offsets[i][0], offsets[j][1], float(starts[i] + ends[j]))
+        count = self.config.n_best
+        firsts = inside[np.argsort(-starts[inside], kind="stable")[:count]]
+        lasts = inside[np.argsort(-ends[inside], kind="stable")[:count]]
+        apart = lasts[None, :] - firsts[:, None]  # [firsts, lasts]
+        fit = (apart >= 0) & (apart < self.config.max_answer_tokens)
+        if not fit.any():  # the best first and last tokens do not fit together: one token does
+            lasts, fit = firsts, np.eye(len(firsts), dtype=bool)
+        scores = np.where(fit, starts[firsts][:, None] + ends[lasts][None, :], -np.inf)
+        i, j = np.unravel_index(scores.argmax(), scores.shape)
+        first, last = offsets[firsts[i]], offsets[lasts[j]]
+        return Span(int(first[0]), int(last[1]), float(scores[i, j]))
 
     @cached_property
     def _may_be_none(self) -> bool:
@@ -238,21 +266,42 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         return answer_scores(predicted, references, self.config.language)
 
 
-def _positions(answers: Any, offsets: list[tuple[int, int]]) -> tuple[int, int]:
+def _of_context(spans: Sequence[tuple[int, int]], of: Sequence[int | None]) -> np.ndarray[Any, Any]:
+    """Return a window's offsets, -1 where the text that a token is ``of`` is not the context."""
+    import numpy as np
+
+    is_context = np.array([text == 1 for text in of])
+    return np.where(is_context[:, None], np.array(spans, dtype=np.int32), np.int32(-1))
+
+
+def _positions(answers: Answers, offsets: np.ndarray[Any, Any]) -> tuple[int, int]:
     """Return the tokens of the first answer; the first token where the window does not hold it."""
     if not answers:
         return 0, 0
     text, start = answers[0]
     end = start + len(text)
-    covered = [i for i, (a, b) in enumerate(offsets) if a >= 0 and a < end and b > start]
-    if not covered or offsets[covered[0]][0] > start or offsets[covered[-1]][1] < end:
+    covered = ((offsets[:, 0] >= 0) & (offsets[:, 0] < end) & (offsets[:, 1] > start)).nonzero()[0]
+    # At its ends an answer may have characters that a tokenizer leaves out.
+    kept = [i for i, char in enumerate(text) if unicodedata.category(char)[0] not in _LEFT_OUT]
+    if not len(covered) or not kept:
         return 0, 0
-    return covered[0], covered[-1]
+    first, last = int(covered[0]), int(covered[-1])
+    if offsets[first, 0] > start + kept[0] or offsets[last, 1] <= start + kept[-1]:
+        return 0, 0
+    return first, last
 
 
-def _random_span(context: str, words: int, chance: random.Random) -> str:
-    """Return so many words of a context, from a random one on."""
-    found = list(re.finditer(r"\S+", context))
+def _text(context: str, span: Span) -> str:
+    """Return a span's text; with the accents of its last letter, which tokenizers may leave out."""
+    end = span.end
+    while end < len(context) and unicodedata.category(context[end])[0] == "M":
+        end += 1
+    return context[span.start : end].strip()
+
+
+def _random_span(context: str, word: str, words: int, chance: random.Random) -> str:
+    """Return so many words of a context, from a random one on; ``word`` is what one matches."""
+    found = list(re.finditer(word, context))
     first = chance.randrange(max(1, len(found) - words + 1))
     last = min(first + words, len(found)) - 1
     return context[found[first].start() : found[last].end()]

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import DatasetInput, Metric
 
+    from pipeline.serving.predictor import Interface
+
 log = logging.getLogger(__name__)
 
 # Artifacts by which a run can be run again and checked.
 CONFIG_FILE, INPUTS_FILE = "config.yaml", "inputs.json"
 PROVENANCE_FILE, DIFF_FILE = "provenance.json", "code.diff"
+MODEL_FOLDER = "model"  # of a kept model
 
 # What MLflow takes at once, and the longest parameter value.
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH = 100, 1000, 6000
@@ -147,9 +150,17 @@ class Record:
         listed = json.dumps([{"path": file, "type": "table"}])
         self._do(self._store.client.set_tag, self.run_id, "mlflow.loggedArtifacts", listed)
 
-    def folder(self, folder: Path, name: str) -> None:
-        """Store a folder's files as artifacts under ``name``, now."""
-        self._store.client.log_artifacts(self.run_id, str(folder), name)
+    def model(self, folder: Path, interface: Interface) -> None:
+        """Make a saved model's folder an MLflow model, and store it as the run's, now.
+
+        Args:
+            folder: what `pipeline.serving.saved.save` made; files are added to it.
+            interface: what the model is asked and what it answers.
+        """
+        from pipeline.tracking.mlmodel import write
+
+        write(folder, interface, self.run_id)
+        self._store.client.log_artifacts(self.run_id, str(folder), MODEL_FOLDER)
 
     def log_file(self, path: Path) -> None:
         """Name the run's log file; it is stored when the record is closed."""

@@ -15,13 +15,14 @@ from pipeline.compose import key_of
 from pipeline.errors import TrackingError, did_you_mean, listing
 from pipeline.masking import masked_override
 from pipeline.tracking import tags
+from pipeline.tracking.record import MODEL_FOLDER as MODEL_FOLDER
 from pipeline.tracking.record import log_params
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as Run
 
-MODEL_FOLDER = "model"  # artifact folder of a kept model
+REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the registry, as JSON
 DATA = "data"  # parameter of a study: the digest of its data
 TAG_CHARACTERS = 5000  # that every MLflow store takes
 _STORAGE = "hydra.sweeper.storage"
@@ -94,7 +95,7 @@ def parent_run(store: Store, parent_run_id: str) -> Run:
 def log_page(store: Store, study: Run, page: str, file: str) -> str:
     """Store a page with the study; return its local path, or its URI where it has none."""
     store.client.log_text(study.info.run_id, page, file)
-    return _local(f"{study.info.artifact_uri}/{file}")
+    return local_path(f"{study.info.artifact_uri}/{file}")
 
 
 def log_progress(store: Store, parent_run_id: str, trial: int, values: Mapping[str, float]) -> None:
@@ -142,13 +143,14 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
         store: where the run is.
         run_id: the run's.
         of_study: the study that deletes it; another one's run, which a fork copied, is left alone.
-            So is one that a fork names as its best.
+            So is one that a fork names as its best, and one that was registered.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     run = store.client.get_run(run_id)
     known = run.data.tags
-    if tags.KEPT_FOR in known or (of_study is not None and known.get(tags.STUDY) != of_study):
+    is_anothers = of_study is not None and known.get(tags.STUDY) != of_study
+    if is_anothers or tags.KEPT_FOR in known or REGISTERED in known:
         return
     artifact_uri = run.info.artifact_uri
     if store.client.list_artifacts(run_id, MODEL_FOLDER):
@@ -297,7 +299,7 @@ def names_everywhere(store: Store) -> set[str]:
 def has_model(store: Store, run: Run) -> bool:
     """Whether a run keeps a model."""
     if urlsplit(run.info.artifact_uri).scheme in ("", "file"):  # fast, where runs are many
-        return Path(_local(f"{run.info.artifact_uri}/{MODEL_FOLDER}")).is_dir()
+        return Path(local_path(f"{run.info.artifact_uri}/{MODEL_FOLDER}")).is_dir()
     return bool(store.client.list_artifacts(run.info.run_id, MODEL_FOLDER))
 
 
@@ -344,7 +346,7 @@ def model_path(store: Store, run: Run) -> str | None:
     """Return where a run's model is, as a local path where it is one; None without a model."""
     if not store.client.list_artifacts(run.info.run_id, MODEL_FOLDER):
         return None
-    return _local(f"{run.info.artifact_uri}/{MODEL_FOLDER}")
+    return local_path(f"{run.info.artifact_uri}/{MODEL_FOLDER}")
 
 
 def _find(store: Store, condition: str, experiments: list[str] | None = None) -> list[Run]:
@@ -364,7 +366,7 @@ def _find(store: Store, condition: str, experiments: list[str] | None = None) ->
     return found
 
 
-def _local(uri: str) -> str:
+def local_path(uri: str) -> str:
     """Return an artifact's URI as a path, where it is one."""
     return url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
 

@@ -10,9 +10,22 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.models import Checkpoint
+
 IGNORED = -100  # a target that has no part in the loss
 
+MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what encoders read
+
 LEFT = "prompt_"  # prefix of what generation goes on from: it ends where the new tokens begin
+
+
+def reads_types(checkpoint: Checkpoint) -> bool:
+    """Return whether a model is told which text of a pair each token is of.
+
+    Not every tokenizer knows: some tell a model that has no use for it, or no embedding, and that
+    of another model tells nothing where it would have.
+    """
+    return (getattr(checkpoint.config, "type_vocab_size", None) or 0) > 1
 
 
 def collate(examples: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:

@@ -16,7 +16,9 @@ from functools import cached_property
 from inspect import signature
 from typing import TYPE_CHECKING
 
+from pipeline.config import ClassificationConfig, DataConfig
 from pipeline.data import Rows
+from pipeline.data.shapes import Shape
 from pipeline.errors import ConfigError, ModelError
 from pipeline.tasks.base import Batch, Examples
 from pipeline.tasks.classification import Classification
@@ -59,6 +61,21 @@ class GenerativeClassification(Classification):
     Loss, metrics and predictions are those of a head, so both can be compared in one study.
     """
 
+    @classmethod
+    def shape(cls, config: ClassificationConfig, data: DataConfig) -> Shape:
+        """Return text, second text and label.
+
+        Raises:
+            ConfigError: where the prompt leaves out the second text, or has none to show.
+        """
+        if ("{text_pair}" in config.prompt) != (data.text_pair is not None):
+            found = "without {text_pair}" if data.text_pair else "with {text_pair}"
+            raise ConfigError(
+                f"task.prompt={config.prompt!r}: {found}, and data.text_pair="
+                f"{data.text_pair or 'null'}; expected both or neither."
+            )
+        return super().shape(config, data)
+
     @property
     def auto_class(self) -> str:
         """A language model."""
@@ -68,9 +85,14 @@ class GenerativeClassification(Classification):
         """Refuse a model that cannot write, and a prompt that leaves its text no room.
 
         Raises:
-            ConfigError: for the prompt.
+            ConfigError: for the prompt, or windows.
             ModelError: for the model, or names that its tokenizer cannot tell apart.
         """
+        if self.config.long_rows == "window":
+            raise ConfigError(
+                "task.long_rows=window: task.approach=generative reads one prompt a row; expected "
+                "truncate, drop or error."
+            )
         super().check()
         if len(set(self._names)) < len(self._names):
             raise ModelError(
@@ -92,23 +114,19 @@ class GenerativeClassification(Classification):
 
         pairs = rows.columns.get("text_pair", [""] * len(rows))
         filled = [self._fill(*texts) for texts in zip(rows["text"], pairs, strict=True)]
-        tokenizer = self.checkpoint.tokenizer
         most = self.max_length - self._longest_name
         lengths = [len(ids) for ids in self._encoded(filled)]
         longer = [i for i, length in enumerate(lengths) if length > most]
         kept = kept_rows(
             rows,
             longer,
-            lengths.__getitem__,
+            lambda i: lengths[i] + self._longest_name,
             self.config.long_rows,
             self.max_length,
             training=training,
         )
-        for i in longer:
-            # What has to go, measured in tokens of the text; the pair stays whole where it can.
-            ids = tokenizer(rows["text"][i], add_special_tokens=False, verbose=False)["input_ids"]
-            left = max(1, len(ids) - (lengths[i] - most))
-            filled[i] = self._fill(tokenizer.decode(ids[:left]), pairs[i])
+        for i in longer:  # the pair stays whole where it can
+            filled[i] = self._fill(self._shorter(rows["text"][i], lengths[i] - most), pairs[i])
         ids = [sequence[-most:] for sequence in self._encoded([filled[i] for i in kept])]
         columns = {"input_ids": ids, "attention_mask": [[1] * len(sequence) for sequence in ids]}
         if "label" in rows.columns:
@@ -144,7 +162,9 @@ class GenerativeClassification(Classification):
         most = max(len(path) for path in self._paths)
         pairs = [_followed(ids, mask, path, most) for path in self._paths]
         whole, masks = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
-        accepted = signature(model.forward).parameters
+        # Not of what wraps it: an adapter takes any argument, a mixed precision hides all names.
+        plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+        accepted = signature(type(plain).forward).parameters
         options: dict[str, object] = {}
         if "position_ids" in accepted:
             options["position_ids"] = (masks.cumsum(dim=1) - 1).clamp(min=0)
@@ -185,11 +205,14 @@ class GenerativeClassification(Classification):
     @cached_property
     def _names(self) -> list[Tokens]:
         """The label names as the model would write them, each with an end."""
-        tokenizer = self.checkpoint.tokenizer
-        blank = "" if self._has_encoder or self.config.prompt[-1:].isspace() else " "
-        ids = tokenizer([blank + label for label in self.labels], add_special_tokens=False)
-        end = end_token_id(self.checkpoint)
-        return [(*name, end) for name in ids["input_ids"]]
+        tokenizer, end = self.checkpoint.tokenizer, end_token_id(self.checkpoint)
+        if self._has_encoder:  # BART's begin with a token of their own
+            ids = tokenizer(text_target=list(self.labels))["input_ids"]
+        else:
+            blank = "" if self.config.prompt[-1:].isspace() else " "
+            labels = [blank + label for label in self.labels]
+            ids = tokenizer(labels, add_special_tokens=False)["input_ids"]
+        return [tuple(name) if name[-1:] == [end] else (*name, end) for name in ids]
 
     @cached_property
     def _branchings(self) -> list[Branching]:
@@ -217,6 +240,20 @@ class GenerativeClassification(Classification):
     def _room(self) -> int:
         """Tokens that are left for a text."""
         return self.max_length - self._longest_name - len(self._encoded([self._fill("", "")])[0])
+
+    def _shorter(self, text: str, excess: int) -> str:
+        """Return the beginning of a text, without so many of its tokens, but at least one."""
+        tokenizer = self.checkpoint.tokenizer
+        encoded = tokenizer(
+            text,
+            add_special_tokens=False,
+            return_offsets_mapping=tokenizer.is_fast,
+            verbose=False,
+        )
+        left = max(1, len(encoded["input_ids"]) - excess)
+        if not tokenizer.is_fast:
+            return str(tokenizer.decode(encoded["input_ids"][:left]))
+        return text[: max((end for _, end in encoded["offset_mapping"][:left]), default=0)]
 
     def _fill(self, text: str, text_pair: str) -> str:
         return _replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 from typing_extensions import override
@@ -10,10 +11,9 @@ from typing_extensions import override
 from pipeline.config import DataConfig, SummarizationConfig, TranslationConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape, SourceTarget
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.tasks.base import Examples, Outputs
 from pipeline.tasks.parts.batches import IGNORED
-from pipeline.tasks.parts.long_rows import kept_rows
 from pipeline.tasks.parts.writing import WritingTask, start_tokens
 
 T = TypeVar("T", bound=SummarizationConfig | TranslationConfig)
@@ -21,6 +21,8 @@ T = TypeVar("T", bound=SummarizationConfig | TranslationConfig)
 
 class TextToText(WritingTask[T]):
     """Encoder-decoders read the source; decoders read the source, the separator and the target."""
+
+    _long_targets = 0  # of training, as far as it is encoded
 
     @classmethod
     @override
@@ -32,45 +34,76 @@ class TextToText(WritingTask[T]):
         """Refuse a model that cannot write, and targets that leave a decoder no room for sources.
 
         Raises:
-            ConfigError: for the latter.
+            ConfigError: for the latter, or for more tokens than the model has positions.
             ModelError: for the former.
         """
         super().check()
-        if self._source_room < 4:
+        room, longest = self._source_room, self.config.max_target_length
+        if room < 4:
             raise ConfigError(
-                f"training.max_length={self.max_length}: source and target share the tokens of a "
-                f"decoder, and task.max_target_length={self.config.max_target_length} leaves "
-                f"{max(0, self._source_room)} for the source; expected at least 4."
+                f"training.max_length={self.max_length}: a decoder reads source and target as one "
+                f"text, and task.max_target_length={longest} leaves {max(0, room)} tokens for the "
+                "source; expected at least 4: raise the one or lower the other."
+            )
+        if not self.is_encoder_decoder:
+            self.check_positions(room)
+        elif self.positions is not None and longest > self.positions:
+            raise ConfigError(
+                f"task.max_target_length={longest}: {self.checkpoint.name} writes at most "
+                f"{self.positions} tokens."
             )
 
+    @property
+    def encoding_refuses(self) -> bool:
+        """Whether rows can be refused for their tokens, so that all are encoded early."""
+        return self.config.long_rows != "truncate"  # to drop may leave none
+
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
-        """Turn sources and targets into token ids; what is too long is cut at its end."""
+        """Turn sources and targets into token ids; what is too long is cut at its end.
+
+        A target that is cut has no end: the model is not taught to stop within a sentence.
+
+        Raises:
+            DataError: for the first long row where none may be, or where none is left.
+        """
         from datasets import Dataset
 
         sources = self._sources(rows["source"])
-        room = self._source_room
         targets = self._targets(rows["target"]) if "target" in rows.columns else None
-        longest = self.config.max_target_length
-        longer = [
-            i
-            for i, source in enumerate(sources)
-            if len(source) > room or (targets is not None and len(targets[i]) > longest)
-        ]
-        kept = kept_rows(
-            rows,
-            longer,
-            lambda i: len(sources[i]) + (len(targets[i]) if targets is not None else 0),
-            self.config.long_rows,
-            self.max_length,
-            training=training,
-        )
+        room, longest = self._source_room, self.config.max_target_length
+        long_targets = {i for i, ids in enumerate(targets or []) if len(ids) > longest}
+        longer = {i for i, ids in enumerate(sources) if len(ids) > room} | long_targets
+        if training:
+            self._long_targets = len(long_targets)
+        policy = self.config.long_rows
+        dropped = longer if policy == "drop" and training else set()
+        if longer and (policy == "error" or len(dropped) == len(rows)):
+            i = min(longer)
+            target = f" and its target {len(targets[i])}" if targets is not None else ""
+            raise DataError(
+                f"row {rows.ids[i]}: its source has {len(sources[i])} tokens{target}, and "
+                f"{len(longer)} of {len(rows)} rows of its split are too long; with "
+                f"training.max_length={self.max_length} and task.max_target_length={longest} "
+                f"expected at most {room} and {longest}, since task.long_rows={policy}."
+            )
+        kept = [i for i in range(len(rows)) if i not in dropped]
         examples = [
-            self._example(self._cut(sources[i]), targets[i][:longest] if targets else None)
+            self._example(self._cut(sources[i]), None if targets is None else targets[i][:longest])
             for i in kept
         ]
         columns = {name: [example[name] for example in examples] for name in examples[0]}
         dataset = Dataset.from_dict({**columns, "row": kept})
-        return Examples(rows, dataset, len(longer), len(rows) - len(kept))
+        return Examples(rows, dataset, len(longer), len(dropped))
+
+    def warnings(self, rows: Rows) -> list[str]:
+        """Return what is odd, with how many targets are cut."""
+        found = super().warnings(rows)
+        if self._long_targets and self.config.long_rows == "truncate":
+            found.append(
+                f"{self._long_targets} of {len(rows)} training targets are longer than "
+                f"task.max_target_length={self.config.max_target_length} and are cut"
+            )
+        return found
 
     @override
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
@@ -104,7 +137,8 @@ class TextToText(WritingTask[T]):
         tokenizer, end = self.checkpoint.tokenizer, [self.end]
         if self.is_encoder_decoder:
             ids: list[list[int]] = tokenizer(text_target=list(texts), verbose=False)["input_ids"]
-            return [target if target[-1:] == end else target + end for target in ids]
+            # Where a tokenizer writes the language last, the end stands before it.
+            return [target if self.end in target[-2:] else target + end for target in ids]
         found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return [target + end for target in found]
 
@@ -113,17 +147,17 @@ class TextToText(WritingTask[T]):
         room = self._source_room
         if len(source) <= room:
             return source
-        tail = self._tail
-        return source[: room - len(tail)] + tail
+        return source[: room - len(self._tail)] + self._tail
 
-    @property
+    @cached_property
     def _tail(self) -> list[int]:
         """The tokens after every source: the end for an encoder, the separator for a decoder."""
-        if self.is_encoder_decoder:
-            nothing: list[int] = self.checkpoint.tokenizer("")["input_ids"]
-            return nothing[-1:]
         tokenizer, separator = self.checkpoint.tokenizer, self.config.separator
-        tail: list[int] = tokenizer(separator, add_special_tokens=False)["input_ids"]
+        if self.is_encoder_decoder:
+            nothing, something = tokenizer(["", "a"])["input_ids"]
+            tail = common_end(nothing, something)
+        else:
+            tail = tokenizer(separator, add_special_tokens=False)["input_ids"]
         return tail[: self._source_room // 2]
 
     def _example(self, source: list[int], target: list[int] | None) -> Mapping[str, list[int]]:
@@ -140,3 +174,11 @@ class TextToText(WritingTask[T]):
             "labels": [IGNORED] * len(source) + target,
             **prompt,
         }
+
+
+def common_end(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    """Return the longest list that both end with."""
+    size = 0
+    while size < min(len(one), len(other)) and one[-1 - size] == other[-1 - size]:
+        size += 1
+    return list(one[len(one) - size :])

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pipeline.config import ChatConfig, SummarizationConfig, TranslationConfig
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError, listing
 from pipeline.evaluation.names import Direction
+from pipeline.models.families import can, families_with
 from pipeline.tasks.base import PADDING, Batch, Outputs, Task
-from pipeline.tasks.parts.batches import IGNORED
+from pipeline.tasks.parts.batches import IGNORED, LEFT
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,8 @@ TOKEN_METRICS: Mapping[str, Direction] = {
     "perplexity": "minimize",
     "token_accuracy": "maximize",
 }
+
+_SAMPLING_SEED = 0  # of every batch, so that evaluations differ by their weights alone
 
 
 def end_token_id(checkpoint: Checkpoint) -> int:
@@ -54,6 +57,8 @@ def start_tokens(checkpoint: Checkpoint) -> list[int]:
 class WritingTask(Task[W]):
     """Cross-entropy over the target's tokens; scored on texts that the model writes."""
 
+    heads: ClassVar[tuple[str, ...]] = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
+
     @property
     def auto_class(self) -> str:
         """A language model: what the checkpoint is, or a decoder."""
@@ -70,10 +75,43 @@ class WritingTask(Task[W]):
         """Refuse a model that cannot write, or has no token that ends what it writes.
 
         Raises:
-            ModelError: for the one or the other.
+            ConfigError: for texts that the model has no positions for.
+            ModelError: naming the models of the menu that can write.
         """
-        super().check()
+        config = self.checkpoint.config
+        if self.auto_class not in self.heads or not can(config, self.auto_class):
+            able = [name for head in self.heads for name in families_with(head)]
+            raise ModelError(
+                f"task={self.config.name}: model.checkpoint={self.checkpoint.name} is a "
+                f"{config.model_type}, which cannot write such answers. Models that can: "
+                f"{listing(sorted(able), most=30)}."
+            )
         end_token_id(self.checkpoint)
+        if self.is_encoder_decoder:
+            self.check_positions(1)  # the token that a decoder starts with
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens that the model can tell the places of; None: any number."""
+        positions = getattr(self.checkpoint.config, "max_position_embeddings", None)
+        return positions if positions and positions > 0 else None
+
+    def check_positions(self, before: int) -> None:
+        """Refuse to write beyond the model's last position.
+
+        Args:
+            before: tokens that stand before what is written.
+
+        Raises:
+            ConfigError: naming how many tokens may be written.
+        """
+        most = self.config.generation.max_new_tokens
+        if self.positions is not None and before + most > self.positions:
+            raise ConfigError(
+                f"task.generation.max_new_tokens={most}: {self.checkpoint.name} has "
+                f"{self.positions} positions, of which up to {before} are taken before it writes; "
+                f"expected at most {self.positions - before}."
+            )
 
     @cached_property
     def end(self) -> int:
@@ -89,7 +127,7 @@ class WritingTask(Task[W]):
             return {"row": batch["row"]}
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if self.is_encoder_decoder:
-            decoder_ids = model.prepare_decoder_input_ids_from_labels(labels)
+            decoder_ids = self._decoder_input_ids(model, labels)
             logits = model(**inputs, decoder_input_ids=decoder_ids, use_cache=False).logits
         else:
             logits = model(**inputs, use_cache=False).logits[:, :-1]
@@ -111,12 +149,18 @@ class WritingTask(Task[W]):
         """Return the ids of the tokens that the model writes, of shape [examples, tokens]."""
         import torch
 
-        prefix = "" if self.is_encoder_decoder else "prompt_"
+        prefix = "" if self.is_encoder_decoder else LEFT
         prompt = {name: batch[prefix + name] for name in ("input_ids", "attention_mask")}
-        written = model.generate(**prompt, generation_config=self._generation(model))
+        config = self._generation(model)
+        devices = [model.device] if model.device.type == "cuda" else []
+        # Training draws from the same generators: what it draws must not depend on evaluations.
+        with torch.random.fork_rng(devices, enabled=config.do_sample):
+            if config.do_sample:
+                torch.manual_seed(_SAMPLING_SEED)
+            written = model.generate(**prompt, generation_config=config)
         begin = 1 if self.is_encoder_decoder else prompt["input_ids"].shape[1]
         written = written[:, begin : begin + self.config.generation.max_new_tokens]
-        ends = written == self.end
+        ends = torch.isin(written, written.new_tensor(config.eos_token_id))
         after = (ends.cumsum(dim=1) - ends.int()) > 0  # what follows the first end is padding
         return {"written": torch.where(after, PADDING, written)}
 
@@ -135,8 +179,24 @@ class WritingTask(Task[W]):
         written = ([i for i in ids if i != PADDING] for ids in outputs["written"].tolist())
         return [str(decode(ids, skip_special_tokens=True)).strip() for ids in written]
 
+    def _decoder_input_ids(self, model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor:
+        """Return what a decoder reads to predict labels: its start, and the labels before each."""
+        import torch
+
+        own = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+        if own is not None:  # some start with the language's token, which stands last in labels
+            shifted: torch.Tensor = own(labels)
+            return shifted
+        start = torch.full_like(labels[:, :1], _decoder_start(model))
+        before = labels[:, :-1]
+        pad = self.checkpoint.tokenizer.pad_token_id
+        return torch.cat([start, torch.where(before == IGNORED, pad, before)], dim=1)
+
     def _generation(self, model: PreTrainedModel) -> Any:
-        """Return the settings, with the ends that the checkpoint's own name beside ours."""
+        """Return the settings, with the ends that the checkpoint's own name beside ours.
+
+        What is not given here, transformers takes from the checkpoint.
+        """
         from transformers import GenerationConfig
 
         given = asdict(self.config.generation)
@@ -146,12 +206,19 @@ class WritingTask(Task[W]):
             given.pop("length_penalty")
         own = model.generation_config
         ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-        start = own.decoder_start_token_id
         return GenerationConfig(
             **given,
+            min_length=0,
+            top_k=0 if given["do_sample"] else None,  # transformers' own is 50
             eos_token_id=sorted({self.end, *(end for end in ends if end is not None)}),
             pad_token_id=self.checkpoint.tokenizer.pad_token_id,
             bos_token_id=own.bos_token_id,
-            decoder_start_token_id=model.config.decoder_start_token_id if start is None else start,
+            decoder_start_token_id=_decoder_start(model) if self.is_encoder_decoder else None,
             forced_bos_token_id=own.forced_bos_token_id,
         )
+
+
+def _decoder_start(model: PreTrainedModel) -> int:
+    """Return the token that a decoder begins with."""
+    own = model.generation_config.decoder_start_token_id
+    return int(model.config.decoder_start_token_id if own is None else own)

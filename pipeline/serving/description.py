@@ -1,0 +1,154 @@
+"""What a saved model must say of itself, so that records can be read and answers decoded."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from pipeline import __version__
+from pipeline.config import (
+    ChatConfig,
+    Count,
+    DataConfig,
+    Experiment,
+    FilesConfig,
+    TaskConfig,
+    Text,
+)
+from pipeline.errors import ModelError, TrackingError, listing
+from pipeline.untrusted import MOST_JSON_BYTES, printable, read_json
+
+FILE = "tunewright.json"
+FORMAT: Literal[1] = 1
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(config=_STRICT, frozen=True)
+class Columns:
+    """The keys of the data config by which a record is read."""
+
+    text: Text
+    text_pair: Text | None
+    label: Text
+    label_separator: Text | None
+    input: Text
+    target: Text
+    context: Text
+    question: Text
+    answers: Text
+    layout: Text
+
+    @classmethod
+    def of(cls, config: DataConfig) -> "Columns":
+        """Return those of a data config."""
+        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+
+    def as_data(self) -> FilesConfig:
+        """Return a data config of these columns; of files there are none."""
+        return FilesConfig(
+            source="files",
+            train="-",
+            validation=None,
+            test=None,
+            encoding="utf-8",
+            validation_size=0.1,
+            test_size=0.1,
+            split_seed=0,
+            max_train_samples=None,
+            max_validation_samples=None,
+            max_test_samples=None,
+            **dataclasses.asdict(self),
+        )
+
+
+@dataclass(config=_STRICT, frozen=True)
+class Description:
+    """A saved model's task, without anything of the machine that it was made on."""
+
+    format: Literal[1]
+    tunewright: str  # the version that wrote it
+    task: Annotated[TaskConfig, Field(discriminator="name")]
+    columns: Columns
+    label_counts: dict[str, int]  # training rows a label, in the order of the model's outputs
+    max_length: Count  # tokens
+    precision: Literal["float32", "bfloat16"]
+
+
+def describe(experiment: Experiment, label_counts: dict[str, int]) -> Description:
+    """Return the description of a model that an experiment trained.
+
+    A chat template's file is left out: the tokenizer that is saved has its content.
+    """
+    task = experiment.task
+    if isinstance(task, ChatConfig):
+        task = dataclasses.replace(task, chat_template=None)
+    return Description(
+        format=FORMAT,
+        tunewright=__version__,
+        task=task,
+        columns=Columns.of(experiment.data),
+        label_counts=label_counts,
+        max_length=experiment.training.max_length,
+        precision=experiment.training.precision,
+    )
+
+
+def write(description: Description, folder: Path) -> None:
+    """Write a description into the folder of its model."""
+    text = json.dumps(dataclasses.asdict(description), ensure_ascii=False, indent=1)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Description:
+    """Read the description in a model's folder, which may come from somebody else.
+
+    Raises:
+        ModelError: where there is none, or one that cannot be used.
+    """
+    place = folder / FILE
+    if not place.is_file():
+        names = listing(sorted(p.name for p in folder.iterdir()), most=6) or "nothing"
+        raise ModelError(
+            f"{folder}: no model of tunewright: expected {FILE} beside the weights, found {names}. "
+            "A run writes it when it keeps its model."
+        )
+    if place.stat().st_size > MOST_JSON_BYTES:
+        raise ModelError(
+            f"{place}: {place.stat().st_size:,} bytes; expected at most {MOST_JSON_BYTES:,}."
+        )
+    try:
+        content = read_json(place.read_bytes(), str(place))
+    except TrackingError as error:
+        raise ModelError(str(error)) from error
+    _check_format(content, place)
+    try:
+        description: Description = _SCHEMA.validate_python(content)
+    except ValidationError as error:
+        found = error.errors()[0]
+        key = ".".join(map(str, found["loc"]))
+        raise ModelError(
+            f"{place}: {printable(key)}: {found['msg'].rstrip('.')}; expected what a run of "
+            "tunewright writes."
+        ) from error
+    if isinstance(description.task, ChatConfig) and description.task.chat_template is not None:
+        raise ModelError(
+            f"{place}: task.chat_template={printable(description.task.chat_template)!r} names a "
+            "file; expected null, and the template with the tokenizer."
+        )
+    return description
+
+
+def _check_format(content: Any, place: Path) -> None:
+    found = content.get("format") if isinstance(content, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise ModelError(
+            f"{place}: format {found}, from a later version; this is tunewright {__version__}, "
+            f"which reads format {FORMAT}."
+        )
+
+
+_SCHEMA = TypeAdapter(Description)

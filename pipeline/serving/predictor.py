@@ -1,0 +1,216 @@
+"""Predictions of a saved model, from its folder alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from pipeline.config import ChatConfig, ModelConfig, TaskConfig
+from pipeline.data import Rows
+from pipeline.errors import ModelError, listing
+from pipeline.models import Checkpoint, find_checkpoint
+from pipeline.serving.description import read
+from pipeline.tasks import get_task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from pipeline.data.shapes import Shape
+    from pipeline.tasks.base import Examples, Outputs, Task
+
+ADAPTER_FOLDER = "adapter"  # in a model's folder: the adapter alone, not merged
+
+_LOADED = ("model.safetensors", "model.safetensors.index.json")
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a model is asked and what it answers, by an example of each."""
+
+    record: Mapping[str, Any]  # by the columns of the user's file
+    prediction: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint(Checkpoint):
+    """A folder whose weights are whole: nothing of them is drawn, and none are kept in memory."""
+
+    @override
+    def load(self, auto_class: Any, **kwargs: Any) -> PreTrainedModel:
+        """Load the weights in float32.
+
+        Raises:
+            ModelError: where some are missing, or cannot be read.
+        """
+        import torch
+        from safetensors import SafetensorError
+
+        try:
+            model, found = auto_class.from_pretrained(
+                self.location,
+                trust_remote_code=False,
+                use_safetensors=True,
+                weights_only=True,  # an index of safetensors can name other files
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **kwargs,
+            )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"{self.location}: the weights cannot be loaded: {reason}") from error
+        missing = sorted(found["missing_keys"])
+        if missing:
+            raise ModelError(
+                f"{self.location}: the weights lack {listing(missing, most=4)}; expected all of "
+                f"{type(model).__name__}."
+            )
+        whole: PreTrainedModel = self._with_padding(model)
+        return whole
+
+
+class Predictor:
+    """A model, and what it takes to ask it about records.
+
+    Args:
+        task: of the model, with settings for prediction.
+        shape: what is read of a record.
+        model: on any device.
+        bfloat16: whether matrix products are computed so.
+    """
+
+    def __init__(
+        self, task: Task[Any], shape: Shape, model: PreTrainedModel, *, bfloat16: bool
+    ) -> None:
+        self.task = task
+        self.shape = shape
+        self.model = model
+        self._bfloat16 = bfloat16
+
+    @classmethod
+    def load(cls, folder: Path, *, base: PreTrainedModel | None = None) -> Predictor:
+        """Load a model from its folder: onto a GPU where there is one, in float32.
+
+        No code of the folder is run, and nothing but safetensors is read of weights.
+
+        Args:
+            folder: as `pipeline.serving.saved.save` made it.
+            base: the model that training began with; then the adapter in the folder is put over
+                it, and the folder's own weights are not read.
+
+        Raises:
+            ModelError: for a folder that is no such model, or is not whole.
+        """
+        import torch
+
+        from pipeline.models.adapters import load_adapter
+
+        description = read(folder)
+        config = for_prediction(description.task)
+        kind = get_task(config)
+        task = kind(config, _checkpoint(folder), description.max_length, description.label_counts)
+        task.check()
+        model = load_adapter(base, folder / ADAPTER_FOLDER) if base else task.load_model()
+        if torch.cuda.is_available() and model.device.type == "cpu":
+            model = model.to("cuda")
+        shape = kind.shape(config, description.columns.as_data())
+        return cls(task, shape, model, bfloat16=description.precision == "bfloat16")
+
+    def predict(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        places: Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> list[dict[str, Any]]:
+        """Return a prediction a record; targets in records are not read, what is long is cut.
+
+        Args:
+            records: as a file of the user has them, or with the columns of `inputs` alone.
+            places: where each is from, for messages.
+            batch_size: examples at once; it has a part in the last bits only.
+
+        Raises:
+            DataError: naming the place of a record that cannot be read.
+        """
+        if not records:
+            return []
+        names = places or [f"record {number}" for number in range(1, len(records) + 1)]
+        read_rows = [self._read(r, place) for r, place in zip(records, names, strict=True)]
+        columns = {name: [row[name] for row in read_rows] for name in read_rows[0]}
+        rows = Rows(self.shape, list(names), columns)
+        examples, outputs = self.infer(rows, batch_size, bfloat16=self._bfloat16)
+        decoded = self.task.decode(examples, outputs)
+        return [
+            {name: _plain(values[i]) for name, values in decoded.items()}
+            for i in range(len(records))
+        ]
+
+    def infer(
+        self, rows: Rows, batch_size: int, *, bfloat16: bool = False
+    ) -> tuple[Examples, Outputs]:
+        """Encode rows and run the model over them."""
+        examples = self.task.encode(rows)
+        return examples, self.task.infer(self.model, examples, batch_size, bfloat16=bfloat16)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that are read of a record."""
+        return tuple(self.shape.inputs)
+
+    def interface(self, rows: Rows) -> Interface:
+        """Return the model's interface by the example of a first row."""
+        columns = {column: _row_column(key) for column, key in self.shape.inputs.items()}
+        record = {column: _asked(rows[name][0]) for column, name in columns.items()}
+        return Interface(record, self.predict([record])[0])
+
+    def _read(self, record: Mapping[str, Any], place: str) -> dict[str, Any]:
+        shape = self.shape
+        if "messages" in self.inputs and record.keys() == {"messages"}:
+            # What a server is asked has this layout, whatever that of the training file.
+            config = dataclasses.replace(shape.config, layout="auto")
+            shape = dataclasses.replace(shape, config=config)
+        return shape.read(record, place, with_targets=False)
+
+
+def for_prediction(config: TaskConfig) -> TaskConfig:
+    """Return a task's settings for prediction: each row is answered, and none is left out.
+
+    A chat template that was given as a file is the tokenizer's by now.
+    """
+    if isinstance(config, ChatConfig):
+        config = dataclasses.replace(config, generate=True, chat_template=None)
+    if config.long_rows in ("drop", "error"):
+        config = dataclasses.replace(config, long_rows="truncate")
+    return config
+
+
+def _checkpoint(folder: Path) -> SavedCheckpoint:
+    if not any((folder / name).is_file() for name in _LOADED):
+        raise ModelError(f"{folder}: no weights: expected {' or '.join(_LOADED)}.")
+    # Not by the cache: it holds the models that runs start from.
+    found = find_checkpoint.__wrapped__(ModelConfig(str(folder.absolute()), None))
+    values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    return SavedCheckpoint(**values)
+
+
+def _row_column(key: str) -> str:
+    """Return a row's column by the config's key of the file's column."""
+    names = {"data.input": "source", "data.layout": "messages"}
+    return names.get(key, key.removeprefix("data."))
+
+
+def _asked(value: Any) -> Any:
+    """Return a text as it is, a conversation up to its last reply as plain values."""
+    if isinstance(value, str):
+        return value
+    asked = value[:-1] if value[-1].role == "assistant" else value
+    return [{"role": message.role, "content": message.content} for message in asked]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

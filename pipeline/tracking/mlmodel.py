@@ -1,0 +1,132 @@
+"""A saved model's folder as an MLflow model: a pyfunc from code, with nothing pickled in it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+    from mlflow.types import DataType
+    from mlflow.types.schema import Array, Object
+
+    from pipeline.serving.predictor import Interface
+
+_PACKAGE = Path(__file__).parent.parent
+_CODE = "code"  # folder of the modules that prediction needs
+_MODULES = (
+    "__init__.py",
+    "config.py",
+    "embedded.py",
+    "errors.py",
+    "languages.py",
+    "untrusted.py",
+    "data",
+    "evaluation",
+    "models",
+    "serving",
+    "tasks",
+)
+_SERVED = Path(__file__).with_name("served.py")
+# What MLflow writes beside the code; more where it finds a project of uv in the working folder.
+_FILES = (
+    "MLmodel",
+    "conda.yaml",
+    "input_example.json",
+    "python_env.yaml",
+    "requirements.txt",
+    "serving_input_example.json",
+    _SERVED.name,
+)
+# What the modules above import to predict; MLflow adds itself.
+_REQUIREMENTS = (
+    "datasets",
+    "jinja2",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "pyyaml",
+    "safetensors",
+    "scipy",
+    "sentencepiece",
+    "torch",
+    "transformers",
+    "typing_extensions",
+)
+
+
+def write(folder: Path, interface: Interface, run_id: str) -> None:
+    """Make the folder of a saved model an MLflow model as well.
+
+    The weights stay where they are: what MLflow runs finds them beside itself.
+    """
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import Model
+
+    with tempfile.TemporaryDirectory() as made_in, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hints on how to write the class
+        made = Path(made_in, "model")
+        mlflow.pyfunc.save_model(
+            made,
+            python_model=str(_SERVED),
+            mlflow_model=Model(run_id=run_id),
+            signature=_signature(interface),
+            input_example=pd.DataFrame([dict(interface.record)]),
+            pip_requirements=[f"{name}=={_release(name)}" for name in _REQUIREMENTS],
+        )
+        for name in _FILES:
+            shutil.copy(made / name, folder / name)
+    _copy_code(folder / _CODE / _PACKAGE.name)
+    model = Model.load(folder)
+    pyfunc = model.flavors[mlflow.pyfunc.FLAVOR_NAME]
+    pyfunc.pop("cloudpickle_version")  # nothing is pickled
+    pyfunc |= {mlflow.pyfunc.CODE: _CODE, "model_code_path": _SERVED.name}
+    model.model_size_bytes = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    model.save(folder / "MLmodel")
+
+
+def _copy_code(place: Path) -> None:
+    place.mkdir(parents=True)
+    for name in _MODULES:
+        source = _PACKAGE / name
+        if source.is_dir():
+            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, place / name)
+
+
+def _release(name: str) -> str:
+    """Return an installed version without the mark of a build, which no index has."""
+    return version(name).partition("+")[0]
+
+
+def _signature(interface: Interface) -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema
+
+    return ModelSignature(
+        Schema(_columns(interface.record)), Schema(_columns(interface.prediction))
+    )
+
+
+def _columns(example: Mapping[str, Any]) -> list[Any]:
+    from mlflow.types import ColSpec
+
+    return [ColSpec(_type(value), name) for name, value in example.items()]
+
+
+def _type(value: Any) -> DataType | Array | Object:
+    from mlflow.types import DataType
+    from mlflow.types.schema import Array, Object, Property
+
+    if isinstance(value, Mapping):
+        return Object([Property(name, _type(one)) for name, one in value.items()])
+    if isinstance(value, list):  # of label names where it is empty
+        return Array(_type(value[0]) if value else DataType.string)
+    return DataType.double if isinstance(value, float) else DataType.string

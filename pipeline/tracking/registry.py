@@ -1,0 +1,225 @@
+"""Kept models: given a name in MLflow's registry, and fetched by it or by their run."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ConfigError, TrackingError, did_you_mean, listing
+from pipeline.masking import masked
+from pipeline.objective import parse
+from pipeline.tracking import tags
+from pipeline.tracking.logged import find_run
+from pipeline.tracking.record import MODEL_FOLDER
+from pipeline.tracking.store import Store
+from pipeline.tracking.studies import REGISTERED, has_model, local_path
+from pipeline.untrusted import printable
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_MODELS = "models:/"
+_RUN_ID = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model in the registry."""
+
+    name: str
+    version: int
+
+    @property
+    def uri(self) -> str:
+        """What MLflow calls it."""
+        return f"{_MODELS}{self.name}/{self.version}"
+
+
+def register(store: Store, run_id: str, name: str) -> Version:
+    """Make a run's model the next version of a name in the registry; the run keeps its model.
+
+    Raises:
+        ConfigError: for a name that cannot be.
+        TrackingError: where there is no such run, it keeps no model, or the registry refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    _check_name(name)
+    run = find_run(store, run_id)
+    _check_model(store, run)
+    names = {*json.loads(run.data.tags.get(REGISTERED, "[]")), name}
+    try:
+        # First: from now on a search that finds a better trial leaves the model alone.
+        store.client.set_tag(run_id, REGISTERED, json.dumps(sorted(names)))
+        _make_name(store, name)
+        made = store.client.create_model_version(
+            name,
+            f"{run.info.artifact_uri}/{MODEL_FOLDER}",
+            run_id,
+            tags=_notes(run),
+        )
+    except MlflowException as error:
+        raise TrackingError(
+            f"{name}: the registry of {masked(store.uri)} refuses it: {_reason(error)}."
+        ) from error
+    return Version(name, int(made.version))
+
+
+@contextmanager
+def model_folder(store: Store, source: str) -> Iterator[Path]:
+    """Yield the folder of a model, fetched into a temporary one where it is not on this disk.
+
+    Args:
+        store: where runs and registry are.
+        source: a folder, a run's id, a registered name (its latest version), or MLflow's
+            ``models:/NAME/VERSION`` and ``models:/NAME@ALIAS``.
+
+    Raises:
+        TrackingError: where there is no such model.
+    """
+    if Path(source).is_dir():
+        yield Path(source)
+        return
+    uri = _uri_of_run(store, source) if _RUN_ID.fullmatch(source) else _uri_of(store, source)
+    path = Path(local_path(uri))
+    if path.is_dir():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="tunewright-model-") as folder:
+        yield _download(store, source, uri, folder)
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or re.search(r"[/:@]", name) or name.strip(".") == "":
+        raise ConfigError(
+            f"{printable(name)!r}: cannot be the name of a model; expected one without /, : or @, "
+            "as sentiment-minilm."
+        )
+    if _RUN_ID.fullmatch(name):
+        raise ConfigError(f"{name}: looks like the id of a run; expected another name for a model.")
+
+
+def _check_model(store: Store, run: Run) -> None:
+    """Refuse a run that keeps no model, or one that MLflow cannot serve."""
+    run_id, state = run.info.run_id, run.data.tags.get(tags.STATE, "unknown")
+    if not has_model(store, run):
+        why = "a run keeps it when it is complete"
+        if run.data.tags.get(tags.KIND) == "trial":
+            study = run.data.tags.get(tags.STUDY, "STUDY")
+            why = (
+                "a trial keeps it only while it is the best of its study; `tunewright best "
+                f"{printable(study)}` shows that one's run"
+            )
+        raise TrackingError(f"{run_id}: this {state} run keeps no model: {why}.")
+    files = {f.path for f in store.client.list_artifacts(run_id, MODEL_FOLDER)}
+    if f"{MODEL_FOLDER}/MLmodel" not in files:
+        raise TrackingError(
+            f"{run_id}: its model was kept by an earlier version of tunewright, without the file "
+            "MLmodel; expected one that MLflow can serve: `tunewright rerun` makes the run again."
+        )
+
+
+def _make_name(store: Store, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _notes(run: Run) -> dict[str, str]:
+    """Return a version's tags: its run, task, objective and score."""
+    notes = {f"{tags.PREFIX}run_id": str(run.info.run_id)}
+    task = run.data.params.get("task.name")
+    if task:
+        notes[f"{tags.PREFIX}task"] = task
+    goal = run.data.params.get("evaluation.objective", "").strip("[]'").split("', '")[0]
+    try:
+        objective = parse(goal, "maximize")
+    except ConfigError:  # of a record that is not as a run writes it
+        return notes
+    way = "last" if objective.aggregation == "last" else "best"
+    score = run.data.metrics.get(objective.metric.replace("val/", f"val/{way}/", 1))
+    if score is not None:
+        notes |= {tags.OBJECTIVE: goal, f"{tags.PREFIX}score": f"{score:.6g}"}
+    return notes
+
+
+def _uri_of_run(store: Store, run_id: str) -> str:
+    run = find_run(store, run_id)
+    if not has_model(store, run):
+        _check_model(store, run)
+    return f"{run.info.artifact_uri}/{MODEL_FOLDER}"
+
+
+def _uri_of(store: Store, source: str) -> str:
+    """Return where the files of a registered model are."""
+    from mlflow.exceptions import MlflowException
+
+    store.check_store()
+    name, version, alias = _parts(source)
+    try:
+        if alias:
+            version = str(store.client.get_model_version_by_alias(name, alias).version)
+        elif not version:
+            version = str(max(int(v.version) for v in _versions(store, name)))
+        return str(store.client.get_model_version_download_uri(name, version))
+    except (MlflowException, ValueError) as error:
+        raise TrackingError(_unknown(store, source, name)) from error
+
+
+def _parts(source: str) -> tuple[str, str, str]:
+    """Return name, version and alias; the latter two may be empty."""
+    name, _, alias = source.removeprefix(_MODELS).partition("@")
+    name, _, version = name.partition("/")
+    return name, "" if version == "latest" else version, alias
+
+
+def _versions(store: Store, name: str) -> list[Any]:
+    quoted = name.replace("'", "")
+    return list(store.client.search_model_versions(f"name = '{quoted}'"))
+
+
+def _unknown(store: Store, source: str, name: str) -> str:
+    known = [model.name for model in store.client.search_registered_models(max_results=1000)]
+    if name in known:
+        there = sorted(int(v.version) for v in _versions(store, name))
+        return (
+            f"{printable(source)}: the model {name} has no such version; it has "
+            f"{listing(map(str, there)) or 'none'}."
+        )
+    names = f" Known: {listing(known)}." if known else " None is registered yet."
+    return (
+        f"{printable(source)}: expected the id of a run, a registered model (NAME or "
+        f"models:/NAME/VERSION) or a folder; {masked(store.uri)} has no model of that name."
+        f"{did_you_mean(name, known)}{names}"
+    )
+
+
+def _download(store: Store, source: str, uri: str, folder: str) -> Path:
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        path = mlflow.artifacts.download_artifacts(
+            artifact_uri=uri, dst_path=folder, tracking_uri=store.uri
+        )
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"{printable(source)}: its files cannot be fetched from {masked(uri)}: "
+            f"{_reason(error)}."
+        ) from error
+    return Path(path)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return printable(masked(text.splitlines()[0]))[:300].rstrip(".")
