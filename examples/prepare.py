@@ -87,7 +87,7 @@ def read_support() -> Iterator[dict]:
     for path in sorted(Path(str(folder)).glob("*.yml")):
         for turns in yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]:
             texts = tuple(map(str, turns[: len(turns) // 2 * 2]))  # it ends with a reply
-            if texts and texts not in seen:
+            if texts and all(text.strip() for text in texts) and texts not in seen:
                 seen.add(texts)
                 roles = ("user", "assistant") * (len(texts) // 2)
                 pairs = zip(roles, texts, strict=True)

@@ -134,7 +134,7 @@ class SplitConfig:
     context: Text = "context"
     question: Text = "question"
     answers: Text = "answers"  # {"text": […], "answer_start": […]}; empty lists: no answer
-    # Chat: a layout of docs/formats.md; auto: that of the first row.
+    # Chat: a layout of docs/formats.md; auto: told by each row's keys.
     layout: Text = "auto"
 
 
@@ -202,7 +202,8 @@ class ClassificationConfig(AnyTaskConfig):
     approach: Literal["head", "generative"] = "head"
     prompt: Text = "{text}\nLabel:"  # of the generative approach; also {text_pair} and {labels}
     multi_label: bool = False  # a row has any number of labels
-    # Of each label in the loss, in the labels' sorted order; balanced: as rare as it is.
+    # Of each label in the loss, in the labels' sorted order, of several where a row has it;
+    # balanced: as rare as it is.
     class_weights: Literal["balanced"] | tuple[Positive, ...] | None = None
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # share of the target spread evenly
     long_rows: LongTexts = "truncate"
@@ -261,7 +262,7 @@ class TextToTextConfig(AnyTaskConfig):
     prefix: str = ""  # before the source; T5 was trained with "summarize: "
     # Between source and target, for decoders, which read both as one text.
     separator: str = "\n"
-    max_target_length: Annotated[int, Field(strict=True, ge=4)] = 128  # tokens
+    max_target_length: Annotated[int, Field(strict=True, ge=4)] = 64  # tokens
     long_rows: LongRows = "truncate"
     generation: GenerationConfig = GenerationConfig()
 

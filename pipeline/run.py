@@ -239,14 +239,13 @@ def inputs(experiment: Experiment) -> dict[str, Any]:
     Raises:
         TunewrightError: as `inspect` does.
     """
-    from pipeline.models import find_checkpoint
     from pipeline.models.digests import model_digests
 
     data = experiment.data
     splits = _splits(experiment)
     rows = {k: {"rows": len(v), "digest": v.digest} for k, v in splits.by_name.items()}
     described = {"name": data.title, "source": data.source, "splits": rows, "files": splits.files}
-    return {"data": described, "model": model_digests(find_checkpoint(experiment.model))}
+    return {"data": described, "model": model_digests(_task(experiment, splits).checkpoint)}
 
 
 def prepare(experiment: Experiment) -> Prepared:
@@ -356,7 +355,7 @@ def _log_data(record: Record, data: Prepared, seconds: float) -> None:
             )
             if examples.truncated:
                 log.info(
-                    "%s: %d of %d rows are longer than training.max_length, task.long_rows=%s",
+                    "%s: %d of %d rows are too long, task.long_rows=%s",
                     name,
                     examples.truncated,
                     len(examples.rows),

@@ -19,7 +19,7 @@ MOST_DEPTH = 20
 MOST_CHARACTERS = 2000  # of one value: the time to read a number grows with its length squared
 
 _SPLITS = ("data.train", "data.validation", "data.test")
-_PATHS = (*_SPLITS, "data.name", "model.checkpoint")
+_PATHS = (*_SPLITS, "data.name", "model.checkpoint", "model.tokenizer", "task.chat_template")
 
 # What moves a terminal's cursor or turns its text around, and halves of characters.
 _CONTROL = re.compile(

@@ -68,7 +68,7 @@ def test_tokens_are_counted_and_rows_without_a_trained_one(cli, chat):
     assert line["tokens"] == (3 + 2 + 3 + 1 + 1) + line["longest"] + (4 * 3 + 1 + 1 + 1 + 2 + 1)
     assert line["too long"] == 1
     assert line["idle"] == 1
-    assert line["trained"] == (1 + 1) + 0 + (1 + 2 + 1)
+    assert line["trained"] == (1 + 1) + 0 + (1 + 1 + 2 + 1)  # with the end of each reply
 
 
 def test_what_a_run_would_refuse_of_whole_splits_is_told_too(cli, tiny):

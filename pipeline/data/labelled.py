@@ -22,6 +22,7 @@ class Labelled(Shape):
     A label is a name, whatever the source held; with ``many`` it is a sorted tuple of names.
     """
 
+    has_classes = True
     many: bool = False
 
     def read(

@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.config import DataConfig
 from pipeline.data.conversations import AUTO, LAYOUTS, read_conversation
@@ -27,6 +27,7 @@ class Shape(ABC):
     """What a task reads of a record; `config` names the columns."""
 
     config: DataConfig
+    has_classes: ClassVar[bool] = False  # labels that training lacks cannot be predicted
 
     @abstractmethod
     def read(
@@ -142,11 +143,7 @@ class QuestionAnswers(Shape):
 
     def labels(self, rows: Rows) -> Sequence[Sequence[str]]:
         """Return whether there is an answer."""
-        return [(kind,) for kind in self.strata(rows)]
-
-    def strata(self, rows: Rows) -> Sequence[str]:
-        """Keep the share of questions without an answer."""
-        return [ANSWER if answers else NO_ANSWER for answers in rows["answers"]]
+        return [(ANSWER if answers else NO_ANSWER,) for answers in rows["answers"]]
 
 
 @dataclass(frozen=True)

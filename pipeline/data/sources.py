@@ -84,13 +84,18 @@ def read_hub(config: HubConfig, split: str, shape: Shape, refuse: Refuse) -> Row
     except Exception as error:  # datasets raises whatever its storage raises
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise DataError(f"{place}: cannot be loaded: {type(error).__name__}: {reason}") from error
-    label_feature = dataset.features.get(config.label)
-    if isinstance(label_feature, ClassLabel):
-        # -1 is the hub's mark for a hidden label; it stays out of range and is refused below.
-        names = dict(enumerate(label_feature.names))
+    feature = dataset.features.get(config.label)
+    several = getattr(feature, "feature", None)  # of a list
+    labelled: Iterable[Mapping[str, Any]] = dataset
+    # -1 is the hub's mark for a hidden label; it stays out of range and is refused below.
+    if isinstance(feature, ClassLabel):
+        names = dict(enumerate(feature.names))
         labelled = ({**row, config.label: names.get(row[config.label])} for row in dataset)
-    else:
-        labelled = (row for row in dataset)
+    elif isinstance(several, ClassLabel):
+        names = dict(enumerate(several.names))
+        labelled = (
+            {**row, config.label: [names.get(i) for i in row[config.label]]} for row in dataset
+        )
     records = ((f"{name}:{number}", row) for number, row in enumerate(labelled, start=1))
     return _collect(records, place, shape, refuse)
 

@@ -181,7 +181,7 @@ def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, i
     """Return training rows a label, labels sorted; a label that training lacks is refused."""
     shape = train.shape
     counts = count_labels([train])
-    for split, rows in others.items():
+    for split, rows in others.items() if shape.has_classes else ():
         for row_id, names in zip(rows.ids, shape.labels(rows), strict=True) if rows else ():
             for name in names:
                 if name not in counts:

@@ -120,7 +120,7 @@ class Task(ABC, Generic[C]):
     @property
     def encoding_refuses(self) -> bool:
         """Whether rows can be refused for their tokens, so that all are encoded early."""
-        return self.config.long_rows == "error"
+        return self.config.long_rows in ("error", "drop")
 
     @abstractmethod
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
