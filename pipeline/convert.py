@@ -1,13 +1,9 @@
 """Conversion: a file of conversations in one layout becomes a file in another."""
 
-import csv
-import json
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from pipeline.data.conversations import (
     COLUMNS,
@@ -20,8 +16,7 @@ from pipeline.data.conversations import (
 )
 from pipeline.data.readers import Record, read_records
 from pipeline.errors import ConfigError, DataError, did_you_mean, listing
-
-_SUFFIXES = (".jsonl", ".csv")
+from pipeline.outfile import Write, check_encoding, check_out, replaced, writer
 
 
 class Columns(NamedTuple):
@@ -71,20 +66,20 @@ def convert(
             file that cannot.
     """
     _check_names(target, source, columns, encoding)
-    _check_suffix(out, target)
-    try:
-        _check_out(path, out, force=force)
-        records = read_records(path, encoding)
-        first = next(records, None)
-        if first is None:
-            raise DataError(f"{path}: no rows; expected at least one.")
-        layouts = _layouts(first, path, target, source, columns)
-        with _replaced(out) as stream:
-            return _write(chain([first], records), path, layouts, _writer(out, stream, layouts[1]))
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or out}: cannot be read or written: {error.strerror or error}."
-        ) from error
+    check_out(path, out, force=force)
+    if out.suffix.lower() == ".csv" and target not in COLUMNS:
+        raise ConfigError(
+            f"{out}: a csv file has columns, which {target} has not; expected .jsonl, or --to "
+            f"{' or '.join(COLUMNS)}."
+        )
+    records = read_records(path, encoding)
+    first = next(records, None)
+    if first is None:
+        raise DataError(f"{path}: no rows; expected at least one.")
+    layouts = _layouts(first, path, target, source, columns)
+    with replaced(out) as stream:
+        write = writer(out, stream, layouts[1].keys)
+        return _write(chain([first], records), path, layouts, write)
 
 
 def _check_names(target: str, source: str | None, columns: Columns, encoding: str) -> None:
@@ -101,36 +96,7 @@ def _check_names(target: str, source: str | None, columns: Columns, encoding: st
         raise ConfigError(f"--input-column and --target-column are both {columns.input!r}.")
     if "" in columns:
         raise ConfigError("--input-column or --target-column is empty; expected a name.")
-    try:
-        "".encode(encoding)
-    except LookupError as error:
-        raise ConfigError(
-            f"--encoding {encoding}: no such encoding. For example utf-8, latin-1, gb18030."
-        ) from error
-
-
-def _check_suffix(out: Path, target: str) -> None:
-    suffix = out.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise ConfigError(f"{out}: the suffix is {suffix!r}; expected {' or '.join(_SUFFIXES)}.")
-    if suffix == ".csv" and target not in COLUMNS:
-        raise ConfigError(
-            f"{out}: a csv file has columns, which {target} has not; expected .jsonl, or --to "
-            f"{' or '.join(COLUMNS)}."
-        )
-
-
-def _check_out(path: Path, out: Path, *, force: bool) -> None:
-    if not out.parent.is_dir():
-        raise DataError(f"{out}: there is no folder {out.parent}.")
-    if out.is_dir():
-        raise DataError(f"{out}: is a folder; expected a file.")
-    if not out.exists():
-        return
-    if path.exists() and out.samefile(path):
-        raise DataError(f"{out}: is the file to be read; expected another name.")
-    if not force:
-        raise DataError(f"{out}: is there already; give another name, or --force to replace it.")
+    check_encoding(encoding)
 
 
 def _layouts(
@@ -166,30 +132,11 @@ def _detected(
         raise DataError(f"{place}: {error}") from error
 
 
-@contextmanager
-def _replaced(out: Path) -> Iterator[TextIO]:
-    """Open a file beside another, whose place it takes at the end, or nothing stays of it."""
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".convert-") as folder:
-        made = Path(folder, out.name)
-        with made.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        made.replace(out)
-
-
-def _writer(out: Path, stream: TextIO, layout: Layout) -> Callable[[dict[str, Any]], object]:
-    """Return what writes one record."""
-    if out.suffix.lower() == ".csv":
-        writer = csv.DictWriter(stream, layout.keys)
-        writer.writeheader()
-        return writer.writerow
-    return lambda fields: stream.write(json.dumps(fields, ensure_ascii=False) + "\n")
-
-
 def _write(
     records: Iterable[Record],
     path: Path,
     layouts: tuple[Layout, Layout],
-    write: Callable[[dict[str, Any]], object],
+    write: Write,
 ) -> Converted:
     source, target = layouts
     left_out: dict[str, None] = {}  # a set in order

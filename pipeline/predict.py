@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
 
 from pipeline.data.readers import Record, read_records
 from pipeline.errors import ConfigError, DataError
+from pipeline.outfile import Write, check_encoding, check_out, replaced, writer
 
 BATCHES_A_PART = 16  # that are sorted by length together, and all that is in memory
-
-_SUFFIXES = (".jsonl", ".csv")
-
-Write = Callable[[Mapping[str, Any]], object]
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,10 @@ def predict(
         DataError: naming file and line of the first record that cannot be read, or the file.
         ModelError: for a folder that holds no model of ours.
     """
-    _check(path, out, batch_size, encoding, force=force)
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size {batch_size}: expected a whole number of 1 or more.")
+    check_encoding(encoding)
+    check_out(path, out, force=force)
     parts = _parts(read_records(path, encoding), BATCHES_A_PART * batch_size)
     first = next(parts, None)
     if first is None:
@@ -67,7 +63,7 @@ def predict(
 
         predictor = Predictor.load(folder)
         started, rows = time.perf_counter(), 0
-        with _replaced(out) as stream:
+        with replaced(out) as stream:
             write: Write | None = None
             part: Sequence[Record] | None = first
             while part is not None:
@@ -75,7 +71,7 @@ def predict(
                 found = predictor.predict([values for _, values in part], places, batch_size)
                 for (number, _), prediction in zip(part, found, strict=True):
                     line = {"id": f"{path.name}:{number}", **prediction}
-                    write = write or _writer(out, stream, line)
+                    write = write or writer(out, stream, list(line))
                     write(line)
                 rows += len(part)
                 advance(len(part))
@@ -83,58 +79,6 @@ def predict(
         return Predicted(rows, time.perf_counter() - started)
 
 
-def _check(path: Path, out: Path, batch_size: int, encoding: str, *, force: bool) -> None:
-    if batch_size < 1:
-        raise ConfigError(f"--batch-size {batch_size}: expected a whole number of 1 or more.")
-    try:
-        "".encode(encoding)
-    except LookupError as error:
-        raise ConfigError(
-            f"--encoding {encoding}: no such encoding. For example utf-8, latin-1, gb18030."
-        ) from error
-    if out.suffix.lower() not in _SUFFIXES:
-        raise ConfigError(
-            f"{out}: the suffix is {out.suffix!r}; expected {' or '.join(_SUFFIXES)}."
-        )
-    if not out.parent.is_dir():
-        raise DataError(f"{out}: there is no folder {out.parent}.")
-    if out.is_dir():
-        raise DataError(f"{out}: is a folder; expected a file.")
-    if not out.exists():
-        return
-    if path.exists() and out.samefile(path):
-        raise DataError(f"{out}: is the file to be read; expected another name.")
-    if not force:
-        raise DataError(f"{out}: is there already; give another name, or --force to replace it.")
-
-
 def _parts(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
     while part := list(islice(records, size)):
         yield part
-
-
-@contextmanager
-def _replaced(out: Path) -> Iterator[TextIO]:
-    """Open a file beside another, whose place it takes at the end, or nothing stays of it."""
-    try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".predict-") as folder:
-            made = Path(folder, out.name)
-            with made.open("w", encoding="utf-8", newline="") as stream:
-                yield stream
-            made.replace(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}.") from error
-
-
-def _writer(out: Path, stream: TextIO, first: Mapping[str, Any]) -> Write:
-    """Return what writes one line; the first one names a csv file's columns."""
-    if out.suffix.lower() == ".csv":
-        writer = csv.DictWriter(stream, list(first))
-        writer.writeheader()
-        return lambda line: writer.writerow({name: _cell(value) for name, value in line.items()})
-    return lambda line: stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def _cell(value: Any) -> Any:
-    is_plain = not isinstance(value, list | dict)
-    return value if is_plain else json.dumps(value, ensure_ascii=False)

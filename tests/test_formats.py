@@ -472,7 +472,10 @@ def test_columns_are_named_in_the_file_that_has_them(cli):
         (["in.jsonl", "out.jsonl", "more", "--to", "alpaca"], "convert: more: expected IN and OUT"),
         (["in.jsnl", "out.jsonl", "--to", "alpaca"], "in.jsnl: the suffix '.jsnl' is no known"),
         (["inn.jsonl", "out.jsonl", "--to", "alpaca"], "there is no such file"),
-        ([f"{'n' * 300}.jsonl", "out.jsonl", "--to", "alpaca"], "cannot be read or written"),
+        (
+            [f"{'n' * 300}.jsonl", "out.jsonl", "--to", "alpaca"],
+            "cannot be read: File name too long",
+        ),
         (
             ["in.jsonl", "out.jsonl", "--to", "alpaca", "--encoding", "utf-9"],
             "--encoding utf-9: no",

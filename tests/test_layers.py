@@ -19,6 +19,7 @@ BASE = {
     "errors",
     "languages",
     "masking",
+    "outfile",
     "process",
     "states",
     "untrusted",

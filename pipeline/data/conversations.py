@@ -187,7 +187,7 @@ def layouts_with(source: str | None, target: str | None) -> dict[str, Layout]:
 # What a conversation is.
 
 # JSON can escape half of a pair on its own ("\ud83d"); such text has no UTF-8 for a tokenizer.
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def _checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
@@ -196,7 +196,7 @@ def _checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
     conversation: list[Message] = []
     expected, where = "user", ""
     for where, message in placed:
-        half = _LONE_SURROGATE.search(message.content)
+        half = LONE_SURROGATE.search(message.content)
         if half:
             raise DataError(
                 f"{where} holds {half[0]!a}, half of a character that is written as two; expected "

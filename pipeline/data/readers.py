@@ -8,6 +8,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def read_records(path: Path, encoding: str) -> Iterator[Record]:
         raise DataError(
             f"{path}: the suffix {path.suffix!r} is no known format. Valid: {listing(READERS)}."
         )
+    with _readable(path):
+        _check_file(path)
+    return _read(reader(path, encoding), path)
+
+
+def _check_file(path: Path) -> None:
     if path.is_dir():
         raise DataError(f"{path}: is a folder; expected a file.")
     if not path.is_file():
@@ -42,12 +49,17 @@ def read_records(path: Path, encoding: str) -> Iterator[Record]:
         raise DataError(f"{path}: there is no such file (working folder: {Path.cwd()}).{near}")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; expected rows.")
-    return _readable(reader(path, encoding), path)
 
 
-def _readable(records: Iterator[Record], path: Path) -> Iterator[Record]:
-    try:
+def _read(records: Iterator[Record], path: Path) -> Iterator[Record]:
+    with _readable(path):
         yield from records
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except RecursionError as error:

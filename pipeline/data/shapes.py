@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.config import DataConfig
-from pipeline.data.conversations import AUTO, LAYOUTS, read_conversation
+from pipeline.data.conversations import AUTO, LAYOUTS, LONE_SURROGATE, read_conversation
 from pipeline.data.rows import Rows
 from pipeline.errors import DataError, did_you_mean, listing
 
 ANSWER, NO_ANSWER = "answer", "no answer"  # of a question there is the one or the other
 
 Answers = tuple[tuple[str, int], ...]  # text and where it starts in its context, in characters
-
-# JSON can escape half of a pair on its own ("\ud83d"); such text has no UTF-8 for a tokenizer.
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -229,7 +226,7 @@ def check_characters(text: str, column: str, place: str) -> None:
     Raises:
         DataError: naming the column.
     """
-    half = _LONE_SURROGATE.search(text)
+    half = LONE_SURROGATE.search(text)
     if half:
         raise DataError(
             f"{place}: column {column!r} holds {half[0]!a}, half of a character that is written as "

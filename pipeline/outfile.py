@@ -1,0 +1,93 @@
+"""A file that a verb writes from another one: there whole or not at all."""
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.errors import ConfigError, DataError
+
+SUFFIXES = (".jsonl", ".csv")
+
+Write = Callable[[Mapping[str, Any]], object]  # one record
+
+
+def check_encoding(encoding: str) -> None:
+    """Refuse what is no encoding.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ConfigError(
+            f"--encoding {encoding}: no such encoding. For example utf-8, latin-1, gb18030."
+        ) from error
+
+
+def check_out(path: Path, out: Path, *, force: bool) -> None:
+    """Refuse a file that cannot or shall not be written.
+
+    Args:
+        path: the file that is read.
+        out: the one that is to be written.
+        force: whether one that is there may be replaced.
+
+    Raises:
+        ConfigError: for another suffix than `SUFFIXES`.
+        DataError: for the rest.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{out}: the suffix is {out.suffix!r}; expected {' or '.join(SUFFIXES)}.")
+    try:
+        _check_place(path, out, force=force)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}.") from error
+
+
+def _check_place(path: Path, out: Path, *, force: bool) -> None:
+    if not out.parent.is_dir():
+        raise DataError(f"{out}: there is no folder {out.parent}.")
+    if out.is_dir():
+        raise DataError(f"{out}: is a folder; expected a file.")
+    if not out.exists():
+        return
+    if path.exists() and out.samefile(path):
+        raise DataError(f"{out}: is the file to be read; expected another name.")
+    if not force:
+        raise DataError(f"{out}: is there already; give another name, or --force to replace it.")
+
+
+@contextmanager
+def replaced(out: Path) -> Iterator[TextIO]:
+    """Open a file beside another, whose place it takes at the end, or nothing stays of it.
+
+    Raises:
+        DataError: where it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tunewright-") as folder:
+            made = Path(folder, out.name)
+            with made.open("w", encoding="utf-8", newline="") as stream:
+                yield stream
+            made.replace(out)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}.") from error
+
+
+def writer(out: Path, stream: TextIO, columns: Sequence[str]) -> Write:
+    """Return what writes one record; the columns are a csv file's, whose cells may hold JSON."""
+    if out.suffix.lower() == ".csv":
+        rows = csv.DictWriter(stream, columns)
+        rows.writeheader()
+        return lambda record: rows.writerow({name: _cell(v) for name, v in record.items()})
+    return lambda record: stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _cell(value: Any) -> Any:
+    is_plain = not isinstance(value, list | dict)
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
