@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data import count_labels, load_splits, read_split
+from pipeline.data import count_labels, read_split
 from pipeline.data.sources import SPLITS
-from pipeline.errors import DataError
+from pipeline.errors import TunewrightError
 from pipeline.models import find_checkpoint
+from pipeline.prepared import splits_of
+from pipeline.run import check, inspect
 from pipeline.tasks import get_task
 from pipeline.tasks.parts.batches import IGNORED
 from pipeline.tasks.parts.writing import WritingTask
 from pipeline.tracking.tables import Cell, Table
 
 if TYPE_CHECKING:
-    from pipeline.config import Experiment
+    from pipeline.config import Experiment, TaskConfig
     from pipeline.tasks.base import Examples, Task
 
 _WHOLE = 2**30  # tokens: longer than any row
@@ -52,26 +54,30 @@ def check_data(experiment: Experiment) -> Report:
     warnings: list[str] = []
     if not problems:
         try:
-            warnings += load_splits(shape, with_test=True).warnings
-        except DataError as error:
+            check(experiment)
+            inspect(experiment)
+            warnings += splits_of(experiment).warnings
+        except TunewrightError as error:
             problems.append(str(error))
     counts = count_labels(list(found.values()))
-    task = _task(experiment, counts, experiment.training.max_length)
-    task.check()
-    whole = _task(experiment, counts, _WHOLE)
+    task = _task(experiment, experiment.task, counts, experiment.training.max_length)
+    whole = _task(experiment, task.uncut(experiment.task), counts, _WHOLE)
     lines = []
     for split, rows in found.items():
-        warnings += task.warnings(rows)
         try:
-            lines.append(_line(split, task, whole.encode(rows), task.encode(rows)))
-        except DataError as error:
+            cut = task.encode(rows)
+            lines.append(_line(split, task, whole.encode(rows), cut))
+        except TunewrightError as error:
             problems.append(f"{split} split, {error}")
-    return Report(Table(COLUMNS, lines), problems, list(dict.fromkeys(warnings)))
+        else:
+            warnings += [*task.warnings(rows), *(f"{split}: {note}" for note in cut.notes)]
+    return Report(Table(COLUMNS, lines), _unique(problems), _unique(warnings))
 
 
-def _task(experiment: Experiment, counts: Mapping[str, int], max_length: int) -> Task[Any]:
-    checkpoint = find_checkpoint(experiment.model)
-    return get_task(experiment.task)(experiment.task, checkpoint, max_length, counts)
+def _task(
+    experiment: Experiment, config: TaskConfig, counts: Mapping[str, int], max_length: int
+) -> Task[Any]:
+    return get_task(config)(config, find_checkpoint(experiment.model), max_length, counts)
 
 
 def _line(split: str, task: Task[Any], whole: Examples, cut: Examples) -> list[Cell]:
@@ -87,3 +93,7 @@ def _line(split: str, task: Task[Any], whole: Examples, cut: Examples) -> list[C
     p95 = sorted(lengths)[int(0.95 * (len(lengths) - 1))]
     tokens = [int(statistics.median(lengths)), p95, max(lengths), sum(lengths)]
     return [split, len(whole.rows), *tokens, cut.truncated, trained, idle]
+
+
+def _unique(lines: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(lines))

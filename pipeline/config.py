@@ -191,6 +191,16 @@ class AnyTaskConfig:
     language: Annotated[str, AfterValidator(code)] = "en"
 
 
+def _weights(value: Any) -> Any:
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(one, int | float) and not isinstance(one, bool) and 0 < one < math.inf
+        for one in value
+    )
+    if value not in (None, "balanced") and not (numbers and value):
+        raise ValueError("Input should be balanced, or a list of positive numbers, one a label")
+    return value
+
+
 @dataclass(config=_STRICT, frozen=True, kw_only=True)
 class ClassificationConfig(AnyTaskConfig):
     """One label, or several, for each text or pair of texts."""
@@ -203,20 +213,30 @@ class ClassificationConfig(AnyTaskConfig):
     prompt: Text = "{text}\nLabel:"  # of the generative approach; also {text_pair} and {labels}
     multi_label: bool = False  # a row has any number of labels
     # Of each label in the loss, in the labels' sorted order, of several where a row has it;
-    # balanced: as rare as it is.
-    class_weights: Literal["balanced"] | tuple[Positive, ...] | None = None
+    # balanced: as rare as it is, of one label a row.
+    class_weights: Annotated[
+        Literal["balanced"] | tuple[Positive, ...] | None, BeforeValidator(_weights)
+    ] = None
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # share of the target spread evenly
     long_rows: LongTexts = "truncate"
     stride: Count = 32  # tokens that neighbouring windows share
 
     @model_validator(mode="after")
     def _fits(self) -> "ClassificationConfig":
+        if self.multi_label and self.class_weights == "balanced":
+            # It would take the rows without a label, which the counts of labels do not tell.
+            raise PydanticCustomError(
+                _COMBINATION,
+                "task.class_weights=balanced: task.multi_label=true has no one share of rows a "
+                "label; expected null or a list of weights, a label's rows without it by those "
+                "with it for example",
+            )
         if self.approach == "generative":
             if "{text}" not in self.prompt:
                 raise PydanticCustomError(
                     _COMBINATION,
-                    "task.prompt={prompt}: expected a template with {{text}} in it",
-                    {"prompt": repr(self.prompt)},
+                    "task.prompt={prompt}: expected a template with {text} in it",
+                    {"prompt": repr(self.prompt), "text": "{text}"},
                 )
             if self.multi_label:
                 raise PydanticCustomError(
@@ -487,7 +507,7 @@ class EvaluationConfig:
     # The metric that judges a run (val/f1_macro, val/f1_macro@last …), or several for a search.
     objective: Text | Annotated[tuple[Text, ...], Field(min_length=1)]
     constraints: tuple[Text, ...]  # limits on metrics: val/recall/positive >= 0.9
-    batch_size: Count  # rows at once; no influence on the scores
+    batch_size: Count  # rows at once; no influence on the scores but of sampled texts
     test: bool  # read the test split once, with the best weights, at the end of the run
 
     @property

@@ -2,9 +2,10 @@
 
 import csv
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -69,23 +70,52 @@ def replaced(out: Path) -> Iterator[TextIO]:
     Raises:
         DataError: where it cannot be written.
     """
+    with _refused(out):
+        folder = tempfile.mkdtemp(dir=out.parent, prefix=".tunewright-")
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tunewright-") as folder:
-            made = Path(folder, out.name)
-            with made.open("w", encoding="utf-8", newline="") as stream:
-                yield stream
+        made = Path(folder, out.name)
+        with _refused(out):
+            stream = made.open("w", encoding="utf-8", newline="")
+        try:
+            yield stream
+        except BaseException:
+            with suppress(OSError):  # the same that kept it from being written
+                stream.close()
+            raise
+        with _refused(out):
+            stream.close()
             made.replace(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _refused(out: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror or error}.") from error
 
 
 def writer(out: Path, stream: TextIO, columns: Sequence[str]) -> Write:
-    """Return what writes one record; the columns are a csv file's, whose cells may hold JSON."""
-    if out.suffix.lower() == ".csv":
-        rows = csv.DictWriter(stream, columns)
-        rows.writeheader()
-        return lambda record: rows.writerow({name: _cell(v) for name, v in record.items()})
-    return lambda record: stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    """Return what writes one record; the columns are a csv file's, whose cells may hold JSON.
+
+    What it returns raises DataError where the file cannot be written.
+    """
+    rows = csv.DictWriter(stream, columns)
+    is_csv = out.suffix.lower() == ".csv"
+    if is_csv:
+        with _refused(out):
+            rows.writeheader()
+
+    def write(record: Mapping[str, Any]) -> None:
+        with _refused(out):
+            if is_csv:
+                rows.writerow({name: _cell(value) for name, value in record.items()})
+            else:
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    return write
 
 
 def _cell(value: Any) -> Any:

@@ -10,23 +10,19 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import DataConfig, Experiment, ModelConfig, TaskConfig
+from pipeline.config import Experiment
 from pipeline.objective import check_labels, constraints, objectives, read_objective
+from pipeline.prepared import Prepared, load_model, prepare, splits_of, task_of
 from pipeline.states import folder_of
-from pipeline.tasks import get_task
 from pipeline.tracking.store import open_store
 from pipeline.trial import Result, State, Trial, Verdict
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from pipeline.data import Rows, Splits
-    from pipeline.tasks.base import Examples, Task
+    from pipeline.tasks.base import Examples
     from pipeline.tracking import Record
     from pipeline.training.best import Evaluation
     from pipeline.training.checkpoints import Checkpoints
@@ -118,8 +114,8 @@ def run(
         output_dir,
         model,
         task,
-        train=data.train,
-        validation=data.validation,
+        train=data.encoded.train,
+        validation=data.encoded.validation,
         evaluations=evaluations,
         log_metrics=partial(_log_progress, record),
         goes_on=goes_on,
@@ -164,38 +160,30 @@ def run(
 
     # 5. Evaluate: the best weights on the validation split, and on the test split if asked for.
     evaluations.restore(model)
-    judged: tuple[str, Examples, Evaluation] = ("val", data.validation, best)
-    if data.test is not None:
+    encoded = data.encoded
+    judged: tuple[str, Examples, Evaluation] = ("val", encoded.validation, best)
+    if encoded.test is not None:
         with repeatable(experiment.training) as in_test:
-            tested = tuner.evaluate_on(data.test)
+            tested = tuner.evaluate_on(encoded.test)
         exceptions |= in_test
         metrics |= _named("test", tested.metrics)
         digests["test"] = tested.digest
-        judged = ("test", data.test, tested)
+        judged = ("test", encoded.test, tested)
     split, examples, evaluation = judged
-    metrics |= _named(
-        f"{split}/{task.baseline_name}", task.baseline(data.train.rows, examples.rows)
-    )
+    metrics |= _named(f"{split}/{task.baseline_name}", encoded.baseline)
     record.metrics(metrics, step=last.step)
     record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
     record.table(task.predictions(examples, evaluation.outputs), "predictions.json")
     for file, figure in task.figures(examples, evaluation.outputs).items():
         record.figure(figure, file)
     if trial is None or trial.is_best(result.score):
-        _keep_model(record, model, task, experiment, data.validation.rows, output_dir / "model")
+        from pipeline.serving.saved import save_checked
+
+        folder, asked = output_dir / "model", (encoded.validation, best.outputs)
+        with save_checked(folder, model, task, experiment, *asked) as interface:
+            record.model(folder, interface)
     log.info("score %.4f at step %d", result.score, best.step)
     return result
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Encoded splits and the task that encoded them; ``test`` is None where it is not asked for."""
-
-    train: Examples
-    validation: Examples
-    test: Examples | None
-    task: Task[Any]
-    warnings: tuple[str, ...]  # what is odd about the rows
 
 
 def inspect(experiment: Experiment) -> str:
@@ -219,13 +207,13 @@ def inspect(experiment: Experiment) -> str:
     check_optimizer(experiment.optimizer)
     find_checkpoint(experiment.model).check_length(training.max_length)
     check_adapter(experiment.adapter)
-    splits = _splits(experiment)
-    task = _task(experiment, splits)
+    splits, task = splits_of(experiment), task_of(experiment)
     task.check()
     check_labels(experiment, task.labels)
-    if task.encoding_refuses:
-        prepare(experiment)
-    steps_an_epoch = math.ceil(len(splits.train) / training.batch_size)
+    examples = len(splits.train)
+    if task.encoding_refuses:  # and may make more or fewer examples than there are rows
+        examples = len(prepare(experiment).encoded.train.dataset)
+    steps_an_epoch = math.ceil(examples / training.batch_size)
     warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
     return splits.digest
 
@@ -242,72 +230,10 @@ def inputs(experiment: Experiment) -> dict[str, Any]:
     from pipeline.models.digests import model_digests
 
     data = experiment.data
-    splits = _splits(experiment)
+    splits = splits_of(experiment)
     rows = {k: {"rows": len(v), "digest": v.digest} for k, v in splits.by_name.items()}
     described = {"name": data.title, "source": data.source, "splits": rows, "files": splits.files}
-    return {"data": described, "model": model_digests(_task(experiment, splits).checkpoint)}
-
-
-def prepare(experiment: Experiment) -> Prepared:
-    """Load, check, split and encode the data; the trials of a sweep share the result.
-
-    Raises:
-        DataError: for rows that cannot be read, labelled, split or learned from.
-        ModelError: for a checkpoint that is not there.
-    """
-    return _prepare(
-        experiment.data,
-        experiment.model,
-        experiment.task,
-        experiment.training.max_length,
-        with_test=experiment.evaluation.test,
-    )
-
-
-@lru_cache(maxsize=2)
-def _prepare(
-    data: DataConfig, model: ModelConfig, task: TaskConfig, max_length: int, *, with_test: bool
-) -> Prepared:
-    from pipeline.data import load_splits
-    from pipeline.models import find_checkpoint
-
-    chosen = get_task(task)
-    splits = load_splits(chosen.shape(task, data), with_test=with_test)
-    made = chosen(task, find_checkpoint(model), max_length, splits.label_counts)
-    return Prepared(
-        train=made.encode(splits.train, training=True),
-        validation=made.encode(splits.validation),
-        test=made.encode(splits.test) if splits.test is not None else None,
-        task=made,
-        warnings=(*splits.warnings, *made.warnings(splits.train)),
-    )
-
-
-def _splits(experiment: Experiment) -> Splits:
-    from pipeline.data import load_splits
-
-    shape = get_task(experiment.task).shape(experiment.task, experiment.data)
-    return load_splits(shape, with_test=experiment.evaluation.test)
-
-
-def _task(experiment: Experiment, splits: Splits) -> Task[Any]:
-    from pipeline.models import find_checkpoint
-
-    checkpoint, length = find_checkpoint(experiment.model), experiment.training.max_length
-    return get_task(experiment.task)(experiment.task, checkpoint, length, splits.label_counts)
-
-
-def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
-    """Load the model for a task, with the adapter that the config asks for.
-
-    Raises:
-        ConfigError: for an adapter that this model cannot have.
-        ModelError: for weights that cannot be read.
-    """
-    from pipeline.models.adapters import adapt, load_options, new_head
-
-    model = task.load_model(**load_options(experiment.adapter))
-    return adapt(model, experiment.adapter, new_head(model))
+    return {"data": described, "model": model_digests(task_of(experiment).checkpoint)}
 
 
 def check(experiment: Experiment) -> None:
@@ -342,25 +268,23 @@ def _judged(metric: str, metrics: Mapping[str, float]) -> float:
 
 
 def _log_data(record: Record, data: Prepared, seconds: float) -> None:
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    for name, examples in splits.items():
-        if examples is not None:
-            record.metrics(
-                {
-                    f"data/{name}_rows": len(examples.rows),
-                    f"data/{name}_examples": len(examples.dataset),
-                    f"data/{name}_cut": examples.truncated,
-                    f"data/{name}_dropped": examples.dropped,
-                }
+    for name, examples in data.examples.items():
+        record.metrics(
+            {
+                f"data/{name}_rows": len(examples.rows),
+                f"data/{name}_examples": len(examples.dataset),
+                f"data/{name}_long": examples.truncated,
+                f"data/{name}_dropped": examples.dropped,
+            }
+        )
+        if examples.truncated:
+            log.info(
+                "%s: %d of %d rows are too long, task.long_rows=%s",
+                name,
+                examples.truncated,
+                len(examples.rows),
+                data.task.config.long_rows,
             )
-            if examples.truncated:
-                log.info(
-                    "%s: %d of %d rows are too long, task.long_rows=%s",
-                    name,
-                    examples.truncated,
-                    len(examples.rows),
-                    data.task.config.long_rows,
-                )
     for warning in data.warnings:
         log.warning("data: %s", warning)
     record.metrics({"cost/data_seconds": seconds})
@@ -375,38 +299,3 @@ def _log_progress(record: Record, metrics: dict[str, float], step: int) -> None:
 
 def _named(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in metrics.items()}
-
-
-def _keep_model(
-    record: Record,
-    model: PreTrainedModel,
-    task: Task[Any],
-    experiment: Experiment,
-    rows: Rows,
-    folder: Path,
-) -> None:
-    """Store the model once it is known that it answers the same when it is read again."""
-    import shutil
-
-    import torch
-
-    from pipeline.models.adapters import is_adapter, load_options
-    from pipeline.serving import saved
-
-    has_adapter, options = is_adapter(model), load_options(experiment.adapter)
-    try:
-        expected = saved.answers(model, task, experiment, rows)
-        plain = saved.save(folder, model, task, experiment)
-        # Merging rounds weights in 4 bits anew, which is no fault of what is read again.
-        merged = saved.answers(plain, task, experiment, rows) if options else expected
-        if not options:
-            plain.to("cpu")  # room for the next one
-        interface = saved.check(folder, merged, is_merged=has_adapter)
-        if has_adapter:
-            with torch.random.fork_rng():
-                torch.manual_seed(experiment.seed)  # a new model's weights are drawn, not read
-                base = task.load_model(**options)
-            saved.check_adapter(folder, expected, base)
-        record.model(folder, interface)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -43,11 +43,11 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget() -> None:
     """Drop what a process keeps: it keeps it by config, and its own provenance for good."""
-    from pipeline import run
+    from pipeline import prepared
     from pipeline.models.weights import WEIGHTS
     from pipeline.tracking import provenance
 
-    by_config = (open_store, run._prepare, load_splits, find_checkpoint, WEIGHTS)
+    by_config = (open_store, prepared._encoded, load_splits, find_checkpoint, WEIGHTS)
     for cached in (*by_config, provenance.environment, provenance._changes):
         cached.cache_clear()
 

@@ -96,8 +96,8 @@ def said(*texts):
 @pytest.mark.parametrize(
     ("template", "system", "expected"),
     [
-        (CHATML, False, ["A town.<|im_end|>\n", "A colour.<|im_end|>\n"]),
-        (CHATML, True, ["A town.<|im_end|>\n", "A colour.<|im_end|>\n"]),
+        (CHATML, False, ["A town.<|im_end|>", "A colour.<|im_end|>"]),
+        (CHATML, True, ["A town.<|im_end|>", "A colour.<|im_end|>"]),
         # What follows a reply is to be its end, where the template writes none.
         (PLAIN, True, [" A town.\n</s>", " A colour.\n</s>"]),
         (DEAF, True, [" A town.\n</s>", " A colour.\n</s>"]),
@@ -123,7 +123,7 @@ def test_a_beginning_is_not_written_twice(chatter):
 
 def test_a_reply_of_weight_0_is_no_target(chatter):
     idle = TURNS[1]._replace(trained=False)
-    for template, last in ((CHATML, "A colour.<|im_end|>\n"), (PLAIN, " A colour.\n</s>")):
+    for template, last in ((CHATML, "A colour.<|im_end|>"), (PLAIN, " A colour.\n</s>")):
         assert targets(task_of(chatter, template), (TURNS[0], idle, *TURNS[2:]))[0] == [last]
     (marked,) = targets(task_of(chatter, MARKED), (TURNS[0], idle, *TURNS[2:]))[0]
     assert "A colour." in marked
@@ -131,7 +131,7 @@ def test_a_reply_of_weight_0_is_no_target(chatter):
 
 def test_a_template_that_rewrites_earlier_replies_is_refused_without_marks(chatter):
     task = task_of(chatter, LAST_ONLY)
-    assert targets(task, TURNS[2:])[0] == ["<think></think>A colour.<|im_end|>\n"]
+    assert targets(task, TURNS[2:])[0] == ["<think></think>A colour.<|im_end|>"]
     with pytest.raises(ModelError, match=r"chat\.jsonl:1: template\.jinja writes messages\[1\]"):
         task.encode(rows_of(TURNS))
     idle = TURNS[1]._replace(trained=False)
@@ -167,7 +167,7 @@ def test_rows_without_a_token_to_learn_from_are_left_out_and_counted(chatter):
 def test_a_long_conversation_is_cut_at_its_end_and_its_prompt_at_its_beginning(chatter):
     long = said(*["What is red?", "A colour."] * 12)
     task = task_of(chatter, max_length=40)
-    (row,) = task.encode(rows_of(long), training=True).dataset
+    (row,) = task.encode(rows_of(long)).dataset
     decode = task.checkpoint.tokenizer.decode
     assert len(row["input_ids"]) == len(row["prompt_input_ids"]) == 40
     assert decode(row["input_ids"]).startswith("<|im_start|>user\nWhat is red?")
@@ -176,13 +176,60 @@ def test_a_long_conversation_is_cut_at_its_end_and_its_prompt_at_its_beginning(c
         task_of(chatter, max_length=40, long_rows="error").encode(rows_of(long))
 
 
-def test_what_is_asked_has_no_targets(chatter):
+def test_a_prompt_that_is_cut_is_counted(chatter, tmp_path):
+    asked = rows_of((SYSTEM, TURNS[0]))
+    whole = task_of(chatter).encode(asked)
+    (ids,) = whole.dataset["prompt_input_ids"]
+    cut = task_of(chatter, max_length=len(ids) - 1).encode(asked)
+    assert (whole.truncated, cut.truncated) == (0, 1)
+    assert cut.dataset["prompt_input_ids"][0] == ids[1:]
+
+    few = tiny_gpt2(tmp_path / "few", TEXTS)  # of 256 positions
+    writing = {"generation": GenerationConfig(max_new_tokens=240)}
+    task = task_of(few, CHATML, 128, **writing)
+    answered = rows_of((SYSTEM, *TURNS))
+    examples = task.encode(answered)
+    assert examples.truncated == 1
+    assert len(examples.dataset["prompt_input_ids"][0]) == 16
+    assert task.encode(answered, training=True).truncated == 0  # which reads no prompts
+    refusing = task_of(few, CHATML, 128, long_rows="error", **writing)
+    with pytest.raises(DataError, match=r"chat\.jsonl:1: \d+ tokens .* leave 16 beside task\.gen"):
+        refusing.encode(answered)
+
+
+def test_what_is_asked_has_a_prompt_alone_and_what_is_trained_has_none(chatter):
     task = task_of(chatter)
     asked = task.encode(rows_of(TURNS[:3]))
     answered = task.encode(rows_of(TURNS))
     assert asked.dataset["prompt_input_ids"] == answered.dataset["prompt_input_ids"]
-    assert asked.dataset["labels"][0][-1] == -100
-    assert task.encode(rows_of(TURNS[:1])).row == [0]
+    assert asked.dataset["input_ids"] == asked.dataset["prompt_input_ids"]
+    assert "labels" not in asked.dataset.column_names
+    outputs = task.infer(task.load_model(), asked, 1)
+    assert set(outputs) == {"written"}
+    assert len(task.decode(asked, outputs)["prediction"]) == 1
+    trained = ["input_ids", "attention_mask", "labels", "row"]
+    assert task.encode(rows_of(TURNS), training=True).dataset.column_names == trained
+    unwritten = task_of(chatter, generate=False).encode(rows_of(TURNS))
+    assert unwritten.dataset.column_names == trained
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKED])
+def test_texts_and_prompts_are_tokens_by_a_call_each(chatter, template, monkeypatch):
+    task = task_of(chatter, template)
+    given = rows_of(*[TURNS] * 5)
+    task.encode(given)  # now the template is known
+    calls, kind = [], type(task.checkpoint.tokenizer)
+    call = kind.__call__
+
+    def counted(self, texts, *args, **kwargs):
+        calls.append(len(texts))
+        return call(self, texts, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "__call__", counted)
+    task.encode(given)
+    assert calls == [5, 5]
+    task.encode(given, training=True)
+    assert calls == [5, 5, 5]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +267,10 @@ def test_a_model_that_cannot_chat_is_refused(tiny_model, tmp_path):
         with pytest.raises(ModelError, match=message):
             task_of(model).check()
     task_of(bare, CHATML).check()
+    for generate in (True, False):  # what is kept will be asked
+        many = GenerationConfig(max_new_tokens=253)
+        with pytest.raises(ConfigError, match=r"max_new_tokens=253: .* expected at most 252"):
+            task_of(bare, CHATML, generate=generate, generation=many).check()
     with pytest.raises(ConfigError, match=r"task\.chat_template=none\.jinja: cannot be read"):
         Chat(
             ChatConfig(name="chat", chat_template="none.jinja"),
@@ -287,9 +338,19 @@ def test_every_layout_is_the_same_to_the_model(chatter):
     for layout in ("messages", "contents", "sharegpt", "alpaca", "prompt_completion"):
         file = write_chats(Path(f"{layout}.jsonl"), [(SYSTEM, *TURNS), *chats(5)], layout)
         rows = load_splits(Chats(replace(FILES, train=str(file))), with_test=False).train
-        outputs = task.infer(model, task.encode(rows, training=True), 4)
+        outputs = task.infer(model, task.encode(rows), 4)
         losses.add(tuple(outputs["loss"].tolist()))
     assert len(losses) == 1
+
+
+def test_messages_are_answered_whatever_the_layout_of_the_training_file():
+    shape = Chats(replace(FILES, layout="sharegpt"))
+    record = {"messages": [{"role": "user", "content": "Hi"}]}
+    read = shape.read(record, "record 1", with_targets=False)
+    assert read == {"messages": TURNS[:1]}
+    assert shape.record(rows_of(TURNS[:2]), 0) == record
+    with pytest.raises(DataError, match="there is no 'conversations', which sharegpt needs"):
+        shape.read(record, "record 1")
 
 
 def test_replies_need_not_be_written(cli, runs, chatter):
@@ -303,6 +364,17 @@ def test_replies_need_not_be_written(cli, runs, chatter):
         "id",
         "messages",
     ]
+
+
+def test_a_model_is_kept_where_nothing_counts_of_the_first_rows_it_is_judged_by(cli, runs, chatter):
+    file = write_chats(Path("chat.jsonl"), chats(8))
+    idle = [(asked, answer._replace(trained=False)) for asked, answer in (TURNS[:2],) * 9]
+    long = [said(" ".join(["What is red?"] * 40), "A colour.")] * 9
+    judged = write_chats(Path("judged.jsonl"), [*idle, *long, *chats(2, seed=1)])
+    ended = cli("train", *config_of(chatter, file, f"data.validation={judged}"))
+    assert ended.code == 0, ended.err
+    (run,) = runs("run")
+    assert artifact(run, "model").is_dir()
 
 
 def test_an_objective_on_replies_needs_replies(cli, chatter):

@@ -1,5 +1,6 @@
 """Classification: pairs, several labels, weights, long texts; labels as a model's next words."""
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -112,8 +113,38 @@ def test_windows_of_a_pair_each_see_the_whole_second_text(encoder):
         "[CLS] good [SEP] bad [SEP]",
     ]
     assert (found.row, found.truncated, found.dataset["labels"][:]) == ([0, 0, 1], 1, [0, 0, 1])
+
+
+def test_a_second_text_without_room_is_refused_in_training_and_cut_elsewhere(encoder):
+    task = tiny_task(encoder, {"neg": 1, "pos": 1}, 9, long_rows="window", stride=1)
+    pair = pairs_of(("good", "bad"), ("good fine nice a the", "bad sad poor"))
     with pytest.raises(DataError, match=r"row f:1: its second text has 3 tokens .* at least 4"):
-        task.encode(pairs_of(texts[1], ("good", "bad sad poor")))
+        task.encode(pair, training=True)
+    found = task.encode(pair)
+    assert [task.checkpoint.tokenizer.decode(ids) for ids in found.dataset["input_ids"]] == [
+        "[CLS] good [SEP] bad [SEP]",
+        "[CLS] good fine nice a [SEP] bad sad [SEP]",
+        "[CLS] a the [SEP] bad sad [SEP]",
+    ]
+    assert (found.row, found.truncated) == ([0, 1, 1], 1)
+
+
+def test_the_windows_of_a_pair_do_not_depend_on_other_rows(encoder):
+    task = tiny_task(encoder, {"neg": 1, "pos": 1}, 14, long_rows="window", stride=5)
+    firsts = ("good bad the a " * 5, "bad nice a the day " * 4, "fine", "a the sad " * 6)
+    seconds = ("bad " * 7, "sad", "poor", "bad " * 3)
+    together = task.encode(pairs_of(*zip(firsts, seconds, strict=True)))
+    assert together.row == sorted(together.row)
+    for i, pair in enumerate(zip(firsts, seconds, strict=True)):
+        alone = task.encode(pairs_of(pair, pair)).dataset.filter(lambda one: one["row"] == 0)
+        among = together.dataset.filter(lambda one, i=i: one["row"] == i)
+        assert among["input_ids"][:] == alone["input_ids"][:]
+    (first, second, *_) = (
+        task.checkpoint.tokenizer.decode(i) for i in together.dataset["input_ids"]
+    )
+    # Of a window of 4 tokens 2 are shared, whatever the second row's 5 of 10.
+    assert first == "[CLS] good bad the a [SEP]" + " bad" * 7 + " [SEP]"
+    assert second == "[CLS] the a good bad [SEP]" + " bad" * 7 + " [SEP]"
 
 
 def test_a_model_of_one_type_is_not_told_which_text_a_token_is_of(decoder):
@@ -222,13 +253,19 @@ def test_the_loss_is_torchs_own_and_that_of_an_evaluation_is_plain(
 
 
 def test_of_several_labels_a_weight_counts_where_the_label_is(encoder):
-    task = tiny_task(encoder, {"a": 30, "b": 10}, multi_label=True, class_weights="balanced")
+    task = tiny_task(encoder, {"a": 30, "b": 10}, multi_label=True, class_weights=(0.5, 3.0))
     logits, targets = torch.randn(5, 2), torch.tensor([[1.0, 0], [0, 1], [1, 1], [0, 0], [1, 0]])
     own = torch.nn.functional.binary_cross_entropy_with_logits
-    expected = own(logits, targets, pos_weight=torch.tensor([20 / 30, 20 / 10]))
+    expected = own(logits, targets, pos_weight=torch.tensor([0.5, 3.0]))
     assert loss_of(task, logits, targets, training=True) == pytest.approx(float(expected))
     plain = float(own(logits, targets))
     assert loss_of(task, logits, targets, training=False) == pytest.approx(plain)
+
+
+def test_balanced_weights_of_several_labels_are_refused(cli, encoder):
+    write_rows(Path("train.jsonl"), moods(40))
+    several = ("task.multi_label=true", "task.class_weights=balanced")
+    refused(cli("train", *given(encoder, *several)), "task.class_weights=balanced", "multi_label")
 
 
 def test_weights_that_are_not_one_a_label_are_refused(cli, encoder):
@@ -282,7 +319,7 @@ def test_what_becomes_of_long_texts_is_counted_and_windows_read_all_of_them(cli,
         assert cli("train", *overrides).code == 0
     for run in runs("run"):
         logged[run.data.params["task.long_rows"]] = run.data.metrics
-    counts = ("rows", "examples", "cut", "dropped")
+    counts = ("rows", "examples", "long", "dropped")
     found = {
         (policy, split): [logged[policy][f"data/{split}_{count}"] for count in counts]
         for policy in logged
@@ -327,6 +364,58 @@ def test_a_tokenizer_in_python_cuts_and_counts_but_makes_no_windows(encoder):
     task.config = replace(task.config, long_rows="window")
     with pytest.raises(ModelError, match=r"long_rows=window: .* makes no windows"):
         task.check()
+
+
+# Special tokens in texts
+
+
+def test_texts_spell_out_no_special_tokens(encoder):
+    for policy in ("truncate", "window"):
+        task = tiny_task(encoder, {"neg": 1, "pos": 1}, 16, long_rows=policy)
+        found = task.encode(pairs_of(("good [SEP] bad", "sad"), ("a", "[CLS] [SEP] nice " * 9)))
+        special = [3]  # [SEP]
+        assert [sum(i in special for i in ids) for ids in found.dataset["input_ids"]] == [2, 2]
+        assert [ids.count(2) for ids in found.dataset["input_ids"]] == [1, 1]
+
+
+def pieces(folder: Path) -> Path:
+    """A T5 whose vocabulary of pieces has its special tokens among them, as T5's own has."""
+    from transformers import T5Tokenizer
+
+    models.encoder_decoder(folder, WORDS)
+    made = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    words = [(f"▁{word}", -3.0) for word in (*GOOD, *BAD)]
+    T5Tokenizer(vocab=[*made, *words], extra_ids=0).save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": 1}))
+    return folder
+
+
+@pytest.mark.parametrize("policy", ["truncate", "window"])
+def test_a_text_cannot_end_what_a_t5_reads(folder, policy):
+    task = tiny_task(pieces(folder / "pieces"), {"neg": 1, "pos": 1}, 8, long_rows=policy)
+    model = task.load_model().eval()
+    texts = ["good </s> bad", "good", "bad </s> " * 9]
+    examples = task.encode(labelled([(text, "neg") for text in texts]))
+    assert [ids.count(1) for ids in examples.dataset["input_ids"]] == [1] * len(examples.row)
+    assert 2 in examples.dataset["input_ids"][0]  # unknown
+    together, alone = (task.infer(model, examples, size)["logits"] for size in (8, 1))
+    assert together == pytest.approx(alone, abs=1e-5)
+    options = {"approach": "generative", "long_rows": "truncate"}
+    asked = replace(task.config, **options)
+    generating = type(task).variant(asked)(asked, task.checkpoint, 24, task.label_counts)
+    found = generating.encode(labelled([(text, "neg") for text in texts]))
+    assert [ids.count(1) for ids in found.dataset["input_ids"]] == [1, 1, 1]
+
+
+def test_special_tokens_of_a_prompt_are_read_and_those_of_a_text_by_themselves_are_not(decoder):
+    end = 4  # </s>
+    plain = generative(decoder, ("neg", "pos"))
+    (ids,) = plain.encode(labelled([("good </s> bad", "neg")])).dataset["input_ids"]
+    assert end not in ids
+    special = generative(decoder, ("neg", "pos"), prompt="{text} </s> label :")
+    (ids,) = special.encode(labelled([("good bad", "neg")])).dataset["input_ids"]
+    assert ids.count(end) == 1
 
 
 # Labels as a model's next words

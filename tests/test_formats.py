@@ -474,7 +474,7 @@ def test_columns_are_named_in_the_file_that_has_them(cli):
         (["inn.jsonl", "out.jsonl", "--to", "alpaca"], "there is no such file"),
         (
             [f"{'n' * 300}.jsonl", "out.jsonl", "--to", "alpaca"],
-            "cannot be read: File name too long",
+            "cannot be read: File name",
         ),
         (
             ["in.jsonl", "out.jsonl", "--to", "alpaca", "--encoding", "utf-9"],

@@ -201,7 +201,7 @@ def test_a_tokenizer_that_is_not_there_is_refused(name):
 
 
 def test_a_folder_that_is_no_tokenizer_is_refused(working_folder):
-    with pytest.raises(ModelError, match=r"model\.tokenizer=.*: cannot be loaded"):
+    with pytest.raises(ModelError, match=r"model\.tokenizer=.*: there is no tokenizer"):
         new(BERT, str(working_folder))
 
 

@@ -94,7 +94,7 @@ def test_windows_overlap_and_only_those_that_hold_the_answer_point_at_it(reader)
 
 @pytest.mark.parametrize(
     ("policy", "training", "examples"),
-    [("truncate", True, 2), ("drop", True, 1), ("drop", False, 2)],
+    [("truncate", False, 2), ("drop", True, 1), ("drop", False, 2)],
 )
 def test_a_long_context_can_be_cut_or_left_out_of_training(reader, policy, training, examples):
     task = tiny_reader(reader, 12, long_rows=policy)
@@ -103,6 +103,70 @@ def test_a_long_context_can_be_cut_or_left_out_of_training(reader, policy, train
     assert (len(found.dataset), found.truncated) == (examples, 1)
     assert len(found.offsets) == examples
     assert found.dataset["start_positions"][:] == [0, 4][-examples:]
+
+
+def test_the_windows_of_a_row_do_not_depend_on_other_rows(reader):
+    task = tiny_reader(reader, 20, stride=8)
+    contexts = [" ".join(LETTERS), " ".join(LETTERS[::-1]), "a b", " ".join(LETTERS)]
+    questions = ["who is the a b c", "who", "where", "who is the a b c d e"]
+    each = [asked((c, []), question=q) for c, q in zip(contexts, questions, strict=True)]
+    columns = {
+        name: [rows_of[name][0] for rows_of in each] for name in ("context", "question", "answers")
+    }
+    together = task.encode(Rows(each[0].shape, list("0123"), columns))
+    assert together.row == sorted(together.row)
+    for i, rows_of in enumerate(each):
+        alone = task.encode(rows_of)
+        where = [j for j, row in enumerate(together.row) if row == i]
+        assert together.dataset.select(where)["input_ids"][:] == alone.dataset["input_ids"][:]
+        for j, offsets in zip(where, alone.offsets, strict=True):
+            assert together.offsets[j].tolist() == offsets.tolist()
+    widest, narrow = (len(task.encode(each[i]).dataset) for i in (1, 3))
+    assert (widest, narrow) == (2, 4)  # 16 tokens with 8 shared; 8 tokens with 4
+
+
+def test_a_question_without_room_is_cut_but_not_in_training(reader):
+    task = tiny_reader(reader, 16)
+    rows_of = asked((" ".join(LETTERS[:12]), [("a", None)]), question="who is the a b c d e f")
+    with pytest.raises(DataError, match="row f:0: its question has 9 tokens and leaves 4"):
+        task.encode(rows_of, training=True)
+    found = task.encode(rows_of)
+    assert [task.checkpoint.tokenizer.decode(ids) for ids in found.dataset["input_ids"]] == [
+        "[CLS] who is the a b [SEP] a b c d e f g h [SEP]",
+        "[CLS] who is the a b [SEP] e f g h i j k l [SEP]",
+    ]
+    assert found.truncated == 1
+    short = task.encode(asked(("a b", [("a", None)]), question="who " * 9))
+    assert short.truncated == 1
+    assert task.checkpoint.tokenizer.decode(short.dataset["input_ids"][0]) == (
+        "[CLS] who who who who who [SEP] a b [SEP]"
+    )
+
+
+@pytest.mark.parametrize("policy", ["truncate", "window"])
+def test_an_answer_that_no_window_holds_is_not_trained_as_none(reader, policy):
+    task = tiny_reader(reader, 12, long_rows=policy, stride=2, may_be_none=True)
+    letters, answer = " ".join(LETTERS), " ".join(LETTERS[4:16])  # 12 tokens, and 8 are read
+    rows_of = asked((letters, [(answer, None)]), ("a b", [("b", None)]), ("c d", []))
+    found = task.encode(rows_of, training=True)
+    assert (found.row, found.dropped) == ([1, 2], 1)
+    assert len(found.offsets) == 2
+    (note,) = found.notes
+    assert note.startswith("1 of 3 rows have an answer that is cut off")
+    assert note.endswith("they are left out of training")
+    judged = task.encode(rows_of)
+    assert (judged.dropped, judged.notes, set(judged.row)) == (0, (), {0, 1, 2})
+    with pytest.raises(DataError, match=r"2 of 3 rows have an answer .* at least one row"):
+        task.encode(asked(*[(letters, [(answer, None)])] * 2, ("c d", [])), training=True)
+
+
+def test_texts_spell_out_no_special_tokens(reader):
+    task = tiny_reader(reader, 24)
+    found = task.encode(asked(("a [SEP] b", [("b", None)]), question="who [SEP] is [CLS]"))
+    (ids,) = found.dataset["input_ids"]
+    assert (ids.count(3), ids.count(2)) == (2, 1)
+    places = [found.dataset["start_positions"][:], found.dataset["end_positions"][:]]
+    assert task.decode(found, pointing(*places, 24))["prediction"] == ["b"]
 
 
 ALPHABET = "abz ,.é\u0301中文字\n\u200d\u0e33𝒳"
@@ -183,6 +247,29 @@ def test_the_best_span_is_in_order_and_in_the_context(reader):
     assert decoded(reader, starts, ends, n_best=2) == ("b c d", 8.0)
 
 
+def test_the_best_spans_are_listed_with_a_text_each(reader):
+    task = tiny_reader(reader, 12, stride=4, n_best=3, may_be_none=True)
+    found = task.encode(asked((" ".join(LETTERS[:12]), []), ("a b", [])))
+    assert found.row == [0, 0, 1]  # of the windows "a b c d e f g h" and "e f g h i j k l"
+    outputs = {name: np.full((3, 12), -1.0) for name in ("start_logits", "end_logits")}
+    for logits in outputs.values():
+        logits[0, [3, 10]] = 2.0, 4.0  # a, h
+        logits[1, [6, 10]] = 5.0, 1.0  # h once more; l
+        logits[2, 0] = 9.0
+    decoded = task.decode(found, outputs)
+    assert decoded["prediction"] == ["h", ""]
+    assert decoded["score"] == [10.0, 18.0]
+    assert decoded["n_best"] == [
+        [
+            {"text": "h", "score": 10.0},
+            {"text": "a b c d e f g h", "score": 6.0},
+            {"text": "h i j k l", "score": 6.0},
+        ],
+        [{"text": text, "score": -2.0} for text in ("a", "a b", "b")],
+    ]
+    assert len(tiny_reader(reader, 12, stride=4).decode(found, outputs)["n_best"][0]) == 5
+
+
 def test_no_answer_is_given_where_training_had_it_and_it_is_ahead(reader):
     starts, ends = [5, 0, 4, 0, 0, 0], [5, 0, 4, 0, 0, 0]
     assert decoded(reader, starts, ends) == ("b", 8.0)
@@ -217,8 +304,8 @@ CONTEXT = "anna is the one, and bert is the other"
         ({"text": [], "answer_start": []}, ()),
         ("bert", (("bert", 21),)),
         (["bert"], (("bert", 21),)),
-        (None, ()),
         ("", ()),
+        ([], ()),
         ('{"text": ["is"], "answer_start": [26]}', (("is", 26),)),
     ],
 )
@@ -239,6 +326,7 @@ def test_answers_are_read_in_every_form_they_have(answers, read):
         ({"text": ["is"], "answer_start": ["5"]}, "at character '5': it stands at character 5"),
         ({"text": [" "], "answer_start": [4]}, 'expected {"text": ["…"]'),
         ({"text": [3]}, "in column 'answers'; expected"),
+        (None, "found the answers None in column 'answers'; expected"),
         ({"text": ["is"], "answer_start": [5, 26]}, "are 1, but answer_start is [5, 26]"),
         ({"text": ["is"], "answer_start": "5"}, "answer_start is '5'"),
         ("{'text': ['is']}", "JSON's texts are in double quotes"),
@@ -313,10 +401,10 @@ def test_squads_own_file_is_read_as_rows():
     ("content", "said"),
     [
         ({"data": [3]}, "data, item 1: found a JSON number, expected an object"),
-        ({"data": [{"paragraph": []}]}, "data, item 1: found paragraph, expected 'paragraphs'"),
+        ({"data": [{"paragraph": []}]}, "data, item 1: found paragraph; expected 'paragraphs'"),
         (
             {"data": [{"paragraphs": [{"qas": {}}]}]},
-            "item 1, paragraph 1: found qas, expected 'qas'",
+            "item 1, paragraph 1: 'qas' is {}; expected 'qas'",
         ),
         (
             {"data": [{"paragraphs": [{"context": "a", "qas": [None]}]}]},
@@ -353,7 +441,7 @@ def told(count: int, seed: int = 0, none: float = 0.0) -> list[dict]:
         if has_answer:
             words.insert(chance.randrange(len(words)), name)
         context = " ".join(["the", LETTERS[i % 20], *words])
-        answers = {"text": [name], "answer_start": [context.index(name)]} if has_answer else None
+        answers = {"text": [name], "answer_start": [context.index(name)]} if has_answer else []
         made.append({"context": context, "question": "who is", "answers": answers})
     return made
 
@@ -397,6 +485,7 @@ def test_answers_are_learned_and_kept_as_texts(cli, reader, runs):
     assert [row["answers"] for row in found] == [
         row["answers"]["text"] if row["answers"] else [] for row in made
     ]
+    assert all(row["prediction"] in ("", row["n_best"][0]["text"]) for row in found)
     right = sum([row["prediction"]] == (row["answers"] or [""]) for row in found)
     assert right / len(found) == pytest.approx(metrics["test/exact_match"])
 
@@ -425,7 +514,7 @@ def test_a_question_that_leaves_no_room_is_refused(cli, reader):
 
 
 def test_rows_without_any_answer_and_models_that_cannot_point_are_refused(cli, reader):
-    made = [{**row, "answers": None} for row in told(30)]
+    made = [{**row, "answers": []} for row in told(30)]
     write_rows(Path("train.jsonl"), made)
     refused(cli("train", *overrides(reader, "train.jsonl")), "no row has an answer")
     write_rows(Path("train.jsonl"), rows(30))

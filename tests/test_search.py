@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from pipeline import run as runs_module
+from pipeline import prepared
 from pipeline.compose import CONFIG_NAME, hydra_app
 from pipeline.data import load_splits
 from pipeline.search.budget import Budget
@@ -167,7 +167,7 @@ def test_other_rows_make_another_study(cli, tiny, runs):
     cli("train", "-m", *tiny, "seed=1,2")
     write_rows(Path("reviews.jsonl"), rows(100))
     load_splits.cache_clear()  # as in the next process
-    runs_module._prepare.cache_clear()
+    prepared._encoded.cache_clear()
     assert cli("train", "-m", *tiny, "seed=1,2").code == 0
     assert len(runs("study")) == 2
     assert len(runs("trial")) == 4

@@ -171,22 +171,43 @@ def test_a_long_source_is_cut_at_its_end_and_the_separator_stays(models):
     long = " ".join(["red", "dog"] * 40)
     for kind, tail in (("llama", "\n"), ("t5", "</s>"), ("bart", "</s>")):
         task = task_of(models[kind], long_rows="truncate")
-        examples = task.encode(rows_of([(long, "rot"), ("red", "rot " * 40)]), training=True)
+        given = rows_of([(long, "rot"), ("red", "rot " * 40)])
+        examples = task.encode(given)
         ids = examples.dataset["prompt_input_ids" if kind == "llama" else "input_ids"][0]
         assert len(ids) == (40 - 16 if kind == "llama" else 40)
         assert re.search(rf"(red|dog){tail}$", task.checkpoint.tokenizer.decode(ids))
         assert examples.truncated == 2
         assert max(map(len, examples.dataset["input_ids"])) <= 40
         assert sum(label >= 0 for label in examples.dataset["labels"][1]) == 16
-        (warning,) = task.warnings(rows_of(pairs(2)))
-        assert "1 of 2 training targets are longer than task.max_target_length=16" in warning
+        (note,) = examples.notes
+        assert note == "1 of 2 targets are longer than task.max_target_length=16 and are cut"
+        assert task.encode(given, training=True).notes == (note,)
+        assert not task.encode(rows_of(pairs(2)), training=True).notes
+        assert not task.warnings(given)
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_training_reads_no_prompts_and_what_is_asked_is_only_written(models, kind):
+    task = task_of(models[kind])
+    given = rows_of(pairs(3))
+    trained = task.encode(given, training=True).dataset
+    assert trained.column_names == ["input_ids", "attention_mask", "labels", "row"]
+    assert trained["input_ids"] == task.encode(given).dataset["input_ids"]
+    asked = task.encode(Rows(given.shape, given.ids, {"source": given["source"]}))
+    model = task.load_model()
+    outputs = task.infer(model, asked, 2)
+    assert set(outputs) == {"written"}
+    assert (outputs["written"] == task.infer(model, task.encode(given), 2)["written"]).all()
 
 
 def test_long_rows_are_dropped_from_training_or_refused(models):
     given = rows_of([("red", "rot"), ("red " * 60, "rot"), ("red", "rot " * 60)])
     task = task_of(models["llama"], long_rows="drop")
-    assert task.encode(given, training=True).row == [0]
-    assert task.encode(given).row == [0, 1, 2]
+    training = task.encode(given, training=True)
+    assert (training.row, training.notes) == ([0], ())
+    others = task.encode(given)
+    assert others.row == [0, 1, 2]
+    assert "1 of 3 targets" in others.notes[0]  # only training drops any
     with pytest.raises(DataError, match=r"t\.jsonl:2: its source has .* task\.long_rows=drop"):
         task.encode(given.take([1, 2]), training=True)
     with pytest.raises(DataError, match=r"t\.jsonl:3: .* its target 6\d, .* 1 of 2 .* 24 and 16"):

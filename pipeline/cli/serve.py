@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli.common import RUN_ID, STORE, names_and_overrides, tracking
 from pipeline.errors import ConfigError
-from pipeline.masking import masked
+from pipeline.masking import masked, masked_override
 from pipeline.untrusted import printable
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def _register(options: argparse.Namespace) -> int:
     print(f"registered  {made.name}, version {made.version}")
     print(f"serve       env {where} mlflow models serve -m {shlex.quote(made.uri)} -p 5001", end="")
     print(" --env-manager local")
-    print(f"predict     tunewright predict {shlex.quote(made.uri)} --input IN --output OUT")
+    here = "".join(f" {shlex.quote(masked_override(word))}" for word in options.overrides)
+    print(f"predict     tunewright predict {shlex.quote(made.uri)} --input IN --output OUT{here}")
     return 0
 
 

@@ -187,7 +187,31 @@ def layouts_with(source: str | None, target: str | None) -> dict[str, Layout]:
 # What a conversation is.
 
 # JSON can escape half of a pair on its own ("\ud83d"); such text has no UTF-8 for a tokenizer.
-LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def check_whole(text: str, where: str) -> None:
+    """Refuse halves of characters.
+
+    Raises:
+        DataError: beginning with ``where``.
+    """
+    half = _LONE_SURROGATE.search(text)
+    if half:
+        raise DataError(
+            f"{where} holds {half[0]!a}, half of a character that is written as two; expected "
+            "whole characters."
+        )
+
+
+def plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return messages as OpenAI writes them, without weights."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def asked(conversation: Conversation) -> Conversation:
+    """Return what stands before the last reply, whether it is there or to come."""
+    return conversation[:-1] if conversation[-1].role == "assistant" else conversation
 
 
 def _checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
@@ -196,12 +220,7 @@ def _checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
     conversation: list[Message] = []
     expected, where = "user", ""
     for where, message in placed:
-        half = LONE_SURROGATE.search(message.content)
-        if half:
-            raise DataError(
-                f"{where} holds {half[0]!a}, half of a character that is written as two; expected "
-                "whole characters."
-            )
+        check_whole(message.content, where)
         if message.role == "system":
             if conversation:
                 raise DataError(f"{where} is a system message; expected it as the first only.")
@@ -357,18 +376,14 @@ def _is_trained(weight: object, role: Role, where: str) -> bool:
     return weight == 1
 
 
-def _plain(messages: Conversation) -> list[dict[str, Any]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
 def _read_messages(values: Values) -> Iterator[Placed]:
     return _messages_of(values["messages"], "messages", ["weight"])
 
 
 def _write_messages(conversation: Conversation) -> dict[str, Any]:
     weights: list[dict[str, Any]] = [{} if m.trained else {"weight": 0} for m in conversation]
-    plain = _plain(conversation)
-    return {"messages": [{**one, **w} for one, w in zip(plain, weights, strict=True)]}
+    both = zip(plain(conversation), weights, strict=True)
+    return {"messages": [{**one, **weight} for one, weight in both]}
 
 
 def _read_contents(values: Values) -> Iterator[Placed]:
@@ -460,7 +475,7 @@ def _read_prompt_completion(values: Values) -> Iterator[Placed]:
 def _write_prompt_completion(conversation: Conversation) -> dict[str, Any]:
     if len(conversation) == 2:
         return {"prompt": conversation[0].content, "completion": conversation[1].content}
-    *prompt, completion = _plain(conversation)
+    *prompt, completion = plain(conversation)
     return {"prompt": prompt, "completion": [completion]}
 
 
@@ -471,7 +486,11 @@ def _read_squad(values: Values) -> Iterator[Placed]:
             raise DataError(f"{key} is empty: found {text!r}, expected a letter.")
     yield "question", Message("user", f"{context}\n\n{question}")
     if "answers" in values:
-        answers = _object(values["answers"], "answers", ["text"], ["answer_start"])
+        given = values["answers"]
+        if isinstance(given, list):  # as the official files have them
+            each = [_object(one, "answers", ["text"], ["answer_start"]) for one in given]
+            given = {"text": [one["text"] for one in each]}
+        answers = _object(given, "answers", ["text"], ["answer_start"])
         texts = _list(answers["text"], "answers.text")
         if not texts:
             raise DataError("answers.text is empty; expected an answer: there is none to train on.")

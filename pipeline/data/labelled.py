@@ -46,8 +46,8 @@ class Labelled(Shape):
     @property
     def inputs(self) -> Mapping[str, str]:
         """The text, or both."""
-        both = {self.config.text: "data.text", self.config.text_pair: "data.text_pair"}
-        return {column: key for column, key in both.items() if column is not None}
+        both = {self.config.text: "text", self.config.text_pair: "text_pair"}
+        return {column: name for column, name in both.items() if column is not None}
 
     def strata(self, rows: Rows) -> Sequence[str]:
         """Return the labels; of several the rarest, which is the hardest to share out."""

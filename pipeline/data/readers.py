@@ -188,9 +188,11 @@ def _squad(articles: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:
 def _list_in(values: Mapping[str, Any], key: str, path: Path, place: str) -> list[Any]:
     found = values.get(key)
     if not isinstance(found, list):
+        there = f"{key!r} is {found!r:.60}" if key in values else f"found {listing(values)}"
+        near = "" if key in values else did_you_mean(key, values)
         raise DataError(
-            f"{path}, {place}: found {listing(values)}, expected {key!r} with an array, as SQuAD's "
-            f"own files have it.{did_you_mean(key, values)}"
+            f"{path}, {place}: {there}; expected {key!r} with an array, as SQuAD's own files have "
+            f"it.{near}"
         )
     return found
 

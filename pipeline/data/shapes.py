@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.config import DataConfig
-from pipeline.data.conversations import AUTO, LAYOUTS, LONE_SURROGATE, read_conversation
+from pipeline.data.conversations import (
+    AUTO,
+    LAYOUTS,
+    asked,
+    check_whole,
+    plain,
+    read_conversation,
+)
 from pipeline.data.rows import Rows
 from pipeline.errors import DataError, did_you_mean, listing
 
@@ -48,7 +55,7 @@ class Shape(ABC):
     @property
     @abstractmethod
     def inputs(self) -> Mapping[str, str]:
-        """The config's key of each column of a file that prediction reads, by the column."""
+        """The column of rows for each column of a file that prediction reads."""
 
     @abstractmethod
     def check(self, train: Rows) -> list[str]:
@@ -57,6 +64,10 @@ class Shape(ABC):
         Raises:
             DataError: for rows that cannot be learned from.
         """
+
+    def record(self, rows: Rows, i: int) -> dict[str, Any]:
+        """Return what prediction reads of a row, by the columns of a file."""
+        return {column: rows[name][i] for column, name in self.inputs.items()}
 
     def labels(self, rows: Rows) -> Sequence[Sequence[str]]:
         """Return each row's labels."""
@@ -87,7 +98,7 @@ class SourceTarget(Shape):
     @property
     def inputs(self) -> Mapping[str, str]:
         """The source."""
-        return {self.config.input: "data.input"}
+        return {self.config.input: "source"}
 
     def check(self, train: Rows) -> list[str]:
         """Warn of sources that are their own targets."""
@@ -127,7 +138,7 @@ class QuestionAnswers(Shape):
     @property
     def inputs(self) -> Mapping[str, str]:
         """Context and question."""
-        return {self.config.context: "data.context", self.config.question: "data.question"}
+        return {self.config.context: "context", self.config.question: "question"}
 
     def check(self, train: Rows) -> list[str]:
         """Refuse rows of which none has an answer."""
@@ -152,6 +163,8 @@ class Chats(Shape):
     ) -> dict[str, Any]:
         """Return the conversation; one that is to be answered ends with the user."""
         layout = self.config.layout
+        if not with_targets and values.keys() == self.inputs.keys():
+            layout = AUTO  # what a server is asked, whatever the layout of the training file
         if layout not in (AUTO, *LAYOUTS):
             valid = [AUTO, *LAYOUTS]
             raise DataError(
@@ -170,7 +183,11 @@ class Chats(Shape):
     @property
     def inputs(self) -> Mapping[str, str]:
         """The messages."""
-        return {"messages": "data.layout"}
+        return {"messages": "messages"}
+
+    def record(self, rows: Rows, i: int) -> dict[str, Any]:
+        """Return a conversation up to its last reply."""
+        return {"messages": plain(asked(rows["messages"][i]))}
 
     def check(self, train: Rows) -> list[str]:
         """Warn of conversations of which nothing is learned."""
@@ -226,12 +243,7 @@ def check_characters(text: str, column: str, place: str) -> None:
     Raises:
         DataError: naming the column.
     """
-    half = LONE_SURROGATE.search(text)
-    if half:
-        raise DataError(
-            f"{place}: column {column!r} holds {half[0]!a}, half of a character that is written as "
-            "two; expected whole characters."
-        )
+    check_whole(text, f"{place}: column {column!r}")
 
 
 def place_of(rows: Rows) -> str:
@@ -245,7 +257,6 @@ def _answers(given: Any, context: str, column: str, place: str) -> Answers:
         given = _json_of(given)
     texts, starts = _texts_and_starts(given)
     texts = [texts] if isinstance(texts, str) else texts
-    texts = [] if texts is None else texts
     if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
         raise DataError(
             f"{place}: found the answers {given!r} in column {column!r}; expected "
@@ -277,7 +288,7 @@ def _texts_and_starts(given: Any) -> tuple[Any, Any]:
 def _json_of(text: str) -> Any:
     """Return what a cell of a csv file holds: SQuAD's answers as JSON, or one answer."""
     if not text.strip():
-        return None
+        return []
     if text.lstrip().startswith(("{", "[")):
         try:
             return json.loads(text)

@@ -301,14 +301,16 @@ def _shared(
 
 
 def _task_type(model: PreTrainedModel) -> str | None:
-    """Return what PEFT calls a model's task; it decides the class around the model."""
+    """Return what PEFT calls a model's task; it decides the class around the model.
+
+    None for question answering: its class would keep ``token_type_ids`` from the model.
+    """
     from transformers.models.auto import modeling_auto as auto
 
     names: dict[str, Mapping[str, Any]] = {
         "SEQ_2_SEQ_LM": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
         "CAUSAL_LM": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         "SEQ_CLS": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-        "QUESTION_ANS": auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
     }
     name = type(model).__name__
     return next((task for task, classes in names.items() if name in classes.values()), None)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Whole, or the index of a checkpoint in several files.
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tokenizer_config.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _CONVERT = (
     "Convert a model you trust once, with transformers: model = AutoModel.from_pretrained(source); "
@@ -77,6 +78,17 @@ class Checkpoint:
         key = (self.location, self.revision, self.is_trusted, auto_class, kwargs, files)
         return WEIGHTS.load(key, lambda: self._read(auto_class, **kwargs))
 
+    def outline(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
+        """Make the model without any weights, to see what it is made of.
+
+        Raises:
+            ModelError: where this architecture has no such head.
+        """
+        import torch
+
+        with torch.device("meta"):  # no memory, and nothing is drawn
+            return self._draw(auto_class, **kwargs)
+
     def _draw(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         import torch
 
@@ -86,7 +98,9 @@ class Checkpoint:
             if hasattr(config, key):
                 setattr(config, key, kwargs.pop(key))
         try:
-            model: PreTrainedModel = auto_class.from_config(config, dtype=torch.float32, **kwargs)
+            model: PreTrainedModel = auto_class.from_config(
+                config, dtype=torch.float32, trust_remote_code=self.is_trusted, **kwargs
+            )
         except ValueError as error:
             raise ModelError(f"{self._place}: {' '.join(str(error).split())[:300]}") from error
         return self._with_padding(model.eval())
@@ -212,6 +226,12 @@ def _other_tokenizer(source: str | EmbeddedFile) -> "PreTrainedTokenizerBase":
 def _tokenizer(place: str, location: str, **options: Any) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
+    if Path(location).is_dir() and not _any(Path(location), _TOKENIZERS):
+        # transformers would make an empty one, which knows no word.
+        raise ModelError(
+            f"{place}: there is no tokenizer: expected {' or '.join(_TOKENIZERS)}, found "
+            f"{_contents(Path(location))}."
+        )
     with _readable(place):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **options)
     if tokenizer.pad_token is None:
@@ -229,7 +249,8 @@ def _new(given: Mapping[str, Any], source: str | EmbeddedFile | None) -> Checkpo
     assert source is not None  # which the schema sees to
     kind, valid = _check_keys(given)
     tokenizer = _other_tokenizer(source)
-    values = {**_token_values(tokenizer, valid), **given}
+    # A copy: transformers writes into nested values, and the config is a key of what is kept.
+    values = {**_token_values(tokenizer, valid), **copy.deepcopy(dict(given))}
     values.pop("model_type")
     try:
         config = AutoConfig.for_model(kind, **values)

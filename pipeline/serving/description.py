@@ -9,16 +9,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from pipeline import __version__
-from pipeline.config import (
-    ChatConfig,
-    Count,
-    DataConfig,
-    Experiment,
-    FilesConfig,
-    TaskConfig,
-    Text,
-)
+from pipeline.config import Count, DataConfig, Experiment, FilesConfig, TaskConfig, Text
 from pipeline.errors import ModelError, TrackingError, listing
+from pipeline.tasks import get_task
 from pipeline.untrusted import MOST_JSON_BYTES, printable, read_json
 
 FILE = "tunewright.json"
@@ -71,7 +64,7 @@ class Description:
 
     format: Literal[1]
     tunewright: str  # the version that wrote it
-    task: Annotated[TaskConfig, Field(discriminator="name")]
+    task: Annotated[TaskConfig, Field(discriminator="name")]  # as prediction needs it
     columns: Columns
     label_counts: dict[str, int]  # training rows a label, in the order of the model's outputs
     max_length: Count  # tokens
@@ -79,17 +72,12 @@ class Description:
 
 
 def describe(experiment: Experiment, label_counts: dict[str, int]) -> Description:
-    """Return the description of a model that an experiment trained.
-
-    A chat template's file is left out: the tokenizer that is saved has its content.
-    """
+    """Return the description of a model that an experiment trained."""
     task = experiment.task
-    if isinstance(task, ChatConfig):
-        task = dataclasses.replace(task, chat_template=None)
     return Description(
         format=FORMAT,
         tunewright=__version__,
-        task=task,
+        task=get_task(task).for_prediction(task),
         columns=Columns.of(experiment.data),
         label_counts=label_counts,
         max_length=experiment.training.max_length,
@@ -134,11 +122,6 @@ def read(folder: Path) -> Description:
             f"{place}: {printable(key)}: {found['msg'].rstrip('.')}; expected what a run of "
             "tunewright writes."
         ) from error
-    if isinstance(description.task, ChatConfig) and description.task.chat_template is not None:
-        raise ModelError(
-            f"{place}: task.chat_template={printable(description.task.chat_template)!r} names a "
-            "file; expected null, and the template with the tokenizer."
-        )
     return description
 
 

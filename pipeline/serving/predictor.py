@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from pipeline.config import ChatConfig, ModelConfig, TaskConfig
+from pipeline.config import ModelConfig
 from pipeline.data import Rows
 from pipeline.errors import ModelError, listing
 from pipeline.models import Checkpoint, find_checkpoint
@@ -111,8 +111,9 @@ class Predictor:
         from pipeline.models.adapters import load_adapter
 
         description = read(folder)
-        config = for_prediction(description.task)
-        kind = get_task(config)
+        kind = get_task(description.task)
+        # Anew, since a description from somebody else could name a file.
+        config = kind.for_prediction(description.task)
         task = kind(config, _checkpoint(folder), description.max_length, description.label_counts)
         task.check()
         model = load_adapter(base, folder / ADAPTER_FOLDER) if base else task.load_model()
@@ -132,7 +133,8 @@ class Predictor:
         Args:
             records: as a file of the user has them, or with the columns of `inputs` alone.
             places: where each is from, for messages.
-            batch_size: examples at once; it has a part in the last bits only.
+            batch_size: examples at once; it has a part in the last bits only, and in what is drawn
+                where texts are sampled.
 
         Raises:
             DataError: naming the place of a record that cannot be read.
@@ -140,7 +142,10 @@ class Predictor:
         if not records:
             return []
         names = places or [f"record {number}" for number in range(1, len(records) + 1)]
-        read_rows = [self._read(r, place) for r, place in zip(records, names, strict=True)]
+        read_rows = [
+            self.shape.read(record, place, with_targets=False)
+            for record, place in zip(records, names, strict=True)
+        ]
         columns = {name: [row[name] for row in read_rows] for name in read_rows[0]}
         rows = Rows(self.shape, list(names), columns)
         examples, outputs = self.infer(rows, batch_size, bfloat16=self._bfloat16)
@@ -164,29 +169,8 @@ class Predictor:
 
     def interface(self, rows: Rows) -> Interface:
         """Return the model's interface by the example of a first row."""
-        columns = {column: _row_column(key) for column, key in self.shape.inputs.items()}
-        record = {column: _asked(rows[name][0]) for column, name in columns.items()}
+        record = self.shape.record(rows, 0)
         return Interface(record, self.predict([record])[0])
-
-    def _read(self, record: Mapping[str, Any], place: str) -> dict[str, Any]:
-        shape = self.shape
-        if "messages" in self.inputs and record.keys() == {"messages"}:
-            # What a server is asked has this layout, whatever that of the training file.
-            config = dataclasses.replace(shape.config, layout="auto")
-            shape = dataclasses.replace(shape, config=config)
-        return shape.read(record, place, with_targets=False)
-
-
-def for_prediction(config: TaskConfig) -> TaskConfig:
-    """Return a task's settings for prediction: each row is answered, and none is left out.
-
-    A chat template that was given as a file is the tokenizer's by now.
-    """
-    if isinstance(config, ChatConfig):
-        config = dataclasses.replace(config, generate=True, chat_template=None)
-    if config.long_rows in ("drop", "error"):
-        config = dataclasses.replace(config, long_rows="truncate")
-    return config
 
 
 def _checkpoint(folder: Path) -> SavedCheckpoint:
@@ -196,20 +180,6 @@ def _checkpoint(folder: Path) -> SavedCheckpoint:
     found = find_checkpoint.__wrapped__(ModelConfig(str(folder.absolute()), None))
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     return SavedCheckpoint(**values)
-
-
-def _row_column(key: str) -> str:
-    """Return a row's column by the config's key of the file's column."""
-    names = {"data.input": "source", "data.layout": "messages"}
-    return names.get(key, key.removeprefix("data."))
-
-
-def _asked(value: Any) -> Any:
-    """Return a text as it is, a conversation up to its last reply as plain values."""
-    if isinstance(value, str):
-        return value
-    asked = value[:-1] if value[-1].role == "assistant" else value
-    return [{"role": message.role, "content": message.content} for message in asked]
 
 
 def _plain(value: Any) -> Any:

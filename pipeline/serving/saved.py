@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import numpy as np
 from pipeline.config import Experiment
 from pipeline.errors import ModelError
 from pipeline.serving.description import describe, write
-from pipeline.serving.predictor import ADAPTER_FOLDER, Interface, Predictor, for_prediction
+from pipeline.serving.predictor import ADAPTER_FOLDER, Interface, Predictor
 from pipeline.tasks import get_task
 from pipeline.tasks.base import PADDING
 
@@ -39,13 +41,47 @@ class Answers:
     decoded: Mapping[str, Sequence[Any]]
 
 
-def answers(model: PreTrainedModel, task: Task[Any], experiment: Experiment, rows: Rows) -> Answers:
-    """Ask a model in memory about the first of some rows, in float32 and as prediction does."""
-    config = for_prediction(task.config)
-    kind = get_task(config)
-    asked = kind(config, task.checkpoint, task.max_length, task.label_counts)
-    predictor = Predictor(asked, kind.shape(config, experiment.data), model, bfloat16=False)
-    return _ask(predictor, rows.take(range(min(CHECKED_ROWS, len(rows)))))
+@contextmanager
+def save_checked(
+    folder: Path,
+    model: PreTrainedModel,
+    task: Task[Any],
+    experiment: Experiment,
+    examples: Examples,
+    outputs: Outputs,
+) -> Iterator[Interface]:
+    """Write a model, read it again and compare its answers; an adapter merged, and alone as well.
+
+    Args:
+        folder: a new one, which is there until the context ends.
+        model: the trained one; it cannot be used further.
+        task: that it was trained for.
+        experiment: that it was trained by.
+        examples: of a split with targets; the first rows of it that count are asked about.
+        outputs: of the model on them.
+
+    Yields:
+        What the model is asked and what it answers.
+
+    Raises:
+        ModelError: naming the first row whose answer is another when the model is read again.
+    """
+    from pipeline.models.adapters import is_adapter, load_options
+
+    has_adapter, options = is_adapter(model), load_options(experiment.adapter)
+    rows = _checked_rows(examples, outputs)
+    try:
+        trained = _answers(model, task, experiment, rows)
+        plain = save(folder, model, task, experiment)
+        # Merging rounds weights in 4 bits anew, which is no fault of what is read again.
+        expected = _answers(plain, task, experiment, rows) if options else trained
+        if not options:
+            plain.to("cpu")  # room for the next ones
+        if has_adapter:
+            _check_adapter(folder, trained, task, experiment)
+        yield _check(folder, expected, is_merged=has_adapter)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def save(
@@ -71,49 +107,57 @@ def save(
     return plain
 
 
-def check(folder: Path, expected: Answers, *, is_merged: bool = False) -> Interface:
+def _checked_rows(examples: Examples, outputs: Outputs) -> Rows:
+    """Return the first rows that count: of others a task may find nothing to compare."""
+    weights = outputs["weight"].tolist()
+    counted = [row for row, weight in zip(examples.row, weights, strict=True) if weight > 0]
+    return examples.rows.take(list(dict.fromkeys(counted))[:CHECKED_ROWS])
+
+
+def _answers(
+    model: PreTrainedModel, task: Task[Any], experiment: Experiment, rows: Rows
+) -> Answers:
+    """Ask a model in memory about rows, with the settings of prediction but in float32."""
+    config = task.for_prediction(task.config)
+    kind = get_task(config)
+    asked = kind(config, task.checkpoint, task.max_length, task.label_counts)
+    predictor = Predictor(asked, kind.shape(config, experiment.data), model, bfloat16=False)
+    return _ask(predictor, rows)
+
+
+def _check_adapter(
+    folder: Path, expected: Answers, task: Task[Any], experiment: Experiment
+) -> None:
+    """Put the saved adapter over the model that training began with, and ask that likewise."""
+    import torch
+
+    from pipeline.models.adapters import load_options
+
+    with torch.random.fork_rng():
+        torch.manual_seed(experiment.seed)  # a new model's weights are drawn, not read
+        base = task.load_model(**load_options(experiment.adapter))
+    predictor = Predictor.load(folder, base=base)
+    _compare(expected, _ask(predictor, expected.rows), "the saved adapter", may_tie=False)
+    del predictor, base
+    gc.collect()  # PEFT's models refer to themselves, and another one is about to be loaded
+
+
+def _check(folder: Path, expected: Answers, *, is_merged: bool) -> Interface:
     """Read a model again and ask it what it was asked in memory.
 
     Args:
         folder: as `save` made it.
         expected: the answers from memory.
         is_merged: whether an adapter was added to the weights since, which may turn a tie.
-
-    Returns:
-        What it is asked and answers.
-
-    Raises:
-        ModelError: naming the first row whose answer is another.
     """
     predictor = Predictor.load(folder)
     _compare(expected, _ask(predictor, expected.rows), "the saved model", may_tie=is_merged)
     return predictor.interface(expected.rows)
 
 
-def check_adapter(folder: Path, expected: Answers, base: PreTrainedModel) -> None:
-    """Put the saved adapter over the model that training began with, and ask that likewise.
-
-    Raises:
-        ModelError: naming the first row whose answer is another.
-    """
-    predictor = Predictor.load(folder, base=base)
-    _compare(expected, _ask(predictor, expected.rows), "the saved adapter", may_tie=False)
-
-
 def _ask(predictor: Predictor, rows: Rows) -> Answers:
-    with _same_chance():
-        examples, outputs = predictor.infer(rows, CHECKED_ROWS)
+    examples, outputs = predictor.infer(rows, CHECKED_ROWS)
     return Answers(rows, examples, outputs, predictor.task.decode(examples, outputs))
-
-
-@contextmanager
-def _same_chance() -> Iterator[None]:
-    """Draw the same where texts are sampled, and leave torch's generator as it is."""
-    import torch
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def _compare(expected: Answers, found: Answers, what: str, *, may_tie: bool) -> None:

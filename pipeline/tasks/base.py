@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -46,6 +46,7 @@ class Examples:
     dataset: Dataset
     truncated: int  # rows that were longer than the model was allowed to see
     dropped: int = 0
+    notes: tuple[str, ...] = ()  # what is odd about them
 
     @cached_property
     def by_length(self) -> list[int]:
@@ -72,6 +73,8 @@ class Task(ABC, Generic[C]):
     """
 
     baseline_name: ClassVar[str]  # of the answer that needs no model
+    # Settings that no token depends on, nor a baseline: trials that differ in them share both.
+    after_encoding: ClassVar[frozenset[str]] = frozenset({"objective"})
 
     def __init__(
         self,
@@ -109,6 +112,16 @@ class Task(ABC, Generic[C]):
     def auto_class(self) -> str:
         """The class of transformers that loads a model for this task."""
 
+    @classmethod
+    def uncut(cls, config: C) -> C:
+        """Return settings that cut, drop or refuse no row where ``max_length`` is beyond all."""
+        return replace(config, long_rows="truncate")
+
+    @classmethod
+    def for_prediction(cls, config: C) -> C:
+        """Return settings for prediction: each row is answered, and none is left out or refused."""
+        return replace(config, long_rows="truncate") if config.long_rows != "window" else config
+
     def check(self) -> None:
         """Refuse a model that cannot do the task, before its weights are read.
 
@@ -121,6 +134,30 @@ class Task(ABC, Generic[C]):
     def encoding_refuses(self) -> bool:
         """Whether rows can be refused for their tokens, so that all are encoded early."""
         return self.config.long_rows in ("error", "drop")
+
+    def kept_rows(
+        self,
+        rows: Rows,
+        longer: Sequence[int],
+        length_of: Callable[[int], int],
+        *,
+        training: bool,
+    ) -> list[int]:
+        """Return the positions of the rows that ``task.long_rows`` keeps; training drops some.
+
+        Args:
+            rows: a split.
+            longer: positions of those that are too long.
+            length_of: tells the tokens of a row.
+            training: whether this is the training split.
+
+        Raises:
+            DataError: for a long row where none may be, or where none is left.
+        """
+        from pipeline.tasks.parts.long_rows import kept_rows
+
+        policy, most = self.config.long_rows, self.max_length
+        return kept_rows(rows, longer, length_of, policy, most, training=training)
 
     @abstractmethod
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:

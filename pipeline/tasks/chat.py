@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +16,24 @@ from typing_extensions import override
 
 from pipeline.config import ChatConfig, DataConfig
 from pipeline.data import Rows
-from pipeline.data.conversations import Message
+from pipeline.data.conversations import Message, asked, plain
 from pipeline.data.shapes import Chats, Shape
 from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.evaluation.names import Direction, reply_metrics
 from pipeline.tasks.base import Batch, Examples, Outputs
-from pipeline.tasks.parts.batches import IGNORED
-from pipeline.tasks.parts.long_rows import kept_rows
+from pipeline.tasks.parts.batches import IGNORED, LEFT
 from pipeline.tasks.parts.writing import TOKEN_METRICS, WritingTask, end_token_id
 
 if TYPE_CHECKING:
     import torch
+    from tokenizers import Encoding
     from transformers import PreTrainedModel
 
     from pipeline.data.conversations import Conversation
     from pipeline.models import Checkpoint
 
 _LEAST_PROMPT = 4  # tokens
+_AFTER = 3  # tokens between a reply's last word and the next turn, where no more are known
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")  # transformers' own, around what a reply is
 
 _PROBE = (Message("user", "Ping?"), Message("assistant", "Pong."))
@@ -70,6 +71,15 @@ class Chat(WritingTask[ChatConfig]):
         """Return conversations."""
         return Chats(data)
 
+    @classmethod
+    @override
+    def for_prediction(cls, config: ChatConfig) -> ChatConfig:
+        """Return settings for prediction: replies are written.
+
+        A chat template that was given as a file is the tokenizer's by now.
+        """
+        return replace(super().for_prediction(config), generate=True, chat_template=None)
+
     def check(self) -> None:
         """Refuse a model that cannot write, reads with an encoder, or has no chat template.
 
@@ -91,49 +101,59 @@ class Chat(WritingTask[ChatConfig]):
                 "is of which character; expected one of the tokenizers library (tokenizer.json)."
             )
         self._read_frame()  # a template that is none is refused now
-        if self.config.generate:
-            self.check_positions(_LEAST_PROMPT)
+        # Whatever is written at evaluations, a model that is kept will be asked.
+        self.check_positions(_LEAST_PROMPT)
 
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn conversations into token ids, with the assistant's as targets.
 
         What is too long is cut at its end, and a prompt at its beginning. Training leaves out
-        conversations without a token to learn from, and counts them.
+        conversations without a token to learn from, and counts them. Conversations that are to be
+        answered have a prompt alone.
 
         Raises:
             DataError: where none is left, or the template refuses a conversation.
         """
         from datasets import Dataset
 
-        found = [self._encoded(i, rows) for i in range(len(rows))]
-        longer = [i for i, one in enumerate(found) if len(one.ids) > self.max_length]
-        kept = kept_rows(
-            rows,
-            longer,
-            lambda i: len(found[i].ids),
-            self.config.long_rows,
-            self.max_length,
-            training=training,
-        )
-        cut = [(one.ids[: self.max_length], one.labels[: self.max_length]) for one in found]
+        has_replies = any(messages[-1].role == "assistant" for messages in rows["messages"])
+        is_asked = not has_replies or (self.config.generate and not training)
+        prompts = self._prompts(rows) if is_asked else []
+        long_prompts = [i for i, ids in enumerate(prompts) if len(ids) > self._prompt_room]
+        if not has_replies:
+            columns = self._prompt_columns(prompts)
+            read = {"input_ids": columns[f"{LEFT}input_ids"], **columns}
+            dataset = Dataset.from_dict({**read, "row": list(range(len(rows)))})
+            return Examples(rows, dataset, len(long_prompts))
+        found = self._tokens(rows)
+        longer = [i for i, (ids, _) in enumerate(found) if len(ids) > self.max_length]
+        kept = self.kept_rows(rows, longer, lambda i: len(found[i][0]), training=training)
+        if long_prompts and self.config.long_rows == "error":
+            i = long_prompts[0]
+            raise DataError(
+                f"row {rows.ids[i]}: {len(prompts[i])} tokens before its last reply; "
+                f"{self.checkpoint.name} has {self.positions} positions, which leave "
+                f"{self._prompt_room} beside task.generation.max_new_tokens="
+                f"{self.config.generation.max_new_tokens}; expected no more, since "
+                "task.long_rows=error."
+            )
+        cut = [(ids[: self.max_length], labels[: self.max_length]) for ids, labels in found]
         learned = [i for i in kept if any(label != IGNORED for label in cut[i][1])]
-        if not learned and (training or any(one.has_reply for one in found)):
+        if not learned:
             raise DataError(
                 f"row {rows.ids[kept[0]]}: no token of a reply to learn from, as on all "
                 f"{len(kept)} rows of its split; expected replies within "
                 f"training.max_length={self.max_length} tokens whose weight is not 0."
             )
         kept = learned if training else kept
-        room = self._prompt_room
         columns = {
             "input_ids": [cut[i][0] for i in kept],
             "attention_mask": [[1] * len(cut[i][0]) for i in kept],
             "labels": [cut[i][1] for i in kept],
-            "prompt_input_ids": [found[i].prompt[-room:] for i in kept],
-            "prompt_attention_mask": [[1] * len(found[i].prompt[-room:]) for i in kept],
-            "row": kept,
+            **(self._prompt_columns([prompts[i] for i in kept]) if is_asked else {}),
         }
-        return Examples(rows, Dataset.from_dict(columns), len(longer), len(rows) - len(kept))
+        dataset = Dataset.from_dict({**columns, "row": kept})
+        return Examples(rows, dataset, len({*longer, *long_prompts}), len(rows) - len(kept))
 
     def generate(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Write each conversation's last reply."""
@@ -188,14 +208,14 @@ class Chat(WritingTask[ChatConfig]):
     def predictions(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return the conversations as lists of role and content, with the written replies."""
         columns = super().predictions(examples, outputs)
-        columns["messages"] = [_plain(messages) for messages in columns["messages"]]
+        columns["messages"] = [plain(messages) for messages in columns["messages"]]
         return columns
 
     @cached_property
     def end(self) -> int:
         """The token by which the template ends a reply, or else the tokenizer's own end."""
         special = self._special
-        after = self._ids(self._frame.after)
+        (after,) = self._ids([self._frame.after])
         return next((token for token in after if token in special), end_token_id(self.checkpoint))
 
     @cached_property
@@ -249,16 +269,28 @@ class Chat(WritingTask[ChatConfig]):
             ConfigError: for a template that is none.
             DataError: where the template refuses the messages.
         """
-        return str(self._rendered(messages, tokenize=False, add_generation_prompt=to_answer))
+        with self._refusals(messages):
+            return str(
+                self.checkpoint.tokenizer.apply_chat_template(
+                    plain(messages),
+                    chat_template=self._template,
+                    tokenize=False,
+                    add_generation_prompt=to_answer,
+                )
+            )
 
-    def _rendered(self, messages: Sequence[Message], **options: Any) -> Any:
+    @contextmanager
+    def _refusals(self, messages: Sequence[Message]) -> Iterator[None]:
+        """Say what a template's errors mean.
+
+        Raises:
+            ConfigError: for a template that is none.
+            DataError: where the template refuses the messages.
+        """
         from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
-        tokenizer = self.checkpoint.tokenizer
         try:
-            return tokenizer.apply_chat_template(
-                _plain(messages), chat_template=self._template, **options
-            )
+            yield
         except TemplateSyntaxError as error:
             raise ConfigError(
                 f"task.chat_template: {self._template_name}, line {error.lineno}: no Jinja "
@@ -272,8 +304,9 @@ class Chat(WritingTask[ChatConfig]):
                 "task.chat_template=FILE takes another."
             ) from error
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.checkpoint.tokenizer(text, add_special_tokens=False, verbose=False)[
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        tokenizer = self.checkpoint.tokenizer
+        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)[
             "input_ids"
         ]
         return ids
@@ -285,59 +318,84 @@ class Chat(WritingTask[ChatConfig]):
         """
         return (self._apply(messages, to_answer=True) + self._frame.before).rstrip(" ")
 
-    def _encoded(self, i: int, rows: Rows) -> _Encoded:
-        """Return a conversation as tokens, with those of its last prompt.
+    def _prompts(self, rows: Rows) -> list[list[int]]:
+        """Return the tokens before each conversation's last reply, or the one that is to come.
+
+        Raises:
+            DataError: naming the row whose conversation the template refuses.
+        """
+        texts = []
+        for place, messages in zip(rows.ids, rows["messages"], strict=True):
+            with _named(place):
+                texts.append(self._begun(asked(messages)))
+        return self._ids(texts)
+
+    def _prompt_columns(self, prompts: Sequence[list[int]]) -> dict[str, list[list[int]]]:
+        """Return what generation goes on from; the end of a prompt that is too long."""
+        cut = [prompt[-self._prompt_room :] for prompt in prompts]
+        return {f"{LEFT}input_ids": cut, f"{LEFT}attention_mask": [[1] * len(ids) for ids in cut]}
+
+    def _tokens(self, rows: Rows) -> list[tuple[list[int], list[int]]]:
+        """Return each conversation's token ids, and which of them are targets.
 
         Raises:
             DataError: naming the row whose conversation the template refuses.
             ModelError: for a template that does not tell what a reply is.
         """
-        messages: Conversation = rows["messages"][i]
-        has_reply = messages[-1].role == "assistant"
-        asked = messages[:-1] if has_reply else messages
-        try:
-            ids, labels = self._tokens(messages)
-            return _Encoded(ids, labels, self._ids(self._begun(asked)), has_reply)
-        except DataError as error:
-            raise DataError(f"row {rows.ids[i]}: {error}") from error
-        except ModelError as error:
-            raise ModelError(f"row {rows.ids[i]}: {error}") from error
+        render = self._marked if _MARKS.search(self._template or "") else self._parted
+        texts, replies = [], []
+        for place, messages in zip(rows.ids, rows["messages"], strict=True):
+            with _named(place):
+                text, spans = render(messages)
+            texts.append(text)
+            replies.append(spans)
+        encoded = self.checkpoint.tokenizer(texts, add_special_tokens=False, verbose=False)
+        return [self._labelled(encoded[i], spans) for i, spans in enumerate(replies)]
 
-    def _tokens(self, messages: Conversation) -> tuple[list[int], list[int]]:
-        """Return a conversation's token ids, and which of them are targets.
+    def _labelled(
+        self, encoding: Encoding, spans: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], list[int]]:
+        """Return token ids, and as targets those of replies up to the token that ends each.
 
         Where a template writes no end after a reply, the model is taught one all the same: it is
         the target of what follows the reply.
         """
-        is_marked = _MARKS.search(self._template or "")
-        ids, replies = self._marked(messages) if is_marked else self._parted(messages)
+        ids, offsets = list(encoding.ids), encoding.offsets
         labels = [IGNORED] * len(ids)
-        for start, stop in replies:
+        for begin, until in spans:
+            inside = [j for j, (a, b) in enumerate(offsets) if b > a and b > begin and a < until]
+            if not inside:
+                continue
+            start, stop = inside[0], inside[-1] + 1
+            ends = [j for j in range(max(start, stop - self._after), stop) if ids[j] == self.end]
+            if ends:
+                stop = ends[-1] + 1  # the rest is the next turn's, and nobody writes it
             labels[start:stop] = ids[start:stop]
-        for start, stop in replies:
-            if self.end not in ids[max(start, stop - 3) : stop]:
-                if stop == len(ids):
-                    ids, labels = [*ids, self.end], [*labels, self.end]
-                else:
-                    labels[stop] = self.end
+            if not ends and stop == len(ids):
+                ids, labels = [*ids, self.end], [*labels, self.end]
+            elif not ends:
+                labels[stop] = self.end
         return ids, labels
 
-    def _parted(self, messages: Conversation) -> tuple[list[int], list[tuple[int, int]]]:
-        """Return token ids, and where the replies are that are trained.
+    @cached_property
+    def _after(self) -> int:
+        """The most tokens that stand between a reply's last word and the next turn."""
+        (after,) = self._ids([self._frame.after])
+        return max(_AFTER, len(after))
+
+    def _parted(self, messages: Conversation) -> tuple[str, list[tuple[int, int]]]:
+        """Return a conversation's text, and where in it the replies are that are trained.
 
         Rendered up to a reply and up to its end, one text begins with the other: what is between
-        is the reply, with the token that ends it.
+        is the reply, with what ends it.
         """
         text = self._apply(messages)
-        encoded = self.checkpoint.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        offsets: list[tuple[int, int]] = encoded["offset_mapping"]
         replies = []
         for i, message in enumerate(messages):
             if message.role != "assistant" or not message.trained:
                 continue
-            before, until = self._begun(messages[:i]), self._apply(messages[: i + 1])
+            before = self._begun(messages[:i])
+            until = text if i + 1 == len(messages) else self._apply(messages[: i + 1])
             if not (text.startswith(until) and until.startswith(before)):
                 raise ModelError(
                     f"{self._template_name} writes messages[{i}] otherwise once more messages "
@@ -345,32 +403,32 @@ class Chat(WritingTask[ChatConfig]):
                     "with one that does not or that has {% generation %} around replies, or "
                     "weight 0 on every reply but the last."
                 )
-            inside = [
-                j
-                for j, (start, stop) in enumerate(offsets)
-                if stop > start and stop > len(before) and start < len(until)
-            ]
-            if inside:
-                replies.append((inside[0], inside[-1] + 1))
-        return encoded["input_ids"], replies
+            replies.append((len(before), len(until)))
+        return text, replies
 
-    def _marked(self, messages: Conversation) -> tuple[list[int], list[tuple[int, int]]]:
-        """Return token ids, and where the replies are that are trained, as the template marks."""
-        rendered = self._rendered(
-            messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
-        ids, mask = rendered["input_ids"], rendered["assistant_masks"]
-        runs = [list(run) for is_in, run in groupby(range(len(ids)), mask.__getitem__) if is_in]
+    def _marked(self, messages: Conversation) -> tuple[str, list[tuple[int, int]]]:
+        """Return a conversation's text, and the trained replies' places, as the template marks."""
+        # `apply_chat_template` tells of tokens only, and makes them of one conversation at a time.
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        tokenizer = self.checkpoint.tokenizer
+        with self._refusals(messages):
+            (text,), (marks,) = render_jinja_template(
+                [plain(messages)],
+                chat_template=self._template,
+                return_assistant_tokens_mask=True,
+                **tokenizer.special_tokens_map,
+            )
+        runs = _joined(marks)
         trained = [message.trained for message in messages if message.role == "assistant"]
-        if not all(trained) and len(runs) != len(trained):
+        if all(trained):
+            return text, runs
+        if len(runs) != len(trained):
             raise ModelError(
                 f"{self._template_name} marks {len(runs)} replies of {len(trained)}, so it cannot "
                 "be told which have weight 0; expected {% generation %} around each."
             )
-        if all(trained):
-            trained = [True] * len(runs)
-        chosen = [run for run, is_in in zip(runs, trained, strict=True) if is_in]
-        return ids, [(run[0], run[-1] + 1) for run in chosen]
+        return text, [run for run, is_in in zip(runs, trained, strict=True) if is_in]
 
 
 @dataclass(frozen=True)
@@ -381,14 +439,26 @@ class _Frame:
     after: str
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """A conversation as token ids."""
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Name the row whose conversation is refused."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"row {place}: {error}") from error
+    except ModelError as error:
+        raise ModelError(f"row {place}: {error}") from error
 
-    ids: list[int]
-    labels: list[int]
-    prompt: list[int]  # of its last reply, or the one that is to come
-    has_reply: bool  # whether the last message is one
+
+def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans with those made one that touch, without empty ones."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in spans:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        elif stop > start:
+            joined.append((start, stop))
+    return joined
 
 
 def _read_template(path: str) -> str:
@@ -409,10 +479,6 @@ def _read_template(path: str) -> str:
 def _replies(rows: Rows) -> list[str]:
     """Return the last reply of each conversation."""
     return [messages[-1].content for messages in rows["messages"]]
-
-
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 TASK = Chat

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,8 @@ from pipeline.config import ClassificationConfig, DataConfig
 from pipeline.data.labelled import Labelled
 from pipeline.errors import ConfigError, DataError, ModelError, listing
 from pipeline.tasks.base import Batch, Direction, Examples, Outputs, Task
-from pipeline.tasks.parts.batches import MODEL_INPUTS, reads_types
-from pipeline.tasks.parts.long_rows import kept_rows, positions_cut
+from pipeline.tasks.parts.batches import reads_types
+from pipeline.tasks.parts.long_rows import Read, chosen, length_of, read_texts, texts_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,7 @@ class Classification(Task[ClassificationConfig]):
     """Cross-entropy over the label names by a new head; scored on decoded labels."""
 
     baseline_name = "majority"
+    after_encoding = Task.after_encoding | {"class_weights", "label_smoothing"}
 
     @classmethod
     def variant(cls, config: ClassificationConfig) -> type[Task[ClassificationConfig]]:
@@ -102,44 +103,22 @@ class Classification(Task[ClassificationConfig]):
         With ``task.long_rows=window`` a long text makes several examples; of a pair it is the
         first that has windows, each read with the whole second.
 
-        Raises:
-            DataError: for long rows that are to be refused, or a second text without room for
-                windows of the first.
-        """
-        from datasets import Dataset
+        A text that spells out a special token has no part of it: it is read as plain characters.
 
-        tokenizer, windows = self.checkpoint.tokenizer, self._windows
+        Raises:
+            DataError: for long rows that are to be refused; in training for a second text that
+                leaves windows of the first no room, which is cut elsewhere.
+        """
+        tokenizer = self.checkpoint.tokenizer
         texts = [list(rows[name]) for name in ("text", "text_pair") if name in rows.columns]
-        read = texts
-        if len(texts) > 1 and not windows:
-            read = [_capped(column, tokenizer, self.max_length) for column in texts]
-        encoded = tokenizer(
-            *read,
-            truncation="only_first" if windows else True,
-            max_length=self.max_length,
-            stride=min(self.config.stride, self._window_room(rows) // 2) if windows else 0,
-            return_overflowing_tokens=windows,
-            return_token_type_ids=len(texts) > 1 and reads_types(self.checkpoint),
-        )
-        row = encoded.pop("overflow_to_sample_mapping", list(range(len(rows))))
-        columns = {name: encoded[name] for name in MODEL_INPUTS if name in encoded}
-        if "label" in rows.columns:
-            targets = self._targets(rows["label"])
-            columns["labels"] = [targets[i] for i in row]
-        cut = positions_cut(encoded, texts, tokenizer, self.max_length)
-        longer = sorted({row[position] for position in cut})
-        kept = kept_rows(
+        read = self._read_windows(rows, texts, training) if self._windows else self._read(texts)
+        return self._examples(
             rows,
-            longer,
-            lambda i: len(tokenizer(*(column[i] for column in texts), verbose=False)["input_ids"]),
-            self.config.long_rows,
-            self.max_length,
+            read.columns,
+            read.cut,
+            lambda i: length_of(tokenizer, *(column[i] for column in texts)),
             training=training,
         )
-        dataset = Dataset.from_dict({**columns, "row": row})
-        if len(kept) < len(rows):
-            dataset = dataset.select(kept)  # a row is an example where any are dropped
-        return Examples(rows, dataset, len(longer), len(rows) - len(kept))
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """Load the checkpoint with a head whose outputs are named by the labels."""
@@ -233,24 +212,71 @@ class Classification(Task[ClassificationConfig]):
     def _windows(self) -> bool:
         return self.config.long_rows == "window"
 
-    def _window_room(self, rows: Rows) -> int:
-        """Return the tokens that are left for a window of the first text in any row."""
-        tokenizer, paired = self.checkpoint.tokenizer, "text_pair" in rows.columns
-        room: int = self.max_length - tokenizer.num_special_tokens_to_add(pair=paired)
-        if not paired:
-            return room
-        ids = tokenizer(list(rows["text_pair"]), add_special_tokens=False, verbose=False)
-        lengths = [len(pair) for pair in ids["input_ids"]]
-        longest = max(range(len(lengths)), key=lengths.__getitem__)
-        room -= lengths[longest]
-        if room < _ROOM:
-            raise DataError(
-                f"row {rows.ids[longest]}: its second text has {lengths[longest]} tokens and "
-                f"leaves {max(0, room)} of training.max_length={self.max_length} for windows of "
-                f"the first; expected at least {_ROOM}, or task.long_rows=truncate, which cuts the "
-                "longer one."
-            )
-        return room
+    def _read(self, texts: Sequence[list[str]]) -> Read:
+        """Return an example a row; of a pair the longer text is cut."""
+        tokenizer, read = self.checkpoint.tokenizer, texts
+        if len(texts) > 1:
+            read = [_capped(column, tokenizer, self.max_length) for column in texts]
+        return read_texts(
+            tokenizer,
+            read,
+            self.max_length,
+            truncation=True,
+            return_token_type_ids=self._reads_types(texts),
+        )
+
+    def _read_windows(self, rows: Rows, texts: Sequence[list[str]], training: bool) -> Read:
+        """Return as many examples a row as its first text has windows."""
+        tokenizer, (first, *others) = self.checkpoint.tokenizer, texts
+        room: int = self.max_length - tokenizer.num_special_tokens_to_add(pair=bool(others))
+        rooms, cut = [room] * len(first), set[int]()
+        if others:
+            most = room - _ROOM
+            second = texts_beside(tokenizer, others[0], most)
+            if second.cut and (training or most < 1):
+                raise self._no_room(rows, second.cut, room)
+            others, cut = [second.texts], set(second.cut)
+            rooms = [room - length for length in second.lengths]
+        read = read_texts(
+            tokenizer,
+            [first, *others],
+            self.max_length,
+            [min(self.config.stride, room // 2) for room in rooms],
+            truncation="only_first",
+            return_token_type_ids=self._reads_types(texts),
+        )
+        return Read(read.columns, sorted(cut.union(read.cut)))
+
+    def _no_room(self, rows: Rows, lengths: Mapping[int, int], room: int) -> DataError:
+        longest = max(lengths, key=lengths.__getitem__)
+        return DataError(
+            f"row {rows.ids[longest]}: its second text has {lengths[longest]} tokens and leaves "
+            f"{max(0, room - lengths[longest])} of training.max_length={self.max_length} for "
+            f"windows of the first; expected at least {_ROOM}, or task.long_rows=truncate, which "
+            "cuts the longer one."
+        )
+
+    def _reads_types(self, texts: Sequence[list[str]]) -> bool:
+        return len(texts) > 1 and reads_types(self.checkpoint)
+
+    def _examples(
+        self,
+        rows: Rows,
+        columns: Mapping[str, list[Any]],
+        longer: Sequence[int],
+        length_of: Callable[[int], int],
+        *,
+        training: bool,
+    ) -> Examples:
+        """Return examples of the rows that stay, with targets where the rows have labels."""
+        from datasets import Dataset
+
+        kept = self.kept_rows(rows, longer, length_of, training=training)
+        found = chosen(columns, kept)
+        if "label" in rows.columns:
+            targets = self._targets(rows["label"])
+            found["labels"] = [targets[i] for i in found["row"]]
+        return Examples(rows, Dataset.from_dict(found), len(longer), len(rows) - len(kept))
 
     @cached_property
     def _weights(self) -> list[float]:
@@ -311,6 +337,7 @@ def _capped(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: in
         truncation=True,
         max_length=max_length,
         add_special_tokens=False,
+        split_special_tokens=True,
         return_offsets_mapping=True,
     )
     pairs = zip(texts, encoded.encodings, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -21,7 +21,7 @@ from pipeline.evaluation.names import Direction, answer_metrics
 from pipeline.languages import suffix
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
 from pipeline.tasks.parts.batches import MODEL_INPUTS, reads_types
-from pipeline.tasks.parts.long_rows import kept_rows
+from pipeline.tasks.parts.long_rows import Read, chosen, length_of, read_texts, texts_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROOM = 8  # tokens that a question must leave for its context
+_LISTED = 5  # answers that a prediction names at most
 _LEFT_OUT = "CMZ"  # Unicode's categories of control characters, accents and blanks
 
 
@@ -47,8 +48,7 @@ class Windows(Examples):
 class Span:
     """A part of a context, and how well it answers."""
 
-    start: int  # in characters
-    end: int
+    text: str
     score: float  # logits of its first and of its last token, added
 
 
@@ -61,6 +61,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     """
 
     baseline_name = "random_span"
+    after_encoding = Task.after_encoding | {"n_best", "max_answer_tokens", "no_answer_threshold"}
     encoding_refuses = True
 
     @classmethod
@@ -95,53 +96,32 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn questions and contexts into token ids, and first answers into token positions.
 
-        A context makes as many examples as it has windows.
+        A context makes as many examples as it has windows. Training leaves out rows of whose answer
+        no window has all: they would teach that there is none. A question that leaves its context
+        no room is cut, but not in training. Texts that spell out special tokens have no part of it.
 
         Raises:
-            DataError: for a question that leaves its context no room.
+            DataError: for a question of training that leaves its context no room, long rows that
+                are to be refused, or where no row is left that has an answer.
         """
         from datasets import Dataset
 
-        tokenizer, windows = self.checkpoint.tokenizer, self.config.long_rows == "window"
-        room = self._room(rows)
-        questions, contexts = list(rows["question"]), list(rows["context"])
-        encoded = tokenizer(
-            questions,
-            contexts,
-            truncation="only_second",
-            max_length=self.max_length,
-            stride=min(self.config.stride, room // 2) if windows else 0,
-            return_overflowing_tokens=windows,
-            return_offsets_mapping=True,
-            return_token_type_ids=reads_types(self.checkpoint),
-        )
-        row = encoded.pop("overflow_to_sample_mapping", list(range(len(rows))))
-        sequences = [encoded.sequence_ids(i) for i in range(len(row))]
-        offsets = [
-            _of_context(spans, of)
-            for spans, of in zip(encoded.pop("offset_mapping"), sequences, strict=True)
-        ]
-        columns = {name: encoded[name] for name in MODEL_INPUTS if name in encoded}
+        read = self._read(rows, training=training)
+        columns, lost = read.columns, set[int]()
         if "answers" in rows.columns:
-            places = [
-                _positions(rows["answers"][i], spans) for i, spans in zip(row, offsets, strict=True)
-            ]
-            columns["start_positions"] = [start for start, _ in places]
-            columns["end_positions"] = [end for _, end in places]
-        cut = [i for i, encoding in enumerate(encoded.encodings) if encoding.overflowing]
-        longer = sorted({row[i] for i in cut})
-        kept = kept_rows(
+            columns |= _targets(rows["answers"], columns)
+            lost = _lost(rows["answers"], columns) if training else lost
+        within = self.kept_rows(
             rows,
-            longer,
-            lambda i: len(tokenizer(questions[i], contexts[i], verbose=False)["input_ids"]),
-            self.config.long_rows,
-            self.max_length,
+            read.cut,
+            lambda i: length_of(self.checkpoint.tokenizer, rows["question"][i], rows["context"][i]),
             training=training,
         )
-        dataset = Dataset.from_dict({**columns, "row": row})
-        if len(kept) < len(rows):  # a row is an example where any are dropped
-            dataset, offsets = dataset.select(kept), [offsets[i] for i in kept]
-        return Windows(rows, dataset, len(longer), len(rows) - len(kept), offsets)
+        kept = [i for i in within if i not in lost]
+        found = chosen(columns, kept)
+        offsets, notes = found.pop("offsets"), self._notes(rows, within, kept)
+        dropped = len(rows) - len(kept)
+        return Windows(rows, Dataset.from_dict(found), len(read.cut), dropped, notes, offsets)
 
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return logits of first and last tokens, both of shape [examples, tokens], and losses."""
@@ -174,34 +154,20 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         return self._scores([_random_span(c, word, words, chance) for c in rows["context"]], rows)
 
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
-        """Return each row's answer, empty where there is none, and its score in logits."""
+        """Return each row's answer, empty where there is none, and its score in logits.
+
+        ``n_best`` lists the best spans of other texts each, whether or not one is the answer.
+        """
         assert isinstance(examples, Windows)
-        best: dict[int, Span] = {}
-        nothing: dict[int, float] = {}
-        arrays = zip(
-            examples.row,
-            examples.offsets,
-            outputs["start_logits"],
-            outputs["end_logits"],
-            strict=True,
-        )
-        for row, offsets, starts, ends in arrays:
-            # A window without the answer says "nothing here": only the least sure of them counts.
-            nothing[row] = min(nothing.get(row, float("inf")), float(starts[0] + ends[0]))
-            span = self._best_span(offsets, starts, ends)
-            if span is not None and (row not in best or span.score > best[row].score):
-                best[row] = span
-        texts, scores = [], []
-        for row, context in enumerate(examples.rows["context"]):
-            span = best.get(row)
-            least = nothing[row] - self.config.no_answer_threshold
-            if span is None or (self._may_be_none and least > span.score):
-                texts.append("")
-                scores.append(round(nothing[row], 4))
-            else:
-                texts.append(_text(context, span))
-                scores.append(round(span.score, 4))
-        return {"prediction": texts, "score": scores}
+        spans, nothing = self._candidates(examples, outputs)
+        answers = [self._answer(*both) for both in zip(spans, nothing, strict=True)]
+        return {
+            "prediction": [answer.text for answer in answers],
+            "score": [round(answer.score, 4) for answer in answers],
+            "n_best": [
+                [{"text": span.text, "score": round(span.score, 4)} for span in of] for of in spans
+            ],
+        }
 
     def answers(self, rows: Rows) -> Sequence[str]:
         """Return all texts of answers."""
@@ -214,18 +180,32 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
             columns["answers"] = [[text for text, _ in answers] for answers in columns["answers"]]
         return columns
 
-    def _best_span(
+    def _candidates(
+        self, examples: Windows, outputs: Outputs
+    ) -> tuple[list[list[Span]], list[float]]:
+        """Return each row's best spans over all of its windows, and the score of "no answer"."""
+        contexts = examples.rows["context"]
+        spans: list[list[Span]] = [[] for _ in contexts]
+        nothing = [float("inf")] * len(contexts)
+        logits = zip(outputs["start_logits"], outputs["end_logits"], strict=True)
+        for i, offsets, (starts, ends) in zip(examples.row, examples.offsets, logits, strict=True):
+            # A window without the answer says "nothing here": only the least sure of them counts.
+            nothing[i] = min(nothing[i], float(starts[0] + ends[0]))
+            spans[i] += self._spans(contexts[i], offsets, starts, ends)
+        ordered = [sorted(of, key=lambda span: -span.score) for of in spans]
+        return [self._best(of) for of in ordered], nothing
+
+    def _spans(
         self,
+        context: str,
         offsets: np.ndarray[Any, Any],
         starts: np.ndarray[Any, Any],
         ends: np.ndarray[Any, Any],
-    ) -> Span | None:
-        """Return the best span of a window: first before last, not too long, in the context."""
+    ) -> list[Span]:
+        """Return the best spans of a window: first before last, not too long, in the context."""
         import numpy as np
 
         inside = np.flatnonzero((offsets[:, 0] >= 0) & (offsets[:, 1] > offsets[:, 0]))
-        if not len(inside):
-            return None
         count = self.config.n_best
         firsts = inside[np.argsort(-starts[inside], kind="stable")[:count]]
         lasts = inside[np.argsort(-ends[inside], kind="stable")[:count]]
@@ -233,37 +213,108 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         fit = (apart >= 0) & (apart < self.config.max_answer_tokens)
         if not fit.any():  # the best first and last tokens do not fit together: one token does
             lasts, fit = firsts, np.eye(len(firsts), dtype=bool)
-        scores = np.where(fit, starts[firsts][:, None] + ends[lasts][None, :], -np.inf)
-        i, j = np.unravel_index(scores.argmax(), scores.shape)
-        first, last = offsets[firsts[i]], offsets[lasts[j]]
-        return Span(int(first[0]), int(last[1]), float(scores[i, j]))
+        i, j = np.nonzero(fit)
+        scores = starts[firsts[i]] + ends[lasts[j]]
+        order = np.argsort(-scores, kind="stable")
+        parts = zip(offsets[firsts[i], 0][order], offsets[lasts[j], 1][order], strict=True)
+        spans = zip((_text(context, *part) for part in parts), scores[order], strict=True)
+        return self._best(Span(text, float(score)) for text, score in spans)
+
+    def _best(self, spans: Iterable[Span]) -> list[Span]:
+        """Return the first span of each text but the empty one, as many as are listed."""
+        found: dict[str, Span] = {}
+        for span in spans:
+            if span.text:
+                found.setdefault(span.text, span)
+            if len(found) == min(_LISTED, self.config.n_best):
+                break
+        return list(found.values())
+
+    def _answer(self, spans: Sequence[Span], nothing: float) -> Span:
+        """Return the best span, or "no answer" where that is ahead or there is no span."""
+        least = nothing - self.config.no_answer_threshold
+        if not spans or (self._may_be_none and least > spans[0].score):
+            return Span("", nothing)
+        return spans[0]
 
     @cached_property
     def _may_be_none(self) -> bool:
         """Whether training had questions without an answer."""
         return NO_ANSWER in self.label_counts
 
-    def _room(self, rows: Rows) -> int:
-        """Return the tokens that are left for the context beside the longest question."""
+    def _read(self, rows: Rows, *, training: bool) -> Read:
+        """Return windows of the contexts with their questions, or the contexts' beginnings."""
         tokenizer = self.checkpoint.tokenizer
-        questions = tokenizer(list(rows["question"]), add_special_tokens=False, verbose=False)
-        lengths = [len(ids) for ids in questions["input_ids"]]
-        longest = max(range(len(lengths)), key=lengths.__getitem__)
-        around = tokenizer.num_special_tokens_to_add(pair=True)
-        room: int = self.max_length - around - lengths[longest]
-        if room < _ROOM:
-            raise DataError(
-                f"row {rows.ids[longest]}: its question has {lengths[longest]} tokens and leaves "
-                f"{max(0, room)} of training.max_length={self.max_length} for its context; "
-                f"expected at least {_ROOM}."
-            )
-        return room
+        room: int = self.max_length - tokenizer.num_special_tokens_to_add(pair=True)
+        most = room - _ROOM
+        questions = texts_beside(tokenizer, rows["question"], most)
+        if questions.cut and (training or most < 1):
+            raise self._no_room(rows, questions.cut, room)
+        strides = [min(self.config.stride, (room - n) // 2) for n in questions.lengths]
+        read = read_texts(
+            tokenizer,
+            [questions.texts, list(rows["context"])],
+            self.max_length,
+            strides if self.config.long_rows == "window" else None,
+            truncation="only_second",
+            return_offsets_mapping=True,
+            return_token_type_ids=reads_types(self.checkpoint),
+        )
+        columns = read.columns
+        parts = zip(columns.pop("offset_mapping"), columns.pop("text_of"), strict=True)
+        columns["offsets"] = [_of_context(*part) for part in parts]
+        return Read(columns, sorted(set(questions.cut).union(read.cut)))
+
+    def _no_room(self, rows: Rows, lengths: Mapping[int, int], room: int) -> DataError:
+        longest = max(lengths, key=lengths.__getitem__)
+        return DataError(
+            f"row {rows.ids[longest]}: its question has {lengths[longest]} tokens and leaves "
+            f"{max(0, room - lengths[longest])} of training.max_length={self.max_length} for its "
+            f"context; expected at least {_ROOM}."
+        )
+
+    def _notes(self, rows: Rows, within: Sequence[int], kept: Sequence[int]) -> tuple[str, ...]:
+        """Say how many rows lost their answers.
+
+        Raises:
+            DataError: where no row is left that has an answer.
+        """
+        lost = len(within) - len(kept)
+        if not lost:
+            return ()
+        found = (
+            f"{lost} of {len(rows)} rows have an answer that is cut off, or longer than what two "
+            f"windows share, with training.max_length={self.max_length}, "
+            f"task.stride={self.config.stride} and task.long_rows={self.config.long_rows}"
+        )
+        if not any(rows["answers"][i] for i in kept):
+            raise DataError(f"{found}; expected at least one row whose answer can be learned.")
+        return (f"{found}: they are left out of training",)
 
     def _scores(self, predicted: list[str], rows: Rows) -> dict[str, float]:
         from pipeline.evaluation.answers import answer_scores
 
         references = [[text for text, _ in answers] for answers in rows["answers"]]
         return answer_scores(predicted, references, self.config.language)
+
+
+def _targets(
+    answers: Sequence[Answers], columns: Mapping[str, Sequence[Any]]
+) -> dict[str, list[int]]:
+    """Return where each window has the first answer of its row."""
+    pairs = zip(columns["row"], columns["offsets"], strict=True)
+    places = [_positions(answers[i], offsets) for i, offsets in pairs]
+    return {
+        "start_positions": [start for start, _ in places],
+        "end_positions": [end for _, end in places],
+    }
+
+
+def _lost(answers: Sequence[Answers], columns: Mapping[str, Sequence[Any]]) -> set[int]:
+    """Return the positions of the rows of whose answer no window has all."""
+    pairs = zip(columns["row"], columns["start_positions"], strict=True)
+    whole = {i for i, start in pairs if start > 0}
+    return {i for i, of in enumerate(answers) if of} - whole
 
 
 def _of_context(spans: Sequence[tuple[int, int]], of: Sequence[int | None]) -> np.ndarray[Any, Any]:
@@ -291,12 +342,11 @@ def _positions(answers: Answers, offsets: np.ndarray[Any, Any]) -> tuple[int, in
     return first, last
 
 
-def _text(context: str, span: Span) -> str:
-    """Return a span's text; with the accents of its last letter, which tokenizers may leave out."""
-    end = span.end
+def _text(context: str, start: int, end: int) -> str:
+    """Return a part of it; with the accents of its last letter, which tokenizers may leave out."""
     while end < len(context) and unicodedata.category(context[end])[0] == "M":
         end += 1
-    return context[span.start : end].strip()
+    return context[start:end].strip()
 
 
 def _random_span(context: str, word: str, words: int, chance: random.Random) -> str:

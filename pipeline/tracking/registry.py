@@ -6,7 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,8 @@ def register(store: Store, run_id: str, name: str) -> Version:
     _check_name(name)
     run = find_run(store, run_id)
     _check_model(store, run)
-    names = {*json.loads(run.data.tags.get(REGISTERED, "[]")), name}
+    former = run.data.tags.get(REGISTERED)
+    names = {*json.loads(former or "[]"), name}
     try:
         # First: from now on a search that finds a better trial leaves the model alone.
         store.client.set_tag(run_id, REGISTERED, json.dumps(sorted(names)))
@@ -65,10 +66,20 @@ def register(store: Store, run_id: str, name: str) -> Version:
             tags=_notes(run),
         )
     except MlflowException as error:
+        with suppress(MlflowException):  # of a store that is not there, which is told below
+            _put_back(store, run_id, former)
         raise TrackingError(
             f"{name}: the registry of {masked(store.uri)} refuses it: {_reason(error)}."
         ) from error
     return Version(name, int(made.version))
+
+
+def _put_back(store: Store, run_id: str, former: str | None) -> None:
+    """Make a run as it was before its model was to be registered."""
+    if former is None:
+        store.client.delete_tag(run_id, REGISTERED)
+    else:
+        store.client.set_tag(run_id, REGISTERED, former)
 
 
 @contextmanager
@@ -83,7 +94,7 @@ def model_folder(store: Store, source: str) -> Iterator[Path]:
     Raises:
         TrackingError: where there is no such model.
     """
-    if Path(source).is_dir():
+    if source and Path(source).is_dir():
         yield Path(source)
         return
     uri = _uri_of_run(store, source) if _RUN_ID.fullmatch(source) else _uri_of(store, source)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ClassificationConfig, DataConfig
 from pipeline.data import Rows
@@ -22,7 +22,7 @@ from pipeline.data.shapes import Shape
 from pipeline.errors import ConfigError, ModelError
 from pipeline.tasks.base import Batch, Examples
 from pipeline.tasks.classification import Classification
-from pipeline.tasks.parts.long_rows import kept_rows
+from pipeline.tasks.parts.long_rows import unforged_ids
 from pipeline.tasks.parts.writing import end_token_id, start_tokens
 
 if TYPE_CHECKING:
@@ -108,32 +108,25 @@ class GenerativeClassification(Classification):
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn prompts into token ids, and labels into positions.
 
-        Of a text that is too long the end is cut, not what the prompt says after it.
+        Of a text that is too long the end is cut, not what the prompt says after it. Special tokens
+        that a text spells out are plain characters, unless the prompt itself has special tokens.
         """
-        from datasets import Dataset
-
         pairs = rows.columns.get("text_pair", [""] * len(rows))
         filled = [self._fill(*texts) for texts in zip(rows["text"], pairs, strict=True)]
         most = self.max_length - self._longest_name
         lengths = [len(ids) for ids in self._encoded(filled)]
         longer = [i for i, length in enumerate(lengths) if length > most]
-        kept = kept_rows(
-            rows,
-            longer,
-            lambda i: lengths[i] + self._longest_name,
-            self.config.long_rows,
-            self.max_length,
-            training=training,
-        )
         for i in longer:  # the pair stays whole where it can
             filled[i] = self._fill(self._shorter(rows["text"][i], lengths[i] - most), pairs[i])
-        ids = [sequence[-most:] for sequence in self._encoded([filled[i] for i in kept])]
-        columns = {"input_ids": ids, "attention_mask": [[1] * len(sequence) for sequence in ids]}
-        if "label" in rows.columns:
-            targets = self._targets(rows["label"])
-            columns["labels"] = [targets[i] for i in kept]
-        dataset = Dataset.from_dict({**columns, "row": kept})
-        return Examples(rows, dataset, len(longer), len(rows) - len(kept))
+        ids = [sequence[-most:] for sequence in self._encoded(filled)]
+        columns: dict[str, list[Any]] = {
+            "input_ids": ids,
+            "attention_mask": [[1] * len(sequence) for sequence in ids],
+            "row": list(range(len(rows))),
+        }
+        return self._examples(
+            rows, columns, longer, lambda i: lengths[i] + self._longest_name, training=training
+        )
 
     def load_model(self, **options: object) -> PreTrainedModel:
         """Load the language model as it is."""
@@ -247,6 +240,7 @@ class GenerativeClassification(Classification):
         encoded = tokenizer(
             text,
             add_special_tokens=False,
+            split_special_tokens=self._is_plain,
             return_offsets_mapping=tokenizer.is_fast,
             verbose=False,
         )
@@ -263,10 +257,20 @@ class GenerativeClassification(Classification):
 
     def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
         tokenizer = self.checkpoint.tokenizer
-        ids: list[list[int]] = tokenizer(
-            list(prompts), add_special_tokens=self._has_encoder, verbose=False
-        )["input_ids"]
+        encoded = tokenizer(
+            list(prompts),
+            add_special_tokens=self._has_encoder,
+            split_special_tokens=self._is_plain,
+            verbose=False,
+        )
+        ids = unforged_ids(tokenizer, encoded) if self._is_plain else encoded["input_ids"]
         return ids if self._has_encoder else [start_tokens(self.checkpoint) + one for one in ids]
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether the prompt has no special token: else they are read wherever they stand."""
+        special = self.checkpoint.tokenizer.all_special_tokens
+        return not any(token in self.config.prompt for token in special)
 
 
 def _followed(

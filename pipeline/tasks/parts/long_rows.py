@@ -1,32 +1,163 @@
-"""What becomes of rows that are longer than the model may read."""
+"""Users' texts as token ids, and what becomes of rows longer than the model may read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DataError
+from pipeline.tasks.parts.batches import MODEL_INPUTS
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
     from pipeline.data import Rows
 
+# A text by itself, without what stands around it.
+_ALONE: Mapping[str, Any] = {
+    "add_special_tokens": False,
+    "split_special_tokens": True,
+    "verbose": False,
+}
 
-def positions_cut(
-    encoded: BatchEncoding,
-    texts: Sequence[Sequence[str]],
+
+@dataclass(frozen=True)
+class Read:
+    """Rows as a tokenizer reads them: an example each, or one a window, in the rows' order."""
+
+    # What the model reads, and ``row``, the position of each example's row; with offsets, which of
+    # a pair's texts each token is of, 0, 1 or None, as ``text_of``.
+    columns: dict[str, list[Any]]
+    cut: list[int]  # positions of the rows that are longer than an example
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Texts that each window of another one is read with, as far as they leave room for it."""
+
+    texts: list[str]
+    lengths: list[int]  # in tokens
+    cut: Mapping[int, int]  # by the position of a text that was cut, its tokens before
+
+
+def read_texts(
     tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Sequence[str]],
     max_length: int,
-) -> list[int]:
-    """Return the positions of the texts that lost tokens when they were encoded, one each.
+    strides: Sequence[int] | None = None,
+    **options: Any,
+) -> Read:
+    """Return rows of texts, or of pairs, as token ids.
 
-    A fast tokenizer kept what it cut off; others tokenize again.
+    Args:
+        tokenizer: of the model; for windows a fast one.
+        texts: one column, or both of pairs.
+        max_length: tokens of an example.
+        strides: of each row, tokens that neighbouring windows share: a tokenizer is told one for
+            all, but a row's windows must not depend on its neighbours. None: no windows, it is cut.
+        options: of the tokenizer.
     """
-    if encoded.encodings is not None:
-        return [i for i, encoding in enumerate(encoded.encodings) if encoding.overflowing]
-    lengths = map(len, tokenizer(*texts, verbose=False)["input_ids"])
-    return [i for i, length in enumerate(lengths) if length > max_length]
+    options = {
+        **options,
+        "max_length": max_length,
+        "return_overflowing_tokens": strides is not None,
+    }
+    if strides is None:
+        return _read(tokenizer, texts, range(len(texts[0])), options)
+    parts = []
+    for stride in sorted(set(strides)):
+        members = [i for i, one in enumerate(strides) if one == stride]
+        own = [[column[i] for i in members] for column in texts]
+        parts.append(_read(tokenizer, own, members, {**options, "stride": stride}))
+    row = [i for part in parts for i in part.columns["row"]]
+    order = sorted(range(len(row)), key=row.__getitem__)
+    columns = {name: [v for part in parts for v in part.columns[name]] for name in parts[0].columns}
+    return Read(
+        {name: [values[j] for j in order] for name, values in columns.items()},
+        sorted(i for part in parts for i in part.cut),
+    )
+
+
+def _read(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[int],
+    options: Mapping[str, Any],
+) -> Read:
+    """Return rows at these positions as token ids, all with one stride."""
+    encoded = tokenizer(*texts, split_special_tokens=True, **options)
+    row = [rows[i] for i in encoded.get("overflow_to_sample_mapping", range(len(rows)))]
+    columns = {name: encoded[name] for name in (*MODEL_INPUTS, "offset_mapping") if name in encoded}
+    columns |= {"input_ids": unforged_ids(tokenizer, encoded), "row": row}
+    if "offset_mapping" in columns:
+        columns["text_of"] = [encoded.sequence_ids(j) for j in range(len(row))]
+    if encoded.encodings is not None:  # it kept what it cut off
+        longer = {i for i, of in zip(row, encoded.encodings, strict=True) if of.overflowing}
+        return Read(columns, sorted(longer))
+    lengths = map(len, tokenizer(*texts, split_special_tokens=True, verbose=False)["input_ids"])
+    most = options["max_length"]
+    return Read(columns, [i for i, length in zip(rows, lengths, strict=True) if length > most])
+
+
+def length_of(tokenizer: PreTrainedTokenizerBase, *texts: str) -> int:
+    """Return the tokens of a whole text, or a pair, with those around it."""
+    return len(tokenizer(*texts, split_special_tokens=True, verbose=False)["input_ids"])
+
+
+def texts_beside(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], most: int) -> Beside:
+    """Return texts of at most so many tokens, cut at their ends; the tokenizer is a fast one."""
+    lengths = _lengths(tokenizer, texts)
+    cut = {i: length for i, length in enumerate(lengths) if length > most}
+    kept = [_beginning(tokenizer, text, most) if i in cut else text for i, text in enumerate(texts)]
+    return Beside(kept, _lengths(tokenizer, kept) if cut else lengths, cut)
+
+
+def _beginning(tokenizer: PreTrainedTokenizerBase, text: str, most: int) -> str:
+    kept = max(0, most)
+    while True:
+        offsets = tokenizer(text, return_offsets_mapping=True, **_ALONE)["offset_mapping"]
+        if len(offsets) <= most or not text:
+            return text
+        # The beginning of a word can have more tokens by itself than it has within the word.
+        text = text[: offsets[kept - 1][1]] if kept else ""
+        kept -= 1
+
+
+def _lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer(list(texts), **_ALONE)["input_ids"]]
+
+
+def unforged_ids(tokenizer: PreTrainedTokenizerBase, encoded: BatchEncoding) -> list[list[int]]:
+    """Return token ids, the unknown token's in place of special ones that texts spell out.
+
+    A vocabulary of pieces (Unigram) has special tokens among them, and finds them in texts even
+    where these are read with ``split_special_tokens``.
+    """
+    ids: list[list[int]] = encoded["input_ids"]
+    unknown, spelled = tokenizer.unk_token_id, _spelled(tokenizer)
+    if not spelled or unknown is None or encoded.encodings is None:
+        return ids
+    masks = [encoding.special_tokens_mask for encoding in encoded.encodings]
+    return [
+        [unknown if token in spelled and not added else token for token, added in pairs]
+        for pairs in (zip(*both, strict=True) for both in zip(ids, masks, strict=True))
+    ]
+
+
+def _spelled(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the special tokens that a text can spell out all the same."""
+    names = tokenizer.all_special_tokens
+    found = tokenizer(names, **_ALONE)["input_ids"] if names else []
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return special.intersection(token for ids in found for token in ids)
+
+
+def chosen(columns: Mapping[str, Sequence[Any]], kept: Collection[int]) -> dict[str, list[Any]]:
+    """Return the examples, column by column, of the rows at these positions."""
+    rows = set(kept)
+    which = [j for j, i in enumerate(columns["row"]) if i in rows]
+    return {name: [values[j] for j in which] for name, values in columns.items()}
 
 
 def kept_rows(

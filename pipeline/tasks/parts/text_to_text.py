@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -13,22 +14,29 @@ from pipeline.data import Rows
 from pipeline.data.shapes import Shape, SourceTarget
 from pipeline.errors import ConfigError, DataError
 from pipeline.tasks.base import Examples, Outputs
-from pipeline.tasks.parts.batches import IGNORED
+from pipeline.tasks.parts.batches import IGNORED, LEFT
 from pipeline.tasks.parts.writing import WritingTask, start_tokens
 
 T = TypeVar("T", bound=SummarizationConfig | TranslationConfig)
+
+_WHOLE = 2**29  # tokens: longer than any target
 
 
 class TextToText(WritingTask[T]):
     """Encoder-decoders read the source; decoders read the source, the separator and the target."""
 
-    _long_targets = 0  # of training, as far as it is encoded
+    after_encoding = WritingTask.after_encoding | {"generation"}
 
     @classmethod
     @override
     def shape(cls, config: T, data: DataConfig) -> Shape:
         """Return source and target."""
         return SourceTarget(data)
+
+    @classmethod
+    def uncut(cls, config: T) -> T:
+        """Return settings that cut no target either."""
+        return replace(super().uncut(config), max_target_length=_WHOLE)
 
     def check(self) -> None:
         """Refuse a model that cannot write, and targets that leave a decoder no room for sources.
@@ -73,8 +81,6 @@ class TextToText(WritingTask[T]):
         room, longest = self._source_room, self.config.max_target_length
         long_targets = {i for i, ids in enumerate(targets or []) if len(ids) > longest}
         longer = {i for i, ids in enumerate(sources) if len(ids) > room} | long_targets
-        if training:
-            self._long_targets = len(long_targets)
         policy = self.config.long_rows
         dropped = longer if policy == "drop" and training else set()
         if longer and (policy == "error" or len(dropped) == len(rows)):
@@ -87,23 +93,17 @@ class TextToText(WritingTask[T]):
                 f"expected at most {room} and {longest}, since task.long_rows={policy}."
             )
         kept = [i for i in range(len(rows)) if i not in dropped]
-        examples = [
-            self._example(self._cut(sources[i]), None if targets is None else targets[i][:longest])
-            for i in kept
-        ]
-        columns = {name: [example[name] for example in examples] for name in examples[0]}
+        read = [self._cut(sources[i]) for i in kept]
+        written = None if targets is None else [targets[i][:longest] for i in kept]
+        columns = self._columns(read, written, training=training)
         dataset = Dataset.from_dict({**columns, "row": kept})
-        return Examples(rows, dataset, len(longer), len(dropped))
-
-    def warnings(self, rows: Rows) -> list[str]:
-        """Return what is odd, with how many targets are cut."""
-        found = super().warnings(rows)
-        if self._long_targets and self.config.long_rows == "truncate":
-            found.append(
-                f"{self._long_targets} of {len(rows)} training targets are longer than "
-                f"task.max_target_length={self.config.max_target_length} and are cut"
-            )
-        return found
+        cut_targets = len(long_targets - dropped)
+        note = (
+            f"{cut_targets} of {len(rows)} targets are longer than "
+            f"task.max_target_length={longest} and are cut"
+        )
+        notes = (note,) if cut_targets else ()
+        return Examples(rows, dataset, len(longer), len(dropped), notes)
 
     @override
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
@@ -160,20 +160,28 @@ class TextToText(WritingTask[T]):
             tail = tokenizer(separator, add_special_tokens=False)["input_ids"]
         return tail[: self._source_room // 2]
 
-    def _example(self, source: list[int], target: list[int] | None) -> Mapping[str, list[int]]:
+    def _columns(
+        self, sources: list[list[int]], targets: list[list[int]] | None, *, training: bool
+    ) -> Mapping[str, list[list[int]]]:
+        """Return what the model reads: of a decoder source and target as one, and what is asked."""
         if self.is_encoder_decoder:
-            read = {"input_ids": source, "attention_mask": [1] * len(source)}
-            return read if target is None else {**read, "labels": target}
-        prompt = {"prompt_input_ids": source, "prompt_attention_mask": [1] * len(source)}
-        if target is None:
-            return {"input_ids": source, **prompt}
-        whole = source + target
+            read = {"input_ids": sources, "attention_mask": _ones(sources)}
+            return read if targets is None else {**read, "labels": targets}
+        prompts = {f"{LEFT}input_ids": sources, f"{LEFT}attention_mask": _ones(sources)}
+        if targets is None:
+            return {"input_ids": sources, **prompts}
+        both = list(zip(sources, targets, strict=True))
+        whole = [source + target for source, target in both]
         return {
             "input_ids": whole,
-            "attention_mask": [1] * len(whole),
-            "labels": [IGNORED] * len(source) + target,
-            **prompt,
+            "attention_mask": _ones(whole),
+            "labels": [[IGNORED] * len(source) + target for source, target in both],
+            **({} if training else prompts),
         }
+
+
+def _ones(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [[1] * len(row) for row in rows]
 
 
 def common_end(one: Sequence[int], other: Sequence[int]) -> list[int]:

@@ -30,7 +30,9 @@ TOKEN_METRICS: Mapping[str, Direction] = {
     "token_accuracy": "maximize",
 }
 
-_SAMPLING_SEED = 0  # of every batch, so that evaluations differ by their weights alone
+# Of every batch, so that evaluations differ by their weights alone. What is drawn for a row depends
+# on its place in its batch all the same: a generator for each would take a call for each.
+_SAMPLING_SEED = 0
 
 
 def end_token_id(checkpoint: Checkpoint) -> int:
@@ -119,12 +121,15 @@ class WritingTask(Task[W]):
         return end_token_id(self.checkpoint)
 
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return loss, weight (tokens) and correctly predicted tokens, each of shape [examples]."""
+        """Return loss, weight (tokens) and correctly predicted tokens, each of shape [examples].
+
+        Without targets there is nothing to compute before an answer is written.
+        """
         import torch
 
         labels = batch.get("labels")
         if labels is None:
-            return {"row": batch["row"]}
+            return {}
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if self.is_encoder_decoder:
             decoder_ids = self._decoder_input_ids(model, labels)
