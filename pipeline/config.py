@@ -227,9 +227,9 @@ class ClassificationConfig(AnyTaskConfig):
             # It would take the rows without a label, which the counts of labels do not tell.
             raise PydanticCustomError(
                 _COMBINATION,
-                "task.class_weights=balanced: task.multi_label=true has no one share of rows a "
-                "label; expected null or a list of weights, a label's rows without it by those "
-                "with it for example",
+                "task.class_weights=balanced: that is for one label a row, and "
+                "task.multi_label=true reads several; expected null or a list of weights, such as "
+                "the rows without each label divided by those with it",
             )
         if self.approach == "generative":
             if "{text}" not in self.prompt:

@@ -115,6 +115,21 @@ def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
     return adapt(model, experiment.adapter, new_head(model))
 
 
+def check_model(experiment: Experiment, task: Task[Any]) -> None:
+    """Refuse an adapter that this model cannot have, before its weights are read.
+
+    Raises:
+        ConfigError: for the adapter.
+        ModelError: for a model that cannot be made.
+    """
+    from pipeline.models.adapters import adapt, check_adapter, new_head
+
+    check_adapter(experiment.adapter)
+    if experiment.adapter.name not in ("none", "qlora"):  # which only bitsandbytes can make
+        outline = task.outline()
+        adapt(outline, experiment.adapter, new_head(outline))
+
+
 @lru_cache(maxsize=2)
 def _encoded(
     data: DataConfig, model: ModelConfig, task: TaskConfig, max_length: int, *, with_test: bool

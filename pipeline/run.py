@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Experiment
 from pipeline.objective import check_labels, constraints, objectives, read_objective
-from pipeline.prepared import Prepared, load_model, prepare, splits_of, task_of
+from pipeline.prepared import Prepared, check_model, load_model, prepare, splits_of, task_of
 from pipeline.states import folder_of
 from pipeline.tracking.store import open_store
 from pipeline.trial import Result, State, Trial, Verdict
@@ -196,19 +196,18 @@ def inspect(experiment: Experiment) -> str:
         DataError: for rows that cannot be read, labelled, split or learned from.
         ModelError: for a checkpoint that is not there or cannot do the task.
         ConfigError: for a `max_length` that the model cannot read, an objective of a label that
-            the data lacks, an adapter that is not to be had here, or hyperparameters that the
+            the data lacks, an adapter that the model cannot have, or hyperparameters that the
             optimizer or the schedule cannot take.
     """
     from pipeline.models import find_checkpoint
-    from pipeline.models.adapters import check_adapter
     from pipeline.training.optimizer import check_optimizer, warmup_steps
 
     training = experiment.training
     check_optimizer(experiment.optimizer)
     find_checkpoint(experiment.model).check_length(training.max_length)
-    check_adapter(experiment.adapter)
     splits, task = splits_of(experiment), task_of(experiment)
     task.check()
+    check_model(experiment, task)
     check_labels(experiment, task.labels)
     examples = len(splits.train)
     if task.encoding_refuses:  # and may make more or fewer examples than there are rows

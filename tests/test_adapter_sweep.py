@@ -69,3 +69,4 @@ def test_what_no_adapter_can_be_is_refused(cli, tiny, given, fragments):
     assert ended.code == 2
     for fragment in fragments:
         assert fragment in ended.err
+    assert not Path("mlruns", "mlflow.db").exists()  # refused before anything is recorded

@@ -85,3 +85,25 @@ def test_rows_longer_than_the_policy_allows_are_an_error(cli, tiny):
     assert ended.code == 2
     assert "row reviews.jsonl:1: 8 tokens" in ended.out
     assert cli("check", *tiny, "training.max_length=6").code == 0
+
+
+@pytest.mark.parametrize(
+    "given", ["training.max_length=4096", "evaluation.objective=val/nonsense", "optimizer.name=Adm"]
+)
+def test_what_train_refuses_check_refuses(cli, tiny, given):
+    checked, trained = cli("check", *tiny, given), cli("train", *tiny, given)
+    assert checked.code == trained.code == 2
+    assert trained.err.removeprefix("tunewright: ").strip() in checked.out
+
+
+def test_targets_are_counted_whole(cli, tiny_model, working_folder):
+    rows = [{"source": f"good {'day ' * i}", "target": "very " * 30} for i in range(1, 30)]
+    (working_folder / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    given = ["task=summarization", "model=tiny-t5", f"model.tokenizer={tiny_model}", "data=files"]
+    cut = ["data.train=pairs.jsonl", "task.max_target_length=8", "training.max_length=32"]
+    ended = cli("check", *given, *cut, "--format", "json")
+    assert ended.code == 0, ended.out
+    found = json.loads(ended.out)
+    # A source has a word and one to 29 more, with [CLS] and [SEP]; so has a target.
+    assert found["splits"][0]["longest"] == (2 + 1 + 29) + (2 + 30)
+    assert any("29 of 29" in warning for warning in found["warnings"])

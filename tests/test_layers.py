@@ -24,16 +24,17 @@ BASE = {
     "states",
     "untrusted",
 }
-UPPER = {"search", "cli", "console", "run", "job", "rerun", "resume", "predict"}
+UPPER = {"search", "cli", "console", "run", "prepared", "job", "rerun", "resume", "predict"}
 MAY_NOT = {
     **dict.fromkeys(BASE, UPPER | STEPS),
     "objective": UPPER | (STEPS - {"tasks", "evaluation"}),
     "trial": UPPER | (STEPS - {"training"}),
     **dict.fromkeys(STEPS, UPPER),
     "serving": UPPER | {"training", "tracking"},  # a copy of it lies beside each kept model
-    "run": UPPER - {"run"},
+    "prepared": UPPER - {"prepared"} | {"training", "tracking", "serving"},
+    "run": UPPER - {"run", "prepared"},
     "job": UPPER - {"run", "job"},
-    "check": UPPER | {"training", "evaluation"},
+    "check": UPPER - {"run", "prepared"} | {"training", "evaluation"},
     "predict": UPPER - {"predict"},
     "convert": UPPER | (STEPS - {"data"}),
     "rerun": {"search", "cli", "console", "resume"},

@@ -490,6 +490,27 @@ def test_answers_are_learned_and_kept_as_texts(cli, reader, runs):
     assert right / len(found) == pytest.approx(metrics["test/exact_match"])
 
 
+def test_a_file_is_answered_as_was_logged_whatever_else_is_in_it(cli, reader, runs):
+    write_rows(Path("train.jsonl"), told(120))
+    made = told(24, seed=2)
+    write_rows(Path("test.jsonl"), made)
+    more = ("data.test=test.jsonl", "evaluation.test=true", "task.stride=5")
+    assert cli("train", *overrides(reader, "train.jsonl", *more)).code == 0
+    (run,) = runs("run")
+    made.insert(3, {**made[0], "question": "who is " * 30})  # longer than all that is read
+    write_rows(Path("ask.jsonl"), [{k: row[k] for k in ("context", "question")} for row in made])
+    asked_for = ("--input", "ask.jsonl", "--output", "out.jsonl", "--batch-size", "3")
+    ended = cli("predict", run.info.run_id, *asked_for)
+    assert ended.code == 0, ended.err
+    found = list(map(json.loads, Path("out.jsonl").read_text().splitlines()))
+    table = json.loads(artifact(run, "predictions.json").read_text())
+    logged = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    for got, row in zip([*found[:3], *found[4:]], logged, strict=True):
+        assert got["prediction"] == row["prediction"]
+        assert got["n_best"][0]["text"] == row["prediction"]
+        assert got["score"] == pytest.approx(row["score"], abs=1e-3)
+
+
 def test_squads_own_file_trains(cli, reader, runs):
     paragraphs = []
     for i, row in enumerate(told(60)):

@@ -167,11 +167,23 @@ class Task(ABC, Generic[C]):
             DataError: for rows that cannot be learned from.
         """
 
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """What transformers is to know of the head that this task needs."""
+        return {}
+
     def load_model(self, **options: Any) -> PreTrainedModel:
         """Load the checkpoint with the head this task needs, in float32."""
         import transformers
 
-        return self.checkpoint.load(getattr(transformers, self.auto_class), **options)
+        auto_class = getattr(transformers, self.auto_class)
+        return self.checkpoint.load(auto_class, **self.head, **options)
+
+    def outline(self) -> PreTrainedModel:
+        """Make the model that `load_model` loads, without any weights."""
+        import transformers
+
+        return self.checkpoint.outline(getattr(transformers, self.auto_class), **self.head)
 
     @abstractmethod
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:

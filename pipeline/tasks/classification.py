@@ -101,9 +101,8 @@ class Classification(Task[ClassificationConfig]):
         """Turn texts into unpadded token ids, at most ``max_length``, and labels into positions.
 
         With ``task.long_rows=window`` a long text makes several examples; of a pair it is the
-        first that has windows, each read with the whole second.
-
-        A text that spells out a special token has no part of it: it is read as plain characters.
+        first that has windows, each read with the whole second. Special tokens that a text spells
+        out are plain characters.
 
         Raises:
             DataError: for long rows that are to be refused; in training for a second text that
@@ -120,16 +119,16 @@ class Classification(Task[ClassificationConfig]):
             training=training,
         )
 
-    def load_model(self, **options: Any) -> PreTrainedModel:
-        """Load the checkpoint with a head whose outputs are named by the labels."""
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """One whose outputs are named by the labels."""
         kind = "multi" if self.config.multi_label else "single"
-        return super().load_model(
-            num_labels=len(self.labels),
-            id2label=dict(enumerate(self.labels)),
-            label2id={label: i for i, label in enumerate(self.labels)},
-            problem_type=f"{kind}_label_classification",
-            **options,
-        )
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+            "problem_type": f"{kind}_label_classification",
+        }
 
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return logits of shape [examples, labels], and the loss where there are labels."""

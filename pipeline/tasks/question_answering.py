@@ -98,7 +98,8 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
 
         A context makes as many examples as it has windows. Training leaves out rows of whose answer
         no window has all: they would teach that there is none. A question that leaves its context
-        no room is cut, but not in training. Texts that spell out special tokens have no part of it.
+        no room is cut, but not in training. Special tokens that a text spells out are plain
+        characters.
 
         Raises:
             DataError: for a question of training that leaves its context no room, long rows that

@@ -128,9 +128,10 @@ class GenerativeClassification(Classification):
             rows, columns, longer, lambda i: lengths[i] + self._longest_name, training=training
         )
 
-    def load_model(self, **options: object) -> PreTrainedModel:
-        """Load the language model as it is."""
-        return super(Classification, self).load_model(**options)
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """None but the language model's own."""
+        return {}
 
     def logits(self, model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
         """Return the log of each label's probability, of shape [examples, labels]."""
