@@ -67,10 +67,11 @@ def check_data(experiment: Experiment) -> Report:
         try:
             cut = task.encode(rows)
             lines.append(_line(split, task, whole.encode(rows), cut))
+            asked = task.encode(rows, training=True) if split == "train" else cut
         except TunewrightError as error:
             problems.append(f"{split} split, {error}")
         else:
-            warnings += [*task.warnings(rows), *(f"{split}: {note}" for note in cut.notes)]
+            warnings += [*task.warnings(rows), *(f"{split}: {note}" for note in asked.notes)]
     return Report(Table(COLUMNS, lines), _unique(problems), _unique(warnings))
 
 

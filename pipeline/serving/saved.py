@@ -213,6 +213,8 @@ def _same(one: Any, other: Any) -> bool:
         return bool(abs(one - other) <= TOLERANCE * max(1.0, abs(one)))
     if isinstance(one, dict):
         return set(one) == set(other) and all(_same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
     return bool(one == other)
 
 

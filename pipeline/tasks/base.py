@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pipeline.config import DataConfig, TaskConfig
+from pipeline.errors import DataError
 from pipeline.evaluation.names import Direction, metric_name
 from pipeline.languages import cjk_language, suffix
 
@@ -143,21 +144,28 @@ class Task(ABC, Generic[C]):
         *,
         training: bool,
     ) -> list[int]:
-        """Return the positions of the rows that ``task.long_rows`` keeps; training drops some.
+        """Return the positions of the rows that ``task.long_rows`` keeps.
 
         Args:
             rows: a split.
             longer: positions of those that are too long.
             length_of: tells the tokens of a row.
-            training: whether this is the training split.
+            training: whether this is the training split; others keep all rows, which are cut, so
+                that every run is judged on the same ones.
 
         Raises:
             DataError: for a long row where none may be, or where none is left.
         """
-        from pipeline.tasks.parts.long_rows import kept_rows
-
         policy, most = self.config.long_rows, self.max_length
-        return kept_rows(rows, longer, length_of, policy, most, training=training)
+        dropped = set(longer) if policy == "drop" and training else set()
+        if longer and (policy == "error" or len(dropped) == len(rows)):
+            first = longer[0]
+            raise DataError(
+                f"row {rows.ids[first]}: {length_of(first)} tokens, and {len(longer)} of "
+                f"{len(rows)} rows of its split are longer than training.max_length={most}; "
+                f"expected fewer, since task.long_rows={policy}."
+            )
+        return [i for i in range(len(rows)) if i not in dropped]
 
     @abstractmethod
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:

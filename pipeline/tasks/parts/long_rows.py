@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import DataError
 from pipeline.tasks.parts.batches import MODEL_INPUTS
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-    from pipeline.data import Rows
 
 # A text by itself, without what stands around it.
 _ALONE: Mapping[str, Any] = {
@@ -158,43 +156,3 @@ def chosen(columns: Mapping[str, Sequence[Any]], kept: Collection[int]) -> dict[
     rows = set(kept)
     which = [j for j, i in enumerate(columns["row"]) if i in rows]
     return {name: [values[j] for j in which] for name, values in columns.items()}
-
-
-def kept_rows(
-    rows: Rows,
-    longer: Sequence[int],
-    length_of: Callable[[int], int],
-    policy: str,
-    max_length: int,
-    *,
-    training: bool,
-) -> list[int]:
-    """Return the positions of the rows that stay; only training drops any.
-
-    Args:
-        rows: the split.
-        longer: positions of the rows with more than ``max_length`` tokens.
-        length_of: tells how many.
-        policy: of ``task.long_rows``.
-        max_length: tokens that are allowed.
-        training: whether this is the training split; others keep all rows, which are cut, so that
-            every run is judged on the same ones.
-
-    Raises:
-        DataError: for the first long row where the policy is ``error``, or where none is left.
-    """
-    if policy == "error" and longer:
-        raise DataError(
-            f"row {rows.ids[longer[0]]}: {length_of(longer[0])} tokens, and {len(longer)} of "
-            f"{len(rows)} rows of its split are longer than training.max_length={max_length}; "
-            "expected none, since task.long_rows=error."
-        )
-    if policy != "drop" or not training:
-        return list(range(len(rows)))
-    if len(longer) == len(rows):
-        raise DataError(
-            f"row {rows.ids[0]}: {length_of(0)} tokens, and all {len(rows)} training rows are "
-            f"longer than training.max_length={max_length}; with task.long_rows=drop none is left."
-        )
-    dropped = set(longer)
-    return [i for i in range(len(rows)) if i not in dropped]
