@@ -493,3 +493,14 @@ def test_peft_s_file_names_the_task_and_the_head(tmp_path: Path):
     assert said["task_type"] == "SEQ_CLS"
     assert {"classifier", "pre_classifier"} <= set(said["modules_to_save"])
     assert (said["r"], said["lora_alpha"], said["lora_dropout"]) == (4, 8.0, 0.1)
+
+
+def test_an_adapted_model_still_reads_which_text_a_token_is_of():
+    torch.manual_seed(0)
+    model = hf.BertForQuestionAnswering(hf.BertConfig(**ENCODER))
+    config = LoraConfig("lora", 2, 4.0, 0.0, ("query",))
+    adapted = adapt(model, config, ("qa_outputs",)).eval()
+    ids = torch.arange(8)[None]
+    kinds = (torch.zeros_like(ids), torch.ones_like(ids))
+    one, other = (adapted(input_ids=ids, token_type_ids=kind).start_logits for kind in kinds)
+    assert not torch.allclose(one, other)
