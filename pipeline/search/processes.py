@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -154,13 +154,15 @@ class Child:
         self.answer, theirs = spawn.Pipe(duplex=False)
         their_line, self._line = spawn.Pipe(duplex=False)
         with _environment(self._environment):
-            self.process: SpawnProcess = spawn.Process(
-                target=_child, args=(self._payload, theirs, their_line)
-            )
+            self.process: SpawnProcess = spawn.Process(target=_child, args=(theirs, their_line))
             self.process.start()
         theirs.close()
         their_line.close()
         self.starts += 1
+        # Not as an argument: starting would wait for ever for a process that is gone before it has
+        # read more than a pipe holds. Here such a one is an error, and `join` finds it dead.
+        with suppress(OSError):
+            self._line.send_bytes(self._payload)
 
     def join(self) -> bool:
         """Wait for the end; return whether there is a result.
@@ -209,8 +211,12 @@ def _all(children: Sequence[Child], restarts: int) -> Sequence[Child]:
     return children
 
 
-def _child(payload: bytes, answer: Connection, line: Connection) -> None:
+def _child(answer: Connection, line: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        payload = line.recv_bytes()
+    except (EOFError, OSError, KeyboardInterrupt):
+        os._exit(STOPPED)
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     try:
         from hydra.core.singleton import Singleton
