@@ -357,7 +357,7 @@ def test_predictions_are_those_that_the_run_logged(task, made, cli):
 # The registry.
 
 
-def test_a_registered_model_is_found_by_name(made, cli):
+def test_a_registered_model_is_found_by_name(made, cli, monkeypatch):
     run = run_of(made, "classification")
     for version in (1, 2):
         done = cli("register", run.info.run_id, "sentiment", made.where)
@@ -382,6 +382,8 @@ def test_a_registered_model_is_found_by_name(made, cli):
     import pandas as pd
 
     mlflow.set_tracking_uri(made.client.tracking_uri)
+    # MLflow puts the model's copy of our modules first, which new processes would import.
+    monkeypatch.setattr(sys, "path", sys.path[:])
     loaded = mlflow.pyfunc.load_model("models:/sentiment/1")
     answers = loaded.predict(pd.DataFrame([{"review": r["review"]} for r in rows(10)]))
     lines = predicted(Path("0.jsonl"))
