@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -187,11 +187,17 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def as_run(overrides: Sequence[str], threads: int | str) -> list[str]:
-    """Return the command line that makes a run again to the last bit: with the threads it had."""
-    key = "training.threads"
-    given = any(key_of(override) == key for override in overrides)
-    return [*overrides, *([] if given else [f"{key}={threads}"])]
+def as_run(overrides: Sequence[str], decided: Mapping[str, Any]) -> list[str]:
+    """Return the command line that makes a run again to the last bit.
+
+    Args:
+        overrides: what was asked for.
+        decided: what the machine decided then, by key.
+    """
+    given = {key_of(override): override for override in overrides}
+    asked = [o for o in overrides if key_of(o) not in decided or o != f"{key_of(o)}=auto"]
+    left = [key for key in decided if given.get(key, f"{key}=auto") == f"{key}=auto"]
+    return [*asked, *(f"{key}={decided[key]}" for key in left)]
 
 
 def literal(value: Any) -> str:

@@ -447,14 +447,20 @@ class TrainingConfig:
     eval_every: int | float | tuple[float, ...]
     logging_steps: Count  # steps between points of train/loss
     early_stopping_patience: Count | None  # evaluations without a better objective; null: never
-    precision: Literal[
-        "float32", "bfloat16"
-    ]  # of the matrix products (autocast); weights stay float32
+    # Of the matrix products (autocast); weights stay float32. auto: the faster, where the losses
+    # agree; a run logs what it took.
+    precision: Literal["auto", "float32", "bfloat16"]
     # Defaults of keys that came later: what is logged without them stays valid.
+    # Tokens, padding included, that are computed at once: a batch is cut by length to keep within
+    # them, and its gradient stays the same; null: a batch is computed whole.
+    micro_batch_tokens: Count | None = 8192
+    active_vocabulary: bool = True  # leave out embeddings that the data cannot reach; exact
+    prefix_cache: bool = True  # compute frozen layers once for all trials; exact
     threads: Count | None = None  # of torch; null: as many as the process was given, logged
     deterministic: bool = True  # only algorithms that give the same bits again, where there are
     # Between states on disk, to go on from after a crash: read as eval_every is; null: none.
     checkpoint_every: int | float | None = 1.0
+    checkpoint_seconds: NonNegative = 0.0  # of training that must have passed since the last one
     keep_checkpoints: Count = 1  # states; the best weights are kept beside them
 
     @field_validator("eval_every", mode="before")
@@ -507,7 +513,9 @@ class EvaluationConfig:
     # The metric that judges a run (val/f1_macro, val/f1_macro@last …), or several for a search.
     objective: Text | Annotated[tuple[Text, ...], Field(min_length=1)]
     constraints: tuple[Text, ...]  # limits on metrics: val/recall/positive >= 0.9
-    batch_size: Count  # rows at once; no influence on the scores but of sampled texts
+    # Rows at once, at most; null: only training.micro_batch_tokens counts. No influence on the
+    # scores but of sampled texts.
+    batch_size: Count | None
     test: bool  # read the test split once, with the best weights, at the end of the run
 
     @property
@@ -585,6 +593,10 @@ def as_tree(config: "DictConfig") -> dict[str, Any]:
 def flat(config: "DictConfig") -> dict[str, Any]:
     """Return a composed config's values by dotted key, interpolations resolved."""
     return flatten(as_tree(config))
+
+
+# What the machine decides where nobody else does; a run logs what it took.
+OPEN: Mapping[str, Any] = {"training.threads": None, "training.precision": "auto"}
 
 
 def settings(flat: Mapping[str, Any], *, with_threads: bool = True) -> dict[str, Any]:

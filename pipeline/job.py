@@ -13,7 +13,7 @@ from pipeline.compose import changing
 from pipeline.config import as_tree, flat, validate
 from pipeline.masking import masked_override, masked_value
 from pipeline.process import identity
-from pipeline.run import open_checkpoints, run
+from pipeline.run import faster_precision, open_checkpoints, run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.provenance import code_diff, environment
@@ -74,24 +74,31 @@ def settle(config: DictConfig) -> None:
     """Write what the machine decides into the config, so that it is logged and used again.
 
     Sums are made in another order by another number of threads, which may change the last bit.
+
+    Raises:
+        TunewrightError: for data or a model that cannot work.
     """
     import torch
 
-    if config.training.get("threads") is None:
-        with changing(config.training):
+    with changing(config.training):
+        if config.training.get("threads") is None:
             config.training.threads = torch.get_num_threads()
+        if config.training.precision == "auto":
+            config.training.precision = faster_precision(validate(config))
 
 
 def compute_as(store: Store, config: DictConfig, run_id: str) -> None:
-    """Have a run that goes on compute as it began: with the threads that the machine gave it.
+    """Have a run that goes on compute as it began: in what the machine decided then.
 
     Raises:
         TrackingError: where there is no such run.
     """
-    threads = find_run(store, run_id).data.params.get("training.threads", "")
-    if threads.isdecimal():
-        with changing(config.training):
-            config.training.threads = int(threads)
+    known = find_run(store, run_id).data.params
+    with changing(config.training):
+        if known.get("training.threads", "").isdecimal():
+            config.training.threads = int(known["training.threads"])
+        if config.training.precision == "auto" and "training.precision" in known:
+            config.training.precision = known["training.precision"]
 
 
 def open_record(

@@ -6,29 +6,78 @@ a sweep share it.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import DataConfig, Experiment, ModelConfig, TaskConfig
+from pipeline.encoded import EncodedStore, encoding_key
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedModel
 
-    from pipeline.data import Splits
+    from pipeline.data import Rows, Splits
     from pipeline.tasks.base import Examples, Task
 
 
-@dataclass(frozen=True)
+@dataclass
 class Encoded:
-    """Encoded splits; ``test`` is None where it is not asked for."""
+    """Splits, and their examples once they are read."""
 
     splits: Splits
-    train: Examples
-    validation: Examples
-    test: Examples | None
-    task: Task[Any]  # that encoded them
+    task: Task[Any]  # that encodes them
+    store: EncodedStore
+    examples: dict[str, Examples] = field(default_factory=dict)  # by split; test where asked for
+    is_kept: bool = False
+
+    def read(self, *, keep: bool) -> None:
+        """Encode the splits, as far as they are not on disk.
+
+        Args:
+            keep: whether they are on disk from now on.
+
+        Raises:
+            DataError: for rows that cannot be learned from.
+        """
+        if not self.examples or (keep and not self.is_kept):
+            rows = self.splits.by_name
+            self.examples = {name: self._examples(name, rows[name], keep=keep) for name in rows}
+            self.is_kept = keep
+
+    def _examples(self, name: str, rows: Rows, *, keep: bool) -> Examples:
+        training, made = name == "train", self.examples.get(name)
+
+        def make() -> Examples:
+            return made or self.task.encode(rows, training=training)
+
+        key = encoding_key(self.task, rows, training=training)
+        return make() if key is None else self.store.get(key, rows, make, keep=keep)
+
+    @property
+    def train(self) -> Examples:
+        """What is trained on."""
+        return self.examples["train"]
+
+    @property
+    def validation(self) -> Examples:
+        """What evaluations judge by."""
+        return self.examples["validation"]
+
+    @property
+    def test(self) -> Examples | None:
+        """What the best weights are tested on, where that is asked for."""
+        return self.examples.get("test")
+
+    @cached_property
+    def token_ids(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The token ids that any batch of the splits can have."""
+        from pipeline.models.vocabulary import reachable_ids
+
+        read = (split.dataset for split in self.examples.values())
+        return reachable_ids(read, self.task.checkpoint.tokenizer)
 
     @cached_property
     def baseline(self) -> dict[str, float]:
@@ -47,9 +96,7 @@ class Prepared:
     @property
     def examples(self) -> dict[str, Examples]:
         """The splits that there are."""
-        found = self.encoded
-        every = {"train": found.train, "validation": found.validation, "test": found.test}
-        return {name: examples for name, examples in every.items() if examples is not None}
+        return self.encoded.examples
 
     @property
     def warnings(self) -> list[str]:
@@ -59,8 +106,12 @@ class Prepared:
         return [*splits.warnings, *self.task.warnings(splits.train), *notes]
 
 
-def prepare(experiment: Experiment) -> Prepared:
+def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
     """Load, check, split and encode the data.
+
+    Args:
+        experiment: whose store has the encoded data of earlier runs.
+        keep: whether those of this one are written there; not before a run may be recorded.
 
     Raises:
         DataError: for rows that cannot be read, labelled, split or learned from.
@@ -71,8 +122,10 @@ def prepare(experiment: Experiment) -> Prepared:
         experiment.model,
         _read_by_encoding(experiment.task),
         experiment.training.max_length,
+        EncodedStore(Path(experiment.tracking.dir).absolute() / "cache" / "encoded"),
         with_test=experiment.evaluation.test,
     )
+    encoded.read(keep=keep)
     return Prepared(encoded, task_of(experiment))
 
 
@@ -110,9 +163,11 @@ def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
         ModelError: for weights that cannot be read.
     """
     from pipeline.models.adapters import adapt, load_options, new_head
+    from pipeline.models.prefix import quiet
 
     model = task.load_model(**load_options(experiment.adapter))
-    return adapt(model, experiment.adapter, new_head(model))
+    adapted = adapt(model, experiment.adapter, new_head(model))
+    return quiet(adapted) if experiment.adapter.name in ("head", "freeze") else adapted
 
 
 def check_model(experiment: Experiment, task: Task[Any]) -> None:
@@ -132,7 +187,13 @@ def check_model(experiment: Experiment, task: Task[Any]) -> None:
 
 @lru_cache(maxsize=2)
 def _encoded(
-    data: DataConfig, model: ModelConfig, task: TaskConfig, max_length: int, *, with_test: bool
+    data: DataConfig,
+    model: ModelConfig,
+    task: TaskConfig,
+    max_length: int,
+    store: EncodedStore,
+    *,
+    with_test: bool,
 ) -> Encoded:
     from pipeline.data import load_splits
     from pipeline.models import find_checkpoint
@@ -140,21 +201,15 @@ def _encoded(
     kind = get_task(task)
     splits = load_splits(kind.shape(task, data), with_test=with_test)
     made = kind(task, find_checkpoint(model), max_length, splits.label_counts)
-    return Encoded(
-        splits=splits,
-        train=made.encode(splits.train, training=True),
-        validation=made.encode(splits.validation),
-        test=made.encode(splits.test) if splits.test is not None else None,
-        task=made,
-    )
+    return Encoded(splits, made, store)
 
 
 def _read_by_encoding(task: TaskConfig) -> TaskConfig:
     """Return a task's settings with those at their defaults that no token depends on."""
     apart = get_task(task).after_encoding
     defaults = {
-        field.name: field.default
-        for field in fields(task)
-        if field.name in apart and field.default is not MISSING
+        setting.name: setting.default
+        for setting in fields(task)
+        if setting.name in apart and setting.default is not MISSING
     }
     return replace(task, **defaults)

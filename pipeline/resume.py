@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import run as runs
-from pipeline.config import flat, settings, validate
+from pipeline.config import OPEN, flat, settings, validate
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.job import Command, compute_as, open_record
 from pipeline.process import identity, is_gone
@@ -32,21 +32,28 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
 
     Args:
         store: where the runs are.
-        config: the composed config, without the ``hydra`` node. Where it is recorded, and the
-            threads, which the machine decides, may differ.
+        config: the composed config, without the ``hydra`` node. Where it is recorded, and what
+            the machine decides, may differ.
 
     Returns:
         The run's id, also of one that was cut off before its first checkpoint; None where there is
         none.
     """
-    wanted = settings(as_params(flat(config)), with_threads=False)
+    asked = flat(config)
+    # The threads differ where another machine goes on.
+    apart = {"training.threads", *(k for k, undecided in OPEN.items() if asked[k] == undecided)}
+    wanted = _but(apart, as_params(asked))
     for run in studies.own_runs(store):
-        same = settings(run.data.params, with_threads=False) == wanted
+        same = _but(apart, run.data.params) == wanted
         if not same or tags.RERUN_OF in run.data.tags or not _was_cut_off(store, run):
             continue
         if logged.is_whole(store, run.info.run_id):
             return str(run.info.run_id)
     return None
+
+
+def _but(apart: Collection[str], params: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in settings(params).items() if key not in apart}
 
 
 def rebuild_cut_off(

@@ -10,23 +10,31 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Experiment
+from pipeline.ledger import LEDGER, TRAINING, Account
+from pipeline.machine import best_rate, measured
 from pipeline.objective import check_labels, constraints, objectives, read_objective
 from pipeline.prepared import Prepared, check_model, load_model, prepare, splits_of, task_of
 from pipeline.states import folder_of
+from pipeline.tasks import get_task
 from pipeline.tracking.store import open_store
 from pipeline.trial import Result, State, Trial, Verdict
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from pipeline.models.prefix import PrefixCache
     from pipeline.tasks.base import Examples
     from pipeline.tracking import Record
     from pipeline.training.best import Evaluation
     from pipeline.training.checkpoints import Checkpoints
     from pipeline.training.snapshot import Snapshot
+    from pipeline.training.speed import Operations, Precision
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +43,11 @@ _STATES: Mapping[Verdict, State] = {
     "prune": "pruned",
     "pause": "paused",
 }
+_PREFIX_BYTES = 20 * 2**30  # of activations on disk, at most
+# Models whose outputs are those of a head, so that no new token is read.
+_HEADS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
+_PROBED_ROWS = 16  # of a batch in which precisions are compared
+_COUNTED: dict[object, Operations] = {}
 
 
 def run(
@@ -66,13 +79,23 @@ def run(
             return run(experiment, record, output_dir, trial, opened)
 
     # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
-    from pipeline.models import find_checkpoint
+    with LEDGER.booked("boot"):
+        import transformers
 
-    find_checkpoint(experiment.model)
+        from pipeline.models import find_checkpoint
+        from pipeline.models.vocabulary import narrow
+        from pipeline.training.best import Evaluations
+        from pipeline.training.checkpoints import check_fits
+        from pipeline.training.determinism import repeatable
+        from pipeline.training.trainer import FineTuner
+
+    with LEDGER.booked("model"):
+        find_checkpoint(experiment.model)
 
     # 2. Prepare the data: rows, splits, token ids. The trials of a sweep share them.
     started = time.perf_counter()
-    data = prepare(experiment)
+    with LEDGER.booked("data"):
+        data = prepare(experiment, keep=True)
     task = data.task
     _log_data(record, data, time.perf_counter() - started)
 
@@ -85,15 +108,14 @@ def run(
     snapshot = paused or resumed
 
     # 4. Fine-tune.
-    import transformers
-
-    from pipeline.training.best import Evaluations
-    from pipeline.training.checkpoints import check_fits
-    from pipeline.training.determinism import repeatable
-    from pipeline.training.trainer import FineTuner
-
-    transformers.set_seed(experiment.seed)  # the new head's weights are drawn now
-    model = load_model(experiment, task)
+    with LEDGER.booked("model"):
+        transformers.set_seed(experiment.seed)  # the new head's weights are drawn now
+        model = load_model(experiment, task)
+        counted = _operations(experiment, model, data)
+        vocabulary = None
+        # A state from before there were narrow tables goes on with the whole one.
+        if experiment.training.active_vocabulary and (snapshot is None or snapshot.is_narrow):
+            vocabulary = narrow(model, data.encoded.token_ids, experiment.optimizer)
     if snapshot is None:
         record.inputs(inputs(experiment))
     evaluations = (
@@ -106,16 +128,20 @@ def run(
     def goes_on(evaluation: Evaluation) -> bool:
         nonlocal verdict
         if trial is not None:
-            verdict = trial.report(evaluations.score(reported), evaluation.epoch)
+            with LEDGER.booked("search"):
+                verdict = trial.report(evaluations.score(reported), evaluation.epoch)
         return verdict == "continue"
 
+    with LEDGER.booked("data"), repeatable(experiment.training):
+        prefix = _prefix(experiment, model, data, in_sweep=trial is not None)
+    splits = prefix.examples if prefix else data.examples
     tuner = FineTuner(
         experiment,
         output_dir,
         model,
-        task,
-        train=data.encoded.train,
-        validation=data.encoded.validation,
+        prefix.task if prefix else task,
+        train=splits["train"],
+        validation=splits["validation"],
         evaluations=evaluations,
         log_metrics=partial(_log_progress, record),
         goes_on=goes_on,
@@ -123,6 +149,7 @@ def run(
         checkpoints=checkpoints,
         flush=record.flush,
         soft_stop=trial is None,
+        vocabulary=vocabulary,
     )
     if resumed:
         check_fits(resumed, model)
@@ -139,8 +166,8 @@ def run(
         **_named("val/last", last.metrics),
         "val/best/step": float(best.step),
         "val/best/epoch": best.epoch,
-        "cost/train_seconds": tuner.spent.train_seconds,
-        "cost/evaluate_seconds": tuner.spent.evaluate_seconds,
+        "cost/train_seconds": sum(tuner.spent.get(head, 0.0) for head in TRAINING),
+        "cost/evaluate_seconds": tuner.spent.get("evaluation", 0.0),
     }
     result = Result(
         state=_STATES[verdict],
@@ -150,24 +177,29 @@ def run(
         metrics=metrics,
         snapshot=tuner.take_snapshot() if verdict == "pause" else None,
     )
+    operations = tuner.state.epoch * counted.of_training(data.encoded.train)
+    operations += evaluations.count * counted.of_evaluation(data.encoded.validation)
     digests = {"val": best.digest}
     if result.state != "complete":
         record.metrics(metrics, step=last.step)
         record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
         record.end(result.state)
         log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
-        return result
+        return replace(result, account=_account(record, experiment, tuner.spent, operations))
 
     # 5. Evaluate: the best weights on the validation split, and on the test split if asked for.
     evaluations.restore(model)
+    if vocabulary is not None:
+        vocabulary.widen()
     encoded = data.encoded
     judged: tuple[str, Examples, Evaluation] = ("val", encoded.validation, best)
     if encoded.test is not None:
         with repeatable(experiment.training) as in_test:
-            tested = tuner.evaluate_on(encoded.test)
+            tested = tuner.evaluate_on(splits["test"])
         exceptions |= in_test
         metrics |= _named("test", tested.metrics)
         digests["test"] = tested.digest
+        operations += counted.of_evaluation(encoded.test)
         judged = ("test", encoded.test, tested)
     split, examples, evaluation = judged
     metrics |= _named(f"{split}/{task.baseline_name}", encoded.baseline)
@@ -176,14 +208,107 @@ def run(
     record.table(task.predictions(examples, evaluation.outputs), "predictions.json")
     for file, figure in task.figures(examples, evaluation.outputs).items():
         record.figure(figure, file)
+    if prefix:
+        prefix.restore()
     if trial is None or trial.is_best(result.score):
         from pipeline.serving.saved import save_checked
 
         folder, asked = output_dir / "model", (encoded.validation, best.outputs)
-        with save_checked(folder, model, task, experiment, *asked) as interface:
+        with (
+            LEDGER.booked("model"),
+            save_checked(folder, model, task, experiment, *asked) as interface,
+        ):
             record.model(folder, interface)
     log.info("score %.4f at step %d", result.score, best.step)
-    return result
+    return replace(result, account=_account(record, experiment, tuner.spent, operations))
+
+
+def faster_precision(experiment: Experiment) -> Precision:
+    """Return the precision in which training is faster here, where its losses agree.
+
+    It is measured once for a machine, its threads, a model and what of it is trained, on a batch of
+    the training split.
+
+    Raises:
+        TunewrightError: for data or a model that cannot work.
+    """
+    from pipeline.training.speed import compare_precisions, where
+
+    def measure() -> dict[str, Any]:
+        import torch
+
+        data, first = prepare(experiment, keep=True), range(_PROBED_ROWS)
+        examples = data.encoded.train.dataset
+        some = examples.__getitems__([i for i in first if i < len(examples)])
+        with torch.random.fork_rng():
+            model = load_model(experiment, data.task)
+        return compare_precisions(experiment.training, model, data.task, some)
+
+    if experiment.adapter.name == "qlora":  # its weights are made for it
+        return "bfloat16"
+    what = {
+        "what": "precision",
+        "model": asdict(experiment.model),
+        "adapter": asdict(experiment.adapter),
+        "task": get_task(experiment.task).__name__,
+        **where(experiment.training),
+    }
+    with LEDGER.booked("model"):
+        found: Precision = measured(_cache(experiment), what, measure)["precision"]
+    log.info("training.precision=auto: %s", found)
+    return found
+
+
+def _prefix(
+    experiment: Experiment, model: PreTrainedModel, data: Prepared, *, in_sweep: bool
+) -> PrefixCache | None:
+    """Return what the frozen layers give for the data, where there are such and it pays."""
+    from pipeline.models.prefix import pays, prefix_cache
+    from pipeline.training.trainer import evaluation_points
+
+    training = experiment.training
+    frozen = experiment.adapter.name in ("head", "freeze")
+    if not (training.prefix_cache and frozen and data.task.auto_class in _HEADS):
+        return None
+    steps = math.ceil(len(data.encoded.train.dataset) / training.batch_size)
+    points = evaluation_points(training, steps, math.ceil(training.epochs * steps))
+    if not pays(training.epochs, len(points), in_sweep=in_sweep):
+        return None
+    folder = _cache(experiment) / "prefix"
+    return prefix_cache(
+        model, data.task, data.examples, folder, {}, training.precision, _PREFIX_BYTES
+    )
+
+
+def _operations(experiment: Experiment, model: PreTrainedModel, data: Prepared) -> Operations:
+    """Return what the model needs for examples like these: counted once in a process."""
+    from pipeline.training.speed import Operations
+
+    of = (experiment.model, experiment.adapter, experiment.task.name, data.encoded.splits.digest)
+    if of not in _COUNTED:
+        _COUNTED.clear()  # of a search: it asks for the same again
+        _COUNTED[of] = Operations(model, data.task, data.encoded.train)
+    return _COUNTED[of]
+
+
+def _account(
+    record: Record, experiment: Experiment, seconds: Mapping[str, float], operations: float
+) -> Account:
+    """Close a run's account: where its time went, and what the machine would need at least."""
+    from pipeline.training.speed import matmul_rate, where
+
+    training = experiment.training
+    what = {"what": "products", "precision": training.precision, **where(training)}
+    with LEDGER.booked("logging"):
+        rate = best_rate(_cache(experiment), what, partial(matmul_rate, training))
+    account = Account(seconds, operations / rate)
+    LEDGER.take()
+    record.metrics(account.metrics)
+    return account
+
+
+def _cache(experiment: Experiment) -> Path:
+    return open_store(experiment.tracking).dir / "cache"
 
 
 def inspect(experiment: Experiment) -> str:

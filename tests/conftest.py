@@ -155,6 +155,8 @@ def tiny_config(model: Path | str, train: Path | str) -> list[str]:
         "training.max_length=16",
         "training.eval_every=2",
         "training.logging_steps=2",
+        "training.precision=float32",
+        "training.checkpoint_seconds=0",
         "optimizer.learning_rate=1e-2",
     ]
 
@@ -195,13 +197,21 @@ def make_store(folder: Path, *commands: Sequence[str]) -> Made:
         patch.chdir(folder)
         for command in commands:
             forget()
-            assert main(["train", *command]) == 0
+            assert main(in_this_process(["train", *command])) == 0
     return Made(folder)
 
 
 def artifact(run, name: str) -> Path:
     """Return where an artifact of a run lies."""
     return Path(url2pathname(urlsplit(run.info.artifact_uri).path)) / name
+
+
+def in_this_process(argv: Sequence[str]) -> Sequence[str]:
+    """Return a command whose search has one worker, where it does not say how many."""
+    is_search = argv[0] == "sweep" or (argv[0] == "train" and "-m" in argv)
+    if not is_search or any("hydra.sweeper.n_jobs" in word for word in argv):
+        return argv
+    return [*argv, "hydra.sweeper.n_jobs=1"]
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
 
     def run(*argv: str) -> Ended:
         capsys.readouterr()
-        code = main(argv)
+        code = main(in_this_process(argv))
         captured = capsys.readouterr()
         return Ended(code, captured.out, captured.err)
 

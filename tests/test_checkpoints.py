@@ -24,6 +24,7 @@ from pipeline.compose import compose, hydra_app, without_hydra
 from pipeline.config import TrainingConfig
 from pipeline.data import load_splits
 from pipeline.errors import DivergedError, TrackingError
+from pipeline.evaluation.names import is_cost
 from pipeline.objective import Objective
 from pipeline.resume import find_cut_off, resume
 from pipeline.search.study import find_study
@@ -31,7 +32,7 @@ from pipeline.states import can_go_on, drop, left_in, lock_of
 from pipeline.tracking import Record, open_store
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.snapshot import RandomState, Snapshot, Spent
+from pipeline.training.snapshot import RandomState, Snapshot
 from pipeline.training.trainer import checkpoint_points
 
 COMMAND = [sys.executable, "-m", "pipeline", "train", "--resume"]
@@ -71,7 +72,7 @@ def snapshot(step: int, best: int | None = 1) -> Snapshot:
         random=RandomState.take(),
         unlogged=(torch.tensor(0.3), step - 1),
         evaluations=evaluations,
-        spent=Spent(1.5, 0.25),
+        spent={"evaluation": 0.25},
     )
 
 
@@ -333,8 +334,8 @@ def test_a_terminated_run_keeps_the_state_of_that_step_and_goes_on(tiny, working
     resumed = runs.run(whole, rest, working_folder)
     assert not folder.exists()
     assert resumed.scores == uncut.scores
-    assert {k: v for k, v in resumed.metrics.items() if "cost/" not in k} == {
-        k: v for k, v in uncut.metrics.items() if "cost/" not in k
+    assert {k: v for k, v in resumed.metrics.items() if not is_cost(k)} == {
+        k: v for k, v in uncut.metrics.items() if not is_cost(k)
     }
     assert rest.tables == straight.tables
     assert rest.weights == straight.weights
@@ -502,7 +503,7 @@ def facts(folder: Path) -> tuple[dict, dict, str, list]:
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     found = client.search_runs(["1"], "tags.`tunewright.kind` = 'run'")
     (run,) = found
-    metrics = {k: v for k, v in run.data.metrics.items() if not k.startswith("cost/")}
+    metrics = {k: v for k, v in run.data.metrics.items() if not is_cost(k)}
     histories = {
         key: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, key)]
         for key in metrics
@@ -581,6 +582,7 @@ def test_a_trial_that_was_killed_goes_on_in_the_next_start_of_its_search(cli, ti
     own += ["training.epochs=60", "training.eval_every=5", "training.checkpoint_every=5"]
     own += ["training.threads=1", "optimizer.learning_rate=1e-3"]
     search = ["train", "-m", *own, "seed=1,2", "hydra.sweeper.study_name=cut"]
+    search.append("hydra.sweeper.n_jobs=1")
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *search], stdout=subprocess.DEVNULL
     )

@@ -18,6 +18,8 @@ BASE = {
     "embedded",
     "errors",
     "languages",
+    "ledger",
+    "machine",
     "masking",
     "outfile",
     "process",
@@ -31,6 +33,7 @@ MAY_NOT = {
     "trial": UPPER | (STEPS - {"training"}),
     **dict.fromkeys(STEPS, UPPER),
     "serving": UPPER | {"training", "tracking"},  # a copy of it lies beside each kept model
+    "encoded": UPPER | {"training", "tracking", "serving", "evaluation"},
     "prepared": UPPER - {"prepared"} | {"training", "tracking", "serving"},
     "run": UPPER - {"run", "prepared"},
     "job": UPPER - {"run", "job"},

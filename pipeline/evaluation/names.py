@@ -21,7 +21,7 @@ def logged_name(metric: str) -> str:
 
 def is_cost(metric: str) -> bool:
     """Whether a metric is what a run costs, in seconds: no two runs have the same."""
-    return metric.startswith("cost/")
+    return metric.startswith(("cost/", "time/"))
 
 
 def summary_metrics(language: str) -> dict[str, Direction]:

@@ -33,7 +33,7 @@ def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
         "commit": getattr(checkpoint.config, "_commit_hash", None),
         "weights": _of_files(tuple(_stamp(path) for path in weights)) if weights else None,
         "config": _of_text(json.dumps(config, sort_keys=True, default=str)),
-        "tokenizer": _of_tokenizer(checkpoint.tokenizer),
+        "tokenizer": tokenizer_digest(checkpoint.tokenizer),
         **({"new": True} if checkpoint.is_new else {}),
     }
 
@@ -64,7 +64,7 @@ def _of_text(text: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Digest all that decides how a text becomes tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:

@@ -16,15 +16,17 @@ from typing import Any
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
 from pipeline.compose import as_run
-from pipeline.config import TrackingConfig, flat, validate
+from pipeline.config import OPEN, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
+from pipeline.ledger import Account, added, summary
 from pipeline.masking import masked, masked_override
 from pipeline.objective import objectives, read_objective
+from pipeline.prepared import task_of
 from pipeline.process import identity
 from pipeline.search import recorded
 from pipeline.search.failures import hopeless
@@ -40,6 +42,7 @@ from pipeline.search.trials import (
     spreads,
     state_of,
 )
+from pipeline.search.workers import need
 from pipeline.states import can_go_on, drop, folder_of, left_in
 from pipeline.tasks.base import Direction
 from pipeline.tracking import Store, open_store, studies, tags
@@ -50,6 +53,7 @@ log = logging.getLogger(__name__)
 # What a trial keeps in the study: its MLflow run, its command line, and its seconds of training
 # and evaluation.
 RUN_ID, COMMAND, SECONDS = "run_id", "overrides", "seconds"
+ACCOUNT = "account"  # seconds by head of the ledger, and those of the floor
 REPEAT = "repeat"  # and, where its point has several, which of the seeds that run has
 EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths of it
 
@@ -86,6 +90,12 @@ class ExperimentTask(Searchable):
             "tracking.uri": str(tracking.uri),
             "tracking.experiment": tracking.experiment,
         }
+
+    def footprint(self, configs: Sequence[DictConfig]) -> int:
+        """Count the largest model's parameters; no weights are read."""
+        experiments = {e.model: e for e in map(validate, configs)}.values()
+        outlines = (task_of(experiment).outline() for experiment in experiments)
+        return max(need(sum(p.numel() for p in outline.parameters())) for outline in outlines)
 
     def connect(self, config: DictConfig) -> None:
         """Refuse a store out of reach; a local one is made."""
@@ -172,7 +182,7 @@ class ExperimentTask(Searchable):
         job.note(RUN_ID, record.run_id)
         job.note(REPEAT, job.repeat)
         shown = [masked_override(override) for override in job.overrides]
-        job.note(COMMAND, as_run(shown, config.training.threads))
+        job.note(COMMAND, as_run(shown, {key: OmegaConf.select(config, key) for key in OPEN}))
         snapshot = before.snapshot if before else None
         trial = Trial(
             job.is_best,
@@ -185,6 +195,8 @@ class ExperimentTask(Searchable):
         with record:
             result = runs.run(validate(config), record, job.output_dir, trial)
         job.note(SECONDS, sum(o.kept.seconds for o in job.earlier) + result.seconds)
+        accounts = [of.account for of in (*(o.kept for o in job.earlier), result)]
+        job.note(ACCOUNT, [added(*(a.seconds for a in accounts)), sum(a.floor for a in accounts)])
         return Outcome(result.scores, result.state, result.excesses, result)
 
     def _cut_off(self, job: TrialJob) -> str | None:
@@ -243,6 +255,10 @@ class ExperimentTask(Searchable):
             for run_id in left_in(self._store.dir):
                 if run_id in own:
                     drop(folder_of(self._store.dir, run_id))
+        accounts = _accounts(ended(study))
+        if accounts:
+            points = sum(accounts[1:], accounts[0]).metrics
+            studies.log_progress(self._store, self._parent_run_id, len(accounts), points)
         studies.close_study(self._store, self._parent_run_id, state, tables)
         from pipeline.search.page import write_page  # matplotlib is needed now, and not before
 
@@ -257,15 +273,8 @@ class ExperimentTask(Searchable):
         mine = [
             t for t in ended(study) if t.datetime_start and t.datetime_start.timestamp() > began
         ]
-        lines = []
-        inside = sum(t.user_attrs.get(SECONDS, 0.0) for t in mine)
-        total = (time.time() - began) * workers
-        if 0 < inside <= total:  # more: other commands ran trials of this study as well
-            by = f" by {workers} workers" if workers > 1 else ""
-            lines.append(
-                f"time: {total:.1f} s in all{by}, {inside:.1f} s training and evaluating, "
-                f"{total - inside:.1f} s for everything else ({1 - inside / total:.1%})"
-            )
+        wall = time.time() - began
+        lines = summary(_accounts(mine), wall, workers)
         name, where = study.study_name, _ui_options(self._tracking)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
         lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
@@ -275,6 +284,10 @@ class ExperimentTask(Searchable):
     def _store(self) -> Store:
         assert self._tracking is not None  # set by begin, before any trial
         return open_store(self._tracking)
+
+
+def _accounts(trials: Sequence[FrozenTrial]) -> list[Account]:
+    return [Account(*t.user_attrs[ACCOUNT]) for t in trials if ACCOUNT in t.user_attrs]
 
 
 def _take_over(job: TrialJob, epoch: float) -> None:

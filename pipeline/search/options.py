@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.errors import ConfigError, did_you_mean, listing
 from pipeline.search.budget import Budget
 from pipeline.search.samplers import ALLOWED
+from pipeline.search.workers import AUTO
 
 _HYDRA_KEYS = ("_target_", "_recursive_")
 ON_CHANGE = ("refuse", "continue", "fork")
@@ -30,7 +31,7 @@ class Options:
     study_name: str | None
     on_change: str
     n_trials: int | None
-    n_jobs: int
+    n_jobs: int | str  # or `AUTO`
     max_failure_rate: float
     params: Mapping[str, Any] | None
     custom_search_space: str | None
@@ -92,7 +93,13 @@ class Options:
                 f"hydra.sweeper.repeats={self.repeats}: expected a whole number from 1 to "
                 f"{MOST_REPEATS}."
             )
-        for name, least in (("n_trials", 1), ("n_jobs", 1), ("retries", 0)):
+        jobs: Any = self.n_jobs
+        if jobs != AUTO and (not _is_number(jobs, whole=True) or jobs < 1):
+            raise ConfigError(
+                f"hydra.sweeper.n_jobs={jobs}: expected a whole number from 1, or {AUTO}: "
+                "what this machine is good for."
+            )
+        for name, least in (("n_trials", 1), ("retries", 0)):
             value = getattr(self, name)
             if value is not None and (not _is_number(value, whole=True) or value < least):
                 raise ConfigError(

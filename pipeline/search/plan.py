@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -21,10 +21,18 @@ from pipeline.search.searchable import SEED, Searchable
 from pipeline.search.space import Space
 from pipeline.search.study import StudySpec, directions_of
 from pipeline.search.warm import sources_of
+from pipeline.search.workers import AUTO, Crew, choose, cores, this_machine
 
 MOST_POINTS = 10_000  # of a grid
 SPACE = "search space"  # key of a fingerprint
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
+_LEARNS_NOTHING = (GRID, "RandomSampler", "QMCSampler", "BruteForceSampler")
+# Launchers by the module of their class.
+_HERE, _ONE_BY_ONE, _JOBLIB = (
+    "hydra_plugins.tunewright",
+    "hydra._internal.core_plugins.basic_launcher",
+    "hydra_plugins.hydra_joblib_launcher",
+)
 
 
 def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable) -> StudySpec:
@@ -69,6 +77,55 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
             "expected hydra.sweeper.isolation=worker, and a task of tunewright."
         )
     return spec
+
+
+def check_workers(options: Options, launcher: DictConfig) -> None:
+    """Refuse a choice that is ours, where the workers are not on this machine.
+
+    Raises:
+        ConfigError: for a launcher that puts them elsewhere.
+    """
+    target = str(launcher.get("_target_"))
+    if options.n_jobs == AUTO and not target.startswith((_HERE, _ONE_BY_ONE, _JOBLIB)):
+        raise ConfigError(
+            f"hydra.sweeper.n_jobs={AUTO}: it is chosen by the cores, memory and GPUs of this "
+            f"machine, but {target.rpartition('.')[2]} starts workers where that cannot be seen; "
+            "expected a whole number from 1, such as hydra.sweeper.n_jobs=8."
+        )
+
+
+def crew_of(
+    options: Options,
+    launcher: DictConfig,
+    spec: StudySpec,
+    left: int,
+    footprint: Callable[[], int],
+) -> Crew:
+    """Say how many workers a search has: what was asked for, or what the machine is good for.
+
+    Args:
+        options: of the sweeper.
+        launcher: the launcher's node of the config.
+        spec: the study's.
+        left: how many trials may begin yet.
+        footprint: tells the bytes that a worker needs.
+    """
+    if isinstance(options.n_jobs, int):
+        return Crew(min(options.n_jobs, spec.budget.n_trials))
+    target = str(launcher.get("_target_"))
+    if target.startswith(_ONE_BY_ONE):
+        return Crew(1, "this launcher runs them one after the other")
+    if target.startswith(_JOBLIB):
+        return Crew(max(1, min(cores(), left)), f"{cores()} cores")
+    per_gpu = launcher.get("workers_per_gpu")
+    return choose(
+        this_machine(),
+        footprint(),
+        left,
+        learns=sampler_name(spec.sampler, spec.space) not in _LEARNS_NOTHING,
+        threads=launcher.get("threads"),
+        per_gpu=None if per_gpu == AUTO else per_gpu,
+    )
 
 
 def _seeds(options: Options, space: Space, base: DictConfig) -> tuple[int, ...]:

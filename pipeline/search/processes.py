@@ -2,18 +2,21 @@
 
 What a child gets and gives travels pickled by value (cloudpickle), so functions of a program's
 main file work too. A child whose parent is gone ends at once: its line to it breaks.
+
+A child is a fresh interpreter, which takes seconds to import torch and the like. After `warm_up`
+it is forked from a process that did nothing but import them: Python's fork server.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +24,10 @@ import cloudpickle
 
 from pipeline.compose import changing
 from pipeline.errors import TunewrightError
+from pipeline.search.workers import cores, visible_gpus
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.context import ForkServerProcess, SpawnProcess
 
     from hydra.core.utils import JobReturn
     from hydra.types import HydraContext, TaskFunction
@@ -32,6 +36,17 @@ if TYPE_CHECKING:
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 STOPPED = 130  # exit code of a child that Ctrl-C ended
 END_SECONDS = 10.0  # for a child to close its record in
+
+_PRELOAD = "pipeline.search.preload"
+_SIGNALS = {signal.SIGINT, signal.SIGTERM}  # to the whole group: for the server's children alone
+# Of the server that children are forked from: with threads of its own it could not be forked, nor
+# once CUDA has begun, as where torch asks CUDA and not the driver's tool for the number of GPUs.
+_SERVER_ENVIRONMENT = {
+    **dict.fromkeys(THREAD_VARIABLES, "1"),
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    "PYTHONSAFEPATH": "1",  # a file of the user's folder is no module
+}
 
 
 class WorkerDiedError(TunewrightError):
@@ -48,12 +63,13 @@ class Launcher:
 
     Args:
         threads: of torch and BLAS in each process; None: the cores shared out.
-        workers_per_gpu: how many processes share a GPU, where there are GPUs.
+        workers_per_gpu: how many processes share a GPU, where there are GPUs; None or auto: as
+            many as there are, dealt out one by one.
         restarts: how often a process that a signal ended is started again.
     """
 
     threads: int | None
-    workers_per_gpu: int
+    workers_per_gpu: int | str | None
     restarts: int
 
     def launch(
@@ -88,26 +104,14 @@ class Launcher:
 
 def environment_of(number: int, workers: int, launcher: Launcher) -> dict[str, str]:
     """Return what is set for one of several workers: its threads and its GPU."""
-    threads = launcher.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = launcher.threads or max(1, cores() // workers)
     environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
     gpus = visible_gpus()
     if gpus:
-        slot = number // launcher.workers_per_gpu % len(gpus)
+        per_gpu = launcher.workers_per_gpu
+        slot = number // (per_gpu if isinstance(per_gpu, int) else 1) % len(gpus)
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot]
     return environment
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as CUDA names them; none without a driver."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    return listed.split()
 
 
 def run_hydra_job(
@@ -134,6 +138,52 @@ def run_hydra_job(
     )
 
 
+class _Server:
+    """Python's fork server, as far as children may use it."""
+
+    is_wanted = False
+    is_anothers = False  # of the process that started this one
+
+    @classmethod
+    def begin(cls) -> None:
+        """Start it, where it does not run; it ends with this process, and at once."""
+        from multiprocessing import forkserver, resource_tracker
+
+        from pipeline.search.preload import PARENT
+
+        if cls.is_anothers:
+            return
+        resource_tracker.ensure_running()  # the server would start it, in its own environment
+        forkserver.set_forkserver_preload([_PRELOAD])
+        own = {PARENT: str(os.getpid()), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            with _environment({**_SERVER_ENVIRONMENT, **own}):
+                forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    @classmethod
+    def share(cls) -> None:
+        """Have a child use the server that it was forked from; Python would start it another."""
+        from multiprocessing import forkserver
+
+        cls.is_wanted = cls.is_anothers = True
+        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
+
+
+def warm_up() -> None:
+    """Begin to import what workers of our own runs need, beside what this process does next.
+
+    Only where a fork is safe. A program of somebody else's is not warmed up: what it imports may
+    start threads, or begin CUDA.
+    """
+    if sys.platform == "linux":
+        _Server.is_wanted = True
+        with suppress(OSError):
+            _Server.begin()
+
+
 class Child:
     """A function that runs in a fresh process, with Hydra as it is set up in this one."""
 
@@ -150,19 +200,36 @@ class Child:
 
     def start(self) -> None:
         """Start the process, or start it again."""
-        spawn = get_context("spawn")
-        self.answer, theirs = spawn.Pipe(duplex=False)
-        their_line, self._line = spawn.Pipe(duplex=False)
-        with _environment(self._environment):
-            self.process: SpawnProcess = spawn.Process(target=_child, args=(theirs, their_line))
-            self.process.start()
-        theirs.close()
-        their_line.close()
+        if not (_Server.is_wanted and self._fork()):
+            self._start(get_context("spawn").Process)
         self.starts += 1
         # Not as an argument: starting would wait for ever for a process that is gone before it has
         # read more than a pipe holds. Here such a one is an error, and `join` finds it dead.
         with suppress(OSError):
             self._line.send_bytes(self._payload)
+
+    def _fork(self) -> bool:
+        """Start it from the server; return whether that worked."""
+        try:
+            _Server.begin()
+            environment = {**os.environ, **self._environment}
+            self._start(get_context("forkserver").Process, _Fresh.of(environment))
+        except (OSError, EOFError):  # the server is gone, or had threads
+            _Server.is_wanted = False
+        return _Server.is_wanted
+
+    def _start(
+        self, make: type[SpawnProcess | ForkServerProcess], fresh: _Fresh | None = None
+    ) -> None:
+        self.answer, theirs = Pipe(duplex=False)
+        their_line, self._line = Pipe(duplex=False)
+        try:
+            with _environment(self._environment):
+                self.process = make(target=_child, args=(theirs, their_line, fresh))
+                self.process.start()
+        finally:
+            theirs.close()
+            their_line.close()
 
     def join(self) -> bool:
         """Wait for the end; return whether there is a result.
@@ -211,9 +278,45 @@ def _all(children: Sequence[Child], restarts: int) -> Sequence[Child]:
     return children
 
 
-def _child(answer: Connection, line: Connection) -> None:
+@dataclass(frozen=True)
+class _Fresh:
+    """What makes a forked process as one that was started anew."""
+
+    environment: Mapping[str, str]
+    threads: int
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> _Fresh:
+        """Read from its environment what the libraries would, when they are loaded."""
+        given = environment.get(THREAD_VARIABLES[0], "")
+        if given.isdecimal():
+            return cls(environment, int(given))
+        torch = sys.modules.get("torch")
+        return cls(environment, torch.get_num_threads() if torch else cores())
+
+    def make(self) -> None:
+        """Set it in this process."""
+        import numpy as np
+        import torch
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        from pipeline.search.preload import BEFORE
+
+        _Server.share()
+        set_by_imports = {k: v for k, v in os.environ.items() if k not in BEFORE}
+        os.environ.clear()
+        os.environ.update({**set_by_imports, **self.environment})
+        threadpool_limits(self.threads)
+        torch.set_num_threads(self.threads)
+        np.random.seed()
+
+
+def _child(answer: Connection, line: Connection, fresh: _Fresh | None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if fresh is not None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            fresh.make()
         payload = line.recv_bytes()
     except (EOFError, OSError, KeyboardInterrupt):
         os._exit(STOPPED)

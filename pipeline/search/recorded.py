@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline.compose import key_of
-from pipeline.config import flat, validate
+from pipeline.config import OPEN, flat, validate
 from pipeline.objective import COSTS, Constraint, Objective, constraints, objectives
 from pipeline.search.fitting import fit, read
 from pipeline.search.searchable import SEED, Former, FormerTrials
@@ -99,7 +99,8 @@ def _fixed(config: DictConfig, space: Space) -> dict[str, Any]:
     every = flat(config)
     given = {key_of(override) for override in space.fixed}
     common = space.without(every) | {key: every[key] for key in given if key in every}
-    return {key: value for key, value in common.items() if not key.startswith(_APART)}
+    apart = {key for key, undecided in OPEN.items() if common.get(key) == undecided}
+    return {k: v for k, v in common.items() if not k.startswith(_APART) and k not in apart}
 
 
 def _is_alike(run: studies.Recorded, known: dict[str, Any], space: Space) -> bool:

@@ -105,6 +105,14 @@ class Searchable:
         """
         return {}
 
+    def footprint(self, configs: Sequence["DictConfig"]) -> int:  # noqa: ARG002
+        """Return the bytes of memory that a worker needs at most; 0: not known.
+
+        Args:
+            configs: those that were prepared.
+        """
+        return 0
+
     def connect(self, config: "DictConfig") -> None:
         """Refuse a store that is out of reach, before anything of the study is written."""
 

@@ -26,7 +26,15 @@ from pipeline.search.change import beside, open_kept, open_same
 from pipeline.search.failures import hopeless
 from pipeline.search.liveness import Watch
 from pipeline.search.options import Options
-from pipeline.search.plan import fingerprint, make_spec, method, study_name, tree
+from pipeline.search.plan import (
+    check_workers,
+    crew_of,
+    fingerprint,
+    make_spec,
+    method,
+    study_name,
+    tree,
+)
 from pipeline.search.progress import Progress, describe, points_table, summary_lines, trial_table
 from pipeline.search.rehearsal import left_to_run, open_copy, rehearse
 from pipeline.search.samplers import sampler_name
@@ -81,6 +89,7 @@ class Sweep:
             ConfigError: for a space, sampler or key that cannot work, before the first trial.
             SearchFailedError: where too many trials failed.
         """
+        check_workers(self._options, self._config.hydra.launcher)
         space = self._space(arguments)
         probes = self._check(space)
         base = probes[0]
@@ -115,6 +124,7 @@ class Sweep:
             said += beside(spec, common, known, self._config.hydra.job.name)
         if dry:
             self._task.opened(study, spec)
+            self._hire(study, spec, probes)
             self._rehearse(study, spec, said)
             return None
         folder = Path(self._config.hydra.sweep.dir)
@@ -125,6 +135,7 @@ class Sweep:
         if spec.is_grid:
             queue_grid(study, spec)
         queue_first(study, spec)
+        self._hire(study, spec, probes)
         self._say_plan(spec, len(ended(study)))
         for line in said:
             self._say(line)
@@ -227,7 +238,7 @@ class Sweep:
         jobs = [
             # A worker has no config to write down: its trials have.
             [spec.naming, f"hydra.sweep.subdir=workers/{number}", "hydra.output_subdir=null"]
-            for number in range(self._workers(spec))
+            for number in range(self._crew.workers)
         ]
         try:
             for job in launcher.launch(jobs, initial_job_idx=0):
@@ -236,8 +247,11 @@ class Sweep:
             return error
         return None
 
-    def _workers(self, spec: StudySpec) -> int:
-        return min(self._options.n_jobs, spec.budget.n_trials)
+    def _hire(self, study: optuna.Study, spec: StudySpec, probes: list[DictConfig]) -> None:
+        """Choose how many workers there are, now that what is left to run is known."""
+        launcher, left = self._config.hydra.launcher, left_to_run(study, spec)
+        footprint = partial(self._task.footprint, probes)
+        self._crew = crew_of(self._options, launcher, spec, left, footprint)
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True)
@@ -246,10 +260,11 @@ class Sweep:
         n_trials = spec.budget.n_trials
         points = f"a grid of {spec.space.size} points, " if spec.is_grid else ""
         name = sampler_name(spec.sampler, spec.space)
-        workers = f", {self._workers(spec)} workers" if self._workers(spec) > 1 else ""
         seeds = f", each on {len(spec.seeds)} seeds" if spec.seeds else ""
         again = f"; {done} done before, {max(n_trials - done, 0)} to go" if done else ""
-        self._say(f"study {spec.name}: {points}{n_trials} trials by {name}{seeds}{workers}{again}")
+        self._say(
+            f"study {spec.name}: {points}{n_trials} trials by {name}{seeds}{self._crew}{again}"
+        )
         for key, values in spec.space.describe().items():
             self._say(f"  {key}: {values}")
 
@@ -271,7 +286,7 @@ class Sweep:
             self._say(f"stopped: {why}; the same command goes on.")
         self._say(f"best: trial {ranked[0].number}, {describe(ranked[0], spec)}")
         began = psutil.Process().create_time()
-        for line in self._task.hints(study, began, self._workers(spec)):
+        for line in self._task.hints(study, began, self._crew.workers):
             self._say(line)
 
 

@@ -20,6 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.compose import changing, run_job
+from pipeline.ledger import LEDGER
 from pipeline.search.config_files import reading_once
 from pipeline.search.failures import hopeless, tell_failure
 from pipeline.search.liveness import Heart, Watch
@@ -119,6 +120,7 @@ class Shift:
 
     def work(self, most: int | None = None) -> bool:
         """Run trials, at most ``most`` of them; return whether any was run."""
+        LEDGER.open("search")
         done = 0
         while not self._is_over():
             busy = is_busy(self._study)  # first: what ends while we look may have made work
@@ -129,7 +131,8 @@ class Shift:
                 if done == most:
                     break
             elif busy:
-                time.sleep(WAIT_SECONDS)
+                with LEDGER.booked("idle"):
+                    time.sleep(WAIT_SECONDS)
                 settle(self._study, self._spec, self._watch)
             else:
                 break
@@ -234,7 +237,8 @@ class Shift:
     ) -> Outcome:
         """Compose a config and run it as a Hydra job of its own."""
         worker, spec = self._worker, self._spec
-        config = self._loader.load_sweep_config(worker.config, [spec.naming, *overrides])
+        with LEDGER.booked("compose"):
+            config = self._loader.load_sweep_config(worker.config, [spec.naming, *overrides])
         with changing(config.hydra):
             config.hydra.job.id = f"{spec.name}-{trial.number}"
             config.hydra.job.num = trial.number
@@ -266,14 +270,15 @@ class Shift:
         )
 
         def task(task_config: DictConfig) -> Outcome:
-            with reporter.current():
+            with reporter.current(), LEDGER.booked("search"):
                 outcome = self._task.run(task_config, job)
             _check(outcome, len(spec.directions))
             return outcome
 
-        outcome: Outcome = run_job(
-            worker.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir"
-        )
+        with LEDGER.booked("compose"):
+            outcome: Outcome = run_job(
+                worker.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir"
+            )
         return outcome
 
 

@@ -73,7 +73,8 @@ class Description:
 
 def describe(experiment: Experiment, label_counts: dict[str, int]) -> Description:
     """Return the description of a model that an experiment trained."""
-    task = experiment.task
+    task, precision = experiment.task, experiment.training.precision
+    assert precision != "auto"  # a run has settled it
     return Description(
         format=FORMAT,
         tunewright=__version__,
@@ -81,7 +82,7 @@ def describe(experiment: Experiment, label_counts: dict[str, int]) -> Descriptio
         columns=Columns.of(experiment.data),
         label_counts=label_counts,
         max_length=experiment.training.max_length,
-        precision=experiment.training.precision,
+        precision=precision,
     )
 
 

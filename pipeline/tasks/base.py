@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pipeline.config import DataConfig, TaskConfig
@@ -50,10 +51,16 @@ class Examples:
     notes: tuple[str, ...] = ()  # what is odd about them
 
     @cached_property
-    def by_length(self) -> list[int]:
-        """The examples' positions, shortest first: batches in this order have less padding."""
-        lengths = [len(ids) for ids in self.dataset["input_ids"][:]]
-        return sorted(range(len(lengths)), key=lengths.__getitem__)
+    def lengths(self) -> list[int]:
+        """The tokens of each example, those of its longest column."""
+        import numpy as np
+        import pyarrow.compute as pc
+        from pyarrow.types import is_list
+
+        table = self.dataset.with_format("arrow")[:]
+        lists = [column for column in table.columns if is_list(column.type)]
+        lengths = [pc.list_value_length(column).to_numpy() for column in lists]
+        return [int(n) for n in np.max(lengths, axis=0)]
 
     @cached_property
     def row(self) -> list[int]:
@@ -257,14 +264,21 @@ class Task(ABC, Generic[C]):
         return {"id": list(rows.ids), **columns, **self.decode(examples, outputs)}
 
     def infer(
-        self, model: PreTrainedModel, examples: Examples, batch_size: int, *, bfloat16: bool = False
+        self,
+        model: PreTrainedModel,
+        examples: Examples,
+        batch_size: int | None = None,
+        tokens: int | None = None,
+        *,
+        bfloat16: bool = False,
     ) -> Outputs:
         """Run the model over a split, in order of length, with dropout off.
 
         Args:
             model: on any device.
             examples: encoded by this task.
-            batch_size: examples at once.
+            batch_size: examples at once, at most; None: no limit.
+            tokens: at once, padding included, at most; None: no limit.
             bfloat16: whether matrix products are computed so.
 
         Returns:
@@ -272,24 +286,20 @@ class Task(ABC, Generic[C]):
         """
         import torch
 
-        from pipeline.tasks.parts.batches import join
+        from pipeline.tasks.parts.batches import cut, join
 
         model.eval()
-        order = examples.by_length
-        ordered = examples.dataset.select(order)
         device = model.device
+        cuts = cut(examples.lengths, tokens, device.type, batch_size)
         autocast = torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext()
         parts: list[dict[str, np.ndarray[Any, Any]]] = []
         with torch.no_grad(), autocast:
-            for start in range(0, len(order), batch_size):
-                columns = ordered[start : start + batch_size]
-                rows = [
-                    dict(zip(columns, v, strict=True)) for v in zip(*columns.values(), strict=True)
-                ]
+            for some in cuts:
+                rows = examples.dataset.__getitems__(some)
                 batch = {name: value.to(device) for name, value in self.collate(rows).items()}
                 found = {**self.forward(model, batch), **self.generate(model, batch)}
                 parts.append({name: _to_numpy(value) for name, value in found.items()})
-        return join(parts, order, PADDING)
+        return join(parts, list(chain.from_iterable(cuts)), PADDING)
 
 
 def _to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -4,6 +4,7 @@ import json
 import shlex
 
 from pipeline.compose import as_run
+from pipeline.config import OPEN
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import (
@@ -29,7 +30,7 @@ def best_lines(store: Store, name: str) -> list[str]:
     number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])
     params = [(k, best.data.params[k]) for k in searched_keys(study) if k in best.data.params]
     overrides = json.loads(best.data.tags[tags.OVERRIDES])
-    threads = best.data.params.get("training.threads", "null")
+    decided = {key: best.data.params[key] for key in OPEN if key in best.data.params}
     model = model_path(store, best)
     former = stand_in(store, study) if model is None else None
     if former is not None and (other := model_path(store, former)):
@@ -42,5 +43,5 @@ def best_lines(store: Store, name: str) -> list[str]:
         *(f"           {key} = {value}" for key, value in params),
         f"run        {best.info.run_id}",
         f"model      {model or 'not kept'}",
-        f"run again  tunewright train {shlex.join(as_run(overrides, threads))}",
+        f"run again  tunewright train {shlex.join(as_run(overrides, decided))}",
     ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+from pipeline.machine import cpu
 from pipeline.masking import masked, masked_message
 
 DIFF_BYTES = 1 << 20  # of a diff that are kept; its digest is of the whole
@@ -108,7 +109,7 @@ def _machine() -> dict[str, Any]:
     import torch
 
     cudnn: Any = torch.backends.cudnn
-    name, flags = _cpu()
+    name, flags = cpu()
     vectors = sorted({f for f in flags if f.startswith(_VECTOR_UNITS)})
     return {
         "platform": platform.platform(),
@@ -122,20 +123,6 @@ def _machine() -> dict[str, Any]:
         "cudnn": cudnn.version() if torch.cuda.is_available() else None,
         "driver": _driver() if torch.cuda.is_available() else None,
     }
-
-
-def _cpu() -> tuple[str, list[str]]:
-    """Return the processor's name and what it can do."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not Linux
-        return platform.processor(), []
-    lines = (line.partition(":") for line in text.splitlines())
-    known: dict[str, str] = {}
-    for key, _, value in lines:
-        known.setdefault(key.strip(), value.strip())
-    flags = known.get("flags") or known.get("Features") or ""
-    return known.get("model name", platform.processor()), flags.split()
 
 
 def _driver() -> str | None:

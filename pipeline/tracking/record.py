@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.ledger import LEDGER
 from pipeline.masking import masked_message, masked_value
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
@@ -80,7 +81,8 @@ class Record:
         all_tags = {"mlflow.runName": name, tags.STATE: "running", **run_tags}
         if parent_run_id:
             all_tags["mlflow.parentRunId"] = parent_run_id
-        self.run_id: str = run_id or _create_run(store, name, all_tags)
+        with LEDGER.booked("logging"):
+            self.run_id: str = run_id or _create_run(store, name, all_tags)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._pending: list[Future[None]] = []
         self._points: list[Metric] = []
@@ -138,7 +140,7 @@ class Record:
     def figure(self, figure: Figure, file: str) -> None:
         """Store a picture as an artifact."""
         # Figures are drawn here: matplotlib is not safe to use from a second thread.
-        with tempfile.TemporaryDirectory() as folder:
+        with LEDGER.booked("logging"), tempfile.TemporaryDirectory() as folder:
             figure.savefig(Path(folder) / file)
             self._store.client.log_artifact(self.run_id, str(Path(folder) / file))
 
@@ -208,7 +210,8 @@ class Record:
         if self._points:
             self._flush()
         pending, self._pending = self._pending, []
-        failures = [written.exception() for written in pending]
+        with LEDGER.booked("logging"):
+            failures = [written.exception() for written in pending]
         return next((failure for failure in failures if failure), None)
 
     def _close(self, status: str | None, **notes: str) -> None:

@@ -74,6 +74,11 @@ class Evaluations:
             self.best = evaluation
             self._copy(model)
 
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return len(self._history)
+
     def score(self, objective: Objective) -> float:
         """Make one score of all evaluations so far."""
         return objective.score([metrics[objective.name] for metrics in self._history])

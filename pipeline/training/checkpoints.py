@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import DivergedError, TrackingError
 from pipeline.states import STATES, lock_of, remove
 from pipeline.training.best import Evaluations
-from pipeline.training.snapshot import RandomState, Snapshot, Spent
+from pipeline.training.snapshot import RandomState, Snapshot
 from pipeline.training.state import trained_state
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,6 @@ class Checkpoints:
                 **vars(snapshot),
                 "random": vars(snapshot.random),
                 "evaluations": evaluations.export(),
-                "spent": vars(snapshot.spent),
             }
         )
         best, weights = evaluations.best, None
@@ -322,7 +321,7 @@ def _snapshot(state: dict[str, Any], weights: dict[str, torch.Tensor]) -> Snapsh
     rebuilt = {
         "random": RandomState(**state["random"]),
         "evaluations": Evaluations.from_export(state["evaluations"], weights),
-        "spent": Spent(**state["spent"]),
+        "spent": state["spent"],
     }
     return Snapshot(**{**state, **rebuilt})
 

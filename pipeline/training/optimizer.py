@@ -14,6 +14,8 @@ from pipeline.errors import ConfigError, did_you_mean, listing
 # What torch.optim calls our hyperparameters; a name that is not here is the same there.
 _TORCH_NAMES = {"learning_rate": "lr", "beta1": "betas", "beta2": "betas"}
 
+_FUSED = ("Adam", "AdamW", "SGD")  # that update all of a parameter in one pass, on any device
+
 
 def check_optimizer(config: OptimizerConfig) -> None:
     """Refuse an optimizer that cannot be built, before there is a model to build it over.
@@ -110,6 +112,8 @@ def _build(
     given = arguments(config)
     if "decoupled_weight_decay" in inspect.signature(chosen).parameters:
         given["decoupled_weight_decay"] = True
+    if chosen.__name__ in _FUSED:
+        given["fused"] = True
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
     return chosen(groups, **given)
 

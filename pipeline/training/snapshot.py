@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pipeline.training.state import EXTRA
+
 if TYPE_CHECKING:
     from pipeline.training.best import Evaluations
 
@@ -41,14 +43,6 @@ class RandomState:
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Wall time of a run so far."""
-
-    train_seconds: float
-    evaluate_seconds: float
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """A copy in the host's memory, taken between two steps."""
 
@@ -59,12 +53,17 @@ class Snapshot:
     random: RandomState
     unlogged: tuple[torch.Tensor, int]  # loss since the last logged step, and that step
     evaluations: Evaluations  # best and last so far, with the best weights
-    spent: Spent
+    spent: dict[str, float]  # seconds of the run so far by head of the ledger
 
     @property
     def step(self) -> int:
         """Optimizer steps behind it."""
         return int(json.loads(self.trainer_state)["global_step"])
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether its embeddings are those of an active vocabulary, whose decay is beside them."""
+        return any(name.endswith(EXTRA) for name in self.weights)
 
     @property
     def is_last(self) -> bool:

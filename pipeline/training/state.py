@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-_EXTRA = "_extra_state"  # how torch ends the name of what is neither parameter nor buffer
+EXTRA = "_extra_state"  # how torch ends the name of what is neither parameter nor buffer
 
 
 def trained_state(model: Module) -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ def trained_state(model: Module) -> dict[str, Tensor]:
     return {
         name: value
         for name, value in model.state_dict().items()
-        if name in kept or name.endswith(_EXTRA)
+        if name in kept or name.endswith(EXTRA)
     }
 
 

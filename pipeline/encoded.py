@@ -1,0 +1,293 @@
+"""Encoded splits on disk: a text is tokenised once, for all processes and later commands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from functools import cache
+from importlib.metadata import version
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+from typing_extensions import override
+
+from pipeline.embedded import sha256
+from pipeline.tasks.base import Examples, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline.data import Rows
+
+log = logging.getLogger(__name__)
+
+FACTS, DATASET = "examples.json", "dataset"  # of an entry
+MOST_ENTRIES = 64
+MOST_BYTES = 5 * 2**30
+_DAY = 24 * 3600.0  # seconds
+
+# Whose versions decide what a text becomes, or how it is written.
+_PACKAGES = ("datasets", "jinja2", "sentencepiece", "tokenizers", "transformers")
+# In a chat template: what no key can foresee, such as the minute; it may match too much.
+_UNFORESEEN = re.compile(r"random|lipsum|%-?[HIMSpfcXsTRrzZ]")
+
+
+@dataclass(frozen=True)
+class EncodedStore:
+    """A folder with one entry a split and way to encode it, by `encoding_key`.
+
+    Entries are in the format of datasets and read where they lie (memory-mapped). A process that
+    reads one that another removes keeps it, since the files last as long as somebody has them.
+    """
+
+    folder: Path
+
+    def get(
+        self, key: str, rows: Rows, make: Callable[[], Examples], *, keep: bool = True
+    ) -> Examples:
+        """Return the examples of rows: those on disk, or else those that are made now.
+
+        Args:
+            key: all that they depend on.
+            rows: what they are made of.
+            make: encodes the rows; of several processes that need it at once, one is asked.
+            keep: whether what is made is written; without it nothing in the folder changes.
+        """
+        entry = self.folder / key
+        if not keep:
+            return _read(entry, rows) or make()
+        with self._alone(entry) as can_write:
+            found = _read(entry, rows)
+            if found is not None:
+                with suppress(OSError):
+                    os.utime(entry)  # the longest unused goes first
+                return found
+            if can_write:
+                with suppress(OSError):
+                    _remove(entry)  # one that could not be read
+            made = make()
+            if not can_write or not len(made.dataset):  # columns without values have no type
+                return made
+            try:
+                _write(entry, made)
+            except Exception as error:  # pyarrow's own, and the disk's
+                log.warning("%s: encoded data are not kept: %s", entry, error)
+            with suppress(OSError):  # somebody else tidies
+                self._tidy(entry)
+            return _read(entry, rows) or made
+
+    @contextmanager
+    def _alone(self, entry: Path) -> Iterator[bool]:
+        """Keep others from an entry that is made; yield whether it can be written."""
+        lock, can_write = FileLock(_lock_of(entry)), True
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            log.warning("%s: encoded data are not kept: %s", self.folder, error)
+            can_write = False
+        try:
+            yield can_write
+        finally:
+            lock.release()
+
+    def _tidy(self, newest: Path) -> None:
+        """Remove what killed processes left, and the longest unused entries beyond the limits."""
+        for path in self.folder.glob(".*/"):
+            if path.stat().st_mtime < time.time() - _DAY:
+                shutil.rmtree(path, ignore_errors=True)
+        entries = [path for path in self.folder.glob("[!.]*/") if path != newest]
+        entries.sort(key=lambda path: -path.stat().st_mtime)
+        sizes = accumulate(map(_size, [newest, *entries]))
+        next(sizes)
+        for place, (entry, size) in enumerate(zip(entries, sizes, strict=True), start=2):
+            if place <= MOST_ENTRIES and size <= MOST_BYTES:
+                continue
+            with suppress(Timeout), FileLock(_lock_of(entry)).acquire(timeout=0):
+                _remove(entry)
+                _lock_of(entry).unlink(missing_ok=True)
+
+
+def encoding_key(task: Task[Any], rows: Rows, *, training: bool) -> str | None:
+    """Return a digest of all that a task's examples of rows depend on; None: it cannot be told.
+
+    Rather too much is in it: a text that is tokenised once more costs little.
+    """
+    checkpoint = task.checkpoint
+    rules = _rules(checkpoint.tokenizer)
+    if rules is None:
+        return None
+    parts = {
+        "code": _code(),
+        "rows": [len(rows), list(rows.columns), rows.digest],
+        "tokenizer": rules,
+        "model": checkpoint.config.to_dict(),
+        "task": [type(task).__qualname__, asdict(task.config)],
+        "labels": task.labels,
+        "max_length": task.max_length,
+        "training": training,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """Digest the code that encodes: an entry of another version is none."""
+    root = Path(__file__).parent
+    folders = (root / "data", root / "models", root / "tasks")
+    digest = hashlib.sha256(sys.version.encode())  # Python's tables of characters are in it
+    for path in (Path(__file__), *(p for f in folders for p in sorted(f.rglob("*.py")))):
+        digest.update(f"{path.relative_to(root).as_posix()} {sha256(path)}\n".encode())
+    digest.update(" ".join(f"{name}={version(name)}" for name in _PACKAGES).encode())
+    return digest.hexdigest()
+
+
+def _rules(tokenizer: PreTrainedTokenizerBase) -> list[Any] | None:
+    """Return all that decides how a tokenizer reads texts and conversations, or None."""
+    from transformers import PreTrainedTokenizer
+
+    from pipeline.models.digests import tokenizer_digest
+
+    kind, template = type(tokenizer), json.dumps(tokenizer.chat_template)
+    has_day = "strftime_now" in template
+    if not kind.__module__.startswith("transformers.") or (
+        _UNFORESEEN.search(template) if has_day else re.search("random|lipsum", template)
+    ):
+        return None  # code of its own can do anything
+    files: list[str] = []
+    if not tokenizer.is_fast:
+        if not isinstance(tokenizer, PreTrainedTokenizer):
+            return None
+        given = (
+            getattr(tokenizer, name, None) or tokenizer.init_kwargs.get(name)
+            for name in tokenizer.vocab_files_names
+        )
+        paths = [Path(path) for path in given if path]
+        if not all(path.is_file() for path in paths):
+            return None
+        files = [sha256(path) for path in paths]
+    day = date.today().isoformat() if has_day else ""
+    return [kind.__qualname__, tokenizer_digest(tokenizer), tokenizer.init_kwargs, files, day]
+
+
+class Arrays(Sequence["np.ndarray[Any, Any]"]):
+    """A column of lists of lists as arrays of two axes, which are read where they lie."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._chunks = column.chunks
+        self._starts = [0, *accumulate(map(len, self._chunks))]
+
+    @override
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @override
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        i = range(len(self))[i]
+        part = bisect_right(self._starts, i) - 1
+        lists = self._chunks[part][i - self._starts[part]].values
+        return lists.flatten().to_numpy().reshape(len(lists), -1)
+
+
+def _lock_of(entry: Path) -> Path:
+    return entry.with_name(f".{entry.name}.lock")
+
+
+def _beside(entry: Path) -> Path:
+    """Return a new name beside an entry, that nobody takes for one."""
+    return entry.with_name(f".{entry.name}.{uuid4().hex}")
+
+
+def _size(entry: Path) -> int:
+    return sum(path.stat().st_size for path in entry.rglob("*"))
+
+
+def _remove(entry: Path) -> None:
+    """Delete an entry; at no time is there a part of it."""
+    if entry.exists():
+        gone = _beside(entry)
+        entry.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _files(entry: Path) -> dict[str, str]:
+    """Return the digests of a data set's files: a changed token would be a wrong result."""
+    return {path.name: sha256(path) for path in sorted((entry / DATASET).iterdir())}
+
+
+def _write(entry: Path, examples: Examples) -> None:
+    """Write an entry whole or not at all; what a kind of examples has more are arrays, one each."""
+    from datasets import Dataset, concatenate_datasets
+
+    more = {f.name: getattr(examples, f.name) for f in fields(examples)[len(fields(Examples)) :]}
+    whole = [examples.dataset, *([Dataset.from_dict(more)] if more else [])]
+    making = _beside(entry)
+    try:
+        concatenate_datasets(whole, axis=1).save_to_disk(making / DATASET)
+        facts = {
+            "kind": type(examples).__name__,
+            "truncated": examples.truncated,
+            "dropped": examples.dropped,
+            "notes": examples.notes,
+            "more": list(more),
+            "files": _files(making),
+        }
+        (making / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+        try:
+            making.rename(entry)
+        except OSError:
+            if not entry.is_dir():  # else somebody was faster, where locks are not kept
+                raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _read(entry: Path, rows: Rows) -> Examples | None:
+    """Return an entry's examples, or None where it is not there or cannot be read."""
+    from datasets import Dataset
+
+    if not entry.is_dir():
+        return None
+    try:
+        facts = json.loads((entry / FACTS).read_text(encoding="utf-8"))
+        if _files(entry) != facts["files"]:
+            raise ValueError("its files are not those that were written")
+        whole = Dataset.load_from_disk(entry / DATASET, keep_in_memory=False)
+        more = {name: Arrays(whole.data.column(name)) for name in facts["more"]}
+        return _kinds(Examples)[facts["kind"]](
+            rows=rows,
+            dataset=whole.remove_columns(list(more)),
+            truncated=facts["truncated"],
+            dropped=facts["dropped"],
+            notes=tuple(facts["notes"]),
+            **more,
+        )
+    except Exception as error:  # json's, pyarrow's, those of datasets and of the disk
+        log.warning("%s: encoded data cannot be read and are made again: %s", entry, error)
+        return None
+
+
+def _kinds(kind: type[Examples]) -> dict[str, type[Examples]]:
+    """Return a class and those made of it, by name: which one a task has, its module decides."""
+    found = {kind.__name__: kind}
+    for one in kind.__subclasses__():
+        found |= _kinds(one)
+    return found

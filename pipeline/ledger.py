@@ -1,0 +1,132 @@
+"""Where the time of a process goes: each of its seconds is booked under one head."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import psutil
+
+Head = Literal[
+    "boot",  # imports, and the start of the process
+    "compose",  # configs
+    "data",  # rows, splits, token ids
+    "model",  # its weights: read, saved, checked
+    "batches",  # made of examples; and Trainer's own loop
+    "forward_backward",
+    "optimizer",  # and clipping
+    "evaluation",
+    "logging",  # what waits for MLflow or the disk: the record is written beside the training
+    "search",  # asking, telling, and what else the study is told
+    "idle",  # waiting for other workers
+]
+HEADS: tuple[Head, ...] = get_args(Head)
+TRAINING: tuple[Head, ...] = ("batches", "forward_backward", "optimizer")
+
+
+class Ledger:
+    """Books each second of a process, from its start on, under the head that is open.
+
+    On a GPU the host runs ahead: time is booked where the host waits, which is rather evaluation
+    or logging than the step that was computed.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(HEADS, 0.0)
+        self._head: Head = "boot"
+        # Of the process, so that its interpreter's start counts; clocks are not the same.
+        self._since = time.perf_counter() - max(0.0, time.time() - psutil.Process().create_time())
+
+    def open(self, head: Head) -> Head:
+        """Book further time under a head; return the one that was open."""
+        now = time.perf_counter()
+        self._seconds[self._head] += now - self._since
+        former, self._head, self._since = self._head, head, now
+        return former
+
+    @contextmanager
+    def booked(self, head: Head) -> Iterator[None]:
+        """Book the time within under a head, what is booked inside left out."""
+        former = self.open(head)
+        try:
+            yield
+        finally:
+            self.open(former)
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds under each head since they were taken last."""
+        self.open(self._head)
+        return {str(head): seconds for head, seconds in self._seconds.items()}
+
+    def take(self) -> dict[str, float]:
+        """Return the seconds under each head since they were taken last, and begin anew."""
+        taken = self.seconds()
+        self._seconds = dict.fromkeys(HEADS, 0.0)
+        return taken
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where a run's time went, and the least that its matrix products need.
+
+    ``floor`` is in seconds: the operations of all tokens, without padding, over the rate that this
+    machine was measured to have in the run's precision, with its threads.
+    """
+
+    seconds: Mapping[str, float]  # by head
+    floor: float
+
+    @property
+    def total(self) -> float:
+        """All seconds."""
+        return sum(self.seconds.values())
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The account by the names of metrics."""
+        named = {f"time/{head}_seconds": seconds for head, seconds in self.seconds.items()}
+        floor = {"time/floor_seconds": self.floor, "time/over_floor": self.total / self.floor}
+        return {**named, "time/total_seconds": self.total, **floor}
+
+    def __add__(self, other: Account) -> Account:
+        return Account(added(self.seconds, other.seconds), self.floor + other.floor)
+
+
+def added(*accounts: Mapping[str, float]) -> dict[str, float]:
+    """Return the sum of several accounts."""
+    total: Counter[str] = Counter()
+    for account in accounts:
+        total.update(account)
+    return dict(total)
+
+
+def summary(accounts: Sequence[Account], wall: float, workers: int) -> list[str]:
+    """Say where the time of a search went; what no trial accounts for was idle.
+
+    Args:
+        accounts: of its trials.
+        wall: seconds from the command to now.
+        workers: processes that ran trials beside each other.
+    """
+    if not accounts:
+        return []
+    seconds = added(*(account.seconds for account in accounts))
+    total, floor = wall * workers, sum(account.floor for account in accounts)
+    seconds["idle"] += max(0.0, total - sum(seconds.values()))
+    shown = sorted(seconds.items(), key=lambda item: -item[1])
+    heads = ", ".join(
+        f"{head.replace('_', '/')} {s / total:.0%}" for head, s in shown if s > 0.005 * total
+    )
+    by = f" by {workers} workers" if workers > 1 else ""
+    return [
+        f"time: {wall:.1f} s{by}: {heads}",
+        f"floor: {floor / workers:.1f} s for the matrix products alone, without padding, at this "
+        f"machine's own rate; the search took {total / floor:.1f} times that",
+    ]
+
+
+LEDGER = Ledger()

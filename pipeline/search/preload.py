@@ -1,0 +1,68 @@
+"""What a worker of our own runs imports, imported once, where workers are forked from.
+
+Nothing else: a fork takes only the thread that forks with it. `processes.warm_up` sets what keeps
+numpy, OpenMP and Arrow from starting threads, and CUDA from being begun. A module that cannot be
+imported here is left to the worker, which then says why.
+"""
+
+import ctypes
+import gc
+import os
+import signal
+import threading
+from contextlib import suppress
+from importlib import import_module
+
+BEFORE = frozenset(os.environ)  # variables; what modules set at their import is added
+PARENT = "TUNEWRIGHT_PARENT"  # variable with the process that this one is for
+MODULES = (  # by their names: the search itself uses none of them
+    "accelerate",
+    "datasets",
+    "mlflow.pyfunc",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "sklearn.metrics",
+    "transformers",
+    "pipeline.data",
+    "pipeline.evaluation.figures",
+    "pipeline.evaluation.metrics",
+    "pipeline.models.adapters",
+    "pipeline.models.digests",
+    "pipeline.models.weights",
+    "pipeline.search.experiment",
+    "pipeline.search.worker",
+    "pipeline.serving.saved",
+    "pipeline.tracking.mlmodel",
+    "pipeline.training.determinism",
+    "pipeline.training.trainer",
+)
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have the system end this process with the command that it is for."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(os.environ[PARENT]):  # it ended before that
+        os._exit(0)
+
+
+def preload() -> None:
+    """Import, and refuse to be forked from where that started threads.
+
+    Raises:
+        SystemExit: where it did; workers are then started without this process.
+    """
+    for name in MODULES:
+        with suppress(Exception):
+            import_module(name)
+    with suppress(ImportError):
+        # Its own would be a semaphore of the system, which a worker that is stopped leaves behind.
+        import_module("tqdm").tqdm.set_lock(threading.RLock())
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise SystemExit(1)
+    gc.collect()
+    gc.freeze()  # a collection would write into all objects, and so copy them for each worker
+
+
+if PARENT in os.environ:
+    end_with_parent()
+    preload()

@@ -1,0 +1,62 @@
+"""How a batch is cut up to be computed: by length, under a budget of tokens.
+
+The batch is what the hyperparameters say; its gradient is the sum of its micro-batches'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from pipeline.tasks.base import Batch, Task
+from pipeline.tasks.parts.batches import cut, length
+
+
+class MicroBatches:
+    """Makes the micro-batches of a run's batches.
+
+    Args:
+        task: pads them.
+        most: tokens of one, padding included; None: a batch is computed at once.
+    """
+
+    def __init__(self, task: Task[Any], most: int | None) -> None:
+        self._task = task
+        self._device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+        self.most = most
+
+    def make(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, list[Batch]]:
+        """Cut a batch of encoded examples, as Trainer's data collator."""
+        parts = cut([length(e) for e in examples], self.most, torch.device(self._device).type)
+        batches = [self._task.collate([examples[i] for i in part]) for part in parts]
+        return {"micro_batches": batches}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The budget, by the name of a metric."""
+        return {"train/micro_batch_tokens": float(self.most or math.inf)}
+
+    def halve(self, batch: Sequence[Batch]) -> list[Batch]:
+        """Cut a batch that found no memory further, and those that come after it.
+
+        Raises:
+            OutOfMemoryError: where each micro-batch is one example already.
+        """
+        sizes = [len(part["row"]) for part in batch]
+        if max(sizes) == 1:
+            raise torch.OutOfMemoryError(
+                "out of memory at one example of "
+                f"{max(part['input_ids'].shape[-1] for part in batch)} tokens: a lower "
+                "training.max_length, an adapter or a smaller model may help."
+            )
+        tokens = max(part["input_ids"].numel() for part in batch)
+        self.most = max(1, min(tokens, self.most or tokens) // 2)
+        return [
+            {name: value[some] for name, value in part.items()}
+            for part, size in zip(batch, sizes, strict=True)
+            for some in (slice(0, -(-size // 2)), slice(-(-size // 2), size))
+            if some.start < some.stop
+        ]

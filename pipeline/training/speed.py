@@ -1,0 +1,150 @@
+"""What this machine computes in a second, what a model needs, and the precision that is faster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from pipeline.config import TrainingConfig
+from pipeline.training.determinism import repeatable
+from pipeline.training.precision import autocast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from pipeline.tasks.base import Batch, Examples, Task
+
+Precision = Literal["float32", "bfloat16"]
+
+TOLERANCE = 0.02  # of the loss, relative, within which two precisions agree
+REPEATS = 3
+LENGTHS = 3  # at which operations are counted; between them they are interpolated
+
+
+def where(training: TrainingConfig) -> dict[str, Any]:
+    """Return what a time depends on beside the processor and what is computed."""
+    name = device_here().type
+    gpu = torch.cuda.get_device_name() if name == "cuda" else name
+    threads = training.threads if name == "cpu" else None
+    return {"torch": torch.__version__, "device": gpu, "threads": threads}
+
+
+def device_here() -> torch.device:
+    """Return the device that runs compute on."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def matmul_rate(training: TrainingConfig) -> float:
+    """Measure the floating-point operations a second of a matrix product: the best of several."""
+    device = device_here()
+    kind = torch.float32 if training.precision == "float32" else torch.bfloat16
+    best = 0.0
+    with repeatable(training):
+        for size in (1024, 1536) if device.type == "cpu" else (4096, 8192):
+            matrix = torch.ones(size, size, device=device, dtype=kind)
+            for _ in range(2 + REPEATS):  # the first ones build and warm up
+                best = max(best, 2 * size**3 / _seconds(partial(torch.mm, matrix, matrix)))
+    return best
+
+
+def compare_precisions(
+    training: TrainingConfig,
+    model: PreTrainedModel,
+    task: Task[Any],
+    examples: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Time training steps in both precisions.
+
+    Args:
+        training: says by how many threads.
+        model: as it is loaded, to be thrown away; without dropout losses can be compared.
+        task: its own.
+        examples: a batch, encoded.
+
+    Returns:
+        ``precision``, the faster of those whose losses agree within `TOLERANCE`; and the seconds
+        and losses of both.
+    """
+    device = device_here()
+    model.to(device).eval()
+    batch = {name: value.to(device) for name, value in task.collate(examples).items()}
+    names: tuple[Precision, ...] = ("float32", "bfloat16")
+    with repeatable(training):
+        losses = {name: _step(model, task, batch, name) for name in names}  # builds and warms up
+        rounds = [
+            {name: _seconds(partial(_step, model, task, batch, name)) for name in names}
+            for _ in range(REPEATS)
+        ]
+    seconds = {name: min(taken[name] for taken in rounds) for name in names}
+    agree = abs(losses["bfloat16"] - losses["float32"]) <= TOLERANCE * abs(losses["float32"])
+    chosen = "bfloat16" if agree and seconds["bfloat16"] < seconds["float32"] else "float32"
+    return {"precision": chosen, "seconds": seconds, "losses": losses}
+
+
+def _step(model: PreTrainedModel, task: Task[Any], batch: Batch, precision: str) -> float:
+    model.zero_grad()
+    with autocast(model.device, precision):
+        outputs = task.forward(model, batch)
+        loss = outputs["loss"].sum() / outputs["weight"].sum()
+    torch.autograd.backward(loss)
+    return float(loss.detach())
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    action()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter() - began
+
+
+class Operations:
+    """The floating-point operations that a model needs for an example, by its length.
+
+    They are counted on the model itself, so that frozen weights, adapters and heads are counted as
+    they are; matrix products and attention alone, padding left out, and no text that is generated.
+    """
+
+    def __init__(self, model: PreTrainedModel, task: Task[Any], examples: Examples) -> None:
+        order = np.argsort(examples.lengths, kind="stable")
+        places = np.linspace(0, len(order) - 1, min(LENGTHS, len(order))).astype(int)
+        some = examples.dataset.__getitems__(order[places].tolist())
+        self._lengths = np.array(examples.lengths)[order[places]]
+        state = model.training
+        counts = [_count(model, task, example) for example in some]
+        model.train(state)
+        model.zero_grad()
+        self._training, self._inference = np.array(counts, dtype=float).T
+
+    def of_training(self, examples: Examples) -> float:
+        """Return those of one pass over a split, forward and backward."""
+        return float(np.interp(examples.lengths, self._lengths, self._training).sum())
+
+    def of_evaluation(self, examples: Examples) -> float:
+        """Return those of one pass over a split, forward."""
+        return float(np.interp(examples.lengths, self._lengths, self._inference).sum())
+
+
+def _count(
+    model: PreTrainedModel, task: Task[Any], example: Mapping[str, Any]
+) -> tuple[float, float]:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    batch = {name: value.to(model.device) for name, value in task.collate([example]).items()}
+    counter = FlopCounterMode(display=False)
+    # The counter does not know the attention kernel of the CPU.
+    with sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng():
+        model.train()
+        with counter:
+            loss = task.forward(model, batch)["loss"].sum()
+        forward = counter.get_total_flops()
+        with counter:
+            torch.autograd.backward(loss)
+        backward = counter.get_total_flops()
+    return float(forward + backward), float(forward)
