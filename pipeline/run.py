@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline.training.checkpoints import Checkpoints
     from pipeline.training.snapshot import Snapshot
     from pipeline.training.speed import Operations, Precision
+    from pipeline.training.trainer import FineTuner
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ _STATES: Mapping[Verdict, State] = {
 _PREFIX_BYTES = 20 * 2**30  # of activations on disk, at most
 # Models whose outputs are those of a head, so that no new token is read.
 _HEADS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
-_PROBED_ROWS = 16  # of a batch in which precisions are compared
+_PROBED_ROWS = 8  # of a batch in which precisions are compared
 _COUNTED: dict[object, Operations] = {}
 
 
@@ -111,7 +112,6 @@ def run(
     with LEDGER.booked("model"):
         transformers.set_seed(experiment.seed)  # the new head's weights are drawn now
         model = load_model(experiment, task)
-        counted = _operations(experiment, model, data)
         vocabulary = None
         # A state from before there were narrow tables goes on with the whole one.
         if experiment.training.active_vocabulary and (snapshot is None or snapshot.is_narrow):
@@ -177,20 +177,18 @@ def run(
         metrics=metrics,
         snapshot=tuner.take_snapshot() if verdict == "pause" else None,
     )
-    operations = tuner.state.epoch * counted.of_training(data.encoded.train)
-    operations += evaluations.count * counted.of_evaluation(data.encoded.validation)
-    digests = {"val": best.digest}
+    digests, evaluated = {"val": best.digest}, [data.encoded.validation] * len(evaluations)
     if result.state != "complete":
         record.metrics(metrics, step=last.step)
         record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
         record.end(result.state)
         log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
-        return replace(result, account=_account(record, experiment, tuner.spent, operations))
+        if prefix:
+            prefix.restore()
+        return replace(result, account=_account(record, experiment, data, tuner, evaluated))
 
     # 5. Evaluate: the best weights on the validation split, and on the test split if asked for.
     evaluations.restore(model)
-    if vocabulary is not None:
-        vocabulary.widen()
     encoded = data.encoded
     judged: tuple[str, Examples, Evaluation] = ("val", encoded.validation, best)
     if encoded.test is not None:
@@ -199,17 +197,20 @@ def run(
         exceptions |= in_test
         metrics |= _named("test", tested.metrics)
         digests["test"] = tested.digest
-        operations += counted.of_evaluation(encoded.test)
+        evaluated.append(encoded.test)
         judged = ("test", encoded.test, tested)
     split, examples, evaluation = judged
     metrics |= _named(f"{split}/{task.baseline_name}", encoded.baseline)
     record.metrics(metrics, step=last.step)
     record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
-    record.table(task.predictions(examples, evaluation.outputs), "predictions.json")
-    for file, figure in task.figures(examples, evaluation.outputs).items():
-        record.figure(figure, file)
+    with LEDGER.booked("logging"):
+        record.table(task.predictions(examples, evaluation.outputs), "predictions.json")
+        for file, figure in task.figures(examples, evaluation.outputs).items():
+            record.figure(figure, file)
     if prefix:
         prefix.restore()
+    if vocabulary is not None:
+        vocabulary.widen()
     if trial is None or trial.is_best(result.score):
         from pipeline.serving.saved import save_checked
 
@@ -220,7 +221,7 @@ def run(
         ):
             record.model(folder, interface)
     log.info("score %.4f at step %d", result.score, best.step)
-    return replace(result, account=_account(record, experiment, tuner.spent, operations))
+    return replace(result, account=_account(record, experiment, data, tuner, evaluated))
 
 
 def faster_precision(experiment: Experiment) -> Precision:
@@ -280,28 +281,27 @@ def _prefix(
     )
 
 
-def _operations(experiment: Experiment, model: PreTrainedModel, data: Prepared) -> Operations:
-    """Return what the model needs for examples like these: counted once in a process."""
-    from pipeline.training.speed import Operations
-
-    of = (experiment.model, experiment.adapter, experiment.task.name, data.encoded.splits.digest)
-    if of not in _COUNTED:
-        _COUNTED.clear()  # of a search: it asks for the same again
-        _COUNTED[of] = Operations(model, data.task, data.encoded.train)
-    return _COUNTED[of]
-
-
 def _account(
-    record: Record, experiment: Experiment, seconds: Mapping[str, float], operations: float
+    record: Record,
+    experiment: Experiment,
+    data: Prepared,
+    tuner: FineTuner,
+    evaluated: Sequence[Examples],
 ) -> Account:
     """Close a run's account: where its time went, and what the machine would need at least."""
-    from pipeline.training.speed import matmul_rate, where
+    from pipeline.training.speed import Operations, matmul_rate, where
 
     training = experiment.training
-    what = {"what": "products", "precision": training.precision, **where(training)}
+    rated = {"what": "products", "precision": training.precision, **where(training)}
+    of = (experiment.model, experiment.adapter, experiment.task.name, data.encoded.splits.digest)
     with LEDGER.booked("logging"):
-        rate = best_rate(_cache(experiment), what, partial(matmul_rate, training))
-    account = Account(seconds, operations / rate)
+        rate = best_rate(_cache(experiment), rated, partial(matmul_rate, training))
+        if of not in _COUNTED:
+            _COUNTED.clear()  # the trials of a search ask for the same again
+            _COUNTED[of] = Operations(tuner.model, data.task, data.encoded.train)
+    operations = tuner.state.epoch * _COUNTED[of].of_training(data.encoded.train)
+    operations += sum(_COUNTED[of].of_evaluation(split) for split in evaluated)
+    account = Account(tuner.spent, operations / rate)
     LEDGER.take()
     record.metrics(account.metrics)
     return account

@@ -74,9 +74,7 @@ class Evaluations:
             self.best = evaluation
             self._copy(model)
 
-    @property
-    def count(self) -> int:
-        """How many there were."""
+    def __len__(self) -> int:
         return len(self._history)
 
     def score(self, objective: Objective) -> float:

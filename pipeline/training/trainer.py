@@ -267,14 +267,17 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def _add_up(self, model: torch.nn.Module, batch: Sequence[Batch]) -> torch.Tensor:
         losses, weights = [], []
-        for part in batch:
-            with autocast(part["row"].device, self._experiment.training.precision):
+        device = batch[0]["row"].device
+        # One context for all parts: weights are cast once, and kept until it ends.
+        with autocast(device, self._experiment.training.precision):
+            for part in batch:
                 outputs = self._task.forward(model, part)
-            loss = outputs["loss"].sum()
-            # Of the sum: the weight of the whole batch comes with its last part.
-            torch.autograd.backward(loss)
-            losses.append(loss.detach())
-            weights.append(outputs["weight"].detach().sum())
+                loss = outputs["loss"].sum()
+                with torch.autocast(device.type, enabled=False):
+                    # Of the sum: the weight of the whole batch comes with its last part.
+                    torch.autograd.backward(loss)
+                losses.append(loss.detach())
+                weights.append(outputs["weight"].detach().sum())
         self._weight = torch.stack(weights).sum()
         loss = torch.stack(losses).sum() / self._weight
         rows = torch.cat([part["row"] for part in batch])
