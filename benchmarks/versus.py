@@ -51,6 +51,7 @@ ABLATIONS: Mapping[str, Mapping[str, str]] = {
     "one worker": {"hydra.sweeper.n_jobs": "1"},
     "a process a trial": {"hydra.sweeper.isolation": "trial"},
     "whole vocabulary": {"training.active_vocabulary": "false"},
+    "batches not cut": {"training.micro_batch_tokens": "null"},
 }
 ON_OURS = "warm workers and precision auto, active vocabulary, MLflow"
 

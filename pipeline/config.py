@@ -453,9 +453,10 @@ class TrainingConfig:
     # Defaults of keys that came later: what is logged without them stays valid.
     # Tokens, padding included, that are computed at once: a batch is cut by length to keep within
     # them, and its gradient stays the same; null: a batch is computed whole.
-    micro_batch_tokens: Count | None = 8192
-    active_vocabulary: bool = True  # leave out embeddings that the data cannot reach; exact
-    prefix_cache: bool = True  # compute frozen layers once for all trials; exact
+    micro_batch_tokens: Count | None = None
+    active_vocabulary: bool = False  # leave out embeddings that the data cannot reach; exact
+    packing: bool = False  # layers compute no padding, on a CPU, where the model can; exact
+    prefix_cache: bool = False  # compute frozen layers once for all trials; exact
     threads: Count | None = None  # of torch; null: as many as the process was given, logged
     deterministic: bool = True  # only algorithms that give the same bits again, where there are
     # Between states on disk, to go on from after a crash: read as eval_every is; null: none.

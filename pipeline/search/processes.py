@@ -45,6 +45,9 @@ _SERVER_ENVIRONMENT = {
     **dict.fromkeys(THREAD_VARIABLES, "1"),
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    # Of glibc: memory of a step is kept for the next, and not given back to the system each time.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "PYTHONSAFEPATH": "1",  # a file of the user's folder is no module
 }
 
