@@ -23,6 +23,7 @@ from pipeline.config import flatten
 from pipeline.errors import TunewrightError, did_you_mean
 from pipeline.search.blocks import Base, enrich
 from pipeline.search.change import beside, open_kept, open_same
+from pipeline.search.config_files import reading_once
 from pipeline.search.failures import hopeless
 from pipeline.search.liveness import Watch
 from pipeline.search.options import Options
@@ -71,6 +72,7 @@ class Sweep:
         self._context = context
         self._task = function if isinstance(function, Searchable) else Searchable(function)
         self._config = config
+        self._loader = reading_once(context.config_loader)
         self._options = Options.read(config.hydra.sweeper)
         self._naming = ""  # the override that names the study, once it has a name
         # Lines in a file are not cut: only a terminal has a width.
@@ -151,7 +153,7 @@ class Sweep:
     def _load(self, overrides: list[str]) -> DictConfig:
         """Compose a job's config as Hydra's launchers do."""
         named = [self._naming] if self._naming else []
-        return self._context.config_loader.load_sweep_config(self._config, [*named, *overrides])
+        return self._loader.load_sweep_config(self._config, [*named, *overrides])
 
     def _placed(self, spec: StudySpec, name: str) -> StudySpec:
         """Give a spec a study's name, and its storage where none is given: the study's folder."""

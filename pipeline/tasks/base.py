@@ -286,11 +286,11 @@ class Task(ABC, Generic[C]):
         """
         import torch
 
-        from pipeline.tasks.parts.batches import cut, join
+        from pipeline.tasks.parts.batches import call_tokens, cut, join
 
         model.eval()
         device = model.device
-        cuts = cut(examples.lengths, tokens, device.type, batch_size)
+        cuts = cut(examples.lengths, tokens, call_tokens(model), batch_size)
         autocast = torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext()
         parts: list[dict[str, np.ndarray[Any, Any]]] = []
         with torch.no_grad(), autocast:

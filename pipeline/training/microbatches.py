@@ -21,16 +21,17 @@ class MicroBatches:
     Args:
         task: pads them.
         most: tokens of one, padding included; None: a batch is computed at once.
+        call: what one costs beside its tokens, in tokens.
     """
 
-    def __init__(self, task: Task[Any], most: int | None) -> None:
+    def __init__(self, task: Task[Any], most: int | None, call: int) -> None:
         self._task = task
-        self._device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+        self._call = call
         self.most = most
 
     def make(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, list[Batch]]:
         """Cut a batch of encoded examples, as Trainer's data collator."""
-        parts = cut([length(e) for e in examples], self.most, torch.device(self._device).type)
+        parts = cut([length(e) for e in examples], self.most, self._call)
         batches = [self._task.collate([examples[i] for i in part]) for part in parts]
         return {"micro_batches": batches}
 

@@ -30,6 +30,7 @@ from pipeline.errors import DivergedError
 from pipeline.ledger import LEDGER, added
 from pipeline.models.vocabulary import ActiveVocabulary
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
+from pipeline.tasks.parts.batches import call_tokens
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints, Termination
 from pipeline.training.losses import LossWatch
@@ -85,7 +86,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
             train_dataset=train.dataset,
             eval_dataset=validation.dataset,
         )
-        self._micro_batches = MicroBatches(task, experiment.training.micro_batch_tokens)
+        # By now the model is on its device.
+        call, most = call_tokens(self.model), experiment.training.micro_batch_tokens
+        self._micro_batches = MicroBatches(task, most, call)
         self.data_collator = self._micro_batches.make
         self.remove_callback(PrinterCallback)
         self.add_callback(_Pace(self, check_time))

@@ -12,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
     from pipeline.models import Checkpoint
 
@@ -19,10 +20,9 @@ IGNORED = -100  # a target that has no part in the loss
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what encoders read
 
-# What a call of the model costs beside its tokens, in tokens: the cut that is the fastest here.
-# Measured with MiniLM on two cores; a GPU computes more while Python prepares the next call.
-CALL_TOKENS: Mapping[str, int] = {"cpu": 100}
-CALL_TOKENS_GPU = 4096
+# What a call of the model costs beside its tokens, in tokens. On a CPU the fastest of several with
+# MiniLM; a GPU computes about so much while Python prepares the next call.
+CALL_TOKENS, CALL_TOKENS_GPU = 100, 4096
 
 LEFT = "prompt_"  # prefix of what generation goes on from: it ends where the new tokens begin
 
@@ -37,7 +37,7 @@ def reads_types(checkpoint: Checkpoint) -> bool:
 
 
 def cut(
-    lengths: Sequence[int], most: int | None, device: str = "cpu", rows: int | None = None
+    lengths: Sequence[int], most: int | None, call: int, rows: int | None = None
 ) -> list[list[int]]:
     """Cut a batch into micro-batches that cost least: padded tokens, and something for each call.
 
@@ -48,7 +48,7 @@ def cut(
         lengths: tokens of each example.
         most: tokens of a micro-batch, padding included; a longer example is alone. None: no limit,
             and no cut by length.
-        device: where it is computed, as torch names the type.
+        call: what a micro-batch costs beside its tokens, in tokens.
         rows: examples of a micro-batch; None: no limit.
 
     Returns:
@@ -62,7 +62,6 @@ def cut(
     sizes = sorted(counts)
     upto = [0, *accumulate(counts[size] for size in sizes)]  # examples below each length
     room = [min(every, max(1, most // max(1, size))) for size in sizes]
-    call = CALL_TOKENS.get(device, CALL_TOKENS_GPU)
     best, start = [0.0], [0]
     for end, size in enumerate(sizes, 1):
         costs = []
@@ -80,6 +79,11 @@ def cut(
         parts[:0] = [some[a:b] for a, b in pairwise(edges)]
         end = start[end]
     return parts
+
+
+def call_tokens(model: PreTrainedModel) -> int:
+    """Return what a call of a model costs beside its tokens, in tokens."""
+    return CALL_TOKENS if model.device.type == "cpu" else CALL_TOKENS_GPU
 
 
 def length(example: Mapping[str, Any]) -> int:
