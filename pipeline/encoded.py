@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
-import shutil
 import sys
-import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import cache
@@ -20,12 +17,11 @@ from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from filelock import FileLock, Timeout
 from typing_extensions import override
 
 from pipeline.embedded import sha256
+from pipeline.entries import Entries
 from pipeline.tasks.base import Examples, Task
 
 if TYPE_CHECKING:
@@ -40,7 +36,6 @@ log = logging.getLogger(__name__)
 FACTS, DATASET = "examples.json", "dataset"  # of an entry
 MOST_ENTRIES = 64
 MOST_BYTES = 5 * 2**30
-_DAY = 24 * 3600.0  # seconds
 
 # Whose versions decide what a text becomes, or how it is written.
 _PACKAGES = ("datasets", "jinja2", "sentencepiece", "tokenizers", "transformers")
@@ -52,8 +47,7 @@ _UNFORESEEN = re.compile(r"random|lipsum|%-?[HIMSpfcXsTRrzZ]")
 class EncodedStore:
     """A folder with one entry a split and way to encode it, by `encoding_key`.
 
-    Entries are in the format of datasets and read where they lie (memory-mapped). A process that
-    reads one that another removes keeps it, since the files last as long as somebody has them.
+    Entries are in the format of datasets and read where they lie (memory-mapped).
     """
 
     folder: Path
@@ -72,56 +66,31 @@ class EncodedStore:
         entry = self.folder / key
         if not keep:
             return _read(entry, rows) or make()
-        with self._alone(entry) as can_write:
+        entries = Entries(self.folder, MOST_BYTES, MOST_ENTRIES)
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(entries.alone(key))
+                can_write = True
+            except (OSError, NotImplementedError) as error:
+                log.warning("%s: encoded data are not kept: %s", self.folder, error)
+                can_write = False
             found = _read(entry, rows)
             if found is not None:
-                with suppress(OSError):
-                    os.utime(entry)  # the longest unused goes first
+                entries.touch(key)
                 return found
             if can_write:
                 with suppress(OSError):
-                    _remove(entry)  # one that could not be read
+                    entries.remove(key)  # one that could not be read
             made = make()
             if not can_write or not len(made.dataset):  # columns without values have no type
                 return made
             try:
-                _write(entry, made)
+                with entries.put(key) as path:
+                    _write(path, made)
             except Exception as error:  # pyarrow's own, and the disk's
                 log.warning("%s: encoded data are not kept: %s", entry, error)
-            with suppress(OSError):  # somebody else tidies
-                self._tidy(entry)
+            entries.tidy(kept=[key])
             return _read(entry, rows) or made
-
-    @contextmanager
-    def _alone(self, entry: Path) -> Iterator[bool]:
-        """Keep others from an entry that is made; yield whether it can be written."""
-        lock, can_write = FileLock(_lock_of(entry)), True
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except (OSError, NotImplementedError) as error:
-            log.warning("%s: encoded data are not kept: %s", self.folder, error)
-            can_write = False
-        try:
-            yield can_write
-        finally:
-            lock.release()
-
-    def _tidy(self, newest: Path) -> None:
-        """Remove what killed processes left, and the longest unused entries beyond the limits."""
-        for path in self.folder.glob(".*/"):
-            if path.stat().st_mtime < time.time() - _DAY:
-                shutil.rmtree(path, ignore_errors=True)
-        entries = [path for path in self.folder.glob("[!.]*/") if path != newest]
-        entries.sort(key=lambda path: -path.stat().st_mtime)
-        sizes = accumulate(map(_size, [newest, *entries]))
-        next(sizes)
-        for place, (entry, size) in enumerate(zip(entries, sizes, strict=True), start=2):
-            if place <= MOST_ENTRIES and size <= MOST_BYTES:
-                continue
-            with suppress(Timeout), FileLock(_lock_of(entry)).acquire(timeout=0):
-                _remove(entry)
-                _lock_of(entry).unlink(missing_ok=True)
 
 
 def encoding_key(task: Task[Any], rows: Rows, *, training: bool) -> str | None:
@@ -207,57 +176,27 @@ class Arrays(Sequence["np.ndarray[Any, Any]"]):
         return lists.flatten().to_numpy().reshape(len(lists), -1)
 
 
-def _lock_of(entry: Path) -> Path:
-    return entry.with_name(f".{entry.name}.lock")
-
-
-def _beside(entry: Path) -> Path:
-    """Return a new name beside an entry, that nobody takes for one."""
-    return entry.with_name(f".{entry.name}.{uuid4().hex}")
-
-
-def _size(entry: Path) -> int:
-    return sum(path.stat().st_size for path in entry.rglob("*"))
-
-
-def _remove(entry: Path) -> None:
-    """Delete an entry; at no time is there a part of it."""
-    if entry.exists():
-        gone = _beside(entry)
-        entry.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-
-
 def _files(entry: Path) -> dict[str, str]:
     """Return the digests of a data set's files: a changed token would be a wrong result."""
     return {path.name: sha256(path) for path in sorted((entry / DATASET).iterdir())}
 
 
-def _write(entry: Path, examples: Examples) -> None:
-    """Write an entry whole or not at all; what a kind of examples has more are arrays, one each."""
+def _write(path: Path, examples: Examples) -> None:
+    """Write examples into a folder; what a kind of them has more are arrays, one each."""
     from datasets import Dataset, concatenate_datasets
 
     more = {f.name: getattr(examples, f.name) for f in fields(examples)[len(fields(Examples)) :]}
     whole = [examples.dataset, *([Dataset.from_dict(more)] if more else [])]
-    making = _beside(entry)
-    try:
-        concatenate_datasets(whole, axis=1).save_to_disk(making / DATASET)
-        facts = {
-            "kind": type(examples).__name__,
-            "truncated": examples.truncated,
-            "dropped": examples.dropped,
-            "notes": examples.notes,
-            "more": list(more),
-            "files": _files(making),
-        }
-        (making / FACTS).write_text(json.dumps(facts), encoding="utf-8")
-        try:
-            making.rename(entry)
-        except OSError:
-            if not entry.is_dir():  # else somebody was faster, where locks are not kept
-                raise
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+    concatenate_datasets(whole, axis=1).save_to_disk(path / DATASET)
+    facts = {
+        "kind": type(examples).__name__,
+        "truncated": examples.truncated,
+        "dropped": examples.dropped,
+        "notes": examples.notes,
+        "more": list(more),
+        "files": _files(path),
+    }
+    (path / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _read(entry: Path, rows: Rows) -> Examples | None:

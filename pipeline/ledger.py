@@ -36,6 +36,10 @@ class Ledger:
     """
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin with the start of this process, also where it was forked from another."""
         self._seconds = dict.fromkeys(HEADS, 0.0)
         self._head: Head = "boot"
         # Of the process, so that its interpreter's start counts; clocks are not the same.
@@ -74,7 +78,8 @@ class Account:
     """Where a run's time went, and the least that its matrix products need.
 
     ``floor`` is in seconds: the operations of all tokens, without padding, over the rate that this
-    machine was measured to have in the run's precision, with its threads.
+    machine was measured to have in the run's precision, with its threads; NaN where that is not
+    known. What frozen layers are spared by their cache is counted.
     """
 
     seconds: Mapping[str, float]  # by head
@@ -89,8 +94,10 @@ class Account:
     def metrics(self) -> dict[str, float]:
         """The account by the names of metrics."""
         named = {f"time/{head}_seconds": seconds for head, seconds in self.seconds.items()}
-        floor = {"time/floor_seconds": self.floor, "time/over_floor": self.total / self.floor}
-        return {**named, "time/total_seconds": self.total, **floor}
+        named["time/total_seconds"] = self.total
+        if self.floor > 0:  # neither unknown nor that of a failed run
+            named |= {"time/floor_seconds": self.floor, "time/over_floor": self.total / self.floor}
+        return named
 
     def __add__(self, other: Account) -> Account:
         return Account(added(self.seconds, other.seconds), self.floor + other.floor)
@@ -115,18 +122,21 @@ def summary(accounts: Sequence[Account], wall: float, workers: int) -> list[str]
     if not accounts:
         return []
     seconds = added(*(account.seconds for account in accounts))
-    total, floor = wall * workers, sum(account.floor for account in accounts)
-    seconds["idle"] += max(0.0, total - sum(seconds.values()))
+    floor = sum(account.floor for account in accounts)
+    seconds["idle"] = seconds.get("idle", 0.0) + max(0.0, wall * workers - sum(seconds.values()))
+    total = sum(seconds.values())  # more than the wall time where others ran trials as well
     shown = sorted(seconds.items(), key=lambda item: -item[1])
     heads = ", ".join(
         f"{head.replace('_', '/')} {s / total:.0%}" for head, s in shown if s > 0.005 * total
     )
     by = f" by {workers} workers" if workers > 1 else ""
-    return [
-        f"time: {wall:.1f} s{by}: {heads}",
-        f"floor: {floor / workers:.1f} s for the matrix products alone, without padding, at this "
-        f"machine's own rate; the search took {total / floor:.1f} times that",
-    ]
+    lines = [f"time: {wall:.1f} s{by}: {heads}"]
+    if floor > 0:
+        lines.append(
+            f"floor: {floor / workers:.1f} s for the matrix products alone, without padding, at "
+            f"this machine's own rate; the search took {total / floor:.1f} times that"
+        )
+    return lines
 
 
 LEDGER = Ledger()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from filelock import FileLock
 
 FILE = "machine.json"
+
+log = logging.getLogger(__name__)
 
 
 def measured(folder: Path, what: Mapping[str, Any], measure: Callable[[], Any]) -> Any:
@@ -48,11 +51,17 @@ def best_rate(folder: Path, what: Mapping[str, Any], measure: Callable[[], float
 
 def _kept(folder: Path, what: Mapping[str, Any], update: Callable[[Any], Any]) -> Any:
     """Put a value into the file that is made of the one there, None where there is none."""
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{FILE}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        locked = lock.acquire()
+    except (OSError, NotImplementedError) as error:  # not every file system has locks
+        log.warning("%s: what is measured cannot be kept there (%s)", folder, error)
+        return update(None)
     whole = json.dumps({"cpu": cpu()[0], **what}, sort_keys=True)
     key = hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
     path = folder / FILE
-    with FileLock(folder / f"{FILE}.lock"):
+    with locked:
         every = _read(path)
         before = every.get(key, {}).get("value")
         value = update(before)

@@ -167,7 +167,9 @@ def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
 
     model = task.load_model(**load_options(experiment.adapter))
     adapted = adapt(model, experiment.adapter, new_head(model))
-    return quiet(adapted) if experiment.adapter.name in ("head", "freeze") else adapted
+    # Without the cache as before there was one: with dropout in frozen layers.
+    is_frozen = experiment.adapter.name in ("head", "freeze") and experiment.training.prefix_cache
+    return quiet(adapted) if is_frozen else adapted
 
 
 def check_model(experiment: Experiment, task: Task[Any]) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pipeline.training.best import Evaluation
     from pipeline.training.checkpoints import Checkpoints
     from pipeline.training.snapshot import Snapshot
-    from pipeline.training.speed import Operations, Precision
+    from pipeline.training.speed import Precision
     from pipeline.training.trainer import FineTuner
 
 log = logging.getLogger(__name__)
@@ -44,11 +44,10 @@ _STATES: Mapping[Verdict, State] = {
     "prune": "pruned",
     "pause": "paused",
 }
-_PREFIX_BYTES = 20 * 2**30  # of activations on disk, at most
 # Models whose outputs are those of a head, so that no new token is read.
 _HEADS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
 _PROBED_ROWS = 8  # of a batch in which precisions are compared
-_COUNTED: dict[object, Operations] = {}
+_COUNTED: list[Any] = []  # the last operations, and what of: the trials of a search share them
 
 
 def run(
@@ -81,9 +80,11 @@ def run(
 
     # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
     with LEDGER.booked("boot"):
+        import torch
         import transformers
 
         from pipeline.models import find_checkpoint
+        from pipeline.models.packing import pack
         from pipeline.models.vocabulary import narrow
         from pipeline.training.best import Evaluations
         from pipeline.training.checkpoints import check_fits
@@ -135,6 +136,10 @@ def run(
     with LEDGER.booked("data"), repeatable(experiment.training):
         prefix = _prefix(experiment, model, data, in_sweep=trial is not None)
     splits = prefix.examples if prefix else data.examples
+    packing = None
+    if experiment.training.packing and not torch.accelerator.is_available():
+        with LEDGER.booked("model"):
+            packing = pack(model)
     tuner = FineTuner(
         experiment,
         output_dir,
@@ -183,9 +188,12 @@ def run(
         record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
         record.end(result.state)
         log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
+        if packing:
+            packing.undo()
         if prefix:
             prefix.restore()
-        return replace(result, account=_account(record, experiment, data, tuner, evaluated))
+        floor = _floor(experiment, model, data, last.epoch, evaluated)
+        return replace(result, account=_account(record, tuner, floor))
 
     # 5. Evaluate: the best weights on the validation split, and on the test split if asked for.
     evaluations.restore(model)
@@ -207,10 +215,13 @@ def run(
         record.table(task.predictions(examples, evaluation.outputs), "predictions.json")
         for file, figure in task.figures(examples, evaluation.outputs).items():
             record.figure(figure, file)
+    if packing:
+        packing.undo()
     if prefix:
         prefix.restore()
     if vocabulary is not None:
         vocabulary.widen()
+    floor = _floor(experiment, model, data, last.epoch, evaluated)  # before an adapter is merged
     if trial is None or trial.is_best(result.score):
         from pipeline.serving.saved import save_checked
 
@@ -221,7 +232,7 @@ def run(
         ):
             record.model(folder, interface)
     log.info("score %.4f at step %d", result.score, best.step)
-    return replace(result, account=_account(record, experiment, data, tuner, evaluated))
+    return replace(result, account=_account(record, tuner, floor))
 
 
 def faster_precision(experiment: Experiment) -> Precision:
@@ -238,9 +249,11 @@ def faster_precision(experiment: Experiment) -> Precision:
     def measure() -> dict[str, Any]:
         import torch
 
-        data, first = prepare(experiment, keep=True), range(_PROBED_ROWS)
-        examples = data.encoded.train.dataset
-        some = examples.__getitems__([i for i in first if i < len(examples)])
+        data = prepare(experiment, keep=True)
+        longest = max(data.encoded.train.lengths)
+        most = (experiment.training.micro_batch_tokens or longest) // longest
+        rows = min(_PROBED_ROWS, max(1, most), len(data.encoded.train.dataset))
+        some = data.encoded.train.dataset.__getitems__(list(range(rows)))
         with torch.random.fork_rng():
             model = load_model(experiment, data.task)
         return compare_precisions(experiment.training, model, data.task, some)
@@ -254,8 +267,12 @@ def faster_precision(experiment: Experiment) -> Precision:
         "task": get_task(experiment.task).__name__,
         **where(experiment.training),
     }
-    with LEDGER.booked("model"):
-        found: Precision = measured(_cache(experiment), what, measure)["precision"]
+    try:
+        with LEDGER.booked("model"):
+            found: Precision = measured(_cache(experiment), what, measure)["precision"]
+    except Exception:  # the run itself will say what is wrong, and in its record
+        log.warning("training.precision=auto: float32, nothing could be measured", exc_info=True)
+        return "float32"
     log.info("training.precision=auto: %s", found)
     return found
 
@@ -276,32 +293,53 @@ def _prefix(
     if not pays(training.epochs, len(points), in_sweep=in_sweep):
         return None
     folder = _cache(experiment) / "prefix"
-    return prefix_cache(
-        model, data.task, data.examples, folder, {}, training.precision, _PREFIX_BYTES
-    )
+    how = {"threads": training.threads, "deterministic": training.deterministic}
+    return prefix_cache(model, data.task, data.examples, folder, how, training.precision)
 
 
-def _account(
-    record: Record,
+def _floor(
     experiment: Experiment,
+    model: PreTrainedModel,
     data: Prepared,
-    tuner: FineTuner,
+    epochs: float,
     evaluated: Sequence[Examples],
-) -> Account:
-    """Close a run's account: where its time went, and what the machine would need at least."""
+) -> float:
+    """Return the seconds that the machine needs at least; NaN where they cannot be found out.
+
+    Args:
+        experiment: says how it was trained.
+        model: whose operations are counted, with its adapter beside it.
+        data: what it was trained on.
+        epochs: passes over the training split.
+        evaluated: the split of each evaluation.
+    """
     from pipeline.training.speed import Operations, matmul_rate, where
 
-    training = experiment.training
+    training, train = experiment.training, data.encoded.train
     rated = {"what": "products", "precision": training.precision, **where(training)}
-    of = (experiment.model, experiment.adapter, experiment.task.name, data.encoded.splits.digest)
-    with LEDGER.booked("logging"):
-        rate = best_rate(_cache(experiment), rated, partial(matmul_rate, training))
-        if of not in _COUNTED:
-            _COUNTED.clear()  # the trials of a search ask for the same again
-            _COUNTED[of] = Operations(tuner.model, data.task, data.encoded.train)
-    operations = tuner.state.epoch * _COUNTED[of].of_training(data.encoded.train)
-    operations += sum(_COUNTED[of].of_evaluation(split) for split in evaluated)
-    account = Account(tuner.spent, operations / rate)
+    of = (
+        experiment.model,
+        experiment.adapter,
+        experiment.task,
+        training.max_length,
+        data.encoded.splits.digest,
+    )
+    try:
+        with LEDGER.booked("logging"):
+            rate = best_rate(_cache(experiment), rated, partial(matmul_rate, training))
+            if _COUNTED[:1] != [of]:
+                _COUNTED[:] = [of, Operations(model, data.task, train)]
+    except Exception:  # the run is good all the same
+        log.warning("its floor is not known", exc_info=True)
+        return math.nan
+    counted = _COUNTED[1]
+    once = (counted.of_evaluation(split) for split in evaluated)
+    return float((epochs * counted.of_training(train) + sum(once)) / rate)
+
+
+def _account(record: Record, tuner: FineTuner, floor: float) -> Account:
+    """Close a run's account: where its time went, and what the machine would need at least."""
+    account = Account(tuner.spent, floor)
     LEDGER.take()
     record.metrics(account.metrics)
     return account

@@ -81,12 +81,27 @@ def test_no_step_reads_a_value_from_the_device(cli, tiny, counted):
     # Not __bool__: transformers asks once a call whether a mask masks anything.
     items = counted(torch.Tensor, "item", "tolist", "cpu", "numpy", "__float__", "__int__")
     settings = ("training.logging_steps=1000", "training.eval_every=1000")
+    settings = (*settings, "training.packing=false")  # which is for the CPU, and plans by lengths
     assert cli("train", *tiny, *settings, "training.batch_size=16").code == 0
     few = sum(items.values())
     items.clear()
     assert cli("train", *tiny, *settings, "training.batch_size=4").code == 0
     more_steps = 3 * 96 // 16
     assert sum(items.values()) - few < more_steps
+
+
+def test_without_a_budget_evaluation_takes_a_batch_of_training(cli, tiny, monkeypatch):
+    sizes, forward = set(), Classification.forward
+
+    def noted(self: Any, model: Any, batch: Any) -> Any:
+        if not model.training:
+            sizes.add(len(batch["row"]))
+        return forward(self, model, batch)
+
+    monkeypatch.setattr(Classification, "forward", noted)
+    whole = ("training.micro_batch_tokens=null", "training.batch_size=4")
+    assert cli("train", *tiny, *whole).code == 0
+    assert max(sizes) <= 8  # those of the check of a kept model
 
 
 def test_a_batch_has_little_padding():

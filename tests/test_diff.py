@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import make_store, rows, tiny_config, write_rows
 
+from pipeline.evaluation.names import is_cost
 from pipeline.tracking.diff import diff
 from pipeline.tracking.logged import LoggedRun
 
@@ -61,7 +62,7 @@ def test_runs_that_differ_are_told_apart_by_config_and_result(cli, made):
     assert any(line.startswith("packages    same: all ") for line in lines)
     metrics = [line.split()[0] for line in lines[lines.index("") :] if "/" in line]
     assert "val/best/loss" in metrics
-    costs = [metric.startswith("cost/") for metric in metrics]
+    costs = [is_cost(metric) for metric in metrics]
     assert costs == sorted(costs)
     assert any(costs)
 

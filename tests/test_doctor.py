@@ -39,6 +39,7 @@ def own_run(name: str, process: dict | None) -> str:
 
 def test_a_killed_search_is_mended_and_goes_on(cli, tiny, runs):
     args = ("train", "-m", *tiny, "training.epochs=3", "seed=1,2", "hydra.sweeper.study_name=cut")
+    args = (*args, "hydra.sweeper.n_jobs=1")
     process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     folder, begun = Path("mlruns/studies/cut"), False

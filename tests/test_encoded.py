@@ -28,6 +28,7 @@ from pipeline.data import Rows
 from pipeline.data.conversations import Message
 from pipeline.data.shapes import Chats, QuestionAnswers, SourceTarget
 from pipeline.encoded import EncodedStore, encoding_key
+from pipeline.entries import Entries
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.classification import Classification
@@ -323,7 +324,8 @@ def test_who_comes_second_takes_what_is_there(made, store, folder, tiny_model, c
     task, given = classification(folder, tiny_model)
 
     def late():
-        encoded._write(store.folder / "key", task.encode(given))  # as where locks are not kept
+        with Entries(store.folder, 1).put("key") as path:  # as where locks are not kept
+            encoded._write(path, task.encode(given))
         return task.encode(given)
 
     found = store.get("key", given, late)
@@ -385,6 +387,26 @@ def test_what_is_half_made_is_removed_a_day_later(made, store):
         os.utime(store.folder / name, (time.time() - age,) * 2)
     made()
     assert {path.name for path in store.folder.glob(".*/")} == {".new"}
+
+
+def test_room_is_made_but_for_what_somebody_makes_or_has_to_stay(working_folder):
+    entries = Entries(working_folder / "cache", 12_000)
+    for i, key in enumerate("abcd"):
+        with entries.put(key) as path:
+            (path / "file").write_bytes(bytes(3000))
+        os.utime(entries.folder / key, (i, i))
+    entries.touch("c")  # "a" was used longest ago, and "d" before "c"
+    with entries.alone("d"):
+        entries.tidy(kept=["a"], new_bytes=6000)
+    assert {path.name for path in entries.folder.glob("[!.]*")} == {"a", "c", "d"}
+    with pytest.raises(ValueError, match="no more"), entries.put("e") as path:
+        raise ValueError("no more")
+    with entries.put("f") as path:
+        entries.tidy(kept=["a"], new_bytes=6000)
+        assert {path.name for path in entries.folder.glob("[!.]*/")} == {"a", "c"}
+        (path / "file").write_bytes(bytes(1))  # it counts as well
+        entries.tidy(kept=["a"], new_bytes=6000)
+    assert {path.name for path in entries.folder.glob("*/")} == {"a", "f"}
 
 
 # Commands

@@ -16,6 +16,7 @@ BASE = {
     "compose",
     "config",
     "embedded",
+    "entries",
     "errors",
     "languages",
     "ledger",

@@ -1,6 +1,7 @@
 """Frozen layers: no dropout, computed once, and nothing but the time they take is another."""
 
 import gc
+import logging
 import shutil
 import weakref
 from dataclasses import replace
@@ -243,17 +244,27 @@ def test_a_batch_without_its_activations_is_refused(folders):
     task.forward(model, task.collate(dataset.__getitems__([0])))
 
 
-def test_layers_that_read_padding_are_not_replaced(folders, monkeypatch):
+def test_layers_that_read_padding_are_not_replaced(folders, caplog):
     task = task_on(folders("bert"))
     model = loaded(task, HEAD)
-    layer = layers_of(model)[1]
-    own = layer.forward
-    monkeypatch.setattr(
-        layer, "forward", lambda x, *a, **k: own(x + x.mean(dim=1, keepdim=True), *a, **k)
+    layers_of(model)[1].register_forward_pre_hook(
+        lambda _, given: (given[0] + given[0].mean(dim=1, keepdim=True), *given[1:])
     )
-    assert cached(model, task, splits(task)) is None
+    with caplog.at_level(logging.INFO):
+        assert cached(model, task, splits(task)) is None
+    assert "depends on its batch" in caplog.text
     assert not list(Path("cache").glob("*/"))
-    assert "forward" not in vars(layers_of(model)[0])
+    assert not any("forward" in vars(layer) for layer in layers_of(model))
+
+
+def test_layers_with_a_forward_of_their_own_keep_it(folders):
+    task = task_on(folders("bert"))
+    assert cached(loaded(task, HEAD), task, splits(task)) is not None
+    model = loaded(task, HEAD)
+    layer = layers_of(model)[1]
+    layer.forward = own = layer.forward
+    assert cached(model, task, splits(task)) is None  # nor what is there already
+    assert layer.forward is own
 
 
 def test_there_has_to_be_room(folders, monkeypatch):

@@ -14,9 +14,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from pipeline.errors import ConfigError
 from pipeline.models.adapters import _after_layers, _layers, new_head
+from pipeline.tasks.parts.batches import autocast, call_tokens, cut
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,12 +46,14 @@ _GIVEN = "prefix_activations"  # of a batch, [examples, tokens, width]
 _NO_INPUTS = {"row", "labels", "start_positions", "end_positions"}  # columns that no layer reads
 
 _TOKENS, _EXAMPLES = 16_384, 64  # at once, when it is computed: fixed, so that its bits are
+_MOST_BYTES = 20 * 2**30  # of all that is stored
 _FREE_SHARE = 0.25  # of the disk's room, which is the most that is taken
 _OVERHEAD = 1.1  # of a pass whose result is written, against one that is not
+_VALIDATION_SHARE = 0.1  # its rows, by those of training
 _SAME = 1e-4  # relative error of a vector; where padding is read it is greater
 _TRIED = 4  # lengths
 _FORMAT = 1  # of what lies on disk
-_VALUES, _ABOUT, _PART = "activations", "about.json", ".part"
+_VALUES, _ABOUT = "activations", "about.json"  # of an entry
 # Of a config, what no layer reads; its versions are among the packages'.
 _NO_CONFIG = {"id2label", "label2id", "problem_type", "transformers_version", "_name_or_path"}
 
@@ -66,17 +68,16 @@ class NoActivationsError(RuntimeError):
     """A model whose first layers are replaced was called on a batch that they know nothing of."""
 
 
-def pays(epochs: float, evaluations: int, *, in_sweep: bool, validation_share: float = 0.1) -> bool:
+def pays(epochs: float, evaluations: int, *, in_sweep: bool) -> bool:
     """Return whether storing costs less than computing the frozen layers whenever they are needed.
 
     Args:
         epochs: passes over the training split.
         evaluations: passes over the validation split.
         in_sweep: whether other trials can use it.
-        validation_share: rows of the validation split, by those of training.
     """
-    each_time = epochs + evaluations * validation_share
-    return in_sweep or each_time > (1 + validation_share) * _OVERHEAD
+    each_time = epochs + evaluations * _VALIDATION_SHARE
+    return in_sweep or each_time > (1 + _VALIDATION_SHARE) * _OVERHEAD
 
 
 class _UnfitError(Exception):
@@ -136,16 +137,13 @@ def _is_trained(module: Module) -> bool:
     return any(p.requires_grad for p in module.parameters())
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """Where the trained part of a model begins."""
+def _frozen_layers(model: PreTrainedModel) -> tuple[tuple[Module, ...], str] | None:
+    """Find the layers at the beginning that are not trained.
 
-    layers: tuple[Module, ...]  # the frozen ones at the beginning
-    digest: str  # of all weights and buffers that they and what is before them can read
-
-
-def _cut_of(model: PreTrainedModel) -> _Cut | None:
-    """Find the frozen layers; None where there are none, or what is before them is trained."""
+    Returns:
+        The layers, and a digest of all weights and buffers that they and what is before them can
+        read; None where there are none, or what is before them is trained.
+    """
     if model.config.is_encoder_decoder:
         return None
     root: Module = model.base_model
@@ -168,7 +166,7 @@ def _cut_of(model: PreTrainedModel) -> _Cut | None:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             plain = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(plain.view(torch.uint8).numpy().data)
-    return _Cut(tuple(layers[:count]), digest.hexdigest())
+    return tuple(layers[:count]), digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -177,9 +175,7 @@ class _Form:
 
     dtype: str  # torch's name
     width: int
-    tuples: tuple[
-        int, ...
-    ]  # by layer: elements of the tuple, of which the first counts; 0: a tensor
+    tuples: tuple[int, ...]  # a layer's elements, of which the first counts; 0: a tensor
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -219,10 +215,9 @@ class _Slot:
 class _Replaced:
     """What a frozen layer computes instead: nothing; the last of them what is stored."""
 
-    def __init__(self, elements: int, slot: _Slot | None, own: Callable[..., Any] | None) -> None:
+    def __init__(self, elements: int, slot: _Slot | None) -> None:
         self._elements = elements
         self._slot = slot
-        self.own = own  # what the layer has instead of its class's forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         hidden = args[0] if args else next(iter(kwargs.values()))
@@ -234,26 +229,25 @@ class _Replaced:
 def _replace(layers: Sequence[Module], form: _Form, slot: _Slot) -> None:
     """Replace what layers compute; the modules stay, so that all names and states do."""
     for layer, elements in zip(layers, form.tuples, strict=True):
-        is_last = layer is layers[-1]
-        own = vars(layer).get("forward")
-        layer.forward = _Replaced(elements, slot if is_last else None, own)
+        layer.forward = _Replaced(elements, slot if layer is layers[-1] else None)
 
 
 def _restore(layers: Sequence[Module]) -> None:
     for layer in layers:
-        replaced = layer.forward
-        if isinstance(replaced, _Replaced):
-            del layer.forward
-            if replaced.own is not None:
-                layer.forward = replaced.own
+        del layer.forward
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Stored:
-    """A split's activations on disk; ``offsets`` [examples + 1] say where each example's begin."""
+    """A split's activations on disk: a vector a token, one example's after the other's."""
 
-    values: Array  # [tokens, width]
-    offsets: Array
+    key: str
+    offsets: Array  # [examples + 1]: where each example's begin
+    values: Array = field(init=False)  # [tokens, width]: once they are read
+
+    @property
+    def tokens(self) -> int:
+        return int(self.offsets[-1])
 
 
 class PrefixCache:
@@ -262,7 +256,7 @@ class PrefixCache:
     Args:
         task: of the run.
         examples: the splits by name.
-        stored: what is stored of them.
+        stored: what is stored of each of them.
         layers: of the model, replaced until `restore`.
         form: what they give.
 
@@ -274,19 +268,18 @@ class PrefixCache:
         self,
         task: Task[Any],
         examples: Mapping[str, Examples],
-        stored: Mapping[str, _Stored],
+        stored: Sequence[_Stored],
         layers: Sequence[Module],
         form: _Form,
     ) -> None:
         self._task = task
-        self._stored = list(stored.values())
-        sizes = [len(of.offsets) - 1 for of in self._stored]
-        self._first = np.cumsum([0, *sizes])[:-1]
+        self._stored = stored
+        self._first = np.cumsum([0, *(len(of.offsets) - 1 for of in stored)])[:-1]
         self._layers = tuple(layers)
         self._form = form
         self._slot = _Slot()
-        firsts = dict(zip(stored, self._first.tolist(), strict=True))
-        self.examples = {name: _placed(of, firsts[name]) for name, of in examples.items()}
+        placed = map(_placed, examples.values(), self._first.tolist())
+        self.examples = dict(zip(examples, placed, strict=True))
         _replace(self._layers, form, self._slot)
 
     @property
@@ -310,19 +303,16 @@ class PrefixCache:
         places = [example[STORED] for example in examples]
         return {**batch, _GIVEN: self._padded(places, batch["input_ids"].shape[1])}
 
-    def feed(self, batch: Batch) -> Batch:
-        """Hand a batch's activations to the model for its next call; return the rest of it."""
-        self._slot.given = batch.get(_GIVEN)
-        return {name: value for name, value in batch.items() if name != _GIVEN}
-
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
         """Return what the task's forward does.
 
         Raises:
             NoActivationsError: for a batch that `collate` did not make.
         """
+        plain = {name: value for name, value in batch.items() if name != _GIVEN}
+        self._slot.given = batch.get(_GIVEN)
         try:
-            return self._task.forward(model, self.feed(batch))
+            return self._task.forward(model, plain)
         finally:
             self._slot.given = None
 
@@ -349,7 +339,7 @@ def prefix_cache(
     folder: Path,
     key_parts: Mapping[str, Any],
     precision: str,
-    most_bytes: int,
+    most_bytes: int = _MOST_BYTES,
 ) -> PrefixCache | None:
     """Replace a model's frozen layers by what they give for some splits, computed where missing.
 
@@ -369,31 +359,32 @@ def prefix_cache(
     Returns:
         None where it cannot be, is not exact or has no room; why is logged. The model is as it was.
     """
-    cut = _cut_of(model)
-    if cut is None or not all(len(of.dataset) for of in examples.values()):
+    found = _frozen_layers(model)
+    if found is None or not all(len(of.dataset) for of in examples.values()):
         return None
     quiet(model)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
-    maker = _Maker(model, task, cut, bfloat16=precision == "bfloat16")
-    common = _common_key(model, cut, key_parts, precision)
-    wanted = {
-        name: _Wanted(_digest([common, _inputs_digest(of.dataset)]), _offsets(of.dataset))
-        for name, of in examples.items()
-    }
+    layers, weights = found
+    common = _common_key(model, [weights, len(layers)], key_parts, precision)
+    splits = list(examples.values())
+    wanted = [
+        _Stored(_digest([common, _inputs_digest(of.dataset)]), _offsets(of.dataset))
+        for of in splits
+    ]
     store = _Store(folder, most_bytes)
+    maker = _Maker(model, task, layers, precision)
     try:
+        if any("forward" in vars(layer) for layer in layers):
+            raise _UnfitError("one has a forward of its own")
+        missing = [i for i, one in enumerate(wanted) if store.form(one) is None]
         computed = 0
-        missing = [name for name, one in wanted.items() if store.form(one) is None]
         if missing:
-            made = maker.form(examples[missing[0]])
-            if not store.has_room(made, list(wanted.values()), [wanted[n] for n in missing]):
+            made = maker.form(splits[missing[0]])
+            if not store.has_room(made, wanted, [wanted[i] for i in missing]):
                 return None
-            for name in missing:
-                computed += store.make(
-                    wanted[name], made, partial(maker.write, examples[name], made)
-                )
-        form, stored = store.read(wanted)
+            computed = sum(store.make(wanted[i], made, maker, splits[i]) for i in missing)
+        form = store.read(wanted)
     except _UnfitError as error:
         log.info("the frozen layers are computed each time: %s", error)
         return None
@@ -402,24 +393,24 @@ def prefix_cache(
         return None
     log.info(
         "the output of %d frozen layers is read from %s; computed now: %d of %d splits",
-        len(cut.layers),
+        len(layers),
         folder,
         computed,
         len(wanted),
     )
-    return PrefixCache(task, examples, stored, cut.layers, form)
+    return PrefixCache(task, examples, wanted, layers, form)
 
 
 class _Maker:
     """Computes what a model's frozen layers give."""
 
     def __init__(
-        self, model: PreTrainedModel, task: Task[Any], cut: _Cut, *, bfloat16: bool
+        self, model: PreTrainedModel, task: Task[Any], layers: Sequence[Module], precision: str
     ) -> None:
         self._model = model
         self._task = task
-        self._layers = cut.layers
-        self._bfloat16 = bfloat16
+        self._layers = layers
+        self._precision = precision
 
     def form(self, examples: Examples) -> _Form:
         """Try a few lengths, and say what the layers give.
@@ -432,26 +423,26 @@ class _Maker:
         some = [firsts[i] for i in {*np.linspace(0, len(firsts) - 1, _TRIED).astype(int)}]
         alone: list[Tensor] = []
         for i in some:
-            outputs = self._outputs(self._layers, self._batch(examples, [i]), bfloat16=False)
+            outputs = self._outputs(self._layers, self._batch(examples, [i]), "float32")
             form = _form_of(outputs, len(self._layers))
             alone.append(_checked(outputs[-1][1], 1, int(offsets[i + 1] - offsets[i]))[0])
-        self._compare(self._batch(examples, some), alone, form)
-        if self._bfloat16:
-            batch = self._batch(examples, some)
-            form = _form_of(self._outputs(self._layers, batch, bfloat16=True), len(self._layers))
-        return form
+        batch = self._batch(examples, some)
+        self._compare(batch, alone, form)
+        if self._precision == "float32":
+            return form
+        return _form_of(self._outputs(self._layers, batch, self._precision), len(self._layers))
 
     def write(self, examples: Examples, form: _Form, path: Path) -> None:
         """Write the activations of all tokens of a split, one example after the other."""
-        from pipeline.tasks.parts.batches import cut
-
         offsets = _offsets(examples.dataset)
         lengths = np.diff(offsets)
-        dtype, device = _TORCH[form.dtype], self._model.device.type
+        last, dtype = self._layers[-1:], _TORCH[form.dtype]
         with path.open("wb") as file:
-            for some in cut(lengths.tolist(), _TOKENS, device, _EXAMPLES):
+            for some in cut(
+                lengths.tolist(), _TOKENS, call_tokens(self._model, training=False), _EXAMPLES
+            ):
                 batch = self._batch(examples, some)
-                ((_, output),) = self._outputs(self._layers[-1:], batch, bfloat16=self._bfloat16)
+                ((_, output),) = self._outputs(last, batch, self._precision)
                 vectors = _checked(output, *batch["input_ids"].shape).to("cpu", dtype).contiguous()
                 array = vectors.view(torch.from_numpy(np.empty(0, form.numpy)).dtype).numpy()
                 for i, row in zip(some, array, strict=True):
@@ -465,7 +456,7 @@ class _Maker:
         return {name: value.to(self._model.device) for name, value in batch.items()}
 
     def _outputs(
-        self, layers: Sequence[Module], batch: Batch, *, bfloat16: bool
+        self, layers: Sequence[Module], batch: Batch, precision: str
     ) -> list[tuple[int, Any]]:
         """Compute up to the last of some layers; return what each call of one of them gave."""
         found: list[tuple[int, Any]] = []
@@ -476,9 +467,8 @@ class _Maker:
                 raise _DoneError
 
         hooks = [x.register_forward_hook(partial(note, i)) for i, x in enumerate(layers)]
-        kind = self._model.device.type
-        autocast = torch.autocast(kind, torch.bfloat16) if bfloat16 else nullcontext()
-        with _mode(self._model, training=False), torch.no_grad(), autocast:
+        in_precision = autocast(self._model.device, precision)
+        with _mode(self._model, training=False), torch.no_grad(), in_precision:
             try:
                 self._task.forward(self._model, batch)
             except _DoneError:
@@ -536,8 +526,7 @@ class _Maker:
     def _seeded(self, batch: Batch) -> dict[str, Tensor]:
         device = self._model.device
         others = [] if device.type == "cpu" else [device]
-        kind = "cuda" if device.type == "cpu" else device.type
-        with torch.random.fork_rng(others, device_type=kind):
+        with torch.random.fork_rng(others, device_type=device.type):
             torch.manual_seed(0)
             outputs = self._task.forward(self._model, batch)
         return {name: value.detach() for name, value in outputs.items()}
@@ -583,125 +572,75 @@ def _form_of(outputs: Sequence[tuple[int, Any]], layers: int) -> _Form:
     return _Form(str(vectors.dtype), vectors.shape[-1], sizes)
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """A split whose activations are wanted."""
-
-    key: str
-    offsets: Array  # [examples + 1], in tokens
-
-    @property
-    def tokens(self) -> int:
-        return int(self.offsets[-1])
-
-
 class _Store:
-    """Activations on disk, a folder each, that is there whole or not at all.
+    """Activations on disk, an entry a split.
 
     Args:
         folder: of all of them.
-        most: bytes that they may take together.
+        most_bytes: that they may take together.
     """
 
-    def __init__(self, folder: Path, most: int) -> None:
-        self._folder = folder
-        self._most = most
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        from pipeline.entries import Entries  # what serves a model has no copy of it
 
-    def form(self, wanted: _Wanted) -> _Form | None:
+        self._entries = Entries(folder, most_bytes)
+
+    def form(self, one: _Stored) -> _Form | None:
         """Return what is stored, and note that it is used; None where nothing is, or not all."""
-        entry = self._folder / wanted.key
+        entry = self._entries.folder / one.key
         try:
             values = json.loads((entry / _ABOUT).read_text(encoding="utf-8"))
             form = _Form(values["dtype"], values["width"], tuple(values["tuples"]))
-            if (entry / _VALUES).stat().st_size != wanted.tokens * form.token_bytes:
+            if (entry / _VALUES).stat().st_size != one.tokens * form.token_bytes:
                 return None
-            os.utime(entry)
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        self._entries.touch(one.key)
         return form
 
-    def has_room(self, form: _Form, every: Sequence[_Wanted], missing: Sequence[_Wanted]) -> bool:
+    def has_room(self, form: _Form, every: Sequence[_Stored], missing: Sequence[_Stored]) -> bool:
         """Whether all that is wanted may lie here; says so in the log where not."""
         total, new = (
             sum({one.key: one.tokens * form.token_bytes for one in some}.values())
             for some in (every, missing)
         )
-        self._folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self._folder).free
-        if total <= self._most and new <= free * _FREE_SHARE:
-            self._make_room(self._most - new, {one.key for one in every})
+        folder, most = self._entries.folder, self._entries.most_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if total <= most and new <= free * _FREE_SHARE:
+            self._entries.tidy({one.key for one in every}, new)
             return True
         log.info(
             "the frozen layers are computed each time: to store them takes %d MB, of which %d are "
             "new; allowed are %d, and a quarter of the %d MB that are free",
-            *(n // 1_000_000 for n in (total, new, self._most, free)),
+            *(n // 1_000_000 for n in (total, new, most, free)),
         )
         return False
 
-    def make(self, wanted: _Wanted, form: _Form, write: Callable[[Path], None]) -> bool:
+    def make(self, one: _Stored, form: _Form, maker: _Maker, examples: Examples) -> bool:
         """Compute what is missing; return False where another process just did."""
-        entry, part = self._folder / wanted.key, self._folder / f"{wanted.key}{_PART}"
-        with self._lock(wanted.key):
-            if self.form(wanted) is not None:
+        with self._entries.alone(one.key):
+            if self.form(one) is not None:
                 return False
-            for old in (part, entry):
-                shutil.rmtree(old, ignore_errors=True)
-            part.mkdir()
-            try:
-                write(part / _VALUES)
-                (part / _ABOUT).write_text(json.dumps(asdict(form)), encoding="utf-8")
-                part.replace(entry)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+            self._entries.remove(one.key)  # one that is not whole
+            with self._entries.put(one.key) as path:
+                maker.write(examples, form, path / _VALUES)
+                (path / _ABOUT).write_text(json.dumps(asdict(form)), encoding="utf-8")
         return True
 
-    def read(self, wanted: Mapping[str, _Wanted]) -> tuple[_Form, dict[str, _Stored]]:
+    def read(self, every: Sequence[_Stored]) -> _Form:
         """Map what is stored into memory."""
-        forms = [self.form(one) for one in wanted.values()]
-        form = forms[0]
-        if form is None or any(other != form for other in forms):
+        form, *others = (self.form(one) for one in every)
+        if form is None or any(other != form for other in others):
             raise OSError("what was stored is gone, or not alike")
-        stored = {
-            name: _Stored(
-                np.memmap(
-                    self._folder / one.key / _VALUES,
-                    form.numpy,
-                    mode="r",
-                    shape=(one.tokens, form.width),
-                ),
-                one.offsets,
-            )
-            for name, one in wanted.items()
-        }
-        return form, stored
-
-    def _make_room(self, most: int, kept: set[str]) -> None:
-        """Delete what was used longest ago, until the rest has at most so many bytes."""
-        sizes: dict[Path, int] = {}
-        used: dict[Path, float] = {}
-        for entry in self._folder.glob("*/"):
-            with suppress(OSError):  # another process deletes as well
-                sizes[entry] = sum(file.stat().st_size for file in entry.iterdir())
-                used[entry] = entry.stat().st_mtime
-        total = sum(sizes.values())
-        for entry in sorted(used, key=used.__getitem__):
-            key = entry.name.removesuffix(_PART)
-            if total <= most:
-                break
-            if key in kept:
-                continue
-            lock = self._lock(key)
-            with suppress(Timeout, OSError), lock.acquire(timeout=0):
-                shutil.rmtree(entry)
-                total -= sizes[entry]
-                Path(lock.lock_file).unlink(missing_ok=True)
-
-    def _lock(self, key: str) -> FileLock:
-        return FileLock(self._folder / f"{key}.lock")
+        for one in every:
+            path, shape = self._entries.folder / one.key / _VALUES, (one.tokens, form.width)
+            one.values = np.memmap(path, form.numpy, mode="r", shape=shape)
+        return form
 
 
 def _common_key(
-    model: PreTrainedModel, cut: _Cut, key_parts: Mapping[str, Any], precision: str
+    model: PreTrainedModel, frozen: Sequence[Any], key_parts: Mapping[str, Any], precision: str
 ) -> str:
     """Digest all but the tokens that decides what the frozen layers give."""
     import transformers
@@ -713,8 +652,7 @@ def _common_key(
             f"{type(model).__module__}.{type(model).__qualname__}",
             config,
             model.config._attn_implementation,
-            cut.digest,
-            len(cut.layers),
+            *frozen,
             model.device.type,
             precision,
             torch.get_float32_matmul_precision(),
@@ -731,39 +669,33 @@ def _digest(values: Any) -> str:
 
 
 def _inputs_digest(dataset: Dataset) -> str:
-    """Digest what the model reads of a split, by content."""
+    """Digest what the model reads of a split: numbers and lists of numbers, however they lie."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     digest = hashlib.blake2b(digest_size=16)
     table = dataset.with_format("arrow")[:]
     for name in sorted(set(table.column_names) - _NO_INPUTS):
         column = table.column(name)
         digest.update(f"{name} {column.type} {len(column)}\n".encode())
-        for array in _flat(column.chunks):
-            digest.update(array.tobytes())
+        is_list = pa.types.is_nested(column.type)
+        parts = [pc.list_value_length(column), pc.list_flatten(column)] if is_list else [column]
+        for part in parts:
+            digest.update(part.to_numpy().data)
     return digest.hexdigest()
-
-
-def _flat(chunks: Sequence[Any]) -> Iterator[Array]:
-    """Yield the lengths of a column's lists, and their numbers; however it is cut into chunks."""
-    import pyarrow as pa
-
-    if chunks and (pa.types.is_list(chunks[0].type) or pa.types.is_large_list(chunks[0].type)):
-        yield from (chunk.value_lengths().to_numpy(zero_copy_only=False) for chunk in chunks)
-        yield from _flat([chunk.flatten() for chunk in chunks])
-    else:
-        yield from (chunk.to_numpy(zero_copy_only=False) for chunk in chunks)
 
 
 def _offsets(dataset: Dataset) -> Array:
     """Return where each example's tokens begin if they lie one after the other, [examples + 1]."""
-    chunks = dataset.select_columns("input_ids").with_format("arrow")[:].column(0).chunks
-    lengths = [chunk.value_lengths().to_numpy(zero_copy_only=False) for chunk in chunks]
-    return np.concatenate([[0], *lengths]).cumsum(dtype=np.int64)
+    import pyarrow.compute as pc
+
+    ids = dataset.select_columns("input_ids").with_format("arrow")[:].column(0)
+    return np.cumsum([0, *pc.list_value_length(ids).to_numpy()], dtype=np.int64)
 
 
 def _placed(examples: Examples, first: int) -> Examples:
-    """Return a split with the column that says where each example is stored."""
+    """Return a split, and what was computed of it, with the column of where examples are stored."""
     places = np.arange(first, first + len(examples.dataset))
-    placed = replace(examples, dataset=examples.dataset.add_column(STORED, places))
-    known = {f.name for f in fields(examples)}
-    vars(placed).update({k: v for k, v in vars(examples).items() if k not in known})  # computed
+    placed = copy.copy(examples)
+    vars(placed)["dataset"] = examples.dataset.add_column(STORED, places)
     return placed

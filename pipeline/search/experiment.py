@@ -23,7 +23,7 @@ from pipeline import run as runs
 from pipeline.compose import as_run
 from pipeline.config import OPEN, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
-from pipeline.ledger import Account, added, summary
+from pipeline.ledger import LEDGER, Account, added, summary
 from pipeline.masking import masked, masked_override
 from pipeline.objective import objectives, read_objective
 from pipeline.prepared import task_of
@@ -165,8 +165,8 @@ class ExperimentTask(Searchable):
             name += f", repeat {job.repeat}"
         before: Result | None = job.before.kept if job.before else None
         cut_off = self._cut_off(job)
-        if cut_off:
-            compute_as(self._store, config, cut_off)
+        if going_on := before.run_id if before else cut_off:
+            compute_as(self._store, config, going_on)
         settle(config)
         record = open_record(
             self._store,
@@ -192,8 +192,12 @@ class ExperimentTask(Searchable):
             snapshot=snapshot,
             resumed=partial(_take_over, job),
         )
-        with record:
-            result = runs.run(validate(config), record, job.output_dir, trial)
+        try:
+            with record:
+                result = runs.run(validate(config), record, job.output_dir, trial)
+        except BaseException:
+            job.note(ACCOUNT, [LEDGER.take(), 0.0])  # else the next one would have it
+            raise
         job.note(SECONDS, sum(o.kept.seconds for o in job.earlier) + result.seconds)
         accounts = [of.account for of in (*(o.kept for o in job.earlier), result)]
         job.note(ACCOUNT, [added(*(a.seconds for a in accounts)), sum(a.floor for a in accounts)])

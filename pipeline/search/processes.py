@@ -24,6 +24,7 @@ import cloudpickle
 
 from pipeline.compose import changing
 from pipeline.errors import TunewrightError
+from pipeline.ledger import LEDGER
 from pipeline.search.workers import cores, visible_gpus
 
 if TYPE_CHECKING:
@@ -312,6 +313,7 @@ class _Fresh:
         threadpool_limits(self.threads)
         torch.set_num_threads(self.threads)
         np.random.seed()
+        LEDGER.restart()
 
 
 def _child(answer: Connection, line: Connection, fresh: _Fresh | None) -> None:

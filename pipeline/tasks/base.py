@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -286,14 +285,13 @@ class Task(ABC, Generic[C]):
         """
         import torch
 
-        from pipeline.tasks.parts.batches import call_tokens, cut, join
+        from pipeline.tasks.parts.batches import autocast, call_tokens, cut, join
 
         model.eval()
         device = model.device
-        cuts = cut(examples.lengths, tokens, call_tokens(model), batch_size)
-        autocast = torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext()
+        cuts = cut(examples.lengths, tokens, call_tokens(model, training=False), batch_size)
         parts: list[dict[str, np.ndarray[Any, Any]]] = []
-        with torch.no_grad(), autocast:
+        with torch.no_grad(), autocast(device, "bfloat16" if bfloat16 else "float32"):
             for some in cuts:
                 rows = examples.dataset.__getitems__(some)
                 batch = {name: value.to(device) for name, value in self.collate(rows).items()}

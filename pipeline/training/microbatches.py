@@ -54,7 +54,8 @@ class MicroBatches:
                 "training.max_length, an adapter or a smaller model may help."
             )
         tokens = max(part["input_ids"].numel() for part in batch)
-        self.most = max(1, min(tokens, self.most or tokens) // 2)
+        # Batches that were made ahead may be as large, with the budget halved already.
+        self.most = max(1, min(self.most or tokens, tokens // 2))
         return [
             {name: value[some] for name, value in part.items()}
             for part, size in zip(batch, sizes, strict=True)

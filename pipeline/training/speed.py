@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from pipeline.config import TrainingConfig
+from pipeline.tasks.parts.batches import autocast
 from pipeline.training.determinism import repeatable
-from pipeline.training.precision import autocast
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -30,13 +30,12 @@ from pipeline.errors import DivergedError
 from pipeline.ledger import LEDGER, added
 from pipeline.models.vocabulary import ActiveVocabulary
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
-from pipeline.tasks.parts.batches import call_tokens
+from pipeline.tasks.parts.batches import autocast, call_tokens
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints, Termination
 from pipeline.training.losses import LossWatch
 from pipeline.training.microbatches import MicroBatches
 from pipeline.training.optimizer import build_optimizer, build_schedule
-from pipeline.training.precision import autocast
 from pipeline.training.snapshot import RandomState, Snapshot, to_host
 from pipeline.training.state import load_trained_state, trained_state
 
@@ -87,7 +86,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
             eval_dataset=validation.dataset,
         )
         # By now the model is on its device.
-        call, most = call_tokens(self.model), experiment.training.micro_batch_tokens
+        call = call_tokens(self.model, training=True)
+        most = experiment.training.micro_batch_tokens
         self._micro_batches = MicroBatches(task, most, call)
         self.data_collator = self._micro_batches.make
         self.remove_callback(PrinterCallback)
@@ -345,11 +345,14 @@ class FineTuner(Trainer):  # type: ignore[misc]
         Raises:
             DivergedError: where an output is NaN or infinite, naming rows.
         """
+        most, rows = self._micro_batches.most, self._experiment.evaluation.batch_size
+        if most is None and rows is None:
+            rows = self._experiment.training.batch_size  # never a whole split at once
         outputs = self._task.infer(
             self.model,
             examples,
-            self._experiment.evaluation.batch_size,
-            self._micro_batches.most,
+            rows,
+            most,
             bfloat16=self._experiment.training.precision == "bfloat16",
         )
         self._check_finite(examples, outputs)

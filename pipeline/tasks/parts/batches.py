@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what encoder
 # What a call of the model costs beside its tokens, in tokens. On a CPU the fastest of several with
 # MiniLM; a GPU computes about so much while Python prepares the next call.
 CALL_TOKENS, CALL_TOKENS_GPU = 100, 4096
+CALL_TOKENS_PACKED = 1_000_000
+PACKED = "tunewright_packed"  # the attention of a model whose layers compute no padding
+
+MANY_LENGTHS = 256  # beyond which they are rounded up to multiples of 8, to cut in good time
 
 LEFT = "prompt_"  # prefix of what generation goes on from: it ends where the new tokens begin
 
@@ -58,6 +63,8 @@ def cut(
     every = rows or len(lengths)
     if most is None:
         return [order[start : start + every] for start in range(0, len(order), every)]
+    if len(set(lengths)) > MANY_LENGTHS:
+        lengths = [-(-n // 8) * 8 for n in lengths]
     counts = Counter(lengths)
     sizes = sorted(counts)
     upto = [0, *accumulate(counts[size] for size in sizes)]  # examples below each length
@@ -81,8 +88,20 @@ def cut(
     return parts
 
 
-def call_tokens(model: PreTrainedModel) -> int:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Compute matrix products in a precision, float32 or bfloat16; weights stay in float32."""
+    import torch
+
+    if precision == "bfloat16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def call_tokens(model: PreTrainedModel, *, training: bool) -> int:
     """Return what a call of a model costs beside its tokens, in tokens."""
+    # No padding is computed: a cut saves nothing. In order of length there is little to save.
+    if training and model.config._attn_implementation == PACKED:
+        return CALL_TOKENS_PACKED
     return CALL_TOKENS if model.device.type == "cpu" else CALL_TOKENS_GPU
 
 

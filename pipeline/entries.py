@@ -1,0 +1,106 @@
+"""Entries on disk, a folder each: there whole or not at all; the longest unused go first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock
+
+_DAY = 24 * 3600.0  # seconds
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Entries by key, for all processes.
+
+    What is no entry has a name that begins with a dot: locks, and folders that are filled or
+    deleted. A process that reads an entry that another removes keeps it, since the files last as
+    long as somebody has them.
+    """
+
+    folder: Path
+    most_bytes: int
+    most_entries: int | None = None
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Keep others from an entry that is made.
+
+        Raises:
+            OSError, NotImplementedError: where there can be no lock.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._lock(key):
+            yield
+
+    @contextmanager
+    def put(self, key: str) -> Iterator[Path]:
+        """Give a folder to fill, which is the entry afterwards.
+
+        If somebody was faster, where locks are not kept, that entry stays.
+        """
+        making = self._beside(key)
+        making.mkdir(parents=True)
+        try:
+            yield making
+            try:
+                making.rename(self.folder / key)
+            except OSError:
+                if not (self.folder / key).is_dir():
+                    raise
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+
+    def touch(self, key: str) -> None:
+        """Note that an entry is used."""
+        with suppress(OSError):
+            os.utime(self.folder / key)
+
+    def remove(self, key: str) -> None:
+        """Delete an entry, if it is there; at no time is there a part of it."""
+        if (self.folder / key).exists():
+            gone = self._beside(key)
+            (self.folder / key).rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def tidy(self, kept: Collection[str], new_bytes: int = 0) -> None:
+        """Remove what killed processes left, and the longest unused entries beyond the limits.
+
+        Args:
+            kept: keys of entries that stay.
+            new_bytes: to make room for.
+        """
+        found: list[tuple[bool, float, int, str]] = []
+        total = new_bytes
+        for path in self.folder.glob("*/"):
+            with suppress(OSError):  # others tidy as well
+                used = path.stat().st_mtime
+                size = sum(file.stat().st_size for file in path.rglob("*"))
+                if not path.name.startswith("."):
+                    found.append((path.name not in kept, -used, size, path.name))
+                elif used < time.time() - _DAY:
+                    shutil.rmtree(path, ignore_errors=True)
+                else:  # somebody fills it
+                    total += size
+        for place, (can_go, _, size, key) in enumerate(sorted(found), start=1):
+            total += size
+            fits = self.most_entries is None or place <= self.most_entries
+            if can_go and not (fits and total <= self.most_bytes):
+                lock = self._lock(key)
+                with suppress(OSError), lock.acquire(timeout=0):
+                    self.remove(key)
+                    Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _lock(self, key: str) -> FileLock:
+        return FileLock(self.folder / f".{key}.lock")
+
+    def _beside(self, key: str) -> Path:
+        """Return a new name, that nobody takes for an entry."""
+        return self.folder / f".{key}.{uuid4().hex}"

@@ -1,0 +1,276 @@
+"""Packed layers: on a CPU, the layers of an encoder compute a batch's tokens, and no padding.
+
+Layers compute one row of all tokens, and attention by examples, in buckets of similar lengths.
+Equal to what is computed with padding, but for the last bits, and zeros at padded positions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    bidirectional_mask_function,
+    sdpa_mask,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from pipeline.errors import ConfigError
+from pipeline.models.adapters import _layers
+from pipeline.models.prefix import _mode, _Replaced
+from pipeline.models.vocabulary import ActiveEmbedding
+from pipeline.tasks.parts.batches import PACKED, cut
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+_BUCKET = 50  # what a bucket costs beside its tokens, in tokens
+_ANY = 2**62  # tokens of a bucket
+_TRIED = (7, 3, 9, 3)  # lengths
+_SAME = 1e-4  # absolute and relative
+
+
+class _UnfitError(Exception):
+    """A model whose layers cannot be packed; says why."""
+
+
+@dataclass
+class _Plan:
+    """How a batch is packed that a model computes; ``masks`` are those that it made of it."""
+
+    config: Any  # the model's, which its attention has as well
+    before: _Plan | None  # another model's, which goes on then
+    shape: tuple[int, int]
+    flat: Tensor  # positions of the tokens in the batch, as they are packed
+    buckets: Sequence[_Bucket]
+    masks: list[Tensor | None] = field(default_factory=list)
+    is_packed: bool = False  # now, between the first layer and the last
+
+
+class _Bucket:
+    """Examples of some lengths, to be padded to the longest if it is not the shortest."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.tokens, self.shape = sum(lengths), (len(lengths), max(lengths))
+        self.index = self.mask = None
+        if min(lengths) < max(lengths):
+            real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+            self.index, self.mask = real.flatten().nonzero().flatten(), real[:, None, None]
+
+
+_PLAN: ContextVar[_Plan | None] = ContextVar("packing", default=None)
+
+
+def _plan_of(config: object) -> _Plan | None:
+    plan = _PLAN.get()
+    return plan if plan is not None and plan.config is config else None
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """Make sdpa's mask, and note it; one that is not of padding alone is noted as None."""
+    made: Tensor | None = sdpa_mask(*args, **kwargs)
+    plan = _plan_of(kwargs.get("config"))
+    if plan is not None:
+        is_padding = kwargs.get("mask_function") is bidirectional_mask_function
+        plan.masks.append(made if is_padding else None)
+    return made
+
+
+def _attention(
+    module: Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+) -> Any:
+    """Do what sdpa does, where tokens are packed, [1, heads, tokens, width], by buckets."""
+    plan = _plan_of(getattr(module, "config", None))
+    if plan is None or not plan.is_packed:
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    if mask is not plan.masks[0] or any(True for _ in _tensors(kwargs)):
+        raise _UnfitError("attention has positions or a mask of its own")
+    kwargs["is_causal"] = False
+    sizes, outputs = [bucket.tokens for bucket in plan.buckets], []
+    rows = [torch.split(x.squeeze(0).transpose(0, 1), sizes) for x in (query, key, value)]
+    for bucket, *parts in zip(plan.buckets, *rows, strict=True):
+        (n, longest), index = bucket.shape, bucket.index
+        if index is not None:
+            empty = (n * longest, *parts[0].shape[1:])
+            parts = [x.new_zeros(empty).index_copy_(0, index, x) for x in parts]
+        parts = [x.unflatten(0, bucket.shape).transpose(1, 2) for x in parts]
+        output = sdpa_attention_forward(module, *parts, bucket.mask, **kwargs)[0].flatten(0, 1)
+        outputs.append(output if index is None else output.index_select(0, index))
+    return torch.cat(outputs).unsqueeze(0), None
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    for each in value.values() if isinstance(value, Mapping) else ():
+        yield from _tensors(each)
+    for each in value if isinstance(value, list | tuple) else ():
+        yield from _tensors(each)
+
+
+ALL_ATTENTION_FUNCTIONS.register(PACKED, _attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(PACKED, _mask)
+
+
+def pack(model: PreTrainedModel) -> Packing | None:
+    """Make the layers of an encoder compute packed tokens, in place.
+
+    Args:
+        model: on the CPU, where it stays; it may be PEFT's, and its first layers replaced by what
+            is stored of them, so that those after them are packed.
+
+    Returns:
+        None where it cannot be, or is not exact; why is logged, and the model is as it was.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    packing = None
+    try:
+        packing = Packing(inner)
+        packing.check(model)
+    except Exception as error:  # whatever a model's own code raises of what it does not expect
+        if packing is not None:
+            packing.undo()
+        log.info("layers compute padding, %s cannot be packed: %s", type(inner).__name__, error)
+        return None
+    return packing
+
+
+class Packing:
+    """A model whose layers compute packed tokens, and the way back.
+
+    A batch is computed as before where it has no padding, or other than on the right; with
+    gradient checkpointing; and where hidden states or attentions are asked for.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        root, config = model.base_model, model.config
+        if model.device.type != "cpu" or model.dtype != torch.float32:
+            raise _UnfitError(f"it is {model.dtype} on {model.device}")
+        if config._attn_implementation != "sdpa":
+            raise _UnfitError(f"its attention is {config._attn_implementation}")
+        try:
+            _, layers = _layers(root)
+        except ConfigError:
+            raise _UnfitError("it has no list of layers") from None
+        if config.is_encoder_decoder or any(getattr(m, "is_causal", 0) for m in layers.modules()):
+            raise _UnfitError("it is no encoder")
+        self._stored = [x for x in layers if isinstance(vars(x).get("forward"), _Replaced)]
+        if len(self._stored) == len(layers):
+            raise _UnfitError("all layers are stored")
+        self._model, self._root, self._config = model, root, root.config
+        names = list(inspect.signature(root.forward).parameters)
+        self._place = names.index("attention_mask")
+        self._is_on = True
+        self.used = 0  # times that tokens were packed
+        first = layers[len(self._stored)]
+        model.set_attn_implementation(PACKED)
+        self._hooks = [
+            root.register_forward_pre_hook(self._begin, with_kwargs=True),
+            root.register_forward_hook(self._end, always_call=True),
+            first.register_forward_pre_hook(self._pack, with_kwargs=True),
+            layers[-1].register_forward_hook(self._unpack),
+        ]
+
+    def undo(self) -> None:
+        """Let the model compute padding as before; nothing is left of this."""
+        for hook in self._hooks:
+            hook.remove()
+        self._model.set_attn_implementation("sdpa")
+
+    def check(self, model: PreTrainedModel) -> None:
+        """Compute a batch of random tokens packed and as before, with all layers.
+
+        Raises:
+            _UnfitError: where it was not packed, or the outputs differ.
+        """
+        words = self._model.get_input_embeddings()
+        ids = torch.arange(words.num_embeddings)
+        if isinstance(words, ActiveEmbedding):
+            ids = (words.index < words.num_embeddings).nonzero().flatten()
+        mask = (torch.arange(max(_TRIED)) < torch.tensor(_TRIED)[:, None]).long()
+        drawn = torch.randint(len(ids), mask.shape, generator=torch.Generator().manual_seed(0))
+        batch = {"input_ids": ids[drawn], "attention_mask": mask}
+        replaced = [vars(layer).pop("forward") for layer in self._stored]
+        try:
+            with (
+                _mode(model, training=False),
+                torch.no_grad(),
+                torch.autocast("cpu", enabled=False),
+            ):
+                packed = list(model(**batch).values())
+                self._is_on = False
+                plain = list(model(**batch).values())
+        finally:
+            self._is_on = True
+            for layer, forward in zip(self._stored, replaced, strict=True):
+                layer.forward = forward
+        if not self.used:
+            raise _UnfitError("layers read more than hidden states and a mask of padding")
+        for a, b in zip(packed, plain, strict=True):
+            some = mask == 1 if a.shape[:2] == mask.shape else ...
+            if not torch.allclose(a[some], b[some], rtol=_SAME, atol=_SAME):
+                raise _UnfitError("its outputs are others")
+
+    def _begin(self, _: Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        before = _PLAN.get()
+        while before is not None and before.config is self._config:  # it was interrupted
+            before = before.before
+        mask = args[self._place] if self._place < len(args) else kwargs.get("attention_mask")
+        asked = ("output_hidden_states", "output_attentions")
+        is_fit = (
+            self._is_on
+            and self._config._attn_implementation == PACKED
+            and not any(kwargs.get(name) or getattr(self._config, name, False) for name in asked)
+            and not any(vars(m).get("gradient_checkpointing") for m in self._root.modules())
+            and (mask is not None and mask.ndim == 2 and mask.device.type == "cpu")
+        )
+        _PLAN.set(self._plan(mask, before) if is_fit else before)
+
+    def _plan(self, mask: Any, before: _Plan | None) -> _Plan | None:
+        real = mask != 0
+        lengths = real.sum(1).tolist()
+        if min(lengths, default=0) in (0, real.shape[1]) or (real[:, 1:] & ~real[:, :-1]).any():
+            return before
+        parts = cut(lengths, _ANY, _BUCKET)
+        order = torch.tensor([i for part in parts for i in part])
+        flat = torch.arange(real.numel()).view(real.shape)[order][real[order]]
+        buckets = [_Bucket([lengths[i] for i in part]) for part in parts]
+        return _Plan(self._config, before, (len(real), real.shape[1]), flat, buckets)
+
+    def _end(self, *_: object) -> None:
+        plan = _plan_of(self._config)
+        if plan is not None:
+            _PLAN.set(plan.before)
+
+    def _pack(self, _: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        plan = _plan_of(self._config)
+        if plan is None or plan.is_packed or not args or len(plan.masks) != 1:
+            return None
+        hidden, *rest = args
+        fits = all(x is plan.masks[0] for x in _tensors([rest, kwargs]))
+        if not fits or plan.masks[0] is None or hidden.shape[:-1] != plan.shape:
+            return None
+        plan.is_packed = True
+        self.used += 1
+        return (hidden.flatten(0, 1).index_select(0, plan.flat).unsqueeze(0), *rest), kwargs
+
+    def _unpack(self, _: Module, __: object, output: Any) -> Any:
+        plan = _plan_of(self._config)
+        if plan is None or not plan.is_packed:
+            return None
+        plan.is_packed = False
+        hidden, *rest = output if isinstance(output, tuple) else (output,)
+        whole = hidden.new_zeros(plan.shape[0] * plan.shape[1], hidden.shape[-1])
+        whole = whole.index_copy_(0, plan.flat, hidden.squeeze(0)).unflatten(0, plan.shape)
+        return (whole, *rest) if isinstance(output, tuple) else whole

@@ -1,0 +1,276 @@
+"""Packed layers: outputs and gradients are those with padding, which no layer computes."""
+
+import copy
+import threading
+
+import peft
+import pytest
+import torch
+import transformers as hf
+
+from pipeline.config import OptimizerConfig
+from pipeline.models.packing import pack
+from pipeline.models.prefix import _Form, _layers, _replace, _restore, _Slot
+from pipeline.models.vocabulary import narrow
+from pipeline.tasks.parts.batches import PACKED
+
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 80,
+    "pad_token_id": 0,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.3,
+}
+DISTIL = {"vocab_size": 60, "dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32}
+FIT = {
+    "bert": hf.BertConfig(**SIZES, classifier_dropout=0.0),
+    "distilbert": hf.DistilBertConfig(
+        **DISTIL, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, qa_dropout=0.0
+    ),
+    "roberta": hf.RobertaConfig(**SIZES),
+    "electra": hf.ElectraConfig(**SIZES, embedding_size=8),
+    "albert": hf.AlbertConfig(**SIZES, embedding_size=8, classifier_dropout_prob=0.0),
+}
+PLAIN = {k: v for k, v in SIZES.items() if not k.endswith("_prob")}
+UNFIT = {
+    "mpnet": hf.MPNetConfig(**SIZES),  # its bias is by position
+    "modernbert": hf.ModernBertConfig(**PLAIN, local_attention=4),
+    "deberta": hf.DebertaV2Config(**SIZES, relative_attention=True, position_buckets=8),
+    "gpt2": hf.GPT2Config(
+        vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=80, pad_token_id=0
+    ),
+    "llama": hf.LlamaConfig(**PLAIN),
+    "bert that decodes": hf.BertConfig(**SIZES, is_decoder=True),
+    "eager": hf.BertConfig(**SIZES, attn_implementation="eager"),
+    "t5": hf.T5Config(
+        vocab_size=60, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, pad_token_id=0
+    ),
+}
+HEADS = {
+    "classes": hf.AutoModelForSequenceClassification,
+    "spans": hf.AutoModelForQuestionAnswering,
+}
+BATCHES = {
+    "mixed": (3, 60, 5, 58, 60, 1, 17, 3),  # buckets of one length, and of several
+    "one row": (9,),
+    "one row, padded": (9, 0),
+    "one length": (7, 7, 7),
+    "one length, padded": (7, 7, 7, 0),
+}
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def made(kind, head=hf.AutoModel, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = copy.deepcopy({**FIT, **UNFIT}[kind])
+        return head.from_config(config).eval()
+
+
+def batch_of(lengths, width=None):
+    """Make a batch; a length of 0 is none, but five columns more of padding."""
+    rows = [n for n in lengths if n]
+    width = width or max(rows) + 5 * (len(rows) < len(lengths))
+    mask = (torch.arange(width) < torch.tensor(rows)[:, None]).long()
+    ids = torch.randint(1, 60, mask.shape, generator=torch.Generator().manual_seed(1))
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def learned(model, batch):
+    """Return outputs, at tokens alone, and all gradients."""
+    model.train()
+    mask = batch["attention_mask"] == 1
+    found = [x[mask] if x.shape == mask.shape else x for x in model(**batch).values()]
+    model.zero_grad()
+    sum((x**2).mean() for x in found).backward()
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return {**dict(enumerate(found)), **gradients}
+
+
+def same(model, other, batch):
+    torch.testing.assert_close(learned(model, batch), learned(other, batch), **CLOSE)
+
+
+def traces(model):
+    hooks = [(key, len(v)) for m in model.modules() for key, v in vars(m).items() if "hooks" in key]
+    return hooks, model.config._attn_implementation, [m.training for m in model.modules()]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("kind", FIT)
+def test_outputs_and_gradients_are_those_without(kind, head):
+    plain, model = made(kind, HEADS[head]), made(kind, HEADS[head])
+    packing = pack(model)
+    assert packing is not None
+    for name, lengths in BATCHES.items():
+        used = packing.used
+        same(model, plain, batch_of(lengths))
+        assert (packing.used > used) == (name not in ("one row", "one length")), name
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_others_are_left_alone(kind):
+    model = made(kind)
+    before = traces(model)
+    assert pack(model) is None
+    assert traces(model) == before
+
+
+def test_a_layer_that_mixes_tokens_is_found():
+    model = made("bert")
+    model.encoder.layer[1].register_forward_pre_hook(
+        lambda _, args: (args[0] + args[0].roll(1, 1), *args[1:])
+    )
+    before = traces(model)
+    assert pack(model) is None
+    assert traces(model) == before
+
+
+def test_layers_compute_no_padding_which_becomes_zeros():
+    model, batch = made("bert"), batch_of(BATCHES["mixed"])
+    assert pack(model)
+    rows = []
+    for layer in model.encoder.layer:
+        dense = layer.intermediate.dense
+        dense.register_forward_hook(lambda _, given, __: rows.append(given[0][..., 0].numel()))
+    hidden = model(**batch).last_hidden_state
+    assert rows == [int(batch["attention_mask"].sum())] * 3
+    assert not hidden[batch["attention_mask"] == 0].any()
+
+
+def test_undo_leaves_no_trace():
+    plain, model = made("bert", HEADS["classes"]), made("bert", HEADS["classes"])
+    batch, before = batch_of(BATCHES["mixed"]), traces(model)
+    packing = pack(model)
+    copied = copy.deepcopy(model)
+    assert traces(model) != before
+    packing.undo()
+    assert traces(model) == before
+    assert torch.equal(model(**batch).logits, plain(**batch).logits)
+    used = packing.used
+    same(copied, plain, batch)
+    assert packing.used == used
+
+
+def test_other_masks_are_computed_as_before():
+    plain, model, batch = made("roberta"), made("roberta"), batch_of(BATCHES["mixed"])
+    packing = pack(model)
+    used = packing.used
+    hole = {**batch, "attention_mask": batch["attention_mask"].clone()}
+    hole["attention_mask"][1, 30] = 0
+    left = {k: v.flip(1) for k, v in batch.items()}
+    none = {"input_ids": batch["input_ids"]}
+    for other in (hole, left, none):
+        assert torch.equal(model(**other)[0], plain(**other)[0])
+    asked = model(**batch, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(asked, plain(**batch, output_hidden_states=True).hidden_states)
+    model.gradient_checkpointing_enable()
+    model.train()
+    torch.testing.assert_close(model(**batch)[0], plain(**batch)[0])
+    assert packing.used == used
+
+
+def test_in_bfloat16_it_is_near():
+    plain, model, batch = made("bert"), made("bert"), batch_of(BATCHES["mixed"])
+    packing = pack(model)
+    used, mask = packing.used, batch["attention_mask"] == 1
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(**batch)[0][mask]
+    found.float().sum().backward()
+    assert packing.used == used + 1
+    torch.testing.assert_close(found.float(), plain(**batch)[0][mask], rtol=0.05, atol=0.1)
+
+
+def test_with_dropout_it_repeats_itself():
+    model, batch = made("bert"), batch_of(BATCHES["mixed"])
+    assert pack(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+    found = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            found.append({name: x.clone() for name, x in learned(model, batch).items()})
+    finally:
+        torch.use_deterministic_algorithms(False)
+    one, again, other = found
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one[0], other[0])
+
+
+def test_models_do_not_disturb_each_other():
+    config, batch = copy.deepcopy(FIT["bert"]), batch_of(BATCHES["mixed"])
+    torch.manual_seed(0)
+    inner, model = hf.BertModel(config).eval(), made("bert", HEADS["classes"], seed=1)
+    want, wanted = inner(**batch)[0], model(**batch).logits
+    assert pack(model)
+    inner.set_attn_implementation(PACKED)  # as a copy of a packed model's config would have it
+    found = []
+
+    def nested(*_):
+        found.append(inner(**batch)[0])
+
+    model.bert.encoder.layer[1].register_forward_pre_hook(nested)
+    torch.testing.assert_close(model(**batch).logits, wanted, **CLOSE)
+
+    def in_a_thread(*_):
+        thread = threading.Thread(target=nested)
+        thread.start()
+        thread.join()
+
+    model.bert.encoder.layer[1].register_forward_pre_hook(in_a_thread)
+    model(**batch)
+    assert all(torch.equal(x, want) for x in found)
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_interruption_batches_are_right(error):
+    plain, model, batch = made("bert"), made("bert"), batch_of(BATCHES["mixed"])
+    assert pack(model)
+
+    def fail(*_):
+        raise error
+
+    hook = model.encoder.layer[1].register_forward_pre_hook(fail)
+    with pytest.raises(error):
+        model(**batch)
+    hook.remove()
+    for other in (batch_of((7, 7)), batch):
+        mask = other["attention_mask"] == 1
+        torch.testing.assert_close(model(**other)[0][mask], plain(**other)[0][mask], **CLOSE)
+
+
+def test_adapters_and_few_embeddings_fit():
+    lora = peft.LoraConfig(target_modules=["query"], modules_to_save=["classifier"])
+    plain, model = (peft.get_peft_model(made("bert", HEADS["classes"]), lora) for _ in range(2))
+    model.load_state_dict(plain.state_dict())
+    assert pack(model)
+    same(model, plain, batch_of(BATCHES["mixed"]))
+
+    narrowed = made("bert", HEADS["classes"])
+    assert narrow(narrowed, torch.arange(9).numpy(), OptimizerConfig("AdamW", 1e-3, 0.0))
+    assert pack(narrowed)
+
+
+def test_layers_after_stored_ones_are_packed():
+    plain, model, batch = made("bert"), made("bert"), batch_of(BATCHES["mixed"])
+    slot, layers = _Slot(), _layers(model)[1][:2]
+    given, mask = torch.randn(*batch["input_ids"].shape, 16), batch["attention_mask"] == 1
+    _replace(layers, _Form("torch.float32", 16, (0, 0)), slot)
+    packing = pack(model)
+    used, slot.given = packing.used, given
+    found = model(**batch)[0]
+    assert packing.used == used + 1
+    plain.encoder.layer[2].register_forward_pre_hook(lambda _, args: (given, *args[1:]))
+    torch.testing.assert_close(found[mask], plain(**batch)[0][mask], **CLOSE)
+    _restore(layers)
+    want = made("bert")(**batch)[0]
+    torch.testing.assert_close(model(**batch)[0][mask], want[mask], **CLOSE)
