@@ -25,10 +25,12 @@ lint: .venv/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# About 45 minutes; the tables of benchmarks/README.md.
+# About 90 minutes; the tables of benchmarks/README.md.
 bench: .venv/test.done
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/pruning.py
+	$(BIN)/python benchmarks/warm.py
+	$(BIN)/python benchmarks/versus.py
 
 ui: .venv/demo.done
 	$(BIN)/tunewright ui

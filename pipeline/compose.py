@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import flatten
+from pipeline.config import OPEN, flatten
 from pipeline.errors import ConfigError, did_you_mean, listing
 from pipeline.masking import masked_value
 
@@ -194,10 +194,10 @@ def as_run(overrides: Sequence[str], decided: Mapping[str, Any]) -> list[str]:
         overrides: what was asked for.
         decided: what the machine decided then, by key.
     """
-    given = {key_of(override): override for override in overrides}
-    asked = [o for o in overrides if key_of(o) not in decided or o != f"{key_of(o)}=auto"]
-    left = [key for key in decided if given.get(key, f"{key}=auto") == f"{key}=auto"]
-    return [*asked, *(f"{key}={decided[key]}" for key in left)]
+    left_open = {key: f"{key}={literal(OPEN[key])}" for key in decided}
+    asked = [o for o in overrides if o != left_open.get(key_of(o))]
+    given = {key_of(override) for override in asked}
+    return [*asked, *(f"{key}={value}" for key, value in decided.items() if key not in given)]
 
 
 def literal(value: Any) -> str:

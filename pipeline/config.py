@@ -455,7 +455,7 @@ class TrainingConfig:
     # them, and its gradient stays the same; null: a batch is computed whole.
     micro_batch_tokens: Count | None = None
     active_vocabulary: bool = False  # leave out embeddings that the data cannot reach; exact
-    packing: bool = False  # layers compute no padding, on a CPU, where the model can; exact
+    packing: bool = False  # layers compute no padding, on a CPU, where the model can
     prefix_cache: bool = False  # compute frozen layers once for all trials; exact
     threads: Count | None = None  # of torch; null: as many as the process was given, logged
     deterministic: bool = True  # only algorithms that give the same bits again, where there are

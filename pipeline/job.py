@@ -74,9 +74,6 @@ def settle(config: DictConfig) -> None:
     """Write what the machine decides into the config, so that it is logged and used again.
 
     Sums are made in another order by another number of threads, which may change the last bit.
-
-    Raises:
-        TunewrightError: for data or a model that cannot work.
     """
     import torch
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import psutil
@@ -82,8 +83,8 @@ class Account:
     known. What frozen layers are spared by their cache is counted.
     """
 
-    seconds: Mapping[str, float]  # by head
-    floor: float
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by head
+    floor: float = math.nan
 
     @property
     def total(self) -> float:
@@ -122,7 +123,8 @@ def summary(accounts: Sequence[Account], wall: float, workers: int) -> list[str]
     if not accounts:
         return []
     seconds = added(*(account.seconds for account in accounts))
-    floor = sum(account.floor for account in accounts)
+    known = [account for account in accounts if account.floor > 0]
+    floor = sum(account.floor for account in known)
     seconds["idle"] = seconds.get("idle", 0.0) + max(0.0, wall * workers - sum(seconds.values()))
     total = sum(seconds.values())  # more than the wall time where others ran trials as well
     shown = sorted(seconds.items(), key=lambda item: -item[1])

@@ -193,7 +193,9 @@ def run(
         if prefix:
             prefix.restore()
         floor = _floor(experiment, model, data, last.epoch, evaluated)
-        return replace(result, account=_account(record, tuner, floor))
+        account = _account(record, tuner, floor)
+        snapshot = result.snapshot and replace(result.snapshot, spent=dict(account.seconds))
+        return replace(result, account=account, snapshot=snapshot)
 
     # 5. Evaluate: the best weights on the validation split, and on the test split if asked for.
     evaluations.restore(model)
@@ -239,10 +241,7 @@ def faster_precision(experiment: Experiment) -> Precision:
     """Return the precision in which training is faster here, where its losses agree.
 
     It is measured once for a machine, its threads, a model and what of it is trained, on a batch of
-    the training split.
-
-    Raises:
-        TunewrightError: for data or a model that cannot work.
+    the training split. Where nothing can be measured it is float32, and a warning says so.
     """
     from pipeline.training.speed import compare_precisions, where
 

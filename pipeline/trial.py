@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.ledger import Account
+
 if TYPE_CHECKING:
-    from pipeline.ledger import Account
     from pipeline.training.snapshot import Snapshot
 
 Verdict = Literal["continue", "prune", "pause"]
@@ -37,7 +38,7 @@ class Result:
     excesses: dict[str, float]  # by how much each constraint is broken; 0 or less: kept
     metrics: dict[str, float]  # by full name: val/best/f1_macro, test/accuracy …
     snapshot: Snapshot | None = None  # of a paused run
-    account: Account | None = None  # of its time, earlier parts included
+    account: Account = field(default_factory=Account)  # of its time, earlier parts included
 
     @property
     def seconds(self) -> float:

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline import config as schema
-from pipeline.compose import folders
+from pipeline.compose import as_run, folders
 
 CONF = folders("conf")[-1]
 
@@ -155,3 +155,11 @@ def test_own_conf_comes_before_the_packaged_one(cli):
     Path("conf/optimizer/mine.yaml").write_text(text.replace("0.01", "0.25"))
     assert "weight_decay: 0.25" in cli("train", "--cfg", "optimizer=mine").out
     assert "name: SGD" in cli("train", "--cfg", "optimizer=sgd").out
+
+
+def test_a_command_is_given_again_with_what_the_machine_decided_then():
+    decided = {"training.threads": 2, "training.precision": "bfloat16"}
+    left_open = ["seed=1", "training.threads=null", "training.precision=auto"]
+    settled = ["training.threads=2", "training.precision=bfloat16"]
+    assert as_run(left_open, decided) == ["seed=1", *settled]
+    assert as_run(["training.threads=1"], decided) == ["training.threads=1", settled[1]]

@@ -1,8 +1,10 @@
 """Every second of a process is booked, and a run is set beside what its products need."""
 
 import time
+from pathlib import Path
 
 import pytest
+from test_search import open_study
 
 from pipeline import ledger, machine
 from pipeline.ledger import HEADS, Account, Ledger, summary
@@ -64,9 +66,12 @@ def test_what_a_failed_trial_took_is_its_own(cli, tiny, runs, monkeypatch):
         return evaluate(self, examples)
 
     monkeypatch.setattr(FineTuner, "evaluate_on", slow_and_broken)
-    assert cli("train", "-m", *tiny, "seed=1,2").code == 0
+    assert cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine").code == 0
     _, good = runs("trial")
-    assert good.data.metrics["cost/evaluate_seconds"] < 1.0
+    assert good.data.metrics["time/batches_seconds"] < 1.5
+    (bad,) = (t for t in open_study(Path("mlruns/studies/mine")).trials if t.state.name == "FAIL")
+    seconds, floor = bad.user_attrs["account"]
+    assert (seconds["batches"] > 1.5, floor) == (True, 0.0)
 
 
 @pytest.mark.parametrize("setting", ["adapter=none", "adapter=lora"])

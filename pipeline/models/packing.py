@@ -95,7 +95,9 @@ def _attention(
     if plan is None or not plan.is_packed:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     if mask is not plan.masks[0] or any(True for _ in _tensors(kwargs)):
-        raise _UnfitError("attention has positions or a mask of its own")
+        raise _UnfitError(
+            "attention has positions or a mask of its own; expected training.packing=false"
+        )
     kwargs["is_causal"] = False
     sizes, outputs = [bucket.tokens for bucket in plan.buckets], []
     rows = [torch.split(x.squeeze(0).transpose(0, 1), sizes) for x in (query, key, value)]
@@ -141,6 +143,8 @@ def pack(model: PreTrainedModel) -> Packing | None:
     except Exception as error:  # whatever a model's own code raises of what it does not expect
         if packing is not None:
             packing.undo()
+        elif inner.config._attn_implementation == PACKED:
+            inner.set_attn_implementation("sdpa")
         log.info("layers compute padding, %s cannot be packed: %s", type(inner).__name__, error)
         return None
     return packing
@@ -248,10 +252,13 @@ class Packing:
         buckets = [_Bucket([lengths[i] for i in part]) for part in parts]
         return _Plan(self._config, before, (len(real), real.shape[1]), flat, buckets)
 
-    def _end(self, *_: object) -> None:
+    def _end(self, _: Module, __: object, output: object) -> None:
         plan = _plan_of(self._config)
-        if plan is not None:
-            _PLAN.set(plan.before)
+        if plan is None:
+            return
+        _PLAN.set(plan.before)
+        if plan.is_packed and output is not None:  # None: it was interrupted
+            raise _UnfitError("its last layer was left out; expected training.packing=false")
 
     def _pack(self, _: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = _plan_of(self._config)

@@ -10,6 +10,8 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from pipeline import run as runs
 from pipeline.compose import as_run
 from pipeline.config import OPEN, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
-from pipeline.ledger import LEDGER, Account, added, summary
+from pipeline.ledger import LEDGER, Account, summary
 from pipeline.masking import masked, masked_override
 from pipeline.objective import objectives, read_objective
 from pipeline.prepared import task_of
@@ -158,6 +160,20 @@ class ExperimentTask(Searchable):
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""
+        accounts = [outcome.kept.account for outcome in job.earlier]
+        try:
+            result = self._recorded(config, job)
+        except BaseException:
+            lost = Account(LEDGER.take(), 0.0)  # else the next one would have it
+            held = [job.before.kept.account] if job.before else []
+            with suppress(Exception):  # the study may be out of reach: the error itself counts
+                job.note(ACCOUNT, astuple(sum([*accounts, *held], lost)))
+            raise
+        job.note(SECONDS, sum(o.kept.seconds for o in job.earlier) + result.seconds)
+        job.note(ACCOUNT, astuple(sum(accounts, result.account)))
+        return Outcome(result.scores, result.state, result.excesses, result)
+
+    def _recorded(self, config: DictConfig, job: TrialJob) -> Result:
         run_tags = {tags.KIND: "trial", tags.STUDY: job.study, tags.TRIAL: str(job.number)}
         name = f"trial {job.number}"
         if job.repeat is not None:
@@ -192,16 +208,8 @@ class ExperimentTask(Searchable):
             snapshot=snapshot,
             resumed=partial(_take_over, job),
         )
-        try:
-            with record:
-                result = runs.run(validate(config), record, job.output_dir, trial)
-        except BaseException:
-            job.note(ACCOUNT, [LEDGER.take(), 0.0])  # else the next one would have it
-            raise
-        job.note(SECONDS, sum(o.kept.seconds for o in job.earlier) + result.seconds)
-        accounts = [of.account for of in (*(o.kept for o in job.earlier), result)]
-        job.note(ACCOUNT, [added(*(a.seconds for a in accounts)), sum(a.floor for a in accounts)])
-        return Outcome(result.scores, result.state, result.excesses, result)
+        with record:
+            return runs.run(validate(config), record, job.output_dir, trial)
 
     def _cut_off(self, job: TrialJob) -> str | None:
         """Return the run that a killed try of this point left with a state on disk."""

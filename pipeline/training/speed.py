@@ -120,9 +120,11 @@ class Operations:
         some = examples.dataset.__getitems__(order[places].tolist())
         self._lengths = np.array(examples.lengths)[order[places]]
         state = model.training
-        counts = [_count(model, task, example) for example in some]
-        model.train(state)
-        model.zero_grad()
+        try:
+            counts = [_count(model, task, example) for example in some]
+        finally:
+            model.train(state)
+            model.zero_grad()
         self._training, self._inference = np.array(counts, dtype=float).T
 
     def of_training(self, examples: Examples) -> float:
