@@ -25,7 +25,7 @@ lint: .venv/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# About 90 minutes; the tables of benchmarks/README.md.
+# More than an hour, never run as a whole yet; the tables of benchmarks/README.md.
 bench: .venv/test.done
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/pruning.py
