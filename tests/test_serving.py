@@ -381,7 +381,8 @@ def test_a_registered_model_is_found_by_name(made, cli, monkeypatch):
     import mlflow
     import pandas as pd
 
-    mlflow.set_tracking_uri(made.client.tracking_uri)
+    # Not set_tracking_uri: it would stay in the environment of later tests.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", made.client.tracking_uri)
     # MLflow puts the model's copy of our modules first, which new processes would import.
     monkeypatch.setattr(sys, "path", sys.path[:])
     loaded = mlflow.pyfunc.load_model("models:/sentiment/1")
