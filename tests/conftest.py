@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # the tests' stores are their own
 
 from pipeline.cli import main, quiet_libraries
 from pipeline.config import ClassificationConfig, FilesConfig, ModelConfig
