@@ -518,6 +518,8 @@ class EvaluationConfig:
     # scores but of sampled texts.
     batch_size: Count | None
     test: bool  # read the test split once, with the best weights, at the end of the run
+    # Validation rows of every evaluation but the last, which judges the run alone; null: all rows.
+    early_rows: Count | None = None
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -549,6 +551,25 @@ class Experiment:
     seed: Seed  # of the new head's weights, the order of rows, dropout
     # Later than the others: what was logged without it trained all weights.
     adapter: Annotated[AdapterConfig, Field(discriminator="name")] = FullConfig()
+
+    @model_validator(mode="after")
+    def _is_judged_by_the_end_alone(self) -> "Experiment":
+        rows, patience = self.evaluation.early_rows, self.training.early_stopping_patience
+        others = {
+            f"training.early_stopping_patience={patience}": patience is not None,
+            f"evaluation.objective={self.evaluation.objectives[0]}": any(
+                "@mean" in text for text in self.evaluation.objectives
+            ),
+        }
+        for other, is_so in others.items():
+            if rows is not None and is_so:
+                raise PydanticCustomError(
+                    _COMBINATION,
+                    "evaluation.early_rows={rows}: only the last evaluation is of all rows, and "
+                    "{other} goes by those before; expected one of the two",
+                    {"rows": rows, "other": other},
+                )
+        return self
 
 
 _SCHEMA = TypeAdapter(Experiment)

@@ -64,6 +64,11 @@ class Constraint:
     limit: float
     text: str  # as the user wrote it
 
+    @property
+    def is_cost(self) -> bool:
+        """Whether it limits what a run costs."""
+        return is_cost(self.metric)
+
     def excess(self, value: float) -> float:
         """Return by how much a value breaks the limit; 0 or less where it keeps it."""
         return self.limit - value if self.at_least else value - self.limit

@@ -141,6 +141,27 @@ def splits_of(experiment: Experiment) -> Splits:
     return load_splits(shape, with_test=experiment.evaluation.test)
 
 
+def early_examples(experiment: Experiment, validation: Examples) -> Examples | None:
+    """Return what evaluations before the last one score of a split; None: all of it."""
+    positions = early_positions(experiment, validation.rows)
+    return None if positions is None else validation.of_rows(positions)
+
+
+def early_positions(experiment: Experiment, validation: Rows) -> list[int] | None:
+    """Return which rows of a split are scored before the end; None: all of them.
+
+    Raises:
+        DataError: where they are fewer than there are labels.
+    """
+    from pipeline.data.splits import sample
+
+    most = experiment.evaluation.early_rows
+    if most is None or most >= len(validation):
+        return None
+    seed = experiment.data.split_seed
+    return sample(validation, most, seed, "validation", "evaluation.early_rows")
+
+
 def task_of(experiment: Experiment) -> Task[Any]:
     """Return the task on these data, for this model.
 

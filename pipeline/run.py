@@ -19,7 +19,16 @@ from pipeline.config import Experiment
 from pipeline.ledger import LEDGER, TRAINING, Account
 from pipeline.machine import best_rate, measured
 from pipeline.objective import check_labels, constraints, objectives, read_objective
-from pipeline.prepared import Prepared, check_model, load_model, prepare, splits_of, task_of
+from pipeline.prepared import (
+    Prepared,
+    check_model,
+    early_examples,
+    early_positions,
+    load_model,
+    prepare,
+    splits_of,
+    task_of,
+)
 from pipeline.states import folder_of
 from pipeline.tasks import get_task
 from pipeline.tracking.store import open_store
@@ -136,6 +145,7 @@ def run(
     with LEDGER.booked("data"), repeatable(experiment.training):
         prefix = _prefix(experiment, model, data, in_sweep=trial is not None)
     splits = prefix.examples if prefix else data.examples
+    early = early_examples(experiment, splits["validation"])
     packing = None
     if experiment.training.packing and not torch.accelerator.is_available():
         with LEDGER.booked("model"):
@@ -147,6 +157,7 @@ def run(
         prefix.task if prefix else task,
         train=splits["train"],
         validation=splits["validation"],
+        early=early,
         evaluations=evaluations,
         log_metrics=partial(_log_progress, record),
         goes_on=goes_on,
@@ -167,10 +178,10 @@ def run(
     assert best is not None  # training ends with an evaluation
     assert last is not None
     metrics = {
-        **_named("val/best", best.metrics),
-        **_named("val/last", last.metrics),
-        "val/best/step": float(best.step),
-        "val/best/epoch": best.epoch,
+        **_named(f"{best.split}/best", best.metrics),
+        **_named(f"{last.split}/last", last.metrics),
+        f"{best.split}/best/step": float(best.step),
+        f"{best.split}/best/epoch": best.epoch,
         "cost/train_seconds": sum(tuner.spent.get(head, 0.0) for head in TRAINING),
         "cost/evaluate_seconds": tuner.spent.get("evaluation", 0.0),
     }
@@ -178,11 +189,19 @@ def run(
         state=_STATES[verdict],
         run_id=record.run_id,
         scores=tuple(metrics[g.metric] if g.is_cost else evaluations.score(g) for g in goals),
-        excesses={c.text: c.excess(_judged(c.metric, metrics)) for c in constraints(experiment)},
+        excesses={
+            c.text: c.excess(
+                metrics[c.metric] if c.is_cost else best.metrics[c.metric.removeprefix("val/")]
+            )
+            for c in constraints(experiment)
+        },
         metrics=metrics,
         snapshot=tuner.take_snapshot() if verdict == "pause" else None,
     )
-    digests, evaluated = {"val": best.digest}, [data.encoded.validation] * len(evaluations)
+    digests = {best.split: best.digest}
+    evaluated = [data.encoded.validation] * evaluations.full
+    if early is not None:
+        evaluated += [early] * evaluations.early
     if result.state != "complete":
         record.metrics(metrics, step=last.step)
         record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
@@ -355,7 +374,8 @@ def inspect(experiment: Experiment) -> str:
         A digest of the rows, in their splits and order.
 
     Raises:
-        DataError: for rows that cannot be read, labelled, split or learned from.
+        DataError: for rows that cannot be read, labelled, split or learned from; for a sample that
+            is too small.
         ModelError: for a checkpoint that is not there or cannot do the task.
         ConfigError: for a `max_length` that the model cannot read, an objective of a label that
             the data lacks, an adapter that the model cannot have, or hyperparameters that the
@@ -371,6 +391,7 @@ def inspect(experiment: Experiment) -> str:
     task.check()
     check_model(experiment, task)
     check_labels(experiment, task.labels)
+    early_positions(experiment, splits.validation)
     examples = len(splits.train)
     if task.encoding_refuses:  # and may make more or fewer examples than there are rows
         examples = len(prepare(experiment).encoded.train.dataset)
@@ -421,11 +442,6 @@ def _said(exceptions: set[str], resumed: Snapshot | None) -> str:
     """Say whether the device repeats itself, as far as this process saw."""
     since = f", from step {resumed.step} on" if resumed else ""
     return (f"no: {', '.join(sorted(exceptions))}" if exceptions else "yes") + since
-
-
-def _judged(metric: str, metrics: Mapping[str, float]) -> float:
-    """Return a metric of the best evaluation, or a cost."""
-    return metrics[metric if metric in metrics else metric.replace("val/", "val/best/", 1)]
 
 
 def _log_data(record: Record, data: Prepared, seconds: float) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.labelled import Labelled
 from pipeline.data.readers import read_records
-from pipeline.data.splits import cut, shorten
+from pipeline.data.splits import cut, sample
 from pipeline.errors import DataError
 
 RECORDS = [
@@ -100,21 +100,25 @@ def test_a_cut_keeps_the_share_of_each_label():
     assert Counter(cut(whole, 0.2, 0)[1]["label"]) == {"common": 90, "rare": 10}
 
 
-def test_shortened_rows_are_as_many_as_asked_for_in_proportion():
+def some(rows, most, seed=0):
+    return rows.take(sample(rows, most, seed, "train", "data.max_train_samples"))
+
+
+def test_sampled_rows_are_as_many_as_asked_for_in_proportion():
     whole = labelled([(f"text {i}", "abc"[i % 3]) for i in range(300)])
-    short = shorten(whole, 100, 0)
+    short = some(whole, 100)
     assert len(short) == 100
     assert sorted(Counter(short["label"]).values()) == [33, 33, 34]
 
 
 def test_one_text_in_many_copies_does_not_push_out_a_label():
     whole = labelled([("spam", "a")] * 90 + [(f"text {i}", "b") for i in range(10)])
-    assert Counter(shorten(whole, 20, 0)["label"]) == {"a": 18, "b": 2}
+    assert Counter(some(whole, 20)["label"]) == {"a": 18, "b": 2}
 
 
 def test_a_label_keeps_a_row_however_rare_it_is():
     whole = labelled([(f"text {i}", "common" if i > 4 else f"rare {i}") for i in range(500)])
-    assert Counter(shorten(whole, 10, 0)["label"]) == {
+    assert Counter(some(whole, 10)["label"]) == {
         "common": 5,
         **{f"rare {i}": 1 for i in range(5)},
     }
@@ -122,8 +126,8 @@ def test_a_label_keeps_a_row_however_rare_it_is():
 
 @settings(max_examples=60, deadline=None)
 @given(texts_and_labels, st.integers(3, 30), st.integers(0, 5))
-def test_shortened_rows_are_exactly_as_many_with_every_label(pairs, most, seed):
-    short = shorten(labelled(pairs), most, seed)
+def test_sampled_rows_are_exactly_as_many_with_every_label(pairs, most, seed):
+    short = some(labelled(pairs), most, seed)
     assert len(short) == min(most, len(pairs))
     assert set(short["label"]) == {label for _, label in pairs}
 
@@ -131,7 +135,7 @@ def test_shortened_rows_are_exactly_as_many_with_every_label(pairs, most, seed):
 def test_fewer_rows_than_labels_are_refused():
     whole = labelled([(f"text {i}", str(i % 200)) for i in range(400)])
     with pytest.raises(DataError, match=r"data\.max_validation_samples=100: .* 200 labels"):
-        shorten(whole, 100, 0, "validation")
+        sample(whole, 100, 0, "validation", "data.max_validation_samples")
 
 
 def test_a_text_may_be_longer_than_csv_allows_by_itself():

@@ -1,6 +1,7 @@
 """Pruning: what is stopped, what waits and goes on as if it never had, and what that is worth."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -224,3 +225,33 @@ def test_several_objectives_are_pruned_on_the_named_one(working_folder):
     assert verdicts == ["continue"] * 5 + ["prune"]  # the sixth is worse than the median of five
     assert len(best_first(study)) == len(ended(study, "complete")) == 6
     assert {state_of(t) for t in study.trials} == {"complete"}
+
+
+def test_early_rows_show_the_pruner_a_sample_and_the_end_judges_by_all_rows(tiny, working_folder):
+    own = ["training.epochs=2", "training.eval_every=1.0", "training.batch_size=8"]
+    scores, log = [], Log()
+
+    def report(score, _):
+        scores.append(score)
+        return "continue"
+
+    early = experiment(tiny, *own, "evaluation.early_rows=7")
+    searched = runs.run(early, log, working_folder, replace(trial(iter(())), report=report))
+    points = {(step, name): value for step, name, value in log.points}
+    whole = runs.run(experiment(tiny, *own), Log(), working_folder, trial(iter(["continue"])))
+
+    steps = sorted({step for step, name, _ in log.points if name in ("early/loss", "val/loss")})
+    assert scores == [points[steps[0], "early/f1_macro"]]
+    assert (steps[1], "val/f1_macro") in points
+    assert searched.metrics["val/best/step"] == steps[1]
+    assert searched.metrics["val/last/loss"] == whole.metrics["val/last/loss"]
+    stopped = runs.run(early, Log(), working_folder, trial(iter(["prune"])))
+    assert "val/best/f1_macro" not in stopped.metrics
+    assert stopped.metrics["early/best/f1_macro"] == scores[0]
+
+
+def test_a_sample_cannot_stand_where_all_evaluations_count(tiny):
+    with pytest.raises(ConfigError, match=r"early_rows=7.*early_stopping_patience=1"):
+        experiment(tiny, "evaluation.early_rows=7", "training.early_stopping_patience=1")
+    with pytest.raises(ConfigError, match=r"early_rows=7.*val/f1_macro@mean2"):
+        experiment(tiny, "evaluation.early_rows=7", "evaluation.objective=val/f1_macro@mean2")

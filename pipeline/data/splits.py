@@ -67,9 +67,9 @@ def load_splits(shape: Shape, *, with_test: bool) -> Splits:
     # Before they are shortened: what is wrong with the data is not the fault of a small sample.
     counts = _label_counts(train, {"validation": validation, "test": test})
     seed = config.split_seed
-    train = shorten(train, config.max_train_samples, seed, "train")
-    validation = shorten(validation, config.max_validation_samples, seed, "validation")
-    test = shorten(test, config.max_test_samples, seed, "test") if test else None
+    train = _shorten(train, config.max_train_samples, seed, "train")
+    validation = _shorten(validation, config.max_validation_samples, seed, "validation")
+    test = _shorten(test, config.max_test_samples, seed, "test") if test else None
     files = file_digests(config) if isinstance(config, FilesConfig) else {}
     return Splits(train, validation, test, counts, files, tuple(warnings))
 
@@ -107,21 +107,35 @@ def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows,
     return rows.take(stays), rows.take(sorted(cut_off))
 
 
-def shorten(rows: Rows, most: int | None, seed: int, split: str = "train") -> Rows:
-    """Return at most this many rows, labels in the same proportion, in the order of ``rows``.
+def _shorten(rows: Rows, most: int | None, seed: int, split: str) -> Rows:
+    """Return at most this many rows; identical texts may be parted: the others are in no split."""
+    if most is None or len(rows) <= most:
+        return rows
+    return rows.take(sample(rows, most, seed, split, f"data.max_{split}_samples"))
 
-    Every label keeps at least one row. Identical texts may be parted here: what is left out is in
-    no split.
+
+def sample(rows: Rows, most: int, seed: int, split: str, key: str) -> list[int]:
+    """Draw at most this many rows, labels in the same proportion, at least one row a label.
+
+    Args:
+        rows: of a split.
+        most: how many, at most.
+        seed: with the texts it decides which ones.
+        split: the split's name.
+        key: the setting that says how many.
+
+    Returns:
+        Their positions, in ascending order.
 
     Raises:
         DataError: where there are more labels than rows may be kept.
     """
-    if most is None or len(rows) <= most:
-        return rows
+    if len(rows) <= most:
+        return list(range(len(rows)))
     counts = _counts(rows.strata)
     if most < len(counts):
         raise DataError(
-            f"data.max_{split}_samples={most}: the {split} split has {len(counts)} labels "
+            f"{key}={most}: the {split} split has {len(counts)} labels "
             f"({listing(counts, most=5)}); expected at least {len(counts)}, one row a label."
         )
     quotas = _quotas(counts, most)
@@ -133,7 +147,7 @@ def shorten(rows: Rows, most: int | None, seed: int, split: str = "train") -> Ro
             if taken[label] < quotas[label]:
                 chosen.append(i)
                 taken[label] += 1
-    return rows.take(sorted(chosen))
+    return sorted(chosen)
 
 
 def _by_hash(rows: Rows, seed: int) -> dict[str, list[int]]:

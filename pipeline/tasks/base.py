@@ -66,6 +66,17 @@ class Examples:
         """The position of each example's row."""
         return list(self.dataset["row"][:])
 
+    def of_rows(self, positions: Sequence[int]) -> Examples:
+        """Return the examples of some rows; how many were too long is not known of them."""
+        place = {position: new for new, position in enumerate(positions)}
+        kept = [i for i, row in enumerate(self.row) if row in place]
+        rows = [place[self.row[i]] for i in kept]
+        feature = self.dataset.features["row"]
+        dataset = self.dataset.select(kept).remove_columns("row")
+        return Examples(
+            self.rows.take(positions), dataset.add_column("row", rows, feature=feature), 0
+        )
+
 
 class Task(ABC, Generic[C]):
     """One kind of supervised problem, with its settings, on one data set, for one model.

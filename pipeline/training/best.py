@@ -26,6 +26,12 @@ class Evaluation:
     epoch: float
     metrics: dict[str, float]  # without the split's name
     outputs: Outputs  # of the model, by name; the first axis is that of the examples
+    is_early: bool = False  # on a sample of the rows
+
+    @property
+    def split(self) -> str:
+        """What its metrics are of, as they are logged."""
+        return "early" if self.is_early else "val"
 
     @property
     def digest(self) -> str:
@@ -39,6 +45,9 @@ class Evaluation:
 class Evaluations:
     """Remembers the best and the last evaluation, and the best weights.
 
+    Early ones, on a sample of the rows, are compared with each other, and forgotten with the first
+    on all rows.
+
     The weights are kept in the host's memory, not on disk: one copy, overwritten when a better
     evaluation comes. Weights that are not trained are not kept.
     """
@@ -51,6 +60,7 @@ class Evaluations:
         self._weights: dict[str, torch.Tensor] = {}
         self.best: Evaluation | None = None
         self.last: Evaluation | None = None
+        self.early = 0  # how many were on a sample
 
     def add(self, evaluation: Evaluation, model: torch.nn.Module) -> None:
         """Take in a new evaluation; of two equal ones the earlier is the better.
@@ -63,6 +73,10 @@ class Evaluations:
         score = evaluation.metrics[self._objective.name]
         if not math.isfinite(score):
             raise DivergedError(f"step {evaluation.step}: {self._objective.metric} is {score}.")
+        if evaluation.is_early:
+            self.early += 1
+        elif self.last is not None and self.last.is_early:
+            self._history.clear()
         self._history.append(evaluation.metrics)
         self.last = evaluation
         self._since_best += 1
@@ -74,8 +88,11 @@ class Evaluations:
             self.best = evaluation
             self._copy(model)
 
-    def __len__(self) -> int:
-        return len(self._history)
+    @property
+    def full(self) -> int:
+        """How many were on all rows."""
+        is_early = self.last is None or self.last.is_early
+        return 0 if is_early else len(self._history)
 
     def score(self, objective: Objective) -> float:
         """Make one score of all evaluations so far."""
@@ -107,6 +124,7 @@ class Evaluations:
             "history": list(self._history),
             "best": vars(self.best) if self.best else None,
             "last": vars(self.last) if self.last else None,
+            "early": self.early,
         }
 
     @classmethod
@@ -118,6 +136,7 @@ class Evaluations:
         made._weights = weights
         made.best = Evaluation(**state["best"]) if state["best"] else None
         made.last = Evaluation(**state["last"]) if state["last"] else None
+        made.early = state.get("early", 0)  # not in states from before there were such
         return made
 
     def _copy(self, model: torch.nn.Module) -> None:

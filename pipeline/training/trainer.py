@@ -52,6 +52,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         task: makes batches, losses and scores.
         train: encoded training split.
         validation: encoded validation split.
+        early: what is scored of it before the end; None: all of it.
         evaluations: takes in each evaluation and decides when patience is used up.
         log_metrics: gets every metric as it comes, by its full name.
         goes_on: asked after each evaluation but the last; False stops the training there.
@@ -70,6 +71,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         task: Task[Any],
         train: Examples,
         validation: Examples,
+        early: Examples | None,
         evaluations: Evaluations,
         log_metrics: LogMetrics,
         goes_on: Callable[[Evaluation], bool],
@@ -96,6 +98,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
         self._experiment = experiment
         self._validation = validation
+        self._early = early
         self._vocabulary = vocabulary
         self._evaluations = evaluations
         self._task = task
@@ -329,10 +332,15 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if last is not None and last.step == self.state.global_step:
             return last.metrics  # Trainer asks twice where a run ends between two evaluations
         self._losses.check()
-        evaluation = self.evaluate_on(self._validation)
-        self._log_metrics({f"val/{k}": v for k, v in evaluation.metrics.items()}, evaluation.step)
+        is_end = self.state.global_step >= self.state.max_steps
+        if self._early is None or is_end:
+            evaluation = self.evaluate_on(self._validation)
+        else:
+            evaluation = dataclasses.replace(self.evaluate_on(self._early), is_early=True)
+        named = {f"{evaluation.split}/{k}": v for k, v in evaluation.metrics.items()}
+        self._log_metrics(named, evaluation.step)
         self._evaluations.add(evaluation, self.model)
-        is_last = self._evaluations.exhausted or self.state.global_step >= self.state.max_steps
+        is_last = is_end or self._evaluations.exhausted
         if is_last or not self._goes_on(evaluation):
             self.control.should_training_stop = True
         self.control.should_save |= self._termination.asked  # meanwhile
