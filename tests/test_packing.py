@@ -3,12 +3,14 @@
 import copy
 import threading
 
+import numpy as np
 import peft
 import pytest
 import torch
 import transformers as hf
 
 from pipeline.config import OptimizerConfig
+from pipeline.models.fused import FusedLayer, _Kept
 from pipeline.models.packing import pack
 from pipeline.models.prefix import _Form, _layers, _replace, _restore, _Slot
 from pipeline.models.vocabulary import narrow
@@ -274,3 +276,62 @@ def test_layers_after_stored_ones_are_packed():
     _restore(layers)
     want = made("bert")(**batch)[0]
     torch.testing.assert_close(model(**batch)[0][mask], want[mask], **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_gradients_with_dropout_are_those_of_what_it_drew(kind):
+    model, batch = made(kind, HEADS["classes"]), batch_of(BATCHES["mixed"])
+    assert pack(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+    model.train()
+
+    def loss():
+        torch.manual_seed(0)
+        return (model(**batch).logits ** 2).sum()
+
+    loss().backward()
+    moved = [p for n, p in model.named_parameters() if ".layer." in n]
+    drawn = torch.Generator().manual_seed(1)
+    ways = [torch.randn(p.shape, generator=drawn) for p in moved]
+    expected = sum(float((p.grad * way).sum()) for p, way in zip(moved, ways, strict=True))
+    step, found = 1e-3, []
+    with torch.no_grad():
+        for sign in (1, -2):  # forwards, and from there backwards
+            for p, way in zip(moved, ways, strict=True):
+                p.add_(way, alpha=sign * step)
+            found.append(float(loss()))
+    assert (found[0] - found[1]) / (2 * step) == pytest.approx(expected, rel=0.02)
+
+
+def test_dropout_keeps_its_share_and_draws_anew_each_time():
+    kept = [
+        _Kept(torch.empty(400_000, dtype=dtype), 0.1, np.random.default_rng(seed)).of(
+            torch.ones(400_000, dtype=dtype)
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+        for seed in range(2)
+    ]
+    assert [float(ones.float().mean()) for ones in kept] == pytest.approx([0.9] * 4, abs=0.003)
+    assert torch.equal(kept[0], kept[2].float())
+    assert not torch.equal(kept[0], kept[1])
+    model, batch = made("bert"), batch_of(BATCHES["mixed"])
+    assert pack(model)
+    model.train()
+    assert torch.equal(model(**batch)[0], model(**batch)[0])
+    model.encoder.layer[1].output.dropout.p = 0.1
+    assert not torch.equal(model(**batch)[0], model(**batch)[0])
+
+
+def test_layers_of_these_kinds_are_computed_in_one_step(monkeypatch):
+    calls = []
+    computed = FusedLayer.__call__
+    monkeypatch.setattr(FusedLayer, "__call__", lambda *a: calls.append(1) or computed(*a))
+    for kind in ("bert", "distilbert", "roberta", "electra"):
+        calls.clear()
+        model = made(kind)
+        assert pack(model)
+        calls.clear()
+        model(**batch_of(BATCHES["mixed"]))
+        assert len(calls) == 3, kind

@@ -24,6 +24,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pipeline.errors import ConfigError
 from pipeline.models.adapters import _layers
+from pipeline.models.fused import FusedLayer
 from pipeline.models.prefix import _mode, _Replaced
 from pipeline.models.vocabulary import ActiveEmbedding
 from pipeline.tasks.parts.batches import PACKED, cut
@@ -112,6 +113,27 @@ def _attention(
     return torch.cat(outputs).unsqueeze(0), None
 
 
+class _Fused:
+    """What a layer computes instead: packed tokens in one step, all else as before."""
+
+    def __init__(self, layer: Module, fused: FusedLayer, config: object) -> None:
+        self._layer, self._fused, self._config = layer, fused, config
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        plan = _plan_of(self._config)
+        if plan is None or not plan.is_packed or not self._fused.is_plain:
+            return type(self._layer).forward(self._layer, *args, **kwargs)
+        return self._fused(args[0], plan.buckets)
+
+
+def _fuse(layer: Module, config: object) -> bool:
+    fused = FusedLayer.of(layer)
+    if fused is not None and "forward" not in vars(layer):
+        layer.forward = _Fused(layer, fused, config)
+        return True
+    return False
+
+
 def _tensors(value: object) -> Iterator[Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
@@ -177,7 +199,9 @@ class Packing:
         self._place = names.index("attention_mask")
         self._is_on = True
         self.used = 0  # times that tokens were packed
-        first = layers[len(self._stored)]
+        own = layers[len(self._stored) :]
+        self._fused = [layer for layer in own if _fuse(layer, self._config)]
+        first = own[0]
         model.set_attn_implementation(PACKED)
         self._hooks = [
             root.register_forward_pre_hook(self._begin, with_kwargs=True),
@@ -190,6 +214,8 @@ class Packing:
         """Let the model compute padding as before; nothing is left of this."""
         for hook in self._hooks:
             hook.remove()
+        for layer in self._fused:
+            del layer.forward
         self._model.set_attn_implementation("sdpa")
 
     def check(self, model: PreTrainedModel) -> None:
