@@ -555,20 +555,17 @@ class Experiment:
     @model_validator(mode="after")
     def _is_judged_by_the_end_alone(self) -> "Experiment":
         rows, patience = self.evaluation.early_rows, self.training.early_stopping_patience
-        others = {
-            f"training.early_stopping_patience={patience}": patience is not None,
-            f"evaluation.objective={self.evaluation.objectives[0]}": any(
-                "@mean" in text for text in self.evaluation.objectives
-            ),
-        }
-        for other, is_so in others.items():
-            if rows is not None and is_so:
-                raise PydanticCustomError(
-                    _COMBINATION,
-                    "evaluation.early_rows={rows}: only the last evaluation is of all rows, and "
-                    "{other} goes by those before; expected one of the two",
-                    {"rows": rows, "other": other},
-                )
+        means = [text for text in self.evaluation.objectives if "@mean" in text]
+        others = [f"evaluation.objective={text}" for text in means]
+        if patience is not None:
+            others.insert(0, f"training.early_stopping_patience={patience}")
+        if rows is not None and others:
+            raise PydanticCustomError(
+                _COMBINATION,
+                "evaluation.early_rows={rows}: only the last evaluation is of all rows, and "
+                "{other} goes by those before; expected one of the two",
+                {"rows": rows, "other": others[0]},
+            )
         return self
 
 

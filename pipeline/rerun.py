@@ -195,7 +195,8 @@ def check_no_drift(drift: Sequence[Drift]) -> None:
 
 def _stopping_with(record: LoggedRun) -> Trial:
     """Return what ends a rerun after as many evaluations as the record has."""
-    left = len(record.histories.get("val/loss", {}))
+    losses = (record.histories.get(f"{split}/loss", {}) for split in ("early", "val"))
+    left = sum(map(len, losses))
 
     def report(_: float, __: float) -> GoesOn:
         nonlocal left

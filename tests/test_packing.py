@@ -335,3 +335,40 @@ def test_layers_of_these_kinds_are_computed_in_one_step(monkeypatch):
         calls.clear()
         model(**batch_of(BATCHES["mixed"]))
         assert len(calls) == 3, kind
+
+
+def test_a_layer_with_more_in_it_is_computed_as_before():
+    def unbiased(layer):
+        layer.output.dense.bias = None
+
+    def hooked(layer):
+        layer.attention.self.register_full_backward_pre_hook(lambda *_: None)
+
+    def wrapped(layer):
+        layer.output.dense = torch.nn.Sequential(layer.output.dense)
+
+    for change in (unbiased, hooked, wrapped):
+        plain, before, after = (made("bert") for _ in range(3))
+        change(plain.encoder.layer[1])
+        change(before.encoder.layer[1])
+        assert pack(before)
+        assert pack(after)
+        change(after.encoder.layer[1])
+        for model in (before, after):
+            assert FusedLayer.of(model.encoder.layer[0])
+            assert not FusedLayer.of(model.encoder.layer[1])
+            same(model, plain, batch_of(BATCHES["mixed"]))
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_gradients_in_bfloat16_are_as_near_as_without(kind):
+    batch, found = batch_of(BATCHES["mixed"]), []
+    for is_packed, is_autocast in ((False, False), (False, True), (True, True)):
+        model = made(kind, HEADS["classes"])
+        model.base_model.embeddings.requires_grad_(False)
+        assert not is_packed or pack(model)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+            of = learned(model, batch)
+        found.append(torch.cat([x.float().flatten() for n, x in of.items() if ".layer." in str(n)]))
+    exact, plain, fused = found
+    assert 0 < torch.dist(fused, exact) < 1.2 * torch.dist(plain, exact)

@@ -254,9 +254,11 @@ def test_a_failed_run_has_nothing_to_be_checked_against(cli, tiny, runs, allow):
 
 def test_a_pruned_trial_is_run_again_as_far_as_it_went(cli, tiny, runs, allow):
     pruner = ("hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.lower=1.1")
-    cli("train", "-m", *tiny, *pruner, "seed=1,2")
+    late = ("hydra.sweeper.pruner.n_warmup_steps=2", "training.epochs=3", "training.eval_every=1.0")
+    cli("train", "-m", *tiny, *pruner, *late, "evaluation.early_rows=7", "seed=1,2")
     pruned, _ = runs("trial")
     assert pruned.data.tags["tunewright.state"] == "pruned"
+    assert pruned.data.metrics["early/last/epoch"] == 2.0
     ended = cli("rerun", pruned.info.run_id, "--verify", *allow)
     assert ended.code == 0, ended.err
     assert "verdict: identical" in ended.out

@@ -73,31 +73,27 @@ class FusedLayer:
 
     @classmethod
     def of(cls, layer: Module) -> FusedLayer | None:
-        """Find a layer's parts; None where it is of another kind."""
+        """Read a layer as it is now; None where it is of another kind, or has more in it."""
         for names in _PARTS:
             try:
                 parts = {part: attrgetter(name)(layer) for part, name in names.items()}
+                attention = attrgetter(names["query"].rpartition(".")[0])(layer)
+                heads = getattr(attention, "num_attention_heads", None) or attention.n_heads
+                made = cls(parts, heads, attention.scaling)
             except AttributeError:
                 continue
-            attention = attrgetter(names["query"].rpartition(".")[0])(layer)
-            heads = getattr(attention, "num_attention_heads", None) or attention.n_heads
-            made = cls(parts, heads, attention.scaling)
-            return made if made.is_plain else None
+            return made if made._is_plain and not _is_hooked(layer) else None
         return None
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the parts are as transformers makes them: no adapter, nothing hooked in."""
+    def _is_plain(self) -> bool:
+        """Whether the parts are as transformers makes them: without adapters."""
         return all(
-            type(part) in _PLAIN
-            and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks)
-            and "forward" not in vars(part)
-            and getattr(part, "p", 0.0) < _MOST
-            for part in self.parts.values()
-        )
+            type(part) in _PLAIN and getattr(part, "p", 0.0) < _MOST for part in self.parts.values()
+        ) and all(len(list(self.parts[name].parameters())) == 2 for name in _WEIGHTS)
 
     def __call__(self, hidden: Tensor, buckets: Sequence[Bucket]) -> Tensor:
-        """Compute hidden states, float32 of shape [1, tokens, width], from such."""
+        """Compute hidden states, of shape [1, tokens, width], from such."""
         weights = [w for name in _WEIGHTS for w in self.parts[name].parameters()]
         given = hidden[0], self._settings(), buckets, *weights
         output: Tensor = _Layer.apply(*given)  # type: ignore[no-untyped-call]
@@ -124,6 +120,19 @@ class FusedLayer:
     def _rate(self, name: str) -> float:
         dropout = self.parts.get(name)
         return dropout.p if isinstance(dropout, Dropout) and dropout.training else 0.0
+
+
+def _is_hooked(layer: Module) -> bool:
+    """Return whether something inside a layer does more than its own forward."""
+    _, *inside = layer.modules()
+    return any(
+        "forward" in vars(part)
+        or part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+        for part in inside
+    )
 
 
 @dataclass(frozen=True)

@@ -116,22 +116,22 @@ def _attention(
 class _Fused:
     """What a layer computes instead: packed tokens in one step, all else as before."""
 
-    def __init__(self, layer: Module, fused: FusedLayer, config: object) -> None:
-        self._layer, self._fused, self._config = layer, fused, config
+    def __init__(self, layer: Module, config: object) -> None:
+        self._layer, self._config = layer, config
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         plan = _plan_of(self._config)
-        if plan is None or not plan.is_packed or not self._fused.is_plain:
+        fused = FusedLayer.of(self._layer) if plan is not None and plan.is_packed else None
+        if plan is None or fused is None:
             return type(self._layer).forward(self._layer, *args, **kwargs)
-        return self._fused(args[0], plan.buckets)
+        return fused(args[0], plan.buckets)
 
 
 def _fuse(layer: Module, config: object) -> bool:
-    fused = FusedLayer.of(layer)
-    if fused is not None and "forward" not in vars(layer):
-        layer.forward = _Fused(layer, fused, config)
-        return True
-    return False
+    if FusedLayer.of(layer) is None or "forward" in vars(layer):
+        return False
+    layer.forward = _Fused(layer, config)
+    return True
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
@@ -200,15 +200,14 @@ class Packing:
         self._is_on = True
         self.used = 0  # times that tokens were packed
         own = layers[len(self._stored) :]
-        self._fused = [layer for layer in own if _fuse(layer, self._config)]
-        first = own[0]
         model.set_attn_implementation(PACKED)
         self._hooks = [
             root.register_forward_pre_hook(self._begin, with_kwargs=True),
             root.register_forward_hook(self._end, always_call=True),
-            first.register_forward_pre_hook(self._pack, with_kwargs=True),
+            own[0].register_forward_pre_hook(self._pack, with_kwargs=True),
             layers[-1].register_forward_hook(self._unpack),
         ]
+        self._fused = [layer for layer in own if _fuse(layer, self._config)]
 
     def undo(self) -> None:
         """Let the model compute padding as before; nothing is left of this."""
