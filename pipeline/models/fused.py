@@ -51,6 +51,7 @@ _PARTS = (
 _WEIGHTS = ("query", "key", "value", "attended", "middle", "up", "down", "end")
 _PLAIN = (Linear, LayerNorm, Dropout, GELUActivation)
 _MOST = 0.99  # of dropout
+_SHORT = 64  # tokens; attention among fewer is in float32, where oneDNN makes no code for a shape
 _LEVELS = 2**15  # of the random numbers of dropout: its rate is exact to 1/65,536
 
 
@@ -157,12 +158,12 @@ class _Kept:
         drawn &= np.int16(_LEVELS - 1)
         drawn -= np.int16(round(rate * _LEVELS))  # below zero, whose first bit is set: dropped
         drawn >>= np.int16(15)
-        bits = torch.from_numpy(np.invert(drawn, out=drawn)).view(like.shape)
-        self._bits = bits if like.element_size() == 2 else bits.to(torch.int32)
+        self._bits = torch.from_numpy(np.invert(drawn, out=drawn)).view(like.shape)
 
     def of(self, values: Tensor) -> Tensor:
         """Set what is dropped to zero, in place."""
-        values.view(self._bits.dtype).bitwise_and_(self._bits)
+        bits = self._bits if values.element_size() == 2 else self._bits.to(torch.int32)
+        values.view(bits.dtype).bitwise_and_(bits)
         return values
 
 
@@ -247,9 +248,9 @@ class _Attention:
     def __init__(
         self, settings: _Settings, buckets: Sequence[Bucket], random: np.random.Generator
     ) -> None:
-        self._heads, self._rate = settings.heads, settings.of_attention
+        self._heads, self._rate, self._dtype = settings.heads, settings.of_attention, settings.dtype
         self._buckets, self._random = buckets, random
-        self._computed: list[tuple[Tensor, Tensor, Tensor, _Kept | None]] = []
+        self._computed: list[tuple[Tensor, Tensor, _Kept | None]] = []
 
     def forward(self, qkv: Tensor) -> Tensor:
         """Return contexts, [tokens, width], of queries, keys and values, [tokens, 3 · width]."""
@@ -262,15 +263,12 @@ class _Attention:
                 bias = torch.zeros_like(bucket.mask, dtype=scores.dtype)
                 bias.masked_fill_(~bucket.mask, -math.inf)
                 scores.view(-1, self._heads, *scores.shape[1:]).add_(bias)
-            shares = kept_shares = torch.softmax(scores, -1)
-            kept = None
-            if self._rate:
-                kept = _Kept(shares, self._rate, self._random)
-                kept_shares = kept.of(shares.clone())
-            found = torch.bmm(kept_shares, value)
+            shares = torch.softmax(scores, -1)
+            kept = _Kept(shares, self._rate, self._random) if self._rate else None
+            found = torch.bmm(_dropped(shares, kept), value)
             if self._rate:
                 found.mul_(1 / (1 - self._rate))
-            self._computed.append((parts, shares, kept_shares, kept))
+            self._computed.append((parts, shares, kept))
             self._join(bucket, found.unsqueeze(0), result)
         return context
 
@@ -279,7 +277,7 @@ class _Attention:
         d_qkv = d_context.new_empty(len(d_context), 3 * d_context.shape[1])
         of_buckets = self._by_bucket(d_context, d_qkv)
         for (bucket, given, result), computed in zip(of_buckets, self._computed, strict=True):
-            (query, key, value), shares, kept_shares, kept = computed
+            (query, key, value), shares, kept = computed
             (gradient,) = self._split(bucket, given, 1)
             if self._rate:
                 gradient = gradient * (1 / (1 - self._rate))
@@ -290,7 +288,7 @@ class _Attention:
             d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
             torch.bmm(d_scores, key, out=found[0])
             torch.bmm(d_scores.transpose(1, 2), query, out=found[1])
-            torch.bmm(kept_shares.transpose(1, 2), gradient, out=found[2])
+            torch.bmm(_dropped(shares, kept).transpose(1, 2), gradient, out=found[2])
             self._join(bucket, found, result)
         return d_qkv
 
@@ -304,17 +302,22 @@ class _Attention:
         if index is not None:
             rows = rows.new_zeros(examples * longest, rows.shape[1]).index_copy_(0, index, rows)
         apart = rows.view(examples, longest, count, self._heads, -1).permute(2, 0, 3, 1, 4)
-        return apart.reshape(count, examples * self._heads, longest, -1)
+        dtype = torch.float32 if longest < _SHORT else self._dtype
+        return apart.to(dtype).reshape(count, examples * self._heads, longest, -1)
 
     def _join(self, bucket: Bucket, parts: Tensor, result: Tensor) -> None:
         """Undo `_split`, into a tensor."""
         (examples, longest), index = bucket.shape, bucket.index
-        apart = parts.view(len(parts), examples, self._heads, longest, -1)
+        apart = parts.to(result.dtype).view(len(parts), examples, self._heads, longest, -1)
         rows = apart.permute(1, 3, 0, 2, 4)
         if index is None:
             result.view(rows.shape).copy_(rows)
         else:
             torch.index_select(rows.reshape(examples * longest, -1), 0, index, out=result)
+
+
+def _dropped(values: Tensor, kept: _Kept | None) -> Tensor:
+    return values if kept is None else kept.of(values.clone())
 
 
 def _added(x: Tensor, z: Tensor, kept: _Kept | None, rate: float) -> Tensor:

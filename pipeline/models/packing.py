@@ -54,9 +54,18 @@ class _Plan:
     before: _Plan | None  # another model's, which goes on then
     shape: tuple[int, int]
     flat: Tensor  # positions of the tokens in the batch, as they are packed
-    buckets: Sequence[_Bucket]
+    buckets: Sequence[_Bucket]  # the last may be of zeros alone, after the tokens
     masks: list[Tensor | None] = field(default_factory=list)
     is_packed: bool = False  # now, between the first layer and the last
+
+
+def _spare(tokens: int) -> int:
+    """Return how many rows of zeros are put after so many tokens, an eighth of them at most.
+
+    Without them hardly two batches would have one shape, and for each shape that is new oneDNN
+    makes code, which costs more than a product of some hundred tokens itself.
+    """
+    return -tokens % (1 << max(0, tokens.bit_length() - 4))
 
 
 class _Bucket:
@@ -275,6 +284,8 @@ class Packing:
         order = torch.tensor([i for part in parts for i in part])
         flat = torch.arange(real.numel()).view(real.shape)[order][real[order]]
         buckets = [_Bucket([lengths[i] for i in part]) for part in parts]
+        if _spare(len(flat)):
+            buckets.append(_Bucket([_spare(len(flat))]))
         return _Plan(self._config, before, (len(real), real.shape[1]), flat, buckets)
 
     def _end(self, _: Module, __: object, output: object) -> None:
@@ -295,7 +306,9 @@ class Packing:
             return None
         plan.is_packed = True
         self.used += 1
-        return (hidden.flatten(0, 1).index_select(0, plan.flat).unsqueeze(0), *rest), kwargs
+        packed = hidden.flatten(0, 1).index_select(0, plan.flat)
+        packed = torch.nn.functional.pad(packed, (0, 0, 0, _spare(len(packed))))
+        return (packed.unsqueeze(0), *rest), kwargs
 
     def _unpack(self, _: Module, __: object, output: Any) -> Any:
         plan = _plan_of(self._config)
@@ -304,5 +317,6 @@ class Packing:
         plan.is_packed = False
         hidden, *rest = output if isinstance(output, tuple) else (output,)
         whole = hidden.new_zeros(plan.shape[0] * plan.shape[1], hidden.shape[-1])
-        whole = whole.index_copy_(0, plan.flat, hidden.squeeze(0)).unflatten(0, plan.shape)
+        hidden = hidden.squeeze(0)[: len(plan.flat)]
+        whole = whole.index_copy_(0, plan.flat, hidden).unflatten(0, plan.shape)
         return (whole, *rest) if isinstance(output, tuple) else whole
