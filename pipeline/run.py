@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Experiment
+from pipeline.garbage import uncollected
 from pipeline.ledger import LEDGER, TRAINING, Account
 from pipeline.machine import best_rate, measured
 from pipeline.objective import check_labels, constraints, objectives, read_objective
@@ -37,6 +38,7 @@ from pipeline.trial import Result, State, Trial, Verdict
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from pipeline.models.packing import Packing
     from pipeline.models.prefix import PrefixCache
     from pipeline.tasks.base import Examples
     from pipeline.tracking import Record
@@ -55,7 +57,7 @@ _STATES: Mapping[Verdict, State] = {
 }
 # Models whose outputs are those of a head, so that no new token is read.
 _HEADS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
-_PROBED_ROWS = 8  # of a batch in which precisions are compared
+_PROBED_ROWS = 16  # of a batch in which precisions are compared
 _COUNTED: list[Any] = []  # the last operations, and what of: the trials of a search share them
 
 
@@ -88,12 +90,10 @@ def run(
             return run(experiment, record, output_dir, trial, opened)
 
     # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
-    with LEDGER.booked("boot"):
-        import torch
+    with LEDGER.booked("boot"), uncollected():
         import transformers
 
         from pipeline.models import find_checkpoint
-        from pipeline.models.packing import pack
         from pipeline.models.vocabulary import narrow
         from pipeline.training.best import Evaluations
         from pipeline.training.checkpoints import check_fits
@@ -146,10 +146,8 @@ def run(
         prefix = _prefix(experiment, model, data, in_sweep=trial is not None)
     splits = prefix.examples if prefix else data.examples
     early = early_examples(experiment, splits["validation"])
-    packing = None
-    if experiment.training.packing and not torch.accelerator.is_available():
-        with LEDGER.booked("model"):
-            packing = pack(model)
+    with LEDGER.booked("model"):
+        packing = _packed(experiment, model)
     tuner = FineTuner(
         experiment,
         output_dir,
@@ -274,6 +272,7 @@ def faster_precision(experiment: Experiment) -> Precision:
         some = data.encoded.train.dataset.__getitems__(list(range(rows)))
         with torch.random.fork_rng():
             model = load_model(experiment, data.task)
+        _packed(experiment, model)
         return compare_precisions(experiment.training, model, data.task, some)
 
     if experiment.adapter.name == "qlora":  # its weights are made for it
@@ -283,6 +282,7 @@ def faster_precision(experiment: Experiment) -> Precision:
         "model": asdict(experiment.model),
         "adapter": asdict(experiment.adapter),
         "task": get_task(experiment.task).__name__,
+        "packing": experiment.training.packing,
         **where(experiment.training),
     }
     try:
@@ -293,6 +293,17 @@ def faster_precision(experiment: Experiment) -> Precision:
         return "float32"
     log.info("training.precision=auto: %s", found)
     return found
+
+
+def _packed(experiment: Experiment, model: PreTrainedModel) -> Packing | None:
+    """Have a model's layers compute no padding, where that is asked for and can be."""
+    import torch
+
+    from pipeline.models.packing import pack
+
+    if not experiment.training.packing or torch.accelerator.is_available():
+        return None
+    return pack(model)
 
 
 def _prefix(
@@ -367,6 +378,7 @@ def _cache(experiment: Experiment) -> Path:
     return open_store(experiment.tracking).dir / "cache"
 
 
+@uncollected()
 def inspect(experiment: Experiment) -> str:
     """Refuse what only data, model and optimizer can show, before a record is opened.
 

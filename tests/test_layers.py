@@ -18,6 +18,7 @@ BASE = {
     "embedded",
     "entries",
     "errors",
+    "garbage",
     "languages",
     "ledger",
     "machine",

@@ -163,14 +163,16 @@ def _as_asked(options: argparse.Namespace) -> list[str]:
 
 def _multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> int:
     from pipeline.compose import CONFIG_NAME, compose, hydra_app
+    from pipeline.garbage import uncollected
     from pipeline.search.processes import warm_up
     from pipeline.search.workers import may_be_started
 
     if may_be_started(overrides):  # first of all: it imports beside this process
         warm_up()
     with hydra_app(name) as hydra:
-        config = compose(hydra, overrides, multirun=True)
-        from pipeline.search.experiment import ExperimentTask
+        with uncollected():
+            config = compose(hydra, overrides, multirun=True)
+            from pipeline.search.experiment import ExperimentTask
 
         with goes_on("" if config.hydra.sweeper.get("dry_run") else SAME_COMMAND):
             hydra.multirun(CONFIG_NAME, task or ExperimentTask(name, overrides), overrides)

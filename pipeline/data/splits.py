@@ -160,6 +160,8 @@ def _by_hash(rows: Rows, seed: int) -> dict[str, list[int]]:
 
 def _usual_label(rows: Rows, where: Sequence[int]) -> str:
     """Return the most frequent label of a text's rows; of several the first by name."""
+    if len(where) == 1:  # as most are
+        return rows.strata[where[0]]
     counts = Counter(rows.strata[i] for i in where)
     return min(counts, key=lambda label: (-counts[label], label))
 

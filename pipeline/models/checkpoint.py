@@ -1,6 +1,7 @@
 """Checkpoints: a hub name, a local folder, an embedded file or a new model, opened one way."""
 
 import copy
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,6 +89,18 @@ class Checkpoint:
 
         with torch.device("meta"):  # no memory, and nothing is drawn
             return self._draw(auto_class, **kwargs)
+
+    def count_stored(self) -> int | None:
+        """Count the numbers in its files; None where they are not here, or there are none."""
+        from safetensors import safe_open
+
+        folder = Path(self.location)
+        files = [] if self.is_new or not folder.is_dir() else [*folder.glob("*.safetensors")]
+        count = 0
+        for file in files:
+            with safe_open(file, framework="numpy") as stored:
+                count += sum(math.prod(stored.get_slice(k).get_shape()) for k in stored.keys())  # noqa: SIM118
+        return count or None
 
     def _draw(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         import torch

@@ -96,8 +96,7 @@ class ExperimentTask(Searchable):
     def footprint(self, configs: Sequence[DictConfig]) -> int:
         """Count the largest model's parameters; no weights are read."""
         experiments = {e.model: e for e in map(validate, configs)}.values()
-        outlines = (task_of(experiment).outline() for experiment in experiments)
-        return max(need(sum(p.numel() for p in outline.parameters())) for outline in outlines)
+        return max(need(task_of(experiment).count_parameters()) for experiment in experiments)
 
     def connect(self, config: DictConfig) -> None:
         """Refuse a store out of reach; a local one is made."""

@@ -13,6 +13,8 @@ import threading
 from contextlib import suppress
 from importlib import import_module
 
+from pipeline.garbage import uncollected
+
 BEFORE = frozenset(os.environ)  # variables; what modules set at their import is added
 PARENT = "TUNEWRIGHT_PARENT"  # variable with the process that this one is for
 MODULES = (  # by their names: the search itself uses none of them
@@ -51,15 +53,15 @@ def preload() -> None:
     Raises:
         SystemExit: where it did; workers are then started without this process.
     """
-    for name in MODULES:
-        with suppress(Exception):
-            import_module(name)
+    with uncollected():
+        for name in MODULES:
+            with suppress(Exception):
+                import_module(name)
     with suppress(ImportError):
         # Its own would be a semaphore of the system, which a worker that is stopped leaves behind.
         import_module("tqdm").tqdm.set_lock(threading.RLock())
     if len(os.listdir("/proc/self/task")) > 1:
         raise SystemExit(1)
-    gc.collect()
     gc.freeze()  # a collection would write into all objects, and so copy them for each worker
 
 

@@ -210,6 +210,13 @@ class Task(ABC, Generic[C]):
 
         return self.checkpoint.outline(getattr(transformers, self.auto_class), **self.head)
 
+    def count_parameters(self) -> int:
+        """Count the model's parameters, without its head where its files are here; none is read."""
+        stored = self.checkpoint.count_stored()
+        if stored is not None:
+            return stored
+        return sum(p.numel() for p in self.outline().parameters())
+
     @abstractmethod
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return a batch's outputs, each with one entry an example.

@@ -101,7 +101,8 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
 def _packages() -> dict[str, str]:
     """Return every installed distribution with its version, as ``pip freeze`` lists them."""
-    found = {d.name: d.version for d in distributions() if d.name}
+    read = (d.metadata for d in distributions())  # parsed anew each time that it is asked for
+    found = {metadata["Name"]: metadata["Version"] for metadata in read if metadata["Name"]}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError, did_you_mean, listing
+from pipeline.garbage import uncollected
 from pipeline.masking import masked
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Store:
         """Whether this is a local store that nothing was written to yet."""
         return not self.config.uri and not (self.dir / "mlflow.db").is_file()
 
+    @uncollected()
     def connect(self) -> None:
         """Reach the store and make what is missing in it, before anything depends on it.
 

@@ -2,11 +2,13 @@
 
 import inspect
 import math
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 import torch
-from transformers import get_scheduler
+from torch.nn import Parameter
 
 from pipeline.config import OptimizerConfig, ScheduleConfig
 from pipeline.errors import ConfigError, did_you_mean, listing
@@ -47,9 +49,11 @@ def check_optimizer(config: OptimizerConfig) -> None:
                 f"optimizer.{key}: {config.name} has no such hyperparameter."
                 f"{did_you_mean(key, valid)} Valid: {listing(f'optimizer.{v}' for v in valid)}."
             )
-    weight, bias = torch.nn.Parameter(torch.zeros(1, 1)), torch.nn.Parameter(torch.zeros(1))
     try:
-        _build(chosen, config, [weight], [bias])
+        if config.name in _FUSED:
+            _build_nothing(chosen, config)
+        else:
+            _build(chosen, config, [Parameter(torch.zeros(1, 1))], [Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:  # nesterov without momentum, Adafactor's pair of eps
         given = ", ".join(f"optimizer.{key}={value}" for key, value in _given(config).items())
         raise ConfigError(f"{given}: {config.name} refuses these values: {error}.") from error
@@ -106,8 +110,8 @@ def build_optimizer(
 def _build(
     chosen: type[torch.optim.Optimizer],
     config: OptimizerConfig,
-    decayed: list[torch.nn.Parameter],
-    spared: list[torch.nn.Parameter],
+    decayed: list[Parameter],
+    spared: list[Parameter],
 ) -> torch.optim.Optimizer:
     given = arguments(config)
     if "decoupled_weight_decay" in inspect.signature(chosen).parameters:
@@ -116,6 +120,21 @@ def _build(
         given["fused"] = True
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
     return chosen(groups, **given)
+
+
+class _AcceptedError(Exception):
+    """A class has checked its hyperparameters, and asks for what it is to train."""
+
+
+def _build_nothing(chosen: type[torch.optim.Optimizer], config: OptimizerConfig) -> None:
+    """Have an optimizer's class check hyperparameters; a whole one would import torch._dynamo."""
+
+    def asked() -> Iterator[Parameter]:
+        raise _AcceptedError
+        yield
+
+    with suppress(_AcceptedError):
+        chosen(asked(), **arguments(config))
 
 
 def build_schedule(
@@ -128,6 +147,8 @@ def build_schedule(
         optimizer: whose rate moves.
         steps: optimizer steps of the whole run.
     """
+    from transformers import get_scheduler  # takes 2 s to import, which a check can do without
+
     warmup = warmup_steps(config, steps)
     specific = {}
     if config.name == "warmup_stable_decay":
