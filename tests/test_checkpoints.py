@@ -515,7 +515,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(cli, 
     own = [
         o for o in tiny if not o.startswith(("training.eval", "training.log", "training.epochs"))
     ]
-    own += ["training.epochs=150", "training.eval_every=25", "training.logging_steps=5"]
+    own += ["training.epochs=100", "training.eval_every=25", "training.logging_steps=5"]
     own += ["training.checkpoint_every=2", "training.threads=1", "optimizer.learning_rate=1e-3"]
     folder = Path("mlruns/checkpoints")
 
@@ -523,14 +523,14 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(cli, 
         return {path.name for path in folder.glob("*/state-*.pt")}
 
     chance = random.Random()
-    for attempt in range(6):
+    for attempt in range(4):
         before = states()
         process = subprocess.Popen(
             [*COMMAND, *own], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         try:
             wait_for(process, lambda before=before: states() - before)
-            if attempt < 5:
+            if attempt < 3:
                 time.sleep(chance.uniform(0, 0.5))
                 assert process.poll() is None, process.communicate()
                 process.kill()
