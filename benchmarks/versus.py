@@ -186,8 +186,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="versus-") as folder:
         bench = Bench(given, size, Path(folder))
         bench.prepare(needed)
-        ran = bench.run([line for line in needed if not line.large], given.rounds)
-        large = bench.run([line for line in needed if line.large], 1)
+        ran = bench.run([line for line in needed if not line.large], given.rounds, "first")
+        large = bench.run([line for line in needed if line.large], 1, "second")
     _show_machine(ran + large)
     if ran:
         _show(ran, lines())
@@ -247,8 +247,11 @@ class Bench:
         if any(line.script == "hydra_app.py" for line in needed):
             self._other = make_environment(self._given.work, self._given.python)
 
-    def run(self, needed: Sequence[Line], rounds: int) -> list[Ran]:
-        """Run all lines in turn, and keep what came out after each."""
+    def run(self, needed: Sequence[Line], rounds: int, table: str) -> list[Ran]:
+        """Run all lines in turn, and keep what came out after each.
+
+        A table has folders of its own: MLflow goes on to read a database that was there before.
+        """
         ran: list[Ran] = []
         order = [
             line
@@ -259,7 +262,7 @@ class Bench:
         for number, line in enumerate(order):
             began = time.strftime("%H:%M:%S")
             try:
-                ran.append(self._run_one(line, f"{len(needed)}-{number:02}"))
+                ran.append(self._run_one(line, f"{table}-{number:02}"))
             except (subprocess.CalledProcessError, LookupError, ValueError) as error:
                 print(f"{began} {line.label}: failed: {error}", flush=True)
                 self.failed.append(line.label)
