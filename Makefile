@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench ui clean
+.PHONY: demo test lint bench bench-parts ui clean
 
 # The first Python found by venv needs pip only here; every version comes from constraints.txt.
 .venv/demo.done: pyproject.toml constraints.txt
@@ -25,12 +25,14 @@ lint: .venv/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# More than an hour, never run as a whole yet; the tables of benchmarks/README.md.
+# The tables of benchmarks/README.md: what a search takes beside others, then what its parts cost.
 bench: .venv/test.done
-	$(BIN)/python benchmarks/search_overhead.py
-	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/warm.py
 	$(BIN)/python benchmarks/versus.py
+
+bench-parts: .venv/test.done
+	$(BIN)/python benchmarks/search_overhead.py
+	$(BIN)/python benchmarks/pruning.py
 
 ui: .venv/demo.done
 	$(BIN)/tunewright ui

@@ -2,10 +2,11 @@
 
 MiniLM on 1,000 tweets, 8 configurations, judged on 500 tweets; every line in a process of its own,
 one after the other. Then 27 configurations with pruning: how long until a score is there that is
-within one standard error of the full grid's best. About 40 minutes on two cores that do nothing
-else. Do not set OMP_NUM_THREADS: a rival has the threads that it takes by itself.
+within one standard error of the full grid's best. More than half an hour on two cores, which must
+do nothing else. Do not set OMP_NUM_THREADS: a rival has the threads that it takes by itself.
 
     python benchmarks/versus.py                    # both tables
+    python benchmarks/versus.py --all              # with the rivals' further ways
     python benchmarks/versus.py --quick            # 64 rows, 2 trials: whether it all runs
     python benchmarks/versus.py --only "ours; (c) Ray Tune, ASHA"  # these labels
 """
@@ -111,6 +112,7 @@ class Line:
     options: Sequence[str] = ()  # of the script
     settings: Mapping[str, str] = field(default_factory=dict)  # of ours
     large: bool = False
+    further: bool = False  # with --all, or by its label
 
 
 def lines() -> list[Line]:
@@ -123,7 +125,13 @@ def lines() -> list[Line]:
         Line("(b) hydra-optuna-sweeper", "basic launcher, one process, float32", b),
         Line("(c) Ray Tune, ASHA", "an actor a trial, two at a time, float32", c),
         Line("(a) best effort", "one process, bfloat16, MLflow", a, best),
-        Line("(a) best effort, grouped", "that, group_by_length", a, (*best, "--grouped")),
+        Line(
+            "(a) best effort, grouped",
+            "that, group_by_length",
+            a,
+            (*best, "--grouped"),
+            further=True,
+        ),
         Line("(b) best effort", "joblib launcher, two processes, bfloat16", b, best),
         Line("(c) best effort", "two reused actors, bfloat16", c, best),
         *(
@@ -141,13 +149,21 @@ def large_lines(size: Size) -> list[Line]:
         Line("ours, full grid", ON_OURS, settings=SHUFFLED, large=True),
         Line("ours, promote", "that, pruned", settings={**SHUFFLED, **PRUNING}, large=True),
         Line("(a) full grid", "float32, projected", a, ("--sample", sample), large=True),
-        Line("(c) ASHA", "an actor a trial, float32, killed at 0.12 and 0.36", c, asha, large=True),
+        Line(
+            "(c) ASHA",
+            "an actor a trial, float32, killed at 0.12 and 0.36",
+            c,
+            asha,
+            large=True,
+            further=True,
+        ),
         Line(
             "(c) ASHA, best effort",
             "reused actors, bfloat16",
             c,
             (*asha, "--best-effort"),
             large=True,
+            further=True,
         ),
     ]
 
@@ -182,7 +198,7 @@ def main() -> None:
     quiet_libraries()
     size = QUICK if given.quick else FULL
     given.out.mkdir(parents=True, exist_ok=True)
-    needed = [line for line in [*lines(), *large_lines(size)] if _wanted(line, given.only)]
+    needed = [line for line in [*lines(), *large_lines(size)] if _wanted(line, given)]
     with tempfile.TemporaryDirectory(prefix="versus-") as folder:
         bench = Bench(given, size, Path(folder))
         bench.prepare(needed)
@@ -203,7 +219,9 @@ def _parse() -> argparse.Namespace:
         "--quick", action="store_true", help="64 rows, 2 trials: whether it all runs"
     )
     parser.add_argument("--rounds", type=int, default=1, help="of the first table")
-    parser.add_argument("--only", default="", help="labels, with semicolons")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--only", default="", help="labels, with semicolons")
+    which.add_argument("--all", action="store_true", help="with the rivals' further ways")
     parser.add_argument(
         "--out", type=Path, default=Path("mlruns/benchmarks/versus"), help="for logs"
     )
@@ -223,8 +241,10 @@ def _parse() -> argparse.Namespace:
     return given
 
 
-def _wanted(line: Line, only: str) -> bool:
-    return not only or line.label in (text.strip() for text in only.split(";"))
+def _wanted(line: Line, given: argparse.Namespace) -> bool:
+    if given.only:
+        return line.label in (text.strip() for text in given.only.split(";"))
+    return given.all or not line.further
 
 
 class Bench:

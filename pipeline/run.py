@@ -286,7 +286,7 @@ def faster_precision(experiment: Experiment) -> Precision:
         **where(experiment.training),
     }
     try:
-        with LEDGER.booked("model"):
+        with LEDGER.booked("model"), uncollected():
             found: Precision = measured(_cache(experiment), what, measure)["precision"]
     except Exception:  # the run itself will say what is wrong, and in its record
         log.warning("training.precision=auto: float32, nothing could be measured", exc_info=True)
