@@ -61,14 +61,13 @@ ABLATIONS: Mapping[str, Mapping[str, str]] = {
 }
 ON_OURS = "warm workers and precision auto, packed layers, active vocabulary, MLflow"
 
-# sweeps/asha.yaml, the first rung that pausing is content with, and a sample of rows to judge by
-# at all rungs but the end.
+# sweeps/asha.yaml with pausing, and a sample of rows to judge by at all rungs but the end.
 PRUNING: Mapping[str, str] = {
     "hydra/sweeper/pruner": "promote",
-    "hydra.sweeper.pruner.min_resource": "0.04",
+    "hydra.sweeper.pruner.min_resource": "0.12",
     "hydra.sweeper.pruner.reduction_factor": "3",
     "evaluation.early_rows": "200",
-    "training.eval_every": f"[0.04,{','.join(map(str, RUNGS))}]",
+    "training.eval_every": f"[{','.join(map(str, RUNGS))}]",
 }
 SHUFFLED: Mapping[str, str] = {
     "hydra/sweeper/sampler": "grid",
