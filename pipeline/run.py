@@ -272,8 +272,12 @@ def faster_precision(experiment: Experiment) -> Precision:
         some = data.encoded.train.dataset.__getitems__(list(range(rows)))
         with torch.random.fork_rng():
             model = load_model(experiment, data.task)
-        _packed(experiment, model)
-        return compare_precisions(experiment.training, model, data.task, some)
+        packing = _packed(experiment, model)
+        try:
+            return compare_precisions(experiment.training, model, data.task, some)
+        finally:
+            if packing:
+                packing.undo()  # else it and the model keep each other
 
     if experiment.adapter.name == "qlora":  # its weights are made for it
         return "bfloat16"

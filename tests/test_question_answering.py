@@ -121,6 +121,9 @@ def test_the_windows_of_a_row_do_not_depend_on_other_rows(reader):
         assert together.dataset.select(where)["input_ids"][:] == alone.dataset["input_ids"][:]
         for j, offsets in zip(where, alone.offsets, strict=True):
             assert together.offsets[j].tolist() == offsets.tolist()
+        some = together.of_rows([i])
+        assert some.rows.ids == together.rows.ids[i : i + 1]
+        assert [o.tolist() for o in some.offsets] == [o.tolist() for o in alone.offsets]
     widest, narrow = (len(task.encode(each[i]).dataset) for i in (1, 3))
     assert (widest, narrow) == (2, 4)  # 16 tokens with 8 shared; 8 tokens with 4
 

@@ -277,11 +277,12 @@ class _Attention:
         d_qkv = d_context.new_empty(len(d_context), 3 * d_context.shape[1])
         of_buckets = self._by_bucket(d_context, d_qkv)
         for (bucket, given, result), computed in zip(of_buckets, self._computed, strict=True):
-            (query, key, value), shares, kept = computed
+            parts, shares, kept = computed
+            query, key, value = parts
             (gradient,) = self._split(bucket, given, 1)
             if self._rate:
                 gradient = gradient * (1 / (1 - self._rate))
-            found = torch.empty_like(torch.stack([query, key, value]))
+            found = torch.empty_like(parts)
             d_shares = torch.bmm(gradient, value.transpose(1, 2))
             if kept is not None:
                 kept.of(d_shares)

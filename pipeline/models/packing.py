@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 _BUCKET = 50  # what a bucket costs beside its tokens, in tokens
 _ANY = 2**62  # tokens of a bucket
-_TRIED = (7, 3, 9, 3)  # lengths
+_TRIED = (7, 3, 9, 3, 11)  # lengths; 33 tokens have spare rows
 _SAME = 1e-4  # absolute and relative
 
 
@@ -284,8 +284,9 @@ class Packing:
         order = torch.tensor([i for part in parts for i in part])
         flat = torch.arange(real.numel()).view(real.shape)[order][real[order]]
         buckets = [_Bucket([lengths[i] for i in part]) for part in parts]
-        if _spare(len(flat)):
-            buckets.append(_Bucket([_spare(len(flat))]))
+        spare = _spare(len(flat))
+        if spare:
+            buckets.append(_Bucket([1] * spare))  # each attends to itself
         return _Plan(self._config, before, (len(real), real.shape[1]), flat, buckets)
 
     def _end(self, _: Module, __: object, output: object) -> None:

@@ -211,7 +211,7 @@ class Task(ABC, Generic[C]):
         return self.checkpoint.outline(getattr(transformers, self.auto_class), **self.head)
 
     def count_parameters(self) -> int:
-        """Count the model's parameters, without its head where its files are here; none is read."""
+        """Count parameters as the model's files have them, else as it would be made."""
         stored = self.checkpoint.count_stored()
         if stored is not None:
             return stored

@@ -43,6 +43,12 @@ class Windows(Examples):
 
     offsets: Sequence[np.ndarray[Any, Any]] = ()
 
+    def of_rows(self, positions: Sequence[int]) -> Windows:
+        """Return the windows of some rows."""
+        some, asked = super().of_rows(positions), set(positions)
+        kept = [o for o, row in zip(self.offsets, self.row, strict=True) if row in asked]
+        return Windows(some.rows, some.dataset, some.truncated, offsets=kept)
+
 
 @dataclass(frozen=True)
 class Span:
