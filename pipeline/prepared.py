@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import DataConfig, Experiment, ModelConfig, TaskConfig
 from pipeline.encoded import EncodedStore, encoding_key
-from pipeline.errors import DataError
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
@@ -143,21 +142,9 @@ def splits_of(experiment: Experiment) -> Splits:
 
 
 def early_examples(experiment: Experiment, validation: Examples) -> Examples | None:
-    """Return what evaluations before the last one score of a split; None: all of it.
-
-    Raises:
-        DataError: where that has no labels, or no tokens.
-    """
+    """Return what evaluations before the last one score of a split; None: all of it."""
     positions = early_positions(experiment, validation.rows)
-    if positions is None:
-        return None
-    early = validation.of_rows(positions)
-    if not len(early.dataset):
-        raise DataError(
-            f"evaluation.early_rows={experiment.evaluation.early_rows}: no such validation row has "
-            "anything to score within training.max_length; expected more rows."
-        )
-    return early
+    return None if positions is None else validation.of_rows(positions)
 
 
 def early_positions(experiment: Experiment, validation: Rows) -> list[int] | None:

@@ -257,8 +257,9 @@ def run(
 def faster_precision(experiment: Experiment) -> Precision:
     """Return the precision in which training is faster here, where its losses agree.
 
-    It is measured once for a machine, its threads, a model and what of it is trained, on a batch of
-    the training split. Where nothing can be measured it is float32, and a warning says so.
+    It is measured once for a machine, its threads, a model, what of it is trained and whether its
+    layers are packed, on a batch of the training split. Where nothing can be measured it is
+    float32, and a warning says so.
     """
     from pipeline.training.speed import compare_precisions, where
 

@@ -301,6 +301,20 @@ def test_a_model_without_the_head_is_refused_before_it_is_read(
             assert fragment in str(refusal.value)
 
 
+def test_parameters_are_counted_in_the_file_of_weights_alone(tiny_model, tmp_path):
+    stored = hf.AutoModel.from_pretrained(tiny_model)
+    shutil.copytree(tiny_model, tmp_path / "copy")
+    file = tmp_path / "copy" / "model.safetensors"
+    shutil.copy(file, tmp_path / "copy" / "adapter_model.safetensors")
+    copy = find_checkpoint(ModelConfig(str(tmp_path / "copy"), None))
+    assert copy.count_stored() == stored.num_parameters()
+    file.write_bytes(b"\xff" * 9)
+    with pytest.raises(ModelError, match=r"model\.checkpoint=.*copy: "):
+        copy.count_stored()
+    file.unlink()
+    assert copy.count_stored() is None
+
+
 def with_limits(given: dict, tokenizer: str, limit: int):
     checkpoint = new(given, tokenizer)
     checkpoint.tokenizer.model_max_length = limit

@@ -283,9 +283,10 @@ def test_layers_after_stored_ones_are_packed():
     torch.testing.assert_close(model(**batch)[0][mask], want[mask], **CLOSE)
 
 
+@pytest.mark.parametrize("lengths", ["mixed", "long"])
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
-def test_gradients_with_dropout_are_those_of_what_it_drew(kind):
-    model, batch = made(kind, HEADS["classes"]), batch_of(BATCHES["mixed"])
+def test_gradients_with_dropout_are_those_of_what_it_drew(kind, lengths):
+    model, batch = made(kind, HEADS["classes"]), batch_of(BATCHES[lengths])
     assert pack(model)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):

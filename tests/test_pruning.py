@@ -21,6 +21,7 @@ from pipeline.search.trials import PAUSED_AT, best_first, ended, state_of
 from pipeline.training.trainer import evaluation_points
 from pipeline.trial import Trial
 
+PROMOTE = "pipeline.search.pruners.PauseAndPromote"
 CONF = Path(runs.__file__).parents[1] / "hydra_plugins/tunewright/conf/hydra/sweeper/pruner"
 
 
@@ -125,7 +126,8 @@ def test_every_pruner_is_made_from_its_file(path):
         ({"_target_": "os.system"}, "there is no such pruner"),
         ({"_target_": "optuna.pruners.MedianPruner", "n_warmup": 1}, "n_warmup_steps?"),
         ({"_target_": "optuna.pruners.ThresholdPruner"}, "lower"),
-        ({"_target_": "pipeline.search.pruners.PauseAndPromote", "min_resource": 0}, "above 0"),
+        ({"_target_": PROMOTE, "min_resource": 0}, "above 0"),
+        ({"_target_": PROMOTE, "min_resource": 1, "eager": "no"}, "true or false"),
     ],
 )
 def test_a_pruner_that_cannot_be_is_refused(options, fragment):
@@ -168,6 +170,23 @@ def test_losers_wait_and_the_best_of_a_rung_go_on(cli, tiny, runs):
     assert states[3] == "complete"
     assert [_last_epoch(t) for t in trials] == [{"complete": 5, "pruned": 3}[s] for s in states]
     assert {t.info.status for t in trials} == {"KILLED", "FINISHED"}
+
+
+def test_the_eager_go_on_before_new_ones_begin(cli, tiny, runs):
+    rates = "optimizer.learning_rate=0.01,1e-9,1e-8,1e-7,1e-6,1e-5"
+    promote = (
+        "hydra/sweeper/pruner=promote",
+        "hydra.sweeper.pruner.min_resource=3",
+        "hydra.sweeper.pruner.eager=true",
+        "training.epochs=5",
+    )
+    ended_ = cli("train", "-m", *_learning(tiny), rates, *promote)
+    assert ended_.code == 0, ended_.err
+    trials = runs("trial")
+    states = [t.data.tags["tunewright.state"] for t in trials]
+    assert states[0] == "complete"  # the best of the first three
+    assert states.count("complete") == 2
+    assert trials[2].info.start_time < trials[0].info.end_time < trials[3].info.start_time
 
 
 def _learning(tiny) -> list[str]:

@@ -91,16 +91,18 @@ class Checkpoint:
             return self._draw(auto_class, **kwargs)
 
     def count_stored(self) -> int | None:
-        """Count the numbers in its files; None where they are not here, or there are none."""
+        """Count the numbers in its file of weights; None where there is no such one here.
+
+        Raises:
+            ModelError: where the file cannot be read.
+        """
         from safetensors import safe_open
 
-        folder = Path(self.location)
-        files = [] if self.is_new or not folder.is_dir() else [*folder.glob("*.safetensors")]
-        count = 0
-        for file in files:
-            with safe_open(file, framework="numpy") as stored:
-                count += sum(math.prod(stored.get_slice(k).get_shape()) for k in stored.keys())  # noqa: SIM118
-        return count or None
+        file = Path(self.location, "model.safetensors")
+        if self.is_new or not file.is_file():
+            return None
+        with _readable(self._place), safe_open(file, framework="numpy") as stored:
+            return sum(math.prod(stored.get_slice(k).get_shape()) for k in stored.keys())  # noqa: SIM118
 
     def _draw(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         import torch

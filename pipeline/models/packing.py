@@ -54,7 +54,8 @@ class _Plan:
     before: _Plan | None  # another model's, which goes on then
     shape: tuple[int, int]
     flat: Tensor  # positions of the tokens in the batch, as they are packed
-    buckets: Sequence[_Bucket]  # the last may be of zeros alone, after the tokens
+    buckets: Sequence[_Bucket]  # the last is of the spare rows, if there are such
+    spare: int  # rows of zeros after the tokens
     masks: list[Tensor | None] = field(default_factory=list)
     is_packed: bool = False  # now, between the first layer and the last
 
@@ -287,7 +288,7 @@ class Packing:
         spare = _spare(len(flat))
         if spare:
             buckets.append(_Bucket([1] * spare))  # each attends to itself
-        return _Plan(self._config, before, (len(real), real.shape[1]), flat, buckets)
+        return _Plan(self._config, before, (len(real), real.shape[1]), flat, buckets, spare)
 
     def _end(self, _: Module, __: object, output: object) -> None:
         plan = _plan_of(self._config)
@@ -308,7 +309,7 @@ class Packing:
         plan.is_packed = True
         self.used += 1
         packed = hidden.flatten(0, 1).index_select(0, plan.flat)
-        packed = torch.nn.functional.pad(packed, (0, 0, 0, _spare(len(packed))))
+        packed = torch.nn.functional.pad(packed, (0, 0, 0, plan.spare))
         return (packed.unsqueeze(0), *rest), kwargs
 
     def _unpack(self, _: Module, __: object, output: Any) -> Any:

@@ -94,7 +94,7 @@ class ExperimentTask(Searchable):
         }
 
     def footprint(self, configs: Sequence[DictConfig]) -> int:
-        """Count the largest model's parameters; no weights are read."""
+        """Return the memory that the largest model needs; no weights are read."""
         experiments = {e.model: e for e in map(validate, configs)}.values()
         return max(need(task_of(experiment).count_parameters()) for experiment in experiments)
 

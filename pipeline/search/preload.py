@@ -57,12 +57,12 @@ def preload() -> None:
         for name in MODULES:
             with suppress(Exception):
                 import_module(name)
-    with suppress(ImportError):
-        # Its own would be a semaphore of the system, which a worker that is stopped leaves behind.
-        import_module("tqdm").tqdm.set_lock(threading.RLock())
-    if len(os.listdir("/proc/self/task")) > 1:
-        raise SystemExit(1)
-    gc.freeze()  # a collection would write into all objects, and so copy them for each worker
+        with suppress(ImportError):
+            # Its own would be a semaphore of the system, which a worker that is stopped leaves.
+            import_module("tqdm").tqdm.set_lock(threading.RLock())
+        if len(os.listdir("/proc/self/task")) > 1:
+            raise SystemExit(1)
+        gc.freeze()  # a collection would write into all objects, and so copy them for each worker
 
 
 if PARENT in os.environ:

@@ -36,14 +36,20 @@ class PauseAndPromote:
     where they stopped: of n trials that reached a rung, n // ``reduction_factor``. Unlike in the
     asynchronous halving that kills (Li et al., 2018, arXiv 1810.05934), an early trial does not get
     through for want of rivals, and a late one is not lost for meeting many.
+
+    With ``eager`` the best go on before new ones begin, as soon as a rung has rivals enough: the
+    first complete trials come sooner, and some of them would not have gone on in the end.
     """
 
     min_resource: int
     reduction_factor: int = 3
+    eager: bool = False
 
     def __post_init__(self) -> None:
         if self.min_resource < 1 or self.reduction_factor < 2:
             raise ValueError("expected min_resource above 0 and reduction_factor from 2")
+        if not isinstance(self.eager, bool):
+            raise ValueError(f"eager={self.eager}: expected true or false")
 
     def rung(self, step: int) -> int:
         """Return how many rungs lie at or below a step."""

@@ -14,23 +14,28 @@ from pipeline.tasks.base import Direction
 
 
 def promotable(
-    study: optuna.Study, pruner: PauseAndPromote, held: Collection[int], reported: Direction
+    study: optuna.Study,
+    pruner: PauseAndPromote,
+    held: Collection[int],
+    reported: Direction,
+    least: int = 1,
 ) -> int | None:
     """Return the paused trial that should go on next, the one on the highest rung first.
 
-    A trial may go on where it is among the best ``len(rung) // reduction_factor`` (the very best
-    always) of all that reached its rung, dead or alive.
+    A trial may go on where it is among the best ``len(rung) // reduction_factor`` of all that
+    reached its rung, dead or alive.
 
     Args:
         study: the study; the rungs are counted over all its workers.
         pruner: where the rungs are.
         held: numbers of the trials that this worker keeps the state of.
         reported: in which direction the scores get better.
+        least: how many of a rung may go on however few reached it; 0 while more may come.
     """
     rungs = _rungs(study, pruner, 1.0 if reported == "maximize" else -1.0)
     for rung in sorted(rungs, reverse=True):
         best = sorted(rungs[rung], key=lambda entry: (-entry[0], entry[1].number))
-        for _, trial in best[: max(1, len(best) // pruner.reduction_factor)]:
+        for _, trial in best[: max(least, len(best) // pruner.reduction_factor)]:
             waits_here = pruner.rung(trial.user_attrs.get(PAUSED_AT) or 0) == rung
             if trial.number in held and state_of(trial) == "paused" and waits_here:
                 return trial.number

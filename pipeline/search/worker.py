@@ -147,18 +147,27 @@ class Shift:
         )
 
     def _run_next(self) -> bool:
-        trial = claim(self._study, self._spec, self._heart)
-        if trial is not None:
-            self._run(trial, None)
+        is_eager = isinstance(self._pruner, PauseAndPromote) and self._pruner.eager
+        if is_eager and self._promote(least=0):
             return True
-        if isinstance(self._pruner, PauseAndPromote):
-            number = promotable(self._study, self._pruner, set(self._held), self._spec.reported)
-            if number is not None:
-                held = self._held.pop(number)
-                _end_pause(held.trial)
-                self._run(held.trial, held.outcome)
-                return True
-        return False
+        trial = claim(self._study, self._spec, self._heart)
+        if trial is None:
+            return self._promote(least=1)
+        self._run(trial, None)
+        return True
+
+    def _promote(self, least: int) -> bool:
+        """Go on with a trial that waits here, if one may; see `promotable`."""
+        if not isinstance(self._pruner, PauseAndPromote):
+            return False
+        held = set(self._held)
+        number = promotable(self._study, self._pruner, held, self._spec.reported, least)
+        if number is None:
+            return False
+        chosen = self._held.pop(number)
+        _end_pause(chosen.trial)
+        self._run(chosen.trial, chosen.outcome)
+        return True
 
     def _run(self, trial: Trial, before: Outcome | None) -> None:
         reporter = Reporter(self._study, self._spec, self._pruner, trial)

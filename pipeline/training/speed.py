@@ -76,13 +76,19 @@ def compare_precisions(
     model.to(device).eval()
     batch = {name: value.to(device) for name, value in task.collate(examples).items()}
     names: tuple[Precision, ...] = ("float32", "bfloat16")
+    losses: dict[str, float] = {}
+
+    def step(name: Precision) -> None:
+        losses[name] = _step(model, task, batch, name)
+
     with repeatable(training):
-        losses = {name: _step(model, task, batch, name) for name in names}  # builds and warms up
+        step("bfloat16")  # builds and warms up; on a CPU nothing is built for float32
+        if device.type != "cpu":
+            step("float32")
         seconds = dict.fromkeys(names, math.inf)
         for _ in range(REPEATS):
             for name in names:
-                taken = _seconds(partial(_step, model, task, batch, name))
-                seconds[name] = min(seconds[name], taken)
+                seconds[name] = min(seconds[name], _seconds(partial(step, name)))
             if max(seconds.values()) > CLEAR * min(seconds.values()):
                 break
     agree = abs(losses["bfloat16"] - losses["float32"]) <= TOLERANCE * abs(losses["float32"])
