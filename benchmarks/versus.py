@@ -103,7 +103,7 @@ class Size:
 
 
 FULL = Size(
-    ("data.max_train_samples=1000", "data.max_validation_samples=500"), "grid8", "grid27", 3, 3
+    ("data.max_train_samples=1000", "data.max_validation_samples=500"), "grid8", "grid27", 3, 2
 )
 QUICK = Size(
     ("data.max_train_samples=64", "data.max_validation_samples=64"), "grid2", "grid2", 1, 1

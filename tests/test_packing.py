@@ -366,6 +366,13 @@ def test_a_layer_with_more_in_it_is_computed_as_before():
             same(model, plain, batch_of(BATCHES["mixed"]))
 
 
+def test_models_of_the_same_parts_are_tried_once():
+    sizes = {**SIZES, "intermediate_size": 40}  # of no other test
+    first, second = (hf.BertModel(hf.BertConfig(**sizes)).eval() for _ in range(2))
+    other = hf.BertModel(hf.BertConfig(**sizes, hidden_act="relu")).eval()
+    assert [pack(model).used for model in (first, second, other)] == [1, 0, 1]
+
+
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
 def test_gradients_in_bfloat16_are_as_near_as_without(kind):
     batch, found = batch_of(BATCHES["long"]), []

@@ -41,6 +41,8 @@ _ANY = 2**62  # tokens of a bucket
 _TRIED = (7, 3, 9, 3, 11)  # lengths; 33 tokens have spare rows
 _SAME = 1e-4  # absolute and relative
 
+_EXACT: set[tuple[Any, ...]] = set()  # kinds of models that this process has tried
+
 
 class _UnfitError(Exception):
     """A model whose layers cannot be packed; says why."""
@@ -165,13 +167,17 @@ def pack(model: PreTrainedModel) -> Packing | None:
             is stored of them, so that those after them are packed.
 
     Returns:
-        None where it cannot be, or is not exact; why is logged, and the model is as it was.
+        None where it cannot be, or is not exact, which is tried once for models of the same parts;
+        why is logged, and the model is as it was.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     packing = None
     try:
         packing = Packing(inner)
-        packing.check(model)
+        kind = inner.config.to_json_string(), *((n, type(m)) for n, m in model.named_modules())
+        if kind not in _EXACT:
+            packing.check(model)
+            _EXACT.add(kind)
     except Exception as error:  # whatever a model's own code raises of what it does not expect
         if packing is not None:
             packing.undo()
