@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,6 @@ from pipeline.trial import Result, State, Trial, Verdict
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from pipeline.models.packing import Packing
     from pipeline.models.prefix import PrefixCache
     from pipeline.tasks.base import Examples
     from pipeline.tracking import Record
@@ -88,7 +88,19 @@ def run(
     if checkpoints is None:
         with open_checkpoints(experiment, record.run_id, of_trial=trial is not None) as opened:
             return run(experiment, record, output_dir, trial, opened)
+    with ExitStack() as shortcuts:
+        return _run(experiment, record, output_dir, trial, checkpoints, shortcuts)
 
+
+def _run(
+    experiment: Experiment,
+    record: Record,
+    output_dir: Path,
+    trial: Trial | None,
+    checkpoints: Checkpoints,
+    shortcuts: ExitStack,
+) -> Result:
+    """Do what `run` says; ``shortcuts`` ends those that the model takes while it is trained."""
     # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
     with LEDGER.booked("boot"), uncollected():
         import transformers
@@ -144,10 +156,12 @@ def run(
 
     with LEDGER.booked("data"), repeatable(experiment.training):
         prefix = _prefix(experiment, model, data, in_sweep=trial is not None)
+    if prefix:
+        shortcuts.callback(prefix.restore)
     splits = prefix.examples if prefix else data.examples
     early = early_examples(experiment, splits["validation"])
     with LEDGER.booked("model"):
-        packing = _packed(experiment, model)
+        _pack(experiment, model, shortcuts)
     tuner = FineTuner(
         experiment,
         output_dir,
@@ -205,10 +219,7 @@ def run(
         record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
         record.end(result.state)
         log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
-        if packing:
-            packing.undo()
-        if prefix:
-            prefix.restore()
+        shortcuts.close()
         floor = _floor(experiment, model, data, last.epoch, evaluated)
         account = _account(record, tuner, floor)
         snapshot = result.snapshot and replace(result.snapshot, spent=dict(account.seconds))
@@ -234,10 +245,7 @@ def run(
         record.table(task.predictions(examples, evaluation.outputs), "predictions.json")
         for file, figure in task.figures(examples, evaluation.outputs).items():
             record.figure(figure, file)
-    if packing:
-        packing.undo()
-    if prefix:
-        prefix.restore()
+    shortcuts.close()
     if vocabulary is not None:
         vocabulary.widen()
     floor = _floor(experiment, model, data, last.epoch, evaluated)  # before an adapter is merged
@@ -273,12 +281,9 @@ def faster_precision(experiment: Experiment) -> Precision:
         some = data.encoded.train.dataset.__getitems__(list(range(rows)))
         with torch.random.fork_rng():
             model = load_model(experiment, data.task)
-        packing = _packed(experiment, model)
-        try:
+        with ExitStack() as shortcuts:
+            _pack(experiment, model, shortcuts)
             return compare_precisions(experiment.training, model, data.task, some)
-        finally:
-            if packing:
-                packing.undo()  # else it and the model keep each other
 
     if experiment.adapter.name == "qlora":  # its weights are made for it
         return "bfloat16"
@@ -300,15 +305,17 @@ def faster_precision(experiment: Experiment) -> Precision:
     return found
 
 
-def _packed(experiment: Experiment, model: PreTrainedModel) -> Packing | None:
+def _pack(experiment: Experiment, model: PreTrainedModel, shortcuts: ExitStack) -> None:
     """Have a model's layers compute no padding, where that is asked for and can be."""
     import torch
 
     from pipeline.models.packing import pack
 
     if not experiment.training.packing or torch.accelerator.is_available():
-        return None
-    return pack(model)
+        return
+    packing = pack(model)
+    if packing:
+        shortcuts.callback(packing.undo)  # else it and the model keep each other
 
 
 def _prefix(

@@ -102,7 +102,8 @@ class Checkpoint:
         if self.is_new or not file.is_file():
             return None
         with _readable(self._place), safe_open(file, framework="numpy") as stored:
-            return sum(math.prod(stored.get_slice(k).get_shape()) for k in stored.keys())  # noqa: SIM118
+            shapes = [stored.get_slice(name).get_shape() for name in stored.keys()]  # noqa: SIM118
+        return sum(map(math.prod, shapes))
 
     def _draw(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         import torch
