@@ -271,7 +271,9 @@ def _nearest_key(hydra: Hydra, overrides: Sequence[str], key: str) -> str:
             config = hydra.compose_config(CONFIG_NAME, attempt, run_mode=RunMode.MULTIRUN)
         except HydraException:
             continue
-        tree = OmegaConf.to_container(without_hydra(config, resolve=False), resolve=False)
+        tree = OmegaConf.to_container(config, resolve=False)
         assert isinstance(tree, dict)
+        own = {"hydra": tree.pop("hydra")}
+        tree = own if key.startswith("hydra.") else tree
         return did_you_mean(key, [name for name in (*flatten(tree), *tree) if name != key])
     return ""

@@ -410,7 +410,9 @@ def inspect(experiment: Experiment) -> str:
 
     training = experiment.training
     check_optimizer(experiment.optimizer)
-    find_checkpoint(experiment.model).check_length(training.max_length)
+    checkpoint = find_checkpoint(experiment.model)
+    checkpoint.check_length(training.max_length)
+    checkpoint.count_stored()  # refuses a file of weights that is broken
     splits, task = splits_of(experiment), task_of(experiment)
     task.check()
     check_model(experiment, task)

@@ -1,6 +1,7 @@
 """What is wrong is refused in one paragraph, exit code 2, before anything is written."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -190,6 +191,20 @@ def test_unknown_sampler_option(cli, tiny):
 def test_searched_key_that_is_not_in_the_config(cli, tiny):
     ended = cli("train", "-m", *tiny, "optimizer.lerning_rate=1e-4,1e-3")
     refused(ended, "optimizer.lerning_rate", "Did you mean optimizer.learning_rate?")
+
+
+def test_unknown_key_of_hydra_itself(cli, tiny):
+    given = ("hydra/sweeper/pruner=promote", "hydra.sweeper.pruner.eagr=true")
+    ended = cli("train", "-m", *tiny, "seed=1,2", *given)
+    refused(ended, "Did you mean hydra.sweeper.pruner.eager?")
+
+
+@pytest.mark.parametrize("verb", [("train",), ("train", "-m", "seed=1,2")])
+def test_a_broken_file_of_weights(cli, tiny, tiny_model, verb):
+    shutil.copytree(tiny_model, "broken")
+    weights = Path("broken", "model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    refused(cli(*verb, *tiny, "model.checkpoint=./broken"), "model.checkpoint=./broken", "header")
 
 
 def test_searched_value_out_of_bounds(cli, tiny):
