@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _STRICT = ConfigDict(extra="forbid")
+MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state kept
 _COMBINATION = "combination"  # the type of our errors that are about two keys and name them
 
 
@@ -490,6 +491,20 @@ class TrainingConfig:
             )
         every: int | float | None = value
         return every
+
+    @model_validator(mode="after")
+    def _points_are_few(self) -> "TrainingConfig":
+        least = self.epochs / MOST_POINTS
+        for key in ("eval_every", "checkpoint_every"):
+            every = getattr(self, key)
+            if isinstance(every, float) and every < least:
+                raise PydanticCustomError(
+                    _COMBINATION,
+                    "training.{key}={every}: too often in training.epochs={epochs}; expected at "
+                    "least {least}",
+                    {"key": key, "every": every, "epochs": self.epochs, "least": least},
+                )
+        return self
 
     @model_validator(mode="after")
     def _evaluates_within(self) -> "TrainingConfig":

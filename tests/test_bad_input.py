@@ -193,6 +193,11 @@ def test_searched_key_that_is_not_in_the_config(cli, tiny):
     refused(ended, "optimizer.lerning_rate", "Did you mean optimizer.learning_rate?")
 
 
+@pytest.mark.parametrize("key", ["eval_every", "checkpoint_every"])
+def test_points_without_number(cli, tiny, key):
+    refused(cli("train", *tiny, f"training.{key}=1e-9"), f"training.{key}=1e-09", "at least 1e-05")
+
+
 def test_unknown_key_of_hydra_itself(cli, tiny):
     given = ("hydra/sweeper/pruner=promote", "hydra.sweeper.pruner.eagr=true")
     ended = cli("train", "-m", *tiny, "seed=1,2", *given)

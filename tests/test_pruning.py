@@ -127,6 +127,12 @@ def test_every_pruner_is_made_from_its_file(path):
         ({"_target_": "optuna.pruners.MedianPruner", "n_warmup": 1}, "n_warmup_steps?"),
         ({"_target_": "optuna.pruners.ThresholdPruner"}, "lower"),
         ({"_target_": PROMOTE, "min_resource": 0}, "above 0"),
+        ({"_target_": PROMOTE, "min_resource": float("nan")}, "min_resource=nan: .* above 0"),
+        ({"_target_": PROMOTE, "min_resource": 1, "reduction_factor": 2.5}, "factor=2.5: .* whole"),
+        (
+            {"_target_": PROMOTE, "min_resource": 1, "reduction_factor": None},
+            "factor=None: .* from 2",
+        ),
         ({"_target_": PROMOTE, "min_resource": 1, "eager": "no"}, "true or false"),
     ],
 )

@@ -46,8 +46,11 @@ class PauseAndPromote:
     eager: bool = False
 
     def __post_init__(self) -> None:
-        if self.min_resource < 1 or self.reduction_factor < 2:
-            raise ValueError("expected min_resource above 0 and reduction_factor from 2")
+        if type(self.min_resource) is not int or self.min_resource < 1:
+            raise ValueError(f"min_resource={self.min_resource}: expected a number above 0")
+        factor = self.reduction_factor
+        if type(factor) is not int or factor < 2:
+            raise ValueError(f"reduction_factor={factor}: expected a whole number from 2")
         if not isinstance(self.eager, bool):
             raise ValueError(f"eager={self.eager}: expected true or false")
 
@@ -97,7 +100,7 @@ def make_pruner(options: Mapping[str, Any], unit: int) -> Pruner:
         if value is None or value == "auto":
             continue
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
-        if number < 0 or (least and number == 0):
+        if not number >= 0 or (least and number == 0):  # nan is neither
             raise ConfigError(
                 f"hydra.sweeper.pruner.{option}={value}: expected a number "
                 f"{'above' if least else 'from'} 0, in what trials report: epochs for our own."
