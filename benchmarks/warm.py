@@ -154,17 +154,17 @@ def between_trials(trials: int, rows: int) -> list[Gap]:
         times = steps(folder)
         if len(times) != trials * a_trial:
             raise RuntimeError(f"found {len(times)} steps, expected {trials * a_trial}")
-        evaluations, scores = evaluation_seconds(folder)
+        evaluations, losses = evaluated(folder)
     own = [times[k * a_trial : (k + 1) * a_trial] for k in range(trials)]
     raw = [after[0] - before[-1] for before, after in pairwise(own)][1:]
     batch = [median(b - a for a, b in pairwise(trial)) for trial in own]
     return [
-        Gap(scores[k] < min(scores[:k]), gap, gap - evaluations[k] - batch[k + 1])
+        Gap(losses[k] < min(losses[:k]), gap, gap - evaluations[k] - batch[k + 1])
         for k, gap in enumerate(raw, 1)
     ]
 
 
-def evaluation_seconds(folder: Path) -> tuple[list[float], list[float]]:
+def evaluated(folder: Path) -> tuple[list[float], list[float]]:
     """Return how long each trial's evaluations took, and its loss, by number."""
     study = load(folder / "studies" / STUDY / "study.journal", STUDY)
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _STRICT = ConfigDict(extra="forbid")
-MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state kept
+_MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state kept
 _COMBINATION = "combination"  # the type of our errors that are about two keys and name them
 
 
@@ -494,7 +494,7 @@ class TrainingConfig:
 
     @model_validator(mode="after")
     def _points_are_few(self) -> "TrainingConfig":
-        least = self.epochs / MOST_POINTS
+        least = self.epochs / _MOST_POINTS
         for key in ("eval_every", "checkpoint_every"):
             every = getattr(self, key)
             if isinstance(every, float) and every < least:
