@@ -62,7 +62,7 @@ def test_tokens_are_counted_and_rows_without_a_trained_one(cli, chat):
         [("user", "day"), ("assistant", "good"), ("user", "so"), ("assistant", "fine day")],
     )
     ended = cli("check", *chat, "training.max_length=24", "--format", "json")
-    (line,) = json.loads(ended.out)["splits"]
+    (line,) = json.loads(ended.out)["tokens"]
     # [user] and [assistant] are three tokens each, and each conversation has an end.
     assert line["longest"] == 3 + 40 + 3 + 1 + 1
     assert line["tokens"] == (3 + 2 + 3 + 1 + 1) + line["longest"] + (4 * 3 + 1 + 1 + 1 + 2 + 1)
@@ -105,5 +105,5 @@ def test_targets_are_counted_whole(cli, tiny_model, working_folder):
     assert ended.code == 0, ended.out
     found = json.loads(ended.out)
     # A source has a word and one to 29 more, with [CLS] and [SEP]; so has a target.
-    assert found["splits"][0]["longest"] == (2 + 1 + 29) + (2 + 30)
-    assert any("29 of 29" in warning for warning in found["warnings"])
+    assert found["tokens"][0]["longest"] == (2 + 1 + 29) + (2 + 30)
+    assert any("29 of 29" in finding["message"] for finding in found["findings"])

@@ -32,6 +32,7 @@ UPPER = {"search", "cli", "console", "run", "prepared", "job", "rerun", "resume"
 MAY_NOT = {
     **dict.fromkeys(BASE, UPPER | STEPS),
     "objective": UPPER | (STEPS - {"tasks", "evaluation"}),
+    "terminal": UPPER | (STEPS - {"tracking"}),
     "trial": UPPER | (STEPS - {"training"}),
     **dict.fromkeys(STEPS, UPPER),
     "serving": UPPER | {"training", "tracking"},  # a copy of it lies beside each kept model
@@ -39,7 +40,7 @@ MAY_NOT = {
     "prepared": UPPER - {"prepared"} | {"training", "tracking", "serving"},
     "run": UPPER - {"run", "prepared"},
     "job": UPPER - {"run", "job"},
-    "check": UPPER - {"run", "prepared"} | {"training", "evaluation"},
+    "check": UPPER - {"run", "prepared"} | {"training"},
     "predict": UPPER - {"predict"},
     "convert": UPPER | (STEPS - {"data"}),
     "rerun": {"search", "cli", "console", "resume"},

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli.common import add_format
-from pipeline.untrusted import printable
 
 if TYPE_CHECKING:
-    from pipeline.check import Report
+    from rich.console import Console
+
+    from pipeline.check import Finding, Report
     from pipeline.cli.common import Verbs
 
-_SHOWN = 20  # problems that are printed
+_SHOWN = 20  # findings of a level that are printed
+_ROWS = 3  # groups of rows of a finding
+_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def add_check(verbs: Verbs) -> None:
     """Add ``check``."""
     verb = verbs.add_parser(
         "check",
-        help="read all rows as a run would, name each that is wrong, and count tokens",
+        help="look over the data: wrong rows, leaks, duplicates, labels, tokens; --fix cleans it",
         description="Read every row of every split as the task and the model's tokenizer see it. "
-        "Each one that cannot be used is named with file and line; the tokens of the others are "
-        "counted. The exit code is 2 where a run could not start.",
+        "Each one that cannot be used is named with file and line; told are duplicates within and "
+        "across splits, conflicting, rare and doubtful labels, broken texts, and tokens. The exit "
+        "code is 2 where a run could not start.",
     )
     verb.add_argument("overrides", nargs="*", help="as train takes them: data.train=…, task=chat")
-    add_format(verb, ("table", "json"))
+    verb.add_argument(
+        "--fix", type=Path, metavar="OUT", help="write a cleaned copy of the files to a new folder"
+    )
+    add_format(verb, ("table", "json", "html"))
     verb.set_defaults(run=_check)
 
 
@@ -37,24 +45,55 @@ def _check(options: argparse.Namespace) -> int:
 
     with hydra_app("train") as hydra:
         experiment = validate(without_hydra(compose(hydra, options.overrides)))
+    if options.fix is not None:
+        from pipeline.check.fix import CHANGES, write_cleaned
+
+        counts = write_cleaned(experiment, options.fix)
+        for change, count in counts.most_common():
+            print(f"{count} rows {change}")
+        print(f"{options.fix}: written; what changed is in {options.fix / CHANGES}")
+        return 0
     report = check_data(experiment)
-    print(_as_json(report) if options.format == "json" else _as_text(report), end="")
-    return 2 if report.problems else 0
+    if options.format == "json":
+        print(json.dumps(report.as_tree(), indent=1, ensure_ascii=False))
+    elif options.format == "html":
+        from pipeline.search.page import check_page
+
+        print(check_page(report, experiment.data.title))
+    else:
+        from pipeline.terminal import console
+
+        _show(report, console())
+    return 2 if report.of("error") else 0
 
 
-def _as_text(report: Report) -> str:
-    from pipeline.tracking.tables import render
+def _show(report: Report, console: Console) -> None:
+    from rich.text import Text
 
-    lines = [f"error: {problem}" for problem in report.problems[:_SHOWN]]
-    if len(report.problems) > _SHOWN:
-        lines.append(f"… and {len(report.problems) - _SHOWN} more (--format json lists all)")
-    lines += [f"warning: {warning}" for warning in report.warnings]
-    found = f"{len(report.problems)} errors, {len(report.warnings)} warnings"
-    table = render(report.table, "table") if report.table.rows else ""
-    return table + "".join(f"{printable(line)}\n" for line in [*lines, found])
+    from pipeline.check.report import LEVELS
+    from pipeline.terminal import as_rich
+    from pipeline.untrusted import printable
+
+    for table in (report.labels, report.tokens, report.scores):
+        if table.rows:
+            console.print(as_rich(table))
+    for level in LEVELS:
+        found = report.of(level)
+        for finding in found[:_SHOWN]:
+            line = Text(f"{level}: ", style=_COLOURS[level])
+            line.append(printable(finding.message), style="default")
+            if finding.rows:
+                line.append(printable(f" [{_places(finding)}]"), style="dim")
+            console.print(line, soft_wrap=True)
+        if len(found) > _SHOWN:
+            console.print(f"… and {len(found) - _SHOWN} more {level}s (--format json lists all)")
+    console.print(report.summary, highlight=False)
 
 
-def _as_json(report: Report) -> str:
-    rows = [dict(zip(report.table.columns, row, strict=True)) for row in report.table.rows]
-    content = {"splits": rows, "errors": report.problems, "warnings": report.warnings}
-    return json.dumps(content, indent=1) + "\n"
+def _places(finding: Finding) -> str:
+    """Return the first rows of a finding, and of each group the first ones."""
+    groups = [
+        ", ".join(group[:_ROWS]) + (", …" if len(group) > _ROWS else "")
+        for group in finding.rows[:_ROWS]
+    ]
+    return "; ".join([*groups, *(["…"] if finding.count > _ROWS else [])])

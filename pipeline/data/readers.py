@@ -19,14 +19,21 @@ from pipeline.errors import DataError, did_you_mean, listing
 _LONGEST_FIELD = 2**24
 
 Record = tuple[int, Mapping[str, Any]]  # line (text formats) or row number, from 1; and the values
+Refuse = Callable[[DataError], None]  # is told of a record that cannot be used
 
 
-def read_records(path: Path, encoding: str) -> Iterator[Record]:
+def stop(error: DataError) -> None:
+    """End the reading at the first record that cannot be used."""
+    raise error
+
+
+def read_records(path: Path, encoding: str, refuse: Refuse = stop) -> Iterator[Record]:
     """Yield the records of a file; its suffix tells the format.
 
     Args:
         path: a csv, tsv, json, jsonl, parquet or arrow file.
         encoding: of the text formats; a byte order mark is skipped.
+        refuse: what becomes of a line of bad syntax, where the ones after it can be told from it.
 
     Raises:
         DataError: for a missing or empty file, an unknown suffix, wrong encoding or bad syntax.
@@ -38,7 +45,7 @@ def read_records(path: Path, encoding: str) -> Iterator[Record]:
         )
     with _readable(path):
         _check_file(path)
-    return _read(reader(path, encoding), path)
+    return _read(reader(path, encoding, refuse), path)
 
 
 def _check_file(path: Path) -> None:
@@ -103,7 +110,7 @@ def _first_undecodable_line(path: Path, encoding: str) -> int | None:
     return None
 
 
-def _read_delimited(path: Path, encoding: str, delimiter: str) -> Iterator[Record]:
+def _read_delimited(path: Path, encoding: str, refuse: Refuse, delimiter: str) -> Iterator[Record]:
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     reader = csv.reader(_lines(path, encoding), delimiter=delimiter, strict=True)
     start = 1
@@ -117,12 +124,15 @@ def _read_delimited(path: Path, encoding: str, delimiter: str) -> Iterator[Recor
         start = reader.line_num + 1
         for values in reader:
             if values:  # csv yields [] for a blank line
-                if len(values) != len(header):
-                    raise DataError(
-                        f"{path}, line {start}: found {len(values)} fields, expected "
-                        f"{len(header)} ({listing(header)})."
+                if len(values) == len(header):
+                    yield start, dict(zip(header, values, strict=True))
+                else:
+                    refuse(
+                        DataError(
+                            f"{path}, line {start}: found {len(values)} fields, expected "
+                            f"{len(header)} ({listing(header)})."
+                        )
                     )
-                yield start, dict(zip(header, values, strict=True))
             start = reader.line_num + 1
     except csv.Error as error:
         # The line where csv gave up may be the file's last: an open quote swallows what follows.
@@ -132,22 +142,28 @@ def _read_delimited(path: Path, encoding: str, delimiter: str) -> Iterator[Recor
         ) from error
 
 
-def _read_csv(path: Path, encoding: str) -> Iterator[Record]:
-    return _read_delimited(path, encoding, ",")
+def _read_csv(path: Path, encoding: str, refuse: Refuse) -> Iterator[Record]:
+    return _read_delimited(path, encoding, refuse, ",")
 
 
-def _read_tsv(path: Path, encoding: str) -> Iterator[Record]:
-    return _read_delimited(path, encoding, "\t")
+def _read_tsv(path: Path, encoding: str, refuse: Refuse) -> Iterator[Record]:
+    return _read_delimited(path, encoding, refuse, "\t")
 
 
-def _read_jsonl(path: Path, encoding: str) -> Iterator[Record]:
+def _read_jsonl(path: Path, encoding: str, refuse: Refuse) -> Iterator[Record]:
     for number, line in enumerate(_lines(path, encoding), start=1):
-        if line.strip():
+        if not line.strip():
+            continue
+        try:
             value = _parsed(line, path, number, "one object a line")
-            yield number, _as_object(value, path, f"line {number}")
+            record = _as_object(value, path, f"line {number}")
+        except DataError as error:
+            refuse(error)
+        else:
+            yield number, record
 
 
-def _read_json(path: Path, encoding: str) -> Iterator[Record]:
+def _read_json(path: Path, encoding: str, _refuse: Refuse) -> Iterator[Record]:
     value = _parsed("".join(_lines(path, encoding)), path, None, "one array of objects")
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         yield from _number(_squad(value["data"], path))
@@ -232,7 +248,7 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "number")
 
 
-def _read_parquet(path: Path, _encoding: str) -> Iterator[Record]:
+def _read_parquet(path: Path, _encoding: str, _refuse: Refuse) -> Iterator[Record]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -243,7 +259,7 @@ def _read_parquet(path: Path, _encoding: str) -> Iterator[Record]:
         raise DataError(f"{path}: not a parquet file ({error}).") from error
 
 
-def _read_arrow(path: Path, _encoding: str) -> Iterator[Record]:
+def _read_arrow(path: Path, _encoding: str, _refuse: Refuse) -> Iterator[Record]:
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as source:
@@ -263,7 +279,7 @@ def _number(rows: Iterator[Mapping[str, Any]]) -> Iterator[Record]:
     return enumerate(rows, start=1)
 
 
-READERS: dict[str, Callable[[Path, str], Iterator[Record]]] = {
+READERS: dict[str, Callable[[Path, str, Refuse], Iterator[Record]]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
     ".json": _read_json,

@@ -1,25 +1,17 @@
 """Sources: where rows come from. Each returns the splits it was given; cutting is not their job."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import EmbeddedFile, FilesConfig, HubConfig
-from pipeline.data.readers import read_records
+from pipeline.data.readers import Refuse, read_records, stop
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape
 from pipeline.embedded import locate, sha256
 from pipeline.errors import DataError
 
 SPLITS = ("train", "validation", "test")
-
-
-Refuse = Callable[[DataError], None]  # is told of a record that cannot be used
-
-
-def stop(error: DataError) -> None:
-    """End the reading at the first record that cannot be used."""
-    raise error
 
 
 def read_split(shape: Shape, split: str, refuse: Refuse = stop) -> Rows | None:
@@ -49,18 +41,17 @@ def read_files(config: FilesConfig, split: str, shape: Shape, refuse: Refuse) ->
     Raises:
         DataError: naming file and line of the first row that the task cannot use.
     """
-    path = _path(getattr(config, split))
+    path = path_of(config, split)
     if path is None:
         return None
-    records = (
-        (f"{path.name}:{line}", values) for line, values in read_records(path, config.encoding)
-    )
+    read = read_records(path, config.encoding, refuse)
+    records = ((f"{path.name}:{line}", values) for line, values in read)
     return _collect(records, str(path), shape, refuse)
 
 
 def file_digests(config: FilesConfig) -> dict[str, str]:
     """Return the sha256 of each split's file, by split; a test file may be missing, unread."""
-    files = {split: _path(getattr(config, split)) for split in SPLITS}
+    files = {split: path_of(config, split) for split in SPLITS}
     return {split: sha256(path) for split, path in files.items() if path and path.is_file()}
 
 
@@ -100,7 +91,9 @@ def read_hub(config: HubConfig, split: str, shape: Shape, refuse: Refuse) -> Row
     return _collect(records, place, shape, refuse)
 
 
-def _path(file: str | EmbeddedFile | None) -> Path | None:
+def path_of(config: FilesConfig, split: str) -> Path | None:
+    """Return where a split's file lies, or None where the config names none."""
+    file: str | EmbeddedFile | None = getattr(config, split)
     if file is None:
         return None
     return locate(file) if isinstance(file, EmbeddedFile) else Path(file)

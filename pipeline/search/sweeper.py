@@ -16,7 +16,6 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
-from rich.console import Console
 
 from pipeline.compose import changing, plain_errors, without_hydra, without_secrets
 from pipeline.config import flatten
@@ -53,10 +52,9 @@ from pipeline.search.sweeps import space_text
 from pipeline.search.trials import REASON, best_first, ended, pareto_front, state_of
 from pipeline.search.warm import JOURNAL, sources_of, warm_start
 from pipeline.search.worker import Worker
+from pipeline.terminal import console
 
 log = logging.getLogger(__name__)
-
-LINE_WIDTH = 240  # of tables that do not go to a terminal
 
 
 class SearchFailedError(TunewrightError):
@@ -75,8 +73,7 @@ class Sweep:
         self._loader = reading_once(context.config_loader)
         self._options = Options.read(config.hydra.sweeper)
         self._naming = ""  # the override that names the study, once it has a name
-        # Lines in a file are not cut: only a terminal has a width.
-        self._console = Console() if Console().is_terminal else Console(width=LINE_WIDTH)
+        self._console = console()
 
     def run(self, arguments: list[str]) -> optuna.Study | None:
         """Search.

@@ -1,0 +1,157 @@
+"""A cleaned copy of files, and a list of what is different in it."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.check.corpus import Corpus, repeated
+from pipeline.check.duplicates import conflicting, nearly_repeated
+from pipeline.check.labels import spellings
+from pipeline.config import FilesConfig
+from pipeline.data import read_split
+from pipeline.data.readers import read_records
+from pipeline.data.sources import SPLITS, path_of
+from pipeline.errors import ConfigError, DataError
+from pipeline.outfile import SUFFIXES, Write, writer
+from pipeline.tasks import get_task
+
+if TYPE_CHECKING:
+    from pipeline.config import Experiment
+
+CHANGES = "changes.csv"
+
+
+@dataclass
+class Changes:
+    """What is to be different, by row id; a row that is dropped is not relabelled."""
+
+    dropped: dict[str, str] = field(default_factory=dict)  # why
+    labels: dict[str, str] = field(default_factory=dict)  # the new one
+
+    def drop(self, row_id: str, why: str) -> None:
+        """Leave a row out; the first reason is kept."""
+        self.dropped.setdefault(row_id, why)
+
+
+def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
+    """Write a cleaned copy of the config's files to a new folder; it is there whole or not at all.
+
+    Left out are rows that cannot be used; copies of a text within a split; of texts with several
+    labels the rows that have not the most frequent one, or all where there is none; and of texts
+    that are (nearly) in two splits those of the split that is trained on. Labels that differ in
+    case alone get the most frequent spelling. The copy is UTF-8 without a byte order mark.
+
+    Returns:
+        How many rows were changed for each reason.
+
+    Raises:
+        ConfigError: for data that is not in files.
+        DataError: for a folder that is there, or a file that cannot be read or written.
+    """
+    data = experiment.data
+    if not isinstance(data, FilesConfig):
+        raise ConfigError(
+            f"--fix {out}: data.source={data.source}: only files can be copied; expected files."
+        )
+    if out.exists():
+        raise DataError(f"--fix {out}: is there already; expected the name of a new folder.")
+    shape = get_task(experiment.task).shape(experiment.task, data)
+    read = {split: read_split(shape, split, _ignore) for split in SPLITS}
+    corpus = Corpus({split: rows for split, rows in read.items() if rows is not None})
+    if not corpus.splits:
+        raise DataError(f"--fix {out}: no row of {data.title} can be used.")
+    # What is cut off a file must not have near copies in the rest of it.
+    cut_from_train = data.validation is None or data.test is None
+    changes = _changes(corpus, cut_from_train=cut_from_train)
+    try:
+        making = Path(tempfile.mkdtemp(dir=out.parent, prefix=".tunewright-"))
+        try:
+            counts = _write(data, corpus, changes, making)
+            making.chmod(0o755)
+            making.rename(out)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"--fix {out}: cannot be written: {error.strerror or error}.") from error
+    return counts
+
+
+def _changes(corpus: Corpus, *, cut_from_train: bool) -> Changes:
+    changes = Changes()
+    usual = spellings(corpus)
+    for i, names in enumerate(corpus.labels):
+        if len(names) == 1 and names[0] in usual:
+            changes.labels[corpus.ids[i]] = usual[names[0]]
+    respelt = [tuple(sorted({usual.get(n, n) for n in names})) for names in corpus.labels]
+    same = repeated(corpus.normal)
+    for group in conflicting(respelt, same):
+        (first, most), (_, second), *_ = Counter(respelt[i] for i in group).most_common()
+        for i in group:
+            if most == second or respelt[i] != first:
+                changes.drop(corpus.ids[i], "its text has another label elsewhere")
+    # The split that others are judged by keeps its rows: the last one, for a cut the first copy.
+    order = {split: n for n, split in enumerate(reversed(list(corpus.splits)))}
+    for groups, why in ((same, "a copy"), (nearly_repeated(corpus), "nearly a copy")):
+        for group in groups:
+            left = [i for i in group if corpus.ids[i] not in changes.dropped]
+            left.sort(key=lambda i: (order[corpus.split[i]], i))
+            for i in left[1:]:
+                kept = left[0]
+                is_leak = corpus.split[i] != corpus.split[kept]
+                if why == "a copy" or is_leak or cut_from_train:
+                    changes.drop(corpus.ids[i], f"{why} of {corpus.ids[kept]}")
+    return changes
+
+
+def _write(data: FilesConfig, corpus: Corpus, changes: Changes, folder: Path) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    known = {split: set(rows.ids) for split, rows in corpus.splits.items()}
+    with (folder / CHANGES).open("w", encoding="utf-8", newline="") as stream:
+        listed = csv.writer(stream, lineterminator="\n")
+        listed.writerow(["split", "row", "change", "before", "after"])
+
+        def note(split: str, row: str, change: str, before: Any = "", after: Any = "") -> None:
+            listed.writerow([split, row, change, before, after])
+            counts[change.partition(" of ")[0]] += 1
+
+        for split in corpus.splits:
+            path = path_of(data, split)
+            assert path is not None  # it was read
+            refused: list[DataError] = []
+            out = _named(folder, path)
+            with out.open("w", encoding="utf-8", newline="") as made:
+                write: Write | None = None
+                for line, values in read_records(path, data.encoding, refused.append):
+                    row, record = f"{path.name}:{line}", dict(values)
+                    if row not in known[split]:
+                        note(split, row, "left out: it cannot be used")
+                        continue
+                    if row in changes.dropped:
+                        note(split, row, f"left out: {changes.dropped[row]}")
+                        continue
+                    if row in changes.labels:
+                        new = changes.labels[row]
+                        note(split, row, "label spelt as usual", record[data.label], new)
+                        record[data.label] = new
+                    write = write or writer(out, made, list(record))
+                    write(record)
+            for error in refused:
+                note(split, "", "left out: it cannot be used", str(error))
+    return counts
+
+
+def _named(folder: Path, path: Path) -> Path:
+    """Return a name for the copy; two files of one name in several folders get a number."""
+    suffix = path.suffix.lower() if path.suffix.lower() in SUFFIXES else SUFFIXES[0]
+    names = (f"{path.stem}{n or ''}{suffix}" for n in range(len(SPLITS)))
+    return next(folder / name for name in names if not (folder / name).exists())
+
+
+def _ignore(_: DataError) -> None:
+    """Let a record pass that cannot be used: it is missed later."""

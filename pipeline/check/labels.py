@@ -1,0 +1,108 @@
+"""The labels of each split: how many rows have each, twins in spelling, rare and missing ones."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from pipeline.check.corpus import Corpus
+from pipeline.check.report import Finding
+from pipeline.errors import listing
+from pipeline.tracking.tables import Cell, Table
+
+RARE = 10  # training rows below which a label is hardly learned
+MAJORITY = 0.9  # share of the training rows from which one label drowns the others
+
+
+def label_table(corpus: Corpus) -> Table:
+    """Return the rows of each label in each split, the most frequent first, with its share."""
+    counts = _counts(corpus)
+    first = next(iter(corpus.splits), "")
+    every = Counter(name for own in counts.values() for name in own.elements())
+    size = sum(counts[first].values()) if every else 1
+    rows: list[list[Cell]] = []
+    for label, _ in every.most_common():
+        own = [counts[split][label] for split in corpus.splits]
+        rows.append([label, *own, round(counts[first][label] / max(1, size), 4)])
+    return Table(("label", *corpus.splits, f"share of {first}"), rows)
+
+
+def label_findings(corpus: Corpus) -> list[Finding]:
+    """Find labels that differ in case alone, are rare, are missing from a split, or drown others.
+
+    Rows of a task without labels have none.
+    """
+    counts = _counts(corpus)
+    every = Counter(name for own in counts.values() for name in own.elements())
+    if not every:
+        return []
+    return [*_twins(corpus, every), *_rare(corpus, counts), *_balance(counts)]
+
+
+def _counts(corpus: Corpus) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {split: Counter() for split in corpus.splits}
+    for split, names in zip(corpus.split, corpus.labels, strict=True):
+        counts[split].update(names)
+    return counts
+
+
+def _with(corpus: Corpus, labels: set[str]) -> list[list[str]]:
+    """Return the ids of rows that have one of these labels."""
+    pairs = zip(corpus.ids, corpus.labels, strict=True)
+    return [[row_id] for row_id, names in pairs if labels.intersection(names)]
+
+
+def spellings(corpus: Corpus) -> dict[str, str]:
+    """Return the most frequent spelling of each label that differs from it in case or blanks."""
+    return {
+        label: usual
+        for usual, *others in _spelt(Counter(n for names in corpus.labels for n in names))
+        for label in others
+    }
+
+
+def _spelt(every: Counter[str]) -> Iterable[list[str]]:
+    """Return the labels in groups of one name, the most frequent spelling of each first."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label, _ in every.most_common():
+        groups[" ".join(label.casefold().split())].append(label)
+    return groups.values()
+
+
+def _twins(corpus: Corpus, every: Counter[str]) -> list[Finding]:
+    found = []
+    for usual, *others in _spelt(every):
+        if others:
+            twins = listing(f"{label!r} ({every[label]} rows)" for label in others)
+            message = f"the label {usual!r} ({every[usual]} rows) is also written {twins}"
+            found.append(Finding.about("warning", "label", message, _with(corpus, set(others))))
+    return found
+
+
+def _rare(corpus: Corpus, counts: dict[str, Counter[str]]) -> list[Finding]:
+    first, *others = counts
+    found = []
+    rare = {label: n for label, n in counts[first].items() if n < RARE}
+    if rare:
+        named = listing((f"{label!r} ({n})" for label, n in rare.items()), most=5)
+        message = f"{first}: labels with fewer than {RARE} rows: {named}"
+        found.append(Finding.about("warning", "label", message, _with(corpus, set(rare))))
+    for split in others:
+        missing = sorted(counts[first].keys() - counts[split].keys())
+        if missing:
+            message = f"{split}: no row of {listing(map(repr, missing), most=5)}"
+            found.append(Finding("warning", "label", f"{message}: it cannot be judged there"))
+    return found
+
+
+def _balance(counts: dict[str, Counter[str]]) -> list[Finding]:
+    split, own = next(iter(counts.items()))
+    label, most = own.most_common(1)[0]
+    share = most / own.total()
+    if share < MAJORITY:
+        return []
+    message = (
+        f"{split}: {share:.1%} of the labels are {label!r}; accuracy says little, f1_macro more "
+        "(task.class_weights=balanced weighs the others up)"
+    )
+    return [Finding("warning", "label", message)]

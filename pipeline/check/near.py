@@ -1,0 +1,111 @@
+"""Near duplicates: texts that share most of their runs of five characters.
+
+MinHash (Broder, 1997: On the resemblance and containment of documents) makes signatures whose
+bands are equal for similar texts; those that share a band are compared themselves, so what is
+reported is exact, and what is missed is little: of pairs at the threshold under one in a hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+SHINGLE = 5  # characters
+LEAST = 25  # characters of a text that is compared; of shorter ones every change is a large one
+THRESHOLD = 0.8  # Jaccard similarity of the sets of shingles
+_BANDS, _ROWS = 16, 6  # a pair at the threshold shares a band with 1 - (1 - 0.8**6)**16 = 99.2 %
+_CHUNK = 20_000  # texts whose shingles are in memory at once
+_SEED = 42
+
+Keys = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def near_duplicates(texts: Sequence[str]) -> list[list[int]]:
+    """Find texts that are nearly the same.
+
+    Args:
+        texts: all different.
+
+    Returns:
+        Positions of the texts of each group, in ascending order. Each text has a similarity of
+        `THRESHOLD` or more with another one of its group.
+    """
+    long = [i for i, text in enumerate(texts) if len(text) >= LEAST]
+    some = [texts[i] for i in long]
+    keys = _band_keys(some)
+    groups = _Groups(len(some))
+    for a, b in _candidates(keys):
+        if groups.of(a) != groups.of(b) and similarity(some[a], some[b]) >= THRESHOLD:
+            groups.join(a, b)
+    return [[long[i] for i in group] for group in groups.several()]
+
+
+def similarity(a: str, b: str) -> float:
+    """Return the Jaccard similarity of two texts' shingles, 0 to 1."""
+    first, second = _shingles(a), _shingles(b)
+    return len(first & second) / len(first | second)
+
+
+def _shingles(text: str) -> set[str]:
+    return {text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))}
+
+
+def _band_keys(texts: Sequence[str]) -> Keys:
+    """Return a key for each band of each text's signature, of shape [texts, bands]."""
+    from rensa import RMinHash
+
+    keys = np.empty((len(texts), _BANDS), np.uint64)
+    for start in range(0, len(texts), _CHUNK):
+        chunk = [_shingles(text) for text in texts[start : start + _CHUNK]]
+        made = RMinHash.digest_matrix_from_token_sets(chunk, _BANDS * _ROWS, _SEED)
+        digests = np.array(made.to_rows(), np.uint64).reshape(len(chunk), _BANDS, _ROWS)
+        mixed = np.zeros((len(chunk), _BANDS), np.uint64)
+        for row in range(_ROWS):
+            mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + digests[:, :, row]
+        keys[start : start + len(chunk)] = mixed
+    return keys
+
+
+def _candidates(keys: Keys) -> Iterator[tuple[int, int]]:
+    """Yield pairs that share a band: each text with the one before it, and the first, of its run.
+
+    Not every pair: a template of thousands of texts would make millions.
+    """
+    for band in range(keys.shape[1]):
+        column = keys[:, band]
+        order = np.argsort(column, kind="stable")
+        run = column[order]
+        same = np.flatnonzero(run[1:] == run[:-1]) + 1
+        starts = np.maximum.accumulate(
+            np.where(np.r_[True, run[1:] != run[:-1]], np.arange(len(run)), 0)
+        )
+        yield from zip(order[same - 1].tolist(), order[same].tolist(), strict=True)
+        yield from zip(order[starts[same]].tolist(), order[same].tolist(), strict=True)
+
+
+class _Groups:
+    """Which texts belong together so far (union-find)."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def of(self, i: int) -> int:
+        while self._parent[i] != i:
+            self._parent[i] = self._parent[self._parent[i]]
+            i = self._parent[i]
+        return i
+
+    def join(self, a: int, b: int) -> None:
+        low, high = sorted((self.of(a), self.of(b)))
+        self._parent[high] = low
+
+    def several(self) -> list[list[int]]:
+        """Return the groups of two or more."""
+        groups: dict[int, list[int]] = {}
+        for i, parent in enumerate(self._parent):
+            if parent != i:
+                root = self.of(i)
+                groups.setdefault(root, [root]).append(i)
+        return list(groups.values())

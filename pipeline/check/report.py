@@ -1,0 +1,64 @@
+"""What a check of data says: findings, each with its level and the rows that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pipeline.tracking.tables import Table
+
+Level = Literal["error", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")  # the worst first
+KEPT = 1000  # groups of rows that a finding keeps; it counts them all
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, odd, or good to know."""
+
+    level: Level
+    kind: str  # row, file, label, duplicate, leak, conflict, text, length, language, baseline …
+    message: str
+    # Ids of the rows, those together that belong together: a text's copies, a leak's two sides.
+    rows: tuple[tuple[str, ...], ...] = ()
+    count: int = 0  # of all such groups
+
+    @classmethod
+    def about(cls, level: Level, kind: str, message: str, rows: Sequence[Sequence[str]]) -> Finding:
+        """Make a finding about rows, of which it keeps the first `KEPT` groups."""
+        kept = tuple(tuple(group) for group in rows[:KEPT])
+        return cls(level, kind, message, kept, len(rows))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found; a run starts in spite of warnings, but not of errors."""
+
+    findings: Sequence[Finding]
+    tokens: Table = field(default_factory=lambda: Table((), ()))  # a line a split
+    labels: Table = field(default_factory=lambda: Table((), ()))  # a line a label
+    scores: Table = field(default_factory=lambda: Table((), ()))  # a line a baseline
+
+    def of(self, level: Level) -> list[Finding]:
+        """Return the findings of a level."""
+        return [finding for finding in self.findings if finding.level == level]
+
+    @property
+    def summary(self) -> str:
+        """How many there are of each level."""
+        counts = ((len(self.of(level)), level) for level in LEVELS)
+        return ", ".join(f"{n} {level}{'' if n == 1 else 's'}" for n, level in counts)
+
+    def as_tree(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return {
+            "tokens": _records(self.tokens),
+            "labels": _records(self.labels),
+            "baselines": _records(self.scores),
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def _records(table: Table) -> list[Mapping[str, Any]]:
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]

@@ -1,0 +1,104 @@
+"""The texts themselves: broken encodings, hardly any text, far too much, scripts and languages."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+from pipeline.check.corpus import Corpus
+from pipeline.check.report import Finding
+
+# UTF-8 that was read as latin-1 or cp1252, and what a decoder puts where it could not.
+_BROKEN = re.compile("[ÃÂ][\x80-\xbf\u2018-\u203a€™]|â€|ï»¿|\ufffd")
+SHORT = 2  # letters and digits
+LONG = 10  # times the median of characters
+LEAST_LONG = 1000  # characters below which no text is called very long
+_SCANNED = 20_000  # rows whose letters are looked at
+_GUESSED = 2_000  # rows whose language is guessed
+_GUESSABLE = 40  # characters of a text whose language can be guessed
+_SHARE = 0.01  # of rows, from which a script or language is named
+
+
+def text_findings(corpus: Corpus) -> list[Finding]:
+    """Find texts that were decoded wrongly, and very short and very long ones."""
+    texts = corpus.texts
+    median = statistics.median(map(len, texts))
+    most = max(LEAST_LONG, LONG * median)
+    kinds = {
+        "broken": [i for i, text in enumerate(texts) if _BROKEN.search(text)],
+        "short": [i for i, text in enumerate(corpus.normal) if len(text) <= SHORT],
+        "long": [i for i, text in enumerate(texts) if len(text) > most],
+    }
+    of = f"of {len(texts)}"
+    messages = {
+        "broken": f"{len(kinds['broken'])} {of} texts look as if they were read with a wrong "
+        "encoding (Ã¤, â€™, \ufffd); see data.encoding",
+        "short": f"{len(kinds['short'])} {of} texts have at most {SHORT} letters or digits",
+        "long": f"{len(kinds['long'])} {of} texts are over {most:,.0f} characters long, the median "
+        f"is {median:.0f}",
+    }
+    return [
+        Finding.about(
+            "warning" if kind == "broken" else "note",
+            "text",
+            messages[kind],
+            corpus.groups_of([[i] for i in found]),
+        )
+        for kind, found in kinds.items()
+        if found
+    ]
+
+
+def script_findings(corpus: Corpus) -> list[Finding]:
+    """Say in which scripts the texts are written, where there is more than one."""
+    places = _spread(len(corpus.texts), _SCANNED)
+    scripts = {i: script_of(corpus.texts[i]) for i in places}
+    counts = Counter(script for script in scripts.values() if script)
+    named = {script: n for script, n in counts.most_common() if n >= _SHARE * len(places)}
+    if len(named) < 2:
+        return []
+    usual = next(iter(named))
+    others = [[corpus.ids[i]] for i in places if scripts[i] in named.keys() - {usual}]
+    return [Finding.about("note", "language", f"scripts: {_shares(named, len(places))}", others)]
+
+
+def language_findings(corpus: Corpus) -> list[Finding]:
+    """Guess the languages of a sample of the longer texts (py3langid's model of 97 languages)."""
+    long = [i for i, text in enumerate(corpus.texts) if len(text) >= _GUESSABLE]
+    places = [long[i] for i in _spread(len(long), _GUESSED)]
+    if not places:
+        return []
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    found: Counter[str] = Counter()
+    for i in places:
+        language, probability = identifier.classify(corpus.texts[i])
+        found[language if probability > 0.9 else "unclear"] += 1
+    named = {name: n for name, n in found.most_common() if n >= _SHARE * len(places)}
+    said = f"languages, guessed from {len(places)} texts: {_shares(named, len(places))}"
+    return [Finding("note", "language", said)]
+
+
+def script_of(text: str) -> str:
+    """Return the script that most of a text's letters are of, as Unicode calls it; or nothing."""
+    counts = Counter(_script(char) for char in text if char.isalpha())
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+@lru_cache(maxsize=100_000)
+def _script(char: str) -> str:
+    return unicodedata.name(char, "unknown").split()[0].lower()
+
+
+def _spread(count: int, most: int) -> Sequence[int]:
+    """Return positions all over so many, at most ``most``."""
+    return range(0, count, max(1, -(-count // most)))
+
+
+def _shares(counts: dict[str, int], whole: int) -> str:
+    return ", ".join(f"{name} {n / whole:.1%}" for name, n in counts.items())

@@ -1,0 +1,159 @@
+"""check: planted faults are found at the right rows, and a clean file gives no warning."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.check.corpus import normalised, repeated
+from pipeline.check.near import THRESHOLD, near_duplicates, similarity
+
+GOOD = ["superb", "delightful", "charming", "brilliant"]
+BAD = ["dreadful", "tedious", "clumsy", "miserable"]
+NOUNS = ["plot", "score", "camera", "script", "cast", "pace", "ending", "dialogue", "humour"]
+NAMES = [f"{a}{b}" for a in "bdfglmnprst" for b in ("ana", "eno", "iru", "ola", "umi", "ysa")]
+
+
+def make(count: int, seed: int) -> list[tuple[str, str]]:
+    """Return texts that are nowhere near each other, and whose label shows in two words."""
+    chance = random.Random(seed)
+    made = []
+    for _ in range(count):
+        label = chance.choice(["negative", "positive"])
+        words = [*chance.sample(NAMES, 7), chance.choice(NOUNS)]
+        words += chance.sample(GOOD if label == "positive" else BAD, 2)
+        chance.shuffle(words)
+        made.append((" ".join(words), label))
+    return made
+
+
+def write(name: str, rows: list[tuple[str, str]], start: bytes = b"", cut: int = 0) -> None:
+    with Path(name).open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("text", "label"), *rows])
+    content = start + Path(name).read_bytes()
+    Path(name).write_bytes(content[: len(content) - cut])
+
+
+@pytest.fixture
+def given_files(tiny_model):
+    return [
+        *("model=hub", f"model.checkpoint={tiny_model}", "training.max_length=16", "data=files"),
+        *("data.train=train.csv", "data.validation=valid.csv", "data.test=test.csv"),
+    ]
+
+
+def findings(ended) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {}
+    for finding in json.loads(ended.out)["findings"]:
+        found.setdefault(finding["kind"], []).append(finding)
+    return found
+
+
+def test_a_clean_file_gives_no_warning(cli, given_files):
+    for name, count, seed in (("train.csv", 400, 1), ("valid.csv", 100, 2), ("test.csv", 100, 3)):
+        write(name, make(count, seed))
+    ended = cli("check", *given_files, "--format", "json")
+    assert ended.code == 0
+    levels = {finding["level"] for some in findings(ended).values() for finding in some}
+    assert levels <= {"note"}, ended.out
+
+
+def test_each_planted_fault_is_found_at_its_rows(cli, given_files):
+    train, valid, chance = make(400, 1), make(100, 2), random.Random(4)
+    flipped = sorted(chance.sample(range(400), 8))  # 2 %
+    for i in flipped:
+        text, label = train[i]
+        train[i] = text, "negative" if label == "positive" else "positive"
+    leaked = {97: 11, 98: 22, 99: 33}  # 3 %: row of valid -> row of train
+    for there, here in leaked.items():
+        valid[there] = train[here]
+    near = {}
+    for origin in (50, 60, 70, 80, 90):
+        text, label = train[origin]
+        first, *others = text.split()
+        near[len(train)] = origin
+        train.append((" ".join([f"{first}s", *others]), label))
+    twin = next(i for i in range(100, 400) if i not in flipped)
+    train[twin] = train[twin][0], train[twin][1].capitalize()
+    train.append(("this one was being written when the disk was full", "negative"))
+    write("train.csv", train, start=b"\xef\xbb\xbf", cut=12)
+    write("valid.csv", valid)
+    write("test.csv", make(100, 3))
+
+    ended = cli("check", *given_files, "--format", "json")
+    assert ended.code == 2  # the last line cannot be read
+    found = findings(ended)
+    row = "train.csv:{}".format
+    (leak,) = found["leak"]
+    assert leak["level"] == "warning"
+    assert {tuple(group) for group in leak["rows"]} == {
+        (row(here + 2), f"valid.csv:{there + 2}") for there, here in leaked.items()
+    }
+    (duplicate,) = found["duplicate"]
+    assert {tuple(group) for group in duplicate["rows"]} == {
+        (row(origin + 2), row(copy + 2)) for copy, origin in near.items()
+    }
+    (doubted,) = found["label error"]
+    assert {group[0] for group in doubted["rows"]} == {row(i + 2) for i in flipped}
+    spelt = [f for f in found["label"] if "also written" in f["message"]]
+    assert [f["rows"] for f in spelt] == [[[row(twin + 2)]]]
+    assert {(f["level"], f["rows"][0][0]) for f in found["file"]} == {
+        ("note", "train.csv:1"),
+        ("warning", row(len(train) + 1)),
+    }
+    assert [f["level"] for f in found["row"]] == ["error"]
+    assert f"line {len(train) + 1}" in found["row"][0]["message"]
+
+
+def test_a_cleaned_copy_has_none_of_it(cli, given_files):
+    train, valid = make(400, 1), make(100, 2)
+    train += [train[5], (train[6][0].upper(), train[6][1]), (train[7][0], "Positive")]
+    valid[0] = train[8]
+    write("train.csv", train, start=b"\xef\xbb\xbf")
+    write("valid.csv", valid)
+    write("test.csv", make(100, 3))
+    ended = cli("check", *given_files, "--fix", "clean")
+    assert ended.code == 0, ended.err
+    changes = list(csv.DictReader(Path("clean/changes.csv").read_text().splitlines()))
+    changed = {(change["row"], change["change"].split(":")[0]) for change in changes}
+    assert ("train.csv:402", "left out") in changed
+    assert ("train.csv:10", "left out") in changed  # valid keeps its row
+    again = [word.replace("=train.csv", "=clean/train.csv") for word in given_files]
+    again = [word.replace("=valid.csv", "=clean/valid.csv") for word in again]
+    checked = cli("check", *again, "--format", "json")
+    assert not {"leak", "duplicate", "conflict", "file"} & findings(checked).keys(), checked.out
+    refused = cli("check", *given_files, "--fix", "clean")
+    assert refused.code == 2
+    assert "is there already" in refused.err
+
+
+def test_rare_missing_and_overwhelming_labels_are_told(cli, given_files):
+    train = [(text, "usual") for text, _ in make(300, 1)]
+    train[:4] = [(text, "rare") for text, _ in train[:4]]
+    write("train.csv", train)
+    for name, seed in (("valid.csv", 2), ("test.csv", 3)):
+        write(name, [(text, "usual") for text, _ in make(50, seed)])
+    found = findings(cli("check", *given_files, "--format", "json"))
+    messages = " ".join(finding["message"] for finding in found["label"])
+    for part in ("'rare' (4)", "validation: no row of 'rare'", "98.7% of the labels are 'usual'"):
+        assert part in messages
+
+
+@given(
+    st.lists(st.text("abc xyz.", min_size=30, max_size=60), min_size=2, max_size=12, unique=True)
+)
+def test_texts_are_grouped_by_their_true_similarity(texts):
+    """What is reported is near indeed; hypothesis tries to find a pair that is not."""
+    for group in near_duplicates(texts):
+        for i in group:
+            assert any(similarity(texts[i], texts[j]) >= THRESHOLD for j in group if j != i)
+
+
+def test_texts_of_other_case_width_and_blanks_are_the_same():
+    texts = ["Good day!", "good  day", "ＧＯＯＤ ＤＡＹ", "good days", "!!", "??"]
+    keys = [normalised(text) for text in texts]
+    assert repeated(keys) == [[0, 1, 2]]
