@@ -63,8 +63,8 @@ def test_a_clean_file_gives_no_warning(cli, given_files):
 
 
 def test_each_planted_fault_is_found_at_its_rows(cli, given_files):
-    train, valid, chance = make(400, 1), make(100, 2), random.Random(4)
-    flipped = sorted(chance.sample(range(400), 8))  # 2 %
+    train, valid, chance = make(600, 1), make(100, 2), random.Random(4)
+    flipped = sorted(chance.sample(range(600), 12))  # 2 %
     for i in flipped:
         text, label = train[i]
         train[i] = text, "negative" if label == "positive" else "positive"
@@ -77,7 +77,7 @@ def test_each_planted_fault_is_found_at_its_rows(cli, given_files):
         first, *others = text.split()
         near[len(train)] = origin
         train.append((" ".join([f"{first}s", *others]), label))
-    twin = next(i for i in range(100, 400) if i not in flipped)
+    twin = next(i for i in range(100, 600) if i not in flipped)
     train[twin] = train[twin][0], train[twin][1].capitalize()
     train.append(("this one was being written when the disk was full", "negative"))
     write("train.csv", train, start=b"\xef\xbb\xbf", cut=12)

@@ -150,7 +150,7 @@ def _doubted_labels(experiment: Experiment, corpus: Corpus) -> list[Finding]:
     if rows is None or not _has_one_label(experiment, rows):
         return []
     from pipeline.evaluation.baselines import out_of_fold
-    from pipeline.evaluation.label_errors import suspects
+    from pipeline.evaluation.label_errors import doubts
 
     usual = spellings(corpus)
     some = range(0, len(rows), -(-len(rows) // MOST_JUDGED))
@@ -161,14 +161,15 @@ def _doubted_labels(experiment: Experiment, corpus: Corpus) -> list[Finding]:
     if len(names) < 2:
         return []
     texts = [rows.groups[i] for i in judged]
-    doubted = suspects(out_of_fold(texts, labels, names, FOLDS), labels, names)
-    if not doubted:
+    found = doubts(out_of_fold(texts, labels, names, FOLDS), labels, names)
+    if not found.ranked:
         return []
-    ids = [[rows.ids[judged[suspect.position]]] for suspect in doubted]
+    first = found.ranked[0]
+    ids = [[rows.ids[judged[suspect.position]]] for suspect in found.ranked]
     message = (
-        f"train: {len(doubted)} of {len(judged)} labels are doubted by a bag of words that was "
-        f"trained on the other rows (confident learning), the most {ids[0][0]}: it is "
-        f"{doubted[0].given!r}, {doubted[0].suggested!r} is likelier"
+        f"train: about {found.estimate} of {len(judged)} labels are wrong, as a bag of words "
+        f"estimates that was trained on the other rows (confident learning); the most doubtful is "
+        f"{ids[0][0]}, {first.given!r} where {first.suggested!r} is likelier"
     )
     return [Finding.about("note", "label error", message, ids)]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Suspect:
-    """A row whose given label is likely wrong."""
+    """A row whose given label is doubted."""
 
     position: int
     given: str
@@ -28,13 +27,20 @@ class Suspect:
     suggested_probability: float
 
 
-def suspects(probabilities: Array, labels: Sequence[str], names: Sequence[str]) -> list[Suspect]:
-    """Return the rows that most likely have another label than they were given.
+@dataclass(frozen=True)
+class Doubts:
+    """The rows for which a model prefers another label, and how many it estimates to be wrong."""
+
+    ranked: Sequence[Suspect]  # the most certain first
+    estimate: int  # of the rows whose label is wrong
+
+
+def doubts(probabilities: Array, labels: Sequence[str], names: Sequence[str]) -> Doubts:
+    """Rank the rows whose label a model doubts, and estimate how many are wrong.
 
     A model is confident in a label where its probability is at least the mean of that over the rows
     that were given the label. Counting the rows by given label and by the one that it is confident
-    in estimates how many labels of each kind are wrong; at most so many are returned, those where
-    the probability of the other label exceeds that of the given one most ("prune by noise rate").
+    in, made to add up to what was given, estimates how many labels of each kind are wrong.
 
     Args:
         probabilities: of a model that was not trained on the row, of shape [rows, labels].
@@ -42,29 +48,20 @@ def suspects(probabilities: Array, labels: Sequence[str], names: Sequence[str]) 
         names: the labels in the order of the columns.
 
     Returns:
-        The most certain first.
+        The rows ranked by how much the probability of the likeliest label exceeds that of the given
+        one, where it does.
     """
     given = np.array([names.index(label) for label in labels])
     joint = _confident_joint(probabilities, given)
-    found: dict[int, int] = {}  # row -> suggested label
-    margins = probabilities - probabilities[np.arange(len(given)), given][:, None]
-    for own, other in zip(*np.nonzero(joint), strict=True):
-        rows = np.flatnonzero(given == own)
-        most = rows[np.argsort(-margins[rows, other], kind="stable")][: ceil(joint[own, other])]
-        for i in most.tolist() if own != other else ():
-            if margins[i, other] > margins[i, found.get(i, own)]:
-                found[i] = int(other)
-    ranked = sorted(found, key=lambda i: (-margins[i, found[i]], i))
-    return [
-        Suspect(
-            i,
-            names[given[i]],
-            names[found[i]],
-            float(probabilities[i, given[i]]),
-            float(probabilities[i, found[i]]),
-        )
+    rows = np.arange(len(given))
+    suggested = probabilities.argmax(axis=1)
+    own, other = probabilities[rows, given], probabilities[rows, suggested]
+    ranked = [int(i) for i in np.argsort(own - other, kind="stable") if other[i] > own[i]]
+    suspects = [
+        Suspect(i, names[given[i]], names[suggested[i]], float(own[i]), float(other[i]))
         for i in ranked
     ]
+    return Doubts(suspects, round(joint.sum() - np.trace(joint)))
 
 
 def _confident_joint(probabilities: Array, given: Array) -> Array:
