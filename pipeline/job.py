@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.compose import changing
 from pipeline.config import as_tree, flat, validate
 from pipeline.masking import masked_override, masked_value
+from pipeline.probe import faster_precision
 from pipeline.process import identity
-from pipeline.run import faster_precision, open_checkpoints, run
+from pipeline.run import open_checkpoints, run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.provenance import code_diff, environment

@@ -6,6 +6,7 @@ a sweep share it.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -122,7 +123,7 @@ def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
         experiment.model,
         _read_by_encoding(experiment.task),
         experiment.training.max_length,
-        EncodedStore(Path(experiment.tracking.dir).absolute() / "cache" / "encoded"),
+        EncodedStore(cache_of(experiment) / "encoded"),
         with_test=experiment.evaluation.test,
     )
     encoded.read(keep=keep)
@@ -191,6 +192,30 @@ def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
     # Without the cache as before there was one: with dropout in frozen layers.
     is_frozen = experiment.adapter.name in ("head", "freeze") and experiment.training.prefix_cache
     return quiet(adapted) if is_frozen else adapted
+
+
+def pack_layers(experiment: Experiment, model: PreTrainedModel, shortcuts: ExitStack) -> None:
+    """Have a model's layers compute no padding, where that is asked for and can be.
+
+    Args:
+        experiment: says whether it is asked for.
+        model: as it is loaded.
+        shortcuts: takes what undoes it, else it and the model keep each other.
+    """
+    import torch
+
+    from pipeline.models.packing import pack
+
+    if not experiment.training.packing or torch.accelerator.is_available():
+        return
+    packing = pack(model)
+    if packing:
+        shortcuts.callback(packing.undo)
+
+
+def cache_of(experiment: Experiment) -> Path:
+    """Return the folder of what is kept for later runs; it may be deleted at any time."""
+    return Path(experiment.tracking.dir).absolute() / "cache"
 
 
 def check_model(experiment: Experiment, task: Task[Any]) -> None:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,20 +19,21 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import Experiment
 from pipeline.garbage import uncollected
 from pipeline.ledger import LEDGER, TRAINING, Account
-from pipeline.machine import best_rate, measured
+from pipeline.machine import best_rate
 from pipeline.objective import check_labels, constraints, objectives, read_objective
 from pipeline.prepared import (
     Prepared,
+    cache_of,
     check_model,
     early_examples,
     early_positions,
     load_model,
+    pack_layers,
     prepare,
     splits_of,
     task_of,
 )
 from pipeline.states import folder_of
-from pipeline.tasks import get_task
 from pipeline.tracking.store import open_store
 from pipeline.trial import Result, State, Trial, Verdict
 
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from pipeline.training.best import Evaluation
     from pipeline.training.checkpoints import Checkpoints
     from pipeline.training.snapshot import Snapshot
-    from pipeline.training.speed import Precision
     from pipeline.training.trainer import FineTuner
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,6 @@ _STATES: Mapping[Verdict, State] = {
 }
 # Models whose outputs are those of a head, so that no new token is read.
 _HEADS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
-_PROBED_ROWS = 16  # of a batch in which precisions are compared
 _COUNTED: list[Any] = []  # the last operations, and what of: the trials of a search share them
 
 
@@ -161,7 +160,7 @@ def _run(
     splits = prefix.examples if prefix else data.examples
     early = early_examples(experiment, splits["validation"])
     with LEDGER.booked("model"):
-        _pack(experiment, model, shortcuts)
+        pack_layers(experiment, model, shortcuts)
     tuner = FineTuner(
         experiment,
         output_dir,
@@ -262,62 +261,6 @@ def _run(
     return replace(result, account=_account(record, tuner, floor))
 
 
-def faster_precision(experiment: Experiment) -> Precision:
-    """Return the precision in which training is faster here, where its losses agree.
-
-    It is measured once for a machine, its threads, a model, what of it is trained and whether its
-    layers are packed, on a batch of the training split. Where nothing can be measured it is
-    float32, and a warning says so.
-    """
-    from pipeline.training.speed import compare_precisions, where
-
-    def measure() -> dict[str, Any]:
-        import torch
-
-        data = prepare(experiment, keep=True)
-        longest = max(data.encoded.train.lengths)
-        most = (experiment.training.micro_batch_tokens or longest) // longest
-        rows = min(_PROBED_ROWS, max(1, most), len(data.encoded.train.dataset))
-        some = data.encoded.train.dataset.__getitems__(list(range(rows)))
-        with torch.random.fork_rng():
-            model = load_model(experiment, data.task)
-        with ExitStack() as shortcuts:
-            _pack(experiment, model, shortcuts)
-            return compare_precisions(experiment.training, model, data.task, some)
-
-    if experiment.adapter.name == "qlora":  # its weights are made for it
-        return "bfloat16"
-    what = {
-        "what": "precision",
-        "model": asdict(experiment.model),
-        "adapter": asdict(experiment.adapter),
-        "task": get_task(experiment.task).__name__,
-        "packing": experiment.training.packing,
-        **where(experiment.training),
-    }
-    try:
-        with LEDGER.booked("model"), uncollected():
-            found: Precision = measured(_cache(experiment), what, measure)["precision"]
-    except Exception:  # the run itself will say what is wrong, and in its record
-        log.warning("training.precision=auto: float32, nothing could be measured", exc_info=True)
-        return "float32"
-    log.info("training.precision=auto: %s", found)
-    return found
-
-
-def _pack(experiment: Experiment, model: PreTrainedModel, shortcuts: ExitStack) -> None:
-    """Have a model's layers compute no padding, where that is asked for and can be."""
-    import torch
-
-    from pipeline.models.packing import pack
-
-    if not experiment.training.packing or torch.accelerator.is_available():
-        return
-    packing = pack(model)
-    if packing:
-        shortcuts.callback(packing.undo)  # else it and the model keep each other
-
-
 def _prefix(
     experiment: Experiment, model: PreTrainedModel, data: Prepared, *, in_sweep: bool
 ) -> PrefixCache | None:
@@ -333,7 +276,7 @@ def _prefix(
     points = evaluation_points(training, steps, math.ceil(training.epochs * steps))
     if not pays(training.epochs, len(points), in_sweep=in_sweep):
         return None
-    folder = _cache(experiment) / "prefix"
+    folder = cache_of(experiment) / "prefix"
     how = {"threads": training.threads, "deterministic": training.deterministic}
     return prefix_cache(model, data.task, data.examples, folder, how, training.precision)
 
@@ -367,7 +310,7 @@ def _floor(
     )
     try:
         with LEDGER.booked("logging"):
-            rate = best_rate(_cache(experiment), rated, partial(matmul_rate, training))
+            rate = best_rate(cache_of(experiment), rated, partial(matmul_rate, training))
             if _COUNTED[:1] != [of]:
                 _COUNTED[:] = [of, Operations(model, data.task, train)]
     except Exception:  # the run is good all the same

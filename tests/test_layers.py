@@ -28,7 +28,18 @@ BASE = {
     "states",
     "untrusted",
 }
-UPPER = {"search", "cli", "console", "run", "prepared", "job", "rerun", "resume", "predict"}
+UPPER = {
+    "search",
+    "cli",
+    "console",
+    "run",
+    "probe",
+    "prepared",
+    "job",
+    "rerun",
+    "resume",
+    "predict",
+}
 MAY_NOT = {
     **dict.fromkeys(BASE, UPPER | STEPS),
     "objective": UPPER | (STEPS - {"tasks", "evaluation"}),
@@ -39,7 +50,8 @@ MAY_NOT = {
     "encoded": UPPER | {"training", "tracking", "serving", "evaluation"},
     "prepared": UPPER - {"prepared"} | {"training", "tracking", "serving"},
     "run": UPPER - {"run", "prepared"},
-    "job": UPPER - {"run", "job"},
+    "probe": UPPER - {"probe", "prepared"} | {"data", "tracking", "serving", "evaluation"},
+    "job": UPPER - {"run", "probe", "job"},
     "check": UPPER - {"run", "prepared"} | {"training"},
     "predict": UPPER - {"predict"},
     "convert": UPPER | (STEPS - {"data"}),

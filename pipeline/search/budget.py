@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial
 
+from pipeline.search.forecast import FREE, Rates
 from pipeline.search.trials import COPIED, PAUSED_SINCE, WAITED, best_first, counted, ended
 
 
@@ -19,16 +20,17 @@ class Budget:
     stop_at: float | None = None  # time.time() after which no trial begins
     machine_seconds: float | None = None  # of all trials together
     patience: int | None = None  # complete or pruned trials since the best one
+    kwh: float | None = None  # of all trials, as the stated power of a worker has it
+    usd: float | None = None  # likewise
+    rates: Rates = FREE  # what a worker draws and costs
 
     def exhausted(self, study: optuna.Study) -> str | None:
         """Say which limit keeps the next trial from beginning, or None; n_trials is not asked."""
         if self.stop_at is not None and time.time() >= self.stop_at:
             return "hydra.sweeper.budget.minutes are used up"
-        if self.machine_seconds is not None:
-            own = [trial for trial in counted(study) if COPIED not in trial.user_attrs]
-            spent = sum(seconds_of(trial) for trial in own)
-            if spent >= self.machine_seconds:
-                return f"hydra.sweeper.budget.machine_minutes are used up ({spent / 60:.1f})"
+        used = self._used_up(machine_seconds(study)) if self._is_of_machine else None
+        if used is not None:
+            return used
         ranked = best_first(study)
         if self.patience is not None and ranked:
             since = [t for t in ended(study, "complete", "pruned") if t.number > ranked[0].number]
@@ -38,6 +40,28 @@ class Budget:
                     f"{ranked[0].number} were no better"
                 )
         return None
+
+    @property
+    def _is_of_machine(self) -> bool:
+        limits = (self.machine_seconds, self.kwh, self.usd)
+        return any(limit is not None for limit in limits)
+
+    def _used_up(self, seconds: float) -> str | None:
+        kwh = self.rates.kwh(seconds)
+        usd = self.rates.usd(seconds, kwh)
+        if self.machine_seconds is not None and seconds >= self.machine_seconds:
+            return f"hydra.sweeper.budget.machine_minutes are used up ({seconds / 60:.1f})"
+        if self.kwh is not None and kwh >= self.kwh:
+            return f"hydra.sweeper.budget.kwh are used up ({kwh:.3g}, by the stated power)"
+        if self.usd is not None and usd >= self.usd:
+            return f"hydra.sweeper.budget.usd are used up ({usd:.2f}, by the table of prices)"
+        return None
+
+
+def machine_seconds(study: optuna.Study) -> float:
+    """Return how long the study's own trials ran together, those that still run included."""
+    own = [trial for trial in counted(study) if COPIED not in trial.user_attrs]
+    return sum(seconds_of(trial) for trial in own)
 
 
 def seconds_of(trial: FrozenTrial) -> float:

@@ -22,16 +22,20 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
+from pipeline.check import check_splits
 from pipeline.compose import as_run
-from pipeline.config import OPEN, TrackingConfig, flat, validate
+from pipeline.config import OPEN, Experiment, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
 from pipeline.ledger import LEDGER, Account, summary
 from pipeline.masking import masked, masked_override
 from pipeline.objective import objectives, read_objective
 from pipeline.prepared import task_of
+from pipeline.probe import RunCost, run_costs
 from pipeline.process import identity
 from pipeline.search import recorded
 from pipeline.search.failures import hopeless
+from pipeline.search.forecast import Spent
+from pipeline.search.processes import THREAD_VARIABLES, Child, WorkerDiedError
 from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
 from pipeline.search.space import Space
 from pipeline.search.study import StudySpec, is_done
@@ -44,13 +48,16 @@ from pipeline.search.trials import (
     spreads,
     state_of,
 )
-from pipeline.search.workers import need
+from pipeline.search.workers import Crew, need
 from pipeline.states import can_go_on, drop, folder_of, left_in
 from pipeline.tasks.base import Direction
 from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.trial import Result, Trial
 
 log = logging.getLogger(__name__)
+
+CHECK_FILE = "check.json"  # artifact of the study: what is odd about its data
+SHOWN_WARNINGS = 3  # of the data, before the first trial
 
 # What a trial keeps in the study: its MLflow run, its command line, and its seconds of training
 # and evaluation.
@@ -98,6 +105,21 @@ class ExperimentTask(Searchable):
         experiments = {e.model: e for e in map(validate, configs)}.values()
         return max(need(task_of(experiment).count_parameters()) for experiment in experiments)
 
+    def costs(self, configs: Sequence[DictConfig], crew: Crew) -> Sequence[RunCost]:
+        """Time a few steps as a worker would make them: here where it is the only one."""
+        experiments = [validate(config) for config in configs]
+        if crew.workers == 1:
+            return run_costs(experiments)
+        threads = dict.fromkeys(THREAD_VARIABLES, str(crew.cores_each))
+        child = Child(run_costs, (experiments,), threads)
+        try:
+            if not child.join():
+                raise WorkerDiedError("the process that was to time a few steps died")
+            costs: Sequence[RunCost] = child.result
+        finally:
+            child.end()
+        return costs
+
     def connect(self, config: DictConfig) -> None:
         """Refuse a store out of reach; a local one is made."""
         open_store(validate(config).tracking).connect()
@@ -115,8 +137,8 @@ class ExperimentTask(Searchable):
         store = open_store(validate(config).tracking)
         return recorded.former_trials(store, config, self._digest, source, space)
 
-    def begin(self, config: DictConfig, spec: StudySpec) -> None:
-        """Open the study's parent run."""
+    def begin(self, config: DictConfig, spec: StudySpec) -> list[str]:
+        """Open the study's parent run, and log with it what is odd about the data."""
         experiment = validate(config)
         self._tracking = experiment.tracking
         # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.
@@ -156,6 +178,31 @@ class ExperimentTask(Searchable):
                 **studies.command_notes(*self._command),
             },
         )
+        return self._check_data(experiment)
+
+    def _check_data(self, experiment: Experiment) -> list[str]:
+        """Look over the rows and log the report; return what it says in short."""
+        from pipeline.search.page import check_page
+
+        report = check_splits(experiment)
+        texts = {
+            CHECK_FILE: json.dumps(report.as_tree(), ensure_ascii=False),
+            "check.html": check_page(report, experiment.data.title),
+        }
+        studies.log_texts(self._store, self._parent_run_id, texts)
+        worst = [f"  {finding.message}" for finding in report.of("warning")[:SHOWN_WARNINGS]]
+        more = "; `tunewright check` says more" if worst else ""
+        return [f"data: {report.summary}{more}", *worst]
+
+    def spent(self, expected: Spent, found: Spent) -> None:
+        """Log both with the study."""
+        points = {**expected.metrics("forecast"), **found.metrics("spent")}
+        studies.log_progress(self._store, self._parent_run_id, 0, points)
+
+    def disk(self, study: optuna.Study) -> int:
+        """Return the bytes of the trials' artifacts, where they lie on this machine."""
+        runs = [t.user_attrs[RUN_ID] for t in ended(study) if RUN_ID in t.user_attrs]
+        return studies.bytes_of(self._store, runs)
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""

@@ -11,13 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.errors import ConfigError, did_you_mean, listing
 from pipeline.search.budget import Budget
+from pipeline.search.forecast import Prices
 from pipeline.search.samplers import ALLOWED
 from pipeline.search.workers import AUTO
 
 _HYDRA_KEYS = ("_target_", "_recursive_")
 ON_CHANGE = ("refuse", "continue", "fork")
 MOST_REPEATS = 100  # seeds of a point
-LIMITS = ("minutes", "machine_minutes", "patience")
+LIMITS = ("minutes", "machine_minutes", "patience", "kwh", "usd")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Options:
     trial_minutes: float | None
     isolation: str
     budget: Mapping[str, Any]
+    prices: Mapping[str, Any]
     when: Mapping[str, Any] | None
     zip: Any
     filter: str | None
@@ -118,6 +120,15 @@ class Options:
         for name, value in {"trial_minutes": self.trial_minutes, **limits}.items():
             if value is not None and (not _is_number(value) or value <= 0):
                 raise ConfigError(f"hydra.sweeper.{name}={value}: expected a number above 0.")
+        rates = Prices.read(self.prices).rates(1, 1)
+        free = rates.usd(1.0, rates.kwh(1.0)) == 0
+        for name, is_nothing in (("kwh", rates.watts == 0), ("usd", free)):
+            if self.budget.get(name) is not None and is_nothing:
+                raise ConfigError(
+                    f"hydra.sweeper.budget.{name}={self.budget[name]}: nothing has a price in "
+                    "hydra.sweeper.prices, so nothing would be spent; expected one above 0, such "
+                    "as hydra.sweeper.prices.usd_per_core_hour=0.04."
+                )
         if not isinstance(self.dry_run, bool):
             raise ConfigError(f"hydra.sweeper.dry_run={self.dry_run}: expected true or false.")
         if self.on_change not in ON_CHANGE:
@@ -141,6 +152,8 @@ class Options:
             stop_at=None if minutes is None else time.time() + 60 * minutes,
             machine_seconds=None if machine_minutes is None else 60 * machine_minutes,
             patience=self.budget.get("patience"),
+            kwh=self.budget.get("kwh"),
+            usd=self.budget.get("usd"),
         )
 
 

@@ -86,12 +86,17 @@ def check_workers(options: Options, launcher: DictConfig) -> None:
         ConfigError: for a launcher that puts them elsewhere.
     """
     target = str(launcher.get("_target_"))
-    if options.n_jobs == AUTO and not target.startswith((_HERE, _ONE_BY_ONE, _JOBLIB)):
+    if options.n_jobs == AUTO and not is_here(launcher):
         raise ConfigError(
             f"hydra.sweeper.n_jobs={AUTO}: it is chosen by the cores, memory and GPUs of this "
             f"machine, but {target.rpartition('.')[2]} starts workers where that cannot be seen; "
             "expected a whole number from 1, such as hydra.sweeper.n_jobs=8."
         )
+
+
+def is_here(launcher: DictConfig) -> bool:
+    """Whether a launcher starts its workers on this machine."""
+    return str(launcher.get("_target_")).startswith((_HERE, _ONE_BY_ONE, _JOBLIB))
 
 
 def crew_of(

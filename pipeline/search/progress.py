@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.search.budget import seconds_of
+from pipeline.search.forecast import span
 from pipeline.search.liveness import OWNER
 from pipeline.search.space import Params, encode
 from pipeline.search.study import StudySpec
@@ -102,7 +103,7 @@ class Progress:
         here, left = len(done) - self._before, self._spec.budget.n_trials - len(done)
         if here and left > 0:
             seconds = (time.monotonic() - self._started) / here * left
-            parts.append(f"about {_duration(seconds)} left")
+            parts.append(f"about {span(seconds)} left")
         return ", ".join(parts)
 
     def _render(self) -> Group:
@@ -117,7 +118,7 @@ class Progress:
 def describe(trial: FrozenTrial, spec: StudySpec) -> str:
     """Return a trial that is over in a line."""
     params = ", ".join(f"{key}={encode(value)}" for key, value in trial.params.items())
-    took = f"in {_duration(seconds_of(trial))}" + (f" with {params}" if params else "")
+    took = f"in {span(seconds_of(trial))}" + (f" with {params}" if params else "")
     match state_of(trial):
         case "complete":
             return f"{_score(trial)} {took}"
@@ -145,7 +146,7 @@ def trial_table(spec: StudySpec, trials: list[FrozenTrial], *, workers: bool = F
         params = (encode(trial.params.get(d.key, "")) for d in spec.space.dimensions)
         state, score = _state(trial, spec), _score(trial)
         who = [_worker(trial)] if workers else []
-        took = _duration(seconds_of(trial))
+        took = span(seconds_of(trial))
         table.add_row(str(trial.number), *params, score, state, took, *who)
     return table
 
@@ -210,9 +211,3 @@ def _score(trial: FrozenTrial) -> str:
         return score_text(trial)
     reported = trial.intermediate_values
     return f"{reported[max(reported)]:.4f}" if reported else ""
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min"

@@ -46,15 +46,24 @@ def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], Non
     left = left_to_run(study, spec)
     if spec.is_grid:
         queue_grid(study, spec)
-        queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        points = [params_of(trial) for trial in queued[:left]]
+        points = to_run(study, spec)
     else:
         queue_first(study, spec)
         heart = Heart(study)
         asked = (claim(study, spec, heart) for _ in range(min(FIRST, left)))
         points = [trial.params for trial in asked if trial is not None]
-    own = spec.space.distributions.keys()
-    points = [{key: value for key, value in p.items() if key in own} for p in points]
+        points = [_own(spec, params) for params in points]
     for point in points:
         check(point)
     return points
+
+
+def to_run(study: optuna.Study, spec: StudySpec) -> list[Params]:
+    """Return the points that are queued, as many as may begin yet, in the order of the queue."""
+    queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    return [_own(spec, params_of(trial)) for trial in queued[: left_to_run(study, spec)]]
+
+
+def _own(spec: StudySpec, params: Params) -> Params:
+    own = spec.space.distributions.keys()
+    return {key: value for key, value in params.items() if key in own}

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
+    from pipeline.probe import RunCost
+    from pipeline.search.forecast import Spent
     from pipeline.search.reporter import Reporter
     from pipeline.search.space import Space
     from pipeline.search.study import StudySpec
+    from pipeline.search.workers import Crew
     from pipeline.tasks.base import Direction
 
 
@@ -113,6 +116,19 @@ class Searchable:
         """
         return 0
 
+    def costs(
+        self,
+        configs: Sequence["DictConfig"],  # noqa: ARG002
+        crew: "Crew",  # noqa: ARG002
+    ) -> Sequence["RunCost"]:
+        """Forecast what each of these configs costs; none where that is not known.
+
+        Args:
+            configs: of points.
+            crew: of the search.
+        """
+        return []
+
     def connect(self, config: "DictConfig") -> None:
         """Refuse a store that is out of reach, before anything of the study is written."""
 
@@ -149,8 +165,16 @@ class Searchable:
     def opened(self, study: "Study", spec: "StudySpec", /) -> None:
         """Queue what is to run first; all that could refuse this search has been asked."""
 
-    def begin(self, config: "DictConfig", spec: "StudySpec") -> None:
-        """Prepare before the first trial."""
+    def begin(self, config: "DictConfig", spec: "StudySpec") -> list[str]:  # noqa: ARG002
+        """Prepare before the first trial; return what to tell the user first."""
+        return []
+
+    def spent(self, expected: "Spent", found: "Spent") -> None:
+        """Hear what the search was expected to cost, and what it did."""
+
+    def disk(self, study: "Study") -> int:  # noqa: ARG002
+        """Return the bytes that the study's trials have written."""
+        return 0
 
     def run(self, config: "DictConfig", job: TrialJob) -> Outcome:  # noqa: ARG002
         """Run one trial.

@@ -96,6 +96,11 @@ class StudySpec:
         """Whether the points are the space's grid."""
         return sampler_name(self.sampler, self.space) == GRID
 
+    @property
+    def prunes(self) -> bool:
+        """Whether trials may end early."""
+        return not isinstance(self.make_pruner(), NopPruner)
+
     def points(self) -> Iterator[Params]:
         """Yield the grid's points in the order in which they are to be run, as many as may be."""
         shuffled = self.sampler.get("shuffle", False)

@@ -21,22 +21,26 @@ from pipeline.compose import changing, plain_errors, without_hydra, without_secr
 from pipeline.config import flatten
 from pipeline.errors import TunewrightError, did_you_mean
 from pipeline.search.blocks import Base, enrich
+from pipeline.search.budget import machine_seconds
 from pipeline.search.change import beside, open_kept, open_same
 from pipeline.search.config_files import reading_once
 from pipeline.search.failures import hopeless
+from pipeline.search.forecast import Prices, Spent, compared, forecast
 from pipeline.search.liveness import Watch
 from pipeline.search.options import Options
 from pipeline.search.plan import (
     check_workers,
     crew_of,
     fingerprint,
+    is_here,
     make_spec,
     method,
     study_name,
     tree,
 )
+from pipeline.search.power import Energy, metered
 from pipeline.search.progress import Progress, describe, points_table, summary_lines, trial_table
-from pipeline.search.rehearsal import left_to_run, open_copy, rehearse
+from pipeline.search.rehearsal import left_to_run, open_copy, rehearse, to_run
 from pipeline.search.samplers import sampler_name
 from pipeline.search.searchable import Searchable
 from pipeline.search.space import Params, Space, parse_space
@@ -55,6 +59,8 @@ from pipeline.search.worker import Worker
 from pipeline.terminal import console
 
 log = logging.getLogger(__name__)
+
+COSTED = 16  # points of a grid whose cost is forecast; those between are taken for alike
 
 
 class SearchFailedError(TunewrightError):
@@ -88,6 +94,7 @@ class Sweep:
             ConfigError: for a space, sampler or key that cannot work, before the first trial.
             SearchFailedError: where too many trials failed.
         """
+        self._began = time.time()
         check_workers(self._options, self._config.hydra.launcher)
         space = self._space(arguments)
         probes = self._check(space)
@@ -135,17 +142,73 @@ class Sweep:
             queue_grid(study, spec)
         queue_first(study, spec)
         self._hire(study, spec, probes)
+        spec = self._priced(spec)
         self._say_plan(spec, len(ended(study)))
-        for line in said:
+        for line in [*said, *self._task.begin(base, spec)]:
             self._say(line)
-        self._task.begin(base, spec)
+        expected = self._forecast(study, spec, probes)
+        before, earlier = machine_seconds(study), self._task.disk(study)
         try:
-            with Supervisor(spec, self._task) as supervisor, Progress(spec, self._console):
+            with (
+                metered() as energy,
+                Supervisor(spec, self._task) as supervisor,
+                Progress(spec, self._console),
+            ):
                 self._work(study, spec, supervisor)
         finally:
+            if expected is not None:
+                seconds = machine_seconds(study) - before
+                found = self._spent(spec, seconds, self._task.disk(study) - earlier, energy)
+                self._task.spent(expected, found)
             self._task.end(study, spec)
         self._say_end(study, spec)
+        if expected is not None:
+            self._say(compared(expected, found))
         return study
+
+    def _priced(self, spec: StudySpec) -> StudySpec:
+        """Give a spec what one of its workers draws and costs."""
+        prices = Prices.read(self._options.prices)
+        rates = prices.rates(self._crew.cores_each, self._crew.gpus_each)
+        return replace(spec, budget=replace(spec.budget, rates=rates))
+
+    def _forecast(
+        self, study: optuna.Study, spec: StudySpec, probes: list[DictConfig]
+    ) -> Spent | None:
+        """Say what the search is expected to cost; None where that cannot be told."""
+        left = left_to_run(study, spec)
+        if not left or self._why_over(study, spec) or not is_here(self._config.hydra.launcher):
+            return None
+        configs = probes
+        if spec.is_grid:
+            points = to_run(study, spec)
+            some = points[:: -(-len(points) // COSTED)]
+            configs = [self._composed(spec.space, params) for params in some]
+        try:
+            costs = self._task.costs(configs, self._crew)
+        except Exception as error:  # the trials will say what is wrong, each in its record
+            log.warning("no forecast", exc_info=True)
+            self._say(f"no forecast: {type(error).__name__}: {str(error).splitlines()[0]}")
+            return None
+        if not costs:
+            return None
+        # Of a grid its points in their order, else as often as needed what stands for all of them.
+        every = [costs[i * len(costs) // left] for i in range(left)]
+        begun = time.time() - self._began
+        expected = forecast(
+            every, len(spec.seeds) or 1, self._crew.workers, spec.budget.rates, begun
+        )
+        pruned = ", at most, as the pruner ends some early" if spec.prunes else ""
+        self._say(f"forecast: {expected}{pruned}")
+        return expected
+
+    def _spent(self, spec: StudySpec, seconds: float, disk: int, energy: Energy) -> Spent:
+        """Return what this start of the search has cost."""
+        rates, measured = spec.budget.rates, energy.kwh
+        kwh = rates.kwh(seconds) if measured is None else measured
+        wall = time.time() - self._began
+        usd = rates.usd(seconds, kwh)
+        return Spent(wall, seconds, disk, kwh, usd, is_measured=measured is not None)
 
     def _load(self, overrides: list[str]) -> DictConfig:
         """Compose a job's config as Hydra's launchers do."""

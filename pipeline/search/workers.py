@@ -40,6 +40,16 @@ class Crew:
     workers: int
     why: str = ""
 
+    @property
+    def cores_each(self) -> int:
+        """The cores that a worker has."""
+        return max(1, cores() // self.workers)
+
+    @property
+    def gpus_each(self) -> float:
+        """The GPUs that a worker has, or its share of one."""
+        return len(visible_gpus()) / self.workers
+
     def __str__(self) -> str:
         """Return both, as the plan says them; nothing of a single worker that was asked for."""
         if self.why:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,8 +81,7 @@ def command_of(study: Run) -> tuple[str, list[str]]:
 
 def close_study(store: Store, parent_run_id: str, state: str, tables: Mapping[str, str]) -> None:
     """Store the study's tables and end its run: complete, failed or unfinished."""
-    for file, text in tables.items():
-        store.client.log_text(parent_run_id, text, file)
+    log_texts(store, parent_run_id, tables)
     store.client.set_tag(parent_run_id, tags.STATE, state)
     status = {"complete": "FINISHED", "failed": "FAILED", "unfinished": "KILLED"}[state]
     store.client.set_terminated(parent_run_id, status)
@@ -96,6 +96,30 @@ def log_page(store: Store, study: Run, page: str, file: str) -> str:
     """Store a page with the study; return its local path, or its URI where it has none."""
     store.client.log_text(study.info.run_id, page, file)
     return local_path(f"{study.info.artifact_uri}/{file}")
+
+
+def log_texts(store: Store, run_id: str, texts: Mapping[str, str]) -> None:
+    """Store texts with a run, by the names of their files."""
+    for file, text in texts.items():
+        store.client.log_text(run_id, text, file)
+
+
+def read_text(store: Store, run: Run, file: str) -> str | None:
+    """Return a text that was stored with a run, or None where there is none of that name."""
+    if not any(found.path == file for found in store.client.list_artifacts(run.info.run_id)):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = store.client.download_artifacts(run.info.run_id, file, folder)
+        return Path(path).read_text(encoding="utf-8")
+
+
+def bytes_of(store: Store, run_ids: Iterable[str]) -> int:
+    """Return the bytes of the artifacts of runs, those that do not lie on this machine left out."""
+    folders = [
+        Path(local_path(store.client.get_run(run_id).info.artifact_uri)) for run_id in run_ids
+    ]
+    files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*"))
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def log_progress(store: Store, parent_run_id: str, trial: int, values: Mapping[str, float]) -> None:

@@ -6,14 +6,17 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from pipeline.config import TrainingConfig
-from pipeline.tasks.parts.batches import autocast
+from pipeline.config import Experiment, TrainingConfig
+from pipeline.tasks.parts.batches import autocast, call_tokens
 from pipeline.training.determinism import repeatable
+from pipeline.training.microbatches import MicroBatches
+from pipeline.training.optimizer import build_optimizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,6 +97,67 @@ def compare_precisions(
     agree = abs(losses["bfloat16"] - losses["float32"]) <= TOLERANCE * abs(losses["float32"])
     chosen = "bfloat16" if agree and seconds["bfloat16"] < seconds["float32"] else "float32"
     return {"precision": chosen, "seconds": seconds, "losses": losses}
+
+
+def step_seconds(
+    experiment: Experiment,
+    model: PreTrainedModel,
+    task: Task[Any],
+    batches: Sequence[Sequence[Mapping[str, Any]]],
+) -> tuple[float, float]:
+    """Time training steps, each as `FineTuner` makes it; the first batch only warms up.
+
+    Args:
+        experiment: says how it is trained.
+        model: to be thrown away.
+        task: its own.
+        batches: encoded.
+
+    Returns:
+        Seconds of forward and backward of a batch, and of the optimizer's step after it.
+    """
+    training = experiment.training
+    device = device_here()
+    model.to(device).train()
+    call = call_tokens(model, training=True)
+    micro = MicroBatches(task, training.micro_batch_tokens, call)
+    optimizer = build_optimizer(experiment.optimizer, model, [])
+    computing, stepping = [], []
+
+    def compute(parts: Sequence[Batch]) -> None:
+        for part in parts:
+            batch = {name: value.to(device) for name, value in part.items()}
+            with autocast(device, training.precision):
+                outputs = task.forward(model, batch)
+            torch.autograd.backward(outputs["loss"].sum())
+
+    with repeatable(training):
+        for examples in batches:
+            parts = micro.make(examples)["micro_batches"]
+            computing.append(_seconds(partial(compute, parts)))
+            stepping.append(_seconds(optimizer.step))
+            optimizer.zero_grad()
+    return fmean(computing[1:]), fmean(stepping[1:])
+
+
+def evaluation_seconds(
+    experiment: Experiment, model: PreTrainedModel, task: Task[Any], examples: Examples
+) -> float:
+    """Time an evaluation of a split, texts that are generated included."""
+    training, rows = experiment.training, experiment.evaluation.batch_size
+    if rows is None and training.micro_batch_tokens is None:
+        rows = training.batch_size
+    model.to(device_here())
+    infer = partial(
+        task.infer,
+        model,
+        examples,
+        rows,
+        training.micro_batch_tokens,
+        bfloat16=training.precision == "bfloat16",
+    )
+    with repeatable(training):
+        return _seconds(infer)
 
 
 def _step(model: PreTrainedModel, task: Task[Any], batch: Batch, precision: str) -> float:

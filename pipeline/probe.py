@@ -1,0 +1,213 @@
+"""What is measured on this machine before a run: the faster precision, and what a step takes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.garbage import uncollected
+from pipeline.ledger import LEDGER
+from pipeline.machine import measured
+from pipeline.prepared import cache_of, load_model, pack_layers, prepare
+from pipeline.tasks import get_task
+
+if TYPE_CHECKING:
+    from pipeline.config import Experiment
+    from pipeline.training.speed import Precision
+
+log = logging.getLogger(__name__)
+
+_PROBED_ROWS = 16  # of a batch in which precisions are compared
+_TIMED_ROWS = 32  # of each batch whose steps are timed
+_TIMED_BATCHES = 3  # the first one warms up
+_JUDGED_ROWS = 256  # of an evaluation that is timed
+# Of a run beside what is computed, measured in trials of the demo on two cores.
+_AROUND_SECONDS = 0.5  # its config, record, predictions and pictures, and a model that is kept
+_STEP_SECONDS = 0.002  # a step's batch, and Trainer's loop
+_EVALUATION_SECONDS = 0.02  # its metrics, and what is logged
+_RECORD_BYTES = 150_000  # parameters, curves, config, pictures
+_ROW_BYTES = 200  # of a row in the table of predictions
+
+
+def faster_precision(experiment: Experiment) -> Precision:
+    """Return the precision in which training is faster here, where its losses agree.
+
+    It is measured once for a machine, its threads, a model, what of it is trained and whether its
+    layers are packed, on a batch of the training split. Where nothing can be measured it is
+    float32, and a warning says so.
+    """
+    from pipeline.training.speed import compare_precisions, where
+
+    def measure() -> dict[str, Any]:
+        import torch
+
+        data = prepare(experiment, keep=True)
+        longest = max(data.encoded.train.lengths)
+        most = (experiment.training.micro_batch_tokens or longest) // longest
+        rows = min(_PROBED_ROWS, max(1, most), len(data.encoded.train.dataset))
+        some = data.encoded.train.dataset.__getitems__(list(range(rows)))
+        with torch.random.fork_rng():
+            model = load_model(experiment, data.task)
+        with ExitStack() as shortcuts:
+            pack_layers(experiment, model, shortcuts)
+            return compare_precisions(experiment.training, model, data.task, some)
+
+    if experiment.adapter.name == "qlora":  # its weights are made for it
+        return "bfloat16"
+    what = {
+        "what": "precision",
+        "model": asdict(experiment.model),
+        "adapter": asdict(experiment.adapter),
+        "task": get_task(experiment.task).__name__,
+        "packing": experiment.training.packing,
+        **where(experiment.training),
+    }
+    try:
+        with LEDGER.booked("model"), uncollected():
+            found: Precision = measured(cache_of(experiment), what, measure)["precision"]
+    except Exception:  # the run itself will say what is wrong, and in its record
+        log.warning("training.precision=auto: float32, nothing could be measured", exc_info=True)
+        return "float32"
+    log.info("training.precision=auto: %s", found)
+    return found
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a run is expected to cost."""
+
+    seconds: float  # by the clock, in a process that has everything imported
+    record: int  # bytes of what it logs
+    model: int  # bytes of the model that it keeps, if it is the best
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What parts of a run take on this machine, in seconds."""
+
+    load: float  # the model's weights
+    row: float  # forward and backward of a training row
+    step: float  # of the optimizer
+    judged: float  # forward of a row that is evaluated
+    parameters: int
+    trained: int  # parameters
+
+
+def time_steps(experiment: Experiment, *, keep: bool = False) -> Timing:
+    """Time a few training steps and an evaluation; once for a machine, its threads and a config.
+
+    Batches of other sizes take a row's time as often. Frozen layers are computed, as if no cache
+    had what they give.
+
+    Args:
+        experiment: with threads and a precision of its own, or auto.
+        keep: whether the encoded data is kept for the runs that follow.
+
+    Raises:
+        TunewrightError: for data or a model that cannot be used.
+    """
+    from pipeline.training.speed import where
+
+    data = prepare(experiment, keep=keep)
+    training = experiment.training
+    what = {
+        "what": "steps",
+        "model": asdict(experiment.model),
+        "adapter": asdict(experiment.adapter),
+        "task": asdict(experiment.task),
+        "optimizer": experiment.optimizer.name,
+        "length": training.max_length,
+        "how": [
+            training.precision,
+            training.micro_batch_tokens,
+            training.active_vocabulary,
+            training.packing,
+        ],
+        "data": data.encoded.splits.digest,
+        **where(training),
+    }
+    with uncollected():
+        return Timing(**measured(cache_of(experiment), what, lambda: asdict(_timing(experiment))))
+
+
+def run_cost(experiment: Experiment) -> RunCost:
+    """Forecast what a run costs here: its steps and evaluations, each as long as a timed one.
+
+    Raises:
+        TunewrightError: for data or a model that cannot be used.
+    """
+    import torch
+
+    from pipeline.training.trainer import evaluation_points
+
+    training = experiment.training
+    if training.threads is None:
+        training = replace(training, threads=torch.get_num_threads())
+    if training.precision == "auto":
+        precision = faster_precision(replace(experiment, training=training))
+        training = replace(training, precision=precision)
+    experiment = replace(experiment, training=training)
+    timing, encoded = time_steps(experiment, keep=True), prepare(experiment).encoded
+    rows = len(encoded.train.dataset)
+    steps_an_epoch = math.ceil(rows / training.batch_size)
+    steps = math.ceil(training.epochs * steps_an_epoch)
+    evaluations = len(evaluation_points(training, steps_an_epoch, steps))
+    whole = len(encoded.validation.rows)
+    early = min(experiment.evaluation.early_rows or whole, whole)
+    judged = whole + (evaluations - 1) * early
+    judged += 0 if encoded.test is None else len(encoded.test.rows)
+    seconds = (
+        timing.load
+        + training.epochs * rows * timing.row
+        + steps * (timing.step + _STEP_SECONDS)
+        + judged * timing.judged
+        + evaluations * _EVALUATION_SECONDS
+        + _AROUND_SECONDS
+    )
+    return RunCost(seconds, _RECORD_BYTES + _ROW_BYTES * whole, 4 * timing.parameters)
+
+
+def run_costs(experiments: Sequence[Experiment]) -> list[RunCost]:
+    """Forecast what runs cost, one after the other."""
+    return [run_cost(experiment) for experiment in experiments]
+
+
+def _timing(experiment: Experiment) -> Timing:
+    import numpy as np
+    import torch
+
+    from pipeline.models.vocabulary import narrow
+    from pipeline.training.speed import evaluation_seconds, step_seconds
+
+    data = prepare(experiment)
+    encoded, training = data.encoded, experiment.training
+    began = time.perf_counter()
+    with torch.random.fork_rng():
+        model = load_model(experiment, data.task)
+    load = time.perf_counter() - began
+    count = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if training.active_vocabulary:
+        narrow(model, encoded.token_ids, experiment.optimizer)
+    with ExitStack() as shortcuts:
+        pack_layers(experiment, model, shortcuts)
+        rows = len(encoded.train.dataset)
+        size = min(_TIMED_ROWS, rows)
+        order = np.random.default_rng(0).permutation(rows)
+        drawn = np.take(order, np.arange(_TIMED_BATCHES * size), mode="wrap")
+        batches = [
+            encoded.train.dataset.__getitems__(some.tolist())
+            for some in np.split(drawn, _TIMED_BATCHES)
+        ]
+        computing, stepping = step_seconds(experiment, model, data.task, batches)
+        judged = encoded.validation
+        if len(judged.rows) > _JUDGED_ROWS:
+            step = len(judged.rows) / _JUDGED_ROWS
+            judged = judged.of_rows([int(i * step) for i in range(_JUDGED_ROWS)])
+        evaluating = evaluation_seconds(experiment, model, data.task, judged)
+    return Timing(load, computing / size, stepping, evaluating / len(judged.rows), count, trained)

@@ -1,0 +1,145 @@
+"""What a search is expected to cost, and what it did cost: time, disk, energy and money."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ConfigError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pipeline.probe import RunCost
+
+JOULES_PER_KWH = 3.6e6
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a machine draws and costs; a table of the config."""
+
+    core_watts: float
+    gpu_watts: float
+    usd_per_kwh: float
+    usd_per_core_hour: float
+    usd_per_gpu_hour: float
+
+    @classmethod
+    def read(cls, node: Mapping[str, Any]) -> Prices:
+        """Read the node ``hydra.sweeper.prices``.
+
+        Raises:
+            ConfigError: for an unknown key or a value that is no number from 0 on.
+        """
+        known = list(cls.__dataclass_fields__)
+        for key, value in node.items():
+            if key not in known:
+                raise ConfigError(
+                    f"hydra.sweeper.prices.{key}: there is no such price."
+                    f"{did_you_mean(str(key), known)} Valid: {listing(known)}."
+                )
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise ConfigError(
+                    f"hydra.sweeper.prices.{key}={value}: expected a number from 0 on."
+                )
+        return cls(**{key: float(node[key]) for key in known})
+
+    def rates(self, cores: float, gpus: float) -> Rates:
+        """Return what a worker draws and costs that has so many cores and GPUs."""
+        return Rates(
+            watts=cores * self.core_watts + gpus * self.gpu_watts,
+            usd_per_hour=cores * self.usd_per_core_hour + gpus * self.usd_per_gpu_hour,
+            usd_per_kwh=self.usd_per_kwh,
+        )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one worker draws and costs while it works."""
+
+    watts: float = 0.0
+    usd_per_hour: float = 0.0
+    usd_per_kwh: float = 0.0
+
+    def kwh(self, seconds: float) -> float:
+        """Return the energy of so many seconds of a worker, as the stated power has it."""
+        return seconds * self.watts / JOULES_PER_KWH
+
+    def usd(self, seconds: float, kwh: float) -> float:
+        """Return the money for so many seconds of a worker, and so much energy."""
+        return seconds / SECONDS_PER_HOUR * self.usd_per_hour + kwh * self.usd_per_kwh
+
+
+FREE = Rates()
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a search costs, forecast or measured."""
+
+    seconds: float  # by the clock
+    machine_seconds: float  # of all workers together
+    disk: int  # bytes
+    kwh: float
+    usd: float
+    is_measured: bool = False  # the energy, by sensors
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        how = "measured" if self.is_measured else "estimated from the stated power"
+        money = f", {self.usd:.2f} USD" if self.usd else ""
+        return (
+            f"{span(self.seconds)}, {self.disk / 1e6:.0f} MB on disk, {self.kwh * 1000:.2g} Wh "
+            f"({how}){money}"
+        )
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Return it by the names of metrics."""
+        values = {k: float(v) for k, v in asdict(self).items() if k != "is_measured"}
+        return {f"{prefix}/{name}": value for name, value in values.items()}
+
+
+def forecast(
+    costs: Sequence[RunCost], seeds: int, workers: int, rates: Rates, begun: float
+) -> Spent:
+    """Forecast a search.
+
+    Args:
+        costs: of a run of each trial, in the order in which they begin.
+        seeds: runs of a trial.
+        workers: how many trials run beside each other.
+        rates: of a worker.
+        begun: seconds that have gone by already.
+    """
+    trials = [seeds * cost.seconds for cost in costs]
+    machine = sum(trials)
+    kwh = rates.kwh(machine)
+    disk = seeds * sum(cost.record for cost in costs) + max(cost.model for cost in costs)
+    wall = begun + makespan(trials, workers)
+    return Spent(wall, machine, disk, kwh, rates.usd(machine, kwh))
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """Return when the last trial ends, where each worker takes the next one as it becomes free."""
+    free = [0.0] * max(1, workers)
+    for one in seconds:
+        heapq.heappush(free, heapq.heappop(free) + one)
+    return max(free)
+
+
+def compared(expected: Spent, found: Spent) -> str:
+    """Return both beside each other, with the error of the forecast."""
+    error = found.seconds / expected.seconds - 1
+    return f"forecast {span(expected.seconds)}, took {found} ({error:+.0%})"
+
+
+def span(seconds: float) -> str:
+    """Return a time in the unit that is read best."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
