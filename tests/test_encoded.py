@@ -433,3 +433,14 @@ def test_later_commands_tokenise_nothing(cli, tiny, monkeypatch):
     again = tokenised(*evaluated, "seed=1")  # the kept model is read again, with a few rows
     assert 0 < again < 20 < 120 <= first
     assert tokenised(*evaluated, "training.max_length=12") == first
+
+
+def test_some_rows_of_kept_data_leave_it_as_it_was_written(made, store):
+    """Evaluations of `early_rows` take some; a file beside the data would spoil it for others."""
+    whole = made()
+    before = {path for path in store.folder.rglob("*") if path.suffix != ".lock"}
+    some = whole.of_rows([2, 0])
+    assert {path for path in store.folder.rglob("*") if path.suffix != ".lock"} == before
+    assert some.dataset["row"][:] == [1, 0]
+    texts = [whole.dataset[i]["input_ids"] for i in (0, 2)]
+    assert some.dataset["input_ids"][:] == texts

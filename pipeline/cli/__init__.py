@@ -31,6 +31,7 @@ values: a,b,c · choice(a,b) · range(1,4) · interval(0,1) · tag(log,interval(
 VERBS = (  # as --help lists them
     train.add_train,
     train.add_sweep,
+    train.add_plan,
     train.add_resume,
     again.add_rerun,
     look.add_best,

@@ -15,6 +15,7 @@ from pipeline.cli.common import (
     add_allow,
     composed,
     goes_on,
+    names_and_overrides,
     tracking_of,
 )
 
@@ -95,6 +96,30 @@ def _sweep(options: argparse.Namespace) -> int:
     from pipeline.search.sweeps import as_overrides, load_sweep
 
     return _multirun(options.name, as_overrides(load_sweep(options.name), _as_asked(options)))
+
+
+def add_plan(verbs: Verbs) -> None:
+    """Add ``plan``."""
+    verb = verbs.add_parser(
+        "plan",
+        help="forecast what a search costs: time, disk, energy and money; run nothing",
+        description="Check every job of a search as --dry-run does, time a few steps on this "
+        "machine, and say what the whole costs. hydra.sweeper.prices has the prices.",
+    )
+    verb.add_argument(
+        "overrides", nargs="+", metavar="NAME", help="a file in sweeps/, or key=values to search"
+    )
+    verb.set_defaults(run=_plan)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from pipeline.search.sweeps import as_overrides, load_sweep
+
+    names, given = names_and_overrides(options.overrides)
+    given.append("hydra.sweeper.dry_run=plan")
+    if not names:
+        return _multirun("sweep", given)
+    return _multirun(names[0], as_overrides(load_sweep(names[0]), given))
 
 
 def add_resume(verbs: Verbs) -> None:

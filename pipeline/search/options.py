@@ -16,6 +16,7 @@ from pipeline.search.samplers import ALLOWED
 from pipeline.search.workers import AUTO
 
 _HYDRA_KEYS = ("_target_", "_recursive_")
+PLAN = "plan"
 ON_CHANGE = ("refuse", "continue", "fork")
 MOST_REPEATS = 100  # seeds of a point
 LIMITS = ("minutes", "machine_minutes", "patience", "kwh", "usd")
@@ -48,7 +49,8 @@ class Options:
     warm_start: Any
     allow_sampler: Any
     repeats: int
-    dry_run: bool
+    dry_run: bool | str  # or `PLAN`
+    forecast: bool
 
     @classmethod
     def read(cls, node: DictConfig) -> Options:
@@ -129,8 +131,13 @@ class Options:
                     "hydra.sweeper.prices, so nothing would be spent; expected one above 0, such "
                     "as hydra.sweeper.prices.usd_per_core_hour=0.04."
                 )
-        if not isinstance(self.dry_run, bool):
-            raise ConfigError(f"hydra.sweeper.dry_run={self.dry_run}: expected true or false.")
+        if not isinstance(self.dry_run, bool) and self.dry_run != PLAN:
+            raise ConfigError(
+                f"hydra.sweeper.dry_run={self.dry_run}: expected true or false, or {PLAN}: say "
+                "also what it would cost."
+            )
+        if not isinstance(self.forecast, bool):
+            raise ConfigError(f"hydra.sweeper.forecast={self.forecast}: expected true or false.")
         if self.on_change not in ON_CHANGE:
             raise ConfigError(
                 f"hydra.sweeper.on_change={self.on_change}: expected {' or '.join(ON_CHANGE)}: "

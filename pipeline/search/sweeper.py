@@ -27,7 +27,7 @@ from pipeline.search.config_files import reading_once
 from pipeline.search.failures import hopeless
 from pipeline.search.forecast import Prices, Spent, compared, forecast
 from pipeline.search.liveness import Watch
-from pipeline.search.options import Options
+from pipeline.search.options import PLAN, Options
 from pipeline.search.plan import (
     check_workers,
     crew_of,
@@ -131,7 +131,7 @@ class Sweep:
         if dry:
             self._task.opened(study, spec)
             self._hire(study, spec, probes)
-            self._rehearse(study, spec, said)
+            self._rehearse(study, self._priced(spec), said, probes)
             return None
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,8 +176,9 @@ class Sweep:
         self, study: optuna.Study, spec: StudySpec, probes: list[DictConfig]
     ) -> Spent | None:
         """Say what the search is expected to cost; None where that cannot be told."""
-        left = left_to_run(study, spec)
-        if not left or self._why_over(study, spec) or not is_here(self._config.hydra.launcher):
+        left, is_asked = left_to_run(study, spec), self._options.forecast
+        is_over = not left or self._why_over(study, spec)
+        if is_over or not is_asked or not is_here(self._config.hydra.launcher):
             return None
         configs = probes
         if spec.is_grid:
@@ -266,7 +267,9 @@ class Sweep:
         self._task.check(config)
         return config
 
-    def _rehearse(self, study: optuna.Study, spec: StudySpec, said: list[str]) -> None:
+    def _rehearse(
+        self, study: optuna.Study, spec: StudySpec, said: list[str], probes: list[DictConfig]
+    ) -> None:
         """Say what the search would do, having composed and checked what it would run."""
 
         def check(params: Params) -> None:
@@ -284,7 +287,11 @@ class Sweep:
             what = f"{which} {len(points)} {jobs} can be composed and are valid"
         else:
             what = f"no job is to go{f': {why}' if why else ''}"
-        self._say(f"dry run: {what}; nothing was run or written.")
+        if self._options.dry_run != PLAN:
+            self._say(f"dry run: {what}; nothing was run or written.")
+            return
+        self._forecast(study, spec, probes)
+        self._say(f"plan: {what}; nothing was run, and nothing written but what was measured.")
 
     def _launch(self, spec: StudySpec) -> Exception | None:
         """Launch the workers and wait for them; return what one raised that is no trial's error."""

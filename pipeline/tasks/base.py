@@ -68,14 +68,20 @@ class Examples:
 
     def of_rows(self, positions: Sequence[int]) -> Examples:
         """Return the examples of some rows; how many were too long is not known of them."""
+        import pyarrow as pa
+        from datasets import Dataset
+        from datasets.table import InMemoryTable
+
         place = {position: new for new, position in enumerate(positions)}
         kept = [i for i, row in enumerate(self.row) if row in place]
         rows = [place[self.row[i]] for i in kept]
-        feature = self.dataset.features["row"]
-        dataset = self.dataset.select(kept).remove_columns("row")
-        return Examples(
-            self.rows.take(positions), dataset.add_column("row", rows, feature=feature), 0
-        )
+        # By Arrow: select and add_column of datasets would write a file beside the kept data, which
+        # then is not what was written there.
+        table = self.dataset.with_format("arrow")[kept]
+        at = table.column_names.index("row")
+        renumbered = table.set_column(at, table.field(at), pa.array(rows, table.field(at).type))
+        dataset = Dataset(InMemoryTable(renumbered), info=self.dataset.info.copy())
+        return Examples(self.rows.take(positions), dataset, 0)
 
 
 class Task(ABC, Generic[C]):
