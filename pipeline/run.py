@@ -234,6 +234,7 @@ def _run(
         exceptions |= in_test
         metrics |= _named("test", tested.metrics)
         digests["test"] = tested.digest
+        record.tag(test_rows=encoded.test.rows.digest)
         evaluated.append(encoded.test)
         judged = ("test", encoded.test, tested)
     split, examples, evaluation = judged

@@ -53,6 +53,7 @@ MAY_NOT = {
     "probe": UPPER - {"probe", "prepared"} | {"data", "tracking", "serving", "evaluation"},
     "job": UPPER - {"run", "probe", "job"},
     "check": UPPER - {"run", "prepared"} | {"training"},
+    "winner": UPPER - {"winner", "prepared"} | {"training", "serving", "models"},
     "predict": UPPER - {"predict"},
     "convert": UPPER | (STEPS - {"data"}),
     "rerun": {"search", "cli", "console", "resume"},

@@ -32,6 +32,7 @@ VERBS = (  # as --help lists them
     train.add_train,
     train.add_sweep,
     train.add_plan,
+    train.add_confirm,
     train.add_resume,
     again.add_rerun,
     look.add_best,

@@ -122,6 +122,42 @@ def _plan(options: argparse.Namespace) -> int:
     return _multirun(names[0], as_overrides(load_sweep(names[0]), given))
 
 
+def add_confirm(verbs: Verbs) -> None:
+    """Add ``confirm``."""
+    verb = verbs.add_parser(
+        "confirm",
+        help="retrain a study's winner on fresh seeds, test it, and say whether it is better",
+        description="Train the best trial's config and the default one on seeds that the search "
+        "did not use, read the test split once for each, and compare them: mean and spread, the "
+        "selection gap, a paired bootstrap and McNemar's test against the default config and "
+        "against baselines without training.",
+    )
+    verb.add_argument("study", help=STUDY)
+    verb.add_argument("overrides", nargs="*", help=STUDY_STORE)
+    verb.add_argument("--seeds", type=int, default=5, help="how many; default 5")
+    verb.set_defaults(run=_confirm)
+
+
+def _confirm(options: argparse.Namespace) -> int:
+    return _retrain(options.study, options.seeds, options.overrides)
+
+
+def _retrain(study: str, seeds: int, given: list[str]) -> int:
+    from pipeline.search import confirm
+    from pipeline.tracking import open_store
+
+    config = composed(given)
+    store, storage = open_store(tracking_of(config)), config.hydra.sweeper.storage
+    confirmation = confirm.plan(store, study, storage, seeds)
+    for search in (confirmation.winner, confirmation.default):
+        overrides = [*search.overrides, *given]
+        _multirun(search.name, overrides, confirm.Retraining(search.name, overrides))
+    alone = [o for o in confirmation.default.overrides if not o.startswith(("seed=", "hydra"))]
+    for line in confirm.conclude(confirmation, composed([*alone, *given])).lines():
+        print(line)
+    return 0
+
+
 def add_resume(verbs: Verbs) -> None:
     """Add ``resume``."""
     verb = verbs.add_parser(
@@ -199,6 +235,11 @@ def _multirun(name: str, overrides: list[str], task: ExperimentTask | None = Non
             config = compose(hydra, overrides, multirun=True)
             from pipeline.search.experiment import ExperimentTask
 
+        task = task or ExperimentTask(name, overrides)
         with goes_on("" if config.hydra.sweeper.get("dry_run") else SAME_COMMAND):
-            hydra.multirun(CONFIG_NAME, task or ExperimentTask(name, overrides), overrides)
+            hydra.multirun(CONFIG_NAME, task, overrides)
+    seeds = int(config.hydra.sweeper.get("confirm") or 0)
+    if seeds and task.study_name:
+        where = ("tracking.", "hydra.sweeper.storage", "hydra.sweeper.n_jobs")
+        return _retrain(task.study_name, seeds, [o for o in overrides if o.startswith(where)])
     return 0

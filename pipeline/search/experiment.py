@@ -79,6 +79,7 @@ class ExperimentTask(Searchable):
         self._parent_run_id = ""
         self._tracking: TrackingConfig | None = None
         self._digest = ""  # of the data
+        self.study_name = ""  # of the search, once it has begun
         self._origin: dict[str, Any] = {}  # what all trials come from
 
     def check(self, config: DictConfig) -> None:
@@ -141,6 +142,7 @@ class ExperimentTask(Searchable):
         """Open the study's parent run, and log with it what is odd about the data."""
         experiment = validate(config)
         self._tracking = experiment.tracking
+        self.study_name = spec.name
         # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.
         self._origin = {
             "study": spec.name,
@@ -335,6 +337,10 @@ class ExperimentTask(Searchable):
         lines = summary(_accounts(mine), wall, workers)
         name, where = study.study_name, _ui_options(self._tracking)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
+        lines.append(
+            f"the score was the best of several, so partly luck; how good it is on the test split, "
+            f"and whether better than the default: {_program()} confirm {name}{where}"
+        )
         lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
         return lines
 

@@ -51,6 +51,7 @@ class Options:
     repeats: int
     dry_run: bool | str  # or `PLAN`
     forecast: bool
+    confirm: int  # seeds; 0: none
 
     @classmethod
     def read(cls, node: DictConfig) -> Options:
@@ -96,6 +97,14 @@ class Options:
             raise ConfigError(
                 f"hydra.sweeper.repeats={self.repeats}: expected a whole number from 1 to "
                 f"{MOST_REPEATS}."
+            )
+        if not _is_number(self.confirm, whole=True) or self.confirm not in (
+            0,
+            *range(2, MOST_REPEATS + 1),
+        ):
+            raise ConfigError(
+                f"hydra.sweeper.confirm={self.confirm}: expected 0, or the seeds on which the "
+                f"winner is retrained at the end, 2 to {MOST_REPEATS}."
             )
         jobs: Any = self.n_jobs
         if jobs != AUTO and (not _is_number(jobs, whole=True) or jobs < 1):

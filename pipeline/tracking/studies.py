@@ -320,6 +320,11 @@ def names_everywhere(store: Store) -> set[str]:
     return {run.data.tags[tags.STUDY] for run in found}
 
 
+def count(store: Store, tag: str, value: str) -> int:
+    """Return how many runs of the experiment have a tag of this value."""
+    return len(_find(store, f"tags.`{tag}` = '{_quoted(value)}'"))
+
+
 def has_model(store: Store, run: Run) -> bool:
     """Whether a run keeps a model."""
     if urlsplit(run.info.artifact_uri).scheme in ("", "file"):  # fast, where runs are many

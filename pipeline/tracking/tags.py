@@ -24,3 +24,4 @@ RERUN_OF = PREFIX + "rerun_of"  # the run whose record this one was made from
 RERUN_BY = PREFIX + "rerun_by"  # the last run that was made from this one's record
 VERDICT = PREFIX + "verdict"  # on a rerun: identical, equivalent or different, and what differs
 PROCESS = PREFIX + "process"  # on a study and a run of its own: who writes it, as JSON
+TEST_ROWS = PREFIX + "test_rows"  # on a run: a digest of the test split that it read

@@ -1,0 +1,206 @@
+"""A search's winner on fresh seeds: retrained beside the default config, tested, and judged.
+
+A search selects on the validation split, so its best score is partly luck. What is found here is
+not: nothing was chosen by these seeds, nor by the test split, which each run reads once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from pipeline import winner as winners
+from pipeline.compose import as_run, key_of, literal
+from pipeline.config import OPEN
+from pipeline.errors import ConfigError, TrackingError
+from pipeline.objective import objectives
+from pipeline.prepared import splits_of
+from pipeline.search.experiment import COMMAND, RUN_ID, ExperimentTask
+from pipeline.search.options import MOST_REPEATS
+from pipeline.search.page import report as write_report
+from pipeline.search.searchable import SEED
+from pipeline.search.space import parse_space
+from pipeline.search.study import find_study
+from pipeline.search.trials import best_first
+from pipeline.tracking import Store, studies, tags
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from omegaconf import DictConfig
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from pipeline.config import Experiment
+
+FILE = "winner.json"  # artifact of the study
+# How a study's runs are launched, which its confirmation shares.
+_LAUNCHED = ("hydra/launcher", "hydra.launcher", "hydra.sweeper.n_jobs", "hydra.sweeper.retries")
+
+
+class Retraining(ExperimentTask):
+    """A config on several seeds; what there is to say comes with the verdict."""
+
+    def _check_data(self, experiment: Experiment) -> list[str]:
+        del experiment  # the search before it looked over the same rows
+        return []
+
+    def hints(self, study: Study, began: float, workers: int) -> list[str]:
+        """Say nothing."""
+        del study, began, workers
+        return []
+
+
+@dataclass(frozen=True)
+class Search:
+    """A grid over seeds of one config, as a study of its own."""
+
+    name: str
+    overrides: list[str]
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What is retrained, and for which study."""
+
+    store: Store
+    parent: Run
+    storage: str
+    trial: FrozenTrial
+    seeds: range
+    winner: Search
+    default: Search
+
+
+def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmation:
+    """Say what is to be retrained.
+
+    Args:
+        store: where the study's runs are.
+        name: the study's name, or how it begins.
+        storage: of the study; None: the one that its parent run names.
+        seeds: how many fresh ones.
+
+    Raises:
+        TrackingError: where there is no such study, or its storage or command is not known.
+        ConfigError: where no trial is complete, or for a number of seeds that cannot be.
+    """
+    if not 2 <= seeds <= MOST_REPEATS:
+        raise ConfigError(
+            f"--seeds {seeds}: expected 2 to {MOST_REPEATS}; one seed does not show how far they "
+            "differ."
+        )
+    parent = studies.find_study(store, name)
+    known = parent.data.tags
+    full, where = known[tags.STUDY], storage or known.get(tags.STORAGE, "")
+    ranked = best_first(find_study(full, where))
+    if not ranked:
+        raise ConfigError(f"study {full}: no trial is complete, so there is no winner to confirm.")
+    best = ranked[0]
+    command = best.user_attrs.get(COMMAND)
+    if command is None:
+        raise TrackingError(f"study {full}: the command line of trial {best.number} was not kept.")
+    _, asked = studies.command_of(parent)
+    params = [run.data.params for run in studies.trials_of(store, full)]
+    first = 1 + max(int(known[SEED]) for known in params if SEED in known)
+    fresh = range(first, first + seeds)
+    launched = [override for override in asked if key_of(override).startswith(_LAUNCHED)]
+    decided = {key: store.client.get_run(best.user_attrs[RUN_ID]).data.params[key] for key in OPEN}
+    fixed = as_run(parse_space(asked).fixed, decided)
+
+    def search(study: str, overrides: Sequence[str]) -> Search:
+        own = [o for o in overrides if not key_of(o).startswith("hydra")]
+        own = [o for o in own if key_of(o) not in (SEED, "evaluation.test")]
+        options = {
+            "hydra.sweeper.study_name": literal(study),
+            "hydra.sweeper.on_change": "continue",
+            "hydra/sweeper/sampler": "grid",
+            "hydra.sweeper.forecast": "false",
+            "evaluation.test": "true",
+            SEED: ",".join(map(str, fresh)),
+        }
+        return Search(study, [*own, *launched, *(f"{k}={v}" for k, v in options.items())])
+
+    return Confirmation(
+        store,
+        parent,
+        where,
+        best,
+        fresh,
+        search(f"confirm-{full}-trial-{best.number}", command),
+        search(f"confirm-{full}-default", fixed),
+    )
+
+
+def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerReport:
+    """Judge what the retrained runs found, and log it with the study.
+
+    Args:
+        confirmation: whose searches are over.
+        config: the default config, composed, that reads its test split.
+
+    Raises:
+        TrackingError: where fewer than two seeds of a side are complete.
+    """
+    from pipeline.compose import without_hydra
+    from pipeline.config import validate
+
+    store, full = confirmation.store, confirmation.parent.data.tags[tags.STUDY]
+    experiment = validate(without_hydra(config))
+    metric = objectives(experiment)[0].name
+    with_rows = winners.has_rows(experiment)
+    own = _complete(confirmation, confirmation.winner.name)
+    others = _complete(confirmation, confirmation.default.name)
+    first = winners.side_of(store, "the winner", own, metric, with_rows=with_rows)
+    second = winners.side_of(store, "the default config", others, metric, with_rows=with_rows)
+    sides = [second, *(winners.baselines(experiment) if with_rows else [])]
+    truth = winners.truth_of(store, own[0]) if with_rows else []
+    splits = splits_of(experiment)
+    labels = list(splits.label_counts)
+    assert splits.test is not None  # the config reads it
+    validation = [run.data.metrics[f"val/best/{metric}"] for run in own]
+    score = confirmation.trial.values[0]
+    sign = 1.0 if objectives(experiment)[0].direction == "maximize" else -1.0
+    report = winners.WinnerReport(
+        trial=confirmation.trial.number,
+        metric=f"test/{metric}",
+        rows=len(truth),
+        mean=first.mean,
+        spread=stdev(first.scores),
+        seeds=len(first.scores),
+        search_score=score,
+        validation_mean=fmean(validation),
+        selection_gap=sign * (score - fmean(validation)),
+        test_reads=winners.count_test_reads(store, splits.test.digest),
+        against=winners.judge(first, sides, truth, metric, labels),
+    )
+    studies.log_texts(store, confirmation.parent.info.run_id, {FILE: report.as_json()})
+    points = {
+        "confirm/mean": report.mean,
+        "confirm/spread": report.spread,
+        "confirm/selection_gap": report.selection_gap,
+        "confirm/difference": report.against[0].difference,
+        "confirm/p": report.against[0].p,
+        "confirm/test_reads": float(report.test_reads),
+    }
+    studies.log_progress(store, confirmation.parent.info.run_id, report.trial, points)
+    write_report(store, full, confirmation.storage)
+    return report
+
+
+def _complete(confirmation: Confirmation, study: str) -> list[Run]:
+    """Return a study's complete runs on the fresh seeds, in the seeds' order."""
+    runs = [
+        run
+        for run in studies.trials_of(confirmation.store, study)
+        if run.data.tags.get(tags.STATE) == "complete"
+        and int(run.data.params[SEED]) in confirmation.seeds
+    ]
+    by_seed = {int(run.data.params[SEED]): run for run in runs}
+    if len(by_seed) < 2:
+        raise TrackingError(
+            f"study {study}: {len(by_seed)} of {len(confirmation.seeds)} seeds are complete; "
+            "expected two at least. The same command goes on."
+        )
+    return [by_seed[seed] for seed in sorted(by_seed)]
