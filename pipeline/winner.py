@@ -14,11 +14,11 @@ from pipeline.tracking import Store, studies, tags
 
 if TYPE_CHECKING:
     import numpy as np
-    from mlflow.entities import Run
 
     from pipeline.config import Experiment
     from pipeline.data import Rows
     from pipeline.evaluation.significance import Difference
+    from pipeline.tracking.studies import Run
 
 TABLE = "predictions.json"  # artifact of a run: its rows and what it predicted
 

@@ -27,12 +27,12 @@ from pipeline.search.trials import best_first
 from pipeline.tracking import Store, studies, tags
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
     from omegaconf import DictConfig
     from optuna import Study
     from optuna.trial import FrozenTrial
 
     from pipeline.config import Experiment
+    from pipeline.tracking.studies import Run
 
 FILE = "winner.json"  # artifact of the study
 # How a study's runs are launched, which its confirmation shares.

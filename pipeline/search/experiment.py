@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -200,6 +200,8 @@ class ExperimentTask(Searchable):
         """Log both with the study."""
         points = {**expected.metrics("forecast"), **found.metrics("spent")}
         studies.log_progress(self._store, self._parent_run_id, 0, points)
+        costs = json.dumps({"forecast": asdict(expected), "spent": asdict(found)})
+        studies.log_texts(self._store, self._parent_run_id, {"cost.json": costs})
 
     def disk(self, study: optuna.Study) -> int:
         """Return the bytes of the trials' artifacts, where they lie on this machine."""

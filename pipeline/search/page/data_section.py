@@ -34,6 +34,25 @@ def data_section(report: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
+def cost_section(costs: Mapping[str, Any]) -> str:
+    """Return what a search was expected to cost beside what it did, as it was logged."""
+    expected, found = costs["forecast"], costs["spent"]
+    units = {
+        "seconds": "seconds by the clock",
+        "machine_seconds": "seconds of all workers",
+        "disk": "bytes of artifacts",
+        "kwh": "kWh",
+        "usd": "USD",
+    }
+    rows = []
+    for name, unit in units.items():
+        error = found[name] / expected[name] - 1 if expected[name] else None
+        told = "" if error is None else f"{error:+.0%}"
+        rows.append({"": unit, "forecast": expected[name], "found": found[name], "error": told})
+    how = "measured by sensors" if found["is_measured"] else "estimated from the stated power"
+    return note(f"Of the search's last start. Energy is {how}.") + html_table(rows)
+
+
 def html_table(records: Sequence[Mapping[str, Any]]) -> str:
     """Return records of the same keys as a table; nothing where there are none."""
     if not records:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from html import escape
+from typing import Any
 
 import optuna
 from matplotlib import rc_context
 
+from pipeline.search.page.data_section import cost_section, data_section
 from pipeline.search.page.drawing import LOOK, PAGE, STYLE
 from pipeline.search.page.param_charts import importances, parallel, slices
 from pipeline.search.page.score_charts import history, learning_curves, pareto
 from pipeline.search.page.view import About, View
+from pipeline.search.page.winner_section import winner_section
 from pipeline.search.page.words import best_table, failures, head
 from pipeline.search.study import find_study
 from pipeline.tracking import Store, studies, tags
 
 FILE = "report.html"
+# What is logged with a study beside its trials: the title of its part of the page, and what makes
+# that of the file's content.
+SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "winner.json": ("The winner on fresh seeds", winner_section),
+    "cost.json": ("Forecast and cost", cost_section),
+    "check.json": ("Data", data_section),
+}
 
 
 def report(store: Store, name: str, storage: str | None = None) -> str:
@@ -41,16 +53,24 @@ def report(store: Store, name: str, storage: str | None = None) -> str:
 def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
     """Store the page with the study's parent run and return where it is."""
     run = studies.parent_run(store, parent_run_id)
-    page = study_page(study, About.read(run.data.tags, run.data.params))
+    logged = {}
+    for file in SECTIONS:
+        text = studies.read_text(store, run, file)
+        if text is not None:
+            logged[file] = json.loads(text)
+    page = study_page(study, About.read(run.data.tags, run.data.params), logged)
     return studies.log_page(store, run, page, FILE)
 
 
-def study_page(study: optuna.Study, about: About) -> str:
+def study_page(
+    study: optuna.Study, about: About, logged: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
     """Return the page of a study.
 
     Args:
         study: in any state; read only.
         about: what else the page says.
+        logged: what was logged beside the search, by file: `SECTIONS`.
 
     Returns:
         HTML without scripts and without a link to anything outside it.
@@ -67,6 +87,9 @@ def study_page(study: optuna.Study, about: About) -> str:
             "Learning curves": learning_curves(view),
             "Failures": failures(view),
         }
+        for file, content in (logged or {}).items():
+            title, make = SECTIONS[file]
+            sections[title] = make(content)
     named = [f"<section><h2>{k}</h2>{text}</section>" for k, text in sections.items() if text]
     body = "\n".join([head(view), *named])
     return PAGE.format(title=escape(study.study_name), style=STYLE, body=body)

@@ -1,0 +1,36 @@
+"""What retraining the winner showed, as a part of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.search.page.data_section import html_table
+from pipeline.search.page.drawing import note
+
+
+def winner_section(report: Mapping[str, Any]) -> str:
+    """Return a verdict as it was logged: figures of the winner, then what it was compared with."""
+    said = (
+        f"Trial {report['trial']} on {report['seeds']} fresh seeds: {report['metric']} "
+        f"{report['mean']:.4f} ± {report['spread']:.4f}. The search saw "
+        f"{report['search_score']:.4f}, fresh seeds {report['validation_mean']:.4f} on the same "
+        f"validation rows: a selection gap of {report['selection_gap']:+.4f}. The test split was "
+        f"read by {report['test_reads']} runs so far."
+    )
+    rows = [
+        {
+            "verdict": one["words"],
+            "mean": one["mean"],
+            "± seeds": one["spread"],
+            "p": one["p"],
+            "McNemar's p": one["mcnemar_p"],
+            "95 % of rows": "" if one["interval"] is None else _range(*one["interval"]),
+        }
+        for one in report["against"]
+    ]
+    return note(said) + html_table(rows)
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:+.4f} to {high:+.4f}"
