@@ -535,6 +535,10 @@ class EvaluationConfig:
     test: bool  # read the test split once, with the best weights, at the end of the run
     # Validation rows of every evaluation but the last, which judges the run alone; null: all rows.
     early_rows: Count | None = None
+    slices: tuple[Text, ...] = ()  # columns of the data whose values are groups that are compared
+    # List of terms of identity that are swapped to see whether answers change: a YAML file, or
+    # default; null: none are.
+    counterfactual: Text | None = None
 
     @property
     def objectives(self) -> tuple[str, ...]:

@@ -13,7 +13,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, did_you_mean, listing
-from pipeline.evaluation.names import is_cost, logged_name, metric_name
+from pipeline.evaluation.names import (
+    SLICE_METRICS,
+    SWAP_METRICS,
+    is_cost,
+    logged_name,
+    metric_name,
+)
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
@@ -162,11 +168,19 @@ def _direction(experiment: Experiment, metric: str, key: str) -> Direction:
     """Return in which direction a metric gets better, by its own definition."""
     if metric in COSTS:
         return COSTS[metric]
-    directions = get_task(experiment.task).metrics(experiment.task)
+    asked = experiment.evaluation
+    directions = {
+        **get_task(experiment.task).metrics(experiment.task),
+        **(SLICE_METRICS if asked.slices else {}),
+        **(SWAP_METRICS if asked.counterfactual else {}),
+    }
     split, _, name = metric.partition("/")
     head, slash, label = name.partition("/")
     found = directions.get(head + slash if slash else name)
     if split != "val" or found is None or (slash and not label):
+        if name in SLICE_METRICS or name in SWAP_METRICS:
+            given = "slices=[column]" if name in SLICE_METRICS else "counterfactual=default"
+            raise ConfigError(f"{key}={metric}: it is computed with evaluation.{given}.")
         valid = [f"val/{name}{'<label>' if name.endswith('/') else ''}" for name in directions]
         raise ConfigError(
             f"{key}={metric}: the task {experiment.task.name} does not produce it on the "

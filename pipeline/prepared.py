@@ -6,6 +6,7 @@ a sweep share it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
@@ -18,6 +19,7 @@ from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
     import numpy as np
+    from datasets import Dataset
     from transformers import PreTrainedModel
 
     from pipeline.data import Rows, Splits
@@ -75,9 +77,17 @@ class Encoded:
     @cached_property
     def token_ids(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The token ids that any batch of the splits can have."""
+        return self._reachable([split.dataset for split in self.examples.values()])
+
+    def token_ids_with(self, more: Sequence[Dataset]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return those that any batch of the splits or of further data can have."""
+        import numpy as np
+
+        return np.union1d(self.token_ids, self._reachable(more)) if more else self.token_ids
+
+    def _reachable(self, read: Sequence[Dataset]) -> np.ndarray[Any, np.dtype[np.int64]]:
         from pipeline.models.vocabulary import reachable_ids
 
-        read = (split.dataset for split in self.examples.values())
         return reachable_ids(read, self.task.checkpoint.tokenizer)
 
     @cached_property

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Experiment
+from pipeline.fairness import FILE as BIAS_FILE
+from pipeline.fairness import bias_page, check_fairness, fairness_of
 from pipeline.garbage import uncollected
 from pipeline.ledger import LEDGER, TRAINING, Account
 from pipeline.machine import best_rate
@@ -121,6 +123,10 @@ def _run(
     task = data.task
     _log_data(record, data, time.perf_counter() - started)
 
+    fairness = fairness_of(experiment, data)
+    judged_splits = [e for name, e in data.examples.items() if name != "train"]
+    swapped = fairness.prepare(judged_splits) if fairness else []
+
     # 3. Choose the hyperparameters: they are the config's; a search has put its own there.
     first, *_ = goals = objectives(experiment)
     named = trial.reported if trial else None
@@ -136,7 +142,8 @@ def _run(
         vocabulary = None
         # A state from before there were narrow tables goes on with the whole one.
         if experiment.training.active_vocabulary and (snapshot is None or snapshot.is_narrow):
-            vocabulary = narrow(model, data.encoded.token_ids, experiment.optimizer)
+            ids = data.encoded.token_ids_with(swapped)
+            vocabulary = narrow(model, ids, experiment.optimizer)
     if snapshot is None:
         record.inputs(inputs(experiment))
     evaluations = (
@@ -177,6 +184,7 @@ def _run(
         flush=record.flush,
         soft_stop=trial is None,
         vocabulary=vocabulary,
+        more_metrics=fairness.metrics if fairness else None,
     )
     if resumed:
         check_fits(resumed, model)
@@ -241,6 +249,11 @@ def _run(
     metrics |= _named(f"{split}/{task.baseline_name}", encoded.baseline)
     record.metrics(metrics, step=last.step)
     record.tag(predictions=json.dumps(digests), deterministic=_said(exceptions, resumed))
+    if fairness:
+        with LEDGER.booked("evaluation"):
+            seen = splits["validation" if split == "val" else "test"]
+            bias = fairness.report(split, seen, evaluation.outputs, tuner.infer)
+        record.texts({BIAS_FILE: bias.as_json(), "bias.html": bias_page(bias, record.run_id)})
     with LEDGER.booked("logging"):
         record.table(task.predictions(examples, evaluation.outputs), "predictions.json")
         for file, figure in task.figures(examples, evaluation.outputs).items():
@@ -271,7 +284,9 @@ def _prefix(
 
     training = experiment.training
     frozen = experiment.adapter.name in ("head", "freeze")
-    if not (training.prefix_cache and frozen and data.task.auto_class in _HEADS):
+    # What swapped texts would give is in no cache.
+    can = data.task.auto_class in _HEADS and experiment.evaluation.counterfactual is None
+    if not (training.prefix_cache and frozen and can):
         return None
     steps = math.ceil(len(data.encoded.train.dataset) / training.batch_size)
     points = evaluation_points(training, steps, math.ceil(training.epochs * steps))
@@ -361,6 +376,7 @@ def inspect(experiment: Experiment) -> str:
     task.check()
     check_model(experiment, task)
     check_labels(experiment, task.labels)
+    check_fairness(experiment)
     early_positions(experiment, splits.validation)
     examples = len(splits.train)
     if task.encoding_refuses:  # and may make more or fewer examples than there are rows

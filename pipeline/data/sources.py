@@ -1,15 +1,20 @@
 """Sources: where rows come from. Each returns the splits it was given; cutting is not their job."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from pipeline.config import EmbeddedFile, FilesConfig, HubConfig
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import DataConfig, EmbeddedFile, FilesConfig, HubConfig
 from pipeline.data.readers import Refuse, read_records, stop
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape
 from pipeline.embedded import locate, sha256
 from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SPLITS = ("train", "validation", "test")
 
@@ -45,8 +50,26 @@ def read_files(config: FilesConfig, split: str, shape: Shape, refuse: Refuse) ->
     if path is None:
         return None
     read = read_records(path, config.encoding, refuse)
-    records = ((f"{path.name}:{line}", values) for line, values in read)
-    return _collect(records, str(path), shape, refuse)
+    numbered = ((f"{path.name}:{line}", values) for line, values in read)
+    return _collect(numbered, str(path), shape, refuse)
+
+
+def records(config: DataConfig, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the records of a split with the ids of their rows; none where the config names none.
+
+    Raises:
+        DataError: for a file or a data set that cannot be read; lines of bad syntax are left out.
+    """
+    if isinstance(config, HubConfig):
+        name: str | None = getattr(config, split)
+        if name is not None:
+            for number, row in enumerate(_load(config, name), start=1):
+                yield f"{name}:{number}", row
+        return
+    path = path_of(config, split)
+    if path is not None:
+        for line, values in read_records(path, config.encoding, lambda _: None):
+            yield f"{path.name}:{line}", values
 
 
 def file_digests(config: FilesConfig) -> dict[str, str]:
@@ -65,16 +88,9 @@ def read_hub(config: HubConfig, split: str, shape: Shape, refuse: Refuse) -> Row
     name: str | None = getattr(config, split)
     if name is None:
         return None
-    from datasets import ClassLabel, load_dataset
+    from datasets import ClassLabel
 
-    place = f"{config.name} ({config.subset or 'default'}), split {name}"
-    try:
-        dataset = load_dataset(
-            config.name, config.subset, split=name, revision=config.revision or None
-        )
-    except Exception as error:  # datasets raises whatever its storage raises
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise DataError(f"{place}: cannot be loaded: {type(error).__name__}: {reason}") from error
+    dataset = _load(config, name)
     feature = dataset.features.get(config.label)
     several = getattr(feature, "feature", None)  # of a list
     labelled: Iterable[Mapping[str, Any]] = dataset
@@ -87,8 +103,25 @@ def read_hub(config: HubConfig, split: str, shape: Shape, refuse: Refuse) -> Row
         labelled = (
             {**row, config.label: [names.get(i) for i in row[config.label]]} for row in dataset
         )
-    records = ((f"{name}:{number}", row) for number, row in enumerate(labelled, start=1))
-    return _collect(records, place, shape, refuse)
+    numbered = ((f"{name}:{number}", row) for number, row in enumerate(labelled, start=1))
+    return _collect(numbered, _place(config, name), shape, refuse)
+
+
+def _load(config: HubConfig, name: str) -> Dataset:
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(
+            config.name, config.subset, split=name, revision=config.revision or None
+        )
+    except Exception as error:  # datasets raises whatever its storage raises
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        place = _place(config, name)
+        raise DataError(f"{place}: cannot be loaded: {type(error).__name__}: {reason}") from error
+
+
+def _place(config: HubConfig, name: str) -> str:
+    return f"{config.name} ({config.subset or 'default'}), split {name}"
 
 
 def path_of(config: FilesConfig, split: str) -> Path | None:

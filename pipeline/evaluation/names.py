@@ -1,11 +1,19 @@
 """How metrics are named and which way they get better; imports nothing heavy."""
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from pipeline.languages import suffix
 
 Direction = Literal["maximize", "minimize"]
+
+
+# Of groups of rows, and of answers that a swapped term changes.
+WORST_GROUP, GROUP_GAP = "worst_group_f1", "worst_group_gap"
+FLIP_RATE, SHIFT = "counterfactual_flip_rate", "counterfactual_shift"
+SLICE_METRICS: Mapping[str, Direction] = {WORST_GROUP: "maximize", GROUP_GAP: "minimize"}
+SWAP_METRICS: Mapping[str, Direction] = {FLIP_RATE: "minimize", SHIFT: "minimize"}
 
 
 def metric_name(label: str) -> str:

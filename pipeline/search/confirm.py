@@ -106,7 +106,7 @@ def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmati
     first = 1 + max(int(known[SEED]) for known in params if SEED in known)
     fresh = range(first, first + seeds)
     launched = [override for override in asked if key_of(override).startswith(_LAUNCHED)]
-    decided = {key: store.client.get_run(best.user_attrs[RUN_ID]).data.params[key] for key in OPEN}
+    decided = {key: studies.run_of(store, best.user_attrs[RUN_ID]).data.params[key] for key in OPEN}
     fixed = as_run(parse_space(asked).fixed, decided)
 
     def search(study: str, overrides: Sequence[str]) -> Search:

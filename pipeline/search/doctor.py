@@ -152,7 +152,7 @@ def _study(store: Store, run: Run, storage: str) -> Iterator[Finding]:
         if found:
             closed.add(one.info.run_id)
             yield found
-    run = studies.parent_run(store, run.info.run_id)  # meanwhile somebody may have begun
+    run = studies.run_of(store, run.info.run_id)  # meanwhile somebody may have begun
     elsewhere = _elsewhere(run, study)
     if elsewhere:
         yield Finding(place, elsewhere, left_alone=True)
@@ -188,7 +188,7 @@ def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) ->
         wrong = f"is {run.info.status} in MLflow, but its process was killed"
         return Finding(where, wrong, "closed as killed", kill)
     # Read again: what was open when it was looked for may have been closed before its trial ended.
-    if not is_open or studies.parent_run(store, run_id).info.status != "RUNNING":
+    if not is_open or studies.run_of(store, run_id).info.status != "RUNNING":
         return None
     state, reason = state_of(trial), str(trial.user_attrs.get(REASON, ""))
     close = partial(studies.close_trial, store, run_id, state, reason)

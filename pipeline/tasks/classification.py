@@ -147,18 +147,18 @@ class Classification(Task[ClassificationConfig]):
 
     def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
         """Score the labels that the logits mean."""
-        return self._scores(self._predicted(examples, outputs), examples.rows["label"])
+        return self.scores(self.predicted(examples, outputs), examples.rows["label"])
 
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
         """Score the answer that is always training's most frequent label, or labels."""
         counts = Counter(train["label"])
         majority = max(sorted(counts), key=lambda label: counts[label])
-        return self._scores([majority] * len(rows), rows["label"])
+        return self.scores([majority] * len(rows), rows["label"])
 
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return the prediction and its probability; of several labels that of each label."""
-        predicted = self._predicted(examples, outputs)
-        shares = _round(self._probabilities(examples, outputs))
+        predicted = self.predicted(examples, outputs)
+        shares = _round(self.probabilities(examples, outputs))
         columns: dict[str, list[Any]] = {"prediction": predicted}
         if self.config.multi_label:
             columns["probability"] = [dict(zip(self.labels, p, strict=True)) for p in shares]
@@ -175,7 +175,7 @@ class Classification(Task[ClassificationConfig]):
             return {}
         from pipeline.evaluation.figures import confusion_matrix_figure
 
-        predicted = self._predicted(examples, outputs)
+        predicted = self.predicted(examples, outputs)
         figure = confusion_matrix_figure(predicted, examples.rows["label"], self.labels)
         return {"confusion_matrix.png": figure}
 
@@ -288,7 +288,7 @@ class Classification(Task[ClassificationConfig]):
             return [mean / count for count in self.label_counts.values()]
         return list(given)
 
-    def _probabilities(self, examples: Examples, outputs: Outputs) -> np.ndarray[Any, Any]:
+    def probabilities(self, examples: Examples, outputs: Outputs) -> np.ndarray[Any, Any]:
         """Return probabilities of shape [rows, labels]."""
         from scipy.special import expit, softmax
 
@@ -298,7 +298,7 @@ class Classification(Task[ClassificationConfig]):
         )
         return shares
 
-    def _predicted(self, examples: Examples, outputs: Outputs) -> list[Any]:
+    def predicted(self, examples: Examples, outputs: Outputs) -> list[Any]:
         """Return the label of each row, or its labels."""
         logits = self._by_row(examples, outputs)
         if not self.config.multi_label:
@@ -317,7 +317,8 @@ class Classification(Task[ClassificationConfig]):
         means: np.ndarray[Any, Any] = sums / counts[:, None]
         return means
 
-    def _scores(self, predicted: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
+    def scores(self, predicted: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
+        """Score predictions of rows by all metrics but the loss."""
         from pipeline.evaluation.metrics import classification_scores, multilabel_scores
 
         scores = multilabel_scores if self.config.multi_label else classification_scores

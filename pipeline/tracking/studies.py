@@ -87,9 +87,9 @@ def close_study(store: Store, parent_run_id: str, state: str, tables: Mapping[st
     store.client.set_terminated(parent_run_id, status)
 
 
-def parent_run(store: Store, parent_run_id: str) -> Run:
-    """Return a study's parent run as it is now."""
-    return store.client.get_run(parent_run_id)
+def run_of(store: Store, run_id: str) -> Run:
+    """Return a run as it is now."""
+    return store.client.get_run(run_id)
 
 
 def log_page(store: Store, study: Run, page: str, file: str) -> str:

@@ -39,6 +39,7 @@ from pipeline.training.optimizer import build_optimizer, build_schedule
 from pipeline.training.snapshot import RandomState, Snapshot, to_host
 from pipeline.training.state import load_trained_state, trained_state
 
+MoreMetrics = Callable[[Examples, Outputs, Callable[[Examples], Outputs]], dict[str, float]]
 LogMetrics = Callable[[dict[str, float], int], None]  # metrics by full name, step
 
 
@@ -61,6 +62,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
         flush: begins to store what `log_metrics` got, and returns what waits for that.
         soft_stop: whether SIGTERM waits for the end of the step, whose state is then kept.
         vocabulary: where the model's embeddings are narrow, what follows their weight decay.
+        more_metrics: of a split and the outputs on it, beside the task's own; it may ask for more
+            outputs.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         flush: Callable[[], Callable[[], None]],
         soft_stop: bool,
         vocabulary: ActiveVocabulary | None = None,
+        more_metrics: MoreMetrics | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -101,6 +105,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._early = early
         self._vocabulary = vocabulary
         self._evaluations = evaluations
+        self._more_metrics = more_metrics
         self._task = task
         self._log_metrics = log_metrics
         self._goes_on = goes_on
@@ -347,25 +352,31 @@ class FineTuner(Trainer):  # type: ignore[misc]
         return evaluation.metrics
 
     @LEDGER.booked("evaluation")
-    def evaluate_on(self, examples: Examples) -> Evaluation:
-        """Score a split with the present weights.
-
-        Raises:
-            DivergedError: where an output is NaN or infinite, naming rows.
-        """
+    def infer(self, examples: Examples) -> Outputs:
+        """Return the outputs of the present weights, in micro-batches of the training's budget."""
         most, rows = self._micro_batches.most, self._experiment.evaluation.batch_size
         if most is None and rows is None:
             rows = self._experiment.training.batch_size  # never a whole split at once
-        outputs = self._task.infer(
+        return self._task.infer(
             self.model,
             examples,
             rows,
             most,
             bfloat16=self._experiment.training.precision == "bfloat16",
         )
+
+    def evaluate_on(self, examples: Examples) -> Evaluation:
+        """Score a split with the present weights.
+
+        Raises:
+            DivergedError: where an output is NaN or infinite, naming rows.
+        """
+        outputs = self.infer(examples)
         self._check_finite(examples, outputs)
         loss = float(outputs["loss"].sum(dtype=np.float64) / outputs["weight"].sum())
         metrics = {"loss": loss, **self._task.score(examples, outputs)}
+        if self._more_metrics is not None:
+            metrics |= self._more_metrics(examples, outputs, self.infer)
         step = self.state.global_step
         epoch = self._eval_points.get(step, float(self.state.epoch or 0.0))
         return Evaluation(step, epoch, metrics, outputs)

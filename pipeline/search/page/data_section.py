@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pipeline.search.page.drawing import PAGE, STYLE, note
-from pipeline.untrusted import printable
+from pipeline.html import html_table, note, page
 
 if TYPE_CHECKING:
     from pipeline.check import Report
@@ -22,9 +20,8 @@ def check_page(report: Report, title: str) -> str:
         report: of the data.
         title: what the data are called.
     """
-    head = f"<header><p>data</p><h1>{escape(title)}</h1></header>"
-    body = f"{head}{note(report.summary)}{data_section(report.as_tree())}"
-    return PAGE.format(title=escape(title), style=STYLE, body=body)
+    body = note(report.summary) + data_section(report.as_tree())
+    return page("data", title, body)
 
 
 def data_section(report: Mapping[str, Any]) -> str:
@@ -51,25 +48,6 @@ def cost_section(costs: Mapping[str, Any]) -> str:
         rows.append({"": unit, "forecast": expected[name], "found": found[name], "error": told})
     how = "measured by sensors" if found["is_measured"] else "estimated from the stated power"
     return note(f"Of the search's last start. Energy is {how}.") + html_table(rows)
-
-
-def html_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records of the same keys as a table; nothing where there are none."""
-    if not records:
-        return ""
-    titles = "".join(f"<th>{escape(str(name))}</th>" for name in records[0])
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{escape(_cell(value))}</td>' for value in record.values())}</tr>"
-        for record in records
-    )
-    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else printable(str(value))
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> str:

@@ -38,11 +38,6 @@ def axis_label(view: View, n: int) -> str:
     return f"{short(name)}{unit}\n{goal(view.study.directions[n])}"
 
 
-def note(text: str) -> str:
-    """Return a text as a small paragraph; nothing for an empty one."""
-    return f'<p class="note">{escape(text.strip())}</p>' if text.strip() else ""
-
-
 def captioned(charts: Iterable[str], caption: str) -> str:
     """Return charts with the caption that they share."""
     return f"<figure>{''.join(charts)}<figcaption>{escape(caption)}</figcaption></figure>"
@@ -75,49 +70,3 @@ LOOK: Any = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
 }
-
-STYLE = """\
-:root { color-scheme: light; }
-body { margin: 0 auto; max-width: 62rem; padding: 1rem 1.5rem 3rem;
-  background: #fff; color: #1a1a1a;
-  font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
-header { background: #0072b2; color: #fff; padding: .8rem 1.2rem; border-radius: 6px; }
-header p { margin: 0; }
-h1 { margin: 0; font-size: 1.5rem; overflow-wrap: anywhere; }
-h2 { margin: 2rem 0 .4rem; font-size: 1.15rem; }
-.note, figcaption { margin: .2rem 0; color: #555; font-size: .9rem; max-width: 48rem; }
-figure { margin: 0; }
-svg { display: block; max-width: 100%; height: auto; margin: .4rem 0; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.2rem; margin: .4rem 0; }
-dt { color: #555; }
-dd { margin: 0; overflow-wrap: anywhere; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .87rem; }
-th, td { padding: .25rem .7rem; text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid #767676; }
-tbody th { border-top: 1px solid #ddd; }
-tbody td { border-top: 1px solid #ddd; overflow-wrap: anywhere; }
-.best td { white-space: nowrap; }
-.best .again td { border-top: 0; padding-top: 0; white-space: normal; }
-code { font: .86em ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
-.again code { color: #555; user-select: all; }
-"""
-
-# What the policy allows is all that the page has: even a slip in escaping could run nothing.
-PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

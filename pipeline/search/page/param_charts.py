@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from pipeline.html import note
 from pipeline.search.page.drawing import (
     BLUE,
     GREY,
@@ -22,7 +23,6 @@ from pipeline.search.page.drawing import (
     captioned,
     embed,
     new_figure,
-    note,
 )
 from pipeline.search.page.view import IMPORTANCE_TRIALS, SHOWN_PARAMS, Scale, View, short
 from pipeline.search.trials import violation

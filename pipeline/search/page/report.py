@@ -10,8 +10,11 @@ from typing import Any
 import optuna
 from matplotlib import rc_context
 
+from pipeline.fairness import FILE as BIAS_FILE
+from pipeline.fairness import bias_section
+from pipeline.html import PAGE, STYLE
 from pipeline.search.page.data_section import cost_section, data_section
-from pipeline.search.page.drawing import LOOK, PAGE, STYLE
+from pipeline.search.page.drawing import LOOK
 from pipeline.search.page.param_charts import importances, parallel, slices
 from pipeline.search.page.score_charts import history, learning_curves, pareto
 from pipeline.search.page.view import About, View
@@ -25,6 +28,7 @@ FILE = "report.html"
 # that of the file's content.
 SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "winner.json": ("The winner on fresh seeds", winner_section),
+    BIAS_FILE: ("Groups and swapped terms, of the best trial", bias_section),
     "cost.json": ("Forecast and cost", cost_section),
     "check.json": ("Data", data_section),
 }
@@ -52,12 +56,16 @@ def report(store: Store, name: str, storage: str | None = None) -> str:
 
 def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
     """Store the page with the study's parent run and return where it is."""
-    run = studies.parent_run(store, parent_run_id)
+    run = studies.run_of(store, parent_run_id)
     logged = {}
     for file in SECTIONS:
         text = studies.read_text(store, run, file)
         if text is not None:
             logged[file] = json.loads(text)
+    best = run.data.tags.get(tags.BEST_RUN)
+    bias = studies.read_text(store, studies.run_of(store, best), BIAS_FILE) if best else None
+    if bias is not None:
+        logged[BIAS_FILE] = json.loads(bias)
     page = study_page(study, About.read(run.data.tags, run.data.params), logged)
     return studies.log_page(store, run, page, FILE)
 

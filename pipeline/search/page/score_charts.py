@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial
 
 from pipeline.errors import listing
+from pipeline.html import note
 from pipeline.search.page.drawing import (
     BLUE,
     GREY,
@@ -23,7 +24,6 @@ from pipeline.search.page.drawing import (
     embed,
     legend,
     new_figure,
-    note,
 )
 from pipeline.search.page.view import View
 from pipeline.search.trials import pareto_front, sign_of, state_of, violation

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.search.page.data_section import html_table
-from pipeline.search.page.drawing import note
+from pipeline.html import html_table, note
 
 
 def winner_section(report: Mapping[str, Any]) -> str:

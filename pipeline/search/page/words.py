@@ -9,9 +9,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from pipeline.html import note
 from pipeline.search.budget import seconds_of
 from pipeline.search.experiment import COMMAND, RUN_ID, SECONDS
-from pipeline.search.page.drawing import note
 from pipeline.search.page.view import View, goal, short
 from pipeline.search.space import encode
 from pipeline.search.trials import REASON, kind_of_failure, score_texts, state_of, violation

@@ -1,0 +1,300 @@
+"""Whether a model serves one group worse: metrics by slice, answers that a swapped term changes.
+
+A slice is a column of the data, a group one of its values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.compose import folders
+from pipeline.data.slices import slice_values
+from pipeline.errors import ConfigError
+from pipeline.evaluation.identity import Terms, read_terms
+from pipeline.evaluation.names import FLIP_RATE, GROUP_GAP, SHIFT, WORST_GROUP
+from pipeline.html import html_table, note, page
+from pipeline.prepared import splits_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from pipeline.config import Experiment
+    from pipeline.data import Rows
+    from pipeline.prepared import Prepared
+    from pipeline.tasks.base import Examples, Outputs
+    from pipeline.tasks.classification import Classification
+
+LEAST = 20  # rows of a group that is compared; of fewer chance decides
+SHOWN = 20  # changed predictions that are shown
+METRIC = "f1_macro"
+FILE = "bias.json"  # artifact of a run
+
+Infer = Callable[["Examples"], "Outputs"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of a split that share a value of a column."""
+
+    slice: str
+    group: str
+    n: int
+    f1_macro: float
+    accuracy: float
+    interval: tuple[float, float]  # 95 % of f1_macro, by bootstrap
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A row whose prediction a swapped term changes."""
+
+    id: str
+    category: str
+    text: str
+    swapped: str
+    prediction: str
+    swapped_prediction: str
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What was found on a split."""
+
+    split: str
+    groups: Sequence[Group]
+    metrics: Mapping[str, float]
+    swapped: Mapping[str, int]  # rows by category
+    flipped: Mapping[str, int]  # of them, those whose prediction changed
+    flips: Sequence[Flip]
+
+    def as_json(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """The rows of a split that have a term of identity, with the term swapped."""
+
+    examples: Examples  # of the swapped texts
+    origins: Sequence[int]  # position of the row that each was made from
+    categories: Sequence[str]  # whose terms were swapped
+
+
+@dataclass
+class Fairness:
+    """Computes what `evaluation.slices` and `evaluation.counterfactual` ask for.
+
+    Args:
+        experiment: that asks.
+        task: decodes predictions.
+    """
+
+    experiment: Experiment
+    task: Classification
+    _swapped: dict[str, Swapped | None] = field(default_factory=dict)  # by digest of the rows
+
+    @property
+    def _slices(self) -> tuple[str, ...]:
+        return self.experiment.evaluation.slices
+
+    def prepare(self, splits: Sequence[Examples]) -> list[Dataset]:
+        """Encode the swapped rows of splits; return what they are made of, for its token ids."""
+        if self.experiment.evaluation.counterfactual is None:
+            return []
+        found = (self._swap(examples) for examples in splits)
+        return [swapped.examples.dataset for swapped in found if swapped is not None]
+
+    def metrics(self, examples: Examples, outputs: Outputs, infer: Infer) -> dict[str, float]:
+        """Return the metrics of a split's outputs.
+
+        Args:
+            examples: of the split.
+            outputs: the model's, on them.
+            infer: asks the model for further ones.
+        """
+        found: dict[str, float] = {}
+        if self._slices:
+            predicted, groups = self.task.predicted(examples, outputs), self._groups(examples.rows)
+            scores = [self._scores(examples.rows, predicted, some)[METRIC] for *_, some in groups]
+            found[WORST_GROUP] = min(scores, default=0.0)
+            found[GROUP_GAP] = max(scores, default=0.0) - found[WORST_GROUP]
+        if self.experiment.evaluation.counterfactual is not None:
+            found |= self._compare(examples, outputs, infer)[0]
+        return found
+
+    def report(self, split: str, examples: Examples, outputs: Outputs, infer: Infer) -> Bias:
+        """Return all that there is to say of a split's outputs; arguments as of `metrics`."""
+        predicted = self.task.predicted(examples, outputs)
+        groups = [
+            self._group(name, value, examples.rows, predicted, some)
+            for name, value, some in self._groups(examples.rows)
+        ]
+        metrics = self.metrics(examples, outputs, infer)
+        flips: list[Flip] = []
+        swapped: dict[str, int] = defaultdict(int)
+        flipped: dict[str, int] = defaultdict(int)
+        found = self._swap(examples) if self.experiment.evaluation.counterfactual else None
+        if found is not None:
+            _, before, after = self._compare(examples, outputs, infer)
+            pairs = zip(found.origins, found.categories, strict=True)
+            for i, (origin, category) in enumerate(pairs):
+                swapped[category] += 1
+                if before[i] != after[i]:
+                    flipped[category] += 1
+                    row = examples.rows.ids[origin]
+                    texts = examples.rows["text"][origin], found.examples.rows["text"][i]
+                    flips.append(Flip(row, category, *texts, str(before[i]), str(after[i])))
+        return Bias(split, groups, metrics, dict(swapped), dict(flipped), flips[:SHOWN])
+
+    def _groups(self, rows: Rows) -> list[tuple[str, str, list[int]]]:
+        """Return column, value and positions of the groups that have enough rows."""
+        values = slice_values(self.experiment.data, self._slices)
+        found: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for i, row_id in enumerate(rows.ids):
+            for name, value in zip(self._slices, values[row_id], strict=True):
+                found[name, value].append(i)
+        return [(*key, some) for key, some in sorted(found.items()) if len(some) >= LEAST]
+
+    def _scores(
+        self, rows: Rows, predicted: Sequence[str], some: Sequence[int]
+    ) -> dict[str, float]:
+        return self.task.scores([predicted[i] for i in some], [rows["label"][i] for i in some])
+
+    def _group(
+        self, name: str, value: str, rows: Rows, predicted: Sequence[str], some: Sequence[int]
+    ) -> Group:
+        import numpy as np
+
+        from pipeline.evaluation.significance import interval
+
+        scores = self._scores(rows, predicted, some)
+        position = {label: i for i, label in enumerate(self.task.labels)}
+        guessed = np.array([position[predicted[i]] for i in some])
+        truth = np.array([position[rows["label"][i]] for i in some])
+        around = interval(guessed, truth, METRIC, self.task.labels)
+        return Group(name, value, len(some), scores[METRIC], scores["accuracy"], around)
+
+    def _swap(self, examples: Examples) -> Swapped | None:
+        """Return a split's swapped rows; None where no row of it, or of a sample, has a term."""
+        key = examples.rows.digest
+        if key not in self._swapped:
+            self._swapped[key] = self._make(examples.rows)
+        return self._swapped[key]
+
+    def _make(self, rows: Rows) -> Swapped | None:
+        terms = terms_of(self.experiment)
+        texts, origins, categories = [], [], []
+        for i, text in enumerate(rows["text"]):
+            for category, new in terms.swapped(text).items():
+                texts.append(new)
+                origins.append(i)
+                categories.append(category)
+        if not texts:
+            return None
+        taken = rows.take(origins)
+        other = type(rows)(rows.shape, taken.ids, {**taken.columns, "text": texts})
+        return Swapped(self.task.encode(other), origins, categories)
+
+    def _compare(
+        self, examples: Examples, outputs: Outputs, infer: Infer
+    ) -> tuple[dict[str, float], list[Any], list[Any]]:
+        """Return metrics, and the prediction for each swapped row before and after."""
+        import numpy as np
+
+        swapped = self._swap(examples)
+        if swapped is None:
+            return dict.fromkeys((FLIP_RATE, SHIFT), 0.0), [], []
+        others = infer(swapped.examples)
+        every = self.task.predicted(examples, outputs)
+        before = [every[i] for i in swapped.origins]
+        after = self.task.predicted(swapped.examples, others)
+        was = self.task.probabilities(examples, outputs)[list(swapped.origins)]
+        shift = np.abs(self.task.probabilities(swapped.examples, others) - was).mean()
+        changed = sum(a != b for a, b in zip(before, after, strict=True))
+        return {FLIP_RATE: changed / len(before), SHIFT: float(shift)}, before, after
+
+
+def fairness_of(experiment: Experiment, data: Prepared) -> Fairness | None:
+    """Return what computes the metrics that are asked for; None where none is."""
+    asked = experiment.evaluation
+    if not asked.slices and asked.counterfactual is None:
+        return None
+    return Fairness(experiment, data.task)  # type: ignore[arg-type]
+
+
+def check_fairness(experiment: Experiment) -> None:
+    """Refuse slices and terms that cannot be, before a model is loaded.
+
+    Raises:
+        ConfigError: for another task, or a list of terms that cannot be read.
+        DataError: for a column that the data lacks.
+    """
+    asked = experiment.evaluation
+    for key, value in (("slices", asked.slices), ("counterfactual", asked.counterfactual)):
+        is_single = experiment.task.name == "classification" and not experiment.task.multi_label
+        if value and not is_single:
+            raise ConfigError(
+                f"evaluation.{key}={value}: groups are compared by {METRIC}; expected "
+                "task=classification with one label a row."
+            )
+    if asked.slices:
+        slice_values(experiment.data, asked.slices)
+    if asked.counterfactual is not None:
+        terms, judged = terms_of(experiment), splits_of(experiment).validation
+        if not any(terms.swapped(text) for text in judged["text"]):
+            raise ConfigError(
+                f"evaluation.counterfactual={asked.counterfactual}: no row of the validation split "
+                "has any of its terms; expected a list of terms that stand in the texts."
+            )
+
+
+def terms_of(experiment: Experiment) -> Terms:
+    """Read the list of terms that the config names."""
+    name = experiment.evaluation.counterfactual
+    assert name is not None
+    return read_terms(name, folders("conf"))
+
+
+def bias_section(bias: Mapping[str, Any]) -> str:
+    """Return a `Bias` as it was logged as a part of a page."""
+    parts = []
+    if bias["groups"]:
+        worst = min(bias["groups"], key=lambda group: group["f1_macro"])
+        metrics = bias["metrics"]
+        parts.append(
+            note(
+                f"{bias['split']} split. Worst group: {worst['slice']}={worst['group']}, f1_macro "
+                f"{worst['f1_macro']:.4f} on {worst['n']} rows; gap to the best "
+                f"{metrics[GROUP_GAP]:.4f}. Groups of fewer than {LEAST} rows are left out."
+            )
+        )
+        rows = []
+        for group in bias["groups"]:
+            low, high = group["interval"]
+            told = {k: v for k, v in group.items() if k != "interval"}
+            rows.append({**told, "95 %": f"{low:.3f} to {high:.3f}"})
+        parts.append(html_table(rows))
+    if bias["swapped"]:
+        rate, shift = bias["metrics"][FLIP_RATE], bias["metrics"][SHIFT]
+        parts.append(
+            note(
+                f"Terms of identity swapped: {rate:.1%} of {sum(bias['swapped'].values())} "
+                f"predictions change, a label's probability by {shift:.4f} on average."
+            )
+        )
+        rows = [
+            {"terms": name, "rows": n, "changed": bias["flipped"].get(name, 0)}
+            for name, n in bias["swapped"].items()
+        ]
+        parts += [html_table(rows), html_table(bias["flips"])]
+    return "".join(parts)
+
+
+def bias_page(bias: Bias, title: str) -> str:
+    """Return it as a page."""
+    return page("bias", title, bias_section(json.loads(bias.as_json())))
