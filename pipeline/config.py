@@ -126,6 +126,11 @@ class SplitConfig:
     max_train_samples: Count | None  # rows; null: all
     max_validation_samples: Count | None
     max_test_samples: Count | None
+    train_share: Annotated[Number, Field(gt=0, le=1)] = 1.0  # of the training rows that is used
+    # Cross-validation: parts of the training rows, of which the one of a number is the validation
+    # split, and a validation split that is given is left alone; null: none.
+    folds: Annotated[int, Field(strict=True, ge=2, le=1000)] | None = None
+    fold: Annotated[int, Field(strict=True, ge=0)] = 0
     text_pair: Text | None = None  # a second text that is read with the first; null: there is none
     label_separator: Text | None = None  # between the labels of one cell; null: a cell is a list
     # Summarization and translation:
@@ -137,6 +142,17 @@ class SplitConfig:
     answers: Text = "answers"  # {"text": […], "answer_start": […]}; empty lists: no answer
     # Chat: a layout of docs/formats.md; auto: told by each row's keys.
     layout: Text = "auto"
+
+    @model_validator(mode="after")
+    def _fold_is_there(self) -> "SplitConfig":
+        if self.fold >= (self.folds or 1):
+            raise PydanticCustomError(
+                _COMBINATION,
+                "data.fold={fold}: data.folds={folds} has no part of that number; expected 0 to "
+                "one less than data.folds",
+                {"fold": self.fold, "folds": "null" if self.folds is None else self.folds},
+            )
+        return self
 
 
 @dataclass(config=_STRICT, frozen=True, kw_only=True)

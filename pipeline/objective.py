@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 COSTS: Mapping[str, Direction] = {
     "cost/train_seconds": "minimize",
     "cost/evaluate_seconds": "minimize",
+    "cost/seconds_per_1000_rows": "minimize",  # evaluated
+    "cost/parameters": "minimize",
+    "cost/memory_mb": "minimize",
 }
 # The digits are bounded, since a record's text may be somebody else's.
 _AGGREGATION = re.compile(r"best|last|mean[1-9][0-9]{0,5}")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pipeline.models.prefix import PrefixCache
     from pipeline.tasks.base import Examples
     from pipeline.tracking import Record
-    from pipeline.training.best import Evaluation
+    from pipeline.training.best import Evaluation, Evaluations
     from pipeline.training.checkpoints import Checkpoints
     from pipeline.training.snapshot import Snapshot
     from pipeline.training.trainer import FineTuner
@@ -202,7 +202,7 @@ def _run(
         f"{best.split}/best/step": float(best.step),
         f"{best.split}/best/epoch": best.epoch,
         "cost/train_seconds": sum(tuner.spent.get(head, 0.0) for head in TRAINING),
-        "cost/evaluate_seconds": tuner.spent.get("evaluation", 0.0),
+        **_costs(tuner, data, evaluations, early),
     }
     result = Result(
         state=_STATES[verdict],
@@ -295,6 +295,26 @@ def _prefix(
     folder = cache_of(experiment) / "prefix"
     how = {"threads": training.threads, "deterministic": training.deterministic}
     return prefix_cache(model, data.task, data.examples, folder, how, training.precision)
+
+
+def _costs(
+    tuner: FineTuner,
+    data: Prepared,
+    evaluations: Evaluations,
+    early: Examples | None,
+) -> dict[str, float]:
+    """Return what the evaluations and the model cost, by the names of metrics."""
+    from pipeline.training.speed import memory_bytes
+
+    seconds = tuner.spent.get("evaluation", 0.0)
+    whole, some = len(data.encoded.validation.rows), len(early.rows) if early else 0
+    rows = evaluations.full * whole + evaluations.early * some
+    return {
+        "cost/evaluate_seconds": seconds,
+        "cost/seconds_per_1000_rows": 1000 * seconds / rows,
+        "cost/parameters": float(data.task.count_parameters()),
+        "cost/memory_mb": memory_bytes() / 2**20,
+    }
 
 
 def _floor(

@@ -58,8 +58,10 @@ def load_splits(shape: Shape, *, with_test: bool) -> Splits:
         train, test = cut(train, config.test_size, config.split_seed, "test")
     else:
         test = read_split(shape, "test") if with_test else None
-    validation = read_split(shape, "validation")
-    if validation is None:
+    validation = None if config.folds else read_split(shape, "validation")
+    if config.folds:
+        train, validation = _fold(train, config.folds, config.fold, config.split_seed)
+    elif validation is None:
         train, validation = cut(train, config.validation_size, config.split_seed, "validation")
 
     test = test if with_test else None
@@ -68,6 +70,10 @@ def load_splits(shape: Shape, *, with_test: bool) -> Splits:
     counts = _label_counts(train, {"validation": validation, "test": test})
     seed = config.split_seed
     train = _shorten(train, config.max_train_samples, seed, "train")
+    if config.train_share < 1:
+        most = max(1, round(config.train_share * len(train)))
+        key = f"data.train_share={config.train_share:g}, rows"
+        train = train.take(sample(train, most, seed, "train", key))
     validation = _shorten(validation, config.max_validation_samples, seed, "validation")
     test = _shorten(test, config.max_test_samples, seed, "test") if test else None
     files = file_digests(config) if isinstance(config, FilesConfig) else {}
@@ -104,6 +110,34 @@ def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows,
             f"texts{of_a_label}. Give data.{split}, or more rows."
         )
     stays = [i for i in range(len(rows)) if i not in cut_off]
+    return rows.take(stays), rows.take(sorted(cut_off))
+
+
+def _fold(rows: Rows, folds: int, fold: int, seed: int) -> tuple[Rows, Rows]:
+    """Part rows for cross-validation: (the other folds, the fold of a number).
+
+    Each label is shared out evenly, and identical texts stay together.
+
+    Raises:
+        DataError: where a fold would be empty.
+    """
+    texts = _by_hash(rows, seed)
+    if len(texts) < folds:
+        raise DataError(
+            f"data.folds={folds}: {place_of(rows)} has {len(texts)} different texts; expected at "
+            "most as many folds."
+        )
+    # Each label begins with another fold, so that small ones are not all in the first.
+    dealt = Counter({label: i for i, label in enumerate(_counts(rows.strata))})
+    cut_off: set[int] = set()
+    for where in texts.values():
+        label = _usual_label(rows, where)
+        if dealt[label] % folds == fold:
+            cut_off.update(where)
+        dealt[label] += 1
+    stays = [i for i in range(len(rows)) if i not in cut_off]
+    if not cut_off or not stays:
+        raise DataError(f"data.folds={folds}: part {fold} of {place_of(rows)} has no rows.")
     return rows.take(stays), rows.take(sorted(cut_off))
 
 

@@ -28,18 +28,20 @@ from pipeline.config import OPEN, Experiment, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
 from pipeline.ledger import LEDGER, Account, summary
 from pipeline.masking import masked, masked_override
-from pipeline.objective import objectives, read_objective
+from pipeline.objective import COSTS, objectives, read_objective
 from pipeline.prepared import task_of
 from pipeline.probe import RunCost, run_costs
 from pipeline.process import identity
 from pipeline.search import recorded
 from pipeline.search.failures import hopeless
 from pipeline.search.forecast import Spent
+from pipeline.search.insights import insights
 from pipeline.search.processes import THREAD_VARIABLES, Child, WorkerDiedError
 from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
 from pipeline.search.space import Space
 from pipeline.search.study import StudySpec, is_done
 from pipeline.search.trials import (
+    COSTED,
     REASON,
     best_first,
     ended,
@@ -79,6 +81,8 @@ class ExperimentTask(Searchable):
         self._parent_run_id = ""
         self._tracking: TrackingConfig | None = None
         self._digest = ""  # of the data
+        self._learnt: list[str] = []  # beyond the best trial, in words
+        self._objective = ""  # the first one
         self.study_name = ""  # of the search, once it has begun
         self._origin: dict[str, Any] = {}  # what all trials come from
 
@@ -143,6 +147,7 @@ class ExperimentTask(Searchable):
         experiment = validate(config)
         self._tracking = experiment.tracking
         self.study_name = spec.name
+        self._objective = objectives(experiment)[0].metric
         # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.
         self._origin = {
             "study": spec.name,
@@ -219,6 +224,8 @@ class ExperimentTask(Searchable):
             with suppress(Exception):  # the study may be out of reach: the error itself counts
                 job.note(ACCOUNT, astuple(sum([*accounts, *held], lost)))
             raise
+        costs = {key: result.metrics[key] for key in COSTS if key in result.metrics}
+        job.note(COSTED, costs)
         job.note(SECONDS, sum(o.kept.seconds for o in job.earlier) + result.seconds)
         job.note(ACCOUNT, astuple(sum(accounts, result.account)))
         return Outcome(result.scores, result.state, result.excesses, result)
@@ -321,6 +328,8 @@ class ExperimentTask(Searchable):
         if accounts:
             points = sum(accounts[1:], accounts[0]).metrics
             studies.log_progress(self._store, self._parent_run_id, len(accounts), points)
+        if over and complete:
+            tables |= self._learn(study, spec)
         studies.close_study(self._store, self._parent_run_id, state, tables)
         from pipeline.search.page import write_page  # matplotlib is needed now, and not before
 
@@ -329,6 +338,12 @@ class ExperimentTask(Searchable):
         except Exception:  # must not hide how the search itself ended
             log.exception("no report page could be made; try: tunewright report")
 
+    def _learn(self, study: optuna.Study, spec: StudySpec) -> dict[str, str]:
+        """Return what the search is for beyond its best trial, by file; its words are kept."""
+        found = insights(self._store, study, spec, self._objective)
+        self._learnt = [line for insight in found.values() for line in insight.lines()]
+        return {f: json.dumps(one.as_tree(), ensure_ascii=False) for f, one in found.items()}
+
     def hints(self, study: optuna.Study, began: float, workers: int) -> list[str]:
         """Say where the time went and what to do next."""
         assert self._tracking is not None
@@ -336,7 +351,7 @@ class ExperimentTask(Searchable):
             t for t in ended(study) if t.datetime_start and t.datetime_start.timestamp() > began
         ]
         wall = time.time() - began
-        lines = summary(_accounts(mine), wall, workers)
+        lines = [*self._learnt, *summary(_accounts(mine), wall, workers)]
         name, where = study.study_name, _ui_options(self._tracking)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
         lines.append(

@@ -21,6 +21,7 @@ from pipeline.search.liveness import OWNER
 from pipeline.search.space import Params, encode
 from pipeline.search.study import StudySpec
 from pipeline.search.trials import (
+    COSTED,
     KILLED,
     PAUSED_AT,
     REASON,
@@ -29,6 +30,7 @@ from pipeline.search.trials import (
     counted,
     ended,
     kind_of_failure,
+    pareto_front,
     score_text,
     state_of,
 )
@@ -148,6 +150,22 @@ def trial_table(spec: StudySpec, trials: list[FrozenTrial], *, workers: bool = F
         who = [_worker(trial)] if workers else []
         took = span(seconds_of(trial))
         table.add_row(str(trial.number), *params, score, state, took, *who)
+    return table
+
+
+def front_table(spec: StudySpec, study: optuna.Study) -> Table:
+    """Return the Pareto front: what was searched, the scores, and what each trial's run cost."""
+    front = pareto_front(study)
+    names = list(dict.fromkeys(name for t in front for name in t.user_attrs.get(COSTED, {})))
+    table = Table(box=None, pad_edge=False)
+    keys = [dimension.key for dimension in spec.space.dimensions]
+    for name in ("front: trial", *keys, "scores", *names):
+        table.add_column(name.removeprefix("cost/"), justify="right")
+    for trial in front:
+        params = (encode(trial.params.get(key, "")) for key in keys)
+        costs = trial.user_attrs.get(COSTED, {})
+        shown = (f"{costs[name]:,.6g}" if name in costs else "" for name in names)
+        table.add_row(str(trial.number), *params, score_text(trial), *shown)
     return table
 
 

@@ -39,7 +39,14 @@ from pipeline.search.plan import (
     tree,
 )
 from pipeline.search.power import Energy, metered
-from pipeline.search.progress import Progress, describe, points_table, summary_lines, trial_table
+from pipeline.search.progress import (
+    Progress,
+    describe,
+    front_table,
+    points_table,
+    summary_lines,
+    trial_table,
+)
 from pipeline.search.rehearsal import left_to_run, open_copy, rehearse, to_run
 from pipeline.search.samplers import sampler_name
 from pipeline.search.searchable import Searchable
@@ -342,6 +349,8 @@ class Sweep:
         _write_results(study, spec, Path(self._config.hydra.sweep.dir))
         others = sorted(ended(study, "pruned", "failed"), key=lambda t: (state_of(t), t.number))
         self._console.print(trial_table(spec, [*ranked, *others]))
+        if len(spec.directions) > 1 and ranked:
+            self._console.print(front_table(spec, study))
         for line in summary_lines(study, spec):
             self._say(line)
         why = self._why_over(study, spec)

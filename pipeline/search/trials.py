@@ -32,6 +32,7 @@ PAUSED_AT = "paused_at"  # user attribute: the step at which a trial waits, None
 REPEATS = "repeats"  # user attribute: a complete trial's scores on each of its seeds
 PAUSED_SINCE = "paused_since"  # user attribute: time.time() of the pause that a trial is in
 WAITED = "waited"  # user attribute: seconds of the pauses before that
+COSTED = "costs"  # user attribute: what a complete trial's last run cost, by names of metrics
 STEP = "step"  # user attribute: the last step a pruned or paused trial made
 SET_ASIDE = "set_aside"  # user attribute of the study: trials that its changed space has no more
 

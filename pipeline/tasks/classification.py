@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.data.shapes import Shape
 
 
+MOST_SHOWN = 50  # labels whose probabilities are logged, each with each row
 _ROOM = 4  # tokens that a second text must leave for the windows of the first
 
 
@@ -167,6 +168,15 @@ class Classification(Task[ClassificationConfig]):
         if "label" in examples.rows.columns:
             pairs = zip(predicted, examples.rows["label"], strict=True)
             columns["correct"] = [a == b for a, b in pairs]
+        return columns
+
+    def predictions(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
+        """Return the rows with their predictions, and the probability of each label."""
+        columns = super().predictions(examples, outputs)
+        if self.config.multi_label or len(self.labels) > MOST_SHOWN:
+            return columns
+        shares = _round(self.probabilities(examples, outputs))
+        columns["probabilities"] = [dict(zip(self.labels, row, strict=True)) for row in shares]
         return columns
 
     def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import psutil
 import torch
 
 from pipeline.config import Experiment, TrainingConfig
@@ -42,6 +43,13 @@ def where(training: TrainingConfig) -> dict[str, Any]:
 def device_here() -> torch.device:
     """Return the device that runs compute on."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def memory_bytes() -> int:
+    """Return the most that this process has allocated on the GPU, or on a CPU what it now holds."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return int(psutil.Process().memory_info().rss)
 
 
 def matmul_rate(training: TrainingConfig) -> float:

@@ -13,8 +13,10 @@ from matplotlib import rc_context
 from pipeline.fairness import FILE as BIAS_FILE
 from pipeline.fairness import bias_section
 from pipeline.html import PAGE, STYLE
+from pipeline.search.insights import CURVE_FILE, DOUBTS_FILE
 from pipeline.search.page.data_section import cost_section, data_section
 from pipeline.search.page.drawing import LOOK
+from pipeline.search.page.insight_sections import label_section, learning_curve_section
 from pipeline.search.page.param_charts import importances, parallel, slices
 from pipeline.search.page.score_charts import history, learning_curves, pareto
 from pipeline.search.page.view import About, View
@@ -28,6 +30,8 @@ FILE = "report.html"
 # that of the file's content.
 SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "winner.json": ("The winner on fresh seeds", winner_section),
+    CURVE_FILE: ("Learning curve", learning_curve_section),
+    DOUBTS_FILE: ("Doubtful labels", label_section),
     BIAS_FILE: ("Groups and swapped terms, of the best trial", bias_section),
     "cost.json": ("Forecast and cost", cost_section),
     "check.json": ("Data", data_section),

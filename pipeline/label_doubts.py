@@ -1,0 +1,82 @@
+"""Labels that the models of a cross-validation doubt, by confident learning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.tracking import Store, studies
+from pipeline.winner import TABLE
+
+if TYPE_CHECKING:
+    from pipeline.tracking.studies import Run
+
+COLUMNS = ("id", "text", "label", "suggested", "p_label", "p_suggested")
+
+
+@dataclass(frozen=True)
+class LabelDoubts:
+    """The rows whose label is doubted, the most certain first."""
+
+    estimate: int  # of the rows whose label is wrong
+    judged: int
+    table: Sequence[Sequence[Any]]  # `COLUMNS`
+
+    def lines(self) -> list[str]:
+        """Return it in words."""
+        said = f"label errors: about {self.estimate} of {self.judged} labels are wrong"
+        if not self.table:
+            return [f"{said}; none is doubted"]
+        first = dict(zip(COLUMNS, self.table[0], strict=True))
+        return [
+            f"{said}; {len(self.table)} are doubted, the most {first['id']}: {first['label']!r}, "
+            f"where {first['suggested']!r} has probability {first['p_suggested']:.2f}"
+        ]
+
+    def as_tree(self) -> dict[str, Any]:
+        """Return it as plain values: a table that the MLflow UI shows, and what was estimated."""
+        rows = [list(row) for row in self.table]
+        return {
+            "columns": list(COLUMNS),
+            "data": rows,
+            "estimate": self.estimate,
+            "judged": self.judged,
+        }
+
+
+def doubted(store: Store, runs: Sequence[Run]) -> LabelDoubts | None:
+    """Rank the labels of all rows by runs that each left some out; None where there is one label.
+
+    Args:
+        store: where the runs are.
+        runs: complete, each with the predictions for its own part of the rows.
+    """
+    import numpy as np
+
+    from pipeline.evaluation.label_errors import doubts
+
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        table = json.loads(studies.read_text(store, run, TABLE) or "{}")
+        if "probabilities" not in table.get("columns", []):
+            return None
+        rows += [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    names = sorted({str(row["label"]) for row in rows})
+    if len(names) < 2:
+        return None
+    shares = np.array([[row["probabilities"].get(name, 0.0) for name in names] for row in rows])
+    found = doubts(shares, [str(row["label"]) for row in rows], names)
+    ranked = [
+        (
+            rows[one.position]["id"],
+            rows[one.position]["text"],
+            one.given,
+            one.suggested,
+            round(one.given_probability, 4),
+            round(one.suggested_probability, 4),
+        )
+        for one in found.ranked
+    ]
+    return LabelDoubts(found.estimate, len(rows), ranked)

@@ -1,0 +1,110 @@
+"""How a score grows with the rows that are trained on: a power law, and what more rows would bring.
+
+Hestness et al., 2017: Deep learning scaling is predictable, empirically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+LEAST = 3  # numbers of rows below which nothing is fitted
+_EXPONENTS = np.linspace(0.05, 2.0, 79)
+_RESAMPLES = 1000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """``score = limit - factor * rows ** -exponent``; of a loss the factor is below 0."""
+
+    metric: str
+    rows: Sequence[int]  # of each point
+    scores: Sequence[float]
+    limit: float
+    factor: float
+    exponent: float
+    most: int  # rows that were trained on
+    doubled: float  # what twice as many are expected to bring
+    error: float  # of that, by bootstrap: standard deviation
+    interval: tuple[float, float]  # of that, 95 %
+
+    def at(self, rows: float) -> float:
+        """Return the fitted score of so many rows."""
+        return float(self.limit - self.factor * rows**-self.exponent)
+
+    def lines(self) -> list[str]:
+        """Return the answer in words."""
+        low, high = self.interval
+        return [
+            f"learning curve: {self.metric} = {self.limit:.4f} - {self.factor:.4g} · "
+            f"rows^-{self.exponent:.2f}, fitted to {len(self.scores)} runs",
+            f"twice the data ({2 * self.most:,} rows) is expected to bring {self.doubled:+.4f} ± "
+            f"{self.error:.4f} {self.metric} (95 %: {low:+.4f} to {high:+.4f})",
+        ]
+
+    def as_tree(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+def fit(rows: Sequence[int], scores: Sequence[float], metric: str) -> LearningCurve | None:
+    """Fit a power law by least squares; None where there are fewer than `LEAST` numbers of rows.
+
+    The interval is that of curves fitted to the same numbers of rows with the residuals drawn anew.
+    A gain in the wrong direction is not excluded: where more data did not help, the answer says so.
+
+    Args:
+        rows: that each run was trained on.
+        scores: of the runs.
+        metric: what the scores are.
+    """
+    if len(set(rows)) < LEAST:
+        return None
+    n, y = np.array(rows, dtype=float), np.array(scores)
+    limit, factor, exponent = _fit(n, y[None])
+    fitted = limit - factor * n[None] ** -exponent[:, None]
+    freedom = max(1, len(y) - 3)
+    residuals = (y - fitted[0]) * np.sqrt(len(y) / freedom)  # else their spread is too small
+    chance = np.random.default_rng(_SEED)
+    drawn = fitted + chance.choice(residuals, (_RESAMPLES, len(y)))
+    most = max(rows)
+    gains = _gain(*_fit(n, drawn), most)
+    low, high = np.quantile(gains, (0.025, 0.975))
+    return LearningCurve(
+        metric,
+        list(rows),
+        list(scores),
+        float(limit[0]),
+        float(factor[0]),
+        float(exponent[0]),
+        most,
+        float(_gain(limit, factor, exponent, most)[0]),
+        float(gains.std(ddof=1)),
+        (float(low), float(high)),
+    )
+
+
+def _fit(n: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Return limit, factor and exponent of each row of scores: linear for each exponent."""
+    powers = n[None] ** -_EXPONENTS[:, None]  # [exponents, points]
+    centred = powers - powers.mean(axis=1, keepdims=True)
+    deviations = y - y.mean(axis=1, keepdims=True)
+    slopes = (deviations @ centred.T) / (centred**2).sum(axis=1)  # [curves, exponents]
+    errors = ((deviations[:, None] - slopes[..., None] * centred) ** 2).sum(axis=2)
+    best = errors.argmin(axis=1)
+    rows = np.arange(len(y))
+    slope = slopes[rows, best]
+    limit = y.mean(axis=1) - slope * powers.mean(axis=1)[best]
+    return limit, -slope, _EXPONENTS[best]
+
+
+def _gain(limit: Array, factor: Array, exponent: Array, rows: int) -> Array:
+    del limit  # the same before and after
+    found: Array = factor * (rows**-exponent - (2.0 * rows) ** -exponent)
+    return found

@@ -1,0 +1,74 @@
+"""What some searches are for: a learning curve, a list of doubtful labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.label_doubts import doubted
+from pipeline.learning_curve import fit
+from pipeline.search.trials import REPEATS, ended
+from pipeline.tracking import Store, studies, tags
+
+if TYPE_CHECKING:
+    import optuna
+
+    from pipeline.search.study import StudySpec
+
+SHARE, FOLD = "data.train_share", "data.fold"  # the keys whose search has a meaning of its own
+CURVE_FILE, DOUBTS_FILE = "learning_curve.json", "label_errors.json"  # artifacts of the study
+_ROWS = "data/train_rows"  # metric of a run
+
+
+class Insight(Protocol):
+    """What was found, in words and as plain values."""
+
+    def lines(self) -> list[str]:
+        """Return it in words."""
+
+    def as_tree(self) -> dict[str, Any]:
+        """Return it as plain values."""
+
+
+def insights(
+    store: Store, study: optuna.Study, spec: StudySpec, metric: str
+) -> Mapping[str, Insight]:
+    """Return what the study's space asks for, by the name of its artifact.
+
+    Args:
+        store: where its runs are.
+        study: that is over.
+        spec: its own.
+        metric: of its first objective.
+    """
+    searched = {key for d in spec.space.dimensions for key in d.keys}
+    makers: dict[str, tuple[str, Callable[[], Insight | None]]] = {
+        SHARE: (CURVE_FILE, lambda: _curve(store, study, metric)),
+        FOLD: (DOUBTS_FILE, lambda: _doubts(store, study, spec)),
+    }
+    found = {file: make() for key, (file, make) in makers.items() if key in searched}
+    return {file: insight for file, insight in found.items() if insight is not None}
+
+
+def _curve(store: Store, study: optuna.Study, metric: str) -> Insight | None:
+    known = {run.data.tags[tags.TRIAL]: run for run in studies.trials_of(store, study.study_name)}
+    rows, scores = [], []
+    for trial in ended(study, "complete"):
+        run = known.get(str(trial.number))
+        if run is not None:
+            values = [one[0] for one in trial.user_attrs.get(REPEATS, [trial.values])]
+            rows += [int(run.data.metrics[_ROWS])] * len(values)
+            scores += values
+    return fit(rows, scores, metric.removeprefix("val/"))
+
+
+def _doubts(store: Store, study: optuna.Study, spec: StudySpec) -> Insight | None:
+    """Return the labels that are doubted, where the parts are all that was searched."""
+    runs = [
+        run
+        for run in studies.trials_of(store, study.study_name)
+        if run.data.tags.get(tags.STATE) == "complete"
+        and run.data.tags.get(tags.REPEAT, "0") == "0"
+    ]
+    is_whole = len({run.data.params[FOLD] for run in runs}) == spec.space.size == len(runs)
+    return doubted(store, runs) if is_whole else None

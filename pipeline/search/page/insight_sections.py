@@ -1,0 +1,48 @@
+"""A learning curve and doubtful labels, as parts of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.html import html_table, note
+from pipeline.search.page.drawing import BLUE, VERMILION, captioned, embed, new_figure
+
+SHOWN_LABELS = 30  # of the doubtful ones
+
+
+def learning_curve_section(curve: Mapping[str, Any]) -> str:
+    """Return a `LearningCurve` as it was logged: its points, the power law, and what it says."""
+    rows, most = np.array(curve["rows"]), curve["most"]
+    figure = new_figure(6.4, 3.0)
+    axes = figure.subplots()
+    axes.plot(rows, curve["scores"], "o", color=BLUE, ms=4, alpha=0.7)
+    along = np.geomspace(rows.min(), 2 * most, 100)
+    fitted = curve["limit"] - curve["factor"] * along ** -curve["exponent"]
+    known = along <= most
+    axes.plot(along[known], fitted[known], color=VERMILION)
+    axes.plot(along[~known], fitted[~known], color=VERMILION, ls="--")
+    axes.set_xscale("log")
+    axes.set_xlabel("training rows")
+    axes.set_ylabel(curve["metric"])
+    low, high = curve["interval"]
+    caption = (
+        f"Twice the data ({2 * most:,} rows) is expected to bring {curve['doubled']:+.4f} ± "
+        f"{curve['error']:.4f} {curve['metric']} (95 %: {low:+.4f} to {high:+.4f}). A dot is a "
+        "run; dashed is beyond what was measured."
+    )
+    alt = "Score against training rows, with a fitted power law"
+    return captioned([embed(figure, "learning-curve", alt)], caption)
+
+
+def label_section(doubts: Mapping[str, Any]) -> str:
+    """Return `LabelDoubts` as they were logged: the estimate, and the most doubtful rows."""
+    said = (
+        f"About {doubts['estimate']} of {doubts['judged']} labels are wrong, by confident learning "
+        "on the predictions of models that were not trained on the row; the file "
+        f"label_errors.json lists all {len(doubts['data'])} that are doubted."
+    )
+    rows = doubts["data"][:SHOWN_LABELS]
+    return note(said) + html_table([dict(zip(doubts["columns"], row, strict=True)) for row in rows])
