@@ -53,7 +53,9 @@ class LearningCurve:
         return asdict(self)
 
 
-def fit(rows: Sequence[int], scores: Sequence[float], metric: str) -> LearningCurve | None:
+def fit(
+    rows: Sequence[int], scores: Sequence[float], metric: str, bound: float | None = None
+) -> LearningCurve | None:
     """Fit a power law by least squares; None where there are fewer than `LEAST` numbers of rows.
 
     The interval is that of curves fitted to the same numbers of rows with the residuals drawn anew.
@@ -63,18 +65,19 @@ def fit(rows: Sequence[int], scores: Sequence[float], metric: str) -> LearningCu
         rows: that each run was trained on.
         scores: of the runs.
         metric: what the scores are.
+        bound: a score that no data can better, such as 1 of an F1 or 0 of a loss; None: unknown.
     """
     if len(set(rows)) < LEAST:
         return None
     n, y = np.array(rows, dtype=float), np.array(scores)
-    limit, factor, exponent = _fit(n, y[None])
+    limit, factor, exponent = _fit(n, y[None], bound)
     fitted = limit - factor * n[None] ** -exponent[:, None]
     freedom = max(1, len(y) - 3)
     residuals = (y - fitted[0]) * np.sqrt(len(y) / freedom)  # else their spread is too small
     chance = np.random.default_rng(_SEED)
     drawn = fitted + chance.choice(residuals, (_RESAMPLES, len(y)))
     most = max(rows)
-    gains = _gain(*_fit(n, drawn), most)
+    gains = _gain(*_fit(n, drawn, bound), most)
     low, high = np.quantile(gains, (0.025, 0.975))
     return LearningCurve(
         metric,
@@ -90,18 +93,22 @@ def fit(rows: Sequence[int], scores: Sequence[float], metric: str) -> LearningCu
     )
 
 
-def _fit(n: Array, y: Array) -> tuple[Array, Array, Array]:
+def _fit(n: Array, y: Array, bound: float | None) -> tuple[Array, Array, Array]:
     """Return limit, factor and exponent of each row of scores: linear for each exponent."""
     powers = n[None] ** -_EXPONENTS[:, None]  # [exponents, points]
     centred = powers - powers.mean(axis=1, keepdims=True)
     deviations = y - y.mean(axis=1, keepdims=True)
-    slopes = (deviations @ centred.T) / (centred**2).sum(axis=1)  # [curves, exponents]
-    errors = ((deviations[:, None] - slopes[..., None] * centred) ** 2).sum(axis=2)
-    best = errors.argmin(axis=1)
+    factors = -(deviations @ centred.T) / (centred**2).sum(axis=1)  # [curves, exponents]
+    limits = y.mean(axis=1, keepdims=True) + factors * powers.mean(axis=1)
+    if bound is not None:
+        # Where scores rise the limit is at most the bound, where they fall at least.
+        beyond = (limits - bound) * np.sign(factors) > 0
+        through = ((bound - y) @ powers.T) / (powers**2).sum(axis=1)
+        limits, factors = np.where(beyond, bound, limits), np.where(beyond, through, factors)
+    fitted = limits[..., None] - factors[..., None] * powers
+    best = ((y[:, None] - fitted) ** 2).sum(axis=2).argmin(axis=1)
     rows = np.arange(len(y))
-    slope = slopes[rows, best]
-    limit = y.mean(axis=1) - slope * powers.mean(axis=1)[best]
-    return limit, -slope, _EXPONENTS[best]
+    return limits[rows, best], factors[rows, best], _EXPONENTS[best]
 
 
 def _gain(limit: Array, factor: Array, exponent: Array, rows: int) -> Array:

@@ -24,6 +24,17 @@ def test_a_power_law_is_found_again(limit, factor, exponent):
     assert curve.at(800) == pytest.approx(scores[3], abs=1e-3)
 
 
+def test_no_curve_goes_beyond_what_a_score_can_be():
+    sizes, scores = [128, 256, 512, 1024, 2048], [0.425, 0.5, 0.568, 0.644, 0.71]
+    assert fit(sizes, scores, "f1_macro").limit > 1
+    curve = fit(sizes, scores, "f1_macro", bound=1.0)
+    assert curve.limit == 1
+    assert 0 < curve.doubled < 0.07
+    losses = fit(sizes, [1 - score for score in scores], "loss", bound=0.0)
+    assert losses.limit == 0
+    assert losses.doubled == pytest.approx(-curve.doubled)
+
+
 def test_the_interval_covers_what_twice_the_data_brings():
     sizes, covered = [n for n in (100, 200, 400, 800, 1600) for _ in range(3)], 0
     true = 2.0 * (1600**-0.5 - 3200**-0.5)

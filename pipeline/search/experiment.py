@@ -29,7 +29,7 @@ from pipeline.job import Command, compute_as, open_record, run_alone, settle
 from pipeline.ledger import LEDGER, Account, summary
 from pipeline.masking import masked, masked_override
 from pipeline.objective import COSTS, objectives, read_objective
-from pipeline.prepared import task_of
+from pipeline.prepared import splits_of, task_of
 from pipeline.probe import RunCost, run_costs
 from pipeline.process import identity
 from pipeline.search import recorded
@@ -82,6 +82,7 @@ class ExperimentTask(Searchable):
         self._tracking: TrackingConfig | None = None
         self._digest = ""  # of the data
         self._learnt: list[str] = []  # beyond the best trial, in words
+        self._largest: tuple[int, Experiment] | None = None  # of what was prepared: training rows
         self._objective = ""  # the first one
         self.study_name = ""  # of the search, once it has begun
         self._origin: dict[str, Any] = {}  # what all trials come from
@@ -96,7 +97,12 @@ class ExperimentTask(Searchable):
         A study is one of its data and of its store: with other rows it is another one.
         """
         experiments = [validate(config) for config in configs]
-        digests = [runs.inspect(experiment) for experiment in experiments]
+        digests = []
+        for experiment in experiments:
+            digests.append(runs.inspect(experiment))
+            rows = len(splits_of(experiment).train)
+            if self._largest is None or rows > self._largest[0]:
+                self._largest = rows, experiment
         tracking = experiments[0].tracking
         self._digest = ", ".join(dict.fromkeys(digests))
         return {
@@ -185,7 +191,8 @@ class ExperimentTask(Searchable):
                 **studies.command_notes(*self._command),
             },
         )
-        return self._check_data(experiment)
+        largest = experiment if self._largest is None else self._largest[1]
+        return self._check_data(largest)
 
     def _check_data(self, experiment: Experiment) -> list[str]:
         """Look over the rows and log the report; return what it says in short."""

@@ -43,14 +43,14 @@ def insights(
     """
     searched = {key for d in spec.space.dimensions for key in d.keys}
     makers: dict[str, tuple[str, Callable[[], Insight | None]]] = {
-        SHARE: (CURVE_FILE, lambda: _curve(store, study, metric)),
+        SHARE: (CURVE_FILE, lambda: _curve(store, study, spec, metric)),
         FOLD: (DOUBTS_FILE, lambda: _doubts(store, study, spec)),
     }
     found = {file: make() for key, (file, make) in makers.items() if key in searched}
     return {file: insight for file, insight in found.items() if insight is not None}
 
 
-def _curve(store: Store, study: optuna.Study, metric: str) -> Insight | None:
+def _curve(store: Store, study: optuna.Study, spec: StudySpec, metric: str) -> Insight | None:
     known = {run.data.tags[tags.TRIAL]: run for run in studies.trials_of(store, study.study_name)}
     rows, scores = [], []
     for trial in ended(study, "complete"):
@@ -59,7 +59,9 @@ def _curve(store: Store, study: optuna.Study, metric: str) -> Insight | None:
             values = [one[0] for one in trial.user_attrs.get(REPEATS, [trial.values])]
             rows += [int(run.data.metrics[_ROWS])] * len(values)
             scores += values
-    return fit(rows, scores, metric.removeprefix("val/"))
+    bound = 0.0 if spec.directions[0] == "minimize" else 1.0
+    is_share = all(0 <= score <= 1 for score in scores)
+    return fit(rows, scores, metric.removeprefix("val/"), bound if is_share or not bound else None)
 
 
 def _doubts(store: Store, study: optuna.Study, spec: StudySpec) -> Insight | None:

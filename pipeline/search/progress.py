@@ -164,9 +164,13 @@ def front_table(spec: StudySpec, study: optuna.Study) -> Table:
     for trial in front:
         params = (encode(trial.params.get(key, "")) for key in keys)
         costs = trial.user_attrs.get(COSTED, {})
-        shown = (f"{costs[name]:,.6g}" if name in costs else "" for name in names)
+        shown = (_figure(costs[name]) if name in costs else "" for name in names)
         table.add_row(str(trial.number), *params, score_text(trial), *shown)
     return table
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def points_table(spec: StudySpec, points: Sequence[Params]) -> Table:
