@@ -28,10 +28,10 @@ def test_no_curve_goes_beyond_what_a_score_can_be():
     sizes, scores = [128, 256, 512, 1024, 2048], [0.425, 0.5, 0.568, 0.644, 0.71]
     assert fit(sizes, scores, "f1_macro").limit > 1
     curve = fit(sizes, scores, "f1_macro", bound=1.0)
-    assert curve.limit == 1
+    assert 0.9 < curve.limit <= 1
     assert 0 < curve.doubled < 0.07
     losses = fit(sizes, [1 - score for score in scores], "loss", bound=0.0)
-    assert losses.limit == 0
+    assert losses.limit == pytest.approx(1 - curve.limit)
     assert losses.doubled == pytest.approx(-curve.doubled)
 
 
