@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.probe import RunCost
+from pipeline.search import power
 from pipeline.search.forecast import Prices, Rates, forecast, makespan
 
 SWEEP = ("-m", "training.batch_size=8,16")
@@ -91,3 +92,13 @@ def test_the_data_is_looked_over_before_the_first_trial(cli, tiny, runs):
     report = json.loads(artifact(study, "check.json").read_text())
     assert [f["kind"] for f in report["findings"]].count("duplicate") == 1
     assert "rows of train" in artifact(study, "check.html").read_text()
+
+
+def test_what_sensors_count_is_told_as_measured(cli, tiny, runs, monkeypatch):
+    """On a machine without sensors CodeCarbon estimates, which stands for a measurement here."""
+    monkeypatch.setattr(power, "has_sensors", lambda: True)
+    ended = cli("train", *SWEEP, *tiny)
+    assert "Wh (measured)" in ended.out
+    (study,) = runs("study")
+    assert study.data.metrics["spent/kwh"] > 0
+    assert json.loads(artifact(study, "cost.json").read_text())["spent"]["is_measured"]
