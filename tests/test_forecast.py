@@ -92,6 +92,9 @@ def test_the_data_is_looked_over_before_the_first_trial(cli, tiny, runs):
     report = json.loads(artifact(study, "check.json").read_text())
     assert [f["kind"] for f in report["findings"]].count("duplicate") == 1
     assert "rows of train" in artifact(study, "check.html").read_text()
+    again = cli("train", *SWEEP, *tiny)
+    told = [next(li for li in e.out.splitlines() if li.startswith("data:")) for e in (ended, again)]
+    assert told[0] == told[1]
 
 
 def test_what_sensors_count_is_told_as_measured(cli, tiny, runs, monkeypatch):

@@ -40,6 +40,11 @@ class Report:
     labels: Table = field(default_factory=lambda: Table((), ()))  # a line a label
     scores: Table = field(default_factory=lambda: Table((), ()))  # a line a baseline
 
+    @classmethod
+    def read(cls, tree: Mapping[str, Any]) -> Report:
+        """Return the findings of a report that `as_tree` made; its tables are left out."""
+        return cls([Finding(**finding) for finding in tree["findings"]])
+
     def of(self, level: Level) -> list[Finding]:
         """Return the findings of a level."""
         return [finding for finding in self.findings if finding.level == level]

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
-from pipeline.check import check_splits
+from pipeline.check import Report, check_splits
 from pipeline.compose import as_run
 from pipeline.config import OPEN, Experiment, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
@@ -198,12 +198,17 @@ class ExperimentTask(Searchable):
         """Look over the rows and log the report; return what it says in short."""
         from pipeline.search.page import check_page
 
-        report = check_splits(experiment)
-        texts = {
-            CHECK_FILE: json.dumps(report.as_tree(), ensure_ascii=False),
-            "check.html": check_page(report, experiment.data.title),
-        }
-        studies.log_texts(self._store, self._parent_run_id, texts)
+        run = studies.run_of(self._store, self._parent_run_id)
+        known = studies.read_text(self._store, run, CHECK_FILE)
+        if known is not None:  # of an earlier start: a study is one of its data
+            report = Report.read(json.loads(known))
+        else:
+            report = check_splits(experiment)
+            texts = {
+                CHECK_FILE: json.dumps(report.as_tree(), ensure_ascii=False),
+                "check.html": check_page(report, experiment.data.title),
+            }
+            studies.log_texts(self._store, self._parent_run_id, texts)
         worst = [f"  {finding.message}" for finding in report.of("warning")[:SHOWN_WARNINGS]]
         more = "; `tunewright check` says more" if worst else ""
         return [f"data: {report.summary}{more}", *worst]
@@ -361,10 +366,8 @@ class ExperimentTask(Searchable):
         lines = [*self._learnt, *summary(_accounts(mine), wall, workers)]
         name, where = study.study_name, _ui_options(self._tracking)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
-        lines.append(
-            f"the score was the best of several, so partly luck; how good it is on the test split, "
-            f"and whether better than the default: {_program()} confirm {name}{where}"
-        )
+        if not self._learnt and len(ended(study, "complete")) > 1:
+            lines.append(f"better than the default, or lucky: {_program()} confirm {name}{where}")
         lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
         return lines
 
