@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.config import Experiment
+from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS
 from pipeline.tasks import get_task
 from pipeline.trial import Result
 
@@ -32,4 +33,7 @@ def _say_result(result: Result, experiment: Experiment) -> None:
         baseline = result.metrics.get(f"{judged}/{trivial}/{metric}")
         if name != metric and baseline is not None and "/" not in metric:
             print(f"{split + '/' + metric:22} {value:8.4f} {baseline:{len(trivial)}.4f}")
+    for metric in (*SLICE_METRICS, *SWAP_METRICS):  # no baseline has them
+        if f"{split}/{metric}" in result.metrics:
+            print(f"{metric}: {result.metrics[f'{split}/{metric}']:.4f} (bias.html has more)")
     print(f"\nscore {experiment.evaluation.objective} {result.score:.4f}, run {result.run_id}")

@@ -26,13 +26,16 @@ class LabelDoubts:
 
     def lines(self) -> list[str]:
         """Return it in words."""
-        said = f"label errors: about {self.estimate} of {self.judged} labels are wrong"
+        said = (
+            f"labels: about {self.estimate} of {self.judged} look wrong to models that did not see "
+            "the row"
+        )
         if not self.table:
-            return [f"{said}; none is doubted"]
+            return [said]
         first = dict(zip(COLUMNS, self.table[0], strict=True))
         return [
-            f"{said}; {len(self.table)} are doubted, the most {first['id']}: {first['label']!r}, "
-            f"where {first['suggested']!r} has probability {first['p_suggested']:.2f}"
+            f"{said}, the most {first['id']}: {first['label']!r}, where {first['suggested']!r} has "
+            f"probability {first['p_suggested']:.2f}"
         ]
 
     def as_tree(self) -> dict[str, Any]:

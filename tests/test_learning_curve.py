@@ -68,7 +68,7 @@ def test_each_row_is_judged_by_a_model_that_did_not_see_it(cli, tiny, working_fo
     space = ("data.fold=0,1,2", "data.folds=3", "training.epochs=8", ONE)
     ended = cli("train", "-m", *tiny, *space)
     assert ended.code == 0, ended.err
-    assert "labels are wrong" in ended.out
+    assert "look wrong to models that did not see the row" in ended.out
     (study,) = runs("study")
     found = json.loads(artifact(study, "label_errors.json").read_text())
     assert found["judged"] == 400 - 40  # the test split's are not judged

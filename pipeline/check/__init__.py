@@ -167,9 +167,9 @@ def _doubted_labels(experiment: Experiment, corpus: Corpus) -> list[Finding]:
     first = found.ranked[0]
     ids = [[rows.ids[judged[suspect.position]]] for suspect in found.ranked]
     message = (
-        f"train: about {found.estimate} of {len(judged)} labels are wrong, as a bag of words "
-        f"estimates that was trained on the other rows (confident learning); the most doubtful is "
-        f"{ids[0][0]}, {first.given!r} where {first.suggested!r} is likelier"
+        f"train: about {found.estimate} of {len(judged)} labels look wrong to a bag of words that "
+        f"was trained on the other rows; the most {ids[0][0]}, {first.given!r} where "
+        f"{first.suggested!r} is likelier"
     )
     return [Finding.about("note", "label error", message, ids)]
 

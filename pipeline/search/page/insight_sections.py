@@ -40,9 +40,10 @@ def learning_curve_section(curve: Mapping[str, Any]) -> str:
 def label_section(doubts: Mapping[str, Any]) -> str:
     """Return `LabelDoubts` as they were logged: the estimate, and the most doubtful rows."""
     said = (
-        f"About {doubts['estimate']} of {doubts['judged']} labels are wrong, by confident learning "
-        "on the predictions of models that were not trained on the row; the file "
-        f"label_errors.json lists all {len(doubts['data'])} that are doubted."
+        f"About {doubts['estimate']} of {doubts['judged']} labels look wrong to models that were "
+        "not trained on the row (confident learning). The models are wrong at times as well: it is "
+        "a list to look at, not a count of errors. The file label_errors.json has all "
+        f"{len(doubts['data'])} rows for which another label is likelier."
     )
     rows = doubts["data"][:SHOWN_LABELS]
     return note(said) + html_table([dict(zip(doubts["columns"], row, strict=True)) for row in rows])
