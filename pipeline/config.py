@@ -538,6 +538,10 @@ class TrainingConfig:
         return self
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 @dataclass(config=_STRICT, frozen=True)
 class EvaluationConfig:
     """How a run is judged."""
@@ -551,7 +555,8 @@ class EvaluationConfig:
     test: bool  # read the test split once, with the best weights, at the end of the run
     # Validation rows of every evaluation but the last, which judges the run alone; null: all rows.
     early_rows: Count | None = None
-    slices: tuple[Text, ...] = ()  # columns of the data whose values are groups that are compared
+    # Columns of the data whose values are groups that are compared; one may stand alone.
+    slices: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     # List of terms of identity that are swapped to see whether answers change: a YAML file, or
     # default; null: none are.
     counterfactual: Text | None = None

@@ -45,6 +45,11 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
+def amount(count: int, what: str) -> str:
+    """Return a number of things: ``1 row``, ``2 rows``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def listing(names: Iterable[str], most: int = 12) -> str:
     """Join names for a message, shortened where there are many."""
     every = [str(n) for n in names]

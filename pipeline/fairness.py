@@ -6,7 +6,7 @@ A slice is a column of the data, a group one of its values.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -121,8 +121,8 @@ class Fairness:
         if self._slices:
             predicted, groups = self.task.predicted(examples, outputs), self._groups(examples.rows)
             scores = [self._scores(examples.rows, predicted, some)[METRIC] for *_, some in groups]
-            found[WORST_GROUP] = min(scores, default=0.0)
-            found[GROUP_GAP] = max(scores, default=0.0) - found[WORST_GROUP]
+            found[WORST_GROUP] = min(scores)
+            found[GROUP_GAP] = max(scores) - found[WORST_GROUP]
         if self.experiment.evaluation.counterfactual is not None:
             found |= self._compare(examples, outputs, infer)[0]
         return found
@@ -158,7 +158,9 @@ class Fairness:
         for i, row_id in enumerate(rows.ids):
             for name, value in zip(self._slices, values[row_id], strict=True):
                 found[name, value].append(i)
-        return [(*key, some) for key, some in sorted(found.items()) if len(some) >= LEAST]
+        large = {key: some for key, some in found.items() if len(some) >= LEAST}
+        # A sample of the rows may have no large group, a whole split has: `check_fairness`.
+        return [(*key, some) for key, some in sorted((large or found).items())]
 
     def _scores(
         self, rows: Rows, predicted: Sequence[str], some: Sequence[int]
@@ -243,7 +245,16 @@ def check_fairness(experiment: Experiment) -> None:
                 "task=classification with one label a row."
             )
     if asked.slices:
-        slice_values(experiment.data, asked.slices)
+        values = slice_values(experiment.data, asked.slices)
+        judged = splits_of(experiment).validation
+        for i, name in enumerate(asked.slices):
+            sizes = Counter(values[row_id][i] for row_id in judged.ids)
+            if max(sizes.values()) < LEAST:
+                raise ConfigError(
+                    f"evaluation.slices={name}: the largest of its {len(sizes)} groups has "
+                    f"{max(sizes.values())} rows in the validation split; expected a column with "
+                    f"a value that {LEAST} rows have, as of fewer chance decides."
+                )
     if asked.counterfactual is not None:
         terms, judged = terms_of(experiment), splits_of(experiment).validation
         if not any(terms.swapped(text) for text in judged["text"]):

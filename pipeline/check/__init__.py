@@ -167,9 +167,9 @@ def _doubted_labels(experiment: Experiment, corpus: Corpus) -> list[Finding]:
     first = found.ranked[0]
     ids = [[rows.ids[judged[suspect.position]]] for suspect in found.ranked]
     message = (
-        f"train: about {found.estimate} of {len(judged)} labels look wrong to a bag of words that "
-        f"was trained on the other rows; the most {ids[0][0]}, {first.given!r} where "
-        f"{first.suggested!r} is likelier"
+        f"train: to a bag of words that was trained on the other rows {len(ids)} of {len(judged)} "
+        f"labels are less likely than another one, and about {found.estimate} look wrong; the most "
+        f"doubtful is {ids[0][0]}, {first.given!r} where it says {first.suggested!r}"
     )
     return [Finding.about("note", "label error", message, ids)]
 

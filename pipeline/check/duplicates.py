@@ -8,6 +8,7 @@ from itertools import combinations
 from pipeline.check.corpus import Corpus, repeated
 from pipeline.check.near import THRESHOLD, near_duplicates
 from pipeline.check.report import Finding
+from pipeline.errors import amount
 
 Groups = Sequence[Sequence[int]]  # positions of rows that have a text in common
 
@@ -56,8 +57,8 @@ def _leaks(corpus: Corpus, groups: Groups, what: str) -> list[Finding]:
             judged = sum(corpus.split[i] == other for group in both for i in group)
             share = judged / len(corpus.splits[other])
             message = (
-                f"{judged} rows of {other} ({share:.1%}) have {what} as a row of {one}: scores on "
-                f"{other} are too good"
+                f"{amount(judged, 'row')} of {other} ({share:.1%}) with {what} as a row of {one}: "
+                f"scores on {other} are too good"
             )
             found.append(Finding.about("warning", "leak", message, corpus.groups_of(both)))
     return found
@@ -68,7 +69,8 @@ def _conflicts(corpus: Corpus, groups: Groups) -> list[Finding]:
     if not found:
         return []
     count = sum(map(len, found))
-    message = f"{len(found)} texts have more than one label, on {count} rows: no model can fit both"
+    texts = amount(len(found), "text")
+    message = f"{texts} with more than one label, on {count} rows: no model can fit both"
     return [Finding.about("warning", "conflict", message, corpus.groups_of(found))]
 
 
@@ -86,5 +88,5 @@ def _within(corpus: Corpus, groups: Groups, what: str) -> list[Finding]:
     if not several:
         return []
     most = max(map(len, several))
-    message = f"{', '.join(told)} {what}: {len(several)} groups of up to {most}"
+    message = f"{', '.join(told)} {what}: {amount(len(several), 'group')} of up to {most}"
     return [Finding.about("note", "duplicate", message, corpus.groups_of(several))]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pipeline.errors import amount
 from pipeline.tracking.tables import Table
 
 Level = Literal["error", "warning", "note"]
@@ -52,8 +53,7 @@ class Report:
     @property
     def summary(self) -> str:
         """How many there are of each level."""
-        counts = ((len(self.of(level)), level) for level in LEVELS)
-        return ", ".join(f"{n} {level}{'' if n == 1 else 's'}" for n, level in counts)
+        return ", ".join(amount(len(self.of(level)), level) for level in LEVELS)
 
     def as_tree(self) -> dict[str, Any]:
         """Return the report as plain values."""

@@ -92,7 +92,7 @@ class Spent:
     def __str__(self) -> str:
         """Return it in words."""
         how = "measured" if self.is_measured else "estimated from the stated power"
-        money = f", {self.usd:.2f} USD" if self.usd else ""
+        money = f", {self.usd:.3g} USD" if self.usd else ""
         return (
             f"{span(self.seconds)}, {self.disk / 1e6:.0f} MB on disk, {self.kwh * 1000:.2g} Wh "
             f"({how}){money}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.compose import key_of
+from pipeline.errors import amount
 
 AUTO = "auto"
 COPIES = 5  # of the weights, in float32: they, a gradient, two moments of Adam, the best ones
@@ -53,7 +54,7 @@ class Crew:
     def __str__(self) -> str:
         """Return both, as the plan says them; nothing of a single worker that was asked for."""
         if self.why:
-            return f", {_count(self.workers, 'worker')} ({AUTO}: {self.why})"
+            return f", {amount(self.workers, 'worker')} ({AUTO}: {self.why})"
         return f", {self.workers} workers" if self.workers > 1 else ""
 
 
@@ -82,21 +83,21 @@ def choose(
         per_gpu: how many share a GPU; None: as many as fit, of a small model.
     """
     bounds = {
-        _count(machine.cores, "core"): machine.cores // (threads or 1),
+        amount(machine.cores, "core"): machine.cores // (threads or 1),
         "memory for {}": machine.memory // (footprint or PLAIN),
         "{} to run": trials,
     }
     if machine.gpus:
         each = per_gpu or _fitting(machine.gpu_memory, footprint)
         shared = f", {each} on each" if each > 1 else ""
-        bounds = {_count(machine.gpus, "GPU") + shared: machine.gpus * each, **bounds}
+        bounds = {amount(machine.gpus, "GPU") + shared: machine.gpus * each, **bounds}
     if learns:
         bounds["{} at most, as its sampler learns"] = MOST_LEARNING
     bound, fewest = min(bounds.items(), key=lambda item: item[1])  # of equal ones the first
     workers = max(1, fewest)
     each_has = threads or max(1, machine.cores // workers)
     said = dict.fromkeys((next(iter(bounds)), bound.format(fewest)))
-    return Crew(workers, ", ".join((*said, f"{_count(each_has, 'thread')} each")))
+    return Crew(workers, ", ".join((*said, f"{amount(each_has, 'thread')} each")))
 
 
 def may_be_started(overrides: Sequence[str]) -> bool:
@@ -218,7 +219,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
