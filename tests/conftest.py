@@ -208,11 +208,12 @@ def artifact(run, name: str) -> Path:
 
 
 def in_this_process(argv: Sequence[str]) -> Sequence[str]:
-    """Return a command whose search has one worker, where it does not say how many."""
-    is_search = argv[0] == "sweep" or (argv[0] == "train" and "-m" in argv)
-    if not is_search or any("hydra.sweeper.n_jobs" in word for word in argv):
+    """Return a command whose search has one worker and no forecast, where it does not say so."""
+    if argv[0] != "sweep" and not (argv[0] == "train" and "-m" in argv):
         return argv
-    return [*argv, "hydra.sweeper.n_jobs=1"]
+    plain = ("hydra.sweeper.n_jobs=1", "hydra.sweeper.forecast=false")
+    given = {word.partition("=")[0] for word in argv}
+    return [*argv, *(word for word in plain if word.partition("=")[0] not in given)]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pipeline.probe import RunCost
 from pipeline.search import power
 from pipeline.search.forecast import Prices, Rates, forecast, makespan
 
-SWEEP = ("-m", "training.batch_size=8,16")
+SWEEP = ("-m", "training.batch_size=8,16", "hydra.sweeper.forecast=true")
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=30), st.integers(1, 8))

@@ -91,7 +91,7 @@ def test_a_trial_that_fails_is_one_failed_trial(cli, tiny, runs, monkeypatch):
 
     calls: list[None] = []
     monkeypatch.setattr(Classification, "load_model", sometimes)
-    ended = cli("train", "-m", *tiny, "seed=1,2,3,4", "hydra.sweeper.forecast=false")
+    ended = cli("train", "-m", *tiny, "seed=1,2,3,4")
     assert ended.code == 0, ended.err
     assert "4 of 4 trials done, 3 failed" in ended.out
     trials = runs("trial")

@@ -32,14 +32,18 @@ class Corpus:
 
     @cached_property
     def texts(self) -> list[str]:
-        """What a cut keeps together: the text of each row."""
-        return list(chain.from_iterable(rows.groups for rows in self.splits.values()))
+        """What the model reads of each row."""
+        every = (rows.shape.texts(rows) for rows in self.splits.values())
+        return list(chain.from_iterable(every))
 
     @cached_property
     def labels(self) -> list[tuple[str, ...]]:
-        """The labels of each row; empty tuples where the task has none."""
-        every = (rows.shape.labels(rows) for rows in self.splits.values())
-        return [tuple(names) for names in chain.from_iterable(every)]
+        """The labels of each row; empty tuples where the task has no classes."""
+        return [
+            tuple(names) if rows.shape.has_classes else ()
+            for rows in self.splits.values()
+            for names in rows.shape.labels(rows)
+        ]
 
     @cached_property
     def normal(self) -> list[str]:

@@ -16,7 +16,8 @@ SHINGLE = 5  # characters
 LEAST = 25  # characters of a text that is compared; of shorter ones every change is a large one
 THRESHOLD = 0.8  # Jaccard similarity of the sets of shingles
 _BANDS, _ROWS = 16, 6  # a pair at the threshold shares a band with 1 - (1 - 0.8**6)**16 = 99.2 %
-_CHUNK = 20_000  # texts whose shingles are in memory at once
+_MOST = 10_000  # characters of a text that are compared
+_CHUNK = 2_000_000  # characters whose shingles are in memory at once, and at least one text's
 _SEED = 42
 
 Keys = np.ndarray[Any, np.dtype[np.uint64]]
@@ -49,7 +50,8 @@ def similarity(a: str, b: str) -> float:
 
 
 def _shingles(text: str) -> set[str]:
-    return {text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))}
+    last = min(len(text), _MOST) - SHINGLE
+    return {text[i : i + SHINGLE] for i in range(max(1, last + 1))}
 
 
 def _band_keys(texts: Sequence[str]) -> Keys:
@@ -57,15 +59,27 @@ def _band_keys(texts: Sequence[str]) -> Keys:
     from rensa import RMinHash
 
     keys = np.empty((len(texts), _BANDS), np.uint64)
-    for start in range(0, len(texts), _CHUNK):
-        chunk = [_shingles(text) for text in texts[start : start + _CHUNK]]
+    for start, end in _chunks(texts):
+        chunk = [_shingles(text) for text in texts[start:end]]
         made = RMinHash.digest_matrix_from_token_sets(chunk, _BANDS * _ROWS, _SEED)
         digests = np.array(made.to_rows(), np.uint64).reshape(len(chunk), _BANDS, _ROWS)
         mixed = np.zeros((len(chunk), _BANDS), np.uint64)
         for row in range(_ROWS):
             mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + digests[:, :, row]
-        keys[start : start + len(chunk)] = mixed
+        keys[start:end] = mixed
     return keys
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield where parts of the texts begin and end that have so many characters together."""
+    start = size = 0
+    for end, text in enumerate(texts):
+        if size and size + min(len(text), _MOST) > _CHUNK:
+            yield start, end
+            start, size = end, 0
+        size += min(len(text), _MOST)
+    if start < len(texts):
+        yield start, len(texts)
 
 
 def _candidates(keys: Keys) -> Iterator[tuple[int, int]]:

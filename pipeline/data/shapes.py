@@ -52,6 +52,10 @@ class Shape(ABC):
     def groups(self, rows: Rows) -> Sequence[str]:
         """Return the text of each row that must not stand on both sides of a cut."""
 
+    def texts(self, rows: Rows) -> Sequence[str]:
+        """Return all that the model reads of each row; two rows with the same are copies."""
+        return self.groups(rows)
+
     @property
     @abstractmethod
     def inputs(self) -> Mapping[str, str]:
@@ -135,6 +139,10 @@ class QuestionAnswers(Shape):
         """Keep the questions about one context together."""
         return rows["context"]
 
+    def texts(self, rows: Rows) -> Sequence[str]:
+        """Return each question with its context."""
+        return [f"{q}\n{c}" for q, c in zip(rows["question"], rows["context"], strict=True)]
+
     @property
     def inputs(self) -> Mapping[str, str]:
         """Context and question."""
@@ -179,6 +187,10 @@ class Chats(Shape):
             "\n".join(m.content for m in messages[: 1 + (messages[0].role == "system")])
             for messages in rows["messages"]
         ]
+
+    def texts(self, rows: Rows) -> Sequence[str]:
+        """Return each whole conversation."""
+        return ["\n".join(m.content for m in messages) for messages in rows["messages"]]
 
     @property
     def inputs(self) -> Mapping[str, str]:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from pipeline.config import Experiment
     from pipeline.tracking.studies import Run
 
 FILE = "winner.json"  # artifact of the study
@@ -42,8 +41,9 @@ _LAUNCHED = ("hydra/launcher", "hydra.launcher", "hydra.sweeper.n_jobs", "hydra.
 class Retraining(ExperimentTask):
     """A config on several seeds; what there is to say comes with the verdict."""
 
-    def _check_data(self, experiment: Experiment) -> list[str]:
-        del experiment  # the search before it looked over the same rows
+    def look_over(self, config: DictConfig) -> list[str]:
+        """Say nothing: the search before it looked over the same rows."""
+        del config
         return []
 
     def hints(self, study: Study, began: float, workers: int) -> list[str]:
@@ -103,7 +103,7 @@ def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmati
         raise TrackingError(f"study {full}: the command line of trial {best.number} was not kept.")
     _, asked = studies.command_of(parent)
     params = [run.data.params for run in studies.trials_of(store, full)]
-    first = 1 + max(int(known[SEED]) for known in params if SEED in known)
+    first = 1 + max((int(known[SEED]) for known in params if SEED in known), default=0)
     fresh = range(first, first + seeds)
     launched = [override for override in asked if key_of(override).startswith(_LAUNCHED)]
     decided = {key: studies.run_of(store, best.user_attrs[RUN_ID]).data.params[key] for key in OPEN}

@@ -148,8 +148,8 @@ class ExperimentTask(Searchable):
         store = open_store(validate(config).tracking)
         return recorded.former_trials(store, config, self._digest, source, space)
 
-    def begin(self, config: DictConfig, spec: StudySpec) -> list[str]:
-        """Open the study's parent run, and log with it what is odd about the data."""
+    def begin(self, config: DictConfig, spec: StudySpec) -> None:
+        """Open the study's parent run."""
         experiment = validate(config)
         self._tracking = experiment.tracking
         self.study_name = spec.name
@@ -191,11 +191,10 @@ class ExperimentTask(Searchable):
                 **studies.command_notes(*self._command),
             },
         )
-        largest = experiment if self._largest is None else self._largest[1]
-        return self._check_data(largest)
 
-    def _check_data(self, experiment: Experiment) -> list[str]:
-        """Look over the rows and log the report; return what it says in short."""
+    def look_over(self, config: DictConfig) -> list[str]:
+        """Look over the rows and log the report with the study; return what it says in short."""
+        experiment = validate(config) if self._largest is None else self._largest[1]
         from pipeline.search.page import check_page
 
         run = studies.run_of(self._store, self._parent_run_id)

@@ -18,14 +18,16 @@ class Energy:
 
 
 @contextmanager
-def metered() -> Iterator[Energy]:
+def metered(energy: Energy) -> Iterator[None]:
     """Count the energy of processor, memory and GPUs of the whole machine while it is open.
 
     What CodeCarbon would only estimate counts as not measured: the stated power says that better.
+
+    Args:
+        energy: gets what was counted, at the end.
     """
-    energy = Energy()
     if not has_sensors():
-        yield energy
+        yield
         return
     from codecarbon import OfflineEmissionsTracker
 
@@ -37,7 +39,7 @@ def metered() -> Iterator[Energy]:
     )
     tracker.start()
     try:
-        yield energy
+        yield
     finally:
         tracker.stop()
         energy.kwh = float(tracker.final_emissions_data.energy_consumed)

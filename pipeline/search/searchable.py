@@ -165,8 +165,11 @@ class Searchable:
     def opened(self, study: "Study", spec: "StudySpec", /) -> None:
         """Queue what is to run first; all that could refuse this search has been asked."""
 
-    def begin(self, config: "DictConfig", spec: "StudySpec") -> list[str]:  # noqa: ARG002
-        """Prepare before the first trial; return what to tell the user first."""
+    def begin(self, config: "DictConfig", spec: "StudySpec") -> None:
+        """Prepare before the first trial; `end` follows, whatever happens."""
+
+    def look_over(self, config: "DictConfig") -> list[str]:  # noqa: ARG002
+        """Return what is odd about what the trials have in common, to be told before the first."""
         return []
 
     def spent(self, expected: "Spent", found: "Spent") -> None:

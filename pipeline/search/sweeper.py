@@ -151,13 +151,17 @@ class Sweep:
         self._hire(study, spec, probes)
         spec = self._priced(spec)
         self._say_plan(spec, len(ended(study)))
-        for line in [*said, *self._task.begin(base, spec)]:
+        for line in said:
             self._say(line)
-        expected = self._forecast(study, spec, probes)
+        self._task.begin(base, spec)
+        expected, energy = None, Energy()
         before, earlier = machine_seconds(study), self._task.disk(study)
         try:
+            for line in self._task.look_over(base):
+                self._say(line)
+            expected = self._forecast(study, spec, probes)
             with (
-                metered() as energy,
+                metered(energy),
                 Supervisor(spec, self._task) as supervisor,
                 Progress(spec, self._console),
             ):
