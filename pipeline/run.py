@@ -139,6 +139,7 @@ def _run(
     with LEDGER.booked("model"):
         transformers.set_seed(experiment.seed)  # the new head's weights are drawn now
         model = load_model(experiment, task)
+        parameters = sum(p.numel() for p in model.parameters())
         vocabulary = None
         # A state from before there were narrow tables goes on with the whole one.
         if experiment.training.active_vocabulary and (snapshot is None or snapshot.is_narrow):
@@ -203,6 +204,7 @@ def _run(
         f"{best.split}/best/epoch": best.epoch,
         "cost/train_seconds": sum(tuner.spent.get(head, 0.0) for head in TRAINING),
         **_costs(tuner, data, evaluations, early),
+        "cost/parameters": float(parameters),
     }
     result = Result(
         state=_STATES[verdict],
@@ -303,7 +305,7 @@ def _costs(
     evaluations: Evaluations,
     early: Examples | None,
 ) -> dict[str, float]:
-    """Return what the evaluations and the model cost, by the names of metrics."""
+    """Return what evaluations cost, and the memory that was taken, by the names of metrics."""
     from pipeline.training.speed import memory_bytes
 
     seconds = tuner.spent.get("evaluation", 0.0)
@@ -312,7 +314,6 @@ def _costs(
     return {
         "cost/evaluate_seconds": seconds,
         "cost/seconds_per_1000_rows": 1000 * seconds / rows,
-        "cost/parameters": float(data.task.count_parameters()),
         "cost/memory_mb": memory_bytes() / 2**20,
     }
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.probe import RunCost
-from pipeline.search import power
+from pipeline.search import power, sweeper
 from pipeline.search.forecast import Prices, Rates, forecast, makespan
 
 SWEEP = ("-m", "training.batch_size=8,16", "hydra.sweeper.forecast=true")
@@ -105,3 +105,16 @@ def test_what_sensors_count_is_told_as_measured(cli, tiny, runs, monkeypatch):
     (study,) = runs("study")
     assert study.data.metrics["spent/kwh"] > 0
     assert json.loads(artifact(study, "cost.json").read_text())["spent"]["is_measured"]
+
+
+def test_all_trials_of_a_sampler_are_counted_though_some_were_asked_for(cli, tiny, monkeypatch):
+    counted = []
+
+    def noted(costs, *more):
+        counted.append(len(costs))
+        return forecast(costs, *more)
+
+    monkeypatch.setattr(sweeper, "forecast", noted)
+    space = ("optimizer.learning_rate=interval(1e-4,1e-3)", "hydra.sweeper.n_trials=12")
+    assert cli("plan", *tiny, *space, "hydra.sweeper.n_jobs=1").code == 0
+    assert counted == [12]

@@ -221,8 +221,7 @@ class ExperimentTask(Searchable):
 
     def disk(self, study: optuna.Study) -> int:
         """Return the bytes of the trials' artifacts, where they lie on this machine."""
-        runs = [t.user_attrs[RUN_ID] for t in ended(study) if RUN_ID in t.user_attrs]
-        return studies.bytes_of(self._store, runs)
+        return studies.bytes_of(studies.trials_of(self._store, study.study_name))
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""

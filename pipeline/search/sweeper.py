@@ -159,7 +159,7 @@ class Sweep:
         try:
             for line in self._task.look_over(base):
                 self._say(line)
-            expected = self._forecast(study, spec, probes)
+            expected = self._forecast(study, spec, probes, left_to_run(study, spec))
             with (
                 metered(energy),
                 Supervisor(spec, self._task) as supervisor,
@@ -167,11 +167,13 @@ class Sweep:
             ):
                 self._work(study, spec, supervisor)
         finally:
-            if expected is not None:
-                seconds = machine_seconds(study) - before
-                found = self._spent(spec, seconds, self._task.disk(study) - earlier, energy)
-                self._task.spent(expected, found)
-            self._task.end(study, spec)
+            try:
+                if expected is not None:
+                    seconds = machine_seconds(study) - before
+                    found = self._spent(spec, seconds, self._task.disk(study) - earlier, energy)
+                    self._task.spent(expected, found)
+            finally:
+                self._task.end(study, spec)
         self._say_end(study, spec)
         if expected is not None:
             self._say(compared(expected, found))
@@ -184,11 +186,10 @@ class Sweep:
         return replace(spec, budget=replace(spec.budget, rates=rates))
 
     def _forecast(
-        self, study: optuna.Study, spec: StudySpec, probes: list[DictConfig]
+        self, study: optuna.Study, spec: StudySpec, probes: list[DictConfig], left: int
     ) -> Spent | None:
-        """Say what the search is expected to cost; None where that cannot be told."""
-        left, is_asked = left_to_run(study, spec), self._options.forecast
-        is_over = not left or self._why_over(study, spec)
+        """Say what so many trials are expected to cost; None where that cannot be told."""
+        is_asked, is_over = self._options.forecast, not left or self._why_over(study, spec)
         if is_over or not is_asked or not is_here(self._config.hydra.launcher):
             return None
         configs = probes
@@ -200,7 +201,7 @@ class Sweep:
             costs = self._task.costs(configs, self._crew)
         except Exception as error:  # the trials will say what is wrong, each in its record
             log.warning("no forecast", exc_info=True)
-            self._say(f"no forecast: {type(error).__name__}: {str(error).splitlines()[0]}")
+            self._say(f"no forecast: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
             return None
         if not costs:
             return None
@@ -301,7 +302,7 @@ class Sweep:
         if self._options.dry_run != PLAN:
             self._say(f"dry run: {what}; nothing was run or written.")
             return
-        self._forecast(study, spec, probes)
+        self._forecast(study, spec, probes, left)
         self._say(f"plan: {what}; nothing was run, and nothing written but what was measured.")
 
     def _launch(self, spec: StudySpec) -> Exception | None:

@@ -113,11 +113,9 @@ def read_text(store: Store, run: Run, file: str) -> str | None:
         return Path(path).read_text(encoding="utf-8")
 
 
-def bytes_of(store: Store, run_ids: Iterable[str]) -> int:
+def bytes_of(runs: Iterable[Run]) -> int:
     """Return the bytes of the artifacts of runs, those that do not lie on this machine left out."""
-    folders = [
-        Path(local_path(store.client.get_run(run_id).info.artifact_uri)) for run_id in run_ids
-    ]
+    folders = [Path(local_path(run.info.artifact_uri)) for run in runs]
     files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*"))
     return sum(file.stat().st_size for file in files if file.is_file())
 
