@@ -95,7 +95,6 @@ class Timing:
     step: float  # of the optimizer
     judged: float  # forward of a row that is evaluated
     parameters: int
-    trained: int  # parameters
 
 
 def time_steps(experiment: Experiment, *, keep: bool = False) -> Timing:
@@ -191,7 +190,6 @@ def _timing(experiment: Experiment) -> Timing:
         model = load_model(experiment, data.task)
     load = time.perf_counter() - began
     count = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if training.active_vocabulary:
         narrow(model, encoded.token_ids, experiment.optimizer)
     with ExitStack() as shortcuts:
@@ -210,4 +208,4 @@ def _timing(experiment: Experiment) -> Timing:
             step = len(judged.rows) / _JUDGED_ROWS
             judged = judged.of_rows([int(i * step) for i in range(_JUDGED_ROWS)])
         evaluating = evaluation_seconds(experiment, model, data.task, judged)
-    return Timing(load, computing / size, stepping, evaluating / len(judged.rows), count, trained)
+    return Timing(load, computing / size, stepping, evaluating / len(judged.rows), count)
