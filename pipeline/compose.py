@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.secrets import masked_value
 from pipeline.config import OPEN, flatten
-from pipeline.errors import ConfigError, did_you_mean, listing
-from pipeline.masking import masked_value
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

@@ -22,8 +22,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from pipeline.errors import ConfigError, did_you_mean, listing
-from pipeline.languages import code
+from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.languages import code
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -5,6 +5,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.common.atomic import Write, check_encoding, check_out, replaced, writer
+from pipeline.common.errors import ConfigError, DataError, did_you_mean, listing
 from pipeline.data.conversations import (
     COLUMNS,
     LAYOUTS,
@@ -15,8 +17,6 @@ from pipeline.data.conversations import (
     write_conversation,
 )
 from pipeline.data.readers import Record, read_records
-from pipeline.errors import ConfigError, DataError, did_you_mean, listing
-from pipeline.outfile import Write, check_encoding, check_out, replaced, writer
 
 
 class Columns(NamedTuple):

@@ -5,8 +5,8 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from pipeline.common.errors import DataError
 from pipeline.config import EmbeddedFile
-from pipeline.errors import DataError
 
 
 @lru_cache

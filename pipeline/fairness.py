@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.errors import ConfigError
+from pipeline.common.html import html_table, note, page
 from pipeline.compose import folders
 from pipeline.data.slices import slice_values
-from pipeline.errors import ConfigError
 from pipeline.evaluation.identity import Terms, read_terms
 from pipeline.evaluation.names import FLIP_RATE, GROUP_GAP, SHIFT, WORST_GROUP
-from pipeline.html import html_table, note, page
 from pipeline.prepared import splits_of
 
 if TYPE_CHECKING:

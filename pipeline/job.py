@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.process import identity
+from pipeline.common.secrets import masked_override, masked_value
 from pipeline.compose import changing
 from pipeline.config import as_tree, flat, validate
-from pipeline.masking import masked_override, masked_value
 from pipeline.probe import faster_precision
-from pipeline.process import identity
 from pipeline.run import open_checkpoints, run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.logged import find_run

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.evaluation.names import (
     SLICE_METRICS,
     SWAP_METRICS,

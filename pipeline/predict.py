@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from pipeline.common.atomic import Write, check_encoding, check_out, replaced, writer
+from pipeline.common.errors import ConfigError, DataError
 from pipeline.data.readers import Record, read_records
-from pipeline.errors import ConfigError, DataError
-from pipeline.outfile import Write, check_encoding, check_out, replaced, writer
 
 BATCHES_A_PART = 16  # that are sorted by length together, and all that is in memory
 

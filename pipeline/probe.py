@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.garbage import uncollected
-from pipeline.ledger import LEDGER
-from pipeline.machine import measured
+from pipeline.common.garbage import uncollected
+from pipeline.common.machine import measured
+from pipeline.common.timing import LEDGER
 from pipeline.prepared import cache_of, load_model, pack_layers, prepare
 from pipeline.tasks import get_task
 

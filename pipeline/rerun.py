@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.errors import ConfigError, listing
 from pipeline.compose import changing, compose, key_of, plain_errors, run_single, without_hydra
 from pipeline.config import Experiment, as_tree, flat, flatten, validate
-from pipeline.errors import ConfigError, listing
 from pipeline.job import Command, run_alone
 from pipeline.run import check, inputs, inspect
 from pipeline.tracking import Store, logged, open_store, tags

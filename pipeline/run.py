@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.garbage import uncollected
+from pipeline.common.machine import best_rate
+from pipeline.common.timing import LEDGER, TRAINING, Account
 from pipeline.config import Experiment
 from pipeline.fairness import FILE as BIAS_FILE
 from pipeline.fairness import bias_page, check_fairness, fairness_of
-from pipeline.garbage import uncollected
-from pipeline.ledger import LEDGER, TRAINING, Account
-from pipeline.machine import best_rate
 from pipeline.objective import check_labels, constraints, objectives, read_objective
 from pipeline.prepared import (
     Prepared,

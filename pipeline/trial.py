@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.ledger import Account
+from pipeline.common.timing import Account
 
 if TYPE_CHECKING:
     from pipeline.training.snapshot import Snapshot

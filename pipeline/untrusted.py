@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import ConfigError, TrackingError
+from pipeline.common.errors import ConfigError, TrackingError
 
 MOST_BYTES = 2**20  # of a config
 MOST_JSON_BYTES = 2**23

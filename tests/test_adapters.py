@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers as hf
 
+from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config import (
     FreezeConfig,
     FullConfig,
@@ -17,7 +18,6 @@ from pipeline.config import (
     LoraConfig,
     ModelConfig,
 )
-from pipeline.errors import ConfigError, TrackingError
 from pipeline.models import find_checkpoint
 from pipeline.models.adapters import (
     adapt,

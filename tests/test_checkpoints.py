@@ -20,10 +20,10 @@ from mlflow import MlflowClient
 from test_pruning import Log, experiment, trial
 
 from pipeline import run as runs
+from pipeline.common.errors import DivergedError, TrackingError
 from pipeline.compose import compose, hydra_app, without_hydra
 from pipeline.config import TrainingConfig
 from pipeline.data import load_splits
-from pipeline.errors import DivergedError, TrackingError
 from pipeline.evaluation.names import is_cost
 from pipeline.objective import Objective
 from pipeline.resume import find_cut_off, resume

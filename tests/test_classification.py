@@ -11,9 +11,9 @@ import torch
 from conftest import BAD, FILES, FILLERS, GOOD, labelled, rows, tiny_task, write_rows
 from test_bad_input import refused
 
+from pipeline.common.errors import DataError, ModelError
 from pipeline.data import Rows
 from pipeline.data.labelled import Labelled
-from pipeline.errors import DataError, ModelError
 
 SAID = ["neg", "pos", "no", "way", "yes", "sir", "label", ":", ".", "{", "}"]
 WORDS = [*GOOD, *BAD, *FILLERS, *SAID]

@@ -13,10 +13,10 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.common.errors import DataError
 from pipeline.data.labelled import Labelled
 from pipeline.data.readers import read_records
 from pipeline.data.splits import cut, sample
-from pipeline.errors import DataError
 
 RECORDS = [
     {"review": 'said "no",\nand left', "stars": "neg"},

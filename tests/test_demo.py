@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipeline.common.errors import DataError
 from pipeline.embedded import EmbeddedFile, locate
-from pipeline.errors import DataError
 
 
 def test_the_embedded_model_beats_the_majority_on_the_embedded_tweets(cli, runs):

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from test_checkpoints import write
 from test_search import open_study
 
-from pipeline.process import ABANDONED, identity, is_gone
+from pipeline.common.process import ABANDONED, identity, is_gone
 from pipeline.search import doctor, plan
 from pipeline.search.experiment import RUN_ID
 from pipeline.search.liveness import OWNER, Heart

@@ -17,6 +17,7 @@ from conftest import FILES, forget, labelled, tiny_task
 from tiny_models import CHATML, tiny_gpt2, tiny_llama, tiny_t5, tiny_tokenizer
 
 from pipeline import encoded
+from pipeline.common.disk_cache import Entries
 from pipeline.config import (
     ChatConfig,
     ModelConfig,
@@ -28,7 +29,6 @@ from pipeline.data import Rows
 from pipeline.data.conversations import Message
 from pipeline.data.shapes import Chats, QuestionAnswers, SourceTarget
 from pipeline.encoded import EncodedStore, encoding_key
-from pipeline.entries import Entries
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.classification import Classification

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cli.convert import LAYOUTS as IN_THE_HELP
+from pipeline.common.errors import DataError
 from pipeline.convert import Columns, convert
 from pipeline.data.conversations import (
     AUTO,
@@ -22,7 +23,6 @@ from pipeline.data.conversations import (
     write_conversation,
 )
 from pipeline.data.readers import read_records
-from pipeline.errors import DataError
 
 CHATS = ("messages", "contents", "sharegpt", "alpaca", "prompt_completion")
 ODD = [

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from test_search import open_study
 
-from pipeline import ledger, machine
-from pipeline.ledger import HEADS, Account, Ledger, summary
+from pipeline.common import machine
+from pipeline.common import timing as ledger
+from pipeline.common.timing import HEADS, Account, Ledger, summary
 
 
 @pytest.fixture

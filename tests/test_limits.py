@@ -7,7 +7,7 @@ import optuna
 import pytest
 from test_search import spec
 
-from pipeline.errors import DivergedError
+from pipeline.common.errors import DivergedError
 from pipeline.objective import Constraint, Objective
 from pipeline.search.budget import Budget, seconds_of
 from pipeline.search.failures import hopeless, tell_failure

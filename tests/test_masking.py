@@ -11,7 +11,7 @@ from conftest import artifact
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.masking import Masking, masked, masked_message, masked_override, masked_value
+from pipeline.common.secrets import Masking, masked, masked_message, masked_override, masked_value
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from pipeline.errors import ConfigError, TunewrightError
+from pipeline.common.errors import ConfigError, TunewrightError
 from pipeline.search.sweeper import SearchFailedError
 
 SPHERE = """

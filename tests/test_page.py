@@ -24,7 +24,7 @@ from conftest import artifact
 from matplotlib import image
 from optuna.trial import TrialState
 
-from pipeline.masking import masked
+from pipeline.common.secrets import masked
 from pipeline.search.page import FILE, About, study_page
 from pipeline.search.trials import PAUSED_AT
 

@@ -15,12 +15,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_bad_input import refused
 
+from pipeline.common.errors import DataError
 from pipeline.config import ModelConfig, QuestionAnsweringConfig
 from pipeline.data import Rows
 from pipeline.data.readers import read_records
 from pipeline.data.shapes import QuestionAnswers
 from pipeline.data.splits import cut
-from pipeline.errors import DataError
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.base import Task

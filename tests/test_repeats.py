@@ -10,7 +10,7 @@ import pytest
 from conftest import artifact
 from omegaconf import OmegaConf
 
-from pipeline.errors import ConfigError
+from pipeline.common.errors import ConfigError
 from pipeline.search.plan import _seeds
 from pipeline.search.study import open_storage
 from pipeline.search.trials import spreads

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipeline.errors import ConfigError
+from pipeline.common.errors import ConfigError
 from pipeline.search.budget import Budget
 from pipeline.search.liveness import OWNER, Heart, Watch
 from pipeline.search.samplers import ALLOWED, GRID, SeededSampler, make_sampler, sampler_name

@@ -33,9 +33,9 @@ from safetensors.torch import load_file, save_file
 from test_tracking import mlflow_server
 
 from pipeline.cli import main
+from pipeline.common.atomic import replaced, writer
+from pipeline.common.errors import DataError, ModelError, TrackingError
 from pipeline.config import TrackingConfig
-from pipeline.errors import DataError, ModelError, TrackingError
-from pipeline.outfile import replaced, writer
 from pipeline.serving import saved
 from pipeline.serving.predictor import Predictor
 from pipeline.tracking import open_store

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from test_search import open_study, spec
 
-from pipeline.errors import ConfigError
+from pipeline.common.errors import ConfigError
 from pipeline.search.filters import Filter, read_filter
 from pipeline.search.liveness import Heart
 from pipeline.search.searchable import FormerTrials

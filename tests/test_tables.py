@@ -9,7 +9,7 @@ from conftest import Made, make_store, tiny_config, write_rows
 from conftest import rows as made_rows
 from mlflow import MlflowClient
 
-from pipeline.errors import ConfigError
+from pipeline.common.errors import ConfigError
 from pipeline.objective import Objective, parse
 from pipeline.tasks.classification import Classification
 from pipeline.tracking.tables import Table, number, render

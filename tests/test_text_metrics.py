@@ -13,11 +13,11 @@ from rouge_score.rouge_scorer import RougeScorer
 from sklearn import metrics as sk
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from pipeline.common.languages import cjk_language, lead, sentences, suffix, tokens
 from pipeline.evaluation import names
 from pipeline.evaluation.answers import answer_scores
 from pipeline.evaluation.metrics import classification_scores, multilabel_scores
 from pipeline.evaluation.text import reply_scores, summary_scores, translation_scores
-from pipeline.languages import cjk_language, lead, sentences, suffix, tokens
 
 CHINESE = "巴黎是法国的首都。它位于塞纳河畔。"
 LANGUAGES = st.sampled_from(["en", "de", "ru", "ar", "hi", "zh", "ja", "ko"])

@@ -12,10 +12,10 @@ import torch
 from conftest import FILES, artifact, write_rows
 from tiny_models import tiny_bart, tiny_gpt2, tiny_llama, tiny_t5
 
+from pipeline.common.errors import ConfigError, DataError
 from pipeline.config import GenerationConfig, ModelConfig, SummarizationConfig, TranslationConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import SourceTarget
-from pipeline.errors import ConfigError, DataError
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.parts.text_to_text import common_end

@@ -9,9 +9,9 @@ import torch
 from conftest import artifact, rows, write_rows
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from pipeline.common.errors import ConfigError, DivergedError, ModelError
 from pipeline.compose import folders
 from pipeline.config import ModelConfig, OptimizerConfig, ScheduleConfig
-from pipeline.errors import ConfigError, DivergedError, ModelError
 from pipeline.models import find_checkpoint
 from pipeline.objective import Objective
 from pipeline.tasks.classification import Classification

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.compose import compose, hydra_app, without_hydra
 from pipeline.config import validate
-from pipeline.errors import ConfigError, TrackingError
 from pipeline.untrusted import MOST_BYTES, check_values, printable, read_config, read_json
 
 

@@ -15,8 +15,8 @@ from test_pruning import Log, experiment, trial
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pipeline import run as runs
+from pipeline.common.errors import DivergedError, ModelError
 from pipeline.config import ClassificationConfig, ModelConfig
-from pipeline.errors import DivergedError, ModelError
 from pipeline.models import find_checkpoint
 from pipeline.models.weights import WEIGHTS
 from pipeline.tasks.classification import Classification

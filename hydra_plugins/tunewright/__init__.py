@@ -41,7 +41,7 @@ class OptunaSweeper(Sweeper):
         In a program of the user's, what he can mend is said in a paragraph, without the traceback
         that Hydra would print; HYDRA_FULL_ERROR=1 shows it.
         """
-        from pipeline.errors import TunewrightError
+        from pipeline.common.errors import TunewrightError
         from pipeline.search.searchable import Searchable
 
         if isinstance(self._function, Searchable) or "HYDRA_FULL_ERROR" in os.environ:

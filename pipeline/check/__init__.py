@@ -18,10 +18,10 @@ from pipeline.check.labels import RARE, label_findings, label_table, spellings
 from pipeline.check.report import Finding, Report
 from pipeline.check.texts import language_findings, script_findings, text_findings
 from pipeline.check.tokens import token_findings
+from pipeline.common.errors import DataError, TunewrightError
 from pipeline.config import FilesConfig
 from pipeline.data import Rows, Splits, count_labels, load_splits, read_split
 from pipeline.data.sources import SPLITS, path_of
-from pipeline.errors import DataError, TunewrightError
 from pipeline.prepared import splits_of, task_of
 from pipeline.run import check, inspect
 from pipeline.tasks import get_task

@@ -8,7 +8,7 @@ from itertools import combinations
 from pipeline.check.corpus import Corpus, repeated
 from pipeline.check.near import THRESHOLD, near_duplicates
 from pipeline.check.report import Finding
-from pipeline.errors import amount
+from pipeline.common.errors import amount
 
 Groups = Sequence[Sequence[int]]  # positions of rows that have a text in common
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.check.corpus import Corpus, repeated
 from pipeline.check.duplicates import conflicting, nearly_repeated
 from pipeline.check.labels import spellings
+from pipeline.common.atomic import SUFFIXES, Write, writer
+from pipeline.common.errors import ConfigError, DataError
 from pipeline.config import FilesConfig
 from pipeline.data import read_split
 from pipeline.data.readers import read_records
 from pipeline.data.sources import SPLITS, path_of
-from pipeline.errors import ConfigError, DataError
-from pipeline.outfile import SUFFIXES, Write, writer
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from pipeline.check.corpus import Corpus
 from pipeline.check.report import Finding
-from pipeline.errors import listing
+from pipeline.common.errors import listing
 from pipeline.tracking.tables import Cell, Table
 
 RARE = 10  # training rows below which a label is hardly learned

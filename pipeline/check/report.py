@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pipeline.errors import amount
+from pipeline.common.errors import amount
 from pipeline.tracking.tables import Table
 
 Level = Literal["error", "warning", "note"]

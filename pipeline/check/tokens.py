@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.check.report import Finding
-from pipeline.errors import TunewrightError
+from pipeline.common.errors import TunewrightError
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.parts.batches import IGNORED

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pipeline import __version__
 from pipeline.cli import again, check, convert, look, serve, train
 from pipeline.cli.common import Stopped
-from pipeline.errors import TunewrightError
-from pipeline.masking import masked_message
+from pipeline.common.errors import TunewrightError
+from pipeline.common.secrets import masked_message
 from pipeline.untrusted import printable
 
 DESCRIPTION = """\

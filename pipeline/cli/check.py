@@ -61,7 +61,7 @@ def _check(options: argparse.Namespace) -> int:
 
         print(check_page(report, experiment.data.title))
     else:
-        from pipeline.terminal import console
+        from pipeline.common.terminal import console
 
         _show(report, console())
     return 2 if report.of("error") else 0
@@ -71,7 +71,7 @@ def _show(report: Report, console: Console) -> None:
     from rich.text import Text
 
     from pipeline.check.report import LEVELS
-    from pipeline.terminal import as_rich
+    from pipeline.common.terminal import as_rich
     from pipeline.untrusted import printable
 
     for table in (report.labels, report.tokens, report.scores):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ConfigError, listing
+from pipeline.common.errors import ConfigError, listing
 from pipeline.untrusted import printable
 
 if TYPE_CHECKING:

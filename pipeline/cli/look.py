@@ -19,7 +19,7 @@ from pipeline.cli.common import (
     tracking,
     tracking_of,
 )
-from pipeline.errors import ConfigError, TrackingError
+from pipeline.common.errors import ConfigError, TrackingError
 
 if TYPE_CHECKING:
     from pipeline.cli.common import Verbs

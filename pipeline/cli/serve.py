@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli.common import RUN_ID, STORE, names_and_overrides, tracking
-from pipeline.errors import ConfigError
-from pipeline.masking import masked, masked_override
+from pipeline.common.errors import ConfigError
+from pipeline.common.secrets import masked, masked_override
 from pipeline.untrusted import printable
 
 if TYPE_CHECKING:

@@ -223,8 +223,8 @@ def _as_asked(options: argparse.Namespace) -> list[str]:
 
 
 def _multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> int:
+    from pipeline.common.garbage import uncollected
     from pipeline.compose import CONFIG_NAME, compose, hydra_app
-    from pipeline.garbage import uncollected
     from pipeline.search.processes import warm_up
     from pipeline.search.workers import may_be_started
 

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from pipeline.errors import DataError, did_you_mean, listing
+from pipeline.common.errors import DataError, did_you_mean, listing
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 Values: TypeAlias = Mapping[str, Any]  # of one record

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.common.errors import DataError, listing
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, check_characters, column_of, place_of, text_of
-from pipeline.errors import DataError, listing
 from pipeline.evaluation.names import metric_name
 
 LABEL_CHARACTERS = 200  # MLflow's names of metrics end at 250

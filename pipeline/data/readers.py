@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError, did_you_mean, listing
+from pipeline.common.errors import DataError, did_you_mean, listing
 
 # Characters. csv's own limit of 131,072 is less than a long text; none at all would let a quote
 # that is never closed read a file of any size into memory.

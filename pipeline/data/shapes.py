@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pipeline.common.errors import DataError, did_you_mean, listing
 from pipeline.config import DataConfig
 from pipeline.data.conversations import (
     AUTO,
@@ -19,7 +20,6 @@ from pipeline.data.conversations import (
     read_conversation,
 )
 from pipeline.data.rows import Rows
-from pipeline.errors import DataError, did_you_mean, listing
 
 ANSWER, NO_ANSWER = "answer", "no answer"  # of a question there is the one or the other
 

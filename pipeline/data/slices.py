@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from pipeline.common.errors import DataError, did_you_mean, listing
 from pipeline.config import DataConfig
 from pipeline.data.sources import SPLITS, records
-from pipeline.errors import DataError, did_you_mean, listing
 
 NO_VALUE = "(none)"
 

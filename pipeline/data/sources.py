@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.errors import DataError
 from pipeline.config import DataConfig, EmbeddedFile, FilesConfig, HubConfig
 from pipeline.data.readers import Refuse, read_records, stop
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape
 from pipeline.embedded import locate, sha256
-from pipeline.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from pipeline.common.errors import DataError, listing
 from pipeline.config import FilesConfig
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, place_of
 from pipeline.data.sources import file_digests, read_split
-from pipeline.errors import DataError, listing
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from pipeline.languages import code, suffix, tokens
+from pipeline.common.languages import code, suffix, tokens
 
 
 def _is_punctuation(char: str, language: str) -> bool:

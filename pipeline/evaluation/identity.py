@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.common.errors import ConfigError
 
 DEFAULT = "default"  # names the list that comes with the package
 KEY = "evaluation.counterfactual"

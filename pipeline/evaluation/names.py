@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from pipeline.languages import suffix
+from pipeline.common.languages import suffix
 
 Direction = Literal["maximize", "minimize"]
 

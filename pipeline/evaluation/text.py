@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-from pipeline.languages import code, sentences, suffix, tokens
+from pipeline.common.languages import code, sentences, suffix, tokens
 
 # rouge_score imports absl, whose handler closes what was stderr at that moment (a notebook's or a
 # test's stream) when logging is configured anew, as Hydra does each run. This one it spares.

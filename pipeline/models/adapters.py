@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.config import (
     AdapterConfig,
     FreezeConfig,
@@ -17,7 +18,6 @@ from pipeline.config import (
     Ia3Config,
     LoraConfig,
 )
-from pipeline.errors import ConfigError, did_you_mean, listing
 
 if TYPE_CHECKING:
     from torch.nn import Module, ModuleList, Parameter

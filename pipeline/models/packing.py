@@ -22,7 +22,7 @@ from transformers.masking_utils import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from pipeline.errors import ConfigError
+from pipeline.common.errors import ConfigError
 from pipeline.models.adapters import _layers
 from pipeline.models.fused import FusedLayer
 from pipeline.models.prefix import _mode, _Replaced

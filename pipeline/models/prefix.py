@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from pipeline.errors import ConfigError
+from pipeline.common.errors import ConfigError
 from pipeline.models.adapters import _after_layers, _layers, new_head
 from pipeline.tasks.parts.batches import autocast, call_tokens, cut
 
@@ -581,7 +581,7 @@ class _Store:
     """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
-        from pipeline.entries import Entries  # what serves a model has no copy of it
+        from pipeline.common.disk_cache import Entries  # what serves a model has no copy of it
 
         self._entries = Entries(folder, most_bytes)
 

@@ -18,8 +18,8 @@ from optuna.distributions import check_distribution_compatibility
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.common.errors import ConfigError
 from pipeline.compose import key_of
-from pipeline.errors import ConfigError
 from pipeline.search.fitting import copy_of, fit
 from pipeline.search.liveness import BEAT, OWNER, Watch
 from pipeline.search.plan import SPACE

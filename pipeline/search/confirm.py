@@ -12,9 +12,9 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from pipeline import winner as winners
+from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.compose import as_run, key_of, literal
 from pipeline.config import OPEN
-from pipeline.errors import ConfigError, TrackingError
 from pipeline.objective import objectives
 from pipeline.prepared import splits_of
 from pipeline.search.experiment import COMMAND, RUN_ID, ExperimentTask

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.errors import TrackingError
-from pipeline.masking import MASK, masked
-from pipeline.process import is_gone
+from pipeline.common.errors import TrackingError
+from pipeline.common.process import is_gone
+from pipeline.common.secrets import MASK, masked
 from pipeline.search.experiment import RUN_ID
 from pipeline.search.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study import find_study, is_torn, mend_journal, settle_one

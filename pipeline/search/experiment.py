@@ -23,15 +23,15 @@ from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
 from pipeline.check import Report, check_splits
+from pipeline.common.process import identity
+from pipeline.common.secrets import masked, masked_override
+from pipeline.common.timing import LEDGER, Account, summary
 from pipeline.compose import as_run
 from pipeline.config import OPEN, Experiment, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
-from pipeline.ledger import LEDGER, Account, summary
-from pipeline.masking import masked, masked_override
 from pipeline.objective import COSTS, objectives, read_objective
 from pipeline.prepared import splits_of, task_of
 from pipeline.probe import RunCost, run_costs
-from pipeline.process import identity
 from pipeline.search import recorded
 from pipeline.search.failures import hopeless
 from pipeline.search.forecast import Spent

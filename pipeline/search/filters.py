@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.common.errors import ConfigError
 
 MOST_EXPONENT = 64  # whole-number powers beyond it are worked out as floats, so they end
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.common.errors import ConfigError, did_you_mean, listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
-from pipeline.process import ABANDONED, identity, is_gone
+from pipeline.common.process import ABANDONED, identity, is_gone
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.search.budget import Budget
 from pipeline.search.forecast import Prices
 from pipeline.search.samplers import ALLOWED

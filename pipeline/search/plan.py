@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.common.errors import ConfigError
 from pipeline.compose import key_of
 from pipeline.config import flatten
-from pipeline.errors import ConfigError
 from pipeline.search.options import Options
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, make_sampler, sampler_name

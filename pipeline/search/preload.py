@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 from importlib import import_module
 
-from pipeline.garbage import uncollected
+from pipeline.common.garbage import uncollected
 
 BEFORE = frozenset(os.environ)  # variables; what modules set at their import is added
 PARENT = "TUNEWRIGHT_PARENT"  # variable with the process that this one is for

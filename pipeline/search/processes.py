@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from pipeline.common.errors import TunewrightError
+from pipeline.common.timing import LEDGER
 from pipeline.compose import changing
-from pipeline.errors import TunewrightError
-from pipeline.ledger import LEDGER
 from pipeline.search.workers import cores, visible_gpus
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.common.errors import ConfigError, did_you_mean, listing
 
 # Options that count budget; the others count trials, evaluations or scores.
 # The least that Optuna takes: a plain function's unit may be larger than a default of 0.25.

@@ -13,7 +13,7 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import Trial
 
-from pipeline.errors import TrialTimeoutError
+from pipeline.common.errors import TrialTimeoutError
 from pipeline.search.budget import seconds_of
 from pipeline.search.pruners import PauseAndPromote, Pruner, should_prune
 from pipeline.trial import Verdict

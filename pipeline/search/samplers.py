@@ -19,7 +19,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.errors import ConfigError, did_you_mean, listing
+from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.search.space import Space
 from pipeline.search.trials import ATTEMPT, REPLACES, place_of
 

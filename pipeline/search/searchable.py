@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna import TrialPruned
 
-from pipeline.errors import ConfigError, TunewrightError
+from pipeline.common.errors import ConfigError, TunewrightError
 from pipeline.trial import State
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.compose import literal, plain_errors
-from pipeline.errors import ConfigError, did_you_mean, listing
 from pipeline.search.filters import Filter
 
 Params = dict[str, Any]

@@ -27,8 +27,8 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from pipeline.errors import ConfigError, TrackingError
-from pipeline.masking import MASK, masked
+from pipeline.common.errors import ConfigError, TrackingError
+from pipeline.common.secrets import MASK, masked
 from pipeline.search.budget import Budget
 from pipeline.search.liveness import Heart, Watch, was_interrupted
 from pipeline.search.pruners import Pruner, make_pruner

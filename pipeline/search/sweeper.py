@@ -17,9 +17,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
+from pipeline.common.errors import TunewrightError, did_you_mean
+from pipeline.common.terminal import console
 from pipeline.compose import changing, plain_errors, without_hydra, without_secrets
 from pipeline.config import flatten
-from pipeline.errors import TunewrightError, did_you_mean
 from pipeline.search.blocks import Base, enrich
 from pipeline.search.budget import machine_seconds
 from pipeline.search.change import beside, open_kept, open_same
@@ -63,7 +64,6 @@ from pipeline.search.sweeps import space_text
 from pipeline.search.trials import REASON, best_first, ended, pareto_front, state_of
 from pipeline.search.warm import JOURNAL, sources_of, warm_start
 from pipeline.search.worker import Worker
-from pipeline.terminal import console
 
 log = logging.getLogger(__name__)
 

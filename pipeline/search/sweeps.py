@@ -10,9 +10,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from yaml import YAMLError
 
+from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.compose import choice, folders, key_of, literal
 from pipeline.config import Count
-from pipeline.errors import ConfigError, did_you_mean, listing
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True)

@@ -11,8 +11,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.errors import ConfigError, did_you_mean, listing
-from pipeline.masking import masked
+from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.secrets import masked
 from pipeline.search.fitting import fit
 from pipeline.search.searchable import Former, FormerTrials
 from pipeline.search.space import Space

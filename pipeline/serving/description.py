@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from pipeline import __version__
+from pipeline.common.errors import ModelError, TrackingError, listing
 from pipeline.config import Count, DataConfig, Experiment, FilesConfig, TaskConfig, Text
-from pipeline.errors import ModelError, TrackingError, listing
 from pipeline.tasks import get_task
 from pipeline.untrusted import MOST_JSON_BYTES, printable, read_json
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.common.errors import ModelError
 from pipeline.config import Experiment
-from pipeline.errors import ModelError
 from pipeline.serving.description import describe, write
 from pipeline.serving.predictor import ADAPTER_FOLDER, Interface, Predictor
 from pipeline.tasks import get_task

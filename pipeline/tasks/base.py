@@ -9,10 +9,10 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from pipeline.common.errors import DataError
+from pipeline.common.languages import cjk_language, suffix
 from pipeline.config import DataConfig, TaskConfig
-from pipeline.errors import DataError
 from pipeline.evaluation.names import Direction, metric_name
-from pipeline.languages import cjk_language, suffix
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from pipeline.common.errors import ConfigError, DataError, ModelError
 from pipeline.config import ChatConfig, DataConfig
 from pipeline.data import Rows
 from pipeline.data.conversations import Message, asked, plain
 from pipeline.data.shapes import Chats, Shape
-from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.evaluation.names import Direction, reply_metrics
 from pipeline.tasks.base import Batch, Examples, Outputs
 from pipeline.tasks.parts.batches import IGNORED, LEFT

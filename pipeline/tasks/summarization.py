@@ -35,8 +35,8 @@ class Summarization(TextToText[SummarizationConfig]):
     @override
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
         """Score the first three sentences of each source."""
+        from pipeline.common.languages import lead
         from pipeline.evaluation.text import summary_scores
-        from pipeline.languages import lead
 
         language = self.config.language
         leads = [lead(source, 3, language) for source in rows["source"]]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.common.errors import listing
 from pipeline.config import settings
-from pipeline.errors import listing
 from pipeline.untrusted import printable
 
 Sameness = Literal["same", "different", "unknown"]

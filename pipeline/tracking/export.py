@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import TrackingError
-from pipeline.masking import masked
+from pipeline.common.errors import TrackingError
+from pipeline.common.secrets import masked
 from pipeline.tracking.logged import LoggedRun, read, write_folder
 from pipeline.tracking.record import CONFIG_FILE
 from pipeline.tracking.store import Store

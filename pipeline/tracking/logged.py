@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import TrackingError
-from pipeline.masking import masked
+from pipeline.common.errors import TrackingError
+from pipeline.common.secrets import masked
 from pipeline.tracking import tags
 from pipeline.tracking.record import (
     CONFIG_FILE,

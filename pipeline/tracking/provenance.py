@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.machine import cpu
-from pipeline.masking import masked, masked_message
+from pipeline.common.machine import cpu
+from pipeline.common.secrets import masked, masked_message
 
 DIFF_BYTES = 1 << 20  # of a diff that are kept; its digest is of the whole
 _GIT_SECONDS, _DRIVER_SECONDS = 20.0, 20.0

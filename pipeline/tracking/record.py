@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.ledger import LEDGER
-from pipeline.masking import masked_message, masked_value
+from pipeline.common.secrets import masked_message, masked_value
+from pipeline.common.timing import LEDGER
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 
@@ -335,7 +335,7 @@ def reason(error: BaseException) -> str:
 
     The kinds: oom, diverged, timeout, stopped (`sys.exit` or Ctrl-C), refused, error.
     """
-    from pipeline.errors import DivergedError, TrialTimeoutError, TunewrightError
+    from pipeline.common.errors import DivergedError, TrialTimeoutError, TunewrightError
 
     text = masked_message(str(error).strip())
     first_line = text.splitlines()[0] if text else "no message"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError, TrackingError, did_you_mean, listing
-from pipeline.masking import masked
+from pipeline.common.errors import ConfigError, TrackingError, did_you_mean, listing
+from pipeline.common.secrets import masked
 from pipeline.objective import parse
 from pipeline.tracking import tags
 from pipeline.tracking.logged import find_run

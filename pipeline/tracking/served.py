@@ -9,7 +9,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 
-from pipeline.errors import TunewrightError
+from pipeline.common.errors import TunewrightError
 from pipeline.serving.predictor import Predictor
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from urllib.request import urlopen
 
 from filelock import FileLock
 
+from pipeline.common.errors import TrackingError, did_you_mean, listing
+from pipeline.common.garbage import uncollected
+from pipeline.common.secrets import masked
 from pipeline.config import TrackingConfig
-from pipeline.errors import TrackingError, did_you_mean, listing
-from pipeline.garbage import uncollected
-from pipeline.masking import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from pipeline.common.errors import TrackingError, did_you_mean, listing
+from pipeline.common.secrets import masked_override
 from pipeline.compose import key_of
-from pipeline.errors import TrackingError, did_you_mean, listing
-from pipeline.masking import masked_override
 from pipeline.tracking import tags
 from pipeline.tracking.record import MODEL_FOLDER as MODEL_FOLDER
 from pipeline.tracking.record import log_params

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config import settings
-from pipeline.errors import ConfigError, TrackingError
 from pipeline.objective import COSTS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.errors import DivergedError
+from pipeline.common.errors import DivergedError
 from pipeline.objective import Objective
 from pipeline.training.state import load_trained_state, trained_state
 

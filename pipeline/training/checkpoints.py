@@ -21,7 +21,7 @@ import torch
 from filelock import Timeout
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import DivergedError, TrackingError
+from pipeline.common.errors import DivergedError, TrackingError
 from pipeline.states import STATES, lock_of, remove
 from pipeline.training.best import Evaluations
 from pipeline.training.snapshot import RandomState, Snapshot

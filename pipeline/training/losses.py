@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.errors import DivergedError, listing
+from pipeline.common.errors import DivergedError, listing
 
 
 class LossWatch:

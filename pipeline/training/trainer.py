@@ -25,9 +25,9 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
+from pipeline.common.errors import DivergedError
+from pipeline.common.timing import LEDGER, added
 from pipeline.config import Experiment, TrainingConfig
-from pipeline.errors import DivergedError
-from pipeline.ledger import LEDGER, added
 from pipeline.models.vocabulary import ActiveVocabulary
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
 from pipeline.tasks.parts.batches import autocast, call_tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.html import html_table, note, page
+from pipeline.common.html import html_table, note, page
 
 if TYPE_CHECKING:
     from pipeline.check import Report

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.html import html_table, note
+from pipeline.common.html import html_table, note
 from pipeline.search.page.drawing import BLUE, VERMILION, captioned, embed, new_figure
 
 SHOWN_LABELS = 30  # of the doubtful ones

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from pipeline.html import note
+from pipeline.common.html import note
 from pipeline.search.page.drawing import (
     BLUE,
     GREY,

@@ -10,9 +10,9 @@ from typing import Any
 import optuna
 from matplotlib import rc_context
 
+from pipeline.common.html import PAGE, STYLE
 from pipeline.fairness import FILE as BIAS_FILE
 from pipeline.fairness import bias_section
-from pipeline.html import PAGE, STYLE
 from pipeline.search.insights import CURVE_FILE, DOUBTS_FILE
 from pipeline.search.page.data_section import cost_section, data_section
 from pipeline.search.page.drawing import LOOK

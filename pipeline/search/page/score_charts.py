@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial
 
-from pipeline.errors import listing
-from pipeline.html import note
+from pipeline.common.errors import listing
+from pipeline.common.html import note
 from pipeline.search.page.drawing import (
     BLUE,
     GREY,

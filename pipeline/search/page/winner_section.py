@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.html import html_table, note
+from pipeline.common.html import html_table, note
 
 
 def winner_section(report: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from pipeline.html import note
+from pipeline.common.html import note
 from pipeline.search.budget import seconds_of
 from pipeline.search.experiment import COMMAND, RUN_ID, SECONDS
 from pipeline.search.page.view import View, goal, short

@@ -16,10 +16,10 @@ from functools import cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.errors import ConfigError, ModelError
 from pipeline.config import ClassificationConfig, DataConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape
-from pipeline.errors import ConfigError, ModelError
 from pipeline.tasks.base import Batch, Examples
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.parts.long_rows import unforged_ids

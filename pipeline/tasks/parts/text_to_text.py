@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from typing_extensions import override
 
+from pipeline.common.errors import ConfigError, DataError
 from pipeline.config import DataConfig, SummarizationConfig, TranslationConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape, SourceTarget
-from pipeline.errors import ConfigError, DataError
 from pipeline.tasks.base import Examples, Outputs
 from pipeline.tasks.parts.batches import IGNORED, LEFT
 from pipeline.tasks.parts.writing import WritingTask, start_tokens

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.common.errors import ConfigError, DataError
 
 SUFFIXES = (".jsonl", ".csv")
 

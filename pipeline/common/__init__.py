@@ -1,0 +1,1 @@
+"""What every room may use: errors, secrets, timing, files, the machine and the terminal."""
