@@ -31,8 +31,8 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     quiet_libraries()
     from pipeline.check import check_splits
-    from pipeline.compose import compose, hydra_app, without_hydra
-    from pipeline.config import validate
+    from pipeline.config.compose import compose, hydra_app, without_hydra
+    from pipeline.config.schema import validate
     from pipeline.prepared import splits_of
 
     with tempfile.TemporaryDirectory() as folder:

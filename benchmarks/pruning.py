@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from pipeline.cli import quiet_libraries
-from pipeline.compose import CONFIG_NAME, hydra_app
+from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.evaluation.metrics import classification_scores
 from pipeline.search.experiment import EPOCH, RUN_ID
 from pipeline.search.searchable import Outcome, Searchable, TrialJob

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.config import Experiment
+from pipeline.config.schema import Experiment
 from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS
 from pipeline.tasks import get_task
 from pipeline.trial import Result

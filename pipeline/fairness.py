@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError
 from pipeline.common.html import html_table, note, page
-from pipeline.compose import folders
+from pipeline.config.compose import folders
 from pipeline.data.slices import slice_values
 from pipeline.evaluation.identity import Terms, read_terms
 from pipeline.evaluation.names import FLIP_RATE, GROUP_GAP, SHIFT, WORST_GROUP
@@ -22,7 +22,7 @@ from pipeline.prepared import splits_of
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from pipeline.config import Experiment
+    from pipeline.config.schema import Experiment
     from pipeline.data import Rows
     from pipeline.prepared import Prepared
     from pipeline.tasks.base import Examples, Outputs

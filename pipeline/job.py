@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked_override, masked_value
-from pipeline.compose import changing
-from pipeline.config import as_tree, flat, validate
+from pipeline.config.compose import changing
+from pipeline.config.schema import as_tree, flat, validate
 from pipeline.probe import faster_precision
 from pipeline.run import open_checkpoints, run
 from pipeline.tracking import Record, Store, open_store, tags

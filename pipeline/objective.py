@@ -23,7 +23,7 @@ from pipeline.evaluation.names import (
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
-    from pipeline.config import Experiment
+    from pipeline.config.schema import Experiment
     from pipeline.evaluation.names import Direction
 
 COSTS: Mapping[str, Direction] = {

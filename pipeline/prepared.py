@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import DataConfig, Experiment, ModelConfig, TaskConfig
+from pipeline.config.schema import DataConfig, Experiment, ModelConfig, TaskConfig
 from pipeline.encoded import EncodedStore, encoding_key
 from pipeline.tasks import get_task
 

@@ -17,7 +17,7 @@ from pipeline.prepared import cache_of, load_model, pack_layers, prepare
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
-    from pipeline.config import Experiment
+    from pipeline.config.schema import Experiment
     from pipeline.training.speed import Precision
 
 log = logging.getLogger(__name__)

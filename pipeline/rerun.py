@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, listing
-from pipeline.compose import changing, compose, key_of, plain_errors, run_single, without_hydra
-from pipeline.config import Experiment, as_tree, flat, flatten, validate
+from pipeline.config.compose import (
+    changing,
+    compose,
+    key_of,
+    plain_errors,
+    run_single,
+    without_hydra,
+)
+from pipeline.config.schema import Experiment, as_tree, flat, flatten, validate
+from pipeline.config.untrusted import check_values, read_config
 from pipeline.job import Command, run_alone
 from pipeline.run import check, inputs, inspect
 from pipeline.tracking import Store, logged, open_store, tags
@@ -19,7 +27,6 @@ from pipeline.tracking.provenance import environment
 from pipeline.tracking.verdict import Verdict, judge
 from pipeline.trial import Trial
 from pipeline.trial import Verdict as GoesOn
-from pipeline.untrusted import check_values, read_config
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

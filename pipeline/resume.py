@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline import run as runs
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.process import identity, is_gone
-from pipeline.config import OPEN, flat, settings, validate
+from pipeline.config.schema import OPEN, flat, settings, validate
 from pipeline.job import Command, compute_as, open_record
 from pipeline.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
 from pipeline.states import folder_of, has_states, is_free

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.garbage import uncollected
 from pipeline.common.machine import best_rate
 from pipeline.common.timing import LEDGER, TRAINING, Account
-from pipeline.config import Experiment
+from pipeline.config.schema import Experiment
 from pipeline.fairness import FILE as BIAS_FILE
 from pipeline.fairness import bias_page, check_fairness, fairness_of
 from pipeline.objective import check_labels, constraints, objectives, read_objective

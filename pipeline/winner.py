@@ -15,7 +15,7 @@ from pipeline.tracking import Store, studies, tags
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.config import Experiment
+    from pipeline.config.schema import Experiment
     from pipeline.data import Rows
     from pipeline.evaluation.significance import Difference
     from pipeline.tracking.studies import Run

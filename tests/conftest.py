@@ -19,7 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # the tests' stores are their own
 
 from pipeline.cli import main, quiet_libraries
-from pipeline.config import ClassificationConfig, FilesConfig, ModelConfig
+from pipeline.config.schema import ClassificationConfig, FilesConfig, ModelConfig
 from pipeline.data import Rows, load_splits
 from pipeline.data.labelled import Labelled
 from pipeline.models import find_checkpoint

@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 
 from pipeline.common.errors import ConfigError, TrackingError
-from pipeline.config import (
+from pipeline.config.schema import (
     FreezeConfig,
     FullConfig,
     HeadConfig,

@@ -11,7 +11,7 @@ from conftest import artifact
 from optuna.trial import create_trial
 from test_search import open_study
 
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 from pipeline.search import recorded
 from pipeline.search.budget import Budget
 from pipeline.search.trials import COPIED, best_first, ended, state_of

@@ -12,7 +12,7 @@ from conftest import FILES, artifact, write_rows
 from tiny_models import CHATML, tiny_gpt2, tiny_llama, tiny_t5, tiny_tokenizer
 
 from pipeline.common.errors import ConfigError, DataError, ModelError
-from pipeline.config import ChatConfig, GenerationConfig, ModelConfig
+from pipeline.config.schema import ChatConfig, GenerationConfig, ModelConfig
 from pipeline.data import Rows, load_splits
 from pipeline.data.conversations import LAYOUTS, Message, write_conversation
 from pipeline.data.shapes import Chats

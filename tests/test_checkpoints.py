@@ -21,8 +21,8 @@ from test_pruning import Log, experiment, trial
 
 from pipeline import run as runs
 from pipeline.common.errors import DivergedError, TrackingError
-from pipeline.compose import compose, hydra_app, without_hydra
-from pipeline.config import TrainingConfig
+from pipeline.config.compose import compose, hydra_app, without_hydra
+from pipeline.config.schema import TrainingConfig
 from pipeline.data import load_splits
 from pipeline.evaluation.names import is_cost
 from pipeline.objective import Objective

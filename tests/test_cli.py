@@ -100,7 +100,7 @@ def test_what_is_stopped_says_how_it_goes_on(cli, tiny, monkeypatch, given, said
 
 @pytest.mark.parametrize("given", [["best", "mine"], ["runs"], ["train"], ["sweep", "asha"]])
 def test_where_nothing_began_nothing_goes_on(cli, monkeypatch, given):
-    monkeypatch.setattr("pipeline.compose.compose", stop)
+    monkeypatch.setattr("pipeline.config.compose.compose", stop)
     ended = cli(*given)
     assert (ended.code, ended.err) == (130, "tunewright: stopped.\n")
 

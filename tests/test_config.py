@@ -9,8 +9,8 @@ from typing import get_args, get_type_hints
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import config as schema
-from pipeline.compose import as_run, folders
+from pipeline.config import schema
+from pipeline.config.compose import as_run, folders
 
 CONF = folders("conf")[-1]
 

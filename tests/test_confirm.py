@@ -5,8 +5,8 @@ import json
 from conftest import artifact, rows
 from tiny_models import tiny_gpt2
 
-from pipeline.compose import compose, hydra_app, without_hydra
-from pipeline.config import validate
+from pipeline.config.compose import compose, hydra_app, without_hydra
+from pipeline.config.schema import validate
 from pipeline.prepared import splits_of
 from pipeline.winner import Side, baselines, judge
 

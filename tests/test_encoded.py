@@ -18,7 +18,7 @@ from tiny_models import CHATML, tiny_gpt2, tiny_llama, tiny_t5, tiny_tokenizer
 
 from pipeline import encoded
 from pipeline.common.disk_cache import Entries
-from pipeline.config import (
+from pipeline.config.schema import (
     ChatConfig,
     ModelConfig,
     QuestionAnsweringConfig,

@@ -8,7 +8,7 @@ import pytest
 from conftest import labelled, tiny_task
 from sklearn import metrics as sk
 
-from pipeline.config import ClassificationConfig
+from pipeline.config.schema import ClassificationConfig
 from pipeline.evaluation import metrics
 from pipeline.tasks.classification import Classification
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from pipeline.common.errors import ConfigError, DataError, ModelError
-from pipeline.compose import folders
-from pipeline.config import EmbeddedFile, ModelConfig
+from pipeline.config.compose import folders
+from pipeline.config.schema import EmbeddedFile, ModelConfig
 from pipeline.models import find_checkpoint
 from pipeline.models.digests import model_digests
 from pipeline.models.families import FAMILIES, can, families_with

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as hf
 
-from pipeline.config import OptimizerConfig
+from pipeline.config.schema import OptimizerConfig
 from pipeline.models.fused import FusedLayer, _Kept
 from pipeline.models.packing import _spare, pack
 from pipeline.models.prefix import _Form, _layers, _replace, _restore, _Slot

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers as hf
 
-from pipeline.config import FreezeConfig, FullConfig, HeadConfig
+from pipeline.config.schema import FreezeConfig, FullConfig, HeadConfig
 from pipeline.models import prefix
 from pipeline.models.adapters import adapt, new_head
 from pipeline.models.prefix import NoActivationsError, pays, prefix_cache, quiet

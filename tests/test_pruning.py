@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from pipeline import run as runs
 from pipeline.common.errors import ConfigError
-from pipeline.compose import compose, hydra_app, without_hydra
-from pipeline.config import TrainingConfig, validate
+from pipeline.config.compose import compose, hydra_app, without_hydra
+from pipeline.config.schema import TrainingConfig, validate
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.reporter import Reporter
 from pipeline.search.rungs import promotable

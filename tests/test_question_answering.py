@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_bad_input import refused
 
 from pipeline.common.errors import DataError
-from pipeline.config import ModelConfig, QuestionAnsweringConfig
+from pipeline.config.schema import ModelConfig, QuestionAnsweringConfig
 from pipeline.data import Rows
 from pipeline.data.readers import read_records
 from pipeline.data.shapes import QuestionAnswers

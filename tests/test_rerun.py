@@ -14,7 +14,7 @@ from conftest import artifact, forget
 from mlflow import MlflowClient
 from test_tracking import mlflow_server
 
-from pipeline.config import TrainingConfig
+from pipeline.config.schema import TrainingConfig
 from pipeline.training.determinism import repeatable
 
 COMMAND = [sys.executable, "-m", "pipeline"]

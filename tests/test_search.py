@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from pipeline import prepared
-from pipeline.compose import CONFIG_NAME, hydra_app
+from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.data import load_splits
 from pipeline.search.budget import Budget
 from pipeline.search.config_files import reading_once

@@ -35,7 +35,7 @@ from test_tracking import mlflow_server
 from pipeline.cli import main
 from pipeline.common.atomic import replaced, writer
 from pipeline.common.errors import DataError, ModelError, TrackingError
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 from pipeline.serving import saved
 from pipeline.serving.predictor import Predictor
 from pipeline.tracking import open_store

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from pipeline.compose import choice, literal
+from pipeline.config.compose import choice, literal
 from pipeline.search.space import parse_space
 
 

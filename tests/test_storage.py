@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from test_search import search_sphere, spec
 
 from pipeline.common.errors import TrackingError
-from pipeline.compose import without_secrets
+from pipeline.config.compose import without_secrets
 from pipeline.search.trials import counted
 
 SERVERS = "postgresql/*/bin"  # of Debian, in /usr/lib; its programs are not on the PATH

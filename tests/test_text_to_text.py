@@ -13,7 +13,12 @@ from conftest import FILES, artifact, write_rows
 from tiny_models import tiny_bart, tiny_gpt2, tiny_llama, tiny_t5
 
 from pipeline.common.errors import ConfigError, DataError
-from pipeline.config import GenerationConfig, ModelConfig, SummarizationConfig, TranslationConfig
+from pipeline.config.schema import (
+    GenerationConfig,
+    ModelConfig,
+    SummarizationConfig,
+    TranslationConfig,
+)
 from pipeline.data import Rows
 from pipeline.data.shapes import SourceTarget
 from pipeline.models import find_checkpoint

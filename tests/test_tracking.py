@@ -14,7 +14,7 @@ from urllib.request import urlopen
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 from pipeline.tracking import Record, open_store
 
 

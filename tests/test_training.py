@@ -10,8 +10,8 @@ from conftest import artifact, rows, write_rows
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.common.errors import ConfigError, DivergedError, ModelError
-from pipeline.compose import folders
-from pipeline.config import ModelConfig, OptimizerConfig, ScheduleConfig
+from pipeline.config.compose import folders
+from pipeline.config.schema import ModelConfig, OptimizerConfig, ScheduleConfig
 from pipeline.models import find_checkpoint
 from pipeline.objective import Objective
 from pipeline.tasks.classification import Classification

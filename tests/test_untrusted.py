@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from pipeline.common.errors import ConfigError, TrackingError
-from pipeline.compose import compose, hydra_app, without_hydra
-from pipeline.config import validate
-from pipeline.untrusted import MOST_BYTES, check_values, printable, read_config, read_json
+from pipeline.config.compose import compose, hydra_app, without_hydra
+from pipeline.config.schema import validate
+from pipeline.config.untrusted import MOST_BYTES, check_values, printable, read_config, read_json
 
 
 def refuses(text: str | bytes, *fragments: str) -> None:

@@ -12,7 +12,7 @@ import transformers
 from datasets import Dataset
 from transformers.trainer_pt_utils import get_parameter_names
 
-from pipeline.config import OptimizerConfig, ScheduleConfig
+from pipeline.config.schema import OptimizerConfig, ScheduleConfig
 from pipeline.models.vocabulary import _DECOUPLED, STILL, ActiveEmbedding, narrow, reachable_ids
 from pipeline.models.weights import Weights
 from pipeline.training.optimizer import build_optimizer, build_schedule

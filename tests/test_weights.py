@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pipeline import run as runs
 from pipeline.common.errors import DivergedError, ModelError
-from pipeline.config import ClassificationConfig, ModelConfig
+from pipeline.config.schema import ClassificationConfig, ModelConfig
 from pipeline.models import find_checkpoint
 from pipeline.models.weights import WEIGHTS
 from pipeline.tasks.classification import Classification

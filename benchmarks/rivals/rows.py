@@ -10,8 +10,8 @@ import json
 import shutil
 from pathlib import Path
 
-from pipeline.compose import compose, hydra_app, without_hydra
-from pipeline.config import validate
+from pipeline.config.compose import compose, hydra_app, without_hydra
+from pipeline.config.schema import validate
 from pipeline.data import Rows
 from pipeline.models import find_checkpoint
 from pipeline.prepared import splits_of, task_of

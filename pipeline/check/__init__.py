@@ -19,7 +19,7 @@ from pipeline.check.report import Finding, Report
 from pipeline.check.texts import language_findings, script_findings, text_findings
 from pipeline.check.tokens import token_findings
 from pipeline.common.errors import DataError, TunewrightError
-from pipeline.config import FilesConfig
+from pipeline.config.schema import FilesConfig
 from pipeline.data import Rows, Splits, count_labels, load_splits, read_split
 from pipeline.data.sources import SPLITS, path_of
 from pipeline.prepared import splits_of, task_of
@@ -28,7 +28,7 @@ from pipeline.tasks import get_task
 from pipeline.tracking.tables import Cell, Table
 
 if TYPE_CHECKING:
-    from pipeline.config import Experiment
+    from pipeline.config.schema import Experiment
 
 __all__ = ["Finding", "Report", "check_data", "check_splits"]
 

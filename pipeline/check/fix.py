@@ -15,14 +15,14 @@ from pipeline.check.duplicates import conflicting, nearly_repeated
 from pipeline.check.labels import spellings
 from pipeline.common.atomic import SUFFIXES, Write, writer
 from pipeline.common.errors import ConfigError, DataError
-from pipeline.config import FilesConfig
+from pipeline.config.schema import FilesConfig
 from pipeline.data import read_split
 from pipeline.data.readers import read_records
 from pipeline.data.sources import SPLITS, path_of
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
-    from pipeline.config import Experiment
+    from pipeline.config.schema import Experiment
 
 CHANGES = "changes.csv"
 

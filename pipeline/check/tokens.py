@@ -16,7 +16,7 @@ from pipeline.tasks.parts.writing import WritingTask
 from pipeline.tracking.tables import Cell, Table
 
 if TYPE_CHECKING:
-    from pipeline.config import Experiment, TaskConfig
+    from pipeline.config.schema import Experiment, TaskConfig
     from pipeline.data import Rows
     from pipeline.tasks.base import Examples, Task
 

@@ -47,7 +47,7 @@ def _tolerance(text: str) -> float:
 
 def _rerun(options: argparse.Namespace) -> int:
     from pipeline import rerun
-    from pipeline.compose import hydra_app
+    from pipeline.config.compose import hydra_app
     from pipeline.console import run_on_console
     from pipeline.tracking.verdict import TOLERANCE
 

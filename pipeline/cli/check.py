@@ -40,8 +40,8 @@ def add_check(verbs: Verbs) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from pipeline.check import check_data
-    from pipeline.compose import compose, hydra_app, without_hydra
-    from pipeline.config import validate
+    from pipeline.config.compose import compose, hydra_app, without_hydra
+    from pipeline.config.schema import validate
 
     with hydra_app("train") as hydra:
         experiment = validate(without_hydra(compose(hydra, options.overrides)))
@@ -72,7 +72,7 @@ def _show(report: Report, console: Console) -> None:
 
     from pipeline.check.report import LEVELS
     from pipeline.common.terminal import as_rich
-    from pipeline.untrusted import printable
+    from pipeline.config.untrusted import printable
 
     for table in (report.labels, report.tokens, report.scores):
         if table.rows:

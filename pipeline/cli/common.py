@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pipeline.config import TrackingConfig
+    from pipeline.config.schema import TrackingConfig
 
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -78,7 +78,7 @@ def tracking(overrides: Sequence[str]) -> TrackingConfig:
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """Compose the config of a verb that trains nothing, ``hydra`` node included."""
-    from pipeline.compose import compose, hydra_app
+    from pipeline.config.compose import compose, hydra_app
 
     with hydra_app("train") as hydra:
         return compose(hydra, overrides)
@@ -86,7 +86,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
 def tracking_of(config: DictConfig) -> TrackingConfig:
     """Return where the record is, of a composed config."""
-    from pipeline.compose import without_hydra
-    from pipeline.config import validate
+    from pipeline.config.compose import without_hydra
+    from pipeline.config.schema import validate
 
     return validate(without_hydra(config)).tracking

@@ -49,8 +49,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _run_once(options: argparse.Namespace) -> int:
-    from pipeline.compose import compose, hydra_app, run_single, without_hydra
-    from pipeline.config import validate
+    from pipeline.config.compose import compose, hydra_app, run_single, without_hydra
+    from pipeline.config.schema import validate
     from pipeline.run import check, inspect
     from pipeline.tracking import open_store
 
@@ -170,7 +170,7 @@ def add_resume(verbs: Verbs) -> None:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from pipeline.compose import hydra_app, run_single
+    from pipeline.config.compose import hydra_app, run_single
     from pipeline.console import run_on_console
     from pipeline.rerun import has_result, verdict_on
     from pipeline.resume import rebuild_cut_off, resume
@@ -224,7 +224,7 @@ def _as_asked(options: argparse.Namespace) -> list[str]:
 
 def _multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> int:
     from pipeline.common.garbage import uncollected
-    from pipeline.compose import CONFIG_NAME, compose, hydra_app
+    from pipeline.config.compose import CONFIG_NAME, compose, hydra_app
     from pipeline.search.processes import warm_up
     from pipeline.search.workers import may_be_started
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.common.errors import DataError, did_you_mean, listing
-from pipeline.config import DataConfig
+from pipeline.config.schema import DataConfig
 from pipeline.data.conversations import (
     AUTO,
     LAYOUTS,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import DataError
-from pipeline.config import DataConfig, EmbeddedFile, FilesConfig, HubConfig
+from pipeline.config.schema import DataConfig, EmbeddedFile, FilesConfig, HubConfig
 from pipeline.data.readers import Refuse, read_records, stop
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from pipeline.common.errors import DataError, listing
-from pipeline.config import FilesConfig
+from pipeline.config.schema import FilesConfig
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, place_of
 from pipeline.data.sources import file_digests, read_split

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from pipeline.config import OptimizerConfig
+from pipeline.config.schema import OptimizerConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset

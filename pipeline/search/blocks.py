@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.compose import key_of, literal, plain_errors, without_hydra
-from pipeline.config import flatten
+from pipeline.config.compose import key_of, literal, plain_errors, without_hydra
+from pipeline.config.schema import flatten
 from pipeline.search.filters import Filter, read_filter
 from pipeline.search.options import Options
 from pipeline.search.space import Condition, Dimension, Space, encode, parse_space, text_of

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.common.errors import ConfigError
-from pipeline.compose import key_of
+from pipeline.config.compose import key_of
 from pipeline.search.fitting import copy_of, fit
 from pipeline.search.liveness import BEAT, OWNER, Watch
 from pipeline.search.plan import SPACE

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pipeline import winner as winners
 from pipeline.common.errors import ConfigError, TrackingError
-from pipeline.compose import as_run, key_of, literal
-from pipeline.config import OPEN
+from pipeline.config.compose import as_run, key_of, literal
+from pipeline.config.schema import OPEN
 from pipeline.objective import objectives
 from pipeline.prepared import splits_of
 from pipeline.search.experiment import COMMAND, RUN_ID, ExperimentTask
@@ -143,8 +143,8 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
     Raises:
         TrackingError: where fewer than two seeds of a side are complete.
     """
-    from pipeline.compose import without_hydra
-    from pipeline.config import validate
+    from pipeline.config.compose import without_hydra
+    from pipeline.config.schema import validate
 
     store, full = confirmation.store, confirmation.parent.data.tags[tags.STUDY]
     experiment = validate(without_hydra(config))

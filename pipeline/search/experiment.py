@@ -26,8 +26,8 @@ from pipeline.check import Report, check_splits
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import LEDGER, Account, summary
-from pipeline.compose import as_run
-from pipeline.config import OPEN, Experiment, TrackingConfig, flat, validate
+from pipeline.config.compose import as_run
+from pipeline.config.schema import OPEN, Experiment, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
 from pipeline.objective import COSTS, objectives, read_objective
 from pipeline.prepared import splits_of, task_of

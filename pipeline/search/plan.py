@@ -12,8 +12,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.common.errors import ConfigError
-from pipeline.compose import key_of
-from pipeline.config import flatten
+from pipeline.config.compose import key_of
+from pipeline.config.schema import flatten
 from pipeline.search.options import Options
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, make_sampler, sampler_name

@@ -24,7 +24,7 @@ import cloudpickle
 
 from pipeline.common.errors import TunewrightError
 from pipeline.common.timing import LEDGER
-from pipeline.compose import changing
+from pipeline.config.compose import changing
 from pipeline.search.workers import cores, visible_gpus
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline.compose import key_of
-from pipeline.config import OPEN, flat, validate
+from pipeline.config.compose import key_of
+from pipeline.config.schema import OPEN, flat, validate
 from pipeline.objective import COSTS, Constraint, Objective, constraints, objectives
 from pipeline.search.fitting import fit, read
 from pipeline.search.searchable import SEED, Former, FormerTrials

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.common.errors import ConfigError
-from pipeline.compose import key_of, literal
+from pipeline.config.compose import key_of, literal
 from pipeline.search.doctor import at_work
 from pipeline.search.experiment import ExperimentTask
 from pipeline.search.failures import TEACHES

@@ -19,7 +19,7 @@ from optuna.distributions import (
 )
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.compose import literal, plain_errors
+from pipeline.config.compose import literal, plain_errors
 from pipeline.search.filters import Filter
 
 Params = dict[str, Any]

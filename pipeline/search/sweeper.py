@@ -19,8 +19,8 @@ from optuna.trial import TrialState
 
 from pipeline.common.errors import TunewrightError, did_you_mean
 from pipeline.common.terminal import console
-from pipeline.compose import changing, plain_errors, without_hydra, without_secrets
-from pipeline.config import flatten
+from pipeline.config.compose import changing, plain_errors, without_hydra, without_secrets
+from pipeline.config.schema import flatten
 from pipeline.search.blocks import Base, enrich
 from pipeline.search.budget import machine_seconds
 from pipeline.search.change import beside, open_kept, open_same

@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 from yaml import YAMLError
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.compose import choice, folders, key_of, literal
-from pipeline.config import Count
+from pipeline.config.compose import choice, folders, key_of, literal
+from pipeline.config.schema import Count
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True)

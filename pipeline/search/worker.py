@@ -20,7 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.common.timing import LEDGER
-from pipeline.compose import changing, run_job
+from pipeline.config.compose import changing, run_job
 from pipeline.search.config_files import reading_once
 from pipeline.search.failures import hopeless, tell_failure
 from pipeline.search.liveness import Heart, Watch

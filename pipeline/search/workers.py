@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.common.errors import amount
-from pipeline.compose import key_of
+from pipeline.config.compose import key_of
 
 AUTO = "auto"
 COPIES = 5  # of the weights, in float32: they, a gradient, two moments of Adam, the best ones

@@ -10,9 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline import __version__
 from pipeline.common.errors import ModelError, TrackingError, listing
-from pipeline.config import Count, DataConfig, Experiment, FilesConfig, TaskConfig, Text
+from pipeline.config.schema import Count, DataConfig, Experiment, FilesConfig, TaskConfig, Text
+from pipeline.config.untrusted import MOST_JSON_BYTES, printable, read_json
 from pipeline.tasks import get_task
-from pipeline.untrusted import MOST_JSON_BYTES, printable, read_json
 
 FILE = "tunewright.json"
 FORMAT: Literal[1] = 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from pipeline.common.errors import ModelError, listing
-from pipeline.config import ModelConfig
+from pipeline.config.schema import ModelConfig
 from pipeline.data import Rows
 from pipeline.models import Checkpoint, find_checkpoint
 from pipeline.serving.description import read

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.config import TaskConfig
+    from pipeline.config.schema import TaskConfig
     from pipeline.tasks.base import Task
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pipeline.common.errors import DataError
 from pipeline.common.languages import cjk_language, suffix
-from pipeline.config import DataConfig, TaskConfig
+from pipeline.config.schema import DataConfig, TaskConfig
 from pipeline.evaluation.names import Direction, metric_name
 
 if TYPE_CHECKING:

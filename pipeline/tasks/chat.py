@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from pipeline.common.errors import ConfigError, DataError, ModelError
-from pipeline.config import ChatConfig, DataConfig
+from pipeline.config.schema import ChatConfig, DataConfig
 from pipeline.data import Rows
 from pipeline.data.conversations import Message, asked, plain
 from pipeline.data.shapes import Chats, Shape

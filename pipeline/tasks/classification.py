@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, DataError, ModelError, listing
-from pipeline.config import ClassificationConfig, DataConfig
+from pipeline.config.schema import ClassificationConfig, DataConfig
 from pipeline.data.labelled import Labelled
 from pipeline.tasks.base import Batch, Direction, Examples, Outputs, Task
 from pipeline.tasks.parts.batches import reads_types

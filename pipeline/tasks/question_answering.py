@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from pipeline.common.errors import DataError, ModelError
 from pipeline.common.languages import suffix
-from pipeline.config import DataConfig, QuestionAnsweringConfig
+from pipeline.config.schema import DataConfig, QuestionAnsweringConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import NO_ANSWER, Answers, QuestionAnswers, Shape
 from pipeline.evaluation.names import Direction, answer_metrics

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from typing_extensions import override
 
-from pipeline.config import SummarizationConfig
+from pipeline.config.schema import SummarizationConfig
 from pipeline.data import Rows
 from pipeline.evaluation.names import Direction, summary_metrics
 from pipeline.tasks.base import Examples, Outputs

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from typing_extensions import override
 
-from pipeline.config import TranslationConfig
+from pipeline.config.schema import TranslationConfig
 from pipeline.data import Rows
 from pipeline.evaluation.names import Direction, translation_metrics
 from pipeline.tasks.base import Examples, Outputs

@@ -3,8 +3,8 @@
 import json
 import shlex
 
-from pipeline.compose import as_run
-from pipeline.config import OPEN
+from pipeline.config.compose import as_run
+from pipeline.config.schema import OPEN
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import (

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import flatten, settings
+from pipeline.config.schema import flatten, settings
+from pipeline.config.untrusted import printable, read_config
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.logged import LoggedRun
 from pipeline.tracking.tables import Cell, Table, finite, render
-from pipeline.untrusted import printable, read_config
 
 MISSING = "(not there)"
 

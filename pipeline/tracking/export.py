@@ -10,10 +10,10 @@ from typing import Any
 
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import masked
+from pipeline.config.untrusted import printable, read_config
 from pipeline.tracking.logged import LoggedRun, read, write_folder
 from pipeline.tracking.record import CONFIG_FILE
 from pipeline.tracking.store import Store
-from pipeline.untrusted import printable, read_config
 
 # Of a requirement that pip reads as nothing else: no option, path, address or variable.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import masked
+from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, printable, read_json
 from pipeline.tracking import tags
 from pipeline.tracking.record import (
     CONFIG_FILE,
@@ -25,7 +26,6 @@ from pipeline.tracking.record import (
 )
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import TAG_CHARACTERS, history
-from pipeline.untrusted import MOST_BYTES, MOST_JSON_BYTES, printable, read_json
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -21,10 +21,9 @@ _PACKAGE = Path(__file__).parent.parent
 _CODE = "code"  # folder of the modules that prediction needs
 _MODULES = (
     "__init__.py",
-    "config.py",
     "embedded.py",
-    "untrusted.py",
     "common",
+    "config",
     "data",
     "evaluation",
     "models",

@@ -18,7 +18,7 @@ from filelock import FileLock
 from pipeline.common.errors import TrackingError, did_you_mean, listing
 from pipeline.common.garbage import uncollected
 from pipeline.common.secrets import masked
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

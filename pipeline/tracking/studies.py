@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 
 from pipeline.common.errors import TrackingError, did_you_mean, listing
 from pipeline.common.secrets import masked_override
-from pipeline.compose import key_of
+from pipeline.config.compose import key_of
 from pipeline.tracking import tags
 from pipeline.tracking.record import MODEL_FOLDER as MODEL_FOLDER
 from pipeline.tracking.record import log_params

@@ -16,12 +16,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ConfigError, TrackingError
-from pipeline.config import settings
+from pipeline.config.schema import settings
+from pipeline.config.untrusted import printable
 from pipeline.objective import COSTS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, find_study, history, searched_keys, trials_of
-from pipeline.untrusted import printable
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.config.untrusted import printable
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift
 from pipeline.tracking.logged import History, LoggedRun
-from pipeline.untrusted import printable
 
 TOLERANCE = 1e-3  # of float32 training on other hardware; scores move by whole rows
 _LOSS = "train/loss"  # where a difference shows first

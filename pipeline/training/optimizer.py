@@ -11,7 +11,7 @@ import torch
 from torch.nn import Parameter
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.config import OptimizerConfig, ScheduleConfig
+from pipeline.config.schema import OptimizerConfig, ScheduleConfig
 
 # What torch.optim calls our hyperparameters; a name that is not here is the same there.
 _TORCH_NAMES = {"learning_rate": "lr", "beta1": "betas", "beta2": "betas"}

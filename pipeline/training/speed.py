@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import torch
 
-from pipeline.config import Experiment, TrainingConfig
+from pipeline.config.schema import Experiment, TrainingConfig
 from pipeline.tasks.parts.batches import autocast, call_tokens
 from pipeline.training.determinism import repeatable
 from pipeline.training.microbatches import MicroBatches

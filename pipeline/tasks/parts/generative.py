@@ -17,7 +17,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, ModelError
-from pipeline.config import ClassificationConfig, DataConfig
+from pipeline.config.schema import ClassificationConfig, DataConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape
 from pipeline.tasks.base import Batch, Examples

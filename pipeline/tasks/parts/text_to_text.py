@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from typing_extensions import override
 
 from pipeline.common.errors import ConfigError, DataError
-from pipeline.config import DataConfig, SummarizationConfig, TranslationConfig
+from pipeline.config.schema import DataConfig, SummarizationConfig, TranslationConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape, SourceTarget
 from pipeline.tasks.base import Examples, Outputs

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pipeline.common.errors import ConfigError, ModelError, listing
-from pipeline.config import ChatConfig, SummarizationConfig, TranslationConfig
+from pipeline.config.schema import ChatConfig, SummarizationConfig, TranslationConfig
 from pipeline.evaluation.names import Direction
 from pipeline.models.families import can, families_with
 from pipeline.tasks.base import PADDING, Batch, Outputs, Task

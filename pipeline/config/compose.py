@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.secrets import masked_value
-from pipeline.config import OPEN, flatten
+from pipeline.config.schema import OPEN, flatten
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -23,7 +23,7 @@ CONFIG_NAME = "train"
 
 def folders(name: str) -> list[Path]:
     """Return the folders called ``conf`` or ``sweeps``: the user's own first, then the packaged."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     packaged = here / name if (here / name).is_dir() else here.parent / name
     own = Path.cwd() / name
     return [own, packaged] if own.is_dir() and own.resolve() != packaged.resolve() else [packaged]
