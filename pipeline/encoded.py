@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from pipeline.common.disk_cache import Entries
-from pipeline.embedded import sha256
+from pipeline.data.package_files import sha256
 from pipeline.tasks.base import Examples, Task
 
 if TYPE_CHECKING:

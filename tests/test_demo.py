@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.common.errors import DataError
-from pipeline.embedded import EmbeddedFile, locate
+from pipeline.data.package_files import EmbeddedFile, locate
 
 
 def test_the_embedded_model_beats_the_majority_on_the_embedded_tweets(cli, runs):

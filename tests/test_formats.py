@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from pipeline.cli.convert import LAYOUTS as IN_THE_HELP
 from pipeline.common.errors import DataError
-from pipeline.convert import Columns, convert
 from pipeline.data.conversations import (
     AUTO,
     COLUMNS,
@@ -22,6 +21,7 @@ from pipeline.data.conversations import (
     read_conversation,
     write_conversation,
 )
+from pipeline.data.convert import Columns, convert
 from pipeline.data.readers import read_records
 
 CHATS = ("messages", "contents", "sharegpt", "alpaca", "prompt_completion")
@@ -526,7 +526,7 @@ def test_what_is_stopped_leaves_nothing(cli, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.convert.write_conversation", stop)
+    monkeypatch.setattr("pipeline.data.convert.write_conversation", stop)
     ended = cli("convert", "in.jsonl", "out.jsonl", "--to", "sharegpt")
     assert (ended.code, ended.err) == (130, "tunewright: stopped.\n")
     assert [path.name for path in Path().iterdir()] == ["in.jsonl"]

@@ -47,7 +47,7 @@ def add_convert(verbs: Verbs) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from pipeline.convert import Columns, convert
+    from pipeline.data.convert import Columns, convert
 
     if options.overrides:
         raise ConfigError(f"convert: {' '.join(options.overrides)}: expected IN and OUT only.")

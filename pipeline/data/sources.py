@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import DataError
 from pipeline.config.schema import DataConfig, EmbeddedFile, FilesConfig, HubConfig
+from pipeline.data.package_files import locate, sha256
 from pipeline.data.readers import Refuse, read_records, stop
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape
-from pipeline.embedded import locate, sha256
 
 if TYPE_CHECKING:
     from datasets import Dataset

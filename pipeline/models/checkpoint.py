@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, ModelError, did_you_mean, listing
 from pipeline.config.schema import EmbeddedFile, ModelConfig
-from pipeline.embedded import locate
+from pipeline.data.package_files import locate
 from pipeline.models.families import can, families_with, head_name
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.embedded import sha256
+from pipeline.data.package_files import sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

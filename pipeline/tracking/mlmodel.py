@@ -21,7 +21,6 @@ _PACKAGE = Path(__file__).parent.parent
 _CODE = "code"  # folder of the modules that prediction needs
 _MODULES = (
     "__init__.py",
-    "embedded.py",
     "common",
     "config",
     "data",
