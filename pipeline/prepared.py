@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import DataConfig, Experiment, ModelConfig, TaskConfig
-from pipeline.encoded import EncodedStore, encoding_key
 from pipeline.tasks import get_task
+from pipeline.tasks.encoded_cache import EncodedStore, encoding_key
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,7 +22,6 @@ from pipeline.common.timing import LEDGER, TRAINING, Account
 from pipeline.config.schema import Experiment
 from pipeline.fairness import FILE as BIAS_FILE
 from pipeline.fairness import bias_page, check_fairness, fairness_of
-from pipeline.objective import check_labels, constraints, objectives, read_objective
 from pipeline.prepared import (
     Prepared,
     cache_of,
@@ -36,6 +35,7 @@ from pipeline.prepared import (
     task_of,
 )
 from pipeline.states import folder_of
+from pipeline.tasks.objective import check_labels, constraints, objectives, read_objective
 from pipeline.tracking.store import open_store
 from pipeline.trial import Result, State, Trial, Verdict
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from pipeline.objective import objectives
 from pipeline.prepared import load_model, prepare, splits_of, task_of
+from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies, tags
 
 if TYPE_CHECKING:

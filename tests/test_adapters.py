@@ -30,7 +30,7 @@ from pipeline.models.adapters import (
     save_adapter,
     trained_share,
 )
-from pipeline.objective import Objective
+from pipeline.tasks.objective import Objective
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import check_fits
 from pipeline.training.state import load_trained_state, trained_state

@@ -9,10 +9,10 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from pipeline.models.batches import CALL_TOKENS, cut
 from pipeline.models.weights import Weights
 from pipeline.serving.saved import CHECKED_ROWS
 from pipeline.tasks.classification import Classification
-from pipeline.tasks.parts.batches import CALL_TOKENS, cut
 
 CALLS = (  # of MLflow's client that reach the store
     "create_run",

@@ -16,7 +16,6 @@ import pytest
 from conftest import FILES, forget, labelled, tiny_task
 from tiny_models import CHATML, tiny_gpt2, tiny_llama, tiny_t5, tiny_tokenizer
 
-from pipeline import encoded
 from pipeline.common.disk_cache import Entries
 from pipeline.config.schema import (
     ChatConfig,
@@ -28,10 +27,11 @@ from pipeline.config.schema import (
 from pipeline.data import Rows
 from pipeline.data.conversations import Message
 from pipeline.data.shapes import Chats, QuestionAnswers, SourceTarget
-from pipeline.encoded import EncodedStore, encoding_key
 from pipeline.models import find_checkpoint
+from pipeline.tasks import encoded_cache as encoded
 from pipeline.tasks import get_task
 from pipeline.tasks.classification import Classification
+from pipeline.tasks.encoded_cache import EncodedStore, encoding_key
 
 PAIRS = [("the good film", "pos"), ("a bad day and a sad book", "neg"), ("so nice", "pos")]
 TEXTS = ["red house rot haus", "small dog klein hund", "Hi What is red? A colour."]
@@ -338,8 +338,8 @@ def test_who_comes_second_takes_what_is_there(made, store, folder, tiny_model, c
 KILLED = """
 import os, sys
 from pathlib import Path
-from pipeline import encoded
-from pipeline.encoded import EncodedStore
+from pipeline.tasks import encoded_cache as encoded
+from pipeline.tasks.encoded_cache import EncodedStore
 store = EncodedStore(Path("cache"))
 def make():
     print("making", flush=True)

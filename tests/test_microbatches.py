@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tasks.parts.batches import CALL_TOKENS, cut
+from pipeline.models.batches import CALL_TOKENS, cut
 from pipeline.training.microbatches import MicroBatches
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=9)

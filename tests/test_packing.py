@@ -10,11 +10,11 @@ import torch
 import transformers as hf
 
 from pipeline.config.schema import OptimizerConfig
+from pipeline.models.batches import PACKED
 from pipeline.models.fused import FusedLayer, _Kept
 from pipeline.models.packing import _spare, pack
 from pipeline.models.prefix import _Form, _layers, _replace, _restore, _Slot
 from pipeline.models.vocabulary import narrow
-from pipeline.tasks.parts.batches import PACKED
 
 SIZES = {
     "vocab_size": 60,

@@ -10,8 +10,8 @@ from conftest import rows as made_rows
 from mlflow import MlflowClient
 
 from pipeline.common.errors import ConfigError
-from pipeline.objective import Objective, parse
 from pipeline.tasks.classification import Classification
+from pipeline.tasks.objective import Objective, parse
 from pipeline.tracking.tables import Table, number, render
 
 KEYS = ["optimizer.learning_rate", "val/loss", "state", "seconds", "run_id"]

@@ -13,8 +13,8 @@ from pipeline.common.errors import ConfigError, DivergedError, ModelError
 from pipeline.config.compose import folders
 from pipeline.config.schema import ModelConfig, OptimizerConfig, ScheduleConfig
 from pipeline.models import find_checkpoint
-from pipeline.objective import Objective
 from pipeline.tasks.classification import Classification
+from pipeline.tasks.objective import Objective
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.losses import LossWatch
 from pipeline.training.optimizer import (

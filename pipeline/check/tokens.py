@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.check.report import Finding
 from pipeline.common.errors import TunewrightError
 from pipeline.models import find_checkpoint
+from pipeline.models.batches import IGNORED
 from pipeline.tasks import get_task
-from pipeline.tasks.parts.batches import IGNORED
 from pipeline.tasks.parts.writing import WritingTask
 from pipeline.tracking.tables import Cell, Table
 

@@ -27,7 +27,7 @@ import torch
 
 from pipeline.common.errors import ConfigError
 from pipeline.models.adapters import _after_layers, _layers, new_head
-from pipeline.tasks.parts.batches import autocast, call_tokens, cut
+from pipeline.models.batches import autocast, call_tokens, cut
 
 if TYPE_CHECKING:
     from datasets import Dataset

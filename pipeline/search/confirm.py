@@ -15,7 +15,6 @@ from pipeline import winner as winners
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config.compose import as_run, key_of, literal
 from pipeline.config.schema import OPEN
-from pipeline.objective import objectives
 from pipeline.prepared import splits_of
 from pipeline.search.experiment import COMMAND, RUN_ID, ExperimentTask
 from pipeline.search.options import MOST_REPEATS
@@ -24,6 +23,7 @@ from pipeline.search.searchable import SEED
 from pipeline.search.space import parse_space
 from pipeline.search.study import find_study
 from pipeline.search.trials import best_first
+from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies, tags
 
 if TYPE_CHECKING:

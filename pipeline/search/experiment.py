@@ -29,7 +29,6 @@ from pipeline.common.timing import LEDGER, Account, summary
 from pipeline.config.compose import as_run
 from pipeline.config.schema import OPEN, Experiment, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
-from pipeline.objective import COSTS, objectives, read_objective
 from pipeline.prepared import splits_of, task_of
 from pipeline.probe import RunCost, run_costs
 from pipeline.search import recorded
@@ -53,6 +52,7 @@ from pipeline.search.trials import (
 from pipeline.search.workers import Crew, need
 from pipeline.states import can_go_on, drop, folder_of, left_in
 from pipeline.tasks.base import Direction
+from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.trial import Result, Trial
 

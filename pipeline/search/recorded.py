@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 from pipeline.config.compose import key_of
 from pipeline.config.schema import OPEN, flat, validate
-from pipeline.objective import COSTS, Constraint, Objective, constraints, objectives
 from pipeline.search.fitting import fit, read
 from pipeline.search.searchable import SEED, Former, FormerTrials
 from pipeline.search.space import Space
+from pipeline.tasks.objective import COSTS, Constraint, Objective, constraints, objectives
 from pipeline.tracking import Store, studies
 
 # What does not change a run's training, by how its keys begin: scores are made anew here.

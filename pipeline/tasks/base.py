@@ -276,7 +276,7 @@ class Task(ABC, Generic[C]):
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
         """Make a batch of encoded examples, padded to the longest."""
-        from pipeline.tasks.parts.batches import collate
+        from pipeline.models.batches import collate
 
         return collate(examples, self.checkpoint.tokenizer.pad_token_id)
 
@@ -309,7 +309,7 @@ class Task(ABC, Generic[C]):
         """
         import torch
 
-        from pipeline.tasks.parts.batches import autocast, call_tokens, cut, join
+        from pipeline.models.batches import autocast, call_tokens, cut, join
 
         model.eval()
         device = model.device

@@ -20,8 +20,8 @@ from pipeline.data import Rows
 from pipeline.data.conversations import Message, asked, plain
 from pipeline.data.shapes import Chats, Shape
 from pipeline.evaluation.names import Direction, reply_metrics
+from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Batch, Examples, Outputs
-from pipeline.tasks.parts.batches import IGNORED, LEFT
 from pipeline.tasks.parts.writing import TOKEN_METRICS, WritingTask, end_token_id
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from pipeline.config.schema import DataConfig, QuestionAnsweringConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import NO_ANSWER, Answers, QuestionAnswers, Shape
 from pipeline.evaluation.names import Direction, answer_metrics
+from pipeline.models.batches import MODEL_INPUTS, reads_types
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
-from pipeline.tasks.parts.batches import MODEL_INPUTS, reads_types
 from pipeline.tasks.parts.long_rows import Read, chosen, length_of, read_texts, texts_beside
 
 if TYPE_CHECKING:

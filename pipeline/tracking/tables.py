@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config.schema import settings
 from pipeline.config.untrusted import printable
-from pipeline.objective import COSTS, parse
+from pipeline.tasks.objective import COSTS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, find_study, history, searched_keys, trials_of
@@ -205,7 +205,7 @@ def _place(run: Run, score: float | None, direction: Direction) -> tuple[float |
 def _score(
     store: Store, run: Run, goal: str, direction: Direction, *, is_first: bool = True
 ) -> float | None:
-    """Return a run's score, as `pipeline.objective` makes it; None where it has none.
+    """Return a run's score, as `pipeline.tasks.objective` makes it; None where it has none.
 
     Args:
         store: where the run is.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.common.errors import DivergedError
-from pipeline.objective import Objective
+from pipeline.tasks.objective import Objective
 from pipeline.training.state import load_trained_state, trained_state
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from pipeline.models.batches import cut, length
 from pipeline.tasks.base import Batch, Task
-from pipeline.tasks.parts.batches import cut, length
 
 
 class MicroBatches:

@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from pipeline.config.schema import Experiment, TrainingConfig
-from pipeline.tasks.parts.batches import autocast, call_tokens
+from pipeline.models.batches import autocast, call_tokens
 from pipeline.training.determinism import repeatable
 from pipeline.training.microbatches import MicroBatches
 from pipeline.training.optimizer import build_optimizer

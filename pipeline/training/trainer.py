@@ -28,9 +28,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 from pipeline.common.errors import DivergedError
 from pipeline.common.timing import LEDGER, added
 from pipeline.config.schema import Experiment, TrainingConfig
+from pipeline.models.batches import autocast, call_tokens
 from pipeline.models.vocabulary import ActiveVocabulary
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
-from pipeline.tasks.parts.batches import autocast, call_tokens
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints, Termination
 from pipeline.training.losses import LossWatch

@@ -13,8 +13,8 @@ from pipeline.common.errors import ConfigError, DataError
 from pipeline.config.schema import DataConfig, SummarizationConfig, TranslationConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape, SourceTarget
+from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Examples, Outputs
-from pipeline.tasks.parts.batches import IGNORED, LEFT
 from pipeline.tasks.parts.writing import WritingTask, start_tokens
 
 T = TypeVar("T", bound=SummarizationConfig | TranslationConfig)

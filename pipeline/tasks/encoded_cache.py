@@ -118,10 +118,10 @@ def encoding_key(task: Task[Any], rows: Rows, *, training: bool) -> str | None:
 @cache
 def _code() -> str:
     """Digest the code that encodes: an entry of another version is none."""
-    root = Path(__file__).parent
+    root = Path(__file__).parents[1]
     folders = (root / "data", root / "models", root / "tasks")
     digest = hashlib.sha256(sys.version.encode())  # Python's tables of characters are in it
-    for path in (Path(__file__), *(p for f in folders for p in sorted(f.rglob("*.py")))):
+    for path in (p for folder in folders for p in sorted(folder.rglob("*.py"))):
         digest.update(f"{path.relative_to(root).as_posix()} {sha256(path)}\n".encode())
     digest.update(" ".join(f"{name}={version(name)}" for name in _PACKAGES).encode())
     return digest.hexdigest()
