@@ -33,7 +33,7 @@ def main() -> None:
     from pipeline.check import check_splits
     from pipeline.config.compose import compose, hydra_app, without_hydra
     from pipeline.config.schema import validate
-    from pipeline.prepared import splits_of
+    from pipeline.training.prepare import splits_of
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.jsonl")

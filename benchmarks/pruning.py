@@ -36,7 +36,7 @@ from pipeline.search.searchable import Outcome, Searchable, TrialJob
 from pipeline.search.study import open_storage
 from pipeline.search.sweeps import as_overrides, load_sweep
 from pipeline.search.trials import best_first, counted, ended, state_of
-from pipeline.trial import State, Verdict
+from pipeline.training.outcome import State, Verdict
 
 ROWS = 2048  # of training
 ORDERS = 20

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pipeline.config.schema import Experiment
 from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS
 from pipeline.tasks import get_task
-from pipeline.trial import Result
+from pipeline.training.outcome import Result
 
 
 @contextmanager

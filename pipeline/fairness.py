@@ -17,16 +17,16 @@ from pipeline.config.compose import folders
 from pipeline.data.slices import slice_values
 from pipeline.evaluation.identity import Terms, read_terms
 from pipeline.evaluation.names import FLIP_RATE, GROUP_GAP, SHIFT, WORST_GROUP
-from pipeline.prepared import splits_of
+from pipeline.training.prepare import splits_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from pipeline.config.schema import Experiment
     from pipeline.data import Rows
-    from pipeline.prepared import Prepared
     from pipeline.tasks.base import Examples, Outputs
     from pipeline.tasks.classification import Classification
+    from pipeline.training.prepare import Prepared
 
 LEAST = 20  # rows of a group that is compared; of fewer chance decides
 SHOWN = 20  # changed predictions that are shown

@@ -13,18 +13,18 @@ from pipeline.common.process import identity
 from pipeline.common.secrets import masked_override, masked_value
 from pipeline.config.compose import changing
 from pipeline.config.schema import as_tree, flat, validate
-from pipeline.probe import faster_precision
 from pipeline.run import open_checkpoints, run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.provenance import code_diff, environment
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, PROVENANCE_FILE, as_json
+from pipeline.training.probe import faster_precision
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
-    from pipeline.trial import Result, Trial
+    from pipeline.training.outcome import Result, Trial
 
 
 @dataclass(frozen=True)

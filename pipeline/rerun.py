@@ -25,15 +25,15 @@ from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.drift import Drift, config_drift, drifts
 from pipeline.tracking.provenance import environment
 from pipeline.tracking.verdict import Verdict, judge
-from pipeline.trial import Trial
-from pipeline.trial import Verdict as GoesOn
+from pipeline.training.outcome import Trial
+from pipeline.training.outcome import Verdict as GoesOn
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
 
     from pipeline.tracking.logged import LoggedRun
-    from pipeline.trial import Result
+    from pipeline.training.outcome import Result
 
 _ENDED = ("complete", "pruned")  # what a rerun can be checked against
 _OWN = ("tracking", "hydra")  # what is the user's own in every rerun

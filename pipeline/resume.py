@@ -13,16 +13,16 @@ from pipeline.common.process import identity, is_gone
 from pipeline.config.schema import OPEN, flat, settings, validate
 from pipeline.job import Command, compute_as, open_record
 from pipeline.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
-from pipeline.states import folder_of, has_states, is_free
 from pipeline.tracking import Store, logged, open_store, studies, tags
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.record import as_params
+from pipeline.training.run_folders import folder_of, has_states, is_free
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
 
-    from pipeline.trial import Result
+    from pipeline.training.outcome import Result
 
 _BOUND = ("data", "model")  # what may not change on the way
 

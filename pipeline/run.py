@@ -22,7 +22,10 @@ from pipeline.common.timing import LEDGER, TRAINING, Account
 from pipeline.config.schema import Experiment
 from pipeline.fairness import FILE as BIAS_FILE
 from pipeline.fairness import bias_page, check_fairness, fairness_of
-from pipeline.prepared import (
+from pipeline.tasks.objective import check_labels, constraints, objectives, read_objective
+from pipeline.tracking.store import open_store
+from pipeline.training.outcome import Result, State, Trial, Verdict
+from pipeline.training.prepare import (
     Prepared,
     cache_of,
     check_model,
@@ -34,20 +37,17 @@ from pipeline.prepared import (
     splits_of,
     task_of,
 )
-from pipeline.states import folder_of
-from pipeline.tasks.objective import check_labels, constraints, objectives, read_objective
-from pipeline.tracking.store import open_store
-from pipeline.trial import Result, State, Trial, Verdict
+from pipeline.training.run_folders import folder_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from pipeline.models.prefix import PrefixCache
     from pipeline.tasks.base import Examples
     from pipeline.tracking import Record
     from pipeline.training.best import Evaluation, Evaluations
     from pipeline.training.checkpoints import Checkpoints
     from pipeline.training.snapshot import Snapshot
+    from pipeline.training.speedups.frozen_layers import PrefixCache
     from pipeline.training.trainer import FineTuner
 
 log = logging.getLogger(__name__)
@@ -107,10 +107,10 @@ def _run(
         import transformers
 
         from pipeline.models import find_checkpoint
-        from pipeline.models.vocabulary import narrow
         from pipeline.training.best import Evaluations
         from pipeline.training.checkpoints import check_fits
         from pipeline.training.determinism import repeatable
+        from pipeline.training.speedups.active_vocabulary import narrow
         from pipeline.training.trainer import FineTuner
 
     with LEDGER.booked("model"):
@@ -281,7 +281,7 @@ def _prefix(
     experiment: Experiment, model: PreTrainedModel, data: Prepared, *, in_sweep: bool
 ) -> PrefixCache | None:
     """Return what the frozen layers give for the data, where there are such and it pays."""
-    from pipeline.models.prefix import pays, prefix_cache
+    from pipeline.training.speedups.frozen_layers import pays, prefix_cache
     from pipeline.training.trainer import evaluation_points
 
     training = experiment.training

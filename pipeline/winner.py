@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from pipeline.prepared import load_model, prepare, splits_of, task_of
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies, tags
+from pipeline.training.prepare import load_model, prepare, splits_of, task_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -44,9 +44,9 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget() -> None:
     """Drop what a process keeps: it keeps it by config, and its own provenance for good."""
-    from pipeline import prepared
     from pipeline.models.weights import WEIGHTS
     from pipeline.tracking import provenance
+    from pipeline.training import prepare as prepared
 
     by_config = (open_store, prepared._encoded, load_splits, find_checkpoint, WEIGHTS)
     for cached in (*by_config, provenance.environment, provenance._changes):

@@ -27,11 +27,11 @@ from pipeline.data import load_splits
 from pipeline.evaluation.names import is_cost
 from pipeline.resume import find_cut_off, resume
 from pipeline.search.study import find_study
-from pipeline.states import can_go_on, drop, left_in, lock_of
 from pipeline.tasks.objective import Objective
 from pipeline.tracking import Record, open_store
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.run_folders import can_go_on, drop, left_in, lock_of
 from pipeline.training.snapshot import RandomState, Snapshot
 from pipeline.training.trainer import checkpoint_points
 

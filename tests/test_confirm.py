@@ -7,7 +7,7 @@ from tiny_models import tiny_gpt2
 
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.schema import validate
-from pipeline.prepared import splits_of
+from pipeline.training.prepare import splits_of
 from pipeline.winner import Side, baselines, judge
 
 

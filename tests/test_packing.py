@@ -11,10 +11,10 @@ import transformers as hf
 
 from pipeline.config.schema import OptimizerConfig
 from pipeline.models.batches import PACKED
-from pipeline.models.fused import FusedLayer, _Kept
-from pipeline.models.packing import _spare, pack
-from pipeline.models.prefix import _Form, _layers, _replace, _restore, _Slot
-from pipeline.models.vocabulary import narrow
+from pipeline.training.speedups.active_vocabulary import narrow
+from pipeline.training.speedups.frozen_layers import _Form, _layers, _replace, _restore, _Slot
+from pipeline.training.speedups.fused import FusedLayer, _Kept
+from pipeline.training.speedups.unpadding import _spare, pack
 
 SIZES = {
     "vocab_size": 60,

@@ -12,9 +12,9 @@ import torch
 import transformers as hf
 
 from pipeline.config.schema import FreezeConfig, FullConfig, HeadConfig
-from pipeline.models import prefix
 from pipeline.models.adapters import adapt, new_head
-from pipeline.models.prefix import NoActivationsError, pays, prefix_cache, quiet
+from pipeline.training.speedups import frozen_layers as prefix
+from pipeline.training.speedups.frozen_layers import NoActivationsError, pays, prefix_cache, quiet
 from pipeline.training.state import trained_state
 from tests.conftest import BAD, FILLERS, GOOD, labelled, tiny_task
 

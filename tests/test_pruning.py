@@ -18,8 +18,8 @@ from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.reporter import Reporter
 from pipeline.search.rungs import promotable
 from pipeline.search.trials import PAUSED_AT, best_first, ended, state_of
+from pipeline.training.outcome import Trial
 from pipeline.training.trainer import evaluation_points
-from pipeline.trial import Trial
 
 PROMOTE = "pipeline.search.pruners.PauseAndPromote"
 CONF = Path(runs.__file__).parents[1] / "hydra_plugins/tunewright/conf/hydra/sweeper/pruner"

@@ -14,7 +14,6 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from pipeline import prepared
 from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.data import load_splits
 from pipeline.search.budget import Budget
@@ -26,6 +25,7 @@ from pipeline.search.space import parse_space
 from pipeline.search.study import StudySpec, claim, mend_journal, queue_grid, settle
 from pipeline.search.trials import counted
 from pipeline.tasks.classification import Classification
+from pipeline.training import prepare as prepared
 
 GRID = ("optimizer.learning_rate=1e-3,1e-2", "training.batch_size=8,16")
 

@@ -13,9 +13,15 @@ from datasets import Dataset
 from transformers.trainer_pt_utils import get_parameter_names
 
 from pipeline.config.schema import OptimizerConfig, ScheduleConfig
-from pipeline.models.vocabulary import _DECOUPLED, STILL, ActiveEmbedding, narrow, reachable_ids
 from pipeline.models.weights import Weights
 from pipeline.training.optimizer import build_optimizer, build_schedule
+from pipeline.training.speedups.active_vocabulary import (
+    _DECOUPLED,
+    STILL,
+    ActiveEmbedding,
+    narrow,
+    reachable_ids,
+)
 from pipeline.training.state import load_trained_state, trained_state
 
 VOCABULARY = 97

@@ -14,7 +14,7 @@ from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.schema import validate
 from pipeline.data import Rows
 from pipeline.models import find_checkpoint
-from pipeline.prepared import splits_of, task_of
+from pipeline.training.prepare import splits_of, task_of
 
 ROWS = ("data.max_train_samples=1000", "data.max_validation_samples=500")
 

@@ -22,10 +22,10 @@ from pipeline.common.errors import DataError, TunewrightError
 from pipeline.config.schema import FilesConfig
 from pipeline.data import Rows, Splits, count_labels, load_splits, read_split
 from pipeline.data.sources import SPLITS, path_of
-from pipeline.prepared import splits_of, task_of
 from pipeline.run import check, inspect
 from pipeline.tasks import get_task
 from pipeline.tracking.tables import Cell, Table
+from pipeline.training.prepare import splits_of, task_of
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Experiment

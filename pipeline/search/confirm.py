@@ -15,7 +15,6 @@ from pipeline import winner as winners
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config.compose import as_run, key_of, literal
 from pipeline.config.schema import OPEN
-from pipeline.prepared import splits_of
 from pipeline.search.experiment import COMMAND, RUN_ID, ExperimentTask
 from pipeline.search.options import MOST_REPEATS
 from pipeline.search.page import report as write_report
@@ -25,6 +24,7 @@ from pipeline.search.study import find_study
 from pipeline.search.trials import best_first
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies, tags
+from pipeline.training.prepare import splits_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -36,8 +36,8 @@ from pipeline.search.trials import (
     state_of,
 )
 from pipeline.search.warm import JOURNAL
-from pipeline.states import drop, folder_of, has_states, left_in
 from pipeline.tracking import Store, logged, studies, tags
+from pipeline.training.run_folders import drop, folder_of, has_states, left_in
 
 if TYPE_CHECKING:
     from pipeline.tracking.studies import Run

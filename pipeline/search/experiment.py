@@ -29,8 +29,6 @@ from pipeline.common.timing import LEDGER, Account, summary
 from pipeline.config.compose import as_run
 from pipeline.config.schema import OPEN, Experiment, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
-from pipeline.prepared import splits_of, task_of
-from pipeline.probe import RunCost, run_costs
 from pipeline.search import recorded
 from pipeline.search.failures import hopeless
 from pipeline.search.forecast import Spent
@@ -50,11 +48,13 @@ from pipeline.search.trials import (
     state_of,
 )
 from pipeline.search.workers import Crew, need
-from pipeline.states import can_go_on, drop, folder_of, left_in
 from pipeline.tasks.base import Direction
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, studies, tags
-from pipeline.trial import Result, Trial
+from pipeline.training.outcome import Result, Trial
+from pipeline.training.prepare import splits_of, task_of
+from pipeline.training.probe import RunCost, run_costs
+from pipeline.training.run_folders import can_go_on, drop, folder_of, left_in
 
 log = logging.getLogger(__name__)
 

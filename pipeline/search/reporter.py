@@ -16,7 +16,7 @@ from optuna.trial import Trial
 from pipeline.common.errors import TrialTimeoutError
 from pipeline.search.budget import seconds_of
 from pipeline.search.pruners import PauseAndPromote, Pruner, should_prune
-from pipeline.trial import Verdict
+from pipeline.training.outcome import Verdict
 
 if TYPE_CHECKING:
     from pipeline.search.study import StudySpec

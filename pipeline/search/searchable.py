@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from optuna import TrialPruned
 
 from pipeline.common.errors import ConfigError, TunewrightError
-from pipeline.trial import State
+from pipeline.training.outcome import State
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from pipeline.probe import RunCost
     from pipeline.search.forecast import Spent
     from pipeline.search.reporter import Reporter
     from pipeline.search.space import Space
     from pipeline.search.study import StudySpec
     from pipeline.search.workers import Crew
     from pipeline.tasks.base import Direction
+    from pipeline.training.probe import RunCost
 
 
 SEED = "seed"  # key of the config that the repeats of a point differ in

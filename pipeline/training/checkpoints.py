@@ -22,8 +22,8 @@ from filelock import Timeout
 from safetensors.torch import load_file, save_file
 
 from pipeline.common.errors import DivergedError, TrackingError
-from pipeline.states import STATES, lock_of, remove
 from pipeline.training.best import Evaluations
+from pipeline.training.run_folders import STATES, lock_of, remove
 from pipeline.training.snapshot import RandomState, Snapshot
 from pipeline.training.state import trained_state
 

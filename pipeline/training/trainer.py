@@ -29,7 +29,6 @@ from pipeline.common.errors import DivergedError
 from pipeline.common.timing import LEDGER, added
 from pipeline.config.schema import Experiment, TrainingConfig
 from pipeline.models.batches import autocast, call_tokens
-from pipeline.models.vocabulary import ActiveVocabulary
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints, Termination
@@ -37,6 +36,7 @@ from pipeline.training.losses import LossWatch
 from pipeline.training.microbatches import MicroBatches
 from pipeline.training.optimizer import build_optimizer, build_schedule
 from pipeline.training.snapshot import RandomState, Snapshot, to_host
+from pipeline.training.speedups.active_vocabulary import ActiveVocabulary
 from pipeline.training.state import load_trained_state, trained_state
 
 MoreMetrics = Callable[[Examples, Outputs, Callable[[Examples], Outputs]], dict[str, float]]

@@ -25,9 +25,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from pipeline.common.errors import ConfigError
 from pipeline.models.adapters import _layers
 from pipeline.models.batches import PACKED, cut
-from pipeline.models.fused import FusedLayer
-from pipeline.models.prefix import _mode, _Replaced
-from pipeline.models.vocabulary import ActiveEmbedding
+from pipeline.training.speedups.active_vocabulary import ActiveEmbedding
+from pipeline.training.speedups.frozen_layers import _mode, _Replaced
+from pipeline.training.speedups.fused import FusedLayer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.garbage import uncollected
 from pipeline.common.machine import measured
 from pipeline.common.timing import LEDGER
-from pipeline.prepared import cache_of, load_model, pack_layers, prepare
 from pipeline.tasks import get_task
+from pipeline.training.prepare import cache_of, load_model, pack_layers, prepare
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Experiment
@@ -180,8 +180,8 @@ def _timing(experiment: Experiment) -> Timing:
     import numpy as np
     import torch
 
-    from pipeline.models.vocabulary import narrow
     from pipeline.training.speed import evaluation_seconds, step_seconds
+    from pipeline.training.speedups.active_vocabulary import narrow
 
     data = prepare(experiment)
     encoded, training = data.encoded, experiment.training

@@ -86,7 +86,7 @@ class Encoded:
         return np.union1d(self.token_ids, self._reachable(more)) if more else self.token_ids
 
     def _reachable(self, read: Sequence[Dataset]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        from pipeline.models.vocabulary import reachable_ids
+        from pipeline.training.speedups.active_vocabulary import reachable_ids
 
         return reachable_ids(read, self.task.checkpoint.tokenizer)
 
@@ -195,7 +195,7 @@ def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
         ModelError: for weights that cannot be read.
     """
     from pipeline.models.adapters import adapt, load_options, new_head
-    from pipeline.models.prefix import quiet
+    from pipeline.training.speedups.frozen_layers import quiet
 
     model = task.load_model(**load_options(experiment.adapter))
     adapted = adapt(model, experiment.adapter, new_head(model))
@@ -214,7 +214,7 @@ def pack_layers(experiment: Experiment, model: PreTrainedModel, shortcuts: ExitS
     """
     import torch
 
-    from pipeline.models.packing import pack
+    from pipeline.training.speedups.unpadding import pack
 
     if not experiment.training.packing or torch.accelerator.is_available():
         return
