@@ -613,7 +613,7 @@ def test_a_file_that_a_description_names_is_not_read(made, working_folder):
 
 def test_a_file_is_read_in_parts(made, cli, monkeypatch):
     """Of a file no more is in memory than a part."""
-    from pipeline import predict
+    from pipeline.serving import predict
 
     ahead, most = 0, []
     read_records, answer = predict.read_records, Predictor.predict

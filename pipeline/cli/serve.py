@@ -70,7 +70,7 @@ def add_predict(verbs: Verbs) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from pipeline.predict import predict
+    from pipeline.serving.predict import predict
     from pipeline.tracking import open_store
     from pipeline.tracking.registry import model_folder
 
