@@ -33,9 +33,9 @@ from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.evaluation.metrics import classification_scores
 from pipeline.search.experiment import EPOCH, RUN_ID
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
-from pipeline.search.study import open_storage
-from pipeline.search.sweeps import as_overrides, load_sweep
-from pipeline.search.trials import best_first, counted, ended, state_of
+from pipeline.search.space.named import as_overrides, load_sweep
+from pipeline.search.study.study import open_storage
+from pipeline.search.study.trials import best_first, counted, ended, state_of
 from pipeline.training.outcome import State, Verdict
 
 ROWS = 2048  # of training

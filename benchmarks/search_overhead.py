@@ -25,12 +25,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from optuna.trial import FrozenTrial, create_trial
 
-from pipeline.search.budget import Budget
-from pipeline.search.failures import hopeless
-from pipeline.search.liveness import OWNER, Heart
-from pipeline.search.space import parse_space
-from pipeline.search.study import StudySpec, claim, is_busy, open_storage
-from pipeline.search.trials import counted
+from pipeline.search.space.space import parse_space
+from pipeline.search.study.budget import Budget
+from pipeline.search.study.failures import hopeless
+from pipeline.search.study.liveness import OWNER, Heart
+from pipeline.search.study.study import StudySpec, claim, is_busy, open_storage
+from pipeline.search.study.trials import counted
 
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}
 WORKERS, TRIALS = (1, 2, 4), 200

@@ -38,7 +38,7 @@ from rivals.common import GRIDS, RUNGS
 
 from pipeline.cli import quiet_libraries
 from pipeline.search.experiment import RUN_ID, SECONDS
-from pipeline.search.trials import best_first, counted, state_of
+from pipeline.search.study.trials import best_first, counted, state_of
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent

@@ -37,7 +37,7 @@ from pruning import load
 
 from pipeline.cli import quiet_libraries
 from pipeline.search.experiment import RUN_ID
-from pipeline.search.trials import ended
+from pipeline.search.study.trials import ended
 
 REPOSITORY = Path(__file__).parent.parent
 STUDY = "warm"

@@ -13,8 +13,8 @@ from test_search import open_study
 
 from pipeline.config.schema import TrackingConfig
 from pipeline.search import recorded
-from pipeline.search.budget import Budget
-from pipeline.search.trials import COPIED, best_first, ended, state_of
+from pipeline.search.study.budget import Budget
+from pipeline.search.study.trials import COPIED, best_first, ended, state_of
 from pipeline.tracking import Store, open_store, studies
 
 NAMED = "hydra.sweeper.study_name=old"

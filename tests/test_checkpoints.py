@@ -26,7 +26,7 @@ from pipeline.config.schema import TrainingConfig
 from pipeline.data import load_splits
 from pipeline.evaluation.names import is_cost
 from pipeline.resume import find_cut_off, resume
-from pipeline.search.study import find_study
+from pipeline.search.study.study import find_study
 from pipeline.tasks.objective import Objective
 from pipeline.tracking import Record, open_store
 from pipeline.training.best import Evaluation, Evaluations

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.search import power, sweeper
-from pipeline.search.forecast import Prices, Rates, forecast, makespan
+from pipeline.search.cost import Prices, Rates, forecast, makespan
 from pipeline.training.probe import RunCost
 
 SWEEP = ("-m", "training.batch_size=8,16", "hydra.sweeper.forecast=true")

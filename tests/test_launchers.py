@@ -16,10 +16,10 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.search import liveness, processes
-from pipeline.search.processes import Child, Launcher, environment_of
-from pipeline.search.trials import KILLED
-from pipeline.search.workers import Machine, choose, may_be_started, need
+from pipeline.search.study.study import liveness
+from pipeline.search.study.trials import KILLED
+from pipeline.search.workers.processes import Child, Launcher, environment_of
+from pipeline.search.workers.sizing import Machine, choose, may_be_started, need, processes
 
 DEADLINE = 120.0  # seconds, for what takes a few
 REPORTS = 10  # of some twenty that a trial of `sweep` makes: one that made less is not at its end
@@ -232,13 +232,13 @@ def test_the_plan_says_what_auto_chose(cli, tiny):
 
 
 def test_nothing_is_warmed_up_for_a_search_without_workers(monkeypatch):
-    monkeypatch.setattr("pipeline.search.workers.cores", lambda: 2)
+    monkeypatch.setattr("pipeline.search.workers.sizing.cores", lambda: 2)
     assert may_be_started(["seed=1,2"])
     assert may_be_started(["hydra.sweeper.n_jobs=1", "hydra.sweeper.isolation=trial"])
     for one in ("sweeper.n_jobs=1", "sweeper.dry_run=true"):
         assert not may_be_started([f"hydra.{one}"])
     assert not may_be_started(["hydra/launcher=ray"])
-    monkeypatch.setattr("pipeline.search.workers.cores", lambda: 1)
+    monkeypatch.setattr("pipeline.search.workers.sizing.cores", lambda: 1)
     assert not may_be_started(["seed=1,2"])
 
 

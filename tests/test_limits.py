@@ -8,11 +8,11 @@ import pytest
 from test_search import spec
 
 from pipeline.common.errors import DivergedError
-from pipeline.search.budget import Budget, seconds_of
-from pipeline.search.failures import hopeless, tell_failure
-from pipeline.search.liveness import Heart, Watch
-from pipeline.search.study import claim, settle
-from pipeline.search.trials import PAUSED_SINCE, WAITED, best_first, state_of
+from pipeline.search.study.budget import Budget, seconds_of
+from pipeline.search.study.failures import hopeless, tell_failure
+from pipeline.search.study.liveness import Heart, Watch
+from pipeline.search.study.study import claim, settle
+from pipeline.search.study.trials import PAUSED_SINCE, WAITED, best_first, state_of
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.objective import Constraint, Objective
 

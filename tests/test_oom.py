@@ -9,13 +9,13 @@ import pytest
 import torch
 from optuna.trial import Trial, TrialState
 
-from pipeline.search.budget import Budget
-from pipeline.search.failures import tell_failure
-from pipeline.search.liveness import Heart
 from pipeline.search.samplers import make_sampler
-from pipeline.search.space import parse_space
-from pipeline.search.study import StudySpec, claim
-from pipeline.search.trials import kind_of_failure, state_of
+from pipeline.search.space.space import parse_space
+from pipeline.search.study.budget import Budget
+from pipeline.search.study.failures import tell_failure
+from pipeline.search.study.liveness import Heart
+from pipeline.search.study.study import StudySpec, claim
+from pipeline.search.study.trials import kind_of_failure, state_of
 from pipeline.tracking.record import reason
 
 SEEDS, TRIALS, STARTUP = 20, 60, 10

@@ -26,7 +26,7 @@ from optuna.trial import TrialState
 
 from pipeline.common.secrets import masked
 from pipeline.search.page import FILE, About, study_page
-from pipeline.search.trials import PAUSED_AT
+from pipeline.search.study.trials import PAUSED_AT
 
 EVIL = "<script>alert('$x$')</script>"
 PROMOTE = {"_target_": "pipeline.search.pruners.PauseAndPromote", "min_resource": 0.5}

@@ -15,9 +15,9 @@ from pipeline.common.errors import ConfigError
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.schema import TrainingConfig, validate
 from pipeline.search.pruners import PauseAndPromote, make_pruner
-from pipeline.search.reporter import Reporter
 from pipeline.search.rungs import promotable
-from pipeline.search.trials import PAUSED_AT, best_first, ended, state_of
+from pipeline.search.study.trials import PAUSED_AT, best_first, ended, state_of
+from pipeline.search.workers.reporter import Reporter
 from pipeline.training.outcome import Trial
 from pipeline.training.trainer import evaluation_points
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from pipeline.common.errors import ConfigError
 from pipeline.search.plan import _seeds
-from pipeline.search.study import open_storage
-from pipeline.search.trials import spreads
+from pipeline.search.study.study import open_storage
+from pipeline.search.study.trials import spreads
 
 STUDY = "hydra.sweeper.study_name=seeds"
 LOSS = "evaluation.objective=val/loss"  # other seeds, other losses; the F1 may be the same

@@ -9,10 +9,10 @@ import pytest
 from optuna.trial import TrialState
 from test_search import open_study, spec
 
-from pipeline.search.failures import hopeless
-from pipeline.search.liveness import Heart
-from pipeline.search.study import claim, is_done, settle_one
-from pipeline.search.trials import ATTEMPT, CONTINUES, REPLACES, counted, ended, params_of
+from pipeline.search.study.failures import hopeless
+from pipeline.search.study.liveness import Heart
+from pipeline.search.study.study import claim, is_done, settle_one
+from pipeline.search.study.trials import ATTEMPT, CONTINUES, REPLACES, counted, ended, params_of
 from pipeline.tasks.classification import Classification
 from pipeline.tracking.studies import command_notes
 

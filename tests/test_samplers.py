@@ -12,12 +12,12 @@ import pytest
 from optuna.trial import TrialState
 
 from pipeline.common.errors import ConfigError
-from pipeline.search.budget import Budget
-from pipeline.search.liveness import OWNER, Heart, Watch
 from pipeline.search.samplers import ALLOWED, GRID, SeededSampler, make_sampler, sampler_name
-from pipeline.search.space import parse_space
-from pipeline.search.study import StudySpec, claim, queue_grid, settle
-from pipeline.search.trials import counted
+from pipeline.search.space.space import parse_space
+from pipeline.search.study.budget import Budget
+from pipeline.search.study.liveness import OWNER, Heart, Watch
+from pipeline.search.study.study import StudySpec, claim, queue_grid, settle
+from pipeline.search.study.trials import counted
 
 FLOATS = ("x=interval(-5.0,5.0)", "y=interval(-5.0,5.0)")
 MIXED = (*FLOATS, "k=range(0,9)", "c=a,b,d")

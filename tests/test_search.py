@@ -16,14 +16,14 @@ from optuna.trial import TrialState
 
 from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.data import load_splits
-from pipeline.search.budget import Budget
-from pipeline.search.config_files import reading_once
 from pipeline.search.experiment import ExperimentTask
-from pipeline.search.liveness import OWNER, Heart, Watch
 from pipeline.search.samplers import sampler_name
-from pipeline.search.space import parse_space
-from pipeline.search.study import StudySpec, claim, mend_journal, queue_grid, settle
-from pipeline.search.trials import counted
+from pipeline.search.space.space import parse_space
+from pipeline.search.study.budget import Budget
+from pipeline.search.study.liveness import OWNER, Heart, Watch
+from pipeline.search.study.study import StudySpec, claim, mend_journal, queue_grid, settle
+from pipeline.search.study.trials import counted
+from pipeline.search.workers.config_files import reading_once
 from pipeline.tasks.classification import Classification
 from pipeline.training import prepare as prepared
 

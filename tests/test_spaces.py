@@ -12,13 +12,13 @@ from optuna.trial import TrialState
 from test_search import open_study, spec
 
 from pipeline.common.errors import ConfigError
-from pipeline.search.filters import Filter, read_filter
-from pipeline.search.liveness import Heart
 from pipeline.search.searchable import FormerTrials
-from pipeline.search.space import Condition, Space, parse_space
-from pipeline.search.study import claim, is_done, queue_first, queue_grid
-from pipeline.search.trials import best_first, counted, ended, state_of
-from pipeline.search.warm import warm_start
+from pipeline.search.space.filters import Filter, read_filter
+from pipeline.search.space.space import Condition, Space, parse_space
+from pipeline.search.study.liveness import Heart
+from pipeline.search.study.study import claim, is_done, queue_first, queue_grid
+from pipeline.search.study.trials import best_first, counted, ended, state_of
+from pipeline.search.study.warm_start import warm_start
 
 PROGRAM = """
 import hydra

@@ -20,7 +20,7 @@ from test_search import search_sphere, spec
 
 from pipeline.common.errors import TrackingError
 from pipeline.config.compose import without_secrets
-from pipeline.search.trials import counted
+from pipeline.search.study.trials import counted
 
 SERVERS = "postgresql/*/bin"  # of Debian, in /usr/lib; its programs are not on the PATH
 

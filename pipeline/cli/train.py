@@ -93,7 +93,7 @@ def add_sweep(verbs: Verbs) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from pipeline.search.sweeps import as_overrides, load_sweep
+    from pipeline.search.space.named import as_overrides, load_sweep
 
     return _multirun(options.name, as_overrides(load_sweep(options.name), _as_asked(options)))
 
@@ -113,7 +113,7 @@ def add_plan(verbs: Verbs) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from pipeline.search.sweeps import as_overrides, load_sweep
+    from pipeline.search.space.named import as_overrides, load_sweep
 
     names, given = names_and_overrides(options.overrides)
     given.append("hydra.sweeper.dry_run=plan")
@@ -225,8 +225,8 @@ def _as_asked(options: argparse.Namespace) -> list[str]:
 def _multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> int:
     from pipeline.common.garbage import uncollected
     from pipeline.config.compose import CONFIG_NAME, compose, hydra_app
-    from pipeline.search.processes import warm_up
-    from pipeline.search.workers import may_be_started
+    from pipeline.search.workers.processes import warm_up
+    from pipeline.search.workers.sizing import may_be_started
 
     if may_be_started(overrides):  # first of all: it imports beside this process
         warm_up()

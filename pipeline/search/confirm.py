@@ -19,9 +19,9 @@ from pipeline.search.experiment import COMMAND, RUN_ID, ExperimentTask
 from pipeline.search.options import MOST_REPEATS
 from pipeline.search.page import report as write_report
 from pipeline.search.searchable import SEED
-from pipeline.search.space import parse_space
-from pipeline.search.study import find_study
-from pipeline.search.trials import best_first
+from pipeline.search.space.space import parse_space
+from pipeline.search.study.study import find_study
+from pipeline.search.study.trials import best_first
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies, tags
 from pipeline.training.prepare import splits_of

@@ -24,9 +24,9 @@ from pipeline.common.errors import TrackingError
 from pipeline.common.process import is_gone
 from pipeline.common.secrets import MASK, masked
 from pipeline.search.experiment import RUN_ID
-from pipeline.search.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
-from pipeline.search.study import find_study, is_torn, mend_journal, settle_one
-from pipeline.search.trials import (
+from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
+from pipeline.search.study.study import find_study, is_torn, mend_journal, settle_one
+from pipeline.search.study.trials import (
     ATTEMPT,
     REASON,
     best_first,
@@ -35,7 +35,7 @@ from pipeline.search.trials import (
     score_text,
     state_of,
 )
-from pipeline.search.warm import JOURNAL
+from pipeline.search.study.warm_start import JOURNAL
 from pipeline.tracking import Store, logged, studies, tags
 from pipeline.training.run_folders import drop, folder_of, has_states, left_in
 

@@ -30,14 +30,13 @@ from pipeline.config.compose import as_run
 from pipeline.config.schema import OPEN, Experiment, TrackingConfig, flat, validate
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
 from pipeline.search import recorded
-from pipeline.search.failures import hopeless
-from pipeline.search.forecast import Spent
+from pipeline.search.cost import Spent
 from pipeline.search.insights import insights
-from pipeline.search.processes import THREAD_VARIABLES, Child, WorkerDiedError
 from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
-from pipeline.search.space import Space
-from pipeline.search.study import StudySpec, is_done
-from pipeline.search.trials import (
+from pipeline.search.space.space import Space
+from pipeline.search.study.failures import hopeless
+from pipeline.search.study.study import StudySpec, is_done
+from pipeline.search.study.trials import (
     COSTED,
     REASON,
     best_first,
@@ -47,7 +46,8 @@ from pipeline.search.trials import (
     spreads,
     state_of,
 )
-from pipeline.search.workers import Crew, need
+from pipeline.search.workers.processes import THREAD_VARIABLES, Child, WorkerDiedError
+from pipeline.search.workers.sizing import Crew, need
 from pipeline.tasks.base import Direction
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, studies, tags

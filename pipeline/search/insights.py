@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.label_doubts import doubted
 from pipeline.learning_curve import fit
-from pipeline.search.trials import REPEATS, ended
+from pipeline.search.study.trials import REPEATS, ended
 from pipeline.tracking import Store, studies, tags
 
 if TYPE_CHECKING:
     import optuna
 
-    from pipeline.search.study import StudySpec
+    from pipeline.search.study.study import StudySpec
 
 SHARE, FOLD = "data.train_share", "data.fold"  # the keys whose search has a meaning of its own
 CURVE_FILE, DOUBTS_FILE = "learning_curve.json", "label_errors.json"  # artifacts of the study

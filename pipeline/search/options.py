@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.search.budget import Budget
-from pipeline.search.forecast import Prices
+from pipeline.search.cost import Prices
 from pipeline.search.samplers import ALLOWED
-from pipeline.search.workers import AUTO
+from pipeline.search.study.budget import Budget
+from pipeline.search.workers.sizing import AUTO
 
 _HYDRA_KEYS = ("_target_", "_recursive_")
 PLAN = "plan"

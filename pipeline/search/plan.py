@@ -18,10 +18,10 @@ from pipeline.search.options import Options
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.searchable import SEED, Searchable
-from pipeline.search.space import Space
-from pipeline.search.study import StudySpec, directions_of
-from pipeline.search.warm import sources_of
-from pipeline.search.workers import AUTO, Crew, choose, cores, this_machine
+from pipeline.search.space.space import Space
+from pipeline.search.study.study import StudySpec, directions_of
+from pipeline.search.study.warm_start import sources_of
+from pipeline.search.workers.sizing import AUTO, Crew, choose, cores, this_machine
 
 MOST_POINTS = 10_000  # of a grid
 SPACE = "search space"  # key of a fingerprint

@@ -15,12 +15,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.search.budget import seconds_of
-from pipeline.search.forecast import span
-from pipeline.search.liveness import OWNER
-from pipeline.search.space import Params, encode
-from pipeline.search.study import StudySpec
-from pipeline.search.trials import (
+from pipeline.search.cost import span
+from pipeline.search.space.space import Params, encode
+from pipeline.search.study.budget import seconds_of
+from pipeline.search.study.liveness import OWNER
+from pipeline.search.study.study import StudySpec
+from pipeline.search.study.trials import (
     COSTED,
     KILLED,
     PAUSED_AT,

@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from pipeline.config.compose import key_of
 from pipeline.config.schema import OPEN, flat, validate
-from pipeline.search.fitting import fit, read
 from pipeline.search.searchable import SEED, Former, FormerTrials
-from pipeline.search.space import Space
+from pipeline.search.space.space import Space
+from pipeline.search.space.transfer import fit, read
 from pipeline.tasks.objective import COSTS, Constraint, Objective, constraints, objectives
 from pipeline.tracking import Store, studies
 

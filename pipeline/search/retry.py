@@ -12,10 +12,10 @@ from pipeline.common.errors import ConfigError
 from pipeline.config.compose import key_of, literal
 from pipeline.search.doctor import at_work
 from pipeline.search.experiment import ExperimentTask
-from pipeline.search.failures import TEACHES
-from pipeline.search.liveness import DEAD_SECONDS
-from pipeline.search.study import StudySpec, find_study, mend_journal
-from pipeline.search.trials import REPLACES, ended, kind_of_failure, params_of
+from pipeline.search.study.failures import TEACHES
+from pipeline.search.study.liveness import DEAD_SECONDS
+from pipeline.search.study.study import StudySpec, find_study, mend_journal
+from pipeline.search.study.trials import REPLACES, ended, kind_of_failure, params_of
 from pipeline.tracking import Store, studies, tags
 
 

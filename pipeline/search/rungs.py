@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from pipeline.search.pruners import PauseAndPromote
-from pipeline.search.trials import PAUSED_AT, standing, state_of
+from pipeline.search.study.trials import PAUSED_AT, standing, state_of
 from pipeline.tasks.base import Direction
 
 

@@ -20,8 +20,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.search.space import Space
-from pipeline.search.trials import ATTEMPT, REPLACES, place_of
+from pipeline.search.space.space import Space
+from pipeline.search.study.trials import ATTEMPT, REPLACES, place_of
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from pipeline.search.forecast import Spent
-    from pipeline.search.reporter import Reporter
-    from pipeline.search.space import Space
-    from pipeline.search.study import StudySpec
-    from pipeline.search.workers import Crew
+    from pipeline.search.cost import Spent
+    from pipeline.search.space.space import Space
+    from pipeline.search.study.study import StudySpec
+    from pipeline.search.workers.reporter import Reporter
+    from pipeline.search.workers.sizing import Crew
     from pipeline.tasks.base import Direction
     from pipeline.training.probe import RunCost
 

@@ -21,13 +21,8 @@ from pipeline.common.errors import TunewrightError, did_you_mean
 from pipeline.common.terminal import console
 from pipeline.config.compose import changing, plain_errors, without_hydra, without_secrets
 from pipeline.config.schema import flatten
-from pipeline.search.blocks import Base, enrich
-from pipeline.search.budget import machine_seconds
-from pipeline.search.change import beside, open_kept, open_same
-from pipeline.search.config_files import reading_once
-from pipeline.search.failures import hopeless
-from pipeline.search.forecast import Prices, Spent, compared, forecast
-from pipeline.search.liveness import Watch
+from pipeline.search.cost import Prices, Spent, compared, forecast
+from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
 from pipeline.search.options import PLAN, Options
 from pipeline.search.plan import (
     check_workers,
@@ -48,22 +43,27 @@ from pipeline.search.progress import (
     summary_lines,
     trial_table,
 )
-from pipeline.search.rehearsal import left_to_run, open_copy, rehearse, to_run
 from pipeline.search.samplers import sampler_name
 from pipeline.search.searchable import Searchable
-from pipeline.search.space import Params, Space, parse_space
-from pipeline.search.study import (
+from pipeline.search.space.change import beside, open_kept, open_same
+from pipeline.search.space.conditions import Base, enrich
+from pipeline.search.space.named import space_text
+from pipeline.search.space.space import Params, Space, parse_space
+from pipeline.search.study.budget import machine_seconds
+from pipeline.search.study.failures import hopeless
+from pipeline.search.study.liveness import Watch
+from pipeline.search.study.study import (
     StudySpec,
     is_done,
     queue_first,
     queue_grid,
     settle,
 )
-from pipeline.search.supervisor import LOOK_SECONDS, Supervisor
-from pipeline.search.sweeps import space_text
-from pipeline.search.trials import REASON, best_first, ended, pareto_front, state_of
-from pipeline.search.warm import JOURNAL, sources_of, warm_start
-from pipeline.search.worker import Worker
+from pipeline.search.study.trials import REASON, best_first, ended, pareto_front, state_of
+from pipeline.search.study.warm_start import JOURNAL, sources_of, warm_start
+from pipeline.search.workers.config_files import reading_once
+from pipeline.search.workers.supervisor import LOOK_SECONDS, Supervisor
+from pipeline.search.workers.worker import Worker
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from pipeline.search.page.drawing import (
     new_figure,
 )
 from pipeline.search.page.view import IMPORTANCE_TRIALS, SHOWN_PARAMS, Scale, View, short
-from pipeline.search.trials import violation
+from pipeline.search.study.trials import violation
 
 LINES = 200  # the most trials that are drawn
 

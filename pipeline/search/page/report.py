@@ -22,7 +22,7 @@ from pipeline.search.page.score_charts import history, learning_curves, pareto
 from pipeline.search.page.view import About, View
 from pipeline.search.page.winner_section import winner_section
 from pipeline.search.page.words import best_table, failures, head
-from pipeline.search.study import find_study
+from pipeline.search.study.study import find_study
 from pipeline.tracking import Store, studies, tags
 
 FILE = "report.html"

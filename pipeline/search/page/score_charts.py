@@ -26,7 +26,7 @@ from pipeline.search.page.drawing import (
     new_figure,
 )
 from pipeline.search.page.view import View
-from pipeline.search.trials import pareto_front, sign_of, state_of, violation
+from pipeline.search.study.trials import pareto_front, sign_of, state_of, violation
 
 CURVES, CURVE_POINTS = 60, 60  # the most that are drawn
 

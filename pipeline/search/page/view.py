@@ -17,8 +17,8 @@ from optuna.study import StudyDirection
 
 from pipeline.search.experiment import EPOCH
 from pipeline.search.pruners import PauseAndPromote, make_pruner
-from pipeline.search.space import encode
-from pipeline.search.trials import best_first, ended, standing
+from pipeline.search.space.space import encode
+from pipeline.search.study.trials import best_first, ended, standing
 from pipeline.tracking import tags
 
 SHOWN_PARAMS = 12  # in the charts that have a panel or an axis for each

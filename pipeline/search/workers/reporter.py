@@ -14,12 +14,12 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial
 
 from pipeline.common.errors import TrialTimeoutError
-from pipeline.search.budget import seconds_of
 from pipeline.search.pruners import PauseAndPromote, Pruner, should_prune
+from pipeline.search.study.budget import seconds_of
 from pipeline.training.outcome import Verdict
 
 if TYPE_CHECKING:
-    from pipeline.search.study import StudySpec
+    from pipeline.search.study.study import StudySpec
 
 _current: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
 

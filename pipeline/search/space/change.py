@@ -20,11 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.common.errors import ConfigError
 from pipeline.config.compose import key_of
-from pipeline.search.fitting import copy_of, fit
-from pipeline.search.liveness import BEAT, OWNER, Watch
 from pipeline.search.plan import SPACE
-from pipeline.search.space import Params
-from pipeline.search.study import (
+from pipeline.search.space.space import Params
+from pipeline.search.space.transfer import copy_of, fit
+from pipeline.search.study.liveness import BEAT, OWNER, Watch
+from pipeline.search.study.study import (
     FINGERPRINT,
     FIRST,
     StudySpec,
@@ -33,7 +33,7 @@ from pipeline.search.study import (
     settle,
     unqueue,
 )
-from pipeline.search.trials import (
+from pipeline.search.study.trials import (
     ATTEMPT,
     CONTINUES,
     COPIED,
@@ -44,7 +44,7 @@ from pipeline.search.trials import (
     ended,
     params_of,
 )
-from pipeline.search.warm import JOURNAL
+from pipeline.search.study.warm_start import JOURNAL
 
 _FORK_OF = "fork_of"  # user attribute of a study: the one that it was forked from
 _FORKED = "forked"  # user attribute of a fork: what came of it, once all copies are there

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial
 
-from pipeline.search.forecast import FREE, Rates
-from pipeline.search.trials import COPIED, PAUSED_SINCE, WAITED, best_first, counted, ended
+from pipeline.search.cost import FREE, Rates
+from pipeline.search.study.trials import COPIED, PAUSED_SINCE, WAITED, best_first, counted, ended
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import logging
 import threading
 from types import TracebackType
 
-from pipeline.search.liveness import Watch
 from pipeline.search.searchable import Searchable
-from pipeline.search.study import StudySpec, settle
-from pipeline.search.trials import ended
+from pipeline.search.study.liveness import Watch
+from pipeline.search.study.study import StudySpec, settle
+from pipeline.search.study.trials import ended
 
 log = logging.getLogger(__name__)
 

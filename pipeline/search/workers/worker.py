@@ -21,16 +21,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.common.timing import LEDGER
 from pipeline.config.compose import changing, run_job
-from pipeline.search.config_files import reading_once
-from pipeline.search.failures import hopeless, tell_failure
-from pipeline.search.liveness import Heart, Watch
-from pipeline.search.processes import STOPPED, Child, WorkerDiedError
 from pipeline.search.pruners import PauseAndPromote
-from pipeline.search.reporter import Reporter
 from pipeline.search.rungs import promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
-from pipeline.search.study import StudySpec, claim, is_busy, settle
-from pipeline.search.trials import (
+from pipeline.search.study.failures import hopeless, tell_failure
+from pipeline.search.study.liveness import Heart, Watch
+from pipeline.search.study.study import StudySpec, claim, is_busy, settle
+from pipeline.search.study.trials import (
     CONTINUES,
     PAUSED_AT,
     PAUSED_SINCE,
@@ -40,6 +37,9 @@ from pipeline.search.trials import (
     is_best,
     place_of,
 )
+from pipeline.search.workers.config_files import reading_once
+from pipeline.search.workers.processes import STOPPED, Child, WorkerDiedError
+from pipeline.search.workers.reporter import Reporter
 
 log = logging.getLogger(__name__)
 

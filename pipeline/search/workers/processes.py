@@ -25,7 +25,7 @@ import cloudpickle
 from pipeline.common.errors import TunewrightError
 from pipeline.common.timing import LEDGER
 from pipeline.config.compose import changing
-from pipeline.search.workers import cores, visible_gpus
+from pipeline.search.workers.sizing import cores, visible_gpus
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess, SpawnProcess
@@ -38,7 +38,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 STOPPED = 130  # exit code of a child that Ctrl-C ended
 END_SECONDS = 10.0  # for a child to close its record in
 
-_PRELOAD = "pipeline.search.preload"
+_PRELOAD = "pipeline.search.workers.preload"
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}  # to the whole group: for the server's children alone
 # Of the server that children are forked from: with threads of its own it could not be forked, nor
 # once CUDA has begun, as where torch asks CUDA and not the driver's tool for the number of GPUs.
@@ -153,7 +153,7 @@ class _Server:
         """Start it, where it does not run; it ends with this process, and at once."""
         from multiprocessing import forkserver, resource_tracker
 
-        from pipeline.search.preload import PARENT
+        from pipeline.search.workers.preload import PARENT
 
         if cls.is_anothers:
             return
@@ -304,7 +304,7 @@ class _Fresh:
         import torch
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        from pipeline.search.preload import BEFORE
+        from pipeline.search.workers.preload import BEFORE
 
         _Server.share()
         set_by_imports = {k: v for k, v in os.environ.items() if k not in BEFORE}

@@ -20,7 +20,7 @@ from optuna.distributions import (
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.config.compose import literal, plain_errors
-from pipeline.search.filters import Filter
+from pipeline.search.space.filters import Filter
 
 Params = dict[str, Any]
 

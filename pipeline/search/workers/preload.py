@@ -31,7 +31,7 @@ MODULES = (  # by their names: the search itself uses none of them
     "pipeline.models.digests",
     "pipeline.models.weights",
     "pipeline.search.experiment",
-    "pipeline.search.worker",
+    "pipeline.search.workers.worker",
     "pipeline.serving.saved",
     "pipeline.tracking.mlmodel",
     "pipeline.training.determinism",

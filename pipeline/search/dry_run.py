@@ -8,10 +8,10 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from pipeline.search.liveness import Heart
-from pipeline.search.space import Params
-from pipeline.search.study import StudySpec, claim, queue_first, queue_grid, seek_study
-from pipeline.search.trials import counted, params_of
+from pipeline.search.space.space import Params
+from pipeline.search.study.liveness import Heart
+from pipeline.search.study.study import StudySpec, claim, queue_first, queue_grid, seek_study
+from pipeline.search.study.trials import counted, params_of
 
 FIRST = 5  # jobs of a sampler, which are checked: the later ones depend on scores
 

@@ -13,11 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.secrets import masked
-from pipeline.search.fitting import fit
 from pipeline.search.searchable import Former, FormerTrials
-from pipeline.search.space import Space
-from pipeline.search.study import FINGERPRINT, open_storage
-from pipeline.search.trials import IMPORTED, ended
+from pipeline.search.space.space import Space
+from pipeline.search.space.transfer import fit
+from pipeline.search.study.study import FINGERPRINT, open_storage
+from pipeline.search.study.trials import IMPORTED, ended
 
 _WARM = "warm_start"  # user attribute of the study: earlier study -> what came of it
 JOURNAL = "study.journal"

@@ -29,12 +29,12 @@ from sqlalchemy.exc import (
 
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.secrets import MASK, masked
-from pipeline.search.budget import Budget
-from pipeline.search.liveness import Heart, Watch, was_interrupted
 from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
-from pipeline.search.space import Dimension, Params, Space
-from pipeline.search.trials import (
+from pipeline.search.space.space import Dimension, Params, Space
+from pipeline.search.study.budget import Budget
+from pipeline.search.study.liveness import Heart, Watch, was_interrupted
+from pipeline.search.study.trials import (
     ATTEMPT,
     CONTINUES,
     KILLED,

@@ -15,7 +15,7 @@ from collections import Counter
 import optuna
 from optuna.trial import Trial, TrialState
 
-from pipeline.search.trials import REASON, TRACE, TRACEBACK, ended, kind_of_failure, state_of
+from pipeline.search.study.trials import REASON, TRACE, TRACEBACK, ended, kind_of_failure, state_of
 from pipeline.tracking.record import reason
 
 TEACHES = ("oom", "diverged", "timeout")  # kinds that are the parameters' doing

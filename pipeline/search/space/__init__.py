@@ -1,0 +1,1 @@
+"""What is searched: parameters, when they are there, and spaces by name."""

@@ -1,0 +1,1 @@
+"""The study: its storage, trials, budget and failures."""

@@ -1,0 +1,1 @@
+"""Who runs the trials: workers, how many, and in which processes."""
