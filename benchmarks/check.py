@@ -30,7 +30,7 @@ def rows(count: int) -> "list[str]":
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     quiet_libraries()
-    from pipeline.check import check_splits
+    from pipeline.analysis.data_check import check_splits
     from pipeline.config.compose import compose, hydra_app, without_hydra
     from pipeline.config.schema import validate
     from pipeline.training.prepare import splits_of

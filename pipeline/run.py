@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.analysis.fairness import FILE as BIAS_FILE
+from pipeline.analysis.fairness import bias_page, check_fairness, fairness_of
 from pipeline.common.garbage import uncollected
 from pipeline.common.machine import best_rate
 from pipeline.common.timing import LEDGER, TRAINING, Account
 from pipeline.config.schema import Experiment
-from pipeline.fairness import FILE as BIAS_FILE
-from pipeline.fairness import bias_page, check_fairness, fairness_of
 from pipeline.tasks.objective import check_labels, constraints, objectives, read_objective
 from pipeline.tracking.store import open_store
 from pipeline.training.outcome import Result, State, Trial, Verdict

@@ -5,10 +5,10 @@ import json
 from conftest import artifact, rows
 from tiny_models import tiny_gpt2
 
+from pipeline.analysis.winner import Side, baselines, judge
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.schema import validate
 from pipeline.training.prepare import splits_of
-from pipeline.winner import Side, baselines, judge
 
 
 def test_a_better_winner_is_told_with_its_figures(cli, tiny, runs):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.check.corpus import normalised, repeated
-from pipeline.check.near import THRESHOLD, near_duplicates, similarity
+from pipeline.analysis.data_check.corpus import normalised, repeated
+from pipeline.analysis.data_check.near import THRESHOLD, near_duplicates, similarity
 
 GOOD = ["superb", "delightful", "charming", "brilliant"]
 BAD = ["dreadful", "tedious", "clumsy", "miserable"]

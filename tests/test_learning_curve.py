@@ -8,8 +8,8 @@ from conftest import artifact, rows, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.analysis.learning_curve import fit
 from pipeline.evaluation.label_errors import doubts
-from pipeline.learning_curve import fit
 
 ONE = "hydra.sweeper.n_jobs=1"
 

@@ -24,8 +24,8 @@ from conftest import artifact
 from matplotlib import image
 from optuna.trial import TrialState
 
+from pipeline.analysis.report import FILE, About, study_page
 from pipeline.common.secrets import masked
-from pipeline.search.page import FILE, About, study_page
 from pipeline.search.study.trials import PAUSED_AT
 
 EVIL = "<script>alert('$x$')</script>"

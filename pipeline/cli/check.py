@@ -12,7 +12,7 @@ from pipeline.cli.common import add_format
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline.check import Finding, Report
+    from pipeline.analysis.data_check import Finding, Report
     from pipeline.cli.common import Verbs
 
 _SHOWN = 20  # findings of a level that are printed
@@ -39,14 +39,14 @@ def add_check(verbs: Verbs) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pipeline.check import check_data
+    from pipeline.analysis.data_check import check_data
     from pipeline.config.compose import compose, hydra_app, without_hydra
     from pipeline.config.schema import validate
 
     with hydra_app("train") as hydra:
         experiment = validate(without_hydra(compose(hydra, options.overrides)))
     if options.fix is not None:
-        from pipeline.check.fix import CHANGES, write_cleaned
+        from pipeline.analysis.data_check.fix import CHANGES, write_cleaned
 
         counts = write_cleaned(experiment, options.fix)
         for change, count in counts.most_common():
@@ -57,7 +57,7 @@ def _check(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(report.as_tree(), indent=1, ensure_ascii=False))
     elif options.format == "html":
-        from pipeline.search.page import check_page
+        from pipeline.analysis.report import check_page
 
         print(check_page(report, experiment.data.title))
     else:
@@ -70,7 +70,7 @@ def _check(options: argparse.Namespace) -> int:
 def _show(report: Report, console: Console) -> None:
     from rich.text import Text
 
-    from pipeline.check.report import LEVELS
+    from pipeline.analysis.data_check.report import LEVELS
     from pipeline.common.terminal import as_rich
     from pipeline.config.untrusted import printable
 

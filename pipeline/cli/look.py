@@ -119,7 +119,7 @@ def add_report(verbs: Verbs) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from pipeline.search.page import report
+    from pipeline.analysis.report import report
     from pipeline.tracking import open_store
 
     config = composed(options.overrides)

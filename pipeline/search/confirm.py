@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from pipeline import winner as winners
+from pipeline.analysis import winner as winners
+from pipeline.analysis.report import report as write_report
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config.compose import as_run, key_of, literal
 from pipeline.config.schema import OPEN
 from pipeline.search.experiment import COMMAND, RUN_ID, ExperimentTask
 from pipeline.search.options import MOST_REPEATS
-from pipeline.search.page import report as write_report
 from pipeline.search.searchable import SEED
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.study import find_study

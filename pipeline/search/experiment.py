@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
-from pipeline.check import Report, check_splits
+from pipeline.analysis.data_check import Report, check_splits
+from pipeline.analysis.insights import insights
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import LEDGER, Account, summary
@@ -31,7 +32,6 @@ from pipeline.config.schema import OPEN, Experiment, TrackingConfig, flat, valid
 from pipeline.job import Command, compute_as, open_record, run_alone, settle
 from pipeline.search import recorded
 from pipeline.search.cost import Spent
-from pipeline.search.insights import insights
 from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
 from pipeline.search.space.space import Space
 from pipeline.search.study.failures import hopeless
@@ -195,7 +195,7 @@ class ExperimentTask(Searchable):
     def look_over(self, config: DictConfig) -> list[str]:
         """Look over the rows and log the report with the study; return what it says in short."""
         experiment = validate(config) if self._largest is None else self._largest[1]
-        from pipeline.search.page import check_page
+        from pipeline.analysis.report import check_page
 
         run = studies.run_of(self._store, self._parent_run_id)
         known = studies.read_text(self._store, run, CHECK_FILE)
@@ -341,7 +341,7 @@ class ExperimentTask(Searchable):
         if over and complete:
             tables |= self._learn(study, spec)
         studies.close_study(self._store, self._parent_run_id, state, tables)
-        from pipeline.search.page import write_page  # matplotlib is needed now, and not before
+        from pipeline.analysis.report import write_page  # matplotlib is needed now, and not before
 
         try:
             write_page(self._store, study, self._parent_run_id)

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from pipeline.check.corpus import Corpus
-from pipeline.check.report import Finding
+from pipeline.analysis.data_check.corpus import Corpus
+from pipeline.analysis.data_check.report import Finding
 
 # UTF-8 that was read as latin-1 or cp1252, and what a decoder puts where it could not.
 _BROKEN = re.compile("[ÃÂ][\x80-\xbf\u2018-\u203a€™]|â€|ï»¿|\ufffd")

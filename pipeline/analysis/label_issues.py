@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.analysis.winner import TABLE
 from pipeline.tracking import Store, studies
-from pipeline.winner import TABLE
 
 if TYPE_CHECKING:
     from pipeline.tracking.studies import Run

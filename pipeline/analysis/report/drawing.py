@@ -13,7 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.search.page.view import View, goal, short
+from pipeline.analysis.report.view import View, goal, short
 
 # Okabe and Ito's colours, which can be told apart with every kind of colour blindness.
 BLUE, ORANGE, VERMILION, SKY, GREY = "#0072b2", "#e69f00", "#d55e00", "#56b4e9", "#767676"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.label_doubts import doubted
-from pipeline.learning_curve import fit
+from pipeline.analysis.label_issues import doubted
+from pipeline.analysis.learning_curve import fit
 from pipeline.search.study.trials import REPEATS, ended
 from pipeline.tracking import Store, studies, tags
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.check.corpus import Corpus
-from pipeline.check.duplicates import duplicate_findings
-from pipeline.check.files import file_findings
-from pipeline.check.labels import RARE, label_findings, label_table, spellings
-from pipeline.check.report import Finding, Report
-from pipeline.check.texts import language_findings, script_findings, text_findings
-from pipeline.check.tokens import token_findings
+from pipeline.analysis.data_check.corpus import Corpus
+from pipeline.analysis.data_check.duplicates import duplicate_findings
+from pipeline.analysis.data_check.files import file_findings
+from pipeline.analysis.data_check.labels import RARE, label_findings, label_table, spellings
+from pipeline.analysis.data_check.report import Finding, Report
+from pipeline.analysis.data_check.texts import language_findings, script_findings, text_findings
+from pipeline.analysis.data_check.tokens import token_findings
 from pipeline.common.errors import DataError, TunewrightError
 from pipeline.config.schema import FilesConfig
 from pipeline.data import Rows, Splits, count_labels, load_splits, read_split

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.check.report import Finding
+from pipeline.analysis.data_check.report import Finding
 from pipeline.common.errors import TunewrightError
 from pipeline.models import find_checkpoint
 from pipeline.models.batches import IGNORED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.html import html_table, note, page
 
 if TYPE_CHECKING:
-    from pipeline.check import Report
+    from pipeline.analysis.data_check import Report
 
 SHOWN_ROWS = 5  # groups of a finding whose ids are shown
 

@@ -6,7 +6,7 @@ import codecs
 import os
 from pathlib import Path
 
-from pipeline.check.report import Finding, Level
+from pipeline.analysis.data_check.report import Finding, Level
 
 _TEXT = (".csv", ".tsv", ".jsonl")
 

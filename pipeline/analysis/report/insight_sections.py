@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.analysis.report.drawing import BLUE, VERMILION, captioned, embed, new_figure
 from pipeline.common.html import html_table, note
-from pipeline.search.page.drawing import BLUE, VERMILION, captioned, embed, new_figure
 
 SHOWN_LABELS = 30  # of the doubtful ones
 

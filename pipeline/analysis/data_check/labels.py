@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from pipeline.check.corpus import Corpus
-from pipeline.check.report import Finding
+from pipeline.analysis.data_check.corpus import Corpus
+from pipeline.analysis.data_check.report import Finding
 from pipeline.common.errors import listing
 from pipeline.tracking.tables import Cell, Table
 

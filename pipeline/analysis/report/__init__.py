@@ -4,8 +4,8 @@ It holds no scripts and asks for nothing, so it opens in MLflow's sandboxed fram
 from a disk. Its size is bounded: charts of many trials are drawn as pictures, curves are thinned.
 """
 
-from pipeline.search.page.data_section import check_page
-from pipeline.search.page.report import FILE, report, study_page, write_page
-from pipeline.search.page.view import About
+from pipeline.analysis.report.data_section import check_page
+from pipeline.analysis.report.report import FILE, report, study_page, write_page
+from pipeline.analysis.report.view import About
 
 __all__ = ["FILE", "About", "check_page", "report", "study_page", "write_page"]

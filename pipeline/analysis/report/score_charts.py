@@ -11,9 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial
 
-from pipeline.common.errors import listing
-from pipeline.common.html import note
-from pipeline.search.page.drawing import (
+from pipeline.analysis.report.drawing import (
     BLUE,
     GREY,
     ORANGE,
@@ -25,7 +23,9 @@ from pipeline.search.page.drawing import (
     legend,
     new_figure,
 )
-from pipeline.search.page.view import View
+from pipeline.analysis.report.view import View
+from pipeline.common.errors import listing
+from pipeline.common.html import note
 from pipeline.search.study.trials import pareto_front, sign_of, state_of, violation
 
 CURVES, CURVE_POINTS = 60, 60  # the most that are drawn

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.check.corpus import Corpus, repeated
-from pipeline.check.duplicates import conflicting, nearly_repeated
-from pipeline.check.labels import spellings
+from pipeline.analysis.data_check.corpus import Corpus, repeated
+from pipeline.analysis.data_check.duplicates import conflicting, nearly_repeated
+from pipeline.analysis.data_check.labels import spellings
 from pipeline.common.atomic import SUFFIXES, Write, writer
 from pipeline.common.errors import ConfigError, DataError
 from pipeline.config.schema import FilesConfig

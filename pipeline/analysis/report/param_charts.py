@@ -14,8 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from pipeline.common.html import note
-from pipeline.search.page.drawing import (
+from pipeline.analysis.report.drawing import (
     BLUE,
     GREY,
     VERMILION,
@@ -24,7 +23,8 @@ from pipeline.search.page.drawing import (
     embed,
     new_figure,
 )
-from pipeline.search.page.view import IMPORTANCE_TRIALS, SHOWN_PARAMS, Scale, View, short
+from pipeline.analysis.report.view import IMPORTANCE_TRIALS, SHOWN_PARAMS, Scale, View, short
+from pipeline.common.html import note
 from pipeline.search.study.trials import violation
 
 LINES = 200  # the most trials that are drawn

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from pipeline.check.corpus import Corpus, repeated
-from pipeline.check.near import THRESHOLD, near_duplicates
-from pipeline.check.report import Finding
+from pipeline.analysis.data_check.corpus import Corpus, repeated
+from pipeline.analysis.data_check.near import THRESHOLD, near_duplicates
+from pipeline.analysis.data_check.report import Finding
 from pipeline.common.errors import amount
 
 Groups = Sequence[Sequence[int]]  # positions of rows that have a text in common

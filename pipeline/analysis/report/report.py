@@ -10,18 +10,18 @@ from typing import Any
 import optuna
 from matplotlib import rc_context
 
+from pipeline.analysis.fairness import FILE as BIAS_FILE
+from pipeline.analysis.fairness import bias_section
+from pipeline.analysis.insights import CURVE_FILE, DOUBTS_FILE
+from pipeline.analysis.report.data_section import cost_section, data_section
+from pipeline.analysis.report.drawing import LOOK
+from pipeline.analysis.report.insight_sections import label_section, learning_curve_section
+from pipeline.analysis.report.param_charts import importances, parallel, slices
+from pipeline.analysis.report.score_charts import history, learning_curves, pareto
+from pipeline.analysis.report.view import About, View
+from pipeline.analysis.report.winner_section import winner_section
+from pipeline.analysis.report.words import best_table, failures, head
 from pipeline.common.html import PAGE, STYLE
-from pipeline.fairness import FILE as BIAS_FILE
-from pipeline.fairness import bias_section
-from pipeline.search.insights import CURVE_FILE, DOUBTS_FILE
-from pipeline.search.page.data_section import cost_section, data_section
-from pipeline.search.page.drawing import LOOK
-from pipeline.search.page.insight_sections import label_section, learning_curve_section
-from pipeline.search.page.param_charts import importances, parallel, slices
-from pipeline.search.page.score_charts import history, learning_curves, pareto
-from pipeline.search.page.view import About, View
-from pipeline.search.page.winner_section import winner_section
-from pipeline.search.page.words import best_table, failures, head
 from pipeline.search.study.study import find_study
 from pipeline.tracking import Store, studies, tags
 

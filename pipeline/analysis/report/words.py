@@ -9,9 +9,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from pipeline.analysis.report.view import View, goal, short
 from pipeline.common.html import note
 from pipeline.search.experiment import COMMAND, RUN_ID, SECONDS
-from pipeline.search.page.view import View, goal, short
 from pipeline.search.space.space import encode
 from pipeline.search.study.budget import seconds_of
 from pipeline.search.study.trials import REASON, kind_of_failure, score_texts, state_of, violation
