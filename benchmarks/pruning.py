@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial
 from pipeline.cli import quiet_libraries
 from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.evaluation.metrics import classification_scores
-from pipeline.search.experiment import EPOCH, RUN_ID
+from pipeline.jobs.trial import EPOCH, RUN_ID
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
 from pipeline.search.space.named import as_overrides, load_sweep
 from pipeline.search.study.study import open_storage

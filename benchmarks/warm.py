@@ -36,7 +36,7 @@ from mlflow import MlflowClient
 from pruning import load
 
 from pipeline.cli import quiet_libraries
-from pipeline.search.experiment import RUN_ID
+from pipeline.jobs.trial import RUN_ID
 from pipeline.search.study.trials import ended
 
 REPOSITORY = Path(__file__).parent.parent

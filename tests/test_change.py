@@ -12,7 +12,7 @@ from optuna.trial import create_trial
 from test_search import open_study
 
 from pipeline.config.schema import TrackingConfig
-from pipeline.search import recorded
+from pipeline.jobs import prior_runs as recorded
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.trials import COPIED, best_first, ended, state_of
 from pipeline.tracking import Store, open_store, studies

@@ -25,7 +25,7 @@ from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.schema import TrainingConfig
 from pipeline.data import load_splits
 from pipeline.evaluation.names import is_cost
-from pipeline.resume import find_cut_off, resume
+from pipeline.jobs.resume import find_cut_off, resume
 from pipeline.search.study.study import find_study
 from pipeline.tasks.objective import Objective
 from pipeline.tracking import Record, open_store
@@ -459,7 +459,7 @@ def test_a_run_is_resumed_by_its_id_and_its_record_stays_what_it_was(
     refused = cli(*command, "seed=3")
     assert refused.code == 2
     assert f"tunewright rerun {before.info.run_id} seed=3" in refused.err
-    monkeypatch.setattr("pipeline.rerun.environment", dict)
+    monkeypatch.setattr("pipeline.jobs.rerun.environment", dict)
     ended = cli(*command)
     assert ended.code == 0, ended.err
     assert "packages    cannot be known" in ended.out

@@ -92,7 +92,7 @@ def stop(*_, **__):
     ],
 )
 def test_what_is_stopped_says_how_it_goes_on(cli, tiny, monkeypatch, given, said):
-    monkeypatch.setattr("pipeline.job.run_alone", stop)
+    monkeypatch.setattr("pipeline.jobs.single.run_alone", stop)
     monkeypatch.setattr("hydra._internal.hydra.Hydra.multirun", stop)
     ended = cli("train", *tiny, *given)
     assert (ended.code, ended.err) == (130, f"tunewright: {said}\n")

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.data import load_splits
-from pipeline.search.experiment import ExperimentTask
+from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.samplers import sampler_name
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget

@@ -46,9 +46,9 @@ def _tolerance(text: str) -> float:
 
 
 def _rerun(options: argparse.Namespace) -> int:
-    from pipeline import rerun
+    from pipeline.cli.console import run_on_console
     from pipeline.config.compose import hydra_app
-    from pipeline.console import run_on_console
+    from pipeline.jobs import rerun
     from pipeline.tracking.verdict import TOLERANCE
 
     with hydra_app("rerun") as hydra:

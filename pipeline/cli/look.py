@@ -139,7 +139,7 @@ def add_doctor(verbs: Verbs) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from pipeline.search.doctor import treat
+    from pipeline.jobs.doctor import treat
     from pipeline.tracking import open_store
 
     names, overrides = names_and_overrides(options.overrides)

@@ -21,7 +21,7 @@ from pipeline.cli.common import (
 
 if TYPE_CHECKING:
     from pipeline.cli.common import Verbs
-    from pipeline.search.experiment import ExperimentTask
+    from pipeline.jobs.trial import ExperimentTask
 
 SAME_COMMAND = "The same command goes on."
 
@@ -70,9 +70,9 @@ def _run_once(options: argparse.Namespace) -> int:
         store = open_store(experiment.tracking)
         store.connect()
 
-        from pipeline.console import run_on_console
-        from pipeline.job import run_alone
-        from pipeline.resume import find_cut_off, resume
+        from pipeline.cli.console import run_on_console
+        from pipeline.jobs.resume import find_cut_off, resume
+        from pipeline.jobs.single import run_alone
 
         found = find_cut_off(store, without_hydra(config)) if options.resume else None
         task = partial(resume, run_id=found) if found else run_alone
@@ -143,7 +143,7 @@ def _confirm(options: argparse.Namespace) -> int:
 
 
 def _retrain(study: str, seeds: int, given: list[str]) -> int:
-    from pipeline.search import confirm
+    from pipeline.jobs import confirm
     from pipeline.tracking import open_store
 
     config = composed(given)
@@ -170,10 +170,10 @@ def add_resume(verbs: Verbs) -> None:
 
 
 def _resume(options: argparse.Namespace) -> int:
+    from pipeline.cli.console import run_on_console
     from pipeline.config.compose import hydra_app, run_single
-    from pipeline.console import run_on_console
-    from pipeline.rerun import has_result, verdict_on
-    from pipeline.resume import rebuild_cut_off, resume
+    from pipeline.jobs.rerun import has_result, verdict_on
+    from pipeline.jobs.resume import rebuild_cut_off, resume
     from pipeline.tracking.logged import origin_of
     from pipeline.tracking.verdict import TOLERANCE
 
@@ -204,7 +204,7 @@ def add_retry(verbs: Verbs) -> None:
 
 
 def _retry(options: argparse.Namespace) -> int:
-    from pipeline.search.retry import again
+    from pipeline.jobs.retry import again
     from pipeline.tracking import open_store
 
     given = _as_asked(options)
@@ -233,7 +233,7 @@ def _multirun(name: str, overrides: list[str], task: ExperimentTask | None = Non
     with hydra_app(name) as hydra:
         with uncollected():
             config = compose(hydra, overrides, multirun=True)
-            from pipeline.search.experiment import ExperimentTask
+            from pipeline.jobs.trial import ExperimentTask
 
         task = task or ExperimentTask(name, overrides)
         with goes_on("" if config.hydra.sweeper.get("dry_run") else SAME_COMMAND):

@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 
-from pipeline.search.experiment import EPOCH
+from pipeline.jobs.trial import EPOCH
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.space.space import encode
 from pipeline.search.study.trials import best_first, ended, standing

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.analysis.report.view import View, goal, short
 from pipeline.common.html import note
-from pipeline.search.experiment import COMMAND, RUN_ID, SECONDS
+from pipeline.jobs.trial import COMMAND, RUN_ID, SECONDS
 from pipeline.search.space.space import encode
 from pipeline.search.study.budget import seconds_of
 from pipeline.search.study.trials import REASON, kind_of_failure, score_texts, state_of, violation

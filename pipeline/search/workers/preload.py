@@ -30,7 +30,7 @@ MODULES = (  # by their names: the search itself uses none of them
     "pipeline.models.adapters",
     "pipeline.models.digests",
     "pipeline.models.weights",
-    "pipeline.search.experiment",
+    "pipeline.jobs.trial",
     "pipeline.search.workers.worker",
     "pipeline.serving.saved",
     "pipeline.tracking.mlmodel",

@@ -29,8 +29,8 @@ from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import LEDGER, Account, summary
 from pipeline.config.compose import as_run
 from pipeline.config.schema import OPEN, Experiment, TrackingConfig, flat, validate
-from pipeline.job import Command, compute_as, open_record, run_alone, settle
-from pipeline.search import recorded
+from pipeline.jobs import prior_runs as recorded
+from pipeline.jobs.single import Command, compute_as, open_record, run_alone, settle
 from pipeline.search.cost import Spent
 from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
 from pipeline.search.space.space import Space

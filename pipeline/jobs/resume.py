@@ -11,8 +11,8 @@ from pipeline import run as runs
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.process import identity, is_gone
 from pipeline.config.schema import OPEN, flat, settings, validate
-from pipeline.job import Command, compute_as, open_record
-from pipeline.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
+from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
+from pipeline.jobs.single import Command, compute_as, open_record
 from pipeline.tracking import Store, logged, open_store, studies, tags
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.record import as_params

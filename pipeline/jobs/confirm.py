@@ -16,7 +16,7 @@ from pipeline.analysis.report import report as write_report
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config.compose import as_run, key_of, literal
 from pipeline.config.schema import OPEN
-from pipeline.search.experiment import COMMAND, RUN_ID, ExperimentTask
+from pipeline.jobs.trial import COMMAND, RUN_ID, ExperimentTask
 from pipeline.search.options import MOST_REPEATS
 from pipeline.search.searchable import SEED
 from pipeline.search.space.space import parse_space

@@ -19,7 +19,7 @@ from pipeline.config.compose import (
 )
 from pipeline.config.schema import Experiment, as_tree, flat, flatten, validate
 from pipeline.config.untrusted import check_values, read_config
-from pipeline.job import Command, run_alone
+from pipeline.jobs.single import Command, run_alone
 from pipeline.run import check, inputs, inspect
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.drift import Drift, config_drift, drifts

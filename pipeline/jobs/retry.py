@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.common.errors import ConfigError
 from pipeline.config.compose import key_of, literal
-from pipeline.search.doctor import at_work
-from pipeline.search.experiment import ExperimentTask
+from pipeline.jobs.doctor import at_work
+from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.study.failures import TEACHES
 from pipeline.search.study.liveness import DEAD_SECONDS
 from pipeline.search.study.study import StudySpec, find_study, mend_journal

@@ -1,0 +1,1 @@
+"""The ways an experiment is carried out: alone, as a trial, again."""
