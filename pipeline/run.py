@@ -17,25 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.fairness import FILE as BIAS_FILE
-from pipeline.analysis.fairness import bias_page, check_fairness, fairness_of
+from pipeline.analysis.fairness import bias_page, fairness_of
 from pipeline.common.garbage import uncollected
 from pipeline.common.machine import best_rate
 from pipeline.common.timing import LEDGER, TRAINING, Account
 from pipeline.config.schema import Experiment
-from pipeline.tasks.objective import check_labels, constraints, objectives, read_objective
+from pipeline.tasks.objective import constraints, objectives, read_objective
 from pipeline.tracking.store import open_store
 from pipeline.training.outcome import Result, State, Trial, Verdict
 from pipeline.training.prepare import (
     Prepared,
     cache_of,
-    check_model,
     early_examples,
-    early_positions,
+    inputs,
     load_model,
     pack_layers,
     prepare,
-    splits_of,
-    task_of,
 )
 from pipeline.training.run_folders import folder_of
 
@@ -368,73 +365,6 @@ def _account(record: Record, tuner: FineTuner, floor: float) -> Account:
 
 def _cache(experiment: Experiment) -> Path:
     return open_store(experiment.tracking).dir / "cache"
-
-
-@uncollected()
-def inspect(experiment: Experiment) -> str:
-    """Refuse what only data, model and optimizer can show, before a record is opened.
-
-    Returns:
-        A digest of the rows, in their splits and order.
-
-    Raises:
-        DataError: for rows that cannot be read, labelled, split or learned from; for a sample that
-            is too small.
-        ModelError: for a checkpoint that is not there or cannot do the task.
-        ConfigError: for a `max_length` that the model cannot read, an objective of a label that
-            the data lacks, an adapter that the model cannot have, or hyperparameters that the
-            optimizer or the schedule cannot take.
-    """
-    from pipeline.models import find_checkpoint
-    from pipeline.training.optimizer import check_optimizer, warmup_steps
-
-    training = experiment.training
-    check_optimizer(experiment.optimizer)
-    checkpoint = find_checkpoint(experiment.model)
-    checkpoint.check_length(training.max_length)
-    checkpoint.count_stored()  # refuses a file of weights that is broken
-    splits, task = splits_of(experiment), task_of(experiment)
-    task.check()
-    check_model(experiment, task)
-    check_labels(experiment, task.labels)
-    check_fairness(experiment)
-    early_positions(experiment, splits.validation)
-    examples = len(splits.train)
-    if task.encoding_refuses:  # and may make more or fewer examples than there are rows
-        examples = len(prepare(experiment).encoded.train.dataset)
-    steps_an_epoch = math.ceil(examples / training.batch_size)
-    warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
-    return splits.digest
-
-
-def inputs(experiment: Experiment) -> dict[str, Any]:
-    """Return what a run reads, by content: the rows of each split as used, files, and the model.
-
-    Returns:
-        ``data`` and ``model``, as plain values.
-
-    Raises:
-        TunewrightError: as `inspect` does.
-    """
-    from pipeline.models.digests import model_digests
-
-    data = experiment.data
-    splits = splits_of(experiment)
-    rows = {k: {"rows": len(v), "digest": v.digest} for k, v in splits.by_name.items()}
-    described = {"name": data.title, "source": data.source, "splits": rows, "files": splits.files}
-    return {"data": described, "model": model_digests(task_of(experiment).checkpoint)}
-
-
-def check(experiment: Experiment) -> None:
-    """Refuse what can be refused before anything heavy is imported.
-
-    Raises:
-        ConfigError: for an unknown task, or an objective that the task does not produce.
-        TrackingError: for a local store that cannot be written.
-    """
-    objectives(experiment)
-    constraints(experiment)
-    open_store(experiment.tracking).check_writable()
 
 
 def open_checkpoints(experiment: Experiment, run_id: str, *, of_trial: bool = False) -> Checkpoints:

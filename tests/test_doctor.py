@@ -18,9 +18,9 @@ from test_search import open_study
 
 from pipeline.common.process import ABANDONED, identity, is_gone
 from pipeline.jobs import doctor
-from pipeline.jobs.trial import RUN_ID
 from pipeline.search import plan
 from pipeline.search.study.liveness import OWNER, Heart
+from pipeline.search.study.trials import RUN_ID
 from pipeline.tracking import studies
 from pipeline.training.checkpoints import Checkpoints
 

@@ -65,7 +65,7 @@ class OptunaSweeper(Sweeper):
 
 
 class ProcessLauncher(Launcher):
-    """The thin end of `pipeline.search.workers.processes.Launcher`, which has the options and the work."""
+    """The thin end of `pipeline.search.workers.processes.Launcher`, which does the work."""
 
     def __init__(self, **options: Any) -> None:
         self._options = options

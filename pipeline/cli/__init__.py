@@ -19,7 +19,7 @@ from pipeline.cli import again, check, convert, look, serve, train
 from pipeline.cli.common import Stopped
 from pipeline.common.errors import TunewrightError
 from pipeline.common.secrets import masked_message
-from pipeline.config.untrusted import printable
+from pipeline.common.text import printable
 
 DESCRIPTION = """\
 Fine-tune language models and search their hyperparameters.

@@ -72,7 +72,7 @@ def _show(report: Report, console: Console) -> None:
 
     from pipeline.analysis.data_check.report import LEVELS
     from pipeline.common.terminal import as_rich
-    from pipeline.config.untrusted import printable
+    from pipeline.common.text import printable
 
     for table in (report.labels, report.tokens, report.scores):
         if table.rows:

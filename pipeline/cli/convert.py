@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ConfigError, listing
-from pipeline.config.untrusted import printable
+from pipeline.common.text import printable
 
 if TYPE_CHECKING:
     from pipeline.cli.common import Verbs

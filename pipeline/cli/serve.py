@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli.common import RUN_ID, STORE, names_and_overrides, tracking
 from pipeline.common.errors import ConfigError
 from pipeline.common.secrets import masked, masked_override
-from pipeline.config.untrusted import printable
+from pipeline.common.text import printable
 
 if TYPE_CHECKING:
     from pipeline.cli.common import Verbs

@@ -49,9 +49,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _run_once(options: argparse.Namespace) -> int:
+    from pipeline.analysis.preflight import check_inputs, check_settings
     from pipeline.config.compose import compose, hydra_app, run_single, without_hydra
     from pipeline.config.schema import validate
-    from pipeline.run import check, inspect
     from pipeline.tracking import open_store
 
     with hydra_app("train") as hydra:
@@ -62,8 +62,8 @@ def _run_once(options: argparse.Namespace) -> int:
 
             print(OmegaConf.to_yaml(without_hydra(config)), end="")
             return 0
-        check(experiment)
-        inspect(experiment)  # refuses bad data and models before anything is written
+        check_settings(experiment)
+        check_inputs(experiment)  # refuses bad data and models before anything is written
         if options.dry_run:
             print("dry run: the run is valid; nothing was run or written.")
             return 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from pipeline.config.untrusted import printable
+from pipeline.common.text import printable
 
 
 def note(text: str) -> str:

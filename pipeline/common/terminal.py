@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from pipeline.config.untrusted import printable
+from pipeline.common.text import printable
 
 if TYPE_CHECKING:
     from pipeline.tracking.tables import Table

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from pipeline.common.errors import ConfigError, TrackingError
+from pipeline.common.text import CONTROL, printable
 
 MOST_BYTES = 2**20  # of a config
 MOST_JSON_BYTES = 2**23
@@ -20,11 +20,6 @@ MOST_CHARACTERS = 2000  # of one value: the time to read a number grows with its
 
 _SPLITS = ("data.train", "data.validation", "data.test")
 _PATHS = (*_SPLITS, "data.name", "model.checkpoint", "model.tokenizer", "task.chat_template")
-
-# What moves a terminal's cursor or turns its text around, and halves of characters.
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 
 
 def read_config(text: bytes, place: str) -> dict[str, Any]:
@@ -109,11 +104,6 @@ def read_json(text: bytes, place: str) -> Any:
         raise TrackingError(f"{place}: expected JSON: {_reason(error)}.") from error
 
 
-def printable(text: str) -> str:
-    """Return a text as it may be printed: a terminal must not take its signs for commands."""
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
 def _decoded(text: bytes, most: int) -> str:
     if len(text) > most:
         raise ValueError(f"found {len(text):,} bytes, at most {most:,} are read")
@@ -167,7 +157,7 @@ def _problems(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(node, str):
         if "${" in node:
             yield key, f"{node[:80]!r} is looked up elsewhere; expected the value itself"
-        elif set(_CONTROL.findall(node)) - {"\n", "\t"}:
+        elif set(CONTROL.findall(node)) - {"\n", "\t"}:
             yield key, f"{node[:80]!a} holds control characters; expected text"
 
 

@@ -16,12 +16,12 @@ from pipeline.analysis.report import report as write_report
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config.compose import as_run, key_of, literal
 from pipeline.config.schema import OPEN
-from pipeline.jobs.trial import COMMAND, RUN_ID, ExperimentTask
+from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.options import MOST_REPEATS
 from pipeline.search.searchable import SEED
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.study import find_study
-from pipeline.search.study.trials import best_first
+from pipeline.search.study.trials import COMMAND, RUN_ID, best_first
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies, tags
 from pipeline.training.prepare import splits_of

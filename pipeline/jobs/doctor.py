@@ -23,12 +23,12 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.common.errors import TrackingError
 from pipeline.common.process import is_gone
 from pipeline.common.secrets import MASK, masked
-from pipeline.jobs.trial import RUN_ID
 from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.study import find_study, is_torn, mend_journal, settle_one
 from pipeline.search.study.trials import (
     ATTEMPT,
     REASON,
+    RUN_ID,
     best_first,
     counted,
     kind_of_failure,

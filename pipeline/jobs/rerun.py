@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.errors import ConfigError, listing
 from pipeline.config.compose import (
     changing,
@@ -20,13 +21,13 @@ from pipeline.config.compose import (
 from pipeline.config.schema import Experiment, as_tree, flat, flatten, validate
 from pipeline.config.untrusted import check_values, read_config
 from pipeline.jobs.single import Command, run_alone
-from pipeline.run import check, inputs, inspect
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.drift import Drift, config_drift, drifts
 from pipeline.tracking.provenance import environment
 from pipeline.tracking.verdict import Verdict, judge
 from pipeline.training.outcome import Trial
 from pipeline.training.outcome import Verdict as GoesOn
+from pipeline.training.prepare import inputs
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -109,8 +110,8 @@ def drift_of(rebuilt: Rebuilt) -> list[Drift]:
     Raises:
         TunewrightError: for data, a model or settings that cannot work here.
     """
-    check(rebuilt.experiment)
-    inspect(rebuilt.experiment)
+    check_settings(rebuilt.experiment)
+    check_inputs(rebuilt.experiment)
     then = {**rebuilt.record.provenance, **rebuilt.record.inputs}
     now = {**environment(), **inputs(rebuilt.experiment)}
     config = config_drift(_config(rebuilt.record), flat(without_hydra(rebuilt.config)))

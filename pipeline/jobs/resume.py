@@ -16,6 +16,7 @@ from pipeline.jobs.single import Command, compute_as, open_record
 from pipeline.tracking import Store, logged, open_store, studies, tags
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.record import as_params
+from pipeline.training.prepare import inputs
 from pipeline.training.run_folders import folder_of, has_states, is_free
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def resume(config: DictConfig, run_id: str) -> Result:
     experiment = validate(config)
     with runs.open_checkpoints(experiment, run_id) as checkpoints:
         _check(store, run_id)  # again: with the lock held nobody else is at it
-        _check_bound(record, runs.inputs(experiment))
+        _check_bound(record, inputs(experiment))
         checkpoints.latest()  # one that cannot be read is refused before the record is opened
         trial = trial_of(logged.origin_of(store, run_id))
         hydra = HydraConfig.get()

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial
 from pipeline import run as runs
 from pipeline.analysis.data_check import Report, check_splits
 from pipeline.analysis.insights import insights
+from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import LEDGER, Account, summary
@@ -37,8 +38,13 @@ from pipeline.search.space.space import Space
 from pipeline.search.study.failures import hopeless
 from pipeline.search.study.study import StudySpec, is_done
 from pipeline.search.study.trials import (
+    ACCOUNT,
+    COMMAND,
     COSTED,
     REASON,
+    REPEAT,
+    RUN_ID,
+    SECONDS,
     best_first,
     ended,
     kind_of_failure,
@@ -51,7 +57,7 @@ from pipeline.search.workers.sizing import Crew, need
 from pipeline.tasks.base import Direction
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, studies, tags
-from pipeline.training.outcome import Result, Trial
+from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
 from pipeline.training.probe import RunCost, run_costs
 from pipeline.training.run_folders import can_go_on, drop, folder_of, left_in
@@ -60,13 +66,6 @@ log = logging.getLogger(__name__)
 
 CHECK_FILE = "check.json"  # artifact of the study: what is odd about its data
 SHOWN_WARNINGS = 3  # of the data, before the first trial
-
-# What a trial keeps in the study: its MLflow run, its command line, and its seconds of training
-# and evaluation.
-RUN_ID, COMMAND, SECONDS = "run_id", "overrides", "seconds"
-ACCOUNT = "account"  # seconds by head of the ledger, and those of the floor
-REPEAT = "repeat"  # and, where its point has several, which of the seeds that run has
-EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths of it
 
 
 class ExperimentTask(Searchable):
@@ -89,7 +88,7 @@ class ExperimentTask(Searchable):
 
     def check(self, config: DictConfig) -> None:
         """Refuse a config that breaks the schema, or an objective that nothing produces."""
-        runs.check(validate(config))
+        check_settings(validate(config))
 
     def prepare(self, configs: Sequence[DictConfig]) -> dict[str, str]:
         """Refuse data, models and settings that cannot work.
@@ -99,7 +98,7 @@ class ExperimentTask(Searchable):
         experiments = [validate(config) for config in configs]
         digests = []
         for experiment in experiments:
-            digests.append(runs.inspect(experiment))
+            digests.append(check_inputs(experiment))
             rows = len(splits_of(experiment).train)
             if self._largest is None or rows > self._largest[0]:
                 self._largest = rows, experiment

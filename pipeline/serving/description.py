@@ -10,8 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline import __version__
 from pipeline.common.errors import ModelError, TrackingError, listing
+from pipeline.common.text import printable
 from pipeline.config.schema import Count, DataConfig, Experiment, FilesConfig, TaskConfig, Text
-from pipeline.config.untrusted import MOST_JSON_BYTES, printable, read_json
+from pipeline.config.untrusted import MOST_JSON_BYTES, read_json
 from pipeline.tasks import get_task
 
 FILE = "tunewright.json"

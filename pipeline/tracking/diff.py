@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.common.text import printable
 from pipeline.config.schema import flatten, settings
-from pipeline.config.untrusted import printable, read_config
+from pipeline.config.untrusted import read_config
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.logged import LoggedRun

@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import masked
-from pipeline.config.untrusted import printable, read_config
+from pipeline.common.text import printable
+from pipeline.config.untrusted import read_config
 from pipeline.tracking.logged import LoggedRun, read, write_folder
 from pipeline.tracking.record import CONFIG_FILE
 from pipeline.tracking.store import Store

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import masked
-from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, printable, read_json
+from pipeline.common.text import printable
+from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, read_json
 from pipeline.tracking import tags
 from pipeline.tracking.record import (
     CONFIG_FILE,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, TrackingError, did_you_mean, listing
 from pipeline.common.secrets import masked
-from pipeline.config.untrusted import printable
+from pipeline.common.text import printable
 from pipeline.tasks.objective import parse
 from pipeline.tracking import tags
 from pipeline.tracking.logged import find_run

@@ -16,8 +16,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ConfigError, TrackingError
+from pipeline.common.text import printable
 from pipeline.config.schema import settings
-from pipeline.config.untrusted import printable
 from pipeline.tasks.objective import COSTS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config.untrusted import printable
+from pipeline.common.text import printable
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift
 from pipeline.tracking.logged import History, LoggedRun

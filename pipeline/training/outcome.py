@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Verdict = Literal["continue", "prune", "pause"]
 State = Literal["complete", "pruned", "paused"]
 
+EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths of it
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -223,6 +223,24 @@ def pack_layers(experiment: Experiment, model: PreTrainedModel, shortcuts: ExitS
         shortcuts.callback(packing.undo)
 
 
+def inputs(experiment: Experiment) -> dict[str, Any]:
+    """Return what a run reads, by content: the rows of each split as used, files, and the model.
+
+    Returns:
+        ``data`` and ``model``, as plain values.
+
+    Raises:
+        TunewrightError: as `prepare` does.
+    """
+    from pipeline.models.digests import model_digests
+
+    data = experiment.data
+    splits = splits_of(experiment)
+    rows = {k: {"rows": len(v), "digest": v.digest} for k, v in splits.by_name.items()}
+    described = {"name": data.title, "source": data.source, "splits": rows, "files": splits.files}
+    return {"data": described, "model": model_digests(task_of(experiment).checkpoint)}
+
+
 def cache_of(experiment: Experiment) -> Path:
     """Return the folder of what is kept for later runs; it may be deleted at any time."""
     return Path(experiment.tracking.dir).absolute() / "cache"

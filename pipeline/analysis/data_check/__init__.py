@@ -18,11 +18,11 @@ from pipeline.analysis.data_check.labels import RARE, label_findings, label_tabl
 from pipeline.analysis.data_check.report import Finding, Report
 from pipeline.analysis.data_check.texts import language_findings, script_findings, text_findings
 from pipeline.analysis.data_check.tokens import token_findings
+from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.errors import DataError, TunewrightError
 from pipeline.config.schema import FilesConfig
 from pipeline.data import Rows, Splits, count_labels, load_splits, read_split
 from pipeline.data.sources import SPLITS, path_of
-from pipeline.run import check, inspect
 from pipeline.tasks import get_task
 from pipeline.tracking.tables import Cell, Table
 from pipeline.training.prepare import splits_of, task_of
@@ -52,8 +52,8 @@ def check_data(experiment: Experiment) -> Report:
     splits: Splits | None = None
     if not errors:
         try:
-            check(experiment)
-            inspect(experiment)
+            check_settings(experiment)
+            check_inputs(experiment)
             splits = load_splits(shape, with_test=True)
         except TunewrightError as error:
             errors.append(str(error))

@@ -15,11 +15,11 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 
-from pipeline.jobs.trial import EPOCH
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.space.space import encode
 from pipeline.search.study.trials import best_first, ended, standing
 from pipeline.tracking import tags
+from pipeline.training.outcome import EPOCH
 
 SHOWN_PARAMS = 12  # in the charts that have a panel or an axis for each
 SHOWN_CHOICES = 12  # labels on the axis of a choice

@@ -11,10 +11,18 @@ from optuna.trial import FrozenTrial
 
 from pipeline.analysis.report.view import View, goal, short
 from pipeline.common.html import note
-from pipeline.jobs.trial import COMMAND, RUN_ID, SECONDS
 from pipeline.search.space.space import encode
 from pipeline.search.study.budget import seconds_of
-from pipeline.search.study.trials import REASON, kind_of_failure, score_texts, state_of, violation
+from pipeline.search.study.trials import (
+    COMMAND,
+    REASON,
+    RUN_ID,
+    SECONDS,
+    kind_of_failure,
+    score_texts,
+    state_of,
+    violation,
+)
 
 SHOWN_TRIALS = 10  # in the table of the best
 MESSAGE = 600  # characters of a failure's message

@@ -34,6 +34,11 @@ PAUSED_SINCE = "paused_since"  # user attribute: time.time() of the pause that a
 WAITED = "waited"  # user attribute: seconds of the pauses before that
 COSTED = "costs"  # user attribute: what a complete trial's last run cost, by names of metrics
 STEP = "step"  # user attribute: the last step a pruned or paused trial made
+RUN_ID = "run_id"  # user attribute: its MLflow run
+COMMAND = "overrides"  # user attribute: the command line of its run
+SECONDS = "seconds"  # user attribute: its seconds of training and evaluation
+ACCOUNT = "account"  # user attribute: seconds by phase, and those of the lower bound
+REPEAT = "repeat"  # user attribute: where its point has several seeds, which of them the run has
 SET_ASIDE = "set_aside"  # user attribute of the study: trials that its changed space has no more
 
 # Trials that use up no budget, cannot be the best, and are in no table.

@@ -1,0 +1,67 @@
+"""What is refused before a record is opened: settings at once, then data, model and optimizer.
+
+It stands below the jobs that ask for it since the check of data asks for it as well.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pipeline.analysis.fairness import check_fairness
+from pipeline.common.garbage import uncollected
+from pipeline.tasks.objective import check_labels, constraints, objectives
+from pipeline.tracking import open_store
+from pipeline.training.prepare import check_model, early_positions, prepare, splits_of, task_of
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Experiment
+
+
+def check_settings(experiment: Experiment) -> None:
+    """Refuse what can be refused before anything heavy is imported.
+
+    Raises:
+        ConfigError: for an unknown task, or an objective that the task does not produce.
+        TrackingError: for a local store that cannot be written.
+    """
+    objectives(experiment)
+    constraints(experiment)
+    open_store(experiment.tracking).check_writable()
+
+
+@uncollected()
+def check_inputs(experiment: Experiment) -> str:
+    """Refuse what only data, model and optimizer can show, before a record is opened.
+
+    Returns:
+        A digest of the rows, in their splits and order.
+
+    Raises:
+        DataError: for rows that cannot be read, labelled, split or learned from; for a sample that
+            is too small.
+        ModelError: for a checkpoint that is not there or cannot do the task.
+        ConfigError: for a `max_length` that the model cannot read, an objective of a label that
+            the data lacks, an adapter that the model cannot have, or hyperparameters that the
+            optimizer or the schedule cannot take.
+    """
+    from pipeline.models import find_checkpoint
+    from pipeline.training.optimizer import check_optimizer, warmup_steps
+
+    training = experiment.training
+    check_optimizer(experiment.optimizer)
+    checkpoint = find_checkpoint(experiment.model)
+    checkpoint.check_length(training.max_length)
+    checkpoint.count_stored()  # refuses a file of weights that is broken
+    splits, task = splits_of(experiment), task_of(experiment)
+    task.check()
+    check_model(experiment, task)
+    check_labels(experiment, task.labels)
+    check_fairness(experiment)
+    early_positions(experiment, splits.validation)
+    examples = len(splits.train)
+    if task.encoding_refuses:  # and may make more or fewer examples than there are rows
+        examples = len(prepare(experiment).encoded.train.dataset)
+    steps_an_epoch = math.ceil(examples / training.batch_size)
+    warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
+    return splits.digest

@@ -1,0 +1,13 @@
+"""Text that somebody else wrote, as it may be shown."""
+
+import re
+
+# What moves a terminal's cursor or turns its text around, and halves of characters.
+CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Return a text as it may be printed: a terminal must not take its signs for commands."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
