@@ -1,76 +1,14 @@
-"""Who may import whom, kept by reading the imports."""
+"""Who writes to MLflow: tracking alone, in the code and when it runs."""
 
 import ast
 import inspect
 import threading
 from pathlib import Path
 
-import pytest
-
 import pipeline
 
 ROOT = Path(pipeline.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-STEPS = {"data", "tasks", "models", "training", "evaluation", "tracking", "serving"}
-BASE = {
-    "compose",
-    "config",
-    "embedded",
-    "entries",
-    "errors",
-    "garbage",
-    "html",
-    "languages",
-    "learning_curve",
-    "ledger",
-    "machine",
-    "masking",
-    "outfile",
-    "process",
-    "states",
-    "untrusted",
-}
-UPPER = {
-    "search",
-    "cli",
-    "console",
-    "run",
-    "probe",
-    "prepared",
-    "fairness",
-    "winner",
-    "label_doubts",
-    "job",
-    "rerun",
-    "resume",
-    "predict",
-}
-MAY_NOT = {
-    **dict.fromkeys(BASE, UPPER | STEPS),
-    "objective": UPPER | (STEPS - {"tasks", "evaluation"}),
-    "terminal": UPPER | (STEPS - {"tracking"}),
-    "trial": UPPER | (STEPS - {"training"}),
-    **dict.fromkeys(STEPS, UPPER),
-    "serving": UPPER | {"training", "tracking"},  # a copy of it lies beside each kept model
-    "encoded": UPPER | {"training", "tracking", "serving", "evaluation"},
-    "prepared": UPPER - {"prepared"} | {"training", "tracking", "serving"},
-    "run": UPPER - {"run", "prepared", "fairness"},
-    "probe": UPPER - {"probe", "prepared"} | {"data", "tracking", "serving", "evaluation"},
-    "job": UPPER - {"run", "probe", "job"},
-    "check": UPPER - {"run", "prepared"} | {"training"},
-    "fairness": UPPER - {"prepared"} | {"training", "models", "serving", "tracking"},
-    "label_doubts": UPPER - {"winner"} | {"data", "models", "tasks", "training", "serving"},
-    "winner": UPPER - {"winner", "fairness", "prepared"} | {"training", "serving", "models"},
-    "predict": UPPER - {"predict"},
-    "convert": UPPER | (STEPS - {"data"}),
-    "rerun": {"search", "cli", "console", "resume"},
-    "resume": {"search", "cli", "console"},
-    "console": UPPER - {"console"},
-    "search": {"cli", "console", "training", "models", "evaluation"},
-    "cli": {"data", "tasks", "models", "training", "evaluation", "serving"},
-    "__main__": (UPPER | STEPS) - {"cli"},
-    "__init__": UPPER | STEPS,
-}
 
 
 def imported(path: Path) -> set[str]:
@@ -87,12 +25,6 @@ def imported(path: Path) -> set[str]:
 def layer(path: Path) -> str:
     relative = path.relative_to(ROOT)
     return relative.parts[0].removesuffix(".py")
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_nobody_imports_upwards(path):
-    parts = {name.split(".")[1] for name in imported(path) if name.startswith("pipeline.")}
-    assert not parts & MAY_NOT[layer(path)]
 
 
 def mentions_mlflow(path: Path) -> bool:
