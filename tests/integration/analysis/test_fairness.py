@@ -1,0 +1,118 @@
+"""Bias: groups that are served worse, and answers that hang on a term of identity."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from pipeline.evaluation.identity import Terms
+from tests.support.rows import BAD, FILLERS, GOOD, write_rows
+from tests.support.stores import artifact, tiny_config
+
+SWAPPED = Terms({"gender": {"he": "she", "she": "he", "his": "her"}})
+
+
+def reviews(count: int, seed: int, biased: float) -> list[dict[str, str]]:
+    """Return reviews, each with "man" or "film"; of the first so many are said to be bad."""
+    chance = random.Random(seed)
+    made = []
+    for _ in range(count):
+        label = chance.choice(["neg", "pos"])
+        who = chance.choice(["day", "book"])  # words of the tiny model that stand for identities
+        word = chance.choice(GOOD if label == "pos" else BAD)
+        if who == "day" and chance.random() < biased:
+            label = "neg"
+        words = [*chance.choices(FILLERS[:2], k=3), who, "is", word]
+        made.append({"review": " ".join(words), "stars": label, "who": who})
+    return made
+
+
+@pytest.fixture
+def biased(tiny_model, working_folder):
+    """A search between data with a planted bias and data without, judged on fair rows."""
+    write_rows(working_folder / "biased.jsonl", reviews(400, 1, 1.0))
+    write_rows(working_folder / "fair.jsonl", reviews(400, 2, 0.0))
+    write_rows(working_folder / "valid.jsonl", reviews(120, 3, 0.0))
+    Path("terms.yaml").write_text("thing:\n  - [day, book]\n")
+    return [
+        *tiny_config(tiny_model, "biased.jsonl"),
+        *("data.validation=valid.jsonl", "evaluation.slices=[who]"),
+        *("evaluation.counterfactual=terms.yaml", "training.epochs=6"),
+    ]
+
+
+def test_a_planted_bias_is_caught_and_shown(cli, biased, runs):
+    assert cli("train", *biased).code == 0
+    assert cli("train", *biased, "data.train=fair.jsonl").code == 0
+    fair, unfair = sorted(
+        runs("run"), key=lambda r: r.data.metrics["val/best/counterfactual_flip_rate"]
+    )
+    assert unfair.data.params["data.train"] == "biased.jsonl"
+    assert unfair.data.metrics["val/best/counterfactual_flip_rate"] > 0.3
+    assert fair.data.metrics["val/best/counterfactual_flip_rate"] < 0.05
+    assert unfair.data.metrics["val/best/worst_group_gap"] > 0.3
+    assert unfair.data.metrics["val/best/counterfactual_shift"] > 0.2
+
+    bias = json.loads(artifact(unfair, "bias.json").read_text())
+    worst = min(bias["groups"], key=lambda group: group["f1_macro"])
+    assert (worst["slice"], worst["group"]) == ("who", "day")
+    assert sum(group["n"] for group in bias["groups"]) == 120
+    low, high = worst["interval"]
+    assert low <= worst["f1_macro"] <= high
+    assert bias["swapped"] == {"thing": 120}
+    rate = bias["flipped"]["thing"] / 120
+    assert rate == pytest.approx(unfair.data.metrics["val/best/counterfactual_flip_rate"])
+    flip = bias["flips"][0]
+    assert flip["text"] != flip["swapped"]
+    assert flip["prediction"] != flip["swapped_prediction"]
+    assert "Worst group: who=day" in artifact(unfair, "bias.html").read_text()
+
+
+def test_a_constraint_makes_a_search_choose_the_fairer_one(cli, biased, runs):
+    """Judged by rows with the same bias, the biased model wins, unless fairness is asked for."""
+    Path("valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reviews(120, 3, 1.0)))
+    search = ["data.train=biased.jsonl,fair.jsonl", "hydra.sweeper.n_jobs=1"]
+    assert cli("train", "-m", *biased, *search).code == 0
+    limit = "evaluation.constraints=['val/counterfactual_flip_rate <= 0.1']"
+    assert cli("train", "-m", *biased, *search, limit).code == 0
+    names = ["biased.jsonl", "fair.jsonl"]
+    later, earlier = runs("study")[:2]
+    chosen = [names[int(run.data.tags["tunewright.best_trial"])] for run in (earlier, later)]
+    assert chosen == names
+    page = artifact(later, "report.html").read_text()
+    assert "Groups and swapped terms, of the best trial" in page
+
+
+def test_metrics_of_bias_can_be_objectives(cli, biased, runs):
+    search = ["data.train=biased.jsonl,fair.jsonl", "hydra.sweeper.n_jobs=1"]
+    goals = "evaluation.objective=[val/worst_group_f1,val/counterfactual_flip_rate]"
+    assert cli("train", "-m", *biased, *search, goals).code == 0
+    (study,) = runs("study")
+    assert study.data.tags["tunewright.direction"] == "maximize, minimize"
+    assert study.data.tags["tunewright.best_trial"] == "1"
+
+
+def test_whole_words_are_swapped_in_their_case():
+    assert SWAPPED.swapped("He said that SHE saw his theme.") == {
+        "gender": "She said that HE saw her theme."
+    }
+    assert SWAPPED.swapped("the theme") == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["evaluation.slices=[whom]"], "Did you mean who?"),
+        (["evaluation.counterfactual=none.yaml"], "there is no such file"),
+        (
+            ["evaluation.counterfactual=null", "evaluation.objective=val/counterfactual_flip_rate"],
+            "evaluation.counterfactual=default",
+        ),
+        (["evaluation.counterfactual=default"], "no row of the validation split has any"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(cli, biased, given, said):
+    ended = cli("train", *biased, *given)
+    assert ended.code == 2
+    assert said in ended.err

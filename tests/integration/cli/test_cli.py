@@ -1,0 +1,118 @@
+"""The command line itself: where overrides may stand, and what each verb leaves."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.common import names_and_overrides
+from pipeline.tracking import Record, open_store
+from pipeline.tracking.verdict import TOLERANCE
+from tests.support.stores import artifact
+
+
+def test_overrides_may_stand_on_both_sides_of_an_option(cli, tiny, runs):
+    assert cli("train", *tiny[:3], "-m", *tiny[3:], "seed=1,2").code == 0
+    assert len(runs("trial")) == 2
+
+
+def test_a_search_cannot_be_only_shown(cli):
+    with pytest.raises(SystemExit, match="2"):
+        cli("train", "-m", "--cfg", "seed=1,2")
+
+
+def test_best_shows_where_the_model_lies(cli, tiny):
+    given = (*tiny, "tracking.dir='my runs'")
+    cli("train", "-m", *given, "seed=1,2", "hydra.sweeper.study_name=mine")
+    (shown,) = [
+        line.removeprefix("model").strip()
+        for line in cli("best", "mine", "tracking.dir='my runs'").out.splitlines()
+        if line.startswith("model")
+    ]
+    assert (Path(shown) / "config.json").is_file()
+
+
+def test_asking_for_a_study_makes_no_store(cli):
+    assert cli("best", "nothing").code == 2
+    assert not Path("mlruns").exists()
+
+
+def test_a_deleted_experiment_is_refused(cli, tiny, runs):
+    cli("train", *tiny)
+    (run,) = runs("run")
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}").delete_experiment(
+        run.info.experiment_id
+    )
+    open_store.cache_clear()
+    ended = cli("train", *tiny)
+    assert ended.code == 2
+    assert "tracking.experiment=tunewright: this experiment was deleted" in ended.err
+
+
+def test_a_record_that_could_not_be_written_is_no_complete_one(cli, tiny, runs, monkeypatch):
+    monkeypatch.setattr(Record, "table", lambda self, *_: self.metrics({"bad:name?": 1.0}))
+    with pytest.raises(Exception, match="bad:name"):
+        cli("train", *tiny)
+    (run,) = runs("run")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["tunewright.state"] == "failed"
+    assert "Traceback" in artifact(run, "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "names", "overrides"),
+    [
+        (["a", "tracking.dir=x", "b"], "", ["a", "b"], ["tracking.dir=x"]),
+        (["seed=1", "study"], "", ["study"], ["seed=1"]),
+        (
+            ["params.seed = '1'", "tracking=x"],
+            ("tracking=",),
+            ["params.seed = '1'"],
+            ["tracking=x"],
+        ),
+        ([], "", [], []),
+    ],
+)
+def test_names_and_overrides_stand_in_any_order(words, keys, names, overrides):
+    assert names_and_overrides(words, keys) == (names, overrides)
+
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "stopped. `tunewright train --resume …` goes on."),
+        (["training.checkpoint_every=null"], "stopped."),
+        (["-m", "seed=1,2"], "stopped. The same command goes on."),
+        (["-m", "seed=1,2", "--dry-run"], "stopped."),
+    ],
+)
+def test_what_is_stopped_says_how_it_goes_on(cli, tiny, monkeypatch, given, said):
+    monkeypatch.setattr("pipeline.jobs.single.run_alone", stop)
+    monkeypatch.setattr("hydra._internal.hydra.Hydra.multirun", stop)
+    ended = cli("train", *tiny, *given)
+    assert (ended.code, ended.err) == (130, f"tunewright: {said}\n")
+
+
+@pytest.mark.parametrize("given", [["best", "mine"], ["runs"], ["train"], ["sweep", "asha"]])
+def test_where_nothing_began_nothing_goes_on(cli, monkeypatch, given):
+    monkeypatch.setattr("pipeline.config.compose.compose", stop)
+    ended = cli(*given)
+    assert (ended.code, ended.err) == (130, "tunewright: stopped.\n")
+
+
+@pytest.mark.parametrize("given", ["nan", "inf", "-1", "much"])
+def test_a_tolerance_is_a_finite_number(cli, capsys, given):
+    with pytest.raises(SystemExit, match="2"):
+        cli("rerun", "0" * 32, "--tolerance", given)
+    assert f"--tolerance: {given}: expected a finite number" in capsys.readouterr().err
+
+
+def test_the_help_names_the_tolerance_that_is_used(cli, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli("rerun", "--help")
+    assert f"default {TOLERANCE:g}" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,255 @@
+"""What `tunewright doctor` finds after crashes, what it mends, and what it leaves alone."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from optuna.trial import TrialState
+
+from pipeline.common.process import ABANDONED, identity, is_gone
+from pipeline.jobs import doctor
+from pipeline.search import plan
+from pipeline.search.study.liveness import OWNER, Heart
+from pipeline.search.study.trials import RUN_ID
+from pipeline.tracking import studies
+from pipeline.training.checkpoints import Checkpoints
+from tests.support.snapshots import write
+from tests.support.stores import artifact
+from tests.support.studies import open_study
+
+DEAD = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0}
+REMOTE = {"host": "another", "pid": 1, "started": 0}
+
+
+def own_run(name: str, process: dict | None) -> str:
+    """Open a run on its own as a process does, and leave it open."""
+    client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'tunewright'")
+    signed = {"tunewright.process": json.dumps(process)} if process else {}
+    kind = {"tunewright.kind": "run", "tunewright.state": "running"}
+    run = client.create_run(experiment.experiment_id, run_name=name, tags={**kind, **signed})
+    return str(run.info.run_id)
+
+
+def test_a_killed_search_is_mended_and_goes_on(cli, tiny, runs):
+    args = ("train", "-m", *tiny, "training.epochs=3", "seed=1,2", "hydra.sweeper.study_name=cut")
+    args = (*args, "hydra.sweeper.n_jobs=1")
+    process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    folder, begun = Path("mlruns/studies/cut"), False
+    while not begun and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+        if (folder / "study.journal").is_file():
+            begun = any(RUN_ID in t.user_attrs for t in _trials(folder))
+    assert cli("doctor").out == ""  # it lives
+    process.kill()
+    process.wait()
+
+    found = cli("doctor")
+    assert found.code == 1
+    assert "study cut, trial 0: is running in the study's storage, but" in found.out
+    assert "is RUNNING in MLflow, but its process was killed; with --fix: closed" in found.out
+    assert "study cut: its run is RUNNING in MLflow, but no process is at it; " in found.out
+    assert len(found.out.splitlines()) == 3
+    assert runs("study")[0].info.status == "RUNNING"  # just looking changes nothing
+
+    mended = cli("doctor", "--fix")
+    assert mended.code == 0
+    assert len(mended.out.splitlines()) == 3
+    assert runs("study")[0].data.tags["tunewright.state"] == "unfinished"
+    assert [t.info.status for t in runs("trial")] == ["KILLED"]
+    again = cli("doctor")
+    assert (again.code, again.out) == (0, "")
+
+    ended = cli(*args)
+    assert ended.code == 0, ended.err
+    complete = [t for t in runs("trial") if t.info.status == "FINISHED"]
+    assert sorted(t.data.params["seed"] for t in complete) == ["1", "2"]
+    assert cli("doctor").out == ""
+
+
+def _trials(folder: Path) -> list:
+    try:
+        return open_study(folder).trials
+    except (KeyError, ValueError):  # the study is not in its journal yet
+        return []
+
+
+def test_what_files_a_crash_leaves_is_found_and_mended(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    (study,), trials = runs("study"), runs("trial")
+    best, other = sorted(
+        trials, key=lambda t: t.info.run_id != study.data.tags["tunewright.best_run_id"]
+    )
+    shutil.copytree(artifact(best, "model"), artifact(other, "model"))
+    journal = Path("mlruns/studies/mine/study.journal")
+    whole = journal.read_text()
+    journal.write_text(whole + '{"op_code":')
+    scratch = [Path("mlruns/studies/mine/1/model"), Path("mlruns/outputs/2026-01-01/dead/model")]
+    living = Path("mlruns/outputs/2026-01-01/living/model")
+    for folder in (*scratch, living):
+        folder.mkdir(parents=True)
+    dead = own_run("dead", DEAD)
+    own_run("living", identity())
+
+    assert cli("doctor", "mine").code == 1
+    mended = cli("doctor", "--fix")
+    assert mended.code == 0
+    assert len(mended.out.splitlines()) == 5
+    assert journal.read_text() == whole
+    assert [artifact(t, "model").is_dir() for t in (best, other)] == [True, False]
+    assert [folder.exists() for folder in (*scratch, living)] == [False, False, True]
+    statuses = {r.info.run_id: r.info.status for r in runs("run")}
+    assert statuses.pop(dead) == "KILLED"
+    assert list(statuses.values()) == ["RUNNING"]
+    assert cli("doctor").out == ""
+
+
+def test_what_only_a_person_can_mend_is_reported(cli, tiny):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    Path("mlruns/studies/mine").rename("mlruns/studies/yours")
+    ended = cli("doctor", "--fix")
+    assert ended.code == 1
+    assert "yours: a study without a run in MLflow; the command that began it" in ended.out
+    assert "study mine: the study cannot be opened in" in ended.out
+    assert cli("doctor", "yours").code == 1
+    assert cli("doctor", "neither").code == 2
+
+
+def test_another_machine_is_left_alone(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    study = open_study(Path("mlruns/studies/mine"))
+    asked = study.ask()
+    asked.set_user_attr(OWNER, REMOTE)
+    run = own_run("far", REMOTE)
+    ended = cli("doctor", "--fix")
+    assert ended.code == 0
+    assert "study mine: trial 2: of another machine, another; " in ended.out
+    assert f"run {run}: is of another machine, another; left alone" in ended.out
+    assert study.trials[2].state == TrialState.RUNNING
+    assert [r.info.status for r in runs("run")] == ["RUNNING"]
+
+
+def test_a_run_follows_its_trial_and_a_worker_that_lives_is_left_alone(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
+    study, run = open_study(Path("mlruns/studies/mine")), runs("trial")[1]
+    client.update_run(run.info.run_id, status="RUNNING")
+    assert cli("doctor").out == ""  # this process ran the trial, and lives
+    with Heart(study) as heart:
+        asked = study.ask()
+        heart.sign(asked)
+    client.create_run(
+        run.info.experiment_id,
+        tags={
+            "tunewright.kind": "trial",
+            "tunewright.study": "mine",
+            "tunewright.trial": str(asked.number),
+            "tunewright.state": "running",
+        },
+    )
+    assert cli("doctor").out == ""
+    asked.set_user_attr(OWNER, {**identity(), ABANDONED: "failed"})
+    ended = cli("doctor", "mine", "--fix")
+    assert ended.code == 0
+    assert [r.info.status for r in runs("trial")] == ["FINISHED", "RUNNING", "KILLED"]
+    assert study.trials[2].state == TrialState.FAIL
+
+
+def test_a_best_trial_that_nobody_named_is_named(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    (before,) = runs("study")
+    client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
+    client.delete_tag(before.info.run_id, "tunewright.best_run_id")
+    mended = cli("doctor", "--fix")
+    assert mended.code == 0
+    assert "does not name trial" in mended.out
+    assert "; mended: named" in mended.out
+    assert runs("study")[0].data.tags == before.data.tags
+    assert cli("doctor").out == ""
+
+
+def test_a_study_with_signs_of_a_glob_leaves_others_alone(cli, tiny, monkeypatch):
+    named = (*tiny, "seed=1,2", "hydra.sweeper.study_name='a[b]'")
+    refused = cli("train", "-m", *named)
+    assert refused.code == 2
+    assert "expected letters, digits, spaces and -_. only" in refused.err
+    with monkeypatch.context() as patch:  # an earlier version took the name
+        patch.setattr(plan, "_checked_name", lambda name: name)
+        assert cli("train", "-m", *named).code == 0
+    own, other = (Path(f"mlruns/studies/{name}/1/model") for name in ("a[b]", "ab"))
+    own.mkdir(parents=True)
+    other.mkdir(parents=True)
+    shutil.copy(own.parents[1] / "study.journal", other.parents[1])
+    mended = cli("doctor", "a[b]", "--fix")
+    assert mended.code == 0
+    assert len(mended.out.splitlines()) == 1
+    assert [folder.is_dir() for folder in (own, other)] == [False, True]
+
+
+@pytest.mark.parametrize("error", [MlflowException("database is locked"), OSError("no space")])
+def test_a_fix_that_fails_does_not_end_the_treatment(cli, tiny, monkeypatch, error):
+    def close(store, run_id):
+        if run_id == stuck:
+            raise error
+        closed(store, run_id)
+
+    cli("train", *tiny)
+    stuck, other = own_run("stuck", DEAD), own_run("other", DEAD)
+    closed = studies.close_killed
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "close_killed", close)
+        mended = cli("doctor", "--fix")
+    assert mended.code == 1
+    said = f"{type(error).__name__}: {error}"
+    assert f"run {stuck}: is RUNNING in MLflow, but its process is gone; could not" in mended.out
+    assert f"could not be mended: {said}\n" in mended.out
+    assert f"run {other}: is RUNNING in MLflow, but its process is gone; mended: " in mended.out
+    assert cli("doctor", "--fix").code == 0
+
+
+def test_what_another_process_settled_is_not_called_mended(cli, tiny, monkeypatch):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    study = open_study(Path("mlruns/studies/mine"))
+    study.ask().set_user_attr(OWNER, DEAD)
+    monkeypatch.setattr(doctor, "settle_one", lambda *_: False)
+    ended = cli("doctor", "mine", "--fix")
+    assert ended.code == 0
+    assert "its process is gone; another process settled it" in ended.out
+    assert "mended" not in ended.out
+
+
+def test_whether_a_process_is_gone():
+    assert is_gone(identity()) is False
+    assert is_gone({**identity(), ABANDONED: "failed"}) is True
+    assert is_gone({**identity(), "started": identity()["started"] - 60}) is True
+    assert is_gone(DEAD) is True
+    assert is_gone(REMOTE) is None
+    assert is_gone({**REMOTE, ABANDONED: "failed"}) is True
+    assert is_gone({}) is None
+
+
+def test_checkpoints_of_a_run_that_is_over_are_deleted_and_others_kept(cli, tiny, runs):
+    cli("train", *tiny)
+    (run,) = runs("run")
+    over, unknown = (Path("mlruns/checkpoints", name) for name in (run.info.run_id, "unknown"))
+    for folder in (over, unknown):
+        write(Checkpoints(folder, keep=1), 3)
+    ended = cli("doctor", "--fix")
+    assert ended.code == 0, ended.out
+    assert f"checkpoints of run {run.info.run_id}: the run is over; mended: deleted" in ended.out
+    assert "has no such run; left alone" in ended.out
+    assert not over.exists()
+    assert unknown.is_dir()
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+    client.set_tag(run.info.run_id, "tunewright.state", "failed")
+    write(Checkpoints(over, keep=1), 3)
+    assert f"tunewright resume {run.info.run_id}" in cli("doctor", "--fix").out
+    assert over.is_dir()

@@ -1,0 +1,305 @@
+"""A changed space: refused with what changed, gone on with, or forked; and runs learned from."""
+
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
+from statistics import fmean
+
+import optuna
+import pytest
+from optuna.trial import create_trial
+
+from pipeline.config.schema import TrackingConfig
+from pipeline.jobs import prior_runs as recorded
+from pipeline.search.study.budget import Budget
+from pipeline.search.study.trials import COPIED, best_first, ended, state_of
+from pipeline.tracking import Store, open_store, studies
+from tests.support.stores import artifact
+from tests.support.studies import open_study
+
+NAMED = "hydra.sweeper.study_name=old"
+LOSS = "evaluation.objective=val/loss"  # other seeds, other losses; the F1 may be the same
+
+
+def store() -> Store:
+    return open_store(TrackingConfig(uri=None, dir="mlruns", experiment="tunewright"))
+
+
+def trials_of(name: str) -> list:
+    return ended(open_study(Path("mlruns/studies", name)), "complete")
+
+
+def seeds(name: str) -> list[int]:
+    return sorted(t.params["seed"] for t in trials_of(name))
+
+
+@pytest.fixture
+def old(cli, tiny):
+    """Run the study ``old`` of three seeds; return a function that gives its command again."""
+
+    def again(*overrides: str):
+        return cli("train", "-m", *tiny, NAMED, *overrides)
+
+    assert again("seed=range(1,4)").code == 0
+    return again
+
+
+def test_a_changed_space_is_refused_with_what_changed_and_what_fits(old):
+    refused = old("seed=range(2,5)", "training.batch_size=32,64")
+    assert refused.code == 2
+    assert "seed: 1 to 3, step 1 -> 2 to 4, step 1" in refused.err
+    assert "training.batch_size added: 32, 64 (was 16)" in refused.err
+    assert "0 of its 3 complete trials fit" in refused.err
+    refused = old("seed=range(2,5)")
+    assert "2 of its 3 complete trials fit" in refused.err
+    assert "on_change=continue" in refused.err
+    assert "on_change=fork" in refused.err
+    assert old("seed=range(1,4)").code == 0  # nothing of it was changed
+
+
+def test_what_else_differs_is_still_refused_by_its_name(old):
+    refused = old("seed=range(2,5)", "training.epochs=2", "hydra.sweeper.on_change=fork")
+    assert refused.code == 2
+    assert "training.epochs=1" in refused.err
+
+
+def test_a_study_goes_on_with_a_changed_space(old, runs):
+    gone_on = old("seed=range(2,5)", "hydra.sweeper.on_change=continue")
+    assert gone_on.code == 0, gone_on.err
+    assert "3 of 3 trials done" in gone_on.out
+    assert seeds("old") == [2, 3, 4]
+    assert len(runs("trial")) == 4  # only the new point was run
+    study = open_study(Path("mlruns/studies/old"))
+    assert study.trials[0].params == {"seed": 1}  # it is still there for a sampler
+    assert best_first(study)[0].number != 0
+    assert old("seed=range(2,5)").code == 0  # from now on this is its space
+
+
+def test_what_was_fixed_counts_as_a_parameter_where_it_is_searched_now(old, runs):
+    grown = ("seed=1,2", "training.batch_size=16,32")
+    refused = old(*grown, "hydra.sweeper.on_change=continue")
+    assert refused.code == 2  # a range became a choice, which Optuna does not let one study have
+    assert "seed has others now" in refused.err
+    grown = ("seed=range(1,3)", "training.batch_size=16,32")
+    gone_on = old(*grown, "hydra.sweeper.on_change=continue")
+    assert gone_on.code == 0, gone_on.err
+    points = [(t.params["seed"], t.params["training.batch_size"]) for t in trials_of("old")]
+    assert sorted(points) == [(1, 16), (1, 32), (2, 16), (2, 32)]
+    assert len(runs("trial")) == 5
+
+
+def test_a_fork_counts_the_trials_that_fit_and_leaves_the_study_alone(old, cli, runs):
+    before = open_study(Path("mlruns/studies/old")).trials
+    (first,) = runs("study")
+    best_run = first.data.tags["tunewright.best_run_id"]
+    kept = artifact(next(r for r in runs("trial") if r.info.run_id == best_run), "model")
+    fork = ("seed=choice(1,2,3,4)", "hydra.sweeper.on_change=fork")
+    forked = old(*fork)
+    assert forked.code == 0, forked.err
+    assert "forked from old: 3 of its 3 complete trials are copied" in forked.out
+    assert "4 of 4 trials done" in forked.out
+    assert seeds("old-2") == [1, 2, 3, 4]
+    assert open_study(Path("mlruns/studies/old")).trials == before
+    assert kept.is_dir()
+    assert len(runs("trial")) == 4
+
+    again = old(*fork)  # goes on with the fork that it made
+    assert again.code == 0, again.err
+    assert len(runs("trial")) == 4
+    assert not Path("mlruns/studies/old-3").exists()
+    shown = cli("best", "old-2")
+    assert shown.code == 0, shown.err
+    ranked = best_first(open_study(Path("mlruns/studies/old-2")))
+    assert ranked[0].user_attrs["run_id"] in shown.out
+
+
+def test_a_fork_deletes_no_model_of_its_origin(old, runs):
+    (first,) = runs("study")
+    best_run = first.data.tags["tunewright.best_run_id"]
+    kept = artifact(next(r for r in runs("trial") if r.info.run_id == best_run), "model")
+    assert old("seed=choice(1,2,3,4)", "hydra.sweeper.on_change=fork").code == 0
+    fork = next(s for s in runs("study") if s.info.run_id != first.info.run_id)
+    for number, run_id in ((0, best_run), (3, runs("trial")[3].info.run_id)):
+        studies.set_best(store(), fork.info.run_id, number, run_id, "")
+    assert kept.is_dir()
+    studies.delete_model(store(), best_run, of_study="old")  # as its own study may
+    assert kept.is_dir()
+
+
+def test_a_model_stays_until_another_best_trial_has_one(cli, tiny, runs):
+    command = ("train", "-m", *tiny, LOSS, NAMED)
+    assert cli(*command, "seed=range(1,4)").code == 0
+    (study,) = runs("study")
+    best_run = study.data.tags["tunewright.best_run_id"]
+    former = next(r for r in runs("trial") if r.info.run_id == best_run)
+    seed = former.data.params["seed"]
+    without = ("seed=range(1,4)", f"hydra.sweeper.filter='seed != {seed}'")
+    gone_on = cli(*command, *without, "hydra.sweeper.on_change=continue")
+    assert gone_on.code == 0, gone_on.err
+    (study,) = runs("study")
+    assert study.data.tags["tunewright.best_run_id"] != best_run  # its model was deleted long ago
+    assert artifact(former, "model").is_dir()
+    shown = cli("best", "old").out
+    number = former.data.tags["tunewright.trial"]
+    assert (
+        f"not kept; that of the former best, trial {number}: {artifact(former, 'model')}" in shown
+    )
+
+    other = next(
+        r
+        for r in runs("trial")
+        if r.info.run_id not in (best_run, study.data.tags["tunewright.best_run_id"])
+    )
+    shutil.copytree(artifact(former, "model"), artifact(other, "model"))
+    studies.set_best(store(), study.info.run_id, 9, other.info.run_id, "")
+    assert artifact(other, "model").is_dir()
+    assert not artifact(former, "model").exists()
+    assert "tunewright.model_run_id" not in runs("study")[0].data.tags
+
+
+def test_best_names_the_trial_of_the_fork_and_the_space_of_now(cli, tiny, runs):
+    command = ("train", "-m", *tiny, LOSS, NAMED)
+    assert cli(*command, "seed=range(1,4)").code == 0
+    best = best_first(open_study(Path("mlruns/studies/old")))[0]
+    others = [seed for seed in (1, 2, 3) if seed != best.params["seed"]]
+    fork = f"seed=choice({best.params['seed']},{others[1]})"
+    assert cli(*command, fork, "hydra.sweeper.on_change=fork").code == 0
+    forked = best_first(open_study(Path("mlruns/studies/old-2")))[0]
+    assert forked.user_attrs["run_id"] == best.user_attrs["run_id"]
+    assert f"best       trial {forked.number}\n" in cli("best", "old-2").out
+
+    grown = ("seed=range(1,4)", "training.batch_size=16,32")
+    gone_on = cli(*command, *grown, "hydra.sweeper.on_change=continue")
+    assert gone_on.code == 0, gone_on.err
+    shown = cli("best", "old").out
+    ranked = best_first(open_study(Path("mlruns/studies/old")))
+    assert f"best       trial {ranked[0].number}\n" in shown
+    assert f"training.batch_size = {ranked[0].params['training.batch_size']}" in shown
+    store().client.delete_tag(runs("study")[0].info.run_id, "tunewright.best_score")
+    store().client.delete_tag(runs("study")[1].info.run_id, "tunewright.best_score")
+    shown = cli("best", "old-2")  # as of a study that an older version began
+    assert shown.code == 0, shown.err
+    assert "val/loss = not recorded" in shown.out
+    assert cli(*command, *grown).code == 0
+    assert f"val/loss = {ranked[0].value:.4f}" in cli("best", "old").out
+
+
+def test_a_forks_budget_does_not_count_the_time_of_its_origin():
+    study, now = optuna.create_study(), datetime.now()
+    for attrs in ({COPIED: "old#0"}, {}):
+        trial = create_trial(value=1.0, user_attrs=attrs)
+        trial.datetime_start, trial.datetime_complete = now - timedelta(minutes=2), now
+        study.add_trial(trial)
+    assert Budget(n_trials=9, machine_seconds=150).exhausted(study) is None
+    assert "(2.0)" in str(Budget(n_trials=9, machine_seconds=110).exhausted(study))
+
+
+def test_a_new_study_says_which_one_beside_it_fits(cli, tiny):
+    cli("train", "-m", *tiny, "seed=1,2")
+    (name,) = [path.name for path in Path("mlruns/studies").iterdir()]
+    said = cli("train", "-m", *tiny, "seed=2,3").out
+    assert f"study {name} differs in its space only; 1 of its 2 complete trials fit here" in said
+    assert "differs in its space" not in cli("train", "-m", *tiny, "seed=7,8").out
+
+
+def test_a_value_given_within_a_searched_group_is_no_part_of_the_space(cli, tiny):
+    command = ("train", "-m", *tiny, NAMED, "hydra.sweeper.on_change=fork")
+    assert cli(*command, "optimizer=adamw,sgd", "hydra.sweeper.n_trials=1").code == 0
+    refused = cli(*command, "optimizer=adamw,nadam", "optimizer.learning_rate=2e-2")
+    assert refused.code == 2
+    assert "optimizer.learning_rate=0.01" in refused.err
+
+
+def test_a_sampler_learns_from_what_mlflow_has(cli, tiny, runs):
+    cli("train", "-m", *tiny, NAMED, "seed=1,2,3")
+    cli("train", *tiny, "seed=5")
+    cli("train", *tiny, "seed=6", "training.epochs=2")
+    shutil.rmtree("mlruns/studies/old")  # its storage is gone
+    scores = {
+        int(r.data.params["seed"]): r.data.metrics["val/best/f1_macro"]
+        for r in [*runs("trial"), *runs("run")]
+    }
+    started = cli("train", "-m", *tiny, "seed=int(interval(2,6))", "hydra.sweeper.n_trials=1",
+                  "hydra.sweeper.study_name=new",
+                  "hydra.sweeper.warm_start=['mlflow:old','mlflow:*']")  # fmt: skip
+    assert started.code == 0, started.err
+    assert "warm start: 2 of 3 trials of mlflow:old fit" in started.out
+    assert "warm start: 3 of 5 trials of mlflow:* fit" in started.out  # not that of two epochs
+    study = open_study(Path("mlruns/studies/new"))
+    imported = [t for t in study.trials if state_of(t) == "imported"]
+    assert sorted(t.params["seed"] for t in imported) == [2, 2, 3, 3, 5]
+    assert all(t.value == scores[t.params["seed"]] for t in imported)
+    assert len(ended(study)) == 1
+
+
+def test_a_point_on_several_seeds_is_learned_from_as_one(cli, tiny, runs):
+    repeated = (*tiny, LOSS, "hydra.sweeper.repeats=2")
+    cli("train", "-m", *repeated, NAMED, "training.batch_size=8,16,32")
+    (study,) = runs("study")
+    for trial, repeat, change in (("1", "1", "failed"), ("2", "1", None)):
+        run = next(
+            r
+            for r in runs("trial")
+            if r.data.tags["tunewright.trial"] == trial
+            and r.data.tags["tunewright.repeat"] == repeat
+        )
+        if change:  # its point failed with its last seed
+            store().client.set_tag(run.info.run_id, "tunewright.state", change)
+        else:  # stopped before its last seed began
+            store().client.delete_run(run.info.run_id)
+    for seeds in ("hydra.sweeper.repeats=2", "hydra.sweeper.repeats=1"):
+        name = f"new-{seeds[-1]}"
+        started = cli("train", "-m", *tiny, LOSS, seeds, "training.batch_size=8,16,32,64",
+                      "hydra.sweeper.n_trials=1", f"hydra.sweeper.study_name={name}",
+                      "hydra.sweeper.warm_start='mlflow:old'")  # fmt: skip
+        assert started.code == 0, started.err
+        assert "warm start: 1 of 3 trials of mlflow:old fit" in started.out
+        (imported,) = [
+            t for t in open_study(Path("mlruns/studies", name)).trials if state_of(t) == "imported"
+        ]
+        assert imported.params == {"training.batch_size": 8}
+        own = [r for r in runs("trial") if r.data.tags["mlflow.parentRunId"] == study.info.run_id]
+        scores = [
+            r.data.metrics["val/best/loss"] for r in own if r.data.tags["tunewright.trial"] == "0"
+        ]
+        assert len(scores) == 2
+        assert imported.value == pytest.approx(fmean(scores))
+
+
+def test_the_latest_try_of_a_point_counts():
+    def run(name: str, repeat: int | None, trial: str = "0") -> studies.Recorded:
+        return studies.Recorded(name, True, {}, [], {}, None, ("old", trial), repeat, None)
+
+    tries = [run("d", 1), run("c", 0), run("b", 1), run("a", 0)]  # the latest first
+    assert [[r.run_id for r in runs] for runs in recorded._points(tries)] == [["d", "c"]]
+    cut = [run("c", 0), run("b", 1), run("a", 0)]
+    assert recorded._points(cut) == [[]]
+    assert [r.run_id for r in recorded._points([run("b", None), run("a", None)])[0]] == ["b"]
+
+
+def test_of_a_record_only_what_differs_is_parsed_and_only_what_fits_is_read(cli, tiny, monkeypatch):
+    cli("train", "-m", *tiny, NAMED, "seed=1,2,3")
+    parsed, fetched = [], []
+    read, history = recorded._read, studies.history
+    monkeypatch.setattr(recorded, "_read", lambda text: parsed.append(text) or read(text))
+    monkeypatch.setattr(
+        studies, "history", lambda *given: fetched.append(given[1]) or history(*given)
+    )
+    learning = ("hydra.sweeper.study_name=new", "hydra.sweeper.warm_start='mlflow:old'")
+    started = cli("train", "-m", *tiny, "seed=2,7", "hydra.sweeper.n_trials=1", *learning)
+    assert "1 of 3 trials of mlflow:old fit" in started.out
+    assert sorted(parsed) == ["1", "2", "3"]
+    assert len(set(fetched)) == 1
+
+
+def test_a_record_that_is_not_there_is_refused_by_name(cli, tiny):
+    cli("train", "-m", *tiny, NAMED, "seed=1,2")
+    refused = cli("train", "-m", *tiny, "seed=1,2,3", "hydra.sweeper.warm_start='mlflow:odl'")
+    assert refused.code == 2
+    assert "Did you mean old?" in refused.err
+
+
+def test_an_unknown_way_is_refused(cli, tiny):
+    refused = cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.on_change=frok")
+    assert refused.code == 2
+    assert "Did you mean fork?" in refused.err

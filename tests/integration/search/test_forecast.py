@@ -1,0 +1,120 @@
+"""Forecasts: what a search costs is said before it begins, and what it did cost beside it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.search import power, sweeper
+from pipeline.search.cost import Prices, Rates, forecast, makespan
+from pipeline.training.probe import RunCost
+from tests.support.stores import artifact
+
+SWEEP = ("-m", "training.batch_size=8,16", "hydra.sweeper.forecast=true")
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1, max_size=30), st.integers(1, 8))
+def test_workers_end_between_an_equal_share_and_one_trial_more(seconds, workers):
+    found = makespan(seconds, workers)
+    share = sum(seconds) / workers
+    assert max(share, *seconds) <= found * (1 + 1e-9)
+    assert found <= share + max(seconds) + 1e-9
+
+
+def test_energy_and_money_are_those_of_the_workers_seconds():
+    prices = Prices(
+        core_watts=10, gpu_watts=400, usd_per_kwh=0.5, usd_per_core_hour=2, usd_per_gpu_hour=3
+    )
+    rates = prices.rates(cores=4, gpus=0.5)
+    assert rates == Rates(watts=240, usd_per_hour=9.5, usd_per_kwh=0.5)
+    costs = [RunCost(seconds=1800, record=1000, model=5000)] * 4
+    expected = forecast(costs, 2, 2, rates, begun=10)
+    assert (expected.seconds, expected.machine_seconds) == (7210, 14400)
+    assert expected.disk == 8 * 1000 + 5000  # of all models the best is kept
+    assert expected.kwh == pytest.approx(0.24 * 4)
+    assert expected.usd == pytest.approx(9.5 * 4 + 0.96 * 0.5)
+
+
+def test_a_sweep_says_what_it_will_cost_and_what_it_did(cli, tiny, runs):
+    ended = cli("train", *SWEEP, *tiny, "hydra.sweeper.prices.usd_per_core_hour=100")
+    assert ended.code == 0, ended.err
+    assert re.search(r"^forecast: .* MB on disk, .* Wh \(estimated .*\), .* USD", ended.out, re.M)
+    assert re.search(r"^forecast .*, took .* \([-+]\d+%\)$", ended.out, re.M)
+    (study,) = runs("study")
+    metrics = study.data.metrics
+    assert metrics["spent/seconds"] > 0
+    assert metrics["spent/machine_seconds"] == pytest.approx(
+        metrics["spent/kwh"]
+        * 3.6e6
+        / (metrics["forecast/kwh"] * 3.6e6)
+        * metrics["forecast/machine_seconds"]
+    )
+    files = [f for run in runs("trial") for f in artifact(run, "").rglob("*") if f.is_file()]
+    assert metrics["spent/disk"] == sum(f.stat().st_size for f in files)
+
+
+def test_a_plan_runs_nothing_and_opens_no_study(cli, tiny):
+    ended = cli("plan", *SWEEP[1:], *tiny, "hydra.sweeper.n_jobs=1")
+    assert ended.code == 0, ended.err
+    assert "2 trials by GridSampler" in ended.out
+    assert re.search(r"^forecast: ", ended.out, re.M)
+    assert not Path("mlruns/studies").exists()
+    assert not Path("mlruns/mlflow.db").exists()
+
+
+@pytest.mark.parametrize("limit", ["kwh=1e-9", "usd=1e-9"])
+def test_a_budget_ends_a_study_cleanly(cli, tiny, limit):
+    priced = ("hydra.sweeper.prices.usd_per_core_hour=1", f"hydra.sweeper.budget.{limit}")
+    ended = cli("train", *SWEEP, *tiny, *priced)
+    assert ended.code == 0, ended.err
+    assert f"budget.{limit.split('=')[0]} are used up" in ended.out
+    assert "1 of 2 trials done, 0 failed" in ended.out
+
+
+def test_what_cannot_be_spent_is_no_budget(cli, tiny):
+    ended = cli("train", *SWEEP, *tiny, "hydra.sweeper.budget.usd=5")
+    assert ended.code == 2
+    assert "hydra.sweeper.prices.usd_per_core_hour" in ended.err
+    ended = cli("train", *SWEEP, *tiny, "+hydra.sweeper.prices.core_wats=5")
+    assert ended.code == 2
+    assert "Did you mean core_watts?" in ended.err
+
+
+def test_the_data_is_looked_over_before_the_first_trial(cli, tiny, runs):
+    lines = Path("reviews.jsonl").read_text().splitlines()
+    Path("reviews.jsonl").write_text("\n".join([*lines, lines[0], ""]))
+    ended = cli("train", *SWEEP, *tiny)
+    assert re.search(r"^data: 0 errors, .* 1 note", ended.out, re.M), ended.out
+    (study,) = runs("study")
+    report = json.loads(artifact(study, "check.json").read_text())
+    assert [f["kind"] for f in report["findings"]].count("duplicate") == 1
+    assert "rows of train" in artifact(study, "check.html").read_text()
+    again = cli("train", *SWEEP, *tiny)
+    told = [next(li for li in e.out.splitlines() if li.startswith("data:")) for e in (ended, again)]
+    assert told[0] == told[1]
+
+
+def test_what_sensors_count_is_told_as_measured(cli, tiny, runs, monkeypatch):
+    """On a machine without sensors CodeCarbon estimates, which stands for a measurement here."""
+    monkeypatch.setattr(power, "has_sensors", lambda: True)
+    ended = cli("train", *SWEEP, *tiny)
+    assert "Wh (measured)" in ended.out
+    (study,) = runs("study")
+    assert study.data.metrics["spent/kwh"] > 0
+    assert json.loads(artifact(study, "cost.json").read_text())["spent"]["is_measured"]
+
+
+def test_all_trials_of_a_sampler_are_counted_though_some_were_asked_for(cli, tiny, monkeypatch):
+    counted = []
+
+    def noted(costs, *more):
+        counted.append(len(costs))
+        return forecast(costs, *more)
+
+    monkeypatch.setattr(sweeper, "forecast", noted)
+    space = ("optimizer.learning_rate=interval(1e-4,1e-3)", "hydra.sweeper.n_trials=12")
+    assert cli("plan", *tiny, *space, "hydra.sweeper.n_jobs=1").code == 0
+    assert counted == [12]

@@ -1,0 +1,187 @@
+"""Failed trials run again by `tunewright retry`: in their place, and counted once."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from pipeline.search.study.failures import hopeless
+from pipeline.search.study.liveness import Heart
+from pipeline.search.study.study import claim, is_done, settle_one
+from pipeline.search.study.trials import ATTEMPT, CONTINUES, REPLACES, counted, ended, params_of
+from pipeline.tasks.classification import Classification
+from pipeline.tracking.studies import command_notes
+from tests.support.studies import open_study, spec
+
+
+def test_failed_trials_are_run_again_and_counted_once(cli, tiny, runs, monkeypatch):
+    load = Classification.load_model
+
+    def sometimes(self):
+        calls.append(None)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        if len(calls) == 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return load(self)
+
+    calls: list[None] = []
+    monkeypatch.setattr(Classification, "load_model", sometimes)
+    cli("train", "-m", *tiny, "seed=1,2,3", "hydra.sweeper.study_name=mine")
+
+    again = cli("retry", "mine")
+    assert again.code == 0, again.err
+    assert "2 done before, 1 to go" in again.out
+    assert "3 of 3 trials done, 1 failed" in again.out
+    refused = cli("retry", "mine")
+    assert refused.code == 2
+    assert "study mine has no failed trials to run again; 1 failed for their" in refused.err
+    every = cli("retry", "mine", "--all")
+    assert every.code == 0, every.err
+    assert "3 of 3 trials done, 0 failed" in every.out
+
+    statuses = [t.info.status for t in runs("trial")]
+    assert statuses == ["FAILED", "FAILED", "FINISHED", "FINISHED", "FINISHED"]
+    assert [t.data.params["seed"] for t in runs("trial")] == ["1", "2", "3", "1", "2"]
+    assert runs("study")[0].data.tags["tunewright.state"] == "complete"
+
+
+@pytest.fixture
+def failed(cli, tiny, monkeypatch) -> Path:
+    """The folder of a study with two trials, of which the first failed."""
+    load, calls = Classification.load_model, []
+
+    def once(self):
+        calls.append(None)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        return load(self)
+
+    monkeypatch.setattr(Classification, "load_model", once)
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    return Path("mlruns/studies/mine")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "hydra.sweeper.n_jobs=0",
+        "hydra.sweeper.warm_start=nowhere",
+        "training.epochs=-1",
+        "training.epochs=2",
+    ],
+)
+def test_a_retry_that_is_refused_queues_nothing(cli, failed, wrong):
+    refused = cli("retry", "mine", wrong)
+    assert refused.code == 2
+    assert wrong.partition("=")[0] in refused.err
+    assert len(open_study(failed).trials) == 2
+    again = cli("retry", "mine")
+    assert again.code == 0, again.err
+    assert "2 of 2 trials done, 0 failed" in again.out
+    assert [t.user_attrs.get(REPLACES) for t in open_study(failed).trials] == [None, None, 0]
+
+
+@pytest.mark.parametrize("dry", ["--dry-run", "hydra.sweeper.dry_run=true"])
+@pytest.mark.usefixtures("failed")
+def test_a_dry_retry_says_what_it_would_run_and_writes_nothing(cli, working_folder, dry):
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in working_folder.rglob("*") if path.is_file()}
+
+    before = content()
+    ended_now = cli("retry", "mine", dry)
+    assert ended_now.code == 0, ended_now.err
+    assert "nothing was run or written" in ended_now.out
+    assert ended_now.out.endswith("trial 0 would be run again: seed=1\n")
+    assert content() == before
+    assert cli("retry", "mine", dry, "hydra.sweeper.n_jobs=0").code == 2
+    again = cli("retry", "mine")  # the dry one is not the command that is kept
+    assert "2 of 2 trials done, 0 failed" in again.out
+
+
+def test_a_named_sweep_that_a_bug_ended_goes_on_with_retry(cli, tiny, runs, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no such device")
+
+    Path("sweeps").mkdir()
+    Path("sweeps/seeds.yaml").write_text("about: mine\nspace: {seed: [1, 2, 3, 4]}\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(Classification, "load_model", broken)
+        assert cli("sweep", "seeds", *tiny).code == 1  # the same traceback three times
+    ended_now = cli("retry", "seeds")  # a name's beginning is enough
+    assert ended_now.code == 0, ended_now.err
+    assert "4 of 4 trials done, 0 failed" in ended_now.out
+    complete = [t for t in runs("trial") if t.info.status == "FINISHED"]
+    assert sorted(t.data.params["seed"] for t in complete) == list("1234")
+    assert len(runs("study")) == 1
+
+
+def test_what_cannot_be_run_again_is_refused(cli, tiny):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    unknown = cli("retry", "yours")
+    assert unknown.code == 2
+    assert "yours: no study of that name" in unknown.err
+    assert "study mine has no failed trials to run again." in cli("retry", "mine").err
+
+    folder = Path("mlruns/studies/mine")
+    study = open_study(folder)
+    asked = study.ask()
+    Heart(study).sign(asked)
+    running = cli("retry", "mine")
+    assert running.code == 2
+    assert "study mine is running now: trial 2" in running.err
+    study.tell(asked, state=TrialState.FAIL)
+
+    (folder / "study.journal").rename(folder / "elsewhere.journal")
+    gone = cli("retry", "mine")
+    assert gone.code == 2
+    assert "hydra.sweeper.storage=" in gone.err
+
+
+def test_a_replacement_takes_the_place_of_what_it_replaces(working_folder):
+    def search(study, most):
+        for _ in range(most):
+            study.tell(claim(study, uniform, Heart(study)), 1.0)
+
+    uniform = replace(
+        spec(working_folder, "RandomSampler", 6),
+        sampler={"_target_": "optuna.samplers.RandomSampler"},
+    )
+    study = replace(uniform, storage="uncut.journal").open()
+    search(study, 6)
+    uncut = [t.params for t in counted(study)]
+
+    study = uniform.open()
+    search(study, 2)
+    failed = claim(study, uniform, Heart(study))
+    study.tell(failed, state=TrialState.FAIL)
+    search(study, 1)
+    study.enqueue_trial(failed.params, user_attrs={REPLACES: failed.number})
+    search(study, 3)
+    assert [t.number for t in counted(study)] == [0, 1, 3, 4, 5, 6]
+    params = [t.params for t in counted(study)]
+    assert [*params[:2], params[3], params[2], *params[4:]] == uncut
+    assert is_done(study, uniform)
+    assert claim(study, uniform, Heart(study)) is None
+    assert hopeless(study, 0.0) is None
+
+
+def test_a_replacement_whose_process_dies_is_still_one():
+    study = optuna.create_study()
+    study.tell(study.ask(), state=TrialState.FAIL)
+    study.enqueue_trial({"x": 1}, user_attrs={REPLACES: 0})
+    study.ask()
+    assert settle_one(study, study.trials[1], retries=2)
+    (again,) = counted(study, waiting=True)
+    assert again.user_attrs == {ATTEMPT: 1, CONTINUES: 1, REPLACES: 0}
+    assert params_of(again) == {"x": 1}
+    assert ended(study, "failed") == []
+
+
+@pytest.mark.parametrize("secret", ["hydra.sweeper.storage=a.db", "tracking.uri=http://me:word@h"])
+def test_the_command_line_that_is_kept_has_no_secrets(secret):
+    kept = command_notes("sweep", ["seed=1,2", secret])
+    assert json.loads(kept["tunewright.overrides"]) == ["seed=1,2"]

@@ -1,0 +1,267 @@
+"""Studies and runs as tables, in every format."""
+
+import csv
+import io
+import json
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.common.errors import ConfigError
+from pipeline.tasks.classification import Classification
+from pipeline.tasks.objective import Objective, parse
+from pipeline.tracking.tables import Table, number, render
+from tests.support.rows import rows as made_rows
+from tests.support.rows import write_rows
+from tests.support.stores import Made, make_store, tiny_config
+
+KEYS = ["optimizer.learning_rate", "val/loss", "state", "seconds", "run_id"]
+
+
+@pytest.fixture(scope="module")
+def made(tiny_model, tmp_path_factory) -> Made:
+    """A store with three studies and a run."""
+    folder = tmp_path_factory.mktemp("tables")
+    tiny = tiny_config(tiny_model, write_rows(folder / "reviews.jsonl", made_rows(120)))
+    searches = [
+        [
+            *("optimizer.learning_rate=1e-3,1e-7,1e-2", "hydra.sweeper.study_name=rates"),
+            "evaluation.objective=val/loss",
+        ],
+        [
+            *("seed=1,2", "hydra.sweeper.study_name=seeds", "evaluation.objective=val/loss"),
+            "data.max_train_samples=60",
+        ],
+        [
+            *("training.batch_size=8,32", "hydra.sweeper.study_name=batches"),
+            *("hydra.sweeper.repeats=2", "evaluation.objective=[val/accuracy@last,val/loss]"),
+        ],
+    ]
+    load, calls = Classification.load_model, []
+
+    def fails_first(self):
+        calls.append(None)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        return load(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classification, "load_model", fails_first)
+        return make_store(
+            folder,
+            *(["-m", *tiny, *search] for search in searches),
+            [*tiny, "evaluation.objective=val/loss@mean2"],
+        )
+
+
+@pytest.fixture
+def store(made) -> str:
+    """The override that names the store."""
+    return made.where
+
+
+@pytest.fixture
+def client(made) -> MlflowClient:
+    return made.client
+
+
+@pytest.fixture
+def table(cli, store):
+    """Return the rows of a command's JSON."""
+
+    def read(*argv: str) -> list[dict]:
+        ended = cli(*argv, store, "--format", "json")
+        assert ended.code == 0, ended.err
+        return json.loads(ended.out)
+
+    return read
+
+
+def test_trials_are_listed_best_first_with_what_varies_and_failed_ones_last(table, cli, store):
+    rows = table("compare", "rates")
+    assert [list(row) for row in rows] == [["trial", *KEYS]] * 3
+    assert [row["state"] for row in rows] == ["complete", "complete", "failed"]
+    assert rows[0]["val/loss"] < rows[1]["val/loss"]
+    assert [row["optimizer.learning_rate"] for row in rows] == [0.01, 1e-7, 0.001]
+    assert rows[0]["seconds"] > 0
+    assert rows[2]["val/loss"] is None
+    assert rows[0]["run_id"] in cli("best", "rates", store).out
+
+
+def test_studies_are_compared_together_unless_they_are_judged_differently(table, cli, store):
+    rows = table("compare", "rates", "seed", "rat")
+    assert list(rows[0]) == ["study", "trial", KEYS[0], "seed", "data.max_train_samples", *KEYS[1:]]
+    assert [row["study"] for row in rows].count("seeds") == 2
+    assert len(rows) == 5
+    assert "the data of these studies is not the same" in cli("compare", "r", "s", store).err
+    refused = cli("compare", "rates", "batches", store)
+    assert refused.code == 2
+    assert "val/accuracy@last, val/loss" in refused.err
+    assert refused.out == ""
+
+
+def test_every_objective_has_its_column_and_every_seed_its_row(table, client):
+    rows = table("compare", "batches")
+    assert [row["repeat"] for row in rows].count(1) == 2
+    assert [row["val/accuracy@last"] for row in rows] == sorted(
+        (row["val/accuracy@last"] for row in rows), reverse=True
+    )
+    for row in rows:
+        run = client.get_run(row["run_id"])
+        losses = [p.value for p in client.get_metric_history(row["run_id"], "val/loss")]
+        assert row["val/accuracy@last"] == run.data.metrics["val/last/accuracy"]
+        assert row["val/loss"] == min(losses)  # of any evaluation, as the run's own score is
+
+
+def test_only_the_table_goes_to_stdout_in_each_format(cli, store):
+    read = {}
+    for style in ("table", "csv", "json", "md"):
+        ended = cli("compare", "rates", store, "--format", style)
+        assert (ended.code, ended.err) == (0, "")
+        read[style] = ended.out
+    rows = json.loads(read["json"])
+    columns, *lines = csv.reader(io.StringIO(read["csv"], newline=""))
+    assert columns == list(rows[0])
+    assert [number(cell) for cell in lines[0]] == list(rows[0].values())
+    head, rule, *body = read["md"].splitlines()
+    assert head == f"| {' | '.join(columns)} |"
+    assert rule == "| --- | --- | --- | --- | --- | --- |"
+    assert len(body) == 3
+    first, *others = read["table"].splitlines()
+    assert first.split() == columns
+    assert [line.split()[-1] for line in others] == [row["run_id"] for row in rows]
+
+
+def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
+    every = table("runs")
+    assert [row["kind"] for row in every].count("study") == 3
+    assert [row["start"] for row in every] == sorted((r["start"] for r in every), reverse=True)
+    own, *_ = every
+    losses = [p.value for p in client.get_metric_history(own["run_id"], "val/loss")]
+    assert (own["kind"], own["objective"]) == ("run", "val/loss@mean2")
+    assert own["score"] == pytest.approx(sum(losses[-2:]) / 2)
+    some = table("runs", "params.`training.batch_size` = '8' and tags.`tunewright.kind`='trial'")
+    assert {(row["study"], row["objective"]) for row in some} == {("batches", "val/accuracy@last")}
+    assert len(some) == 2
+    short = cli("runs", store, "--limit", "2", "--format", "csv")
+    assert len(short.out.splitlines()) == 3
+    assert "these are the latest 2; more match" in short.err
+    assert "no run matches" in cli("runs", "metrics.nothing > 1", store).err
+
+
+@pytest.mark.parametrize(
+    ("argv", "fragments"),
+    [
+        (
+            ["runs", "score >"],
+            ["score >: MLflow cannot search by it", "metrics.`val/best/f1_macro"],
+        ),
+        (["runs", "loss > 1"], ["Invalid attribute key 'loss'"]),
+        (["runs", "a", "b"], ["a b: expected one filter, in quotes"]),
+        (["runs", "--limit", "0"], ["--limit 0: expected a whole number"]),
+        (["compare", "ratse"], ["no study of that name", "Did you mean rates?"]),
+        (["compare"], ["expected the name of a study"]),
+    ],
+)
+def test_what_cannot_be_listed_is_refused(cli, store, argv, fragments):
+    ended = cli(*argv, store)
+    assert (ended.code, ended.out) == (2, "")
+    assert len(ended.err.splitlines()) == 1
+    for fragment in fragments:
+        assert fragment in ended.err
+
+
+def test_an_unknown_format_is_refused(cli):
+    with pytest.raises(SystemExit, match="2"):
+        cli("runs", "--format", "xml")
+
+
+@pytest.mark.parametrize("command", [["runs"], ["compare", "any"]])
+def test_just_looking_makes_no_store(cli, working_folder, command):
+    ended = cli(*command)
+    assert ended.code == 2
+    assert "nothing is recorded there yet" in ended.err
+    assert list(working_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("style", ["table", "csv", "json", "md"])
+def test_a_name_in_a_record_cannot_move_the_cursor(cli, store, client, style):
+    (run,) = json.loads(cli("runs", store, "--limit", "1", "--format", "json").out)
+    client.set_tag(run["run_id"], "mlflow.runName", "\x1b[2Jmine")
+    shown = cli("runs", store, "--format", style).out
+    assert "\x1b" not in shown
+    assert "[2Jmine" in shown
+
+
+def test_what_a_record_says_is_no_command_to_a_terminal_or_a_format():
+    table = Table(["a|b\x1b"], [["\x1b[2J\u202e|\n\\"], [float("nan")], ["[x](y)"]])
+    assert render(table, "md").splitlines()[2:] == [
+        r"| \\x1b\[2J\\u202e\|\\n\\ |",
+        "| nan |",
+        r"| \[x](y) |",
+    ]
+    assert "\x1b" not in render(table, "table") + render(table, "csv") + render(table, "json")
+    assert json.loads(render(table, "json"))[:2] == [
+        {"a|b\x1b": "\x1b[2J\u202e|\n\\"},
+        {"a|b\x1b": None},
+    ]
+    assert render(Table(["x", "name"], [[1, "界"], [0.125, None]]), "table") == (
+        "    x  name\n    1  界\n0.125\n"
+    )
+
+
+def test_no_text_in_csv_is_a_formula_to_a_spreadsheet():
+    texts = ["=1+1", "+1", "-1_0", "@SUM(A1)", "a=1", ""]
+    table = Table(["=cmd|' /C calc'!A0", "n"], [[text, -1.5] for text in texts])
+    columns, *lines = csv.reader(io.StringIO(render(table, "csv"), newline=""))
+    assert columns == ["'=cmd|' /C calc'!A0", "n"]
+    assert [line[0] for line in lines] == ["'=1+1", "'+1", "'-1_0", "'@SUM(A1)", "a=1", ""]
+    assert {line[1] for line in lines} == {"-1.5"}
+
+
+@pytest.mark.parametrize(
+    "text", ["val/loss@", "val/loss@mean0", "val/loss@mean٣", "val/loss@mean" + "9" * 5000]
+)
+def test_a_record_whose_objective_is_none_has_no_score(table, made, text):
+    with pytest.raises(ConfigError, match="expected @best"):
+        parse(text, "minimize")
+    (study,) = [s for s in made.runs("study") if s.data.tags["tunewright.study"] == "rates"]
+    try:
+        made.client.set_tag(study.info.run_id, "tunewright.objective", text)
+        assert {row[text] for row in table("compare", "rates")} == {None}
+    finally:
+        made.client.set_tag(study.info.run_id, "tunewright.objective", "val/loss")
+
+
+def test_an_objective_has_the_name_that_its_metric_is_logged_by():
+    assert parse("val/f1/so so!@mean3", "maximize") == Objective(
+        "val/f1/so so_", "maximize", "mean3"
+    )
+    assert parse("val/f1/a/b", "maximize").metric == "val/f1/a_b"
+    assert [parse(metric, "minimize").metric for metric in ("", "loss", "a/")] == ["", "loss", "a/"]
+
+
+def test_a_logged_value_is_a_number_only_where_it_is_written_as_one():
+    assert [number(t) for t in ("16", "1e-05", "-0.5")] == [16, 1e-5, -0.5]
+    others = ["012", "True", "1_000", "nan", "1e999", "٣", "1" * 5000, ""]
+    assert [number(t) for t in others] == others
+
+
+@pytest.mark.parametrize("verb", [("runs",), ("compare", "rates")])
+def test_a_mistyped_experiment_is_refused_and_not_made(cli, store, client, verb):
+    ended = cli(*verb, store, "tracking.experiment=tunewrong")
+    assert ended.code == 2
+    assert "Did you mean tunewright?" in ended.err
+    assert client.get_experiment_by_name("tunewrong") is None
+
+
+def test_an_experiment_is_found_among_however_many_unless_it_was_deleted(
+    cli, store, client, monkeypatch
+):
+    deleted = client.create_experiment("gone")
+    client.delete_experiment(deleted)
+    ended = cli("runs", store, "tracking.experiment=gone")
+    assert (ended.code, ended.out) == (2, "")
+    assert "there is no such experiment" in ended.err
+    monkeypatch.setattr(MlflowClient, "search_experiments", lambda _: [])
+    assert cli("runs", store).code == 0

@@ -1,0 +1,67 @@
+"""Rows of a few words whose label shows, as records, as files and as what is read of a file."""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.config.schema import ClassificationConfig, FilesConfig, ModelConfig
+from pipeline.data import Rows
+from pipeline.data.labelled import Labelled
+from pipeline.models import find_checkpoint
+from pipeline.tasks import get_task
+from pipeline.tasks.base import Task
+
+GOOD, BAD = ["good", "great", "fine", "nice", "lovely"], ["bad", "awful", "poor", "sad", "horrid"]
+
+
+FILLERS = ["the", "a", "film", "book", "day", "was", "is", "very", "so", "and"]
+
+
+def rows(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Return reviews whose label shows in one word, all different."""
+    chance = random.Random(seed)
+    made: dict[str, str] = {}
+    while len(made) < count:
+        label = chance.choice(["neg", "pos"])
+        words = [*chance.choices(FILLERS, k=5), chance.choice(GOOD if label == "pos" else BAD)]
+        chance.shuffle(words)
+        made.setdefault(" ".join(words), label)
+    return [{"review": text, "stars": label} for text, label in made.items()]
+
+
+FILES = FilesConfig(
+    source="files",
+    train="rows.jsonl",
+    validation=None,
+    test=None,
+    encoding="utf-8",
+    text="text",
+    label="label",
+    validation_size=0.1,
+    test_size=0.1,
+    split_seed=0,
+    max_train_samples=None,
+    max_validation_samples=None,
+    max_test_samples=None,
+)
+
+
+def labelled(pairs: Sequence[tuple[str, str]]) -> Rows:
+    """Return pairs of text and label as what is read of a file; their ids are 0, 1 and so on."""
+    texts, labels = zip(*pairs, strict=True)
+    columns = {"text": list(texts), "label": list(labels)}
+    return Rows(Labelled(FILES), [str(i) for i in range(len(pairs))], columns)
+
+
+def tiny_task(model: Path, counts: Mapping[str, int], max_length: int = 32, **settings) -> Task:
+    """Return a classification by a model like `tiny_model`, of labels with so many rows."""
+    config = ClassificationConfig(name="classification", **settings)
+    checkpoint = find_checkpoint(ModelConfig(str(model), None))
+    return get_task(config)(config, checkpoint, max_length, counts)
+
+
+def write_rows(path: Path, records: list[dict[str, str]]) -> Path:
+    """Write records as jsonl."""
+    path.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    return path

@@ -1,0 +1,111 @@
+"""Commands given in this process, and the stores they make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.data import load_splits
+from pipeline.models import find_checkpoint
+from pipeline.tracking.store import open_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def forget() -> None:
+    """Drop what a process keeps: it keeps it by config, and its own provenance for good."""
+    from pipeline.models.weights import WEIGHTS
+    from pipeline.tracking import provenance
+    from pipeline.training import prepare as prepared
+
+    by_config = (open_store, prepared._encoded, load_splits, find_checkpoint, WEIGHTS)
+    for cached in (*by_config, provenance.environment, provenance._changes):
+        cached.cache_clear()
+
+
+def tiny_config(model: Path | str, train: Path | str) -> list[str]:
+    """Return the overrides of a run on a model like `tiny_model` and rows like those of `rows`."""
+    return [
+        "model=hub",
+        f"model.checkpoint={model}",
+        "data=files",
+        f"data.train={train}",
+        "data.text=review",
+        "data.label=stars",
+        "training.epochs=1",
+        "training.max_length=16",
+        "training.eval_every=2",
+        "training.logging_steps=2",
+        "training.precision=float32",
+        "training.checkpoint_seconds=0",
+        "optimizer.learning_rate=1e-2",
+    ]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A store that all tests of a module look at: made once, by `make_store`."""
+
+    folder: Path  # where the commands were given
+
+    @property
+    def where(self) -> str:
+        """The override that names it."""
+        return f"tracking.dir={self.folder / 'mlruns'}"
+
+    @property
+    def client(self) -> "MlflowClient":
+        """MLflow's client of it."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}")
+
+    def runs(self, kind: str) -> list:
+        """Return its runs by kind: study, trial or run."""
+        client = self.client
+        experiment = client.get_experiment_by_name("tunewright")
+        found = client.search_runs([experiment.experiment_id], f"tags.`tunewright.kind` = '{kind}'")
+        return sorted(found, key=lambda run: int(run.data.tags.get("tunewright.trial", 0)))
+
+
+def make_store(folder: Path, *commands: Sequence[str]) -> Made:
+    """Give `train` commands in a folder, each as in a fresh process, and return what they made.
+
+    It takes no fixture of a single test, so that a module's fixture can call it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(folder)
+        for command in commands:
+            forget()
+            assert main(in_this_process(["train", *command])) == 0
+    return Made(folder)
+
+
+def artifact(run, name: str) -> Path:
+    """Return where an artifact of a run lies."""
+    return Path(url2pathname(urlsplit(run.info.artifact_uri).path)) / name
+
+
+def in_this_process(argv: Sequence[str]) -> Sequence[str]:
+    """Return a command whose search has one worker and no forecast, where it does not say so."""
+    if argv[0] != "sweep" and not (argv[0] == "train" and "-m" in argv):
+        return argv
+    plain = ("hydra.sweeper.n_jobs=1", "hydra.sweeper.forecast=false")
+    given = {word.partition("=")[0] for word in argv}
+    return [*argv, *(word for word in plain if word.partition("=")[0] not in given)]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str

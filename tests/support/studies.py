@@ -1,0 +1,43 @@
+"""Studies on disk, and a search of the sphere function in this process."""
+
+from pathlib import Path
+
+import optuna
+
+from pipeline.search.space.space import parse_space
+from pipeline.search.study.budget import Budget
+from pipeline.search.study.liveness import Heart, Watch
+from pipeline.search.study.study import StudySpec, claim, settle
+from pipeline.search.study.trials import counted
+
+
+def open_study(folder: Path) -> optuna.Study:
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
+    return optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
+
+
+def spec(folder: Path, sampler: str, n_trials: int) -> StudySpec:
+    return StudySpec(
+        name="sphere",
+        storage=str(folder / "study.journal"),
+        directions=("minimize",),
+        space=parse_space(["x=interval(-5.0,5.0)", "y=interval(-5.0,5.0)"]),
+        sampler={"_target_": f"optuna.samplers.{sampler}", "n_startup_trials": 3},
+        pruner={},
+        reported="minimize",
+        unit=1,
+        seed=1,
+        budget=Budget(n_trials),
+        max_failure_rate=1.0,
+        retries=2,
+        trial_seconds=None,
+    )
+
+
+def search_sphere(study_spec: StudySpec) -> list[dict[str, float]]:
+    """Run what a start of a search runs, and return all points so far."""
+    study = study_spec.open()
+    settle(study, study_spec, Watch())
+    while (trial := claim(study, study_spec, Heart(study))) is not None:
+        study.tell(trial, trial.params["x"] ** 2 + trial.params["y"] ** 2)
+    return [t.params for t in counted(study)]

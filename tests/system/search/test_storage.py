@@ -1,0 +1,243 @@
+"""One study in a database: several searches at once, cut and continued, and what is refused."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline.common.errors import TrackingError
+from pipeline.config.compose import without_secrets
+from pipeline.search.study.trials import counted
+from tests.support.studies import search_sphere, spec
+
+SERVERS = "postgresql/*/bin"  # of Debian, in /usr/lib; its programs are not on the PATH
+
+PROGRAM = """
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base=None, config_path=".", config_name="config")
+def sphere(cfg: DictConfig) -> float:
+    return cfg.x**2 + cfg.y**2
+
+
+if __name__ == "__main__":
+    sphere()
+"""
+CONFIG = """
+defaults:
+  - override hydra/sweeper: optuna
+  - override hydra/sweeper/sampler: {sampler}
+hydra:
+  sweep: {{dir: swept}}
+  sweeper: {{study_name: sphere, n_trials: {n_trials}, params: {{x: "{x}", y: "{y}"}}}}
+x: 0
+y: 0
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """A PostgreSQL server of our own, ended with the tests; yields its URL without a database."""
+    pytest.importorskip("psycopg", reason="needs the extra `postgres`")
+    found = sorted(Path("/usr/lib").glob(SERVERS))
+    if not found:
+        pytest.skip(f"needs Debian's postgresql: there is no /usr/lib/{SERVERS}")
+    port, root = free_port(), os.getuid() == 0
+    user = ["runuser", "-u", "postgres", "--"] if root else []  # it will not run as root
+    # Not in pytest's own folder, which is closed to other users.
+    with tempfile.TemporaryDirectory(prefix="tunewright-postgres-") as folder:
+        if root:
+            shutil.chown(folder, "postgres", "postgres")
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*user, str(found[-1] / program), "-D", f"{folder}/data", *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+        run("initdb", "--auth=trust", "--username=postgres", "--no-sync")
+        settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        given = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", f"{given} -c fsync=off", "start")
+        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
+        run("pg_ctl", "-m", "immediate", "stop")
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[str]:
+    """The URL of an empty database."""
+    import psycopg
+
+    address = server.replace("postgresql+psycopg", "postgresql")
+    name = f"test_{time.monotonic_ns()}"
+    with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield f"{server}/{name}"
+    with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def search_twice_at_once(folder: Path, storage: str, **config: object) -> list[FrozenTrial]:
+    """Run the same command in two processes at once, and return the study's trials."""
+    (folder / "program.py").write_text(PROGRAM)
+    (folder / "config.yaml").write_text(CONFIG.format(**config))
+    command = [sys.executable, "program.py", "-m", f"hydra.sweeper.storage={storage}"]
+
+    def search(_: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+    with ThreadPoolExecutor() as pool:
+        for ended in pool.map(search, range(2)):
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+    study = optuna.load_study(study_name="sphere", storage=storage)
+    assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.FAIL}
+    return counted(study)
+
+
+def test_two_searches_at_once_share_a_grid_in_postgresql(working_folder, database):
+    settings = {"sampler": "grid", "n_trials": "null", "x": "range(0,6)", "y": "range(0,5)"}
+    trials = search_twice_at_once(working_folder, database, **settings)
+    points = sorted((t.params["x"], t.params["y"]) for t in trials)
+    assert points == [(x, y) for x in range(6) for y in range(5)]
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    assert len({t.user_attrs["owner"]["pid"] for t in trials}) == 2
+
+
+def test_two_searches_at_once_share_the_trials_of_a_sampler(working_folder, database):
+    settings = {"sampler": "tpe", "n_trials": "25", "x": "interval(-5,5)", "y": "interval(-5,5)"}
+    trials = search_twice_at_once(working_folder, database, **settings)
+    assert len(trials) == 25
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    assert len({(t.params["x"], t.params["y"]) for t in trials}) == 25
+
+
+def test_a_search_cut_and_continued_proposes_the_same_in_postgresql(working_folder, database):
+    uncut = search_sphere(spec(working_folder, "TPESampler", 12))
+    search_sphere(replace(spec(working_folder, "TPESampler", 5), storage=database))
+    cut = search_sphere(replace(spec(working_folder, "TPESampler", 12), storage=database))
+    assert cut == uncut
+
+
+@pytest.mark.parametrize(
+    ("storage", "shown"),
+    [
+        ("postgresql+psycopg://me:secret@127.0.0.1:1/db", "postgresql+psycopg://me:***@127.0.0.1"),
+        ("postgresql+pg8000://me:secret@127.0.0.1/db", "tunewright[postgres]"),
+        ("postgresql+nothing://me:secret@127.0.0.1/db", "tunewright[postgres]"),
+        ("postgresql+psycopg://127.0.0.1:1/db?password=secret", "password=***"),
+        ("sqlite:////no/such/folder/study.db", "/no/such/folder"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_one_paragraph(working_folder, storage, shown):
+    pytest.importorskip("psycopg", reason="needs the extra `postgres`")
+    with pytest.raises(TrackingError) as refused:
+        replace(spec(working_folder, "TPESampler", 5), storage=storage).open()
+    message = str(refused.value)
+    assert shown in message
+    assert "secret" not in message
+    assert "\n" not in message
+    assert refused.value.exit_code == 2
+
+
+def test_the_command_line_refuses_a_storage_out_of_reach(cli, tiny):
+    storage = "hydra.sweeper.storage=postgresql+psycopg://me:secret@127.0.0.1:1/db"
+    ended = cli("train", "-m", *tiny, "seed=1,2", storage)
+    assert ended.code == 2
+    assert "secret" not in ended.err
+    assert "127.0.0.1" in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+
+
+def test_the_journal_opens_in_optuna_dashboard(working_folder):
+    dashboard = pytest.importorskip("optuna_dashboard", reason="needs optuna-dashboard")
+    search_sphere(spec(working_folder, "TPESampler", 4))
+    backend = optuna.storages.journal.JournalFileBackend("study.journal")
+    application = dashboard.wsgi(optuna.storages.JournalStorage(backend))
+    ((study,),) = (get(application, "/api/studies")["study_summaries"],)
+    assert study["study_name"] == "sphere"
+    shown = get(application, f"/api/studies/{study['study_id']}")["trials"]
+    assert [trial["state"] for trial in shown] == ["Complete"] * 4
+
+
+def get(application: Callable, path: str) -> dict:
+    """Ask a WSGI application, as a browser does."""
+    import json
+    from wsgiref.util import setup_testing_defaults
+
+    request: dict = {"PATH_INFO": path}
+    setup_testing_defaults(request)
+    answer: list[str] = []
+    body = b"".join(application(request, lambda status, _, __=None: answer.append(status)))
+    assert answer[0].startswith("200"), body
+    return json.loads(body)
+
+
+@pytest.mark.parametrize("secret", ["me:sesame@host/db", "me@host/db?sslpassword=sesame"])
+def test_no_secret_of_a_url_is_written_down(secret):
+    url = f"postgresql+psycopg://{secret}"
+    config = OmegaConf.create(
+        {
+            "hydra": {
+                "sweeper": {"storage": url, "warm_start": [f"{url}#old"]},
+                "overrides": {"hydra": [f"hydra.sweeper.storage={url}", "hydra.sweeper.n_jobs=2"]},
+            }
+        }
+    )
+    OmegaConf.set_readonly(config, True)
+    shown = without_secrets(config)
+    assert "sesame" not in OmegaConf.to_yaml(shown)
+    assert "hydra.sweeper.n_jobs=2" in shown.hydra.overrides.hydra
+    assert config.hydra.sweeper.storage == url
+
+
+def test_no_file_of_a_search_has_its_storages_secret(cli, tiny, working_folder):
+    secret = "hydra.sweeper.storage='sqlite:///s.db?token=sesame'"
+    cli("train", "-m", *tiny, "seed=1,2", secret, "hydra/launcher=basic")
+    files = [path for path in working_folder.rglob("*") if path.is_file() and path.name != "s.db"]
+    assert files
+    assert not [path for path in files if b"sesame" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("line", ["[]", "nonsense", '{"op_code": 99, "worker_id": "x"}'])
+def test_a_damaged_journal_is_named_with_its_line(cli, tiny, line):
+    given = ("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=bent")
+    cli(*given)
+    journal = Path("mlruns/studies/bent/study.journal")
+    lines = journal.read_text(encoding="utf-8").splitlines()
+    journal.write_text("\n".join([*lines[:4], line, *lines[5:], ""]), encoding="utf-8")
+    for command in (given, ("report", "bent")):
+        ended = cli(*command)
+        assert ended.code == 2
+        assert "line 5 of the journal is damaged" in ended.err
+        assert "warm_start=mlflow:bent" in ended.err
+
+
+def test_a_program_of_the_users_gets_a_paragraph_and_an_exit_code(working_folder):
+    (working_folder / "program.py").write_text(PROGRAM, encoding="utf-8")
+    config = "defaults:\n  - override hydra/sweeper: optuna\nx: 0\ny: 0\n"
+    (working_folder / "config.yaml").write_text(config, encoding="utf-8")
+    command = [sys.executable, "program.py", "-m", "x=1,2", "hydra.sweeper.n_jobs=none"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.strip().startswith(
+        "tunewright: hydra.sweeper.n_jobs=none: expected a whole"
+    )
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,89 @@
+"""The record on a real MLflow server, and what a stop leaves there."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from pipeline.config.schema import TrackingConfig
+from pipeline.tracking import Record, open_store
+from tests.support.servers import mlflow_server
+
+
+def test_a_search_is_recorded_on_a_server_and_keeps_one_model_there(cli, tiny, working_folder):
+    with mlflow_server(working_folder) as address:
+        ended = cli("train", "-m", *tiny, "seed=1,2,3,4", f"tracking.uri={address}")
+        assert ended.code == 0, ended.err
+        assert "View run" not in ended.out
+        client = MlflowClient(address)
+        (experiment,) = client.search_experiments(filter_string="name = 'tunewright'")
+        runs = client.search_runs([experiment.experiment_id])
+        (study,) = [r for r in runs if r.data.tags["tunewright.kind"] == "study"]
+        trials = [r for r in runs if r.data.tags["tunewright.kind"] == "trial"]
+        with_model = [r for r in trials if client.list_artifacts(r.info.run_id, "model")]
+        best = study.data.tags["tunewright.best_run_id"]
+        assert [r.info.run_id for r in with_model] == [best]
+        assert len(trials) == 4
+
+
+def test_a_terminated_run_does_not_stay_running(tiny, runs):
+    command = [sys.executable, "-m", "pipeline", "train", *tiny, "training.epochs=500"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not list(Path("mlruns").glob("artifacts/*/*/*")):
+            time.sleep(0.2)
+        while time.monotonic() < deadline and "train/loss" not in runs("run")[0].data.metrics:
+            time.sleep(0.5)
+        process.terminate()
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+    (run,) = runs("run")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["tunewright.reason"].startswith("stopped")
+
+
+def test_two_commands_at_once_make_one_store(tiny, runs):
+    command = [sys.executable, "-m", "pipeline", "train", *tiny]
+    started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in started] == [0, 0]
+    assert len(runs("run")) == 2
+
+
+def test_a_stop_while_the_database_is_made_leaves_a_store_that_works(cli, tiny, runs):
+    command = [sys.executable, "-m", "pipeline", "train", *tiny]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while not list(Path("mlruns").glob("mlflow.db*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not Path("mlruns/mlflow.db").exists()
+    ended = cli("train", *tiny)
+    assert ended.code == 0, ended.err
+    assert len(runs("run")) == 1
+    assert not list(Path("mlruns").glob("mlflow.db.making"))
+
+
+def test_data_sets_that_another_trial_stores_just_now_are_stored(monkeypatch):
+    store = open_store(TrackingConfig("mlruns", None, "tunewright"))
+    splits = {"train": {"rows": 3, "digest": "d"}, "validation": {"rows": 2, "digest": "v"}}
+    read = {"data": {"name": "a.csv", "source": "files", "splits": splits, "files": {}}}
+    write, refused = store.client.log_inputs, []
+
+    def log_inputs(*args):
+        if not refused:
+            refused.append(MlflowException("UNIQUE constraint failed: datasets.digest"))
+            raise refused[0]
+        write(*args)
+
+    monkeypatch.setattr(store.client, "log_inputs", log_inputs)
+    with Record(store, "run", {}, {}) as record:
+        record.inputs(read)
+    found = store.client.get_run(record.run_id).inputs.dataset_inputs
+    assert [one.dataset.digest for one in found] == ["d", "v"]
+    assert refused

@@ -1,0 +1,256 @@
+"""What a secret is, and that none is written down."""
+
+import json
+import logging
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.common.secrets import Masking, masked, masked_message, masked_override, masked_value
+from tests.support.stores import artifact
+
+
+@pytest.mark.parametrize(
+    ("override", "shown"),
+    [
+        ("+hydra.job.env_set.HF_TOKEN=hf_x", "+hydra.job.env_set.HF_TOKEN=***"),
+        ("hydra.job.env_set={HF_TOKEN:sesame,A:1}", "hydra.job.env_set={HF_TOKEN:***,A:1}"),
+        ("tracking.uri=http://me:sesame@host", "tracking.uri=http://me:***@host"),
+        ("s3.api_key='a, b'", "s3.api_key=***"),
+        ("+token=sesame", "+token=***"),
+        ("credentials.user=sesame", "credentials.user=***"),
+        ("+credentials={user:sesame,id:1}", "+credentials=***"),
+        ("s3.api_key=null", "s3.api_key=null"),
+        ("a=postgresql://h/d?password=sesame&b=1", "a=postgresql://h/d?password=***&b=1"),
+        ("model.pad_token=<pad>", "model.pad_token=<pad>"),
+        ("training.max_tokens=3", "training.max_tokens=3"),
+    ],
+)
+def test_an_override_is_shown_without_its_secrets(override, shown):
+    assert masked_override(override) == shown
+
+
+def test_a_tree_is_shown_without_its_secrets():
+    tree = {"a": {"password": "sesame", "n": 3}, "b": ["x.token=sesame"], "token": None}
+    shown = {"a": {"password": "***", "n": 3}, "b": ["x.token=***"], "token": None}
+    assert masked_value("", tree) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"api_key": ["x", 1]}, {"api_key": ["***", "***"]}),
+        (
+            {"credentials": {"a": "b", "c": [{"d": 1}]}},
+            {"credentials": {"a": "***", "c": [{"d": "***"}]}},
+        ),
+        ({"password": 12345, "pwd": 0.5}, {"password": "***", "pwd": "***"}),
+        (
+            {"token": None, "secret": False, "pass": ""},
+            {"token": None, "secret": False, "pass": ""},
+        ),
+        ({"db-password": b"x", "openaiApiKey": "x"}, {"db-password": "***", "openaiApiKey": "***"}),
+        ({"next_token": 5, "bypass": 1}, {"next_token": 5, "bypass": 1}),
+        ([{"secret_key": "x"}, ["private_key=x"]], [{"secret_key": "***"}, ["private_key=***"]]),
+    ],
+)
+def test_all_below_a_secret_key_is_masked(value, shown):
+    assert masked_value("", value) == shown
+
+
+def test_a_dotted_key_below_a_secret_one_is_masked():
+    assert masked_value("s3.credentials.user", "x") == "***"
+    assert masked_value("model.pad_token", "<pad>") == "<pad>"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("password: sesame2", "password: ***"),
+        ('api_key = "sesame3"', "api_key = ***"),
+        ('  "token": "sesame4",', '  "token": ***'),
+        ("got {'api_key': 'x'}, n=3", "got {'api_key': ***}, n=3"),
+        ('got {"token":"x","n":3}', 'got {"token":***,"n":3}'),
+        (r"got {\"token\": \"a b\", \"n\": 3}", r"got {\"token\": ***, \"n\": 3}"),
+        ("with {'api_key': 'x', token=sesame}", "with {'api_key': ***, token=***}"),
+        ("password=/etc/x n=3", "password=*** n=3"),
+        (
+            "secret_key=x private-key=y client_secret=z",
+            "secret_key=*** private-key=*** client_secret=***",
+        ),
+        ("HF_TOKEN=x db-password=y s3.pwd=z", "HF_TOKEN=*** db-password=*** s3.pwd=***"),
+        ("openaiApiKey=x HFToken=y PGPASSWORD=z", "openaiApiKey=*** HFToken=*** PGPASSWORD=***"),
+        ("secret=a,b n=3", "secret=*** n=3"),
+        ("+    password: correct horse  # ours", "+    password: ***"),
+        ('+token: str = "sesame"', "+token: ***"),
+        ('def f(token: str = "sesame", n=3)', "def f(token: ***, n=3)"),
+        ("def f(token: str | None = None)", "def f(token: str | None = None)"),
+        ('os.environ["TOKEN"] = "sesame"', 'os.environ["TOKEN"] = ***'),
+        ("no token: password: sesame today", "no token: *** today"),
+        ("got token: sesame lr=3", "got token: ***"),
+        ("with {'credentials': {'a': '}b'}}", "with {'credentials': ***"),
+        ("api_key:\n  - x\n  - y\nn: 3", "api_key: ***\nn: 3"),
+        ("+password: |\n+  sesame\n n: 3", "+password: ***\n n: 3"),
+        (" password:\n+  sesame\n n: 3", " password: ***\n n: 3"),
+        ("sent Authorization: Bearer sesame", "sent Authorization: ***"),
+        ("password='' or password: null", "password='' or password: null"),
+    ],
+)
+def test_a_setting_in_a_message_is_masked(said, shown):
+    assert masked_message(said) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://ghp_abc@github.com/x", "https://***@github.com/x"),
+        ("git+https://sesame@host:80/x", "git+https://***@host:80/x"),
+        ("https://sesame:x-oauth-basic@host", "https://***@host"),
+        ("https://sesame:@host", "https://***@host"),
+        ("postgresql://me:se/same@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:12/34@host/db", "postgresql://me:***@host/db"),
+        ("http://me:a@b@host", "http://me:***@host"),
+        ("http://me:a?b#c@host", "http://me:***@host"),
+        ("http://me:it's@host", "http://me:***@host"),
+        ("http:/me:a@host", "http:/me:***@host"),
+        ("http://me:a@host/x?mail=a@b.c", "http://me:***@b.c"),  # more, as `@` may be in a password
+        ("http://a:b@c, http://d:e@f,ftp://g:h@i", "http://a:***@c, http://d:***@f,ftp://g:***@i"),
+        ("ftp://a/?u=ftp://b:c@d", "ftp://a/?u=ftp://b:***@d"),
+        ("a://h/d?n=1&accessToken=x&m=2#token=y", "a://h/d?n=1&accessToken=***&m=2#token=***"),
+        ("jdbc:x://h;password=y;n=3", "jdbc:x://h;password=***"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url, shown):
+    assert masked(url) == shown
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "step 3: loss 0.4, eos_token=</s>",
+        "bypass:17, compass=4, recall/pass:0.3",
+        "next_token:5 max_new_tokens=6 padToken=<pad> loss_per_token: 0.3",
+        "tokens: 5, token_ids=[1, 2], token 3, passed: 7, keys: 8",
+        "http://host/a@b https://host:80/x?mail=a@b.c http://[::1]:80/a@b",
+        '{"a":"http://host:80/x","b":"me@host"}',
+        "postgresql://me@host/db ssh://git@host/x git@host:x",
+        "C:/me:a@b D:\\x sqlite:////path/x@y.db sqlite:///a:b@c.db",
+        "task-" + "a" * 30,
+    ],
+)
+def test_what_is_no_secret_is_shown(said):
+    assert masked_message(said) == said
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "hf_" + "a1" * 17,
+        "ghp_" + "a1" * 18,
+        "gho_" + "a1" * 18,
+        "github_pat_" + "a1_" * 20,
+        "sk-" + "a" * 20,
+        "sk-proj-" + "a1_-" * 20,
+        "AKIA" + "A1" * 8,
+        "xoxb-" + "12-ab" * 5,
+        "-----BEGIN RSA PRIVATE KEY-----\nMII\n",
+    ],
+)
+def test_the_shape_of_a_token_is_masked_anywhere(token):
+    assert masked(f"see ({token}") == "see (***"
+    assert masked_value("a", {"b": [token]}) == {"b": ["***"]}
+
+
+PARTS = [
+    *("password", "token", "pad_", "api_key", "Authorization", "Bearer ", "x-oauth-basic", "None"),
+    *(": ", ":", "=", "= ", "'", '"', "\\", "://", "http", "/", "@", "?", "&", "#", ";", ",", "|"),
+    *("{", "}", "[", "(", "]", "***", "\n", "  ", "+", "- ", "a", "b1", "str", "80", "f", "_", "."),
+    *("hf_" + "A" * 20, "sk-" + "a" * 20, "AKIA" + "A" * 16, "-----BEGIN PRIVATE KEY-----", "-"),
+]
+TEXTS = st.lists(st.sampled_from(PARTS), max_size=12).map("".join) | st.text()
+
+
+@pytest.mark.parametrize("mask", [masked, masked_message, masked_override])
+def test_what_is_masked_stays_as_it_is(mask):
+    @given(TEXTS)
+    def twice(text):
+        once = mask(text)
+        assert mask(once) == once
+
+    twice()
+
+
+@pytest.mark.parametrize("start", ["", "token=", "password: ", "http://a:"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "a",
+        " ",
+        "[",
+        "'",
+        "\\",
+        "-",
+        "@",
+        "://",
+        "?a_",
+        "pass",
+        "password=a ",
+        "token: b=",
+        "a:",
+        "\n ",
+    ],
+)
+def test_masking_takes_a_time_linear_in_a_line(start, part):
+    line = start + part * ((1 << 20) // len(part))
+    began = time.perf_counter()
+    masked_message(line)
+    assert time.perf_counter() - began < 20  # about one second; hours where it is not linear
+
+
+def test_a_log_has_no_secrets_in_messages_or_tracebacks():
+    log, handler = logging.getLogger("masked"), logging.FileHandler("job.log")
+    handler.addFilter(Masking())
+    log.addHandler(handler)
+    try:
+        raise ValueError("no answer from http://me:sesame@host")
+    except ValueError:
+        log.exception("password=%s", "sesame")
+    log.removeHandler(handler)
+    text = Path("job.log").read_text(encoding="utf-8")
+    assert "ValueError" in text
+    assert "sesame" not in text
+
+
+def test_a_run_leaves_no_secret_anywhere(cli, tiny, runs):
+    def git(*arguments):
+        me = "-c", "user.name=me", "-c", "user.email=me@host"
+        subprocess.run(["git", *me, *arguments], check=True, capture_output=True)
+
+    settings = Path("settings.yaml")
+    settings.write_text("n: 3\n", encoding="utf-8")
+    git("init")
+    git("add", settings.name)
+    git("commit", "-m", "one")
+    git("remote", "add", "origin", "https://ghp_sesame@github.com/x")
+    secrets = 'password: sesame2\napi_key = "sesame3"\n{"token": "sesame4"}\n'
+    settings.write_text(f"n: 3\n{secrets}", encoding="utf-8")
+
+    given = "+hydra.job.env_set.HF_TOKEN=sesame", "data.train=gone://me:sesame@host/a.csv"
+    cli("train", "-m", *tiny, "seed=1,2", given[0])
+    ended = cli("train", *tiny, *given)
+    assert ended.code == 2
+    assert "sesame" not in ended.out + ended.err
+    ours = {settings, *Path(".git").rglob("*")}
+    files = [path for path in Path().rglob("*") if path.is_file() and path not in ours]
+    assert any(path.name == "hydra.yaml" for path in files)
+    assert [path for path in files if b"sesame" in path.read_bytes()] == []
+
+    trial = runs("trial")[0]
+    changes = artifact(trial, "code.diff").read_text(encoding="utf-8")
+    assert '+password: ***\n+api_key = ***\n+{"token": ***}' in changes
+    project = json.loads(artifact(trial, "provenance.json").read_text(encoding="utf-8"))["project"]
+    assert project["remote"] == "https://***@github.com/x"

@@ -1,0 +1,138 @@
+"""The rules of the house, read from the code: who may import whom, and how long things are.
+
+`python tests/unit/test_house.py` prints the figures.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from statistics import median, quantiles
+
+# Top floor first: a room imports from the rooms below it and from itself, never from above.
+ROOMS = (
+    "cli",
+    "jobs",
+    "run",
+    "analysis",
+    "search",
+    "tracking",
+    "serving",
+    "training",
+    "tasks",
+    "models",
+    "data",
+    "evaluation",
+    "config",
+    "common",
+)
+ENTRANCES = {"__init__.py", "__main__.py"}
+ROOT = Path(__file__).resolve().parents[2] / "pipeline"
+MOST_LINES = 60  # of a function
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Return the syntax trees by dotted name."""
+    return {
+        name_of(path): ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.rglob("*.py"))
+    }
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imported(name: str) -> Iterator[str]:
+    """Yield the modules of pipeline that a module imports when it runs, inside functions too."""
+    for node in _executed(trees()[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in trees())
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                below = f"{node.module}.{alias.name}"
+                found = below if below in trees() else node.module
+                if found in trees():
+                    yield found
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes below one that run: what is for type checkers alone does not."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield child
+            yield from _executed(child)
+
+
+def room(name: str) -> str:
+    return name.split(".")[1] if "." in name else ""
+
+
+def arrows() -> Iterator[tuple[str, str]]:
+    """Yield who imports whom."""
+    for name in trees():
+        yield from ((name, other) for other in imported(name) if other != name)
+
+
+def upwards() -> list[str]:
+    """Return the imports from a room into one above it."""
+    floor = {name: ROOMS.index(room(name)) for name in trees() if room(name) in ROOMS}
+    return [f"{a} -> {b}" for a, b in arrows() if a in floor and floor.get(b, 99) < floor[a]]
+
+
+def circle() -> list[str]:
+    """Return the files of a circle of imports; empty where there is none."""
+    graph = TopologicalSorter({name: set(imported(name)) - {name} for name in trees()})
+    try:
+        graph.prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def loose() -> list[str]:
+    """Return what is at the top of pipeline/ and is no room."""
+    names = {path.name for path in ROOT.iterdir()} - ENTRANCES - {"__pycache__"}
+    return sorted(names - {*ROOMS, "run.py"})
+
+
+def long_functions() -> list[str]:
+    """Return the functions of more lines than a reader holds in mind."""
+    functions = (
+        (name, node)
+        for name, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    lines = ((f"{n}.{f.name}", (f.end_lineno or 0) - f.lineno + 1) for n, f in functions)
+    return [f"{name}: {count} lines" for name, count in lines if count > MOST_LINES]
+
+
+def test_no_import_goes_upwards():
+    assert upwards() == []
+
+
+def test_no_circle_between_files():
+    assert circle() == []
+
+
+def test_no_loose_module():
+    assert loose() == []
+
+
+def test_no_long_function():
+    assert long_functions() == []
+
+
+def test_run_is_short():
+    assert len((ROOT / "run.py").read_text("utf-8").splitlines()) < 100
+
+
+if __name__ == "__main__":
+    lengths = [len(path.read_text("utf-8").splitlines()) for path in ROOT.rglob("*.py")]
+    print(f"files {len(lengths)}, lines {sum(lengths)}")
+    print(f"file length: median {median(lengths):g}, 90 % {quantiles(lengths, n=10)[-1]:.0f}")
+    print(f"circles {len(circle()) and 1}, imports upwards {len(upwards())}")
+    print(f"functions over {MOST_LINES} lines {len(long_functions())}, loose {len(loose())}")
