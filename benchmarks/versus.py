@@ -52,9 +52,9 @@ ABLATIONS: Mapping[str, Mapping[str, str]] = {
     "one worker": {"hydra.sweeper.n_jobs": "1"},
     "a process a trial": {"hydra.sweeper.isolation": "trial"},
     "whole vocabulary": {"training.active_vocabulary": "false"},
-    "layers not packed": {"training.packing": "false"},
+    "layers not packed": {"training.unpadding": "false"},
     "not packed, not cut": {
-        "training.packing": "false",
+        "training.unpadding": "false",
         "training.micro_batch_tokens": "null",
         "evaluation.batch_size": "64",
     },

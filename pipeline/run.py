@@ -285,7 +285,7 @@ def _prefix(
     frozen = experiment.adapter.name in ("head", "freeze")
     # What swapped texts would give is in no cache.
     can = data.task.auto_class in _HEADS and experiment.evaluation.counterfactual is None
-    if not (training.prefix_cache and frozen and can):
+    if not (training.frozen_layer_cache and frozen and can):
         return None
     steps = math.ceil(len(data.encoded.train.dataset) / training.batch_size)
     points = evaluation_points(training, steps, math.ceil(training.epochs * steps))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.secrets import masked_value
+from pipeline.config.migrations import renamed
 from pipeline.config.schema import OPEN, flatten
 
 if TYPE_CHECKING:
@@ -240,6 +241,8 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
         return f"{error.override}: not in Hydra's override grammar: {what}. Expected key=value."
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     unknown = re.search(r"Could not (?:override|find) '([^']+)'", text)
+    if unknown and (now := renamed(unknown[1])):
+        return now
     if isinstance(cause, OmegaConfBaseException) and unknown:
         return f"{unknown[1]} is no key of the config.{nearest(unknown[1])}"
     if unknown and "Available options in" in text:

@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.languages import code
+from pipeline.config.migrations import renamed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -472,8 +473,8 @@ class TrainingConfig:
     # them, and its gradient stays the same; null: a batch is computed whole.
     micro_batch_tokens: Count | None = None
     active_vocabulary: bool = False  # leave out embeddings that the data cannot reach; exact
-    packing: bool = False  # layers compute no padding, on a CPU, where the model can
-    prefix_cache: bool = False  # compute frozen layers once for all trials; exact
+    unpadding: bool = False  # layers compute no padding, on a CPU, where the model can
+    frozen_layer_cache: bool = False  # compute frozen layers once for all trials; exact
     threads: Count | None = None  # of torch; null: as many as the process was given, logged
     deterministic: bool = True  # only algorithms that give the same bits again, where there are
     # Between states on disk, to go on from after a crash: read as eval_every is; null: none.
@@ -704,6 +705,8 @@ def _explain(error: ValidationError, tree: Mapping[Any, Any]) -> str:
             here = here.get(part)
             place.append(str(part))
     key = ".".join(place) or "config"
+    if now := renamed(key):
+        return now
     if found["type"] == "unexpected_keyword_argument":
         parent = ".".join(place[:-1])
         valid = [f"{parent}.{name}".lstrip(".") for name in _fields_at(tree, place[:-1])]

@@ -15,6 +15,7 @@ from pipeline.analysis import winner as winners
 from pipeline.analysis.report import report as write_report
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config.compose import as_run, key_of, literal
+from pipeline.config.migrations import migrated_overrides
 from pipeline.config.schema import OPEN
 from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.options import MOST_REPEATS
@@ -128,7 +129,7 @@ def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmati
         where,
         best,
         fresh,
-        search(f"confirm-{full}-trial-{best.number}", command),
+        search(f"confirm-{full}-trial-{best.number}", migrated_overrides(command)),
         search(f"confirm-{full}-default", fixed),
     )
 

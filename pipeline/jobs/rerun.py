@@ -18,8 +18,9 @@ from pipeline.config.compose import (
     run_single,
     without_hydra,
 )
+from pipeline.config.migrations import migrated_overrides
 from pipeline.config.schema import Experiment, as_tree, flat, flatten, validate
-from pipeline.config.untrusted import check_values, read_config
+from pipeline.config.untrusted import check_values
 from pipeline.jobs.single import Command, run_alone
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.drift import Drift, config_drift, drifts
@@ -71,7 +72,7 @@ def rebuild(
     store = open_store(validate(without_hydra(compose(hydra, own))).tracking)
     record = logged.read(store, source)
     place = f"{record.place}, config.yaml"
-    tree = read_config(record.config, place)
+    tree = record.tree()
     groups = [o for o in changes if isinstance(tree.get(key_of(o)), Mapping)]
     config = compose(hydra, [*own, *groups])
     fresh = as_tree(without_hydra(config))
@@ -114,18 +115,14 @@ def drift_of(rebuilt: Rebuilt) -> list[Drift]:
     check_inputs(rebuilt.experiment)
     then = {**rebuilt.record.provenance, **rebuilt.record.inputs}
     now = {**environment(), **inputs(rebuilt.experiment)}
-    config = config_drift(_config(rebuilt.record), flat(without_hydra(rebuilt.config)))
+    config = config_drift(flatten(rebuilt.record.tree()), flat(without_hydra(rebuilt.config)))
     return [config, *drifts(then, now)]
 
 
 def _drift_between(record: LoggedRun, rerun: LoggedRun) -> list[Drift]:
-    config = config_drift(_config(record), _config(rerun))
+    config = config_drift(flatten(record.tree()), flatten(rerun.tree()))
     then, now = ({**run.provenance, **run.inputs} for run in (record, rerun))
     return [config, *drifts(then, now)]
-
-
-def _config(record: LoggedRun) -> dict[str, Any]:
-    return flatten(read_config(record.config, f"{record.place}, config.yaml"))
 
 
 def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
@@ -251,4 +248,6 @@ def _command(
     overrides = [str(text) for text in said] if isinstance(said, list) else []
     choices = dict(chosen) if isinstance(chosen, Mapping) else {}
     choices |= {key_of(group): group.partition("=")[2] for group in groups}
-    return Command([*overrides, *changes], {str(k): str(v) for k, v in choices.items()})
+    return Command(
+        [*migrated_overrides(overrides), *changes], {str(k): str(v) for k, v in choices.items()}
+    )

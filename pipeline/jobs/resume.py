@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline import run as runs
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.process import identity, is_gone
+from pipeline.config.migrations import migrated_params
 from pipeline.config.schema import OPEN, flat, settings, validate
 from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
 from pipeline.jobs.single import Command, compute_as, open_record
@@ -45,7 +46,7 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
     apart = {"training.threads", *(k for k, undecided in OPEN.items() if asked[k] == undecided)}
     wanted = _but(apart, as_params(asked))
     for run in studies.own_runs(store):
-        same = _but(apart, run.data.params) == wanted
+        same = _but(apart, migrated_params(run.data.params)) == wanted
         if not same or tags.RERUN_OF in run.data.tags or not _was_cut_off(store, run):
             continue
         if logged.is_whole(store, run.info.run_id):

@@ -4,6 +4,7 @@ import json
 import shlex
 
 from pipeline.config.compose import as_run
+from pipeline.config.migrations import migrated_overrides
 from pipeline.config.schema import OPEN
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
@@ -29,7 +30,7 @@ def best_lines(store: Store, name: str) -> list[str]:
     # A run that a changed space or a fork took over has the number of its first trial.
     number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])
     params = [(k, best.data.params[k]) for k in searched_keys(study) if k in best.data.params]
-    overrides = json.loads(best.data.tags[tags.OVERRIDES])
+    overrides = migrated_overrides(json.loads(best.data.tags[tags.OVERRIDES]))
     decided = {key: best.data.params[key] for key in OPEN if key in best.data.params}
     model = model_path(store, best)
     former = stand_in(store, study) if model is None else None

@@ -9,7 +9,6 @@ from typing import Any
 
 from pipeline.common.text import printable
 from pipeline.config.schema import flatten, settings
-from pipeline.config.untrusted import read_config
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.logged import LoggedRun
@@ -108,7 +107,7 @@ def diff(a: LoggedRun, b: LoggedRun) -> Difference:
 
 
 def _config(run: LoggedRun) -> dict[str, Any]:
-    return settings(flatten(read_config(run.config, f"{run.place}, config.yaml")))
+    return settings(flatten(run.tree()))
 
 
 def _packages(run: LoggedRun) -> Mapping[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import masked
 from pipeline.common.text import printable
-from pipeline.config.untrusted import read_config
 from pipeline.tracking.logged import LoggedRun, read, write_folder
 from pipeline.tracking.record import CONFIG_FILE
 from pipeline.tracking.store import Store
@@ -64,7 +63,7 @@ def export(store: Store, source: str, folder: Path) -> list[str]:
         ConfigError: where the run's config is not as a run logs it.
     """
     logged = read(store, source)
-    read_config(logged.config, f"{logged.place}, config.yaml")
+    logged.tree()
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise TrackingError(

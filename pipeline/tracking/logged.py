@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import masked
 from pipeline.common.text import printable
-from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, read_json
+from pipeline.config.migrations import migrated
+from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, read_config, read_json
 from pipeline.tracking import tags
 from pipeline.tracking.record import (
     CONFIG_FILE,
@@ -53,6 +54,14 @@ class LoggedRun:
     predictions: Mapping[str, str]  # digest of the raw outputs by split
     histories: Mapping[str, History]  # by metric
     diff: bytes = b""  # changes of the project since its commit
+
+    def tree(self) -> dict[str, Any]:
+        """Return the config, as it would be written today.
+
+        Raises:
+            ConfigError: where `read_config` refuses it.
+        """
+        return migrated(read_config(self.config, f"{self.place}, config.yaml"))
 
 
 def read(store: Store, source: str) -> LoggedRun:

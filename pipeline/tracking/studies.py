@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 from pipeline.common.errors import TrackingError, did_you_mean, listing
 from pipeline.common.secrets import masked_override
 from pipeline.config.compose import key_of
+from pipeline.config.migrations import migrated_overrides, migrated_params
 from pipeline.tracking import tags
 from pipeline.tracking.record import MODEL_FOLDER as MODEL_FOLDER
 from pipeline.tracking.record import log_params
@@ -76,7 +77,7 @@ def command_of(study: Run) -> tuple[str, list[str]]:
             "begun. Give that command once more: from then on it is kept, unless it is longer "
             f"than {TAG_CHARACTERS} characters."
         )
-    return known[tags.JOB], json.loads(known[tags.OVERRIDES])
+    return known[tags.JOB], migrated_overrides(json.loads(known[tags.OVERRIDES]))
 
 
 def close_study(store: Store, parent_run_id: str, state: str, tables: Mapping[str, str]) -> None:
@@ -252,14 +253,14 @@ def recorded(store: Store, source: str) -> list[Recorded]:
     found = []
     for run in runs:
         known = run.data.tags
-        overrides = json.loads(known.get(tags.OVERRIDES, "[]"))
+        overrides = migrated_overrides(json.loads(known.get(tags.OVERRIDES, "[]")))
         chosen = {key_of(o): o.partition("=")[2] for o in overrides}
         parent = parents.get(known.get("mlflow.parentRunId"))
         found.append(
             Recorded(
                 run.info.run_id,
                 known.get(tags.STATE) == "complete",
-                {**chosen, **run.data.params},
+                {**chosen, **migrated_params(run.data.params)},
                 overrides,
                 run.data.metrics,
                 parent.data.params.get(DATA) if parent else None,

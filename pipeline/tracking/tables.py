@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.text import printable
+from pipeline.config.migrations import migrated_params
 from pipeline.config.schema import settings
 from pipeline.tasks.objective import COSTS, parse
 from pipeline.tracking import tags
@@ -167,7 +168,7 @@ def _varying(runs: Sequence[Run], searched: Sequence[str]) -> list[str]:
     """Return the parameters that have several values, those that were searched first."""
     values: dict[str, set[str]] = {key: set() for key in searched}
     for run in runs:
-        for key, value in sorted(run.data.params.items()):
+        for key, value in sorted(migrated_params(run.data.params).items()):
             values.setdefault(key, set()).add(value)
     return [k for k, seen in settings(values, with_threads=False).items() if len(seen) > 1]
 
@@ -176,10 +177,10 @@ def _trial(
     run: Run, some: Sequence[str], params: Sequence[str], scores: Sequence[float | None]
 ) -> list[Cell]:
     """Return a trial's row."""
-    known = run.data.tags
+    known, values = run.data.tags, migrated_params(run.data.params)
     return [
         *(known.get(tag, "") if tag == tags.STUDY else number(known.get(tag)) for tag in some),
-        *(number(run.data.params.get(key)) for key in params),
+        *(number(values.get(key)) for key in params),
         *scores,
         known.get(tags.STATE),
         _seconds(run.data.metrics),

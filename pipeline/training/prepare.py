@@ -200,7 +200,9 @@ def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
     model = task.load_model(**load_options(experiment.adapter))
     adapted = adapt(model, experiment.adapter, new_head(model))
     # Without the cache as before there was one: with dropout in frozen layers.
-    is_frozen = experiment.adapter.name in ("head", "freeze") and experiment.training.prefix_cache
+    is_frozen = (
+        experiment.adapter.name in ("head", "freeze") and experiment.training.frozen_layer_cache
+    )
     return quiet(adapted) if is_frozen else adapted
 
 
@@ -216,7 +218,7 @@ def pack_layers(experiment: Experiment, model: PreTrainedModel, shortcuts: ExitS
 
     from pipeline.training.speedups.unpadding import pack
 
-    if not experiment.training.packing or torch.accelerator.is_available():
+    if not experiment.training.unpadding or torch.accelerator.is_available():
         return
     packing = pack(model)
     if packing:

@@ -64,7 +64,7 @@ def faster_precision(experiment: Experiment) -> Precision:
         "model": asdict(experiment.model),
         "adapter": asdict(experiment.adapter),
         "task": get_task(experiment.task).__name__,
-        "packing": experiment.training.packing,
+        "unpadding": experiment.training.unpadding,
         **where(experiment.training),
     }
     try:
@@ -125,7 +125,7 @@ def time_steps(experiment: Experiment, *, keep: bool = False) -> Timing:
             training.precision,
             training.micro_batch_tokens,
             training.active_vocabulary,
-            training.packing,
+            training.unpadding,
         ],
         "data": data.encoded.splits.digest,
         **where(training),

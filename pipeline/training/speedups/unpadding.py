@@ -109,7 +109,7 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     if mask is not plan.masks[0] or any(True for _ in _tensors(kwargs)):
         raise _UnfitError(
-            "attention has positions or a mask of its own; expected training.packing=false"
+            "attention has positions or a mask of its own; expected training.unpadding=false"
         )
     kwargs["is_causal"] = False
     sizes, outputs = [bucket.tokens for bucket in plan.buckets], []
@@ -302,7 +302,7 @@ class Packing:
             return
         _PLAN.set(plan.before)
         if plan.is_packed and output is not None:  # None: it was interrupted
-            raise _UnfitError("its last layer was left out; expected training.packing=false")
+            raise _UnfitError("its last layer was left out; expected training.unpadding=false")
 
     def _pack(self, _: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = _plan_of(self._config)

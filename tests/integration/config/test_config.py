@@ -21,6 +21,8 @@ CONF = folders("conf")[-1]
         ("optimizer.lerning_rate=1e-4", ("optimizer.lerning_rate", "optimizer.learning_rate?")),
         ("learning_rate=1e-4", ("learning_rate", "optimizer.learning_rate?")),
         ("+training.epoch=3", ("training.epoch", "training.epochs?")),
+        ("training.packing=true", ("training.packing is now called training.unpadding.",)),
+        ("+training.prefix_cache=true", ("is now called training.frozen_layer_cache.",)),
         ("modle=minilm", ("modle", "model?")),
         ("model=bert-bas", ("model=bert-bas", "bert-base?")),
         ("optimizer=sgd optimizer.beta1=0.9", ("optimizer.beta1",)),

@@ -83,7 +83,7 @@ def test_no_step_reads_a_value_from_the_device(cli, tiny, counted):
     # Not __bool__: transformers asks once a call whether a mask masks anything.
     items = counted(torch.Tensor, "item", "tolist", "cpu", "numpy", "__float__", "__int__")
     settings = ("training.logging_steps=1000", "training.eval_every=1000")
-    settings = (*settings, "training.packing=false")  # which is for the CPU, and plans by lengths
+    settings = (*settings, "training.unpadding=false")  # which is for the CPU, and plans by lengths
     assert cli("train", *tiny, *settings, "training.batch_size=16").code == 0
     few = sum(items.values())
     items.clear()

@@ -1,0 +1,39 @@
+"""Records of older versions are read under today's names; commands have to use these."""
+
+from pathlib import Path
+
+from pipeline.config.migrations import migrated, migrated_overrides, migrated_params
+
+
+def test_old_names_in_records_are_read_under_new_names():
+    assert migrated({"training": {"packing": True}, "seed": 1})["training"] == {"unpadding": True}
+    assert migrated({"training": "no mapping"}) == {"training": "no mapping"}
+    assert migrated_params({"training.prefix_cache": "True", "seed": "1"}) == {
+        "training.frozen_layer_cache": "True",
+        "seed": "1",
+    }
+    overrides = ["+training.packing=true", "training.prefix_cache=false", "task=chat"]
+    assert migrated_overrides(overrides) == [
+        "+training.unpadding=true",
+        "training.frozen_layer_cache=false",
+        "task=chat",
+    ]
+
+
+def test_rerun_and_diff_of_a_record_with_old_names_find_no_difference(cli, tiny, tiny_model, runs):
+    assert cli("train", *tiny, "training.unpadding=true").code == 0
+    (run,) = runs("run")
+    assert cli("export", run.info.run_id, "old").code == 0
+    config = Path("old/config.yaml")
+    text = config.read_text(encoding="utf-8")
+    assert "  unpadding: true\n" in text
+    old = text.replace("  unpadding: ", "  packing: ").replace("frozen_layer_cache", "prefix_cache")
+    config.write_text(old, encoding="utf-8")
+
+    rerun = cli("rerun", "old", "--verify", "--allow", str(tiny_model))
+    assert rerun.code == 0, rerun.err
+    assert "verdict: identical" in rerun.out
+    assert "config      same" in rerun.out
+    refused = cli("rerun", "old", "training.packing=false", "--allow", str(tiny_model))
+    assert refused.code == 2
+    assert "training.packing is now called training.unpadding." in refused.err
