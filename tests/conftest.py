@@ -7,13 +7,27 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a tiny model gains nothing by another thread
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # the tests' stores are their own
 
 from pipeline.cli import main, quiet_libraries
+from tests.support.quick import copy_tables, freeze, measure_once
 from tests.support.rows import BAD, FILLERS, GOOD, rows, write_rows
 from tests.support.stores import Ended, Made, forget, in_this_process, tiny_config
 
 quiet_libraries()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once(tmp_path_factory: pytest.TempPathFactory):
+    """Share between tests what takes each of them seconds to make."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers
+    with pytest.MonkeyPatch.context() as patch:
+        copy_tables(patch, folder)
+        measure_once(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +87,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     def run(*argv: str) -> Ended:
         capsys.readouterr()
         code = main(in_this_process(argv))
+        freeze()
         captured = capsys.readouterr()
         return Ended(code, captured.out, captured.err)
 

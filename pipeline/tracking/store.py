@@ -183,15 +183,12 @@ class Store:
 
         MLflow takes a second for its tables, and cannot use what a stop in the middle leaves.
         """
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
         database = self.dir / "mlflow.db"
         if self.config.uri or database.exists():
             return
         making = self.dir / "mlflow.db.making"
         making.unlink(missing_ok=True)
-        made = SqlAlchemyStore(f"sqlite:///{making}", self._artifacts)
-        made.engine.dispose()  # Windows renames no file that is open
+        make_tables(making, self._artifacts)
         making.replace(database)
 
     def _find_or_make_experiment(self) -> str:
@@ -213,6 +210,14 @@ class Store:
         is_database = self.uri.startswith(DATABASES)
         local = self._artifacts if is_database else None
         return str(self.client.create_experiment(self.config.experiment, artifact_location=local))
+
+
+def make_tables(database: Path, artifacts: str) -> None:
+    """Make a SQLite database with MLflow's tables, whose default experiment keeps its artifacts."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    made = SqlAlchemyStore(f"sqlite:///{database}", artifacts)
+    made.engine.dispose()  # Windows renames no file that is open
 
 
 def _health_of(uri: str) -> str:
