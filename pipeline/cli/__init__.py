@@ -1,6 +1,6 @@
-"""The command line: its verbs, and how errors and exit codes look. Imports nothing heavy.
+"""The command line: the list of verbs, errors and exit codes. Imports nothing heavy.
 
-Each verb's parser stands beside its function; a function imports what it needs when it is run.
+A verb is a module with ``add``, which defines its parser; it imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline import __version__
-from pipeline.cli import again, check, convert, look, serve, train
+from pipeline.cli import (
+    best,
+    check,
+    compare,
+    confirm,
+    convert,
+    diff,
+    doctor,
+    export,
+    plan,
+    predict,
+    register,
+    report,
+    rerun,
+    resume,
+    retry,
+    runs,
+    sweep,
+    train,
+    ui,
+)
 from pipeline.cli.common import Stopped
 from pipeline.common.errors import TunewrightError
 from pipeline.common.secrets import masked_message
@@ -26,28 +46,29 @@ Fine-tune language models and search their hyperparameters.
 
 Overrides are Hydra's: key=value, group=option. With -m, or in a sweep, a key may take several
 values: a,b,c · choice(a,b) · range(1,4) · interval(0,1) · tag(log,interval(1e-5,1e-3)).
+`tunewright VERB --help` explains a verb; `tunewright train --cfg` prints every key.
 """
 
 VERBS = (  # as --help lists them
-    train.add_train,
-    train.add_sweep,
-    train.add_plan,
-    train.add_confirm,
-    train.add_resume,
-    again.add_rerun,
-    look.add_best,
-    look.add_compare,
-    look.add_runs,
-    again.add_diff,
-    again.add_export,
-    look.add_report,
-    train.add_retry,
-    look.add_doctor,
-    check.add_check,
-    serve.add_register,
-    serve.add_predict,
-    convert.add_convert,
-    look.add_ui,
+    train,
+    sweep,
+    plan,
+    confirm,
+    resume,
+    rerun,
+    best,
+    compare,
+    runs,
+    diff,
+    export,
+    report,
+    retry,
+    doctor,
+    check,
+    register,
+    predict,
+    convert,
+    ui,
 )
 
 
@@ -65,9 +86,9 @@ def main(argv: Sequence[str]) -> int:
         argv: the arguments, without the program's name.
 
     Returns:
-        0 for success; 1 where too many trials of a sweep failed, where diff found a difference,
-        rerun --verify the verdict *different*, or doctor something that is not mended; 2 for what
-        the user can mend; 130 for a command that was stopped.
+        0 for success; 1 if too many trials of a sweep failed, diff found a difference, rerun
+        --verify gave the verdict *different*, or doctor left something to repair; 2 for an error
+        that the user can fix; 130 for a command that was stopped.
     """
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
@@ -97,8 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tunewright {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for add in VERBS:
-        add(verbs)
+    for verb in VERBS:
+        verb.add(verbs)
     return parser
 
 
@@ -108,11 +129,11 @@ def _terminated_as_interrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def quiet_libraries() -> None:

@@ -1,4 +1,4 @@
-"""The verb that looks over data before anything is trained: check."""
+"""``check``: check the data before training."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ _ROWS = 3  # groups of rows of a finding
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
-def add_check(verbs: Verbs) -> None:
+def add(verbs: Verbs) -> None:
     """Add ``check``."""
     verb = verbs.add_parser(
         "check",
-        help="look over the data: wrong rows, leaks, duplicates, labels, tokens; --fix cleans it",
-        description="Read every row of every split as the task and the model's tokenizer see it. "
-        "Each one that cannot be used is named with file and line; told are duplicates within and "
-        "across splits, conflicting, rare and doubtful labels, broken texts, and tokens. The exit "
-        "code is 2 where a run could not start.",
+        help="check the data: invalid rows, leaks, duplicates, label issues; --fix cleans it",
+        description="Read every row of every split as a run would. Reports invalid rows by file "
+        "and line, duplicates within and across splits, conflicting and rare labels, label issues, "
+        "encoding errors, token counts and two baselines. Exits with 2 if a run could not start.",
     )
-    verb.add_argument("overrides", nargs="*", help="as train takes them: data.train=…, task=chat")
+    verb.add_argument("overrides", nargs="*", help="as for train: data.train=…, task=chat")
     verb.add_argument(
-        "--fix", type=Path, metavar="OUT", help="write a cleaned copy of the files to a new folder"
+        "--fix",
+        type=Path,
+        metavar="OUT",
+        help="write a cleaned copy of the files to the new folder OUT",
     )
     add_format(verb, ("table", "json", "html"))
-    verb.set_defaults(run=_check)
+    verb.set_defaults(run=_run)
 
 
-def _check(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     from pipeline.analysis.data_check import check_data
     from pipeline.config.compose import compose, hydra_app, without_hydra
     from pipeline.config.schema import validate
@@ -51,7 +53,7 @@ def _check(options: argparse.Namespace) -> int:
         counts = write_cleaned(experiment, options.fix)
         for change, count in counts.most_common():
             print(f"{count} rows {change}")
-        print(f"{options.fix}: written; what changed is in {options.fix / CHANGES}")
+        print(f"{options.fix}: cleaned copy; {options.fix / CHANGES} lists every change")
         return 0
     report = check_data(experiment)
     if options.format == "json":

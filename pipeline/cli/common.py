@@ -1,8 +1,9 @@
-"""What several verbs share: their options, where the record is, and what to say after a stop."""
+"""What the verbs share: options, help texts, where the record is, what to say after a stop."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,26 +13,29 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pipeline.config.schema import TrackingConfig
+    from pipeline.tracking.tables import Table
 
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 FORMATS = ("table", "csv", "json", "md")
 
 # Help texts.
-DRY_RUN = "say and check what would be run, and run and write nothing"
-RUN_ID = "its MLflow id"
+DRY_RUN = "check and show what would run; run and write nothing"
+RUN_ID = "MLflow run id"
+RUN_OR_FOLDER = "MLflow run id, or an exported folder"
+SAME_COMMAND = "Run the same command to resume."
 STORE = "tracking.dir=… or tracking.uri=…"
-STUDY = "a study's name, or how it begins"
+STUDY = "name of a study, or a prefix of it"
 STUDY_STORE = "tracking.dir=…, hydra.sweeper.storage=…"
 
 
 class Stopped(KeyboardInterrupt):
-    """A command was stopped at work; the text says how it goes on, or nothing."""
+    """A command was stopped at work; the text says how to resume it, or is empty."""
 
 
 @contextmanager
-def goes_on(how: str) -> Iterator[None]:
-    """Say how a command that is stopped in here goes on; nothing where it does not."""
+def resumable(how: str) -> Iterator[None]:
+    """Say how to resume a command that is stopped in here; nothing where it cannot be."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -46,7 +50,7 @@ def add_allow(verb: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="DIR",
-        help="a folder that the record may read files of, beside the working folder",
+        help="let the record name files in this folder, besides the working folder; repeatable",
     )
 
 
@@ -90,3 +94,18 @@ def tracking_of(config: DictConfig) -> TrackingConfig:
     from pipeline.config.schema import validate
 
     return validate(without_hydra(config)).tracking
+
+
+def as_asked(options: argparse.Namespace) -> list[str]:
+    """Return a search's overrides, ``--dry-run`` among them."""
+    return [*options.overrides, *(["hydra.sweeper.dry_run=true"] if options.dry_run else [])]
+
+
+def show_table(table: Table, style: str) -> int:
+    """Print a table to stdout and its note to stderr."""
+    from pipeline.tracking.tables import render
+
+    print(render(table, style), end="")
+    if table.note:
+        print(f"tunewright: {table.note}", file=sys.stderr)
+    return 0

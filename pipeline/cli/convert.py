@@ -1,4 +1,4 @@
-"""The verb that turns a file of conversations into another layout: convert."""
+"""``convert``: a file of conversations in another format."""
 
 from __future__ import annotations
 
@@ -15,38 +15,43 @@ if TYPE_CHECKING:
 LAYOUTS = "messages, contents, sharegpt, alpaca, prompt_completion, source_target or text_label"
 
 
-def add_convert(verbs: Verbs) -> None:
+def add(verbs: Verbs) -> None:
     """Add ``convert``."""
     verb = verbs.add_parser(
         "convert",
-        help="write a file of conversations in another layout: OpenAI's, Vertex AI's, alpaca …",
+        help="convert conversations between formats: OpenAI, Vertex AI, ShareGPT, Alpaca …",
         description="Read a csv, tsv, json, jsonl, parquet or arrow file of conversations and "
-        "write them in another layout. What the layout cannot carry is refused, with file and "
-        "line; OUT is there whole or not at all. docs/formats.md shows the layouts.",
+        "write them in another layout. Rows that the layout cannot represent are refused with file "
+        "and line. OUT is written atomically. docs/formats.md shows the layouts.",
     )
-    verb.add_argument("path", metavar="IN", type=Path, help="the file to read")
+    verb.add_argument("path", metavar="IN", type=Path, help="file to read")
     verb.add_argument(
-        "out", metavar="OUT", type=Path, help=".jsonl; or .csv for source_target and text_label"
+        "out",
+        metavar="OUT",
+        type=Path,
+        help=".jsonl file to write; .csv too for source_target and text_label",
     )
     verb.add_argument("--to", required=True, metavar="LAYOUT", help=LAYOUTS)
     verb.add_argument(
         "--from",
         dest="source",
         metavar="LAYOUT",
-        help="one of these, or squad; default: told by the keys of the first record",
+        help="one of these, or squad; default: detected from the first record's keys",
     )
     for side, names in (("input", "source or text"), ("target", "target or label")):
         verb.add_argument(
             f"--{side}-column",
             metavar="C",
-            help=f"name of the column {names}: of IN, or of OUT where IN has no such columns",
+            help=f"column to use as {names}, in IN or, if IN has no such column, in OUT",
         )
-    verb.add_argument("--encoding", metavar="E", default="utf-8", help="of IN; default utf-8")
-    verb.add_argument("--force", action="store_true", help="replace OUT where it is there")
-    verb.set_defaults(run=_convert, overrides=[])
+    verb.add_argument(
+        "--encoding", metavar="E", default="utf-8", help="encoding of IN; default utf-8"
+    )
+    verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    verb.set_defaults(run=_run, overrides=[])
 
 
-def _convert(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     from pipeline.data.convert import Columns, convert
 
     if options.overrides:

@@ -85,13 +85,13 @@ def stop(*_, **__):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([], "stopped. `tunewright train --resume …` goes on."),
+        ([], "stopped. Run `tunewright train --resume …` to resume."),
         (["training.checkpoint_every=null"], "stopped."),
-        (["-m", "seed=1,2"], "stopped. The same command goes on."),
+        (["-m", "seed=1,2"], "stopped. Run the same command to resume."),
         (["-m", "seed=1,2", "--dry-run"], "stopped."),
     ],
 )
-def test_what_is_stopped_says_how_it_goes_on(cli, tiny, monkeypatch, given, said):
+def test_a_stopped_command_says_how_to_resume(cli, tiny, monkeypatch, given, said):
     monkeypatch.setattr("pipeline.jobs.single.run_alone", stop)
     monkeypatch.setattr("hydra._internal.hydra.Hydra.multirun", stop)
     ended = cli("train", *tiny, *given)
@@ -99,7 +99,7 @@ def test_what_is_stopped_says_how_it_goes_on(cli, tiny, monkeypatch, given, said
 
 
 @pytest.mark.parametrize("given", [["best", "mine"], ["runs"], ["train"], ["sweep", "asha"]])
-def test_where_nothing_began_nothing_goes_on(cli, monkeypatch, given):
+def test_a_command_stopped_before_work_says_nothing_of_resuming(cli, monkeypatch, given):
     monkeypatch.setattr("pipeline.config.compose.compose", stop)
     ended = cli(*given)
     assert (ended.code, ended.err) == (130, "tunewright: stopped.\n")

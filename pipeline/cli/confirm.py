@@ -1,0 +1,34 @@
+"""``confirm``: retrain a study's winner on fresh seeds and test it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import STUDY, STUDY_STORE
+from pipeline.cli.multirun import retrain
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``confirm``."""
+    verb = verbs.add_parser(
+        "confirm",
+        help="check on fresh seeds whether a study's winner beats the default config",
+        description="Train the best trial's config and the default config on seeds that the search "
+        "did not use, and evaluate each run once on the test split. Reports mean and standard "
+        "deviation, the selection gap, and significance tests (paired bootstrap, McNemar) against "
+        "the default config and baselines.",
+    )
+    verb.add_argument("study", help=STUDY)
+    verb.add_argument("overrides", nargs="*", help=STUDY_STORE)
+    verb.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="number of fresh seeds; default 5"
+    )
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    return retrain(options.study, options.seeds, options.overrides)

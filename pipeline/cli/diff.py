@@ -1,0 +1,37 @@
+"""``diff``: what differs between two runs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import RUN_OR_FOLDER, STORE, add_format, tracking
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``diff``."""
+    verb = verbs.add_parser(
+        "diff",
+        help="show what differs between two runs",
+        description="Compare config, data, model, code, packages, machine and metrics of two runs. "
+        "Exits like diff(1): 0 same, 1 different or unknown, 2 error. Timings (cost/…) are shown "
+        "but do not count.",
+    )
+    for side in "ab":
+        verb.add_argument(side, metavar=f"RUN_{side.upper()}", help=RUN_OR_FOLDER)
+    verb.add_argument("overrides", nargs="*", help=STORE)
+    add_format(verb, ("table", "json"))
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.tracking import logged, open_store
+    from pipeline.tracking.diff import diff
+
+    store = open_store(tracking(options.overrides))
+    found = diff(logged.read(store, options.a), logged.read(store, options.b))
+    print(found.as_json() if options.format == "json" else found.as_text(), end="")
+    return int(not found.is_same)

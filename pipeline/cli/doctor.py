@@ -1,0 +1,39 @@
+"""``doctor``: find and repair what crashes left."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import STUDY_STORE, composed, names_and_overrides, tracking_of
+from pipeline.common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``doctor``."""
+    verb = verbs.add_parser(
+        "doctor",
+        help="find, and with --fix repair, what crashes left behind",
+        description="Find trials, runs, models and checkpoints that crashed processes left "
+        "inconsistent. Exits with 1 if something is left to repair.",
+    )
+    verb.add_argument(
+        "overrides", nargs="*", metavar="STUDY", help=f"check this study only; {STUDY_STORE}"
+    )
+    verb.add_argument("--fix", action="store_true", help="repair what can be repaired")
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.jobs.doctor import treat
+    from pipeline.tracking import open_store
+
+    names, overrides = names_and_overrides(options.overrides)
+    if len(names) > 1:
+        raise ConfigError(f"{' '.join(names)}: expected one study's name, or none for all.")
+    config = composed(overrides)
+    store, storage = open_store(tracking_of(config)), config.hydra.sweeper.storage
+    return min(1, treat(store, names[0] if names else None, storage, fix=options.fix, say=print))

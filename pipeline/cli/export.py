@@ -1,0 +1,36 @@
+"""``export``: a run's record as a folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import RUN_ID, STORE, tracking
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``export``."""
+    verb = verbs.add_parser(
+        "export",
+        help="write a run's record to a folder that others can rerun",
+        description="Write config, provenance, digests, metrics, pinned packages and a rerun "
+        "script to a new folder. Data and model files are not included.",
+    )
+    verb.add_argument("run_id", metavar="RUN_ID", help=RUN_ID)
+    verb.add_argument("folder", metavar="DIR", type=Path, help="new or empty folder")
+    verb.add_argument("overrides", nargs="*", help=STORE)
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.tracking import open_store
+    from pipeline.tracking.export import export
+
+    store = open_store(tracking(options.overrides))
+    files = export(store, options.run_id, options.folder)
+    print(f"{options.folder}: {', '.join(files)}")
+    return 0

@@ -1,0 +1,60 @@
+"""A search from the command line: what train -m, sweep, plan, retry and confirm share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import SAME_COMMAND, composed, resumable, tracking_of
+
+if TYPE_CHECKING:
+    from pipeline.jobs.trial import ExperimentTask
+
+
+def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> int:
+    """Run a search; where ``hydra.sweeper.confirm`` says so, confirm its winner.
+
+    Args:
+        name: the Hydra job's name, which begins the study's.
+        overrides: of the command line.
+        task: what runs a trial; default: an experiment.
+
+    Returns:
+        The exit code.
+    """
+    from pipeline.common.garbage import uncollected
+    from pipeline.config.compose import CONFIG_NAME, compose, hydra_app
+    from pipeline.search.workers.processes import warm_up
+    from pipeline.search.workers.sizing import may_be_started
+
+    if may_be_started(overrides):  # first of all: it imports beside this process
+        warm_up()
+    with hydra_app(name) as hydra:
+        with uncollected():
+            config = compose(hydra, overrides, multirun=True)
+            from pipeline.jobs.trial import ExperimentTask
+
+        task = task or ExperimentTask(name, overrides)
+        with resumable("" if config.hydra.sweeper.get("dry_run") else SAME_COMMAND):
+            hydra.multirun(CONFIG_NAME, task, overrides)
+    seeds = int(config.hydra.sweeper.get("confirm") or 0)
+    if seeds and task.study_name:
+        where = ("tracking.", "hydra.sweeper.storage", "hydra.sweeper.n_jobs")
+        return retrain(task.study_name, seeds, [o for o in overrides if o.startswith(where)])
+    return 0
+
+
+def retrain(study: str, seeds: int, given: list[str]) -> int:
+    """Train a study's winner and the default config on fresh seeds, and print the verdict."""
+    from pipeline.jobs import confirm
+    from pipeline.tracking import open_store
+
+    config = composed(given)
+    store, storage = open_store(tracking_of(config)), config.hydra.sweeper.storage
+    confirmation = confirm.plan(store, study, storage, seeds)
+    for search in (confirmation.winner, confirmation.default):
+        overrides = [*search.overrides, *given]
+        multirun(search.name, overrides, confirm.Retraining(search.name, overrides))
+    alone = [o for o in confirmation.default.overrides if not o.startswith(("seed=", "hydra"))]
+    for line in confirm.conclude(confirmation, composed([*alone, *given])).lines():
+        print(line)
+    return 0

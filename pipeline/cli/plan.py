@@ -1,0 +1,39 @@
+"""``plan``: forecast what a search costs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import names_and_overrides
+from pipeline.cli.multirun import multirun
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``plan``."""
+    verb = verbs.add_parser(
+        "plan",
+        help="forecast a search's time, disk, energy and cost; run no trial",
+        description="Check a search as --dry-run does, time a few training steps on this machine "
+        "and forecast the total. Set prices in hydra.sweeper.prices.",
+    )
+    verb.add_argument(
+        "overrides",
+        nargs="+",
+        metavar="NAME",
+        help="file name in sweeps/ and overrides, or key=a,b to search",
+    )
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.search.space.named import as_overrides, load_sweep
+
+    names, given = names_and_overrides(options.overrides)
+    given.append("hydra.sweeper.dry_run=plan")
+    if not names:
+        return multirun("sweep", given)
+    return multirun(names[0], as_overrides(load_sweep(names[0]), given))

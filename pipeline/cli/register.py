@@ -1,0 +1,42 @@
+"""``register``: name a run's model in MLflow's registry."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import RUN_ID, STORE, tracking
+from pipeline.common.secrets import masked, masked_override
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``register``."""
+    verb = verbs.add_parser(
+        "register",
+        help="register a run's model in the MLflow model registry",
+        description="Register a run's model as the next version of NAME. A search no longer "
+        "deletes a registered model when it finds a better trial.",
+    )
+    verb.add_argument("run_id", metavar="RUN_ID", help=RUN_ID)
+    verb.add_argument("name", metavar="NAME", help="name of the model, without /, : or @")
+    verb.add_argument("overrides", nargs="*", help=STORE)
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.tracking import open_store
+    from pipeline.tracking.registry import register
+
+    store = open_store(tracking(options.overrides))
+    made = register(store, options.run_id, options.name)
+    where = shlex.quote(f"MLFLOW_TRACKING_URI={masked(store.uri)}")
+    print(f"registered  {made.name}, version {made.version}")
+    print(f"serve       env {where} mlflow models serve -m {shlex.quote(made.uri)} -p 5001", end="")
+    print(" --env-manager local")
+    here = "".join(f" {shlex.quote(masked_override(word))}" for word in options.overrides)
+    print(f"predict     tunewright predict {shlex.quote(made.uri)} --input IN --output OUT{here}")
+    return 0

@@ -1,0 +1,34 @@
+"""``report``: a study's page."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import STUDY, STUDY_STORE, composed, tracking_of
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``report``."""
+    verb = verbs.add_parser(
+        "report",
+        help="rebuild a study's HTML report and log it to MLflow",
+        description="Rebuild report.html of a study, also while it runs, log it to the study's "
+        "MLflow run, and print its path.",
+    )
+    verb.add_argument("study", help=STUDY)
+    verb.add_argument("overrides", nargs="*", help=STUDY_STORE)
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.analysis.report import report
+    from pipeline.tracking import open_store
+
+    config = composed(options.overrides)
+    store = open_store(tracking_of(config))
+    print(report(store, options.study, config.hydra.sweeper.storage))
+    return 0

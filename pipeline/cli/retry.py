@@ -1,0 +1,46 @@
+"""``retry``: run a study's failed trials again."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import DRY_RUN, STUDY, STUDY_STORE, as_asked, composed, tracking_of
+from pipeline.cli.multirun import multirun
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``retry``."""
+    verb = verbs.add_parser(
+        "retry",
+        help="run a study's failed trials again",
+        description="Run failed trials again with the study's own command line. Each new trial "
+        "replaces a failed one in counts and tables.",
+    )
+    verb.add_argument("study", help=STUDY)
+    verb.add_argument("overrides", nargs="*", help=STUDY_STORE)
+    verb.add_argument(
+        "--all",
+        action="store_true",
+        help="include trials that ran out of memory or time, or diverged",
+    )
+    verb.add_argument("--dry-run", action="store_true", help=DRY_RUN)
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.jobs.retry import again
+    from pipeline.tracking import open_store
+
+    given = as_asked(options)
+    config = composed(given)
+    store, sweeper = open_store(tracking_of(config)), config.hydra.sweeper
+    is_dry = bool(sweeper.dry_run)
+    found = again(store, options.study, sweeper.storage, given, every=options.all, dry_run=is_dry)
+    multirun(found.job, found.overrides, found.task)
+    for line in found.lines if is_dry else ():
+        print(line)
+    return 0

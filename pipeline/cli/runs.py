@@ -1,0 +1,47 @@
+"""``runs``: the studies, trials and runs of the experiment as a table."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import STORE, add_format, names_and_overrides, show_table, tracking
+from pipeline.common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``runs``."""
+    verb = verbs.add_parser(
+        "runs",
+        help="list or search studies, trials and runs, latest first",
+        description="List the studies, trials and runs of the MLflow experiment, latest first, "
+        "with their wall-clock time.",
+    )
+    verb.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="FILTER",
+        help='an MLflow search filter in quotes, such as "metrics.`val/best/loss` < 0.5 and '
+        f"params.seed = '1'\"; {STORE}",
+    )
+    verb.add_argument(
+        "--limit", type=int, default=50, metavar="N", help="list at most N; default 50"
+    )
+    add_format(verb)
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.tracking import open_store, tables
+
+    # A condition has a `=` as well.
+    conditions, overrides = names_and_overrides(options.overrides, ("tracking.", "tracking="))
+    if len(conditions) > 1:
+        raise ConfigError(
+            f"{' '.join(conditions)}: expected one filter, in quotes: {tables.EXAMPLE}."
+        )
+    store = open_store(tracking(overrides))
+    return show_table(tables.runs(store, "".join(conditions), options.limit), options.format)

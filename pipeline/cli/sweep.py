@@ -1,0 +1,32 @@
+"""``sweep``: run a named search."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.cli.common import DRY_RUN, as_asked
+from pipeline.cli.multirun import multirun
+
+if TYPE_CHECKING:
+    from pipeline.cli.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add ``sweep``."""
+    verb = verbs.add_parser(
+        "sweep",
+        help="run a named search from sweeps/, or resume it",
+        description="Run a search defined in sweeps/NAME.yaml: ./sweeps first, then the packaged "
+        "ones. Overrides win over the file. The same command resumes an unfinished study.",
+    )
+    verb.add_argument("name", metavar="NAME", help="file name in sweeps/, without .yaml")
+    verb.add_argument("overrides", nargs="*", help="key=value, group=option, or key=a,b to search")
+    verb.add_argument("--dry-run", action="store_true", help=DRY_RUN)
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.search.space.named import as_overrides, load_sweep
+
+    return multirun(options.name, as_overrides(load_sweep(options.name), as_asked(options)))
