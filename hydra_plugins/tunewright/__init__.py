@@ -52,7 +52,7 @@ class OptunaSweeper(Sweeper):
             print(f"tunewright: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            print("tunewright: stopped. It goes on with the same command.", file=sys.stderr)
+            print("tunewright: stopped. Run the same command to resume.", file=sys.stderr)
             sys.exit(130)
 
     def _search(self, arguments: list[str]) -> Any:

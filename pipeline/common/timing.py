@@ -1,4 +1,4 @@
-"""Where the time of a process goes: each of its seconds is booked under one head."""
+"""Where the time of a process goes: each of its seconds is booked under one phase."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import psutil
 
-Head = Literal[
+Phase = Literal[
     "boot",  # imports, and the start of the process
     "compose",  # configs
     "data",  # rows, splits, token ids
@@ -21,16 +21,16 @@ Head = Literal[
     "forward_backward",
     "optimizer",  # and clipping
     "evaluation",
-    "logging",  # what waits for MLflow or the disk: the record is written beside the training
+    "logging",  # what waits for MLflow or the disk: the record is written during the training
     "search",  # asking, telling, and what else the study is told
     "idle",  # waiting for other workers
 ]
-HEADS: tuple[Head, ...] = get_args(Head)
-TRAINING: tuple[Head, ...] = ("batches", "forward_backward", "optimizer")
+PHASES: tuple[Phase, ...] = get_args(Phase)
+TRAINING: tuple[Phase, ...] = ("batches", "forward_backward", "optimizer")
 
 
 class Ledger:
-    """Books each second of a process, from its start on, under the head that is open.
+    """Books each second of a process, from its start on, under the phase that is open.
 
     On a GPU the host runs ahead: time is booked where the host waits, which is rather evaluation
     or logging than the step that was computed.
@@ -41,36 +41,36 @@ class Ledger:
 
     def restart(self) -> None:
         """Begin with the start of this process, also where it was forked from another."""
-        self._seconds = dict.fromkeys(HEADS, 0.0)
-        self._head: Head = "boot"
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._phase: Phase = "boot"
         # Of the process, so that its interpreter's start counts; clocks are not the same.
         self._since = time.perf_counter() - max(0.0, time.time() - psutil.Process().create_time())
 
-    def open(self, head: Head) -> Head:
-        """Book further time under a head; return the one that was open."""
+    def open(self, phase: Phase) -> Phase:
+        """Book further time under a phase; return the one that was open."""
         now = time.perf_counter()
-        self._seconds[self._head] += now - self._since
-        former, self._head, self._since = self._head, head, now
-        return former
+        self._seconds[self._phase] += now - self._since
+        previous, self._phase, self._since = self._phase, phase, now
+        return previous
 
     @contextmanager
-    def booked(self, head: Head) -> Iterator[None]:
-        """Book the time within under a head, what is booked inside left out."""
-        former = self.open(head)
+    def booked(self, phase: Phase) -> Iterator[None]:
+        """Book the time within under a phase, what is booked inside left out."""
+        previous = self.open(phase)
         try:
             yield
         finally:
-            self.open(former)
+            self.open(previous)
 
     def seconds(self) -> dict[str, float]:
-        """Return the seconds under each head since they were taken last."""
-        self.open(self._head)
-        return {str(head): seconds for head, seconds in self._seconds.items()}
+        """Return the seconds under each phase since they were taken last."""
+        self.open(self._phase)
+        return {str(phase): seconds for phase, seconds in self._seconds.items()}
 
     def take(self) -> dict[str, float]:
-        """Return the seconds under each head since they were taken last, and begin anew."""
+        """Return the seconds under each phase since they were taken last, and begin anew."""
         taken = self.seconds()
-        self._seconds = dict.fromkeys(HEADS, 0.0)
+        self._seconds = dict.fromkeys(PHASES, 0.0)
         return taken
 
 
@@ -83,7 +83,7 @@ class Account:
     known. What frozen layers are spared by their cache is counted.
     """
 
-    seconds: Mapping[str, float] = field(default_factory=dict)  # by head
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by phase
     floor: float = math.nan
 
     @property
@@ -94,7 +94,7 @@ class Account:
     @property
     def metrics(self) -> dict[str, float]:
         """The account by the names of metrics."""
-        named = {f"time/{head}_seconds": seconds for head, seconds in self.seconds.items()}
+        named = {f"time/{phase}_seconds": seconds for phase, seconds in self.seconds.items()}
         named["time/total_seconds"] = self.total
         if self.floor > 0:  # neither unknown nor that of a failed run
             named |= {"time/floor_seconds": self.floor, "time/over_floor": self.total / self.floor}
@@ -118,7 +118,7 @@ def summary(accounts: Sequence[Account], wall: float, workers: int) -> list[str]
     Args:
         accounts: of its trials.
         wall: seconds from the command to now.
-        workers: processes that ran trials beside each other.
+        workers: processes that ran trials in parallel.
     """
     if not accounts:
         return []
@@ -128,11 +128,11 @@ def summary(accounts: Sequence[Account], wall: float, workers: int) -> list[str]
     seconds["idle"] = seconds.get("idle", 0.0) + max(0.0, wall * workers - sum(seconds.values()))
     total = sum(seconds.values())  # more than the wall time where others ran trials as well
     shown = sorted(seconds.items(), key=lambda item: -item[1])
-    heads = ", ".join(
-        f"{head.replace('_', '/')} {s / total:.0%}" for head, s in shown if s > 0.005 * total
+    phases = ", ".join(
+        f"{phase.replace('_', '/')} {s / total:.0%}" for phase, s in shown if s > 0.005 * total
     )
     by = f" by {workers} workers" if workers > 1 else ""
-    lines = [f"time: {wall:.1f} s{by}: {heads}"]
+    lines = [f"time: {wall:.1f} s{by}: {phases}"]
     if floor > 0:
         lines.append(
             f"floor: {floor / workers:.1f} s for the matrix products alone, without padding, at "

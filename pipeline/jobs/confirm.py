@@ -1,4 +1,4 @@
-"""A search's winner on fresh seeds: retrained beside the default config, tested, and judged.
+"""A search's winner on fresh seeds: retrained next to the default config, tested, and judged.
 
 A search selects on the validation split, so its best score is partly luck. What is found here is
 not: nothing was chosen by these seeds, nor by the test split, which each run reads once.
@@ -42,7 +42,7 @@ _LAUNCHED = ("hydra/launcher", "hydra.launcher", "hydra.sweeper.n_jobs", "hydra.
 class Retraining(ExperimentTask):
     """A config on several seeds; what there is to say comes with the verdict."""
 
-    def look_over(self, config: DictConfig) -> list[str]:
+    def describe_data(self, config: DictConfig) -> list[str]:
         """Say nothing: the search before it looked over the same rows."""
         del config
         return []
@@ -202,6 +202,6 @@ def _complete(confirmation: Confirmation, study: str) -> list[Run]:
     if len(by_seed) < 2:
         raise TrackingError(
             f"study {study}: {len(by_seed)} of {len(confirmation.seeds)} seeds are complete; "
-            "expected two at least. The same command goes on."
+            "expected two at least. Run the same command to resume."
         )
     return [by_seed[seed] for seed in sorted(by_seed)]

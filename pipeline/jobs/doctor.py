@@ -291,11 +291,11 @@ def _checkpoints(store: Store) -> Iterator[Finding]:
         if run.data.tags.get(tags.STATE) in ("complete", "pruned"):
             yield Finding(place, "the run is over", "deleted", partial(drop, states))
         elif not has_states(states):
-            continue  # a lock alone: who goes on with the run takes it
+            continue  # a lock alone: who resumes the run takes it
         elif run.data.tags[tags.KIND] == "run":
-            yield Finding(place, f"`tunewright resume {run_id}` goes on with it", left_alone=True)
+            yield Finding(place, f"`tunewright resume {run_id}` resumes it", left_alone=True)
         else:
-            yield Finding(place, "the search goes on with it when it is run again", left_alone=True)
+            yield Finding(place, "the search resumes it when it is run again", left_alone=True)
 
 
 def _scratch(folder: Path) -> Finding:

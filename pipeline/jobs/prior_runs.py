@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from pipeline.config.compose import key_of
 from pipeline.config.schema import OPEN, flat, validate
-from pipeline.search.searchable import SEED, Former, FormerTrials
+from pipeline.search.searchable import SEED, PriorTrial, PriorTrials
 from pipeline.search.space.space import Space
-from pipeline.search.space.transfer import fit, read
+from pipeline.search.space.transfer import read, translated
 from pipeline.tasks.objective import COSTS, Constraint, Objective, constraints, objectives
 from pipeline.tracking import Store, studies
 
@@ -24,9 +24,9 @@ _APART = ("tracking.", "evaluation.", "training.threads")
 _read = lru_cache(maxsize=10_000)(read)  # parsing takes Hydra's parser 0.3 ms
 
 
-def former_trials(
+def prior_trials(
     store: Store, config: DictConfig, digest: str, source: str, space: Space
-) -> FormerTrials:
+) -> PriorTrials:
     """Return the recorded trials that differ from this search in nothing but what it searches.
 
     A trial on several seeds is one with the means of its runs' scores, if all of them are there.
@@ -56,8 +56,8 @@ def former_trials(
             limit.text: fmean(one.excess(limit, goals[0]) for one in scores) for limit in limits
         }
         if all(math.isfinite(value) for value in (*values, *excesses.values())):
-            trials.append(Former({}, searched, values, excesses))
-    return FormerTrials(trials, len(every))
+            trials.append(PriorTrial({}, searched, values, excesses))
+    return PriorTrials(trials, len(every))
 
 
 def _points(runs: Sequence[studies.Recorded]) -> list[list[studies.Recorded]]:
@@ -91,7 +91,7 @@ def _searched(
     ):
         return None
     settings = {key: _read(first.settings[key]) for key in keys if key in first.settings}
-    return settings if fit({}, settings, space, {}) is not None else None
+    return settings if translated({}, settings, space, {}) is not None else None
 
 
 def _fixed(config: DictConfig, space: Space) -> dict[str, Any]:

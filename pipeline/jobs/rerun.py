@@ -61,7 +61,7 @@ def rebuild(
         hydra: set up by `hydra_app`.
         source: a run's id, or a folder that was exported.
         overrides: the user's: where the store is, and what is to be otherwise than in the record.
-        allowed: folders beside the working folder that the record may name.
+        allowed: folders besides the working folder that the record may name.
 
     Raises:
         TunewrightError: for a record that is not there or not whole, that names code or files it

@@ -1,4 +1,4 @@
-"""Going on with a run that was cut off: by a kill, a power failure or a stop."""
+"""Resuming an interrupted run: after a kill, a power failure or a stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BOUND = ("data", "model")  # what may not change on the way
 
 
 def find_cut_off(store: Store, config: DictConfig) -> str | None:
-    """Return the run to go on with: the latest of this very config that was cut off.
+    """Return the run to resume: the latest interrupted one of this very config.
 
     Args:
         store: where the runs are.
@@ -42,7 +42,7 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
         none.
     """
     asked = flat(config)
-    # The threads differ where another machine goes on.
+    # The threads differ where another machine resumes.
     apart = {"training.threads", *(k for k, undecided in OPEN.items() if asked[k] == undecided)}
     wanted = _but(apart, as_params(asked))
     for run in studies.own_runs(store):
@@ -67,18 +67,18 @@ def rebuild_cut_off(
         hydra: set up by `hydra_app`.
         run_id: the run, which is part of no study.
         overrides: where the store is.
-        allowed: folders beside the working folder that the record may name.
+        allowed: folders besides the working folder that the record may name.
 
     Returns:
         The experiment, and what is not known to be as it was when the run began.
 
     Raises:
-        TunewrightError: for a record that `rebuild` refuses, or a run that cannot go on here.
+        TunewrightError: for a record that `rebuild` refuses, or a run that cannot be resumed here.
     """
     for override in overrides:
         if not is_own(override):
             raise ConfigError(
-                f"{override}: a run goes on as it was logged; expected tracking.dir=… or "
+                f"{override}: a run is resumed as it was logged; expected tracking.dir=… or "
                 f"tracking.uri=… only. `tunewright rerun {run_id} {override}` runs it changed."
             )
     rebuilt = rebuild(hydra, run_id, overrides, allowed)
@@ -89,7 +89,7 @@ def rebuild_cut_off(
 
 
 def resume(config: DictConfig, run_id: str) -> Result:
-    """Go on with a run from its latest state on disk, under its old record: a Hydra job's task.
+    """Resume a run from its latest state on disk, under its old record: a Hydra job's task.
 
     Where there is none yet, it begins again, under that record as well. It computes with the
     threads it began with, so that it ends as if it had never stopped.
@@ -128,16 +128,17 @@ def resume(config: DictConfig, run_id: str) -> Result:
 
 
 def _check(store: Store, run_id: str) -> None:
-    """Refuse what cannot go on."""
+    """Refuse what cannot be resumed."""
     run = logged.find_run(store, run_id)
     known = run.data.tags
     if known[tags.KIND] != "run":
         study = known.get(tags.STUDY)
         raise TrackingError(
-            f"{run_id}: a trial of {study}, which goes on with the study: give its command again."
+            f"{run_id}: a trial of {study}, which resumes with its study: "
+            "run the study's command again."
         )
     if run.info.status == "FINISHED":
-        raise TrackingError(f"{run_id}: the run is complete; there is nothing to go on with.")
+        raise TrackingError(f"{run_id}: the run is complete; there is nothing to resume.")
 
 
 def _check_bound(record: logged.LoggedRun, inputs: Mapping[str, object]) -> None:

@@ -21,7 +21,7 @@ from pipeline.tracking import Store, studies, tags
 
 @dataclass(frozen=True)
 class Again:
-    """How a search goes on with its failed trials."""
+    """How a search runs its failed trials again."""
 
     job: str  # the Hydra job's name
     overrides: list[str]
@@ -30,7 +30,7 @@ class Again:
 
 
 class Retry(ExperimentTask):
-    """A search that goes on with its failed trials."""
+    """A search that runs its failed trials again."""
 
     def __init__(self, name: str, overrides: Sequence[str], *, every: bool) -> None:
         super().__init__(name, overrides)

@@ -51,7 +51,7 @@ def run_alone(
 
     Args:
         config: the composed config, without the ``hydra`` node.
-        run_tags: what the run is, beside a run of its own.
+        run_tags: what the run is, besides a run of its own.
         trial: what ends it early.
         command: what its config was made with, where that is not the job's.
     """
@@ -86,7 +86,7 @@ def settle(config: DictConfig) -> None:
 
 
 def compute_as(store: Store, config: DictConfig, run_id: str) -> None:
-    """Have a run that goes on compute as it began: in what the machine decided then.
+    """Have a resumed run compute as it began: with what the machine decided then.
 
     Raises:
         TrackingError: where there is no such run.
@@ -119,9 +119,9 @@ def open_record(
         name: shown in the UI.
         run_tags: what the run is.
         command: what the config was made with.
-        origin: what the run came from beside it: its study, trial and sampler.
+        origin: what the run came from: its study, trial and sampler.
         parent_run_id: of the study that it is part of.
-        run_id: of a run that goes on, instead of a new one.
+        run_id: of a run to resume, instead of a new one.
         was_cut_off: whether that run did not pause, but was cut off.
     """
     from hydra.core.hydra_config import HydraConfig
@@ -131,7 +131,7 @@ def open_record(
     overrides = [masked_override(override) for override in command.overrides]
     if run_id is None:
         run_tags = {**run_tags, tags.OVERRIDES: json.dumps(overrides, ensure_ascii=False)}
-    # All that takes time first: a run that is killed before it has its config cannot go on.
+    # All that takes time first: a run that is killed before it has its config cannot be resumed.
     made = {"choices": command.choices, "overrides": overrides, "origin": origin or {}}
     provenance, diff = as_json({**made, **environment()}), code_diff()
     record = Record(

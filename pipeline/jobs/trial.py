@@ -33,9 +33,9 @@ from pipeline.config.schema import OPEN, Experiment, TrackingConfig, flat, valid
 from pipeline.jobs import prior_runs as recorded
 from pipeline.jobs.single import Command, compute_as, open_record, run_alone, settle
 from pipeline.search.cost import Spent
-from pipeline.search.searchable import FormerTrials, Outcome, Searchable, TrialJob
+from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJob
 from pipeline.search.space.space import Space
-from pipeline.search.study.failures import hopeless
+from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.study import StudySpec, is_done
 from pipeline.search.study.trials import (
     ACCOUNT,
@@ -53,7 +53,7 @@ from pipeline.search.study.trials import (
     state_of,
 )
 from pipeline.search.workers.processes import THREAD_VARIABLES, Child, WorkerDiedError
-from pipeline.search.workers.sizing import Crew, need
+from pipeline.search.workers.sizing import WorkerPlan, need
 from pipeline.tasks.base import Direction
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, studies, tags
@@ -115,12 +115,12 @@ class ExperimentTask(Searchable):
         experiments = {e.model: e for e in map(validate, configs)}.values()
         return max(need(task_of(experiment).count_parameters()) for experiment in experiments)
 
-    def costs(self, configs: Sequence[DictConfig], crew: Crew) -> Sequence[RunCost]:
+    def costs(self, configs: Sequence[DictConfig], plan: WorkerPlan) -> Sequence[RunCost]:
         """Time a few steps as a worker would make them: here where it is the only one."""
         experiments = [validate(config) for config in configs]
-        if crew.workers == 1:
+        if plan.workers == 1:
             return run_costs(experiments)
-        threads = dict.fromkeys(THREAD_VARIABLES, str(crew.cores_each))
+        threads = dict.fromkeys(THREAD_VARIABLES, str(plan.cores_each))
         child = Child(run_costs, (experiments,), threads)
         try:
             if not child.join():
@@ -142,10 +142,10 @@ class ExperimentTask(Searchable):
         """Return the direction of the metric that the pruner is to go by."""
         return read_objective(validate(config), metric, "hydra.sweeper.pruner.metric").direction
 
-    def former_trials(self, config: DictConfig, source: str, space: Space) -> FormerTrials:
+    def prior_trials(self, config: DictConfig, source: str, space: Space) -> PriorTrials:
         """Return the complete runs in MLflow that this search could have made."""
         store = open_store(validate(config).tracking)
-        return recorded.former_trials(store, config, self._digest, source, space)
+        return recorded.prior_trials(store, config, self._digest, source, space)
 
     def begin(self, config: DictConfig, spec: StudySpec) -> None:
         """Open the study's parent run."""
@@ -191,7 +191,7 @@ class ExperimentTask(Searchable):
             },
         )
 
-    def look_over(self, config: DictConfig) -> list[str]:
+    def describe_data(self, config: DictConfig) -> list[str]:
         """Look over the rows and log the report with the study; return what it says in short."""
         experiment = validate(config) if self._largest is None else self._largest[1]
         from pipeline.analysis.report import check_page
@@ -286,16 +286,16 @@ class ExperimentTask(Searchable):
         run_id: str = known[RUN_ID]
         return run_id if can_go_on(folder_of(self._store.dir, run_id)) else None
 
-    def tidy(self) -> None:
+    def free_memory(self) -> None:
         """Collect what a trial left, on the GPU too."""
         import torch
 
-        super().tidy()
+        super().free_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def dropped(self, outcome: Outcome) -> None:
-        """Close the run of a paused trial that will not go on."""
+        """Close the run of a paused trial that will not be resumed."""
         studies.end_pruned(self._store, outcome.kept.run_id)
 
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
@@ -325,7 +325,7 @@ class ExperimentTask(Searchable):
     def end(self, study: optuna.Study, spec: StudySpec) -> None:
         """Store the table of trials and the page with the study, and end its run."""
         complete = bool(ended(study, "complete"))
-        over = is_done(study, spec) or hopeless(study, spec.max_failure_rate)
+        over = is_done(study, spec) or why_hopeless(study, spec.max_failure_rate)
         state = "unfinished" if not over else "complete" if complete else "failed"
         tables = {"trials.csv": _trials_csv(study, spec)}
         if over:  # what killed workers left
@@ -364,7 +364,9 @@ class ExperimentTask(Searchable):
         name, where = study.study_name, _ui_options(self._tracking)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
         if not self._learnt and len(ended(study, "complete")) > 1:
-            lines.append(f"better than the default, or lucky: {_program()} confirm {name}{where}")
+            lines.append(
+                f"check whether the winner beats the default: {_program()} confirm {name}{where}"
+            )
         lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
         return lines
 
@@ -379,7 +381,7 @@ def _accounts(trials: Sequence[FrozenTrial]) -> list[Account]:
 
 
 def _take_over(job: TrialJob, epoch: float) -> None:
-    """Take what killed tries of the point reported up to the state that this one goes on from."""
+    """Take what killed tries of the point reported up to the state that this one resumes from."""
     reached = round(epoch * EPOCH)
     for killed in reversed(job.killed):
         values = killed.intermediate_values.items()

@@ -112,7 +112,7 @@ def forecast(
     Args:
         costs: of a run of each trial, in the order in which they begin.
         seeds: runs of a trial.
-        workers: how many trials run beside each other.
+        workers: how many trials run in parallel.
         rates: of a worker.
         begun: seconds that have gone by already.
     """
@@ -133,7 +133,7 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 
 
 def compared(expected: Spent, found: Spent) -> str:
-    """Return both beside each other, with the error of the forecast."""
+    """Return both, with the error of the forecast."""
     error = found.seconds / expected.seconds - 1
     return f"forecast {span(expected.seconds)}, took {found} ({error:+.0%})"
 

@@ -9,7 +9,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from pipeline.search.space.space import Params
-from pipeline.search.study.liveness import Heart
+from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.study import StudySpec, claim, queue_first, queue_grid, seek_study
 from pipeline.search.study.trials import counted, params_of
 
@@ -49,8 +49,8 @@ def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], Non
         points = to_run(study, spec)
     else:
         queue_first(study, spec)
-        heart = Heart(study)
-        asked = (claim(study, spec, heart) for _ in range(min(FIRST, left)))
+        heartbeat = Heartbeat(study)
+        asked = (claim(study, spec, heartbeat) for _ in range(min(FIRST, left)))
         points = [trial.params for trial in asked if trial is not None]
         points = [_own(spec, params) for params in points]
     for point in points:

@@ -77,7 +77,7 @@ class Options:
             )
         allowed = options["allow_sampler"] or []
         names = [allowed] if isinstance(allowed, str) else list(allowed)
-        if names:  # beside the class they allow, wherever it is made
+        if names:  # next to the class they allow, wherever it is made
             options["sampler"] = {**options["sampler"], ALLOWED: names}
         read = cls(**options)
         read.check()

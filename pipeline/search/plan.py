@@ -21,7 +21,7 @@ from pipeline.search.searchable import SEED, Searchable
 from pipeline.search.space.space import Space
 from pipeline.search.study.study import StudySpec, directions_of
 from pipeline.search.study.warm_start import sources_of
-from pipeline.search.workers.sizing import AUTO, Crew, choose, cores, this_machine
+from pipeline.search.workers.sizing import AUTO, WorkerPlan, choose, cores, this_machine
 
 MOST_POINTS = 10_000  # of a grid
 SPACE = "search space"  # key of a fingerprint
@@ -99,13 +99,13 @@ def is_here(launcher: DictConfig) -> bool:
     return str(launcher.get("_target_")).startswith((_HERE, _ONE_BY_ONE, _JOBLIB))
 
 
-def crew_of(
+def plan_workers(
     options: Options,
     launcher: DictConfig,
     spec: StudySpec,
     left: int,
     footprint: Callable[[], int],
-) -> Crew:
+) -> WorkerPlan:
     """Say how many workers a search has: what was asked for, or what the machine is good for.
 
     Args:
@@ -116,12 +116,12 @@ def crew_of(
         footprint: tells the bytes that a worker needs.
     """
     if isinstance(options.n_jobs, int):
-        return Crew(min(options.n_jobs, spec.budget.n_trials))
+        return WorkerPlan(min(options.n_jobs, spec.budget.n_trials))
     target = str(launcher.get("_target_"))
     if target.startswith(_ONE_BY_ONE):
-        return Crew(1, "this launcher runs them one after the other")
+        return WorkerPlan(1, "this launcher runs them one after the other")
     if target.startswith(_JOBLIB):
-        return Crew(max(1, min(cores(), left)), f"{cores()} cores")
+        return WorkerPlan(max(1, min(cores(), left)), f"{cores()} cores")
     per_gpu = launcher.get("workers_per_gpu")
     return choose(
         this_machine(),

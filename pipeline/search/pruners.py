@@ -1,4 +1,4 @@
-"""Pruners by name: which running trials are not worth going on with.
+"""Pruners by name: which running trials are not worth continuing.
 
 A trial reports its score at points of its budget. What one unit of budget is, the function under
 search says (an epoch, for our runs); pruners count whole steps, so options in units are converted.
@@ -32,13 +32,13 @@ class PauseAndPromote:
     """Successive halving in which losers wait instead of dying.
 
     A trial stops at each rung (``min_resource``, then ``reduction_factor`` times that, and so on)
-    and keeps its state. When no new configuration is left to begin, the best of a rung go on from
+    and keeps its state. When no new configuration is left to begin, the best of a rung resume from
     where they stopped: of n trials that reached a rung, n // ``reduction_factor``. Unlike in the
     asynchronous halving that kills (Li et al., 2018, arXiv 1810.05934), an early trial does not get
     through for want of rivals, and a late one is not lost for meeting many.
 
-    With ``eager`` the best go on before new ones begin, as soon as a rung has rivals enough: the
-    first complete trials come sooner, and some of them would not have gone on in the end.
+    With ``eager`` the best resume before new ones begin, as soon as a rung has rivals enough: the
+    first complete trials come sooner, and some of them would not have been resumed in the end.
     """
 
     min_resource: int

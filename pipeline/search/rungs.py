@@ -1,4 +1,4 @@
-"""Pause and promote: which trials wait at which rung, and which of them may go on."""
+"""Pause and promote: which trials wait at which rung, and which of them may resume."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def promotable(
     reported: Direction,
     least: int = 1,
 ) -> int | None:
-    """Return the paused trial that should go on next, the one on the highest rung first.
+    """Return the paused trial to resume next, the one on the highest rung first.
 
-    A trial may go on where it is among the best ``len(rung) // reduction_factor`` of all that
+    A trial may resume where it is among the best ``len(rung) // reduction_factor`` of all that
     reached its rung, dead or alive.
 
     Args:
@@ -30,7 +30,7 @@ def promotable(
         pruner: where the rungs are.
         held: numbers of the trials that this worker keeps the state of.
         reported: in which direction the scores get better.
-        least: how many of a rung may go on however few reached it; 0 while more may come.
+        least: how many of a rung may resume however few reached it; 0 while more may come.
     """
     rungs = _rungs(study, pruner, 1.0 if reported == "maximize" else -1.0)
     for rung in sorted(rungs, reverse=True):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.search.space.space import Space
     from pipeline.search.study.study import StudySpec
     from pipeline.search.workers.reporter import Reporter
-    from pipeline.search.workers.sizing import Crew
+    from pipeline.search.workers.sizing import WorkerPlan
     from pipeline.tasks.base import Direction
     from pipeline.training.probe import RunCost
 
@@ -41,7 +41,7 @@ class TrialJob:
     overrides: Sequence[str]  # the command line that composes its config
     output_dir: Path
     is_best: Callable[[float], bool]  # whether a score beats every finished trial's
-    report: "Reporter"  # takes scores on the way and says whether to go on
+    report: "Reporter"  # takes scores on the way and says whether to continue
     note: Callable[[str, Any], None]  # keeps something with the trial in the study, at once
     before: "Outcome | None"  # what it gave when it was paused
     reported: str | None = None  # the metric to report, where it is not the first objective
@@ -57,11 +57,11 @@ class Outcome:
     values: Sequence[float]  # one an objective
     state: State = "complete"
     constraints: Mapping[str, float] = field(default_factory=dict)  # name -> by how much broken
-    kept: Any = None  # what a paused trial goes on from; stays in the worker's memory
+    kept: Any = None  # what a paused trial resumes from; stays in the worker's memory
 
 
 @dataclass(frozen=True)
-class Former:
+class PriorTrial:
     """A complete trial of an earlier search."""
 
     params: Mapping[str, Any]  # by the names that its study's space gave them
@@ -71,10 +71,10 @@ class Former:
 
 
 @dataclass(frozen=True)
-class FormerTrials:
+class PriorTrials:
     """What an earlier search can teach a new one."""
 
-    trials: Sequence[Former]
+    trials: Sequence[PriorTrial]
     count: int  # of all that were looked at, those left out included
 
 
@@ -85,7 +85,7 @@ class Searchable:
     """
 
     unit = 1  # steps in one unit of what trials report
-    can_pause = False  # whether a trial that is told to pause can go on later
+    can_pause = False  # whether a paused trial can resume later
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
@@ -104,7 +104,7 @@ class Searchable:
             configs: one for each value in the space that must work; the first is the base.
 
         Returns:
-            What makes a study this one beside its config, such as digests of data, by name.
+            What identifies a study besides its config, such as digests of data, by name.
         """
         return {}
 
@@ -119,13 +119,13 @@ class Searchable:
     def costs(
         self,
         configs: Sequence["DictConfig"],  # noqa: ARG002
-        crew: "Crew",  # noqa: ARG002
+        plan: "WorkerPlan",  # noqa: ARG002
     ) -> Sequence["RunCost"]:
         """Forecast what each of these configs costs; none where that is not known.
 
         Args:
             configs: of points.
-            crew: of the search.
+            plan: of the search.
         """
         return []
 
@@ -146,7 +146,7 @@ class Searchable:
             f"hydra.sweeper.pruner.metric={metric}: a plain task function reports one score."
         )
 
-    def former_trials(self, config: "DictConfig", source: str, space: "Space") -> FormerTrials:  # noqa: ARG002
+    def prior_trials(self, config: "DictConfig", source: str, space: "Space") -> PriorTrials:  # noqa: ARG002
         """Return what the record of an earlier search tells a new one to learn from.
 
         Args:
@@ -159,7 +159,7 @@ class Searchable:
         """
         raise ConfigError(
             f"hydra.sweeper.warm_start=mlflow:{source}: a plain task function has no MLflow "
-            "record; expected the name of a study beside this one, or storage#name."
+            "record; expected the name of a study kept next to this one, or storage#name."
         )
 
     def opened(self, study: "Study", spec: "StudySpec", /) -> None:
@@ -168,7 +168,7 @@ class Searchable:
     def begin(self, config: "DictConfig", spec: "StudySpec") -> None:
         """Prepare before the first trial; `end` follows, whatever happens."""
 
-    def look_over(self, config: "DictConfig") -> list[str]:  # noqa: ARG002
+    def describe_data(self, config: "DictConfig") -> list[str]:  # noqa: ARG002
         """Return what is odd about what the trials have in common, to be told before the first."""
         return []
 
@@ -202,12 +202,12 @@ class Searchable:
             ) from error
         return Outcome(values)
 
-    def tidy(self) -> None:
+    def free_memory(self) -> None:
         """Give back memory after a trial, however it ended."""
         gc.collect()
 
     def dropped(self, outcome: Outcome) -> None:
-        """Hear in the worker of a paused trial that will not go on."""
+        """Hear in the worker of a paused trial that will not be resumed."""
 
     def progressed(self, study: "Study", news: Sequence["FrozenTrial"]) -> None:
         """Hear in the controller, now and then, of trials that are over since the last time."""

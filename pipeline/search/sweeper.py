@@ -26,11 +26,11 @@ from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
 from pipeline.search.options import PLAN, Options
 from pipeline.search.plan import (
     check_workers,
-    crew_of,
     fingerprint,
     is_here,
     make_spec,
     method,
+    plan_workers,
     study_name,
     tree,
 )
@@ -45,12 +45,12 @@ from pipeline.search.progress import (
 )
 from pipeline.search.samplers import sampler_name
 from pipeline.search.searchable import Searchable
-from pipeline.search.space.change import beside, open_kept, open_same
+from pipeline.search.space.change import hint_of_neighbour, open_kept, open_or_continue
 from pipeline.search.space.conditions import Base, enrich
 from pipeline.search.space.named import space_text
 from pipeline.search.space.space import Params, Space, parse_space
 from pipeline.search.study.budget import machine_seconds
-from pipeline.search.study.failures import hopeless
+from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import Watch
 from pipeline.search.study.study import (
     StudySpec,
@@ -117,12 +117,12 @@ class Sweep:
             sources=sources_of(self._options.warm_start),
             storage=spec.storage,
             base=known,
-            recorded=partial(self._task.former_trials, base),
+            recorded=partial(self._task.prior_trials, base),
         )
         dry = self._options.dry_run
         if not dry:
             self._task.connect(base)
-        opened = open_same(
+        opened = open_or_continue(
             spec,
             common,
             known,
@@ -134,10 +134,10 @@ class Sweep:
         settle(study, spec, Watch())
         said = [*opened.lines, *learn(study)]
         if opened.is_new and self._options.study_name is None:
-            said += beside(spec, common, known, self._config.hydra.job.name)
+            said += hint_of_neighbour(spec, common, known, self._config.hydra.job.name)
         if dry:
             self._task.opened(study, spec)
-            self._hire(study, spec, probes)
+            self._plan_workers(study, spec, probes)
             self._rehearse(study, self._priced(spec), said, probes)
             return None
         folder = Path(self._config.hydra.sweep.dir)
@@ -148,7 +148,7 @@ class Sweep:
         if spec.is_grid:
             queue_grid(study, spec)
         queue_first(study, spec)
-        self._hire(study, spec, probes)
+        self._plan_workers(study, spec, probes)
         spec = self._priced(spec)
         self._say_plan(spec, len(ended(study)))
         for line in said:
@@ -157,7 +157,7 @@ class Sweep:
         expected, energy = None, Energy()
         before, earlier = machine_seconds(study), self._task.disk(study)
         try:
-            for line in self._task.look_over(base):
+            for line in self._task.describe_data(base):
                 self._say(line)
             expected = self._forecast(study, spec, probes, left_to_run(study, spec))
             with (
@@ -182,7 +182,7 @@ class Sweep:
     def _priced(self, spec: StudySpec) -> StudySpec:
         """Give a spec what one of its workers draws and costs."""
         prices = Prices.read(self._options.prices)
-        rates = prices.rates(self._crew.cores_each, self._crew.gpus_each)
+        rates = prices.rates(self._plan.cores_each, self._plan.gpus_each)
         return replace(spec, budget=replace(spec.budget, rates=rates))
 
     def _forecast(
@@ -198,7 +198,7 @@ class Sweep:
             some = points[:: -(-len(points) // COSTED)]
             configs = [self._composed(spec.space, params) for params in some]
         try:
-            costs = self._task.costs(configs, self._crew)
+            costs = self._task.costs(configs, self._plan)
         except Exception as error:  # the trials will say what is wrong, each in its record
             log.warning("no forecast", exc_info=True)
             self._say(f"no forecast: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
@@ -209,7 +209,7 @@ class Sweep:
         every = [costs[i * len(costs) // left] for i in range(left)]
         begun = time.time() - self._began
         expected = forecast(
-            every, len(spec.seeds) or 1, self._crew.workers, spec.budget.rates, begun
+            every, len(spec.seeds) or 1, self._plan.workers, spec.budget.rates, begun
         )
         pruned = ", at most, as the pruner ends some early" if spec.prunes else ""
         self._say(f"forecast: {expected}{pruned}")
@@ -255,7 +255,7 @@ class Sweep:
                 log.warning("a worker ended early; started again", exc_info=error)
 
     def _why_over(self, study: optuna.Study, spec: StudySpec) -> str | None:
-        return hopeless(study, spec.max_failure_rate) or spec.budget.exhausted(study)
+        return why_hopeless(study, spec.max_failure_rate) or spec.budget.exhausted(study)
 
     def _space(self, arguments: list[str]) -> Space:
         params = self._options.params or {}
@@ -319,7 +319,7 @@ class Sweep:
         jobs = [
             # A worker has no config to write down: its trials have.
             [spec.naming, f"hydra.sweep.subdir=workers/{number}", "hydra.output_subdir=null"]
-            for number in range(self._crew.workers)
+            for number in range(self._plan.workers)
         ]
         try:
             for job in launcher.launch(jobs, initial_job_idx=0):
@@ -328,11 +328,11 @@ class Sweep:
             return error
         return None
 
-    def _hire(self, study: optuna.Study, spec: StudySpec, probes: list[DictConfig]) -> None:
+    def _plan_workers(self, study: optuna.Study, spec: StudySpec, probes: list[DictConfig]) -> None:
         """Choose how many workers there are, now that what is left to run is known."""
         launcher, left = self._config.hydra.launcher, left_to_run(study, spec)
         footprint = partial(self._task.footprint, probes)
-        self._crew = crew_of(self._options, launcher, spec, left, footprint)
+        self._plan = plan_workers(self._options, launcher, spec, left, footprint)
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True)
@@ -344,7 +344,7 @@ class Sweep:
         seeds = f", each on {len(spec.seeds)} seeds" if spec.seeds else ""
         again = f"; {done} done before, {max(n_trials - done, 0)} to go" if done else ""
         self._say(
-            f"study {spec.name}: {points}{n_trials} trials by {name}{seeds}{self._crew}{again}"
+            f"study {spec.name}: {points}{n_trials} trials by {name}{seeds}{self._plan}{again}"
         )
         for key, values in spec.space.describe().items():
             self._say(f"  {key}: {values}")
@@ -359,17 +359,17 @@ class Sweep:
         for line in summary_lines(study, spec):
             self._say(line)
         why = self._why_over(study, spec)
-        if not ranked or hopeless(study, spec.max_failure_rate):
+        if not ranked or why_hopeless(study, spec.max_failure_rate):
             failed = [str(t.user_attrs.get(REASON)) for t in ended(study, "failed")]
             reasons = f" The first that failed: {failed[0]}" if failed else ""
             raise SearchFailedError(
                 f"study {spec.name}: {why or f'no trial is complete.{reasons}'}"
             )
         if why and not is_done(study, spec):
-            self._say(f"stopped: {why}; the same command goes on.")
+            self._say(f"stopped: {why}. Run the same command to resume.")
         self._say(f"best: trial {ranked[0].number}, {describe(ranked[0], spec)}")
         began = psutil.Process().create_time()
-        for line in self._task.hints(study, began, self._crew.workers):
+        for line in self._task.hints(study, began, self._plan.workers):
             self._say(line)
 
 

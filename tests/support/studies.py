@@ -6,7 +6,7 @@ import optuna
 
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
-from pipeline.search.study.liveness import Heart, Watch
+from pipeline.search.study.liveness import Heartbeat, Watch
 from pipeline.search.study.study import StudySpec, claim, settle
 from pipeline.search.study.trials import counted
 
@@ -38,6 +38,6 @@ def search_sphere(study_spec: StudySpec) -> list[dict[str, float]]:
     """Run what a start of a search runs, and return all points so far."""
     study = study_spec.open()
     settle(study, study_spec, Watch())
-    while (trial := claim(study, study_spec, Heart(study))) is not None:
+    while (trial := claim(study, study_spec, Heartbeat(study))) is not None:
         study.tell(trial, trial.params["x"] ** 2 + trial.params["y"] ** 2)
     return [t.params for t in counted(study)]

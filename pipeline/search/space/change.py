@@ -1,6 +1,6 @@
-"""A changed space: what of a study still fits the new one, and the two ways to go on with it.
+"""A changed space: what of a study still fits the new one, and the two ways to continue it.
 
-Trials that are over take no mark and no other parameter. So where a study goes on, it names those
+Trials that are over take no mark and no other parameter. So a study that is continued names those
 that do not fit any more as set aside; a fork is a new study with copies of those that fit.
 """
 
@@ -22,7 +22,7 @@ from pipeline.common.errors import ConfigError
 from pipeline.config.compose import key_of
 from pipeline.search.plan import SPACE
 from pipeline.search.space.space import Params
-from pipeline.search.space.transfer import copy_of, fit
+from pipeline.search.space.transfer import copy_of, translated
 from pipeline.search.study.liveness import BEAT, OWNER, Watch
 from pipeline.search.study.study import (
     FINGERPRINT,
@@ -50,13 +50,13 @@ _FORK_OF = "fork_of"  # user attribute of a study: the one that it was forked fr
 _FORKED = "forked"  # user attribute of a fork: what came of it, once all copies are there
 # Of a trial, and of its own study only.
 _NOT_COPIED = (OWNER, BEAT, ATTEMPT, CONTINUES, PAUSED_AT, REPLACES)
-_NO_KEYS = ("filter", "first")  # what a space is described by beside its keys
-MOST_BESIDE = 50  # studies beside a new one that are looked at
+_NO_KEYS = ("filter", "first")  # what a space is described by besides its keys
+MOST_NEIGHBOURS = 50  # studies next to a new one that are looked at
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A study that this search may go on with."""
+    """A study that this search may use."""
 
     study: optuna.Study
     spec: StudySpec
@@ -70,7 +70,7 @@ def open_kept(spec: StudySpec) -> optuna.Study:
     return spec.open()
 
 
-def open_same(
+def open_or_continue(
     spec: StudySpec,
     common: Mapping[str, Any],
     base: Mapping[str, Any],
@@ -78,7 +78,7 @@ def open_same(
     place: Callable[[str], StudySpec],
     opening: Callable[[StudySpec], optuna.Study] = open_kept,
 ) -> Opened:
-    """Open the study that a search goes on with, which is new where it is not there yet.
+    """Open the study that a search continues, or a new one where there is none yet.
 
     Args:
         spec: with the study's name and place.
@@ -93,33 +93,33 @@ def open_same(
             is refused.
     """
     study = opening(spec)
-    former: dict[str, Any] | None = study.user_attrs.get(FINGERPRINT)
+    prior: dict[str, Any] | None = study.user_attrs.get(FINGERPRINT)
     now = json.loads(json.dumps(common))
-    if former is None:
+    if prior is None:
         study.set_user_attr(FINGERPRINT, now)
         return Opened(study, spec, is_new=True)
-    if former == now:
+    if prior == now:
         return Opened(study, spec, is_new=False)
-    others = _beyond_space(former, now, spec)
+    others = _beyond_space(prior, now, spec)
     if others:
         raise ConfigError(
             f"hydra.sweeper.study_name={spec.name}: this study was begun with "
-            f"{others[0]}={former.get(others[0])!r}, found {now.get(others[0])!r}. Give the former "
-            "value to continue it, or another study_name."
+            f"{others[0]}={prior.get(others[0])!r}, found {now.get(others[0])!r}. Give the "
+            "previous value to continue it, or another study_name."
         )
-    change = _Change(study, spec, former, now, base)
+    change = _Change(study, spec, prior, now, base)
     if on_change == "fork":
         return _fork(change, place, opening)
     clash = change.clash()
     if on_change == "continue" and clash is None:
-        return Opened(study, spec, is_new=False, lines=(_go_on(change),))
-    raise ConfigError(_choices(change, clash, on_change))
+        return Opened(study, spec, is_new=False, lines=(_continue(change),))
+    raise ConfigError(_choices(change, clash))
 
 
-def beside(
+def hint_of_neighbour(
     spec: StudySpec, common: Mapping[str, Any], base: Mapping[str, Any], job: str
 ) -> list[str]:
-    """Return a line on the study of the same job beside this one with the most trials that fit.
+    """Return a line on the study of this job, kept next to this one, with the most fitting trials.
 
     Args:
         spec: this study's. Only journals that lie as its own does are looked at.
@@ -133,15 +133,15 @@ def beside(
     journals = [p for p in own.parent.parent.glob(f"{job}-*/{JOURNAL}") if p != own]
     now = json.loads(json.dumps(common))
     found: list[tuple[int, int, str]] = []
-    for journal in journals if len(journals) <= MOST_BESIDE else ():
+    for journal in journals if len(journals) <= MOST_NEIGHBOURS else ():
         name = journal.parent.name
         try:
             study = optuna.load_study(study_name=name, storage=open_storage(str(journal)))
         except (KeyError, ValueError, OSError):
             continue  # not ours, or torn: only a hint would come of it
-        former = study.user_attrs.get(FINGERPRINT, {})
-        if SPACE in former and former != now and not _beyond_space(former, now, spec):
-            change = _Change(study, spec, former, now, base)
+        prior = study.user_attrs.get(FINGERPRINT, {})
+        if SPACE in prior and prior != now and not _beyond_space(prior, now, spec):
+            change = _Change(study, spec, prior, now, base)
             found.append((len(change.fitting()), len(ended(study, "complete")), name))
     fits, count, name = max(found, default=(0, 0, ""))
     if not fits:
@@ -159,13 +159,13 @@ class _Change:
 
     study: optuna.Study
     spec: StudySpec
-    former: Mapping[str, Any]  # its fingerprint
+    prior: Mapping[str, Any]  # its fingerprint
     now: Mapping[str, Any]  # the one that is wanted
     base: Mapping[str, Any]
 
     def fitted(self, trial: FrozenTrial) -> Params | None:
         """Return a trial's parameters in the new space, or None where it does not fit."""
-        return fit(params_of(trial), self.former, self.spec.space, self.base)
+        return translated(params_of(trial), self.prior, self.spec.space, self.base)
 
     def fitting(self) -> list[tuple[FrozenTrial, Params]]:
         """Return the complete trials that fit, with their parameters in the new space."""
@@ -186,32 +186,32 @@ class _Change:
 
     def describe(self) -> str:
         """Say which keys changed, and how."""
-        then, now = self.former[SPACE], self.now[SPACE]
+        then, now = self.prior[SPACE], self.now[SPACE]
         parts = []
         for key in [*then, *(key for key in now if key not in then)]:
             if key not in now:
                 fixed = f", is {self.now[key]}" if key in self.now else ""
                 parts.append(f"{key} removed (was {then[key]}{fixed})")
             elif key not in then:
-                fixed = f" (was {self.former[key]})" if key in self.former else ""
+                fixed = f" (was {self.prior[key]})" if key in self.prior else ""
                 parts.append(f"{key} added: {now[key]}{fixed}")
             elif then[key] != now[key]:
                 parts.append(f"{key}: {then[key]} -> {now[key]}")
         return "; ".join(parts)
 
 
-def _beyond_space(former: Mapping[str, Any], now: Mapping[str, Any], spec: StudySpec) -> list[str]:
+def _beyond_space(prior: Mapping[str, Any], now: Mapping[str, Any], spec: StudySpec) -> list[str]:
     """Return the keys of two fingerprints that differ in more than what is searched."""
     fixed = {key_of(override) for override in spec.space.fixed}
-    searched = [set(f.get(SPACE, ())) - set(_NO_KEYS) for f in (former, now)]
+    searched = [set(f.get(SPACE, ())) - set(_NO_KEYS) for f in (prior, now)]
 
     def in_group(key: str, side: int) -> bool:
         return f"{key}.".startswith(tuple(f"{g.replace('/', '.')}." for g in searched[side]))
 
     others = []
-    for key in sorted((former.keys() | now.keys()) - {SPACE}):
-        if key in former and key in now:
-            same = former[key] == now[key]
+    for key in sorted((prior.keys() | now.keys()) - {SPACE}):
+        if key in prior and key in now:
+            same = prior[key] == now[key]
         else:
             here = int(key in now)  # the side that has it; in the other it may be searched
             same = key in searched[1 - here] or (
@@ -225,31 +225,31 @@ def _beyond_space(former: Mapping[str, Any], now: Mapping[str, Any], spec: Study
     return others
 
 
-def _choices(change: _Change, clash: str | None, on_change: str) -> str:
+def _choices(change: _Change, clash: str | None) -> str:
     """Say what changed, what of it fits, and which ways there are."""
     name = change.study.study_name
     fits, count = len(change.fitting()), len(ended(change.study, "complete"))
-    said = f"hydra.sweeper.study_name={name}: its space is another now: {change.describe()}. "
+    said = f"hydra.sweeper.study_name={name}: the space has changed: {change.describe()}. "
     said += f"{fits} of its {count} complete trials fit the new one. "
     if clash is not None:
         said += (
-            f"{'on_change=continue cannot be' if on_change == 'continue' else 'It cannot go on'}: "
+            "hydra.sweeper.on_change=continue is not possible: "
             f"Optuna keeps the values of a choice, and the scale of a range, as a study began with "
             f"them, and {clash} has others now. "
         )
     else:
         said += (
-            "hydra.sweeper.on_change=continue goes on with this study: they stay counted, and the "
+            "hydra.sweeper.on_change=continue continues this study: they stay counted, and the "
             "others are set aside. "
         )
     return said + (
         f"hydra.sweeper.on_change=fork begins a study {name}-2 (or the next free number) with "
-        "copies of those that fit, and leaves this one as it is. Or give the former space, or "
+        "copies of those that fit, and leaves this one as it is. Or give the previous space, or "
         "another study_name."
     )
 
 
-def _go_on(change: _Change) -> str:
+def _continue(change: _Change) -> str:
     """Make a study one of the new space; return what to say of it."""
     study, spec = change.study, change.spec
     settle(study, spec, Watch())
@@ -257,7 +257,7 @@ def _go_on(change: _Change) -> str:
     if running:
         raise ConfigError(
             f"hydra.sweeper.on_change=continue: trial {running[0].number} of "
-            f"{study.study_name} is running with the former space; end that search first, and "
+            f"{study.study_name} is running with the previous space; end that search first, and "
             "wait a minute if it ran on another machine."
         )
     fits, count = len(change.fitting()), len(ended(study, "complete"))
@@ -280,7 +280,7 @@ def _go_on(change: _Change) -> str:
     study.set_user_attr(FIRST, None)
     study.set_user_attr(FINGERPRINT, change.now)
     return (
-        f"study {study.study_name} goes on with another space ({change.describe()}): {fits} of "
+        f"study {study.study_name} continues with another space ({change.describe()}): {fits} of "
         f"its {count} complete trials fit and stay counted"
     )
 

@@ -319,7 +319,7 @@ def _with_first(space: Space, points: Any) -> Space:
     for number, point in enumerate(points or [], start=1):
         given = {str(key).lstrip("+~"): value for key, value in point.items()}
         try:
-            params = space.fit({k: v for k, v in given.items() if k not in fixed})
+            params = space.match({k: v for k, v in given.items() if k not in fixed})
         except ValueError as error:
             raise ConfigError(f"hydra.sweeper.first: point {number}: {error}") from error
         if space.find(params) is None:

@@ -229,7 +229,7 @@ class Space:
             settings |= known[name].settings(value) if name in known else {name: plain(value)}
         return settings
 
-    def fit(self, settings: Mapping[str, Any]) -> Params:
+    def match(self, settings: Mapping[str, Any]) -> Params:
         """Return the parameters that set what is given.
 
         Args:

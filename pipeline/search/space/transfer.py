@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, create_trial
 from pipeline.search.space.space import Params, Space, plain, text_of
 
 
-def fit(
+def translated(
     params: Mapping[str, Any], fixed: Mapping[str, Any], space: Space, base: Mapping[str, Any]
 ) -> Params | None:
     """Return an earlier trial's parameters in this space, or None where it does not fit.
@@ -32,7 +32,7 @@ def fit(
         if key not in base or text_of(base[key]) != text_of(settings[key]):
             return None
     try:
-        point = space.fit({key: value for key, value in settings.items() if key in own})
+        point = space.match({key: value for key, value in settings.items() if key in own})
         while dimension := space.opened(point):
             given = {key: fixed[key] for key in dimension.keys if key in fixed}
             if len(given) < len(dimension.keys):

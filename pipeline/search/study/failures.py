@@ -39,7 +39,7 @@ def tell_failure(study: optuna.Study, trial: Trial, error: BaseException) -> Non
         study.tell(trial, state=TrialState.FAIL)
 
 
-def hopeless(study: optuna.Study, max_failure_rate: float) -> str | None:
+def why_hopeless(study: optuna.Study, max_failure_rate: float) -> str | None:
     """Say why a search should end for its failures, if it should."""
     done = ended(study)
     failed = [t for t in done if state_of(t) == "failed"]

@@ -34,7 +34,7 @@ def was_interrupted(trial: FrozenTrial) -> bool:
     return bool(trial.user_attrs.get(OWNER, {}).get(ABANDONED) == "interrupted")
 
 
-class Heart:
+class Heartbeat:
     """Beats for the trials that this worker runs or holds, while the ``with`` block lasts."""
 
     def __init__(self, study: optuna.Study) -> None:
@@ -42,7 +42,7 @@ class Heart:
         self._trials: dict[int, int] = {}  # trial id -> beats so far
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True, name="heart")
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
 
     def sign(self, trial: optuna.trial.Trial) -> None:
         """Make a trial this process's own."""
@@ -55,7 +55,7 @@ class Heart:
         with self._lock:
             self._trials.pop(trial._trial_id, None)
 
-    def __enter__(self) -> Heart:
+    def __enter__(self) -> Heartbeat:
         self._thread.start()
         return self
 
@@ -87,7 +87,7 @@ class Heart:
             self._study._storage.set_trial_user_attr(trial_id, BEAT, beats)
         except UpdateFinishedTrialError:
             pass  # it was told between our look and our beat
-        except Exception:  # a heart that stops for a hiccup of the storage gives living work away
+        except Exception:  # one that stops at a hiccup of the storage gives living work away
             log.warning("no beat could be written; tried again", exc_info=True)
 
 

@@ -33,7 +33,7 @@ from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.space.space import Dimension, Params, Space
 from pipeline.search.study.budget import Budget
-from pipeline.search.study.liveness import Heart, Watch, was_interrupted
+from pipeline.search.study.liveness import Heartbeat, Watch, was_interrupted
 from pipeline.search.study.trials import (
     ATTEMPT,
     CONTINUES,
@@ -307,7 +307,7 @@ def unqueue(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def queue_first(study: optuna.Study, spec: StudySpec) -> None:
-    """Queue the points that a new study begins with; in a grid they are there already."""
+    """Queue the points that a new study begins with; a grid has them already."""
     if spec.is_grid or study.user_attrs.get(FIRST) is not None:
         return
     held = _held(study, spec)  # where an earlier start was cut short in this very place
@@ -361,7 +361,7 @@ def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int) -> bool:
     return True
 
 
-def claim(study: optuna.Study, spec: StudySpec, heart: Heart) -> Trial | None:
+def claim(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | None:
     """Ask for the next trial and sign it, or return None where there is none to begin.
 
     A point that the filter refuses is marked rejected: it uses up nothing, and another is drawn.
@@ -370,31 +370,31 @@ def claim(study: optuna.Study, spec: StudySpec, heart: Heart) -> Trial | None:
         ConfigError: where the filter leaves (almost) nothing of the space.
     """
     for asked in itertools.count(1):
-        trial = _ask(study, spec, heart)
+        trial = _ask(study, spec, heartbeat)
         if trial is None or spec.space.allows(trial.params):
             return trial
         # Told as a failure, which samplers leave out: they are to learn from scores alone.
         trial.set_user_attr(REJECTED, True)
         given = _latest(study, trial).system_attrs.get("fixed_params", {})
         study.tell(trial, state=TrialState.FAIL)
-        heart.release(trial)
+        heartbeat.release(trial)
         if given or asked >= SAMPLER_DRAWS:
             study.enqueue_trial(spec.space.draw(given, f"{spec.seed}:{trial.number}"))
     raise AssertionError
 
 
-def _ask(study: optuna.Study, spec: StudySpec, heart: Heart) -> Trial | None:
+def _ask(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | None:
     while True:
         queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if len(counted(study)) >= spec.budget.n_trials or (spec.is_grid and not queued):
             return None
         trial = study.ask(fixed_distributions=spec.space.unconditional)
-        heart.sign(trial)
+        heartbeat.sign(trial)
         if not _is_surplus(study, spec, trial):
             break
         trial.set_user_attr(KILLED, True)
         study.tell(trial, state=TrialState.FAIL)
-        heart.release(trial)
+        heartbeat.release(trial)
     while dimension := spec.space.opened(trial.params):
         _suggest(trial, dimension)
     return trial

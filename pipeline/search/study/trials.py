@@ -1,7 +1,7 @@
 """What a trial's entry in the study says: its state in our words, its rank, its place.
 
 Optuna knows running, complete, pruned and failed. A trial that is paused, one whose process died,
-and one that taught the sampler what not to try are told apart by what stands beside them.
+and one that taught the sampler what not to try are told apart by their attributes.
 """
 
 from __future__ import annotations

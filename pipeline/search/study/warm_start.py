@@ -13,9 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.secrets import masked
-from pipeline.search.searchable import Former, FormerTrials
+from pipeline.search.searchable import PriorTrial, PriorTrials
 from pipeline.search.space.space import Space
-from pipeline.search.space.transfer import fit
+from pipeline.search.space.transfer import translated
 from pipeline.search.study.study import FINGERPRINT, open_storage
 from pipeline.search.study.trials import IMPORTED, ended
 
@@ -45,7 +45,7 @@ def warm_start(
     sources: list[str],
     storage: str,
     base: Mapping[str, Any],
-    recorded: Callable[[str, Space], FormerTrials],
+    recorded: Callable[[str, Space], PriorTrials],
 ) -> list[str]:
     """Copy the complete trials of earlier studies that this space could have made; once a study.
 
@@ -69,12 +69,12 @@ def warm_start(
         if masked(source) in told:
             continue
         if source.startswith(MLFLOW):
-            former = recorded(source.removeprefix(MLFLOW), space)
+            prior = recorded(source.removeprefix(MLFLOW), space)
         else:
-            former = _kept(study, source, storage, base)
+            prior = _kept(study, source, storage, base)
         fits = 0
-        for trial in former.trials:
-            params = fit(trial.params, trial.fixed, space, base)
+        for trial in prior.trials:
+            params = translated(trial.params, trial.fixed, space, base)
             if params is not None:
                 fits += 1
                 study.add_trial(
@@ -86,20 +86,20 @@ def warm_start(
                         constraints=dict(trial.constraints) or None,
                     )
                 )
-        line = f"warm start: {fits} of {former.count} trials of {masked(source)} fit"
+        line = f"warm start: {fits} of {prior.count} trials of {masked(source)} fit"
         told = {**told, masked(source): line}
         study.set_user_attr(_WARM, told)
     return [told[masked(source)] for source in sources]
 
 
-def _kept(study: optuna.Study, source: str, storage: str, base: Mapping[str, Any]) -> FormerTrials:
+def _kept(study: optuna.Study, source: str, storage: str, base: Mapping[str, Any]) -> PriorTrials:
     """Return the complete trials of a study that is kept in a storage."""
-    former = _open(source, storage)
-    _check_scores(study, former, source, base)
-    fixed = former.user_attrs.get(FINGERPRINT, {})
-    complete = ended(former, "complete")
-    trials = [Former(t.params, fixed, t.values, t.constraints) for t in complete]
-    return FormerTrials(trials, len(complete))
+    prior = _open(source, storage)
+    _check_scores(study, prior, source, base)
+    fixed = prior.user_attrs.get(FINGERPRINT, {})
+    complete = ended(prior, "complete")
+    trials = [PriorTrial(t.params, fixed, t.values, t.constraints) for t in complete]
+    return PriorTrials(trials, len(complete))
 
 
 def _open(source: str, storage: str) -> optuna.Study:
@@ -111,7 +111,7 @@ def _open(source: str, storage: str) -> optuna.Study:
         known = [path.parent.name for path in sorted(folder.glob(f"*/{JOURNAL}"))]
         raise ConfigError(
             f"hydra.sweeper.warm_start={masked(source)}: there is no {place}."
-            f"{did_you_mean(name, known)} Studies beside this one: {listing(known) or 'none'}."
+            f"{did_you_mean(name, known)} Studies next to this one: {listing(known) or 'none'}."
         )
     try:
         opened: str | BaseStorage = open_storage(place)
@@ -125,12 +125,12 @@ def _open(source: str, storage: str) -> optuna.Study:
 
 
 def _check_scores(
-    study: optuna.Study, former: optuna.Study, source: str, base: Mapping[str, Any]
+    study: optuna.Study, prior: optuna.Study, source: str, base: Mapping[str, Any]
 ) -> None:
     """Refuse scores that do not mean what this study's do."""
     now: dict[str, Any] = {"direction": [d.name.lower() for d in study.directions]}
-    then: dict[str, Any] = {"direction": [d.name.lower() for d in former.directions]}
-    objective = former.user_attrs.get(FINGERPRINT, {}).get(_OBJECTIVE)
+    then: dict[str, Any] = {"direction": [d.name.lower() for d in prior.directions]}
+    objective = prior.user_attrs.get(FINGERPRINT, {}).get(_OBJECTIVE)
     if objective is not None and _OBJECTIVE in base:
         now[_OBJECTIVE], then[_OBJECTIVE] = base[_OBJECTIVE], objective
     for key in now:

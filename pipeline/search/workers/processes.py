@@ -61,9 +61,9 @@ class WorkerDiedError(TunewrightError):
 
 @dataclass(frozen=True)
 class Launcher:
-    """Runs Hydra jobs beside each other, each in a process of its own.
+    """Runs Hydra jobs in parallel, each in a process of its own.
 
-    A single job runs in this process: there is nothing to run beside it.
+    A single job runs in this process: there is nothing to run in parallel.
 
     Args:
         threads: of torch and BLAS in each process; None: the cores shared out.
@@ -177,7 +177,7 @@ class _Server:
 
 
 def warm_up() -> None:
-    """Begin to import what workers of our own runs need, beside what this process does next.
+    """Begin to import what workers of our own runs need while this process does other work.
 
     Only where a fork is safe. A program of somebody else's is not warmed up: what it imports may
     start threads, or begin CUDA.
@@ -349,12 +349,12 @@ def _end_with_parent(line: Connection) -> None:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    former = {name: os.environ.get(name) for name in values}
+    previous = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in former.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:

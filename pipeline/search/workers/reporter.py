@@ -1,4 +1,4 @@
-"""How a running trial says how it is doing, and hears whether to go on."""
+"""How a running trial reports its scores, and hears whether to continue."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Reporter:
         return "prune" if pruned else "continue"
 
     def take_over(self, earlier: Mapping[int, float]) -> None:
-        """Take scores, by step, as this trial's own: those of a try that it goes on from."""
+        """Take scores, by step, as this trial's own: those of a try that it continues."""
         for step, score in sorted(earlier.items()):
             self._study._storage.set_trial_intermediate_value(self._trial_id, step, score)
             self.step = step

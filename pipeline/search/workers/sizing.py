@@ -15,7 +15,7 @@ from pipeline.config.compose import key_of
 
 AUTO = "auto"
 COPIES = 5  # of the weights, in float32: they, a gradient, two moments of Adam, the best ones
-OVERHEAD = 2**30  # bytes of a worker beside them: libraries, data, a batch's activations
+OVERHEAD = 2**30  # bytes of a worker besides them: libraries, data, a batch's activations
 PLAIN = 200 * 2**20  # bytes of a worker whose function does not say what it needs
 SMALL = 100_000_000  # parameters; a larger model has a GPU for itself
 MOST_ON_A_GPU = 4
@@ -35,7 +35,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerPlan:
     """How many workers a search has, and why."""
 
     workers: int
@@ -71,7 +71,7 @@ def choose(
     learns: bool = False,
     threads: int | None = None,
     per_gpu: int | None = None,
-) -> Crew:
+) -> WorkerPlan:
     """Choose workers and, by that, threads: small models are best with one thread a worker.
 
     Args:
@@ -97,7 +97,7 @@ def choose(
     workers = max(1, fewest)
     each_has = threads or max(1, machine.cores // workers)
     said = dict.fromkeys((next(iter(bounds)), bound.format(fewest)))
-    return Crew(workers, ", ".join((*said, f"{amount(each_has, 'thread')} each")))
+    return WorkerPlan(workers, ", ".join((*said, f"{amount(each_has, 'thread')} each")))
 
 
 def may_be_started(overrides: Sequence[str]) -> bool:

@@ -28,7 +28,7 @@ class Supervisor:
         self._study = spec.open()
         self._watch = Watch()
         self._told: set[int] = set()
-        self._looking = threading.Lock()  # the sweeper looks beside the thread
+        self._looking = threading.Lock()  # the sweeper looks as well as the thread
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="supervisor")
 

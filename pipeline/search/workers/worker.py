@@ -24,8 +24,8 @@ from pipeline.config.compose import changing, run_job
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.rungs import promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
-from pipeline.search.study.failures import hopeless, tell_failure
-from pipeline.search.study.liveness import Heart, Watch
+from pipeline.search.study.failures import tell_failure, why_hopeless
+from pipeline.search.study.liveness import Heartbeat, Watch
 from pipeline.search.study.study import StudySpec, claim, is_busy, settle
 from pipeline.search.study.trials import (
     CONTINUES,
@@ -63,8 +63,8 @@ class Worker:
         if self.folder.is_dir():  # Ray starts workers in another; on another machine it may not be
             os.chdir(self.folder)
         if not self.isolated:
-            with Shift(self) as shift:
-                shift.work()
+            with TrialLoop(self) as loop:
+                loop.work()
             return
         alone, deaths = replace(self, isolated=False), 0
         while deaths <= self.spec.retries + 1:  # more than one point can cost
@@ -85,20 +85,20 @@ class Worker:
 
 
 def _work_once(worker: Worker) -> bool:
-    with Shift(worker) as shift:
-        return shift.work(most=1)
+    with TrialLoop(worker) as loop:
+        return loop.work(most=1)
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A paused trial, and what it goes on from."""
+    """A paused trial, and what it resumes from."""
 
     trial: Trial
     outcome: Outcome
 
 
-class Shift:
-    """One process's part in a search."""
+class TrialLoop:
+    """One process's part in a search: it asks for trials, runs them and tells the study."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -107,16 +107,16 @@ class Shift:
         self._task = worker.task
         self._study = worker.spec.open()
         self._pruner = worker.spec.make_pruner()
-        self._heart = Heart(self._study)
+        self._heartbeat = Heartbeat(self._study)
         self._watch = Watch()
         self._held: dict[int, _Held] = {}
 
-    def __enter__(self) -> Shift:
-        self._heart.__enter__()
+    def __enter__(self) -> TrialLoop:
+        self._heartbeat.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._heart.__exit__(*error)
+        self._heartbeat.__exit__(*error)
 
     def work(self, most: int | None = None) -> bool:
         """Run trials, at most ``most`` of them; return whether any was run."""
@@ -142,7 +142,7 @@ class Shift:
 
     def _is_over(self) -> bool:
         return bool(
-            hopeless(self._study, self._spec.max_failure_rate)
+            why_hopeless(self._study, self._spec.max_failure_rate)
             or self._spec.budget.exhausted(self._study)
         )
 
@@ -150,14 +150,14 @@ class Shift:
         is_eager = isinstance(self._pruner, PauseAndPromote) and self._pruner.eager
         if is_eager and self._promote(least=0):
             return True
-        trial = claim(self._study, self._spec, self._heart)
+        trial = claim(self._study, self._spec, self._heartbeat)
         if trial is None:
             return self._promote(least=1)
         self._run(trial, None)
         return True
 
     def _promote(self, least: int) -> bool:
-        """Go on with a trial that waits here, if one may; see `promotable`."""
+        """Resume a trial that waits here, if one may; see `promotable`."""
         if not isinstance(self._pruner, PauseAndPromote):
             return False
         held = set(self._held)
@@ -177,7 +177,7 @@ class Shift:
             self._tell(trial, partial(tell_failure, self._study, trial, error))
             return
         finally:
-            self._task.tidy()
+            self._task.free_memory()
         if outcome.state == "paused":
             self._hold(trial, outcome, reporter.step)
         else:
@@ -189,7 +189,7 @@ class Shift:
             trial.set_user_attr(PAUSED_SINCE, time.time())
             self._held[trial.number] = _Held(trial, outcome)
         except UpdateFinishedTrialError:  # others took this process for dead
-            self._heart.release(trial)
+            self._heartbeat.release(trial)
             self._task.dropped(outcome)
 
     def _finish(self, trial: Trial, outcome: Outcome, step: int) -> None:
@@ -208,7 +208,7 @@ class Shift:
         except (ValueError, UpdateFinishedTrialError):
             # Others took this process for dead, and gave its point to another.
             log.warning("trial %d was settled by another process", trial.number, exc_info=True)
-        self._heart.release(trial)
+        self._heartbeat.release(trial)
 
     def _drop(self, held: _Held) -> None:
         step = held.trial.user_attrs[PAUSED_AT]

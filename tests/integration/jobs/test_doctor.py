@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from pipeline.common.process import ABANDONED, identity, is_gone
 from pipeline.jobs import doctor
 from pipeline.search import plan
-from pipeline.search.study.liveness import OWNER, Heart
+from pipeline.search.study.liveness import OWNER, Heartbeat
 from pipeline.search.study.trials import RUN_ID
 from pipeline.tracking import studies
 from pipeline.training.checkpoints import Checkpoints
@@ -143,9 +143,9 @@ def test_a_run_follows_its_trial_and_a_worker_that_lives_is_left_alone(cli, tiny
     study, run = open_study(Path("mlruns/studies/mine")), runs("trial")[1]
     client.update_run(run.info.run_id, status="RUNNING")
     assert cli("doctor").out == ""  # this process ran the trial, and lives
-    with Heart(study) as heart:
+    with Heartbeat(study) as heartbeat:
         asked = study.ask()
-        heart.sign(asked)
+        heartbeat.sign(asked)
     client.create_run(
         run.info.experiment_id,
         tags={

@@ -131,29 +131,27 @@ def test_a_model_stays_until_another_best_trial_has_one(cli, tiny, runs):
     assert cli(*command, "seed=range(1,4)").code == 0
     (study,) = runs("study")
     best_run = study.data.tags["tunewright.best_run_id"]
-    former = next(r for r in runs("trial") if r.info.run_id == best_run)
-    seed = former.data.params["seed"]
+    prior = next(r for r in runs("trial") if r.info.run_id == best_run)
+    seed = prior.data.params["seed"]
     without = ("seed=range(1,4)", f"hydra.sweeper.filter='seed != {seed}'")
     gone_on = cli(*command, *without, "hydra.sweeper.on_change=continue")
     assert gone_on.code == 0, gone_on.err
     (study,) = runs("study")
     assert study.data.tags["tunewright.best_run_id"] != best_run  # its model was deleted long ago
-    assert artifact(former, "model").is_dir()
+    assert artifact(prior, "model").is_dir()
     shown = cli("best", "old").out
-    number = former.data.tags["tunewright.trial"]
-    assert (
-        f"not kept; that of the former best, trial {number}: {artifact(former, 'model')}" in shown
-    )
+    number = prior.data.tags["tunewright.trial"]
+    assert f"not kept; that of the former best, trial {number}: {artifact(prior, 'model')}" in shown
 
     other = next(
         r
         for r in runs("trial")
         if r.info.run_id not in (best_run, study.data.tags["tunewright.best_run_id"])
     )
-    shutil.copytree(artifact(former, "model"), artifact(other, "model"))
+    shutil.copytree(artifact(prior, "model"), artifact(other, "model"))
     studies.set_best(store(), study.info.run_id, 9, other.info.run_id, "")
     assert artifact(other, "model").is_dir()
-    assert not artifact(former, "model").exists()
+    assert not artifact(prior, "model").exists()
     assert "tunewright.model_run_id" not in runs("study")[0].data.tags
 
 

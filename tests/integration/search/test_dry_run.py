@@ -86,14 +86,17 @@ def test_a_dry_run_refuses_what_the_search_would(cli, tiny, working_folder):
     before = content_of(working_folder)
     others = {
         "training.epochs=1": ("training.epochs=2", "seed=range(1,3)"),
-        "its space is another now": ("seed=range(2,5)",),
+        "the space has changed": ("seed=range(2,5)",),
         "seed has others now": ("seed=1,2", "hydra.sweeper.on_change=continue"),
     }
     for said, given in others.items():
         refused = cli(*command, *given, "--dry-run")
         assert refused.code == 2
         assert said in refused.err
-    for way, says in {"continue": "goes on with another space", "fork": "forked from mine"}.items():
+    for way, says in {
+        "continue": "with another space",
+        "fork": "forked from mine",
+    }.items():
         shown = cli(*command, "seed=range(2,5)", f"hydra.sweeper.on_change={way}", "--dry-run")
         assert shown.code == 0, shown.err
         assert says in shown.out

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.common.errors import DivergedError
 from pipeline.search.study.budget import Budget, seconds_of
-from pipeline.search.study.failures import hopeless, tell_failure
-from pipeline.search.study.liveness import Heart, Watch
+from pipeline.search.study.failures import tell_failure, why_hopeless
+from pipeline.search.study.liveness import Heartbeat, Watch
 from pipeline.search.study.study import claim, settle
 from pipeline.search.study.trials import PAUSED_SINCE, WAITED, best_first, state_of
 from pipeline.tasks.classification import Classification
@@ -73,7 +73,7 @@ def test_what_the_parameters_did_is_told_as_a_broken_constraint():
         tell_failure(study, study.ask(), error)
     assert [dict(t.constraints) for t in study.trials] == [{"oom": 1.0}, {"diverged": 1.0}, {}]
     assert [state_of(t) for t in study.trials] == ["failed"] * 3
-    assert hopeless(study, 1.0) is None  # three reasons are no single bug
+    assert why_hopeless(study, 1.0) is None  # three reasons are no single bug
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_what_a_worker_leaves_by_an_error_is_taken_over_though_its_process_lives
     study = sphere.open()
 
     def worker():
-        with Heart(study) as heart:
-            taken.append(claim(study, sphere, heart))
+        with Heartbeat(study) as heartbeat:
+            taken.append(claim(study, sphere, heartbeat))
             raise OSError("the disk is full")
 
     taken = []
@@ -140,8 +140,8 @@ def test_what_a_worker_leaves_by_an_error_is_taken_over_though_its_process_lives
         worker()
     (left,) = taken
     assert settle(study, sphere, Watch()) == [left.number]
-    with Heart(study) as heart:
-        assert claim(study, sphere, heart).params == left.params
+    with Heartbeat(study) as heartbeat:
+        assert claim(study, sphere, heartbeat).params == left.params
 
 
 def test_a_study_of_another_store_is_another_study(cli, tiny, runs):
@@ -156,8 +156,8 @@ def test_a_trial_that_was_stopped_by_hand_uses_up_no_retry(working_folder):
     study = sphere.open()
 
     def worker():
-        with Heart(study) as heart:
-            claim(study, sphere, heart)
+        with Heartbeat(study) as heartbeat:
+            claim(study, sphere, heartbeat)
             raise KeyboardInterrupt
 
     for number in range(3):

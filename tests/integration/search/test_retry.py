@@ -8,8 +8,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipeline.search.study.failures import hopeless
-from pipeline.search.study.liveness import Heart
+from pipeline.search.study.failures import why_hopeless
+from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.study import claim, is_done, settle_one
 from pipeline.search.study.trials import ATTEMPT, CONTINUES, REPLACES, counted, ended, params_of
 from pipeline.tasks.classification import Classification
@@ -129,7 +129,7 @@ def test_what_cannot_be_run_again_is_refused(cli, tiny):
     folder = Path("mlruns/studies/mine")
     study = open_study(folder)
     asked = study.ask()
-    Heart(study).sign(asked)
+    Heartbeat(study).sign(asked)
     running = cli("retry", "mine")
     assert running.code == 2
     assert "study mine is running now: trial 2" in running.err
@@ -144,7 +144,7 @@ def test_what_cannot_be_run_again_is_refused(cli, tiny):
 def test_a_replacement_takes_the_place_of_what_it_replaces(working_folder):
     def search(study, most):
         for _ in range(most):
-            study.tell(claim(study, uniform, Heart(study)), 1.0)
+            study.tell(claim(study, uniform, Heartbeat(study)), 1.0)
 
     uniform = replace(
         spec(working_folder, "RandomSampler", 6),
@@ -156,7 +156,7 @@ def test_a_replacement_takes_the_place_of_what_it_replaces(working_folder):
 
     study = uniform.open()
     search(study, 2)
-    failed = claim(study, uniform, Heart(study))
+    failed = claim(study, uniform, Heartbeat(study))
     study.tell(failed, state=TrialState.FAIL)
     search(study, 1)
     study.enqueue_trial(failed.params, user_attrs={REPLACES: failed.number})
@@ -165,8 +165,8 @@ def test_a_replacement_takes_the_place_of_what_it_replaces(working_folder):
     params = [t.params for t in counted(study)]
     assert [*params[:2], params[3], params[2], *params[4:]] == uncut
     assert is_done(study, uniform)
-    assert claim(study, uniform, Heart(study)) is None
-    assert hopeless(study, 0.0) is None
+    assert claim(study, uniform, Heartbeat(study)) is None
+    assert why_hopeless(study, 0.0) is None
 
 
 def test_a_replacement_whose_process_dies_is_still_one():

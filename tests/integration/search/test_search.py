@@ -18,7 +18,7 @@ from pipeline.data import load_splits
 from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.samplers import sampler_name
 from pipeline.search.space.space import parse_space
-from pipeline.search.study.liveness import OWNER, Heart
+from pipeline.search.study.liveness import OWNER, Heartbeat
 from pipeline.search.study.study import claim, mend_journal, queue_grid
 from pipeline.search.study.trials import counted
 from pipeline.search.workers.config_files import reading_once
@@ -144,17 +144,17 @@ def test_two_workers_never_take_the_last_point_of_a_grid_both(working_folder):
     grid = replace(spec(working_folder, "GridSampler", 2), space=parse_space(["x=1,2"]), sampler={})
     study = grid.open()
     queue_grid(study, grid)
-    heart = Heart(study)
+    heartbeat = Heartbeat(study)
     asked = study.ask
 
     def late(**kwargs):  # between its look at the queue and its question another worker comes
         study.ask = asked
-        assert claim(study, grid, heart) is not None
+        assert claim(study, grid, heartbeat) is not None
         return asked(**kwargs)
 
-    claim(study, grid, heart)
+    claim(study, grid, heartbeat)
     study.ask = late
-    assert claim(study, grid, heart) is None
+    assert claim(study, grid, heartbeat) is None
     points = [t.params["x"] for t in counted(study)]
     assert sorted(points) == [1, 2]
 
@@ -239,7 +239,7 @@ def test_a_trial_whose_process_died_is_run_again_in_its_place(working_folder):
     cut = spec(working_folder / "cut", "TPESampler", 8)
     search_sphere(spec(working_folder / "cut", "TPESampler", 5))
     study = cut.open()
-    dead = claim(study, cut, Heart(study))
+    dead = claim(study, cut, Heartbeat(study))
     dead.set_user_attr(OWNER, {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0})
     assert search_sphere(cut) == uncut
 

@@ -214,8 +214,8 @@ SMALL_MODEL, LARGE_MODEL, GIB = need(22_000_000), need(1_000_000_000), 2**30
     ],
 )
 def test_auto_chooses_workers_for_the_machine(machine, asked, workers, why):
-    crew = choose(machine, **{"footprint": SMALL_MODEL, "trials": 20, **asked})
-    assert (crew.workers, crew.why) == (workers, why)
+    plan = choose(machine, **{"footprint": SMALL_MODEL, "trials": 20, **asked})
+    assert (plan.workers, plan.why) == (workers, why)
 
 
 def test_the_plan_says_what_auto_chose(cli, tiny):

@@ -13,7 +13,7 @@ from pipeline.search.samplers import make_sampler
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.failures import tell_failure
-from pipeline.search.study.liveness import Heart
+from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.study import StudySpec, claim
 from pipeline.search.study.trials import kind_of_failure, state_of
 from pipeline.tracking.record import reason
@@ -93,8 +93,8 @@ def search(seed: int, tell: Tell) -> Found:
     )
     sampler = make_sampler(spec.sampler, spec.space, seed)
     found = Found(optuna.create_study(sampler=sampler, direction="maximize"), [])
-    heart = Heart(found.study)
-    while (trial := claim(found.study, spec, heart)) is not None:
+    heartbeat = Heartbeat(found.study)
+    while (trial := claim(found.study, spec, heartbeat)) is not None:
         if bytes_of(trial) > LIMIT:
             found.failed.append(trial.number)
             tell(found.study, trial)

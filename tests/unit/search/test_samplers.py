@@ -15,7 +15,7 @@ from pipeline.common.errors import ConfigError
 from pipeline.search.samplers import ALLOWED, GRID, SeededSampler, make_sampler, sampler_name
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
-from pipeline.search.study.liveness import OWNER, Heart, Watch
+from pipeline.search.study.liveness import OWNER, Heartbeat, Watch
 from pipeline.search.study.study import StudySpec, claim, queue_grid, settle
 from pipeline.search.study.trials import counted
 
@@ -66,7 +66,7 @@ def spec(
 def search(study_spec: StudySpec) -> list[dict[str, Any]]:
     """Run what a start of a search runs, and return all points so far."""
     study = begin(study_spec)
-    while (trial := claim(study, study_spec, Heart(study))) is not None:
+    while (trial := claim(study, study_spec, Heartbeat(study))) is not None:
         score = trial.params["x"] ** 2 + trial.params["y"] ** 2 + trial.params.get("k", 0)
         study.tell(trial, [score, trial.params["x"]][: len(study_spec.directions)])
     return [t.params for t in counted(study)]
@@ -104,7 +104,7 @@ def test_a_killed_trial_changes_nothing(working_folder, name, options, overrides
     before = trials // 2
     search(spec(working_folder / "cut", name, before, options, overrides))
     study = begin(cut)
-    dead = claim(study, cut, Heart(study))
+    dead = claim(study, cut, Heartbeat(study))
     dead.set_user_attr(OWNER, {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0})
     found = search(cut)
     assert study.trials[before].state == TrialState.FAIL
@@ -119,7 +119,7 @@ def test_brute_force_ends_by_itself_and_gives_no_point_to_two_workers(working_fo
 
     def work() -> None:
         own = brute.open()
-        while (trial := claim(own, brute, Heart(own))) is not None:
+        while (trial := claim(own, brute, Heartbeat(own))) is not None:
             own.tell(trial, trial.params["x"])
 
     workers = [threading.Thread(target=work) for _ in range(3)]
@@ -135,7 +135,7 @@ def test_workers_share_one_quasi_random_sequence(working_folder):
     alone = search(spec(working_folder / "alone", "QMCSampler", 8))
     shared = spec(working_folder / "shared", "QMCSampler", 8)
     workers = [begin(shared), begin(shared)]
-    trials = [claim(workers[n % 2], shared, Heart(workers[n % 2])) for n in range(8)]
+    trials = [claim(workers[n % 2], shared, Heartbeat(workers[n % 2])) for n in range(8)]
     assert [t.params for t in trials] == alone
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from pipeline.common.errors import ConfigError
-from pipeline.search.searchable import FormerTrials
+from pipeline.search.searchable import PriorTrials
 from pipeline.search.space.filters import Filter, read_filter
 from pipeline.search.space.space import Condition, Space, parse_space
-from pipeline.search.study.liveness import Heart
+from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.study import claim, is_done, queue_first, queue_grid
 from pipeline.search.study.trials import best_first, counted, ended, state_of
 from pipeline.search.study.warm_start import warm_start
@@ -319,7 +319,7 @@ def test_a_filtered_search_cut_and_continued_proposes_what_the_uncut_one_would(w
     def search(folder: str, n_trials: int) -> list[dict]:
         one = replace(spec(working_folder / folder, "TPESampler", n_trials), space=space)
         study = one.open()
-        while (trial := claim(study, one, Heart(study))) is not None:
+        while (trial := claim(study, one, Heartbeat(study))) is not None:
             study.tell(trial, trial.params["x"] ** 2 + trial.params["y"] ** 2)
         return points(study)
 
@@ -410,7 +410,7 @@ def test_scores_of_another_direction_are_refused(working_folder):
     old, new = (spec(working_folder / name / "f", "TPESampler", 2) for name in ("old", "new"))
     old.open()
     study = replace(new, directions=("maximize",)).open()
-    sources, unrecorded = [f"{old.storage}#sphere"], FormerTrials([], 0)
+    sources, unrecorded = [f"{old.storage}#sphere"], PriorTrials([], 0)
     with pytest.raises(ConfigError, match="its direction is"):
         warm_start(study, new.space, sources, new.storage, {}, lambda *_: unrecorded)
 
@@ -426,7 +426,7 @@ def test_no_sampler_leaves_a_range(working_folder, text, sampler):
     one = replace(spec(working_folder, sampler, 40), space=space)
     one = replace(one, sampler={"_target_": f"optuna.samplers.{sampler}"})
     study = one.open()
-    while (trial := claim(study, one, Heart(study))) is not None:
+    while (trial := claim(study, one, Heartbeat(study))) is not None:
         study.tell(trial, trial.params["x"] ** 2)
     grid = {round(p["x"], 9) for p in space.grid()}
     drawn = {round(p["x"], 9) for p in points(study)}
@@ -493,11 +493,11 @@ def test_each_point_of_a_conditional_grid_is_claimed_once(working_folder):
     study = one.open()
     queue_first(study, one)
     queue_grid(study, one)
-    heart = Heart(study)
-    study.tell(claim(study, one, heart), 1.0)
-    claim(study, one, heart)  # is running
+    heartbeat = Heartbeat(study)
+    study.tell(claim(study, one, heartbeat), 1.0)
+    claim(study, one, heartbeat)  # is running
     queue_grid(study, one)
-    while (trial := claim(study, one, heart)) is not None:
+    while (trial := claim(study, one, heartbeat)) is not None:
         study.tell(trial, 1.0)
     assert [t.params for t in counted(study)] == [
         {"a": "x", "b": 1},
