@@ -29,6 +29,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from pipeline.cli import quiet_libraries
+from pipeline.common.contract import State, Verdict
 from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.evaluation.metrics import classification_scores
 from pipeline.jobs.trial import EPOCH, RUN_ID
@@ -36,7 +37,6 @@ from pipeline.search.searchable import Outcome, Searchable, TrialJob
 from pipeline.search.space.named import as_overrides, load_sweep
 from pipeline.search.study.study import open_storage
 from pipeline.search.study.trials import best_first, counted, ended, state_of
-from pipeline.training.outcome import State, Verdict
 
 ROWS = 2048  # of training
 ORDERS = 20

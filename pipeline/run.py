@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.fairness import FILE as BIAS_FILE
 from pipeline.analysis.fairness import bias_page, fairness_of
+from pipeline.common.contract import State, Verdict
 from pipeline.common.garbage import uncollected
 from pipeline.common.machine import best_rate
 from pipeline.common.timing import LEDGER, TRAINING, Account
 from pipeline.config.schema import Experiment
 from pipeline.tasks.objective import constraints, objectives, read_objective
 from pipeline.tracking.store import open_store
-from pipeline.training.outcome import Result, State, Trial, Verdict
+from pipeline.training.outcome import Result, Trial
 from pipeline.training.prepare import (
     Prepared,
     cache_of,

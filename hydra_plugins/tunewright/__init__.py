@@ -65,7 +65,7 @@ class OptunaSweeper(Sweeper):
 
 
 class ProcessLauncher(Launcher):
-    """The thin end of `pipeline.search.workers.processes.Launcher`, which does the work."""
+    """The thin end of `pipeline.search.workers.launcher.Launcher`, which does the work."""
 
     def __init__(self, **options: Any) -> None:
         self._options = options
@@ -85,7 +85,7 @@ class ProcessLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run each job in a process of its own."""
-        from pipeline.search.workers.processes import Launcher as Processes
+        from pipeline.search.workers.launcher import Launcher as Processes
 
         assert self.hydra_context is not None
         assert self.config is not None

@@ -23,7 +23,7 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
     """
     from pipeline.common.garbage import uncollected
     from pipeline.config.compose import CONFIG_NAME, compose, hydra_app
-    from pipeline.search.workers.processes import warm_up
+    from pipeline.jobs.warm_up import warm_up
     from pipeline.search.workers.sizing import may_be_started
 
     if may_be_started(overrides):  # first of all: it imports beside this process

@@ -2,12 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal
 
+from pipeline.common.contract import Direction
 from pipeline.common.languages import suffix
-
-Direction = Literal["maximize", "minimize"]
-
 
 # Of groups of rows, and of answers that a swapped term changes.
 WORST_GROUP, GROUP_GAP = "worst_group_f1", "worst_group_gap"

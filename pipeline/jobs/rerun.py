@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.preflight import check_inputs, check_settings
+from pipeline.common.contract import Verdict as Answer
 from pipeline.common.errors import ConfigError, listing
 from pipeline.config.compose import (
     changing,
@@ -27,7 +28,6 @@ from pipeline.tracking.drift import Drift, config_drift, drifts
 from pipeline.tracking.provenance import environment
 from pipeline.tracking.verdict import Verdict, judge
 from pipeline.training.outcome import Trial
-from pipeline.training.outcome import Verdict as GoesOn
 from pipeline.training.prepare import inputs
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _stopping_with(record: LoggedRun) -> Trial:
     losses = (record.histories.get(f"{split}/loss", {}) for split in ("early", "val"))
     left = sum(map(len, losses))
 
-    def report(_: float, __: float) -> GoesOn:
+    def report(_: float, __: float) -> Answer:
         nonlocal left
         left -= 1
         return "continue" if left > 0 else "prune"

@@ -25,6 +25,7 @@ from pipeline import run as runs
 from pipeline.analysis.data_check import Report, check_splits
 from pipeline.analysis.insights import insights
 from pipeline.analysis.preflight import check_inputs, check_settings
+from pipeline.common.contract import Direction, RunCost
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import LEDGER, Account, summary
@@ -52,14 +53,13 @@ from pipeline.search.study.trials import (
     spreads,
     state_of,
 )
-from pipeline.search.workers.processes import THREAD_VARIABLES, Child, WorkerDiedError
-from pipeline.search.workers.sizing import WorkerPlan, need
-from pipeline.tasks.base import Direction
+from pipeline.search.workers.child import Child, WorkerDiedError
+from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
-from pipeline.training.probe import RunCost, run_costs
+from pipeline.training.probe import run_costs
 from pipeline.training.run_folders import can_go_on, drop, folder_of, left_in
 
 log = logging.getLogger(__name__)

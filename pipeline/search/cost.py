@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pipeline.training.probe import RunCost
+    from pipeline.common.contract import RunCost
 
 JOULES_PER_KWH = 3.6e6
 SECONDS_PER_HOUR = 3600.0

@@ -8,9 +8,9 @@ from collections.abc import Collection
 import optuna
 from optuna.trial import FrozenTrial
 
+from pipeline.common.contract import Direction
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.study.trials import PAUSED_AT, standing, state_of
-from pipeline.tasks.base import Direction
 
 
 def promotable(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna import TrialPruned
 
+from pipeline.common.contract import Direction, RunCost, State
 from pipeline.common.errors import ConfigError, TunewrightError
-from pipeline.training.outcome import State
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pipeline.search.study.study import StudySpec
     from pipeline.search.workers.reporter import Reporter
     from pipeline.search.workers.sizing import WorkerPlan
-    from pipeline.tasks.base import Direction
-    from pipeline.training.probe import RunCost
 
 
 SEED = "seed"  # key of the config that the repeats of a point differ in

@@ -9,10 +9,11 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from pipeline.common.contract import Direction
 from pipeline.common.errors import DataError
 from pipeline.common.languages import cjk_language, suffix
 from pipeline.config.schema import DataConfig, TaskConfig
-from pipeline.evaluation.names import Direction, metric_name
+from pipeline.evaluation.names import metric_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.data.shapes import Shape
     from pipeline.models import Checkpoint
 
-__all__ = ["Direction", "Examples", "Outputs", "Task", "metric_name"]
+__all__ = ["Examples", "Outputs", "Task", "metric_name"]
 
 Outputs = Mapping[str, "np.ndarray[Any, Any]"]  # by name; the first axis is that of the examples
 Batch = dict[str, "torch.Tensor"]

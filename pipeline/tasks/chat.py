@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, DataError, ModelError
 from pipeline.config.schema import ChatConfig, DataConfig
 from pipeline.data import Rows
 from pipeline.data.conversations import Message, asked, plain
 from pipeline.data.shapes import Chats, Shape
-from pipeline.evaluation.names import Direction, reply_metrics
+from pipeline.evaluation.names import reply_metrics
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Batch, Examples, Outputs
 from pipeline.tasks.parts.writing import TOKEN_METRICS, WritingTask, end_token_id

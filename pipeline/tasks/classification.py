@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, DataError, ModelError, listing
 from pipeline.config.schema import ClassificationConfig, DataConfig
 from pipeline.data.labelled import Labelled
 from pipeline.models.batches import reads_types
-from pipeline.tasks.base import Batch, Direction, Examples, Outputs, Task
+from pipeline.tasks.base import Batch, Examples, Outputs, Task
 from pipeline.tasks.parts.long_rows import Read, chosen, length_of, read_texts, texts_beside
 
 if TYPE_CHECKING:

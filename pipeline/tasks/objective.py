@@ -23,8 +23,8 @@ from pipeline.evaluation.names import (
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
+    from pipeline.common.contract import Direction
     from pipeline.config.schema import Experiment
-    from pipeline.evaluation.names import Direction
 
 COSTS: Mapping[str, Direction] = {
     "cost/train_seconds": "minimize",

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from pipeline.common.contract import Direction
 from pipeline.common.errors import DataError, ModelError
 from pipeline.common.languages import suffix
 from pipeline.config.schema import DataConfig, QuestionAnsweringConfig
 from pipeline.data import Rows
 from pipeline.data.shapes import NO_ANSWER, Answers, QuestionAnswers, Shape
-from pipeline.evaluation.names import Direction, answer_metrics
+from pipeline.evaluation.names import answer_metrics
 from pipeline.models.batches import MODEL_INPUTS, reads_types
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
 from pipeline.tasks.parts.long_rows import Read, chosen, length_of, read_texts, texts_beside

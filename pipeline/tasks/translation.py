@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from typing_extensions import override
 
+from pipeline.common.contract import Direction
 from pipeline.config.schema import TranslationConfig
 from pipeline.data import Rows
-from pipeline.evaluation.names import Direction, translation_metrics
+from pipeline.evaluation.names import translation_metrics
 from pipeline.tasks.base import Examples, Outputs
 from pipeline.tasks.parts.text_to_text import TextToText
 from pipeline.tasks.parts.writing import TOKEN_METRICS

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.common.secrets import masked_message, masked_value
+from pipeline.common.failure import reason_of
+from pipeline.common.secrets import masked_value
 from pipeline.common.timing import LEDGER
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
@@ -201,7 +202,7 @@ class Record:
             self._close(_STATUS[self._state], state=self._state)
             return
         log.error("the run failed", exc_info=failure)  # now: the log file is stored below
-        self._close("FAILED", state="failed", reason=reason(failure))
+        self._close("FAILED", state="failed", reason=reason_of(failure))
         if error is None:
             raise failure
 
@@ -328,28 +329,3 @@ def log_params(store: Store, run_id: str, params: Mapping[str, Any]) -> None:
 def as_params(params: Mapping[str, Any]) -> dict[str, str]:
     """Return parameters as they are logged: without secrets, each cut to MLflow's length."""
     return {k: str(masked_value(k, value))[:PARAM_LENGTH] for k, value in params.items()}
-
-
-def reason(error: BaseException) -> str:
-    """Say in one line why a run failed, its kind first.
-
-    The kinds: oom, diverged, timeout, stopped (`sys.exit` or Ctrl-C), refused, error.
-    """
-    from pipeline.common.errors import DivergedError, TrialTimeoutError, TunewrightError
-
-    text = masked_message(str(error).strip())
-    first_line = text.splitlines()[0] if text else "no message"
-    memory = isinstance(error, MemoryError) or any(
-        sign in text.lower() for sign in ("out of memory", "can't allocate memory", "alloc_failed")
-    )
-    if memory:
-        return f"oom: {first_line}"
-    if isinstance(error, DivergedError):
-        return f"diverged: {text}"
-    if isinstance(error, TrialTimeoutError):
-        return f"timeout: {text}"
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        return f"stopped: {type(error).__name__} {text}".rstrip()
-    if isinstance(error, TunewrightError):
-        return f"refused: {text}"
-    return f"error: {type(error).__name__}: {first_line}"

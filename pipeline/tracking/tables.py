@@ -27,7 +27,7 @@ from pipeline.tracking.studies import DATA, find_study, history, searched_keys, 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from pipeline.evaluation.names import Direction
+    from pipeline.common.contract import Direction
 
 Cell = str | int | float | None
 

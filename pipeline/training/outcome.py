@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from pipeline.common.contract import State, Verdict
 from pipeline.common.timing import Account
 
 if TYPE_CHECKING:
     from pipeline.training.snapshot import Snapshot
-
-Verdict = Literal["continue", "prune", "pause"]
-State = Literal["complete", "pruned", "paused"]
 
 EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths of it
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.contract import RunCost
 from pipeline.common.garbage import uncollected
 from pipeline.common.machine import measured
 from pipeline.common.timing import LEDGER
@@ -75,15 +76,6 @@ def faster_precision(experiment: Experiment) -> Precision:
         return "float32"
     log.info("training.precision=auto: %s", found)
     return found
-
-
-@dataclass(frozen=True)
-class RunCost:
-    """What a run is expected to cost."""
-
-    seconds: float  # by the clock, in a process that has everything imported
-    record: int  # bytes of what it logs
-    model: int  # bytes of the model that it keeps, if it is the best
 
 
 @dataclass(frozen=True)

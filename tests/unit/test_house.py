@@ -27,6 +27,8 @@ ROOMS = (
     "config",
     "common",
 )
+# Rooms that may import only some of those below: the engine serves any Hydra program.
+ONLY = {"search": {"search", "config", "common"}}
 ENTRANCES = {"__init__.py", "__main__.py"}
 ROOT = Path(__file__).resolve().parents[2] / "pipeline"
 MOST_LINES = 60  # of a function
@@ -82,6 +84,11 @@ def upwards() -> list[str]:
     return [f"{a} -> {b}" for a, b in arrows() if a in floor and floor.get(b, 99) < floor[a]]
 
 
+def not_allowed() -> list[str]:
+    """Return the imports of a room that keeps to few others into one it does not know."""
+    return [f"{a} -> {b}" for a, b in arrows() if room(b) not in ONLY.get(room(a), {room(b)})]
+
+
 def circle() -> list[str]:
     """Return the files of a circle of imports; empty where there is none."""
     graph = TopologicalSorter({name: set(imported(name)) - {name} for name in trees()})
@@ -112,6 +119,10 @@ def long_functions() -> list[str]:
 
 def test_no_import_goes_upwards():
     assert upwards() == []
+
+
+def test_the_engine_knows_nothing_of_fine_tuning():
+    assert not_allowed() == []
 
 
 def test_no_circle_between_files():

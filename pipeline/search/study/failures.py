@@ -15,8 +15,8 @@ from collections import Counter
 import optuna
 from optuna.trial import Trial, TrialState
 
+from pipeline.common.failure import reason_of
 from pipeline.search.study.trials import REASON, TRACE, TRACEBACK, ended, kind_of_failure, state_of
-from pipeline.tracking.record import reason
 
 TEACHES = ("oom", "diverged", "timeout")  # kinds that are the parameters' doing
 FIRST_TRIALS = 3  # this many trials that fail at one place, and none that does not, end a search
@@ -25,7 +25,7 @@ TRACEBACK_CHARACTERS = 4000
 
 def tell_failure(study: optuna.Study, trial: Trial, error: BaseException) -> None:
     """Tell the study why a trial failed, and its sampler what is to be learned from it."""
-    why = reason(error)
+    why = reason_of(error)
     kind = why.partition(":")[0]
     trial.set_user_attr(REASON, why)
     if kind == "error":

@@ -27,6 +27,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.secrets import MASK, masked
 from pipeline.search.pruners import Pruner, make_pruner
@@ -45,7 +46,6 @@ from pipeline.search.study.trials import (
     params_of,
     state_of,
 )
-from pipeline.tasks.base import Direction
 
 FINGERPRINT = "fingerprint"  # user attribute of the study: what its trials have in common
 FIRST = "first"  # user attribute of the study: how many first points were queued

@@ -1,6 +1,6 @@
-"""What a worker of our own runs imports, imported once, where workers are forked from.
+"""What workers need, imported once in the process that they are forked from.
 
-Nothing else: a fork takes only the thread that forks with it. `processes.warm_up` sets what keeps
+Nothing else: a fork takes only the thread that forks with it. `fork_server` sets what keeps
 numpy, OpenMP and Arrow from starting threads, and CUDA from being begun. A module that cannot be
 imported here is left to the worker, which then says why.
 """
@@ -17,26 +17,7 @@ from pipeline.common.garbage import uncollected
 
 BEFORE = frozenset(os.environ)  # variables; what modules set at their import is added
 PARENT = "TUNEWRIGHT_PARENT"  # variable with the process that this one is for
-MODULES = (  # by their names: the search itself uses none of them
-    "accelerate",
-    "datasets",
-    "mlflow.pyfunc",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "sklearn.metrics",
-    "transformers",
-    "pipeline.data",
-    "pipeline.evaluation.figures",
-    "pipeline.evaluation.metrics",
-    "pipeline.models.adapters",
-    "pipeline.models.digests",
-    "pipeline.models.weights",
-    "pipeline.jobs.trial",
-    "pipeline.search.workers.worker",
-    "pipeline.serving.saved",
-    "pipeline.tracking.mlmodel",
-    "pipeline.training.determinism",
-    "pipeline.training.trainer",
-)
+IMPORTS = "TUNEWRIGHT_IMPORTS"  # variable with the modules that workers need
 _PR_SET_PDEATHSIG = 1
 
 
@@ -54,7 +35,7 @@ def preload() -> None:
         SystemExit: where it did; workers are then started without this process.
     """
     with uncollected():
-        for name in MODULES:
+        for name in os.environ[IMPORTS].split(","):
             with suppress(Exception):
                 import_module(name)
         with suppress(ImportError):

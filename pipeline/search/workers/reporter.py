@@ -13,10 +13,10 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import Trial
 
+from pipeline.common.contract import Verdict
 from pipeline.common.errors import TrialTimeoutError
 from pipeline.search.pruners import PauseAndPromote, Pruner, should_prune
 from pipeline.search.study.budget import seconds_of
-from pipeline.training.outcome import Verdict
 
 if TYPE_CHECKING:
     from pipeline.search.study.study import StudySpec

@@ -14,6 +14,7 @@ from pipeline.common.errors import amount
 from pipeline.config.compose import key_of
 
 AUTO = "auto"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 COPIES = 5  # of the weights, in float32: they, a gradient, two moments of Adam, the best ones
 OVERHEAD = 2**30  # bytes of a worker besides them: libraries, data, a batch's activations
 PLAIN = 200 * 2**20  # bytes of a worker whose function does not say what it needs

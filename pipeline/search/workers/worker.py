@@ -37,8 +37,8 @@ from pipeline.search.study.trials import (
     is_best,
     place_of,
 )
+from pipeline.search.workers.child import STOPPED, Child, WorkerDiedError
 from pipeline.search.workers.config_files import reading_once
-from pipeline.search.workers.processes import STOPPED, Child, WorkerDiedError
 from pipeline.search.workers.reporter import Reporter
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, ModelError, listing
 from pipeline.config.schema import ChatConfig, SummarizationConfig, TranslationConfig
-from pipeline.evaluation.names import Direction
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.models.families import can, families_with
 from pipeline.tasks.base import PADDING, Batch, Outputs, Task

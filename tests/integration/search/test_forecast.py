@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.common.contract import RunCost
 from pipeline.search import power, sweeper
 from pipeline.search.cost import Prices, Rates, forecast, makespan
-from pipeline.training.probe import RunCost
 from tests.support.stores import artifact
 
 SWEEP = ("-m", "training.batch_size=8,16", "hydra.sweeper.forecast=true")

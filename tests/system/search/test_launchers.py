@@ -16,10 +16,12 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.jobs.warm_up import warm_up
 from pipeline.search.study import liveness
 from pipeline.search.study.trials import KILLED
-from pipeline.search.workers import processes
-from pipeline.search.workers.processes import Child, Launcher, environment_of
+from pipeline.search.workers import fork_server, launcher, sizing
+from pipeline.search.workers.child import Child
+from pipeline.search.workers.launcher import Launcher, environment_of
 from pipeline.search.workers.sizing import Machine, choose, may_be_started, need
 
 DEADLINE = 120.0  # seconds, for what takes a few
@@ -158,7 +160,7 @@ def check_mended(process: subprocess.Popen[str], dead: FrozenTrial, runs) -> Non
 
 def test_each_worker_has_its_cores_and_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    monkeypatch.setattr(processes, "cores", lambda: 8)
+    monkeypatch.setattr(launcher, "cores", lambda: 8)
 
     def given(workers: int, per_gpu: int | None) -> list[tuple[str, str]]:
         launcher = Launcher(threads=None, workers_per_gpu=per_gpu, restarts=0)
@@ -265,10 +267,10 @@ def die_by_oom() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_a_worker_is_forked_warm_and_is_as_one_that_was_started_anew(monkeypatch):
-    monkeypatch.setattr(processes._Server, "is_wanted", False)
-    environment = dict.fromkeys(processes.THREAD_VARIABLES, str(processes.cores()))
+    monkeypatch.setattr(fork_server.ForkServer, "is_wanted", False)
+    environment = dict.fromkeys(sizing.THREAD_VARIABLES, str(sizing.cores()))
     anew = Child(look_around, (), environment)
-    processes.warm_up()
+    warm_up()
     monkeypatch.setenv("LATER", "than the server")
     forked, killed = Child(look_around, (), environment), Child(die_by_oom, (), {})
     assert [child.join() for child in (anew, forked, killed)] == [True, True, False]
@@ -278,7 +280,7 @@ def test_a_worker_is_forked_warm_and_is_as_one_that_was_started_anew(monkeypatch
     shared = anew.result["environment"].items() & os.environ.items()  # not what C code has set
     assert shared <= forked.result["environment"].items()
     assert forked.result["environment"]["LATER"] == "than the server"
-    assert processes._SERVER_ENVIRONMENT.keys().isdisjoint(
+    assert fork_server.SERVER_ENVIRONMENT.keys().isdisjoint(
         forked.result["environment"].keys() - anew.result["environment"].keys()
     )
     assert forked.result["parent"] != os.getpid()

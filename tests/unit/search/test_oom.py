@@ -9,6 +9,7 @@ import pytest
 import torch
 from optuna.trial import Trial, TrialState
 
+from pipeline.common.failure import reason_of
 from pipeline.search.samplers import make_sampler
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
@@ -16,7 +17,6 @@ from pipeline.search.study.failures import tell_failure
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.study import StudySpec, claim
 from pipeline.search.study.trials import kind_of_failure, state_of
-from pipeline.tracking.record import reason
 
 SEEDS, TRIALS, STARTUP = 20, 60, 10
 SPACE = (
@@ -105,7 +105,7 @@ def search(seed: int, tell: Tell) -> Found:
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps", "cpu", "python"])
 def test_whatever_runs_out_of_memory_is_a_violated_constraint(error):
-    assert reason(error).startswith("oom: ")
+    assert reason_of(error).startswith("oom: ")
     study = optuna.create_study()
     tell_failure(study, study.ask(), error)
     (trial,) = study.trials

@@ -1,0 +1,17 @@
+"""What a search and the function it searches over tell each other, in types that both know."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["maximize", "minimize"]  # in which a metric gets better
+Verdict = Literal["continue", "prune", "pause"]  # what a trial that reports a score is told
+State = Literal["complete", "pruned", "paused"]  # how a run ended that did not fail
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a run is expected to cost."""
+
+    seconds: float  # by the clock, in a process that has everything imported
+    record: int  # bytes of what it logs
+    model: int  # bytes of the model that it keeps, if it is the best
