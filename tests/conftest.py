@@ -13,7 +13,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)  # the tests' stores are their own
 from pipeline.cli import main, quiet_libraries
 from tests.support.quick import copy_tables, freeze, measure_once
 from tests.support.rows import BAD, FILLERS, GOOD, rows, write_rows
-from tests.support.stores import Ended, Made, forget, in_this_process, tiny_config
+from tests.support.stores import Ended, Made, forget, in_this_process, make_store, tiny_config
 
 quiet_libraries()
 
@@ -72,6 +72,69 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the other tiny models."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def encoder(models_folder: Path) -> Path:
+    """A BERT that knows the words of `classifiers`."""
+    from tests.support import classifiers, word_models
+
+    return word_models.encoder(models_folder / "encoder", classifiers.WORDS)
+
+
+@pytest.fixture(scope="session")
+def decoder(models_folder: Path) -> Path:
+    """A Llama that knows the words of `classifiers`."""
+    from tests.support import classifiers, word_models
+
+    return word_models.decoder(models_folder / "decoder", classifiers.WORDS)
+
+
+@pytest.fixture(scope="session")
+def reader(models_folder: Path) -> Path:
+    """A BERT that reads the questions and contexts of `answers`."""
+    from tests.support import answers, word_models
+
+    return word_models.encoder(models_folder / "reader", answers.WORDS)
+
+
+@pytest.fixture(scope="session")
+def writers(models_folder: Path) -> dict[str, Path]:
+    """A model of each kind that writes, by its kind."""
+    from tests.support.writers import KINDS, TEXTS
+
+    return {kind: make(models_folder / kind, TEXTS) for kind, make in KINDS.items()}
+
+
+@pytest.fixture(scope="session")
+def chatter(models_folder: Path) -> Path:
+    """A Llama with a chat template."""
+    from tests.support.chats import TEXTS
+    from tests.support.tiny_models import CHATML, tiny_llama, tiny_tokenizer
+
+    tokenizer = tiny_tokenizer(TEXTS, begin=True, template=CHATML)
+    return tiny_llama(models_folder / "chatter", TEXTS, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A store with a run of each task."""
+    from tests.support.served import TASKS, command_of
+
+    folder = tmp_path_factory.mktemp("served")
+    return make_store(folder, *(command_of(task, folder) for task in TASKS))
+
+
+@pytest.fixture
+def allow(tiny_model: Path) -> list[str]:
+    """What a user says who trusts a record's model folder."""
+    return ["--allow", str(tiny_model)]
 
 
 @pytest.fixture

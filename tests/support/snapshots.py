@@ -1,6 +1,7 @@
 """States of a run that are made, not trained."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,3 +37,24 @@ def write(checkpoints: Checkpoints, *steps: int, best: int | None = 1) -> None:
     for step in steps:
         checkpoints.write(snapshot(step, best))
     checkpoints.wait()
+
+
+def same(one, other) -> bool:
+    """Whether two trees are equal to the last bit, types and dtypes included."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if hasattr(one, "__dict__"):
+        return same(vars(one), vars(other))
+    return one == other
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

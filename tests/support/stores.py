@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.cli import main
 from pipeline.data import load_splits

@@ -1,5 +1,6 @@
 """Studies on disk, and a search of the sphere function in this process."""
 
+import socket
 from pathlib import Path
 
 import optuna
@@ -41,3 +42,9 @@ def search_sphere(study_spec: StudySpec) -> list[dict[str, float]]:
     while (trial := claim(study, study_spec, Heartbeat(study))) is not None:
         study.tell(trial, trial.params["x"] ** 2 + trial.params["y"] ** 2)
     return [t.params for t in counted(study)]
+
+
+DEAD = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0}
+
+
+REMOTE = {"host": "another", "pid": 1, "started": 0}

@@ -6,11 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from pipeline.analysis.data_check.corpus import normalised, repeated
-from pipeline.analysis.data_check.near import THRESHOLD, near_duplicates, similarity
 
 GOOD = ["superb", "delightful", "charming", "brilliant"]
 BAD = ["dreadful", "tedious", "clumsy", "miserable"]
@@ -141,19 +136,3 @@ def test_rare_missing_and_overwhelming_labels_are_told(cli, given_files):
     messages = " ".join(finding["message"] for finding in found["label"])
     for part in ("'rare' (4)", "validation: no row of 'rare'", "98.7% of the labels are 'usual'"):
         assert part in messages
-
-
-@given(
-    st.lists(st.text("abc xyz.", min_size=30, max_size=60), min_size=2, max_size=12, unique=True)
-)
-def test_texts_are_grouped_by_their_true_similarity(texts):
-    """What is reported is near indeed; hypothesis tries to find a pair that is not."""
-    for group in near_duplicates(texts):
-        for i in group:
-            assert any(similarity(texts[i], texts[j]) >= THRESHOLD for j in group if j != i)
-
-
-def test_texts_of_other_case_width_and_blanks_are_the_same():
-    texts = ["Good day!", "good  day", "ＧＯＯＤ ＤＡＹ", "good days", "!!", "??"]
-    keys = [normalised(text) for text in texts]
-    assert repeated(keys) == [[0, 1, 2]]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.common import names_and_overrides
 from pipeline.tracking import Record, open_store
 from pipeline.tracking.verdict import TOLERANCE
 from tests.support.stores import artifact
@@ -58,24 +57,6 @@ def test_a_record_that_could_not_be_written_is_no_complete_one(cli, tiny, runs, 
     assert run.info.status == "FAILED"
     assert run.data.tags["tunewright.state"] == "failed"
     assert "Traceback" in artifact(run, "train.log").read_text()
-
-
-@pytest.mark.parametrize(
-    ("words", "keys", "names", "overrides"),
-    [
-        (["a", "tracking.dir=x", "b"], "", ["a", "b"], ["tracking.dir=x"]),
-        (["seed=1", "study"], "", ["study"], ["seed=1"]),
-        (
-            ["params.seed = '1'", "tracking=x"],
-            ("tracking=",),
-            ["params.seed = '1'"],
-            ["tracking=x"],
-        ),
-        ([], "", [], []),
-    ],
-)
-def test_names_and_overrides_stand_in_any_order(words, keys, names, overrides):
-    assert names_and_overrides(words, keys) == (names, overrides)
 
 
 def stop(*_, **__):

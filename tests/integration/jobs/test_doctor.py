@@ -2,10 +2,6 @@
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,19 +9,15 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
-from pipeline.common.process import ABANDONED, identity, is_gone
+from pipeline.common.process import ABANDONED, identity
 from pipeline.jobs import doctor
 from pipeline.search import plan
 from pipeline.search.study.liveness import OWNER, Heartbeat
-from pipeline.search.study.trials import RUN_ID
 from pipeline.tracking import studies
 from pipeline.training.checkpoints import Checkpoints
 from tests.support.snapshots import write
 from tests.support.stores import artifact
-from tests.support.studies import open_study
-
-DEAD = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0}
-REMOTE = {"host": "another", "pid": 1, "started": 0}
+from tests.support.studies import DEAD, REMOTE, open_study
 
 
 def own_run(name: str, process: dict | None) -> str:
@@ -36,50 +28,6 @@ def own_run(name: str, process: dict | None) -> str:
     kind = {"tunewright.kind": "run", "tunewright.state": "running"}
     run = client.create_run(experiment.experiment_id, run_name=name, tags={**kind, **signed})
     return str(run.info.run_id)
-
-
-def test_a_killed_search_is_mended_and_goes_on(cli, tiny, runs):
-    args = ("train", "-m", *tiny, "training.epochs=3", "seed=1,2", "hydra.sweeper.study_name=cut")
-    args = (*args, "hydra.sweeper.n_jobs=1")
-    process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    folder, begun = Path("mlruns/studies/cut"), False
-    while not begun and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-        if (folder / "study.journal").is_file():
-            begun = any(RUN_ID in t.user_attrs for t in _trials(folder))
-    assert cli("doctor").out == ""  # it lives
-    process.kill()
-    process.wait()
-
-    found = cli("doctor")
-    assert found.code == 1
-    assert "study cut, trial 0: is running in the study's storage, but" in found.out
-    assert "is RUNNING in MLflow, but its process was killed; with --fix: closed" in found.out
-    assert "study cut: its run is RUNNING in MLflow, but no process is at it; " in found.out
-    assert len(found.out.splitlines()) == 3
-    assert runs("study")[0].info.status == "RUNNING"  # just looking changes nothing
-
-    mended = cli("doctor", "--fix")
-    assert mended.code == 0
-    assert len(mended.out.splitlines()) == 3
-    assert runs("study")[0].data.tags["tunewright.state"] == "unfinished"
-    assert [t.info.status for t in runs("trial")] == ["KILLED"]
-    again = cli("doctor")
-    assert (again.code, again.out) == (0, "")
-
-    ended = cli(*args)
-    assert ended.code == 0, ended.err
-    complete = [t for t in runs("trial") if t.info.status == "FINISHED"]
-    assert sorted(t.data.params["seed"] for t in complete) == ["1", "2"]
-    assert cli("doctor").out == ""
-
-
-def _trials(folder: Path) -> list:
-    try:
-        return open_study(folder).trials
-    except (KeyError, ValueError):  # the study is not in its journal yet
-        return []
 
 
 def test_what_files_a_crash_leaves_is_found_and_mended(cli, tiny, runs):
@@ -224,16 +172,6 @@ def test_what_another_process_settled_is_not_called_mended(cli, tiny, monkeypatc
     assert ended.code == 0
     assert "its process is gone; another process settled it" in ended.out
     assert "mended" not in ended.out
-
-
-def test_whether_a_process_is_gone():
-    assert is_gone(identity()) is False
-    assert is_gone({**identity(), ABANDONED: "failed"}) is True
-    assert is_gone({**identity(), "started": identity()["started"] - 60}) is True
-    assert is_gone(DEAD) is True
-    assert is_gone(REMOTE) is None
-    assert is_gone({**REMOTE, ABANDONED: "failed"}) is True
-    assert is_gone({}) is None
 
 
 def test_checkpoints_of_a_run_that_is_over_are_deleted_and_others_kept(cli, tiny, runs):

@@ -1,18 +1,14 @@
 """A changed space: refused with what changed, gone on with, or forked; and runs learned from."""
 
 import shutil
-from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import fmean
 
-import optuna
 import pytest
-from optuna.trial import create_trial
 
 from pipeline.config.schema import TrackingConfig
 from pipeline.jobs import prior_runs as recorded
-from pipeline.search.study.budget import Budget
-from pipeline.search.study.trials import COPIED, best_first, ended, state_of
+from pipeline.search.study.trials import best_first, ended, state_of
 from pipeline.tracking import Store, open_store, studies
 from tests.support.stores import artifact
 from tests.support.studies import open_study
@@ -180,16 +176,6 @@ def test_best_names_the_trial_of_the_fork_and_the_space_of_now(cli, tiny, runs):
     assert "val/loss = not recorded" in shown.out
     assert cli(*command, *grown).code == 0
     assert f"val/loss = {ranked[0].value:.4f}" in cli("best", "old").out
-
-
-def test_a_forks_budget_does_not_count_the_time_of_its_origin():
-    study, now = optuna.create_study(), datetime.now()
-    for attrs in ({COPIED: "old#0"}, {}):
-        trial = create_trial(value=1.0, user_attrs=attrs)
-        trial.datetime_start, trial.datetime_complete = now - timedelta(minutes=2), now
-        study.add_trial(trial)
-    assert Budget(n_trials=9, machine_seconds=150).exhausted(study) is None
-    assert "(2.0)" in str(Budget(n_trials=9, machine_seconds=110).exhausted(study))
 
 
 def test_a_new_study_says_which_one_beside_it_fits(cli, tiny):

@@ -1,20 +1,30 @@
 """Failed trials run again by `tunewright retry`: in their place, and counted once."""
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import Heartbeat
-from pipeline.search.study.study import claim, is_done, settle_one
-from pipeline.search.study.trials import ATTEMPT, CONTINUES, REPLACES, counted, ended, params_of
+from pipeline.search.study.trials import REPLACES
 from pipeline.tasks.classification import Classification
-from pipeline.tracking.studies import command_notes
-from tests.support.studies import open_study, spec
+from tests.support.studies import open_study
+
+
+@pytest.fixture
+def failed(cli, tiny, monkeypatch) -> Path:
+    """The folder of a study with two trials, of which the first failed."""
+    load, calls = Classification.load_model, []
+
+    def once(self):
+        calls.append(None)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        return load(self)
+
+    monkeypatch.setattr(Classification, "load_model", once)
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    return Path("mlruns/studies/mine")
 
 
 def test_failed_trials_are_run_again_and_counted_once(cli, tiny, runs, monkeypatch):
@@ -47,22 +57,6 @@ def test_failed_trials_are_run_again_and_counted_once(cli, tiny, runs, monkeypat
     assert statuses == ["FAILED", "FAILED", "FINISHED", "FINISHED", "FINISHED"]
     assert [t.data.params["seed"] for t in runs("trial")] == ["1", "2", "3", "1", "2"]
     assert runs("study")[0].data.tags["tunewright.state"] == "complete"
-
-
-@pytest.fixture
-def failed(cli, tiny, monkeypatch) -> Path:
-    """The folder of a study with two trials, of which the first failed."""
-    load, calls = Classification.load_model, []
-
-    def once(self):
-        calls.append(None)
-        if len(calls) == 1:
-            raise RuntimeError("a bug")
-        return load(self)
-
-    monkeypatch.setattr(Classification, "load_model", once)
-    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
-    return Path("mlruns/studies/mine")
 
 
 @pytest.mark.parametrize(
@@ -139,49 +133,3 @@ def test_what_cannot_be_run_again_is_refused(cli, tiny):
     gone = cli("retry", "mine")
     assert gone.code == 2
     assert "hydra.sweeper.storage=" in gone.err
-
-
-def test_a_replacement_takes_the_place_of_what_it_replaces(working_folder):
-    def search(study, most):
-        for _ in range(most):
-            study.tell(claim(study, uniform, Heartbeat(study)), 1.0)
-
-    uniform = replace(
-        spec(working_folder, "RandomSampler", 6),
-        sampler={"_target_": "optuna.samplers.RandomSampler"},
-    )
-    study = replace(uniform, storage="uncut.journal").open()
-    search(study, 6)
-    uncut = [t.params for t in counted(study)]
-
-    study = uniform.open()
-    search(study, 2)
-    failed = claim(study, uniform, Heartbeat(study))
-    study.tell(failed, state=TrialState.FAIL)
-    search(study, 1)
-    study.enqueue_trial(failed.params, user_attrs={REPLACES: failed.number})
-    search(study, 3)
-    assert [t.number for t in counted(study)] == [0, 1, 3, 4, 5, 6]
-    params = [t.params for t in counted(study)]
-    assert [*params[:2], params[3], params[2], *params[4:]] == uncut
-    assert is_done(study, uniform)
-    assert claim(study, uniform, Heartbeat(study)) is None
-    assert why_hopeless(study, 0.0) is None
-
-
-def test_a_replacement_whose_process_dies_is_still_one():
-    study = optuna.create_study()
-    study.tell(study.ask(), state=TrialState.FAIL)
-    study.enqueue_trial({"x": 1}, user_attrs={REPLACES: 0})
-    study.ask()
-    assert settle_one(study, study.trials[1], retries=2)
-    (again,) = counted(study, waiting=True)
-    assert again.user_attrs == {ATTEMPT: 1, CONTINUES: 1, REPLACES: 0}
-    assert params_of(again) == {"x": 1}
-    assert ended(study, "failed") == []
-
-
-@pytest.mark.parametrize("secret", ["hydra.sweeper.storage=a.db", "tracking.uri=http://me:word@h"])
-def test_the_command_line_that_is_kept_has_no_secrets(secret):
-    kept = command_notes("sweep", ["seed=1,2", secret])
-    assert json.loads(kept["tunewright.overrides"]) == ["seed=1,2"]

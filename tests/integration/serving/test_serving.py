@@ -3,16 +3,8 @@
 import csv
 import json
 import os
-import random
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,285 +12,28 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.cli import main
-from pipeline.common.atomic import replaced, writer
-from pipeline.common.errors import DataError, ModelError, TrackingError
+from pipeline.common.errors import ModelError, TrackingError
 from pipeline.config.schema import TrackingConfig
 from pipeline.serving import saved
 from pipeline.serving.predictor import Predictor
 from pipeline.tracking import open_store
 from pipeline.tracking.registry import register
 from pipeline.tracking.studies import REGISTERED, delete_model
-from tests.support.rows import BAD, FILLERS, GOOD, rows, write_rows
-from tests.support.servers import mlflow_server
-from tests.support.stores import Made, artifact, forget, make_store, tiny_config
-
-COLOURS = ["red", "blue", "green", "white", "black", "grey"]
-THINGS = ["car", "house", "bird", "stone", "boat", "tree"]
-ASKED = ["what", "colour", "has", "?", "near"]
-WORDS = [*ASKED, *COLOURS, *THINGS, *GOOD, *BAD, *FILLERS]
-TEMPLATE = (
-    "{% for m in messages %}<{{ m.role }}> {{ m.content }} </s> {% endfor %}"
-    "{% if add_generation_prompt %}<assistant> {% endif %}"
+from tests.support.rows import rows, write_rows
+from tests.support.served import (
+    INPUTS,
+    TASKS,
+    TEMPLATE,
+    assert_same,
+    predicted,
+    run_of,
 )
-TASKS = ["classification", "question_answering", "summarization", "translation", "chat"]
-INPUTS = {
-    "classification": {"review"},
-    "question_answering": {"context", "question"},
-    "summarization": {"long"},
-    "translation": {"de"},
-    "chat": {"messages"},
-}
-
-
-# Tiny models, and rows of the words they know.
-
-
-def tokenizer(folder: Path, *, around: tuple[str, str] | None = None, end: str = "") -> None:
-    """A tokenizer of whole words; ``around`` is written around texts, ``end`` after one."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["<pad>", "<unk>", "[CLS]", "[SEP]", "</s>", *(f"<{r}>" for r in ("user", "assistant"))]
-    known = {word: i for i, word in enumerate([*words, *WORDS])}
-    made = Tokenizer(models.WordLevel(known, "<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    if around:
-        first, last = around
-        made.post_processor = processors.TemplateProcessing(
-            single=f"{first} $A {last}",
-            pair=f"{first} $A {last} $B:1 {last}:1",
-            special_tokens=[(first, known[first]), (last, known[last])],
-        )
-    elif end:
-        made.post_processor = processors.TemplateProcessing(
-            single=f"$A {end}", special_tokens=[(end, known[end])]
-        )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="</s>",
-        model_max_length=64,
-        **({"cls_token": around[0], "sep_token": around[1]} if around else {}),
-    )
-    fast.save_pretrained(folder)
-
-
-def model_of(task: str, folder: Path) -> Path:
-    """Make a tiny model with random weights that is wide enough to tell words apart."""
-    import transformers as hf
-
-    size = {"vocab_size": 7 + len(WORDS), "pad_token_id": 0, "eos_token_id": 4}
-    wide = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    place = {"intermediate_size": 32, "max_position_embeddings": 64, "initializer_range": 0.3}
-    torch.manual_seed(0)
-    if task in TASKS[:2]:
-        tokenizer(folder, around=("[CLS]", "[SEP]"))
-        hf.BertModel(hf.BertConfig(**size, **wide, **place)).save_pretrained(folder)
-    elif task == "summarization":
-        tokenizer(folder, end="</s>")
-        shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
-        config = hf.T5Config(**size, **shape, decoder_start_token_id=0, initializer_factor=2.0)
-        hf.T5ForConditionalGeneration(config).save_pretrained(folder)
-    else:
-        tokenizer(folder)
-        hf.LlamaForCausalLM(hf.LlamaConfig(**size, **wide, **place)).save_pretrained(folder)
-    return folder
-
-
-def records_of(task: str, count: int = 40) -> list[dict]:
-    chance = random.Random(0)
-    if task == "classification":
-        return rows(count)
-    made = []
-    for _ in range(count):
-        colours, things = chance.sample(COLOURS, 2), chance.sample(THINGS, 2)
-        text = f"the {things[0]} is {colours[0]} and the {things[1]} is {colours[1]}"
-        question, answer = f"what colour has the {things[1]} ?", colours[1]
-        messages = [
-            {"role": "user", "content": f"{text} near a {chance.choice(THINGS)} . {question}"},
-            {"role": "assistant", "content": f"the {things[1]} is {answer}"},
-        ]
-        made.append(
-            {
-                "question_answering": {
-                    "context": text,
-                    "question": question,
-                    "answers": {"text": [answer], "answer_start": [text.rindex(answer)]},
-                },
-                "summarization": {"long": text, "short": f"{things[0]} {things[1]}"},
-                "translation": {"de": f"{text} {chance.choice(THINGS)}", "en": f"{colours[0]}"},
-                "chat": {"messages": messages},
-            }[task]
-        )
-    return made
-
-
-def command_of(task: str, folder: Path) -> list[str]:
-    data = write_rows(folder / f"{task}.jsonl", records_of(task, 120 if task == TASKS[0] else 40))
-    model = model_of(task, folder / f"model-{task}")
-    if task == "classification":
-        return [*tiny_config(model, data), "training.epochs=2", "training.eval_every=1.0"]
-    (folder / "template.jinja").write_text(TEMPLATE)
-    columns = {"summarization": ("long", "short"), "translation": ("de", "en")}
-    pairs = zip(("input", "target"), columns.get(task, ()), strict=False)
-    own = [f"data.{key}={column}" for key, column in pairs]
-    own += ["task.generation.max_new_tokens=6"] if task not in TASKS[:2] else []
-    own += ["task.max_target_length=8"] if task in columns else []
-    own += [f"task.chat_template={folder / 'template.jinja'}"] if task == "chat" else []
-    return [
-        f"task={task}",
-        "model=hub",
-        f"model.checkpoint={model}",
-        "data=files",
-        f"data.train={data}",
-        *own,
-        "training.epochs=1",
-        "training.max_length=48",
-        "training.eval_every=1.0",
-        "optimizer.learning_rate=1e-2",
-    ]
-
-
-# Runs that all tests look at, and the servers of their models.
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Made:
-    """A store with a run of each task."""
-    folder = tmp_path_factory.mktemp("serving")
-    return make_store(folder, *(command_of(task, folder) for task in TASKS))
-
-
-def run_of(made: Made, task: str):
-    return next(run for run in made.runs("run") if run.data.params["task.name"] == task)
-
-
-class Server:
-    """``mlflow models serve`` as a user gives it, without a new environment."""
-
-    def __init__(self, model: str, log: Path, uri: str = "") -> None:
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"http://127.0.0.1:{free.getsockname()[1]}"
-        self._log = log
-        bin_folder = Path(sys.executable).parent
-        environment = {
-            **os.environ,
-            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_TRACKING_URI": uri,
-            "OMP_NUM_THREADS": "1",
-        }
-        command = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
-        with log.open("w") as stream:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *command, "-p", self.address.rpartition(":")[2]],
-                env=environment,
-                cwd=log.parent,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def wait(self) -> None:
-        for _ in range(900):
-            if self._process.poll() is not None:
-                break
-            try:
-                with urllib.request.urlopen(f"{self.address}/ping", timeout=5):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        pytest.fail(f"the server did not start:\n{self._log.read_text()[-3000:]}")
-
-    def ask(self, body: dict) -> tuple[int, dict]:
-        request = urllib.request.Request(
-            f"{self.address}/invocations",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-
-    def stop(self) -> None:
-        os.killpg(self._process.pid, signal.SIGTERM)
-        self._process.wait(30)
-
-
-@pytest.fixture(scope="module")
-def servers(made: Made, tmp_path_factory):
-    """A server of each task's model; all start at once, of copies elsewhere."""
-    folder = tmp_path_factory.mktemp("servers")
-    started = {}
-    try:
-        for task in TASKS:
-            # Served from a copy without the run's store: the model stands alone.
-            copied = shutil.copytree(artifact(run_of(made, task), "model"), folder / task)
-            started[task] = Server(str(copied), folder / f"{task}.log")
-        yield started
-    finally:
-        for server in started.values():
-            server.stop()
-
-
-def predicted(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+from tests.support.stores import Made, artifact, forget
 
 
 def logged_predictions(run) -> list[dict]:
     table = json.loads(artifact(run, "predictions.json").read_text())
     return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_a_served_model_answers_as_predict_does(task, made, servers, cli):
-    records = records_of(task)[:20]
-    bare = [{name: record[name] for name in INPUTS[task]} for record in records]
-    if task == "chat":
-        bare = [{"messages": record["messages"][:-1]} for record in bare]
-    write_rows(Path("asked.jsonl"), records)
-    run_id = run_of(made, task).info.run_id
-    asked = cli("predict", run_id, made.where, "--input", "asked.jsonl", "--output", "got.jsonl")
-    assert (asked.code, asked.err) == (0, "")
-    assert asked.out.startswith("got.jsonl: 20 rows in ")
-    assert asked.out.endswith(" rows/s\n")
-    found = predicted(Path("got.jsonl"))
-    assert [line.pop("id") for line in found] == [f"asked.jsonl:{i}" for i in range(1, 21)]
-    assert len({json.dumps(line["prediction"]) for line in found}) > 1  # it is no constant
-    server = servers[task]
-    server.wait()
-    status, answer = server.ask({"dataframe_records": bare})
-    assert status == 200, answer
-    assert_same(answer["predictions"], found)
-    columns = list(bare[0])
-    table = {"columns": columns, "data": [[record[c] for c in columns] for record in bare]}
-    assert_same(server.ask({"dataframe_split": table})[1]["predictions"], found)
-
-
-def assert_same(these: list[dict], those: list[dict]) -> None:
-    assert len(these) == len(those)
-    for one, other in zip(these, those, strict=True):
-        assert one.keys() == other.keys()
-        for key, value in one.items():
-            is_number = isinstance(value, float)
-            # Some are rounded to 4 places.
-            assert value == (pytest.approx(other[key], abs=2e-4) if is_number else other[key])
-
-
-def test_what_a_server_cannot_use_is_refused_with_its_place(servers):
-    server = servers["classification"]
-    server.wait()
-    status, answer = server.ask({"dataframe_records": [{"review": "fine"}, {"review": " "}]})
-    assert status == 400
-    assert "record 2: no text: found ' ' in column 'review'" in answer["message"]
-    assert server.ask({"dataframe_records": [{"text": "fine"}]})[0] == 400
-
-
-# What is in the folder.
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -344,9 +79,6 @@ def test_predictions_are_those_that_the_run_logged(task, made, cli):
             assert_same(value if many else [{key: value}], row[key] if many else [{key: row[key]}])
 
 
-# The registry.
-
-
 def test_a_registered_model_is_found_by_name(made, cli, monkeypatch):
     run = run_of(made, "classification")
     for version in (1, 2):
@@ -379,22 +111,6 @@ def test_a_registered_model_is_found_by_name(made, cli, monkeypatch):
     answers = loaded.predict(pd.DataFrame([{"review": r["review"]} for r in rows(10)]))
     lines = predicted(Path("0.jsonl"))
     assert_same(answers, [{k: v for k, v in line.items() if k != "id"} for line in lines])
-
-
-def test_a_model_on_a_server_is_fetched_from_it(cli, tiny, working_folder):
-    write_rows(Path("in.jsonl"), rows(10))
-    with mlflow_server(working_folder) as address:
-        where = f"tracking.uri={address}"
-        trained = cli("train", *tiny, where)
-        assert trained.code == 0, trained.err
-        run_id = trained.out.split()[-1]
-        assert cli("register", run_id, "there", where).code == 0
-        for i, name in enumerate((run_id, "models:/there/1")):
-            files = ["--input", "in.jsonl", "--output", f"{i}.jsonl"]
-            done = cli("predict", name, where, *files)
-            assert (done.code, done.err) == (0, "")
-    assert len(predicted(Path("0.jsonl"))) == 10
-    assert Path("0.jsonl").read_text() == Path("1.jsonl").read_text()
 
 
 def test_a_search_leaves_a_registered_model_alone(made, cli):
@@ -468,9 +184,6 @@ def test_what_cannot_be_is_refused_and_nothing_is_left(arguments, fragments, mad
     for fragment in fragments:
         assert fragment in done.err
     assert sorted(os.listdir(".")) == before
-
-
-# The check after saving.
 
 
 @pytest.fixture(scope="module")
@@ -561,9 +274,6 @@ def test_an_adapter_that_is_saved_wrong_fails_its_run(cli, tiny, store, monkeypa
     assert "the saved adapter does not answer" in done.err
 
 
-# A model's folder may come from somebody else.
-
-
 @pytest.mark.parametrize(
     ("change", "fragment"),
     [
@@ -596,9 +306,6 @@ def test_a_file_that_a_description_names_is_not_read(made, working_folder):
     task = Predictor.load(folder).task
     assert task.config.chat_template is None
     assert task.checkpoint.tokenizer.chat_template == TEMPLATE
-
-
-# Files of any size.
 
 
 def test_a_file_is_read_in_parts(made, cli, monkeypatch):
@@ -650,21 +357,3 @@ def test_force_replaces_and_a_stop_leaves_nothing(made, monkeypatch):
     assert sorted(os.listdir(".")) == ["in.jsonl", "out.jsonl"]
     assert main([*command, "--force"]) == 0
     assert len(predicted(Path("out.jsonl"))) == 20
-
-
-def write_to_a_full_disk(out: Path) -> None:
-    with replaced(out) as stream, Path("/dev/full").open("w") as full:
-        os.dup2(full.fileno(), stream.fileno())
-        writer(out, stream, ["a"])({"a": "b" * 100_000})
-
-
-def test_only_what_is_wrong_with_a_new_file_is_told_of_it(working_folder):
-    out = working_folder / "out.jsonl"
-    with pytest.raises(PermissionError), replaced(out):
-        raise PermissionError("another file")
-    with pytest.raises(DataError, match=r"out\.jsonl: cannot be written: No space left"):
-        write_to_a_full_disk(out)
-    there = working_folder / "there" / "out.jsonl"
-    with pytest.raises(DataError, match="cannot be written: No such file"), replaced(there):
-        pass
-    assert not list(working_folder.iterdir())

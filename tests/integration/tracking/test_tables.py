@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from pipeline.common.errors import ConfigError
 from pipeline.tasks.classification import Classification
-from pipeline.tasks.objective import Objective, parse
+from pipeline.tasks.objective import parse
 from pipeline.tracking.tables import Table, number, render
 from tests.support.rows import rows as made_rows
 from tests.support.rows import write_rows
@@ -231,20 +231,6 @@ def test_a_record_whose_objective_is_none_has_no_score(table, made, text):
         assert {row[text] for row in table("compare", "rates")} == {None}
     finally:
         made.client.set_tag(study.info.run_id, "tunewright.objective", "val/loss")
-
-
-def test_an_objective_has_the_name_that_its_metric_is_logged_by():
-    assert parse("val/f1/so so!@mean3", "maximize") == Objective(
-        "val/f1/so so_", "maximize", "mean3"
-    )
-    assert parse("val/f1/a/b", "maximize").metric == "val/f1/a_b"
-    assert [parse(metric, "minimize").metric for metric in ("", "loss", "a/")] == ["", "loss", "a/"]
-
-
-def test_a_logged_value_is_a_number_only_where_it_is_written_as_one():
-    assert [number(t) for t in ("16", "1e-05", "-0.5")] == [16, 1e-5, -0.5]
-    others = ["012", "True", "1_000", "nan", "1e999", "٣", "1" * 5000, ""]
-    assert [number(t) for t in others] == others
 
 
 @pytest.mark.parametrize("verb", [("runs",), ("compare", "rates")])

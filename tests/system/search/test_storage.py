@@ -7,23 +7,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
-from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.common.errors import TrackingError
-from pipeline.config.compose import without_secrets
 from pipeline.search.study.trials import counted
 from tests.support.studies import search_sphere, spec
 
 SERVERS = "postgresql/*/bin"  # of Debian, in /usr/lib; its programs are not on the PATH
-
 PROGRAM = """
 import hydra
 from omegaconf import DictConfig
@@ -134,100 +130,6 @@ def test_a_search_cut_and_continued_proposes_the_same_in_postgresql(working_fold
     search_sphere(replace(spec(working_folder, "TPESampler", 5), storage=database))
     cut = search_sphere(replace(spec(working_folder, "TPESampler", 12), storage=database))
     assert cut == uncut
-
-
-@pytest.mark.parametrize(
-    ("storage", "shown"),
-    [
-        ("postgresql+psycopg://me:secret@127.0.0.1:1/db", "postgresql+psycopg://me:***@127.0.0.1"),
-        ("postgresql+pg8000://me:secret@127.0.0.1/db", "tunewright[postgres]"),
-        ("postgresql+nothing://me:secret@127.0.0.1/db", "tunewright[postgres]"),
-        ("postgresql+psycopg://127.0.0.1:1/db?password=secret", "password=***"),
-        ("sqlite:////no/such/folder/study.db", "/no/such/folder"),
-    ],
-)
-def test_a_storage_that_cannot_be_opened_is_one_paragraph(working_folder, storage, shown):
-    pytest.importorskip("psycopg", reason="needs the extra `postgres`")
-    with pytest.raises(TrackingError) as refused:
-        replace(spec(working_folder, "TPESampler", 5), storage=storage).open()
-    message = str(refused.value)
-    assert shown in message
-    assert "secret" not in message
-    assert "\n" not in message
-    assert refused.value.exit_code == 2
-
-
-def test_the_command_line_refuses_a_storage_out_of_reach(cli, tiny):
-    storage = "hydra.sweeper.storage=postgresql+psycopg://me:secret@127.0.0.1:1/db"
-    ended = cli("train", "-m", *tiny, "seed=1,2", storage)
-    assert ended.code == 2
-    assert "secret" not in ended.err
-    assert "127.0.0.1" in ended.err
-    assert len(ended.err.strip().splitlines()) == 1
-
-
-def test_the_journal_opens_in_optuna_dashboard(working_folder):
-    dashboard = pytest.importorskip("optuna_dashboard", reason="needs optuna-dashboard")
-    search_sphere(spec(working_folder, "TPESampler", 4))
-    backend = optuna.storages.journal.JournalFileBackend("study.journal")
-    application = dashboard.wsgi(optuna.storages.JournalStorage(backend))
-    ((study,),) = (get(application, "/api/studies")["study_summaries"],)
-    assert study["study_name"] == "sphere"
-    shown = get(application, f"/api/studies/{study['study_id']}")["trials"]
-    assert [trial["state"] for trial in shown] == ["Complete"] * 4
-
-
-def get(application: Callable, path: str) -> dict:
-    """Ask a WSGI application, as a browser does."""
-    import json
-    from wsgiref.util import setup_testing_defaults
-
-    request: dict = {"PATH_INFO": path}
-    setup_testing_defaults(request)
-    answer: list[str] = []
-    body = b"".join(application(request, lambda status, _, __=None: answer.append(status)))
-    assert answer[0].startswith("200"), body
-    return json.loads(body)
-
-
-@pytest.mark.parametrize("secret", ["me:sesame@host/db", "me@host/db?sslpassword=sesame"])
-def test_no_secret_of_a_url_is_written_down(secret):
-    url = f"postgresql+psycopg://{secret}"
-    config = OmegaConf.create(
-        {
-            "hydra": {
-                "sweeper": {"storage": url, "warm_start": [f"{url}#old"]},
-                "overrides": {"hydra": [f"hydra.sweeper.storage={url}", "hydra.sweeper.n_jobs=2"]},
-            }
-        }
-    )
-    OmegaConf.set_readonly(config, True)
-    shown = without_secrets(config)
-    assert "sesame" not in OmegaConf.to_yaml(shown)
-    assert "hydra.sweeper.n_jobs=2" in shown.hydra.overrides.hydra
-    assert config.hydra.sweeper.storage == url
-
-
-def test_no_file_of_a_search_has_its_storages_secret(cli, tiny, working_folder):
-    secret = "hydra.sweeper.storage='sqlite:///s.db?token=sesame'"
-    cli("train", "-m", *tiny, "seed=1,2", secret, "hydra/launcher=basic")
-    files = [path for path in working_folder.rglob("*") if path.is_file() and path.name != "s.db"]
-    assert files
-    assert not [path for path in files if b"sesame" in path.read_bytes()]
-
-
-@pytest.mark.parametrize("line", ["[]", "nonsense", '{"op_code": 99, "worker_id": "x"}'])
-def test_a_damaged_journal_is_named_with_its_line(cli, tiny, line):
-    given = ("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=bent")
-    cli(*given)
-    journal = Path("mlruns/studies/bent/study.journal")
-    lines = journal.read_text(encoding="utf-8").splitlines()
-    journal.write_text("\n".join([*lines[:4], line, *lines[5:], ""]), encoding="utf-8")
-    for command in (given, ("report", "bent")):
-        ended = cli(*command)
-        assert ended.code == 2
-        assert "line 5 of the journal is damaged" in ended.err
-        assert "warm_start=mlflow:bent" in ended.err
 
 
 def test_a_program_of_the_users_gets_a_paragraph_and_an_exit_code(working_folder):

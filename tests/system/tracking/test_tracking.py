@@ -6,10 +6,7 @@ import time
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from pipeline.config.schema import TrackingConfig
-from pipeline.tracking import Record, open_store
 from tests.support.servers import mlflow_server
 
 
@@ -67,23 +64,3 @@ def test_a_stop_while_the_database_is_made_leaves_a_store_that_works(cli, tiny, 
     assert ended.code == 0, ended.err
     assert len(runs("run")) == 1
     assert not list(Path("mlruns").glob("mlflow.db.making"))
-
-
-def test_data_sets_that_another_trial_stores_just_now_are_stored(monkeypatch):
-    store = open_store(TrackingConfig("mlruns", None, "tunewright"))
-    splits = {"train": {"rows": 3, "digest": "d"}, "validation": {"rows": 2, "digest": "v"}}
-    read = {"data": {"name": "a.csv", "source": "files", "splits": splits, "files": {}}}
-    write, refused = store.client.log_inputs, []
-
-    def log_inputs(*args):
-        if not refused:
-            refused.append(MlflowException("UNIQUE constraint failed: datasets.digest"))
-            raise refused[0]
-        write(*args)
-
-    monkeypatch.setattr(store.client, "log_inputs", log_inputs)
-    with Record(store, "run", {}, {}) as record:
-        record.inputs(read)
-    found = store.client.get_run(record.run_id).inputs.dataset_inputs
-    assert [one.dataset.digest for one in found] == ["d", "v"]
-    assert refused

@@ -1,32 +1,15 @@
 """The report page: what it holds, what it must not hold, and that it opens in the MLflow UI."""
 
-import base64
-import io
-import itertools
-import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from html.parser import HTMLParser
-from pathlib import Path
-from urllib.request import urlopen
 
 import optuna
 import pytest
-from matplotlib import image
 from optuna.trial import TrialState
 
-from pipeline.analysis.report import FILE, About, study_page
+from pipeline.analysis.report import About, study_page
 from pipeline.common.secrets import masked
 from pipeline.search.study.trials import PAUSED_AT
-from tests.support.stores import artifact
+from tests.support.pages import Reader
 
 EVIL = "<script>alert('$x$')</script>"
 PROMOTE = {"_target_": "pipeline.search.pruners.PauseAndPromote", "min_resource": 0.5}
@@ -63,25 +46,6 @@ def made(count: int, objectives: int = 1) -> optuna.Study:
 
 def page_of(study: optuna.Study, *objectives: str, pruner=None) -> str:
     return study_page(study, About(objectives or ("val/f1_macro",), "complete", pruner or {}))
-
-
-class Reader(HTMLParser):
-    """Takes a page apart: its tags with their attributes, its sections' headings, its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def section(self, title: str) -> str:
-        return self.text.partition(title)[2]
 
 
 def test_the_page_says_what_was_found():
@@ -150,30 +114,6 @@ def test_a_page_of_many_trials_stays_small():
     assert len(page_of(made(300))) < 500_000
 
 
-def test_a_search_leaves_its_page_and_report_makes_it_again(cli, tiny, runs):
-    rates = "optimizer.learning_rate=1e-3,1e-2"
-    own = [o for o in tiny if not o.startswith("optimizer.")]
-    assert cli("train", "-m", *own, rates, "hydra.sweeper.study_name=mine").code == 0
-    (study,) = runs("study")
-    page = artifact(study, FILE)
-    first = page.read_text()
-    best = study.data.tags["tunewright.best_run_id"]
-    assert f"MLflow run {best}" in Reader(first).text
-    assert cli("best", "mine").out.rpartition("run again")[2].strip() in Reader(first).text
-    page.unlink()
-    again = cli("report", "mine")
-    assert again.out.strip() == str(page)
-    assert page.read_text() == first
-    assert cli("report", "min").code == 0  # how it begins
-
-    Path("mlruns/studies/mine/study.journal").rename("elsewhere.journal")
-    lost = cli("report", "mine")
-    assert lost.code == 2
-    assert "hydra.sweeper.storage=" in lost.err
-    assert not Path("mlruns/studies/mine/study.journal").exists()  # looking makes nothing
-    assert cli("report", "mine", "hydra.sweeper.storage=elsewhere.journal").code == 0
-
-
 @pytest.mark.parametrize(
     ("storage", "shown"),
     [
@@ -185,107 +125,3 @@ def test_a_search_leaves_its_page_and_report_makes_it_again(cli, tiny, runs):
 )
 def test_a_storage_is_recorded_without_its_secrets(storage, shown):
     assert masked(storage) == shown
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def mlflow_server(store: str) -> Iterator[str]:
-    """Yield the address of an MLflow server over a store that is there."""
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with Path("server.log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", seconds=60)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def wait_for(url: str, seconds: float) -> None:
-    stop = time.monotonic() + seconds
-    while True:
-        try:
-            urlopen(url, timeout=1).close()
-        except OSError:
-            assert time.monotonic() < stop, Path("server.log").read_text()
-            time.sleep(0.25)
-        else:
-            return
-
-
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium: apt-get install chromium")
-def test_the_page_opens_in_the_mlflow_ui(cli, tiny, runs):
-    ended = cli("train", "-m", *tiny, "seed=1,2")
-    assert ended.code == 0, ended.err
-    (study,) = runs("study")
-    run_page = f"#/experiments/{study.info.experiment_id}/runs/{study.info.run_id}"
-    store = f"sqlite:///{Path('mlruns', 'mlflow.db').absolute()}"
-    with mlflow_server(store) as address, browser() as command:
-        command("Page.navigate", url=f"{address}/{run_page}/artifacts/{FILE}")
-        # The band around the title has a colour of its own; nothing else in MLflow's UI has it.
-        stop = time.monotonic() + 60
-        while blue_pixels(command("Page.captureScreenshot")) < 10_000:
-            assert time.monotonic() < stop, "the MLflow UI does not show the page"
-            time.sleep(0.5)
-        command("Page.navigate", url=artifact(study, FILE).as_uri())
-        title = study.data.tags["tunewright.study"]
-        shown = "document.readyState + ' ' + document.title"
-        while f"complete {title}" not in str(command("Runtime.evaluate", expression=shown)):
-            assert time.monotonic() < stop + 20, "the page has another title"
-            time.sleep(0.2)
-
-
-def blue_pixels(shot: dict) -> int:
-    """Count the pixels of a screenshot that have the colour of the page's title band."""
-    if "data" not in shot:  # on the way from page to page there is none
-        return 0
-    pixels = image.imread(io.BytesIO(base64.b64decode(shot["data"])))[:, :, :3] * 255
-    return int((abs(pixels - [0x00, 0x72, 0xB2]) < 2).all(axis=2).sum())
-
-
-@contextmanager
-def browser() -> Iterator[Callable[..., dict]]:
-    """Yield what gives commands of the DevTools protocol to a page of a Chromium of its own."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    options += ["--window-size=1600,1200", "--remote-debugging-pipe"]
-    to_it, from_it = os.pipe(), os.pipe()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # It reads commands from file 3 and answers on file 4.
-        script = f'exec chromium "$@" 3<&{to_it[0]} 4>&{from_it[1]}'
-        process = subprocess.Popen(
-            ["bash", "-c", script, "chromium", *options, f"--user-data-dir={profile}"],
-            pass_fds=(to_it[0], from_it[1]),
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_it[0])
-        os.close(from_it[1])
-        with open(to_it[1], "wb", buffering=0) as orders, open(from_it[0], "rb") as answers:
-            numbers = itertools.count(1)
-            session: dict[str, str] = {}
-
-            def command(method: str, **params) -> dict:
-                number = next(numbers)
-                order = {"id": number, "method": method, "params": params, **session}
-                orders.write(json.dumps(order).encode() + b"\0")
-                while True:
-                    answer = json.loads(b"".join(iter(lambda: answers.read(1), b"\0")))
-                    if answer.get("id") == number:
-                        return answer.get("result", {})
-
-            try:
-                target = command("Target.createTarget", url="about:blank")["targetId"]
-                attached = command("Target.attachToTarget", targetId=target, flatten=True)
-                session["sessionId"] = attached["sessionId"]
-                yield command
-            finally:
-                process.terminate()
-                process.wait(timeout=20)

@@ -5,7 +5,6 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,9 +21,8 @@ from pipeline.data.conversations import (
     write_conversation,
 )
 from pipeline.data.convert import Columns, convert
-from pipeline.data.readers import read_records
+from tests.support.conversations import CHATS, HI, HO, A, S, U, chat, in_file, write_file
 
-CHATS = ("messages", "contents", "sharegpt", "alpaca", "prompt_completion")
 ODD = [
     '"',
     "'",
@@ -41,7 +39,6 @@ ODD = [
     "😀",
     "好",
 ]
-
 texts = (
     st.lists(st.sampled_from(ODD) | st.text(max_size=5), min_size=1, max_size=6)
     .map("".join)
@@ -78,8 +75,8 @@ def test_a_conversation_is_the_same_through_every_pair_of_layouts(conversation):
 @given(turns)
 def test_one_turn_is_the_same_through_two_columns(conversation):
     for layout in [*map(LAYOUTS.get, COLUMNS), *map(layouts_with("q?", "a,b").get, COLUMNS)]:
-        for chat in CHATS:
-            there = through(LAYOUTS[chat], through(layout, conversation))
+        for kind in CHATS:
+            there = through(LAYOUTS[kind], through(layout, conversation))
             assert through(layout, there) == conversation
 
 
@@ -103,23 +100,6 @@ def test_a_weight_is_kept_or_refused(conversation, data):
     for name in CHATS[1:]:
         with pytest.raises(DataError, match=f"{name} cannot carry an assistant .* weight 0; mess"):
             LAYOUTS[name].write(weighted)
-
-
-def in_file(path, layout):
-    """Return the conversations of a file."""
-    records = read_records(Path(path), "utf-8")
-    return [read_conversation(v, LAYOUTS[layout], f"{path}:{line}") for line, v in records]
-
-
-U, A = Message("user", "Hi"), Message("assistant", "Ho")
-S = Message("system", "Be brief.")
-HI, HO = ("user", "Hi"), ("assistant", "Ho")
-
-
-def chat(*messages, **more):
-    """Return a record of messages given as role and content, or whole."""
-    whole = [m if isinstance(m, dict) else {"role": m[0], "content": m[1]} for m in messages]
-    return {"messages": whole, **more}
 
 
 @pytest.mark.parametrize(
@@ -391,145 +371,6 @@ def test_a_record_of_no_layout_names_the_keys_that_there_are():
         detect({"mesages": [], "id": 1})
     with pytest.raises(DataError, match=r"Did you mean messages\?$"):
         detect({"mesages": [], "id": 1})
-
-
-# The command.
-
-SEVERAL = [(S, U, A, U, Message("assistant", 'says "好",\n\nand 😀')), (U, A), (S, U, A)]
-ONE_TURN = [(U, A), (Message("user", 'a "b",\n\nc'), Message("assistant", "😀"))]
-
-
-def write_file(path, given=ONE_TURN, layout="messages"):
-    lines = [json.dumps(LAYOUTS[layout].write(c), ensure_ascii=False) + "\n" for c in given]
-    Path(path).write_text("".join(lines), encoding="utf-8")
-
-
-@pytest.mark.parametrize("there", [*CHATS[1:], *COLUMNS])
-def test_a_file_there_and_back_holds_the_same_conversations(cli, there):
-    given = ONE_TURN if there in COLUMNS else SEVERAL
-    write_file("in.jsonl", given)
-    out = "there.csv" if there in COLUMNS else "there.jsonl"
-    ended = cli("convert", "in.jsonl", out, "--to", there)
-    rows = len(given)
-    assert (ended.code, ended.err) == (0, "")
-    assert ended.out == f"{out}: {rows} rows, from messages to {there}\n"
-    assert "😀" in Path(out).read_text(encoding="utf-8")
-    assert cli("convert", out, "back.jsonl", "--to", "messages").code == 0
-    assert Path("back.jsonl").read_bytes() == Path("in.jsonl").read_bytes()
-
-
-@pytest.mark.parametrize("suffix", ["json", "parquet"])
-def test_every_format_is_read(cli, suffix):
-    records = [LAYOUTS["messages"].write(c) for c in SEVERAL]
-    if suffix == "json":
-        Path("in.json").write_text(json.dumps(records))
-    else:
-        records[0]["messages"][2]["weight"] = 1  # so that every message has the key, most with null
-        Dataset.from_list(records).to_parquet("in.parquet")
-    assert cli("convert", f"in.{suffix}", "out.jsonl", "--to", "sharegpt").code == 0
-    assert in_file("out.jsonl", "sharegpt") == SEVERAL
-
-
-def test_columns_are_named_in_the_file_that_has_them(cli):
-    Path("in.csv").write_text("id,review,stars\n7,très bien,5\n", encoding="latin-1")
-    names = ("--input-column", "review", "--target-column", "stars")
-    ended = cli("convert", "in.csv", "out.jsonl", "--to", "messages", *names, "--encoding=latin-1")
-    assert ended.out == "out.jsonl: 1 row, from source_target to messages; left out: id\n"
-    assert cli("convert", "out.jsonl", "back.csv", "--to", "text_label", *names).code == 0
-    assert list(read_records(Path("back.csv"), "utf-8")) == [
-        (2, {"review": "très bien", "stars": "5"})
-    ]
-    ended = cli(
-        "convert",
-        "in.csv",
-        "o.csv",
-        "--to",
-        "text_label",
-        "--input-column",
-        "revew",
-        "--encoding=latin-1",
-    )
-    assert "in.csv:2: there is no column 'revew' (--input-column); found id, review" in ended.err
-    ended = cli("convert", "out.jsonl", "o.jsonl", "--to", "alpaca", *names)
-    assert "neither messages nor alpaca has columns" in ended.err
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["in.jsonl", "out.jsonl", "--to", "mesages"], "--to mesages: there is no such layout. Va"),
-        (["in.jsonl", "out.jsonl", "--to", "mesages"], "Did you mean messages?"),
-        (["in.jsonl", "out.jsonl", "--to", "alpaca", "--from", "openai"], "--from openai: there"),
-        (["in.jsonl", "out.jsonl", "--to", "squad"], "--to squad: is only read; expected message"),
-        (["in.jsonl", "out.jsonl", "--to", "alpaca", "--from", "squad"], "in.jsonl:1: there is no"),
-        (["in.jsonl", "in.jsonl", "--to", "alpaca", "--force"], "in.jsonl: is the file to be read"),
-        (["in.jsonl", "./x/../in.jsonl", "--to", "alpaca", "--force"], "is the file to be read"),
-        (["in.jsonl", "kept.jsonl", "--to", "alpaca"], "kept.jsonl: is there already; give anoth"),
-        (["in.jsonl", "x.jsonl", "--to", "alpaca"], "x.jsonl: is a folder"),
-        (["in.jsonl", "y/out.jsonl", "--to", "alpaca"], "y/out.jsonl: there is no folder y."),
-        (["in.jsonl", "out.json", "--to", "alpaca"], "the suffix is '.json'; expected .jsonl or"),
-        (["in.jsonl", "out.csv", "--to", "alpaca"], "a csv file has columns, which alpaca has not"),
-        (["in.jsonl", "out.jsonl", "more", "--to", "alpaca"], "convert: more: expected IN and OUT"),
-        (["in.jsnl", "out.jsonl", "--to", "alpaca"], "in.jsnl: the suffix '.jsnl' is no known"),
-        (["inn.jsonl", "out.jsonl", "--to", "alpaca"], "there is no such file"),
-        (
-            [f"{'n' * 300}.jsonl", "out.jsonl", "--to", "alpaca"],
-            "cannot be read: File name",
-        ),
-        (
-            ["in.jsonl", "out.jsonl", "--to", "alpaca", "--encoding", "utf-9"],
-            "--encoding utf-9: no",
-        ),
-        (
-            ["in.jsonl", "o.csv", "--to", "text_label", "--input-column=a", "--target-column=a"],
-            "--input-column and --target-column are both 'a'",
-        ),
-        (["in.jsonl", "o.csv", "--to", "text_label", "--input-column="], "is empty"),
-        (["none.jsonl", "out.jsonl", "--to", "alpaca"], "none.jsonl: no rows; expected at least"),
-        (["bad.jsonl", "out.jsonl", "--to", "alpaca"], "bad.jsonl:3: messages[1].role is 'asist"),
-        (["bad.jsonl", "kept.jsonl", "--to", "alpaca", "--force"], "bad.jsonl:3: messages[1]"),
-        (["cut.jsonl", "out.jsonl", "--to", "alpaca"], "cut.jsonl, line 3: not JSON"),
-        (["weight.jsonl", "out.jsonl", "--to", "contents"], "weight.jsonl:3: contents cannot carr"),
-        (["keys.jsonl", "out.jsonl", "--to", "alpaca"], "keys.jsonl:1: found the keys a; expected"),
-    ],
-)
-def test_what_cannot_be_converted_is_refused_and_leaves_nothing(cli, given, said):
-    write_file("in.jsonl")
-    Path("x.jsonl").mkdir()
-    Path("x").mkdir()
-    Path("kept.jsonl").write_text("kept")
-    Path("none.jsonl").write_text("\n")
-    Path("keys.jsonl").write_text('{"a": 1}\n')
-    good = Path("in.jsonl").read_text(encoding="utf-8")
-    Path("bad.jsonl").write_text(good + json.dumps(chat(HI, ("asistant", "Ho"))), encoding="utf-8")
-    Path("cut.jsonl").write_text(good + '{"messages": [', encoding="utf-8")
-    write_file("weight.jsonl", [*ONE_TURN, (U, A._replace(trained=False))])
-    there = sorted(Path().rglob("*"))
-    ended = cli("convert", *given)
-    assert (ended.code, ended.out) == (2, "")
-    assert said in ended.err
-    assert len(ended.err.splitlines()) == 1
-    assert sorted(Path().rglob("*")) == there
-    assert Path("kept.jsonl").read_text() == "kept"
-
-
-def test_a_file_that_is_there_is_replaced_when_that_is_asked_for(cli):
-    write_file("in.jsonl")
-    Path("out.jsonl").write_text("old")
-    assert cli("convert", "in.jsonl", "out.jsonl", "--to", "sharegpt", "--force").code == 0
-    assert in_file("out.jsonl", "sharegpt") == ONE_TURN
-
-
-def test_what_is_stopped_leaves_nothing(cli, monkeypatch):
-    write_file("in.jsonl")
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pipeline.data.convert.write_conversation", stop)
-    ended = cli("convert", "in.jsonl", "out.jsonl", "--to", "sharegpt")
-    assert (ended.code, ended.err) == (130, "tunewright: stopped.\n")
-    assert [path.name for path in Path().iterdir()] == ["in.jsonl"]
 
 
 def test_the_help_and_the_page_name_every_layout():

@@ -2,8 +2,6 @@
 
 import math
 import random
-import subprocess
-import sys
 
 import pytest
 import sacrebleu
@@ -25,9 +23,6 @@ TEXTS = st.text("abZüßИя ىم漢字かナ한국3.,!?。！ \n'", max_size=25
 ROWS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=3)
 
 
-# Names and tokenizers
-
-
 @pytest.mark.parametrize("language", ["en", "zh", "ja", "ko"])
 def test_the_declared_metrics_are_the_ones_that_are_scored(language):
     for declare, score, truth in (
@@ -44,26 +39,6 @@ def test_directions_are_those_of_better_text():
     good, bad = (translation_scores([text], ["猫が好き"], "ja") for text in ("猫が好き", "犬"))
     better = {name: "maximize" if good[name] > bad[name] else "minimize" for name in good}
     assert directions == better
-
-
-def test_names_import_nothing_heavy():
-    heavy = "{'numpy', 'sacrebleu', 'rouge_score', 'sklearn', 'torch'}"
-    program = f"import sys, pipeline.evaluation.names; sys.exit(str({heavy} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert found.stderr.strip() == "set()"
-
-
-def test_streams_outlive_the_import_of_rouge_score():
-    # Failed as "lost sys.stderr" in the next test that ran Hydra, which configures logging.
-    program = """if True:
-        import io, logging.config, sys
-        sys.stderr = captured = io.StringIO()
-        import pipeline.evaluation.text
-        sys.stderr = sys.__stderr__
-        logging.config.dictConfig({"version": 1})
-        sys.exit(captured.closed)
-    """
-    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_a_language_is_known_by_its_code_with_or_without_a_region():
@@ -144,9 +119,6 @@ def test_the_lead_is_the_first_sentences():
 )
 def test_the_script_tells_the_language(texts, expected):
     assert cjk_language(iter(texts)) == expected
-
-
-# Written text
 
 
 def test_rouge_is_what_it_is_by_hand():
@@ -237,9 +209,6 @@ def test_a_text_is_the_best_answer_to_itself(text, language):
         assert (bleu, chrf, ter) == (pytest.approx(100), pytest.approx(100), 0)
 
 
-# Answers
-
-
 @pytest.mark.parametrize(
     ("predicted", "true", "language", "exact", "f1"),
     [
@@ -268,8 +237,6 @@ def test_whether_there_is_an_answer_is_judged_apart_from_which():
     assert (wrong["no_answer_accuracy"], wrong["exact_match"]) == (1.0, pytest.approx(1 / 3))
     assert answer_scores(["Rome", ""], [[], ["Berlin"]], "en")["no_answer_accuracy"] == 0.0
 
-
-# Any number of labels a row
 
 LABELS = ("anger", "joy", "so so!", "never")
 

@@ -75,9 +75,6 @@ def points(study: optuna.Study) -> list[dict]:
     return [t.params for t in ended(study, "complete")]
 
 
-# Conditional keys
-
-
 def test_a_choice_opens_keys_in_a_grid(program):
     found = points(
         program("opt=adam,sgd", r"hydra.sweeper.when={opt\=sgd:{opt.momentum:[0.0,0.9]}}", "x=1,2")
@@ -155,9 +152,6 @@ def test_conditions_that_cannot_be_are_refused(program, when, said):
     assert not Path("studies").exists()
 
 
-# Pairs
-
-
 def test_zipped_values_go_together(program):
     study = program("hydra.sweeper.zip=[{x:[1,2,3],opt.lr:[1e-1,1e-2,1e-3]}]", "y=5,6")
     found = points(study)
@@ -188,9 +182,6 @@ def test_pairs_that_cannot_be_are_refused(program, zipped, said):
 def test_what_is_fixed_leaves_its_pairs(program):
     found = points(program("x=7", "hydra.sweeper.zip={x:[1,2],y:[3,4]}"))
     assert [p["y"] for p in found] == ["3", "4"]
-
-
-# Filters
 
 
 @pytest.mark.parametrize(
@@ -328,9 +319,6 @@ def test_a_filtered_search_cut_and_continued_proposes_what_the_uncut_one_would(w
     assert search("cut", 12) == uncut
 
 
-# First points
-
-
 def test_first_points_are_tried_first_and_once(program):
     first = "hydra.sweeper.first=[{x:0.5,y:3},{y:2}]"
     args = ("x=interval(0.0,1.0)", "y=1,2,3", first)
@@ -368,9 +356,6 @@ def test_first_points_outside_the_space_are_refused(program, first, said):
             "hydra.sweeper.filter='x * y < 2'",
             f"hydra.sweeper.first={first}",
         )
-
-
-# Warm starts
 
 
 def test_a_sampler_learns_from_an_earlier_study(program):
@@ -415,9 +400,6 @@ def test_scores_of_another_direction_are_refused(working_folder):
         warm_start(study, new.space, sources, new.storage, {}, lambda *_: unrecorded)
 
 
-# One meaning of range
-
-
 @pytest.mark.parametrize("text", ["range(1,8,3)", "range(5,0,-2)", "range(0.1,0.4,0.1)",
                                   "range(0.9,0.2,-0.2)", "range(-1.5,1.5,0.5)"])  # fmt: skip
 @pytest.mark.parametrize("sampler", ["RandomSampler", "TPESampler"])
@@ -435,42 +417,6 @@ def test_no_sampler_leaves_a_range(working_folder, text, sampler):
     assert own == grid
     assert drawn <= grid
     assert sampler != "RandomSampler" or drawn == grid
-
-
-# The whole
-
-
-def test_a_named_sweep_may_say_all_of_it(cli, tiny, runs):
-    Path("sweeps").mkdir()
-    Path("sweeps/rich.yaml").write_text(
-        "about: rich\n"
-        "sampler: {name: random, seed: 3}\n"
-        "n_trials: 4\n"
-        "space: {optimizer: [adamw, sgd]}\n"
-        "when:\n  optimizer=sgd:\n    optimizer.momentum: interval(0.5, 0.9)\n"
-        "zip: [{training.batch_size: [8, 16], training.max_length: [16, 8]}]\n"
-        "filter: \"training.batch_size * training.max_length <= 128 and seed < 50\"\n"
-        "first: [{optimizer: sgd, optimizer.momentum: 0.75, training.batch_size: 16}]\n"
-    )  # fmt: skip
-    own = [o for o in tiny if not o.startswith(("training.max_length",))]
-    ended_ = cli("sweep", "rich", *own)
-    assert ended_.code == 0, ended_.err
-    trials = runs("trial")
-    assert len(trials) == 4
-    assert trials[0].data.params["optimizer.momentum"] == "0.75"
-    assert trials[0].data.params["training.max_length"] == "8"
-    assert {t.data.params["optimizer.name"] for t in trials} == {"SGD", "AdamW"}
-    study = runs("study")[0]
-    shown = cli("best", study.data.tags["tunewright.study"]).out
-    assert "training.batch_size = " in shown
-    assert cli("sweep", "rich", *own, "hydra.sweeper.filter='seed > 50'").code == 2
-
-
-def test_the_ready_example_runs(cli, tiny, runs):
-    own = [o for o in tiny if not o.startswith(("training.max_length", "optimizer."))]
-    ended_ = cli("sweep", "optimizers", *own, "training.max_length=16", "hydra.sweeper.n_trials=2")
-    assert ended_.code == 0, ended_.err
-    assert runs("trial")[0].data.params["optimizer.learning_rate"] == "5e-05"
 
 
 def test_every_part_of_a_space_makes_another_study():

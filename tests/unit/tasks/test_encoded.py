@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -27,11 +25,9 @@ from pipeline.data.shapes import Chats, QuestionAnswers, SourceTarget
 from pipeline.models import find_checkpoint
 from pipeline.tasks import encoded_cache as encoded
 from pipeline.tasks import get_task
-from pipeline.tasks.classification import Classification
 from pipeline.tasks.encoded_cache import EncodedStore, encoding_key
 from tests.support import word_models as models
 from tests.support.rows import FILES, labelled, tiny_task
-from tests.support.stores import forget
 from tests.support.tiny_models import CHATML, tiny_gpt2, tiny_llama, tiny_t5, tiny_tokenizer
 
 PAIRS = [("the good film", "pos"), ("a bad day and a sad book", "neg"), ("so nice", "pos")]
@@ -336,37 +332,6 @@ def test_who_comes_second_takes_what_is_there(made, store, folder, tiny_model, c
     assert not list(store.folder.glob(".*/"))
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from pipeline.tasks import encoded_cache as encoded
-from pipeline.tasks.encoded_cache import EncodedStore
-store = EncodedStore(Path("cache"))
-def make():
-    print("making", flush=True)
-    sys.stdin.read()
-store.get("key", None, make)
-"""
-
-
-def test_a_killed_process_leaves_nothing_that_is_in_the_way(made):
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(encoded.__file__).parents[2])},
-    )
-    assert process.stdout.readline() == b"making\n"
-    waiting = threading.Thread(target=made)
-    waiting.start()
-    waiting.join(0.3)
-    assert not made.calls  # while somebody else makes it
-    process.kill()
-    process.wait()
-    waiting.join(30)
-    assert made.calls == ["key"]
-
-
 def test_the_longest_unused_entries_go_first(made, store, monkeypatch):
     monkeypatch.setattr(encoded, "MOST_ENTRIES", 2)
     for i, key in enumerate(("a", "b")):
@@ -411,29 +376,6 @@ def test_room_is_made_but_for_what_somebody_makes_or_has_to_stay(working_folder)
 
 
 # Commands
-
-
-def test_later_commands_tokenise_nothing(cli, tiny, monkeypatch):
-    calls = []
-    encode = Classification.encode
-
-    def counted(task, rows, **options):
-        calls.append(len(rows))
-        return encode(task, rows, **options)
-
-    monkeypatch.setattr(Classification, "encode", counted)
-    evaluated = (*tiny, "evaluation.test=true")
-
-    def tokenised(*argv):
-        forget()
-        calls.clear()
-        assert cli("train", *argv).code == 0
-        return sum(calls)
-
-    first = tokenised(*evaluated)
-    again = tokenised(*evaluated, "seed=1")  # the kept model is read again, with a few rows
-    assert 0 < again < 20 < 120 <= first
-    assert tokenised(*evaluated, "training.max_length=12") == first
 
 
 def test_some_rows_of_kept_data_leave_it_as_it_was_written(made, store):

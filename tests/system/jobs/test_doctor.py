@@ -1,0 +1,53 @@
+"""What `tunewright doctor` finds after crashes, what it mends, and what it leaves alone."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pipeline.search.study.trials import RUN_ID
+from tests.support.studies import open_study
+
+
+def test_a_killed_search_is_mended_and_goes_on(cli, tiny, runs):
+    args = ("train", "-m", *tiny, "training.epochs=3", "seed=1,2", "hydra.sweeper.study_name=cut")
+    args = (*args, "hydra.sweeper.n_jobs=1")
+    process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    folder, begun = Path("mlruns/studies/cut"), False
+    while not begun and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+        if (folder / "study.journal").is_file():
+            begun = any(RUN_ID in t.user_attrs for t in _trials(folder))
+    assert cli("doctor").out == ""  # it lives
+    process.kill()
+    process.wait()
+
+    found = cli("doctor")
+    assert found.code == 1
+    assert "study cut, trial 0: is running in the study's storage, but" in found.out
+    assert "is RUNNING in MLflow, but its process was killed; with --fix: closed" in found.out
+    assert "study cut: its run is RUNNING in MLflow, but no process is at it; " in found.out
+    assert len(found.out.splitlines()) == 3
+    assert runs("study")[0].info.status == "RUNNING"  # just looking changes nothing
+
+    mended = cli("doctor", "--fix")
+    assert mended.code == 0
+    assert len(mended.out.splitlines()) == 3
+    assert runs("study")[0].data.tags["tunewright.state"] == "unfinished"
+    assert [t.info.status for t in runs("trial")] == ["KILLED"]
+    again = cli("doctor")
+    assert (again.code, again.out) == (0, "")
+
+    ended = cli(*args)
+    assert ended.code == 0, ended.err
+    complete = [t for t in runs("trial") if t.info.status == "FINISHED"]
+    assert sorted(t.data.params["seed"] for t in complete) == ["1", "2"]
+    assert cli("doctor").out == ""
+
+
+def _trials(folder: Path) -> list:
+    try:
+        return open_study(folder).trials
+    except (KeyError, ValueError):  # the study is not in its journal yet
+        return []

@@ -1,0 +1,142 @@
+"""Kept models: read again, registered, served by MLflow, and asked about files of any size."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.rows import rows, write_rows
+from tests.support.served import INPUTS, TASKS, assert_same, predicted, records_of, run_of
+from tests.support.servers import mlflow_server
+from tests.support.stores import Made, artifact
+
+
+class Server:
+    """``mlflow models serve`` as a user gives it, without a new environment."""
+
+    def __init__(self, model: str, log: Path, uri: str = "") -> None:
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self._log = log
+        bin_folder = Path(sys.executable).parent
+        environment = {
+            **os.environ,
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_TRACKING_URI": uri,
+            "OMP_NUM_THREADS": "1",
+        }
+        command = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+        with log.open("w") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *command, "-p", self.address.rpartition(":")[2]],
+                env=environment,
+                cwd=log.parent,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        for _ in range(900):
+            if self._process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{self.address}/ping", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.1)
+        pytest.fail(f"the server did not start:\n{self._log.read_text()[-3000:]}")
+
+    def ask(self, body: dict) -> tuple[int, dict]:
+        request = urllib.request.Request(
+            f"{self.address}/invocations",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def stop(self) -> None:
+        os.killpg(self._process.pid, signal.SIGTERM)
+        self._process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def servers(made: Made, tmp_path_factory):
+    """A server of each task's model; all start at once, of copies elsewhere."""
+    folder = tmp_path_factory.mktemp("servers")
+    started = {}
+    try:
+        for task in TASKS:
+            # Served from a copy without the run's store: the model stands alone.
+            copied = shutil.copytree(artifact(run_of(made, task), "model"), folder / task)
+            started[task] = Server(str(copied), folder / f"{task}.log")
+        yield started
+    finally:
+        for server in started.values():
+            server.stop()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_served_model_answers_as_predict_does(task, made, servers, cli):
+    records = records_of(task)[:20]
+    bare = [{name: record[name] for name in INPUTS[task]} for record in records]
+    if task == "chat":
+        bare = [{"messages": record["messages"][:-1]} for record in bare]
+    write_rows(Path("asked.jsonl"), records)
+    run_id = run_of(made, task).info.run_id
+    asked = cli("predict", run_id, made.where, "--input", "asked.jsonl", "--output", "got.jsonl")
+    assert (asked.code, asked.err) == (0, "")
+    assert asked.out.startswith("got.jsonl: 20 rows in ")
+    assert asked.out.endswith(" rows/s\n")
+    found = predicted(Path("got.jsonl"))
+    assert [line.pop("id") for line in found] == [f"asked.jsonl:{i}" for i in range(1, 21)]
+    assert len({json.dumps(line["prediction"]) for line in found}) > 1  # it is no constant
+    server = servers[task]
+    server.wait()
+    status, answer = server.ask({"dataframe_records": bare})
+    assert status == 200, answer
+    assert_same(answer["predictions"], found)
+    columns = list(bare[0])
+    table = {"columns": columns, "data": [[record[c] for c in columns] for record in bare]}
+    assert_same(server.ask({"dataframe_split": table})[1]["predictions"], found)
+
+
+def test_what_a_server_cannot_use_is_refused_with_its_place(servers):
+    server = servers["classification"]
+    server.wait()
+    status, answer = server.ask({"dataframe_records": [{"review": "fine"}, {"review": " "}]})
+    assert status == 400
+    assert "record 2: no text: found ' ' in column 'review'" in answer["message"]
+    assert server.ask({"dataframe_records": [{"text": "fine"}]})[0] == 400
+
+
+def test_a_model_on_a_server_is_fetched_from_it(cli, tiny, working_folder):
+    write_rows(Path("in.jsonl"), rows(10))
+    with mlflow_server(working_folder) as address:
+        where = f"tracking.uri={address}"
+        trained = cli("train", *tiny, where)
+        assert trained.code == 0, trained.err
+        run_id = trained.out.split()[-1]
+        assert cli("register", run_id, "there", where).code == 0
+        for i, name in enumerate((run_id, "models:/there/1")):
+            files = ["--input", "in.jsonl", "--output", f"{i}.jsonl"]
+            done = cli("predict", name, where, *files)
+            assert (done.code, done.err) == (0, "")
+    assert len(predicted(Path("0.jsonl"))) == 10
+    assert Path("0.jsonl").read_text() == Path("1.jsonl").read_text()

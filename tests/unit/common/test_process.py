@@ -1,0 +1,14 @@
+"""What `tunewright doctor` finds after crashes, what it mends, and what it leaves alone."""
+
+from pipeline.common.process import ABANDONED, identity, is_gone
+from tests.support.studies import DEAD, REMOTE
+
+
+def test_whether_a_process_is_gone():
+    assert is_gone(identity()) is False
+    assert is_gone({**identity(), ABANDONED: "failed"}) is True
+    assert is_gone({**identity(), "started": identity()["started"] - 60}) is True
+    assert is_gone(DEAD) is True
+    assert is_gone(REMOTE) is None
+    assert is_gone({**REMOTE, ABANDONED: "failed"}) is True
+    assert is_gone({}) is None

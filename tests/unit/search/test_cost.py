@@ -1,0 +1,30 @@
+"""Forecasts: what a search costs is said before it begins, and what it did cost beside it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.common.contract import RunCost
+from pipeline.search.cost import Prices, Rates, forecast, makespan
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1, max_size=30), st.integers(1, 8))
+def test_workers_end_between_an_equal_share_and_one_trial_more(seconds, workers):
+    found = makespan(seconds, workers)
+    share = sum(seconds) / workers
+    assert max(share, *seconds) <= found * (1 + 1e-9)
+    assert found <= share + max(seconds) + 1e-9
+
+
+def test_energy_and_money_are_those_of_the_workers_seconds():
+    prices = Prices(
+        core_watts=10, gpu_watts=400, usd_per_kwh=0.5, usd_per_core_hour=2, usd_per_gpu_hour=3
+    )
+    rates = prices.rates(cores=4, gpus=0.5)
+    assert rates == Rates(watts=240, usd_per_hour=9.5, usd_per_kwh=0.5)
+    costs = [RunCost(seconds=1800, record=1000, model=5000)] * 4
+    expected = forecast(costs, 2, 2, rates, begun=10)
+    assert (expected.seconds, expected.machine_seconds) == (7210, 14400)
+    assert expected.disk == 8 * 1000 + 5000  # of all models the best is kept
+    assert expected.kwh == pytest.approx(0.24 * 4)
+    assert expected.usd == pytest.approx(9.5 * 4 + 0.96 * 0.5)

@@ -1,0 +1,75 @@
+"""One study in a database: several searches at once, cut and continued, and what is refused."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import optuna
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline.common.errors import TrackingError
+from pipeline.config.compose import without_secrets
+from tests.support.studies import search_sphere, spec
+
+
+@pytest.mark.parametrize(
+    ("storage", "shown"),
+    [
+        ("postgresql+psycopg://me:secret@127.0.0.1:1/db", "postgresql+psycopg://me:***@127.0.0.1"),
+        ("postgresql+pg8000://me:secret@127.0.0.1/db", "tunewright[postgres]"),
+        ("postgresql+nothing://me:secret@127.0.0.1/db", "tunewright[postgres]"),
+        ("postgresql+psycopg://127.0.0.1:1/db?password=secret", "password=***"),
+        ("sqlite:////no/such/folder/study.db", "/no/such/folder"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_one_paragraph(working_folder, storage, shown):
+    pytest.importorskip("psycopg", reason="needs the extra `postgres`")
+    with pytest.raises(TrackingError) as refused:
+        replace(spec(working_folder, "TPESampler", 5), storage=storage).open()
+    message = str(refused.value)
+    assert shown in message
+    assert "secret" not in message
+    assert "\n" not in message
+    assert refused.value.exit_code == 2
+
+
+def test_the_journal_opens_in_optuna_dashboard(working_folder):
+    dashboard = pytest.importorskip("optuna_dashboard", reason="needs optuna-dashboard")
+    search_sphere(spec(working_folder, "TPESampler", 4))
+    backend = optuna.storages.journal.JournalFileBackend("study.journal")
+    application = dashboard.wsgi(optuna.storages.JournalStorage(backend))
+    ((study,),) = (get(application, "/api/studies")["study_summaries"],)
+    assert study["study_name"] == "sphere"
+    shown = get(application, f"/api/studies/{study['study_id']}")["trials"]
+    assert [trial["state"] for trial in shown] == ["Complete"] * 4
+
+
+def get(application: Callable, path: str) -> dict:
+    """Ask a WSGI application, as a browser does."""
+    import json
+    from wsgiref.util import setup_testing_defaults
+
+    request: dict = {"PATH_INFO": path}
+    setup_testing_defaults(request)
+    answer: list[str] = []
+    body = b"".join(application(request, lambda status, _, __=None: answer.append(status)))
+    assert answer[0].startswith("200"), body
+    return json.loads(body)
+
+
+@pytest.mark.parametrize("secret", ["me:sesame@host/db", "me@host/db?sslpassword=sesame"])
+def test_no_secret_of_a_url_is_written_down(secret):
+    url = f"postgresql+psycopg://{secret}"
+    config = OmegaConf.create(
+        {
+            "hydra": {
+                "sweeper": {"storage": url, "warm_start": [f"{url}#old"]},
+                "overrides": {"hydra": [f"hydra.sweeper.storage={url}", "hydra.sweeper.n_jobs=2"]},
+            }
+        }
+    )
+    OmegaConf.set_readonly(config, True)
+    shown = without_secrets(config)
+    assert "sesame" not in OmegaConf.to_yaml(shown)
+    assert "hydra.sweeper.n_jobs=2" in shown.hydra.overrides.hydra
+    assert config.hydra.sweeper.storage == url

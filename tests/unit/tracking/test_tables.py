@@ -1,0 +1,18 @@
+"""Studies and runs as tables, in every format."""
+
+from pipeline.tasks.objective import Objective, parse
+from pipeline.tracking.tables import number
+
+
+def test_an_objective_has_the_name_that_its_metric_is_logged_by():
+    assert parse("val/f1/so so!@mean3", "maximize") == Objective(
+        "val/f1/so so_", "maximize", "mean3"
+    )
+    assert parse("val/f1/a/b", "maximize").metric == "val/f1/a_b"
+    assert [parse(metric, "minimize").metric for metric in ("", "loss", "a/")] == ["", "loss", "a/"]
+
+
+def test_a_logged_value_is_a_number_only_where_it_is_written_as_one():
+    assert [number(t) for t in ("16", "1e-05", "-0.5")] == [16, 1e-5, -0.5]
+    others = ["012", "True", "1_000", "nan", "1e999", "٣", "1" * 5000, ""]
+    assert [number(t) for t in others] == others
