@@ -5,37 +5,51 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
+
+from tests.support.waiting import wait_until
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    """Whether somebody answers there."""
+    try:
+        urlopen(url, timeout=10).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
-def mlflow_server(folder: Path):
-    """Run an MLflow server on this machine; yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def mlflow_server(folder: Path, store: str | None = None):
+    """Run an MLflow server on this machine; yield its address.
+
+    Args:
+        folder: of its database and artifacts.
+        store: the URI of another database, which is there.
+    """
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    database = ["--backend-store-uri", store or f"sqlite:///{folder}/server.db"]
     artifacts = ["--artifacts-destination", str(folder / "kept")]
     process = subprocess.Popen(
-        [*command, *store, *artifacts, "--host", "127.0.0.1"],
+        [*command, *database, *artifacts, "--host", "127.0.0.1"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
-        while True:
-            try:
-                urlopen(f"{address}/health", timeout=2).close()
-                break
-            except (URLError, OSError):
-                assert time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.3)
+        address = f"http://127.0.0.1:{port}"
+        wait_until(partial(answers, f"{address}/health"), process)
         yield address
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
@@ -15,6 +16,16 @@ from pipeline.search.study.trials import counted
 def open_study(folder: Path) -> optuna.Study:
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
     return optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
+
+
+def trials_in(folder: Path) -> list[FrozenTrial]:
+    """Return a study's trials so far; none where it is not in its journal yet."""
+    journal = folder / "study.journal"
+    if not journal.is_file():
+        return []
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    storage = optuna.storages.JournalStorage(backend)
+    return [t for s in storage.get_all_studies() for t in storage.get_all_trials(s._study_id)]
 
 
 def spec(folder: Path, sampler: str, n_trials: int) -> StudySpec:

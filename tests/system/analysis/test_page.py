@@ -6,55 +6,19 @@ import itertools
 import json
 import os
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 from matplotlib import image
 
 from pipeline.analysis.report import FILE
+from tests.support.servers import mlflow_server
 from tests.support.stores import artifact
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def mlflow_server(store: str) -> Iterator[str]:
-    """Yield the address of an MLflow server over a store that is there."""
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with Path("server.log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", seconds=60)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def wait_for(url: str, seconds: float) -> None:
-    stop = time.monotonic() + seconds
-    while True:
-        try:
-            urlopen(url, timeout=1).close()
-        except OSError:
-            assert time.monotonic() < stop, Path("server.log").read_text()
-            time.sleep(0.25)
-        else:
-            return
+from tests.support.waiting import DEADLINE, wait_until
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium: apt-get install chromium")
@@ -64,19 +28,16 @@ def test_the_page_opens_in_the_mlflow_ui(cli, tiny, runs):
     (study,) = runs("study")
     run_page = f"#/experiments/{study.info.experiment_id}/runs/{study.info.run_id}"
     store = f"sqlite:///{Path('mlruns', 'mlflow.db').absolute()}"
-    with mlflow_server(store) as address, browser() as command:
+    with mlflow_server(Path(), store) as address, browser() as command:
         command("Page.navigate", url=f"{address}/{run_page}/artifacts/{FILE}")
         # The band around the title has a colour of its own; nothing else in MLflow's UI has it.
-        stop = time.monotonic() + 60
-        while blue_pixels(command("Page.captureScreenshot")) < 10_000:
-            assert time.monotonic() < stop, "the MLflow UI does not show the page"
-            time.sleep(0.5)
+        wait_until(lambda: blue_pixels(command("Page.captureScreenshot")) > 10_000)
         command("Page.navigate", url=artifact(study, FILE).as_uri())
         title = study.data.tags["tunewright.study"]
         shown = "document.readyState + ' ' + document.title"
-        while f"complete {title}" not in str(command("Runtime.evaluate", expression=shown)):
-            assert time.monotonic() < stop + 20, "the page has another title"
-            time.sleep(0.2)
+        wait_until(
+            lambda: f"complete {title}" in str(command("Runtime.evaluate", expression=shown))
+        )
 
 
 def blue_pixels(shot: dict) -> int:
@@ -124,4 +85,4 @@ def browser() -> Iterator[Callable[..., dict]]:
                 yield command
             finally:
                 process.terminate()
-                process.wait(timeout=20)
+                process.wait(DEADLINE)

@@ -2,23 +2,19 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from pipeline.search.study.trials import RUN_ID
-from tests.support.studies import open_study
+from tests.support.studies import trials_in
+from tests.support.waiting import wait_until
 
 
 def test_a_killed_search_is_mended_and_goes_on(cli, tiny, runs):
     args = ("train", "-m", *tiny, "training.epochs=3", "seed=1,2", "hydra.sweeper.study_name=cut")
     args = (*args, "hydra.sweeper.n_jobs=1")
     process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    folder, begun = Path("mlruns/studies/cut"), False
-    while not begun and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-        if (folder / "study.journal").is_file():
-            begun = any(RUN_ID in t.user_attrs for t in _trials(folder))
+    folder = Path("mlruns/studies/cut")
+    wait_until(lambda: any(RUN_ID in t.user_attrs for t in trials_in(folder)), process)
     assert cli("doctor").out == ""  # it lives
     process.kill()
     process.wait()
@@ -44,10 +40,3 @@ def test_a_killed_search_is_mended_and_goes_on(cli, tiny, runs):
     complete = [t for t in runs("trial") if t.info.status == "FINISHED"]
     assert sorted(t.data.params["seed"] for t in complete) == ["1", "2"]
     assert cli("doctor").out == ""
-
-
-def _trials(folder: Path) -> list:
-    try:
-        return open_study(folder).trials
-    except (KeyError, ValueError):  # the study is not in its journal yet
-        return []

@@ -19,16 +19,9 @@ from pipeline.search.study.study import find_study
 from pipeline.tracking import open_store
 from tests.support.experiments import experiment
 from tests.support.stores import artifact
+from tests.support.waiting import DEADLINE, wait_until
 
 COMMAND = [sys.executable, "-m", "pipeline", "train", "--resume"]
-
-
-def wait_for(process: subprocess.Popen, condition) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def facts(folder: Path) -> tuple[dict, dict, str, list]:
@@ -62,7 +55,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(cli, 
             [*COMMAND, *own], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         try:
-            wait_for(process, lambda before=before: states() - before)
+            wait_until(lambda before=before: states() - before, process)
             if attempt < 3:
                 time.sleep(chance.uniform(0, 0.5))
                 assert process.poll() is None, process.communicate()
@@ -78,7 +71,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(cli, 
                 resume(config, run_id)
             assert find_cut_off(store, config) is None
             process.send_signal(signal.SIGTERM)
-            said = process.communicate(timeout=60)
+            said = process.communicate(timeout=DEADLINE)
             assert process.returncode == 130, said
         finally:
             process.kill()
@@ -121,11 +114,7 @@ def test_a_trial_that_was_killed_goes_on_in_the_next_start_of_its_search(cli, ti
     )
     states = partial(Path("mlruns/checkpoints").glob, "*/state-*.pt")
     try:
-        deadline = time.monotonic() + 90
-        while not list(states()):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: list(states()), process)
     finally:
         process.kill()
         process.wait()

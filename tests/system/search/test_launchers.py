@@ -5,19 +5,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import optuna
 import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.search.study.trials import KILLED
+from tests.support.studies import trials_in
+from tests.support.waiting import DEADLINE, wait_until
 
-DEADLINE = 120.0  # seconds, for what takes a few
 REPORTS = 10  # of some twenty that a trial of `sweep` makes: one that made less is not at its end
 PROGRAM = """
 import time
@@ -78,16 +76,6 @@ def search_parabola(folder: Path, *overrides: str) -> list[FrozenTrial]:
     return trials_in(folder / "swept")
 
 
-def trials_in(folder: Path) -> list[FrozenTrial]:
-    """Return the trials so far; none where the study is not there yet."""
-    journal = folder / "study.journal"
-    if not journal.is_file():
-        return []
-    backend = optuna.storages.journal.JournalFileBackend(str(journal))
-    storage = optuna.storages.JournalStorage(backend)
-    return [t for s in storage.get_all_studies() for t in storage.get_all_trials(s._study_id)]
-
-
 @pytest.fixture
 def sweep(tiny: list[str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a search over four seeds, whose trials last some seconds, as a user does."""
@@ -108,17 +96,6 @@ def sweep(tiny: list[str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
-
-
-def wait_for(process: subprocess.Popen[str], seen: Callable[[], Any]) -> Any:
-    """Return what is seen, once it is; a process that ends before that is a failure."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline and process.poll() is None:
-        if found := seen():
-            return found
-        time.sleep(0.05)
-    process.kill()
-    raise AssertionError(f"nothing to see: {process.communicate()[0]}")
 
 
 def victim(may_die: Callable[[int], bool]) -> FrozenTrial | None:
@@ -173,7 +150,7 @@ def test_a_local_ray_starts_the_workers(working_folder):
 
 def test_a_killed_worker_costs_its_trial_one_more_try(sweep, runs):
     process = sweep()
-    dead = wait_for(process, lambda: victim(lambda _: True))
+    dead = wait_until(lambda: victim(lambda _: True), process)
     os.kill(dead.user_attrs["owner"]["pid"], signal.SIGKILL)
     check_mended(process, dead, runs)
 
@@ -186,11 +163,11 @@ def test_a_killed_controller_takes_its_workers_with_it(working_folder):
         running = [t for t in trials_in(Path("swept")) if "owner" in t.user_attrs]
         return psutil.Process(process.pid).children(recursive=True) if len(running) == 2 else []
 
-    below = wait_for(process, two_at_work)
+    below = wait_until(two_at_work, process)
     assert len(below) >= 2
     process.kill()
     process.communicate()
-    assert psutil.wait_procs(below, timeout=5)[1] == []
+    assert psutil.wait_procs(below, timeout=DEADLINE)[1] == []
 
 
 @pytest.mark.usefixtures("quiet_ray")
@@ -210,7 +187,7 @@ def test_a_node_that_leaves_a_ray_cluster_costs_its_trial_one_more_try(
         address = f"hydra.launcher.ray.init.address={cluster.address}"
         process = sweep("hydra/launcher=ray", address, "+hydra.launcher.ray.remote.num_cpus=1")
         there = psutil.Process(raylet).children
-        dead = wait_for(process, lambda: victim(lambda pid: pid in {p.pid for p in there()}))
+        dead = wait_until(lambda: victim(lambda pid: pid in {p.pid for p in there()}), process)
         workers = there()
         cluster.remove_node(leaving, allow_graceful=False)
         for worker in workers:  # Ray lets them finish; a machine that is gone does not

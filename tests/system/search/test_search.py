@@ -2,39 +2,26 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import optuna
 import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from tests.support.studies import open_study
-
-
-def states_in(folder: Path) -> list[TrialState]:
-    """Return the states of the trials so far; none where the study is not there yet."""
-    journal = folder / "study.journal"
-    if not journal.is_file():
-        return []
-    storage = optuna.storages.JournalStorage(
-        optuna.storages.journal.JournalFileBackend(str(journal))
-    )
-    studies = storage.get_all_studies()
-    return [t.state for study in studies for t in storage.get_all_trials(study._study_id)]
+from tests.support.studies import open_study, trials_in
+from tests.support.waiting import wait_until
 
 
 def test_a_killed_search_is_continued_where_it_was(cli, tiny, runs):
     args = ("train", "-m", *tiny, "seed=1,2,3,4,5,6", "hydra.sweeper.study_name=killed")
     process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
     folder = Path("mlruns/studies/killed")
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        states = states_in(folder)
-        if states.count(TrialState.COMPLETE) >= 3 and TrialState.RUNNING in states:
-            break
-        time.sleep(0.02)
+
+    def is_half_done() -> bool:
+        states = [t.state for t in trials_in(folder)]
+        return states.count(TrialState.COMPLETE) >= 3 and TrialState.RUNNING in states
+
+    wait_until(is_half_done, process)
     process.kill()
     process.wait()
     done = {t.number for t in open_study(folder).trials if t.state == TrialState.COMPLETE}

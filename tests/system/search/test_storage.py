@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.search.study.trials import counted
+from tests.support.servers import free_port
 from tests.support.studies import search_sphere, spec
 
 SERVERS = "postgresql/*/bin"  # of Debian, in /usr/lib; its programs are not on the PATH
@@ -43,12 +43,6 @@ hydra:
 x: 0
 y: 0
 """
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -4,30 +4,27 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.rows import rows, write_rows
 from tests.support.served import INPUTS, TASKS, assert_same, predicted, records_of, run_of
-from tests.support.servers import mlflow_server
+from tests.support.servers import answers, free_port, mlflow_server
 from tests.support.stores import Made, artifact
+from tests.support.waiting import DEADLINE, wait_until
 
 
 class Server:
     """``mlflow models serve`` as a user gives it, without a new environment."""
 
     def __init__(self, model: str, log: Path, uri: str = "") -> None:
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"http://127.0.0.1:{free_port()}"
         self._log = log
         bin_folder = Path(sys.executable).parent
         environment = {
@@ -49,15 +46,10 @@ class Server:
             )
 
     def wait(self) -> None:
-        for _ in range(900):
-            if self._process.poll() is not None:
-                break
-            try:
-                with urllib.request.urlopen(f"{self.address}/ping", timeout=5):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        pytest.fail(f"the server did not start:\n{self._log.read_text()[-3000:]}")
+        try:
+            wait_until(partial(answers, f"{self.address}/ping"), self._process)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._log.read_text()[-3000:]}") from None
 
     def ask(self, body: dict) -> tuple[int, dict]:
         request = urllib.request.Request(
@@ -66,14 +58,14 @@ class Server:
             {"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
     def stop(self) -> None:
         os.killpg(self._process.pid, signal.SIGTERM)
-        self._process.wait(30)
+        self._process.wait(DEADLINE)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from mlflow import MlflowClient
 
 from tests.support.servers import mlflow_server
+from tests.support.waiting import DEADLINE, wait_until
 
 
 def test_a_search_is_recorded_on_a_server_and_keeps_one_model_there(cli, tiny, working_folder):
@@ -30,13 +30,10 @@ def test_a_terminated_run_does_not_stay_running(tiny, runs):
     command = [sys.executable, "-m", "pipeline", "train", *tiny, "training.epochs=500"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and not list(Path("mlruns").glob("artifacts/*/*/*")):
-            time.sleep(0.2)
-        while time.monotonic() < deadline and "train/loss" not in runs("run")[0].data.metrics:
-            time.sleep(0.5)
+        wait_until(lambda: list(Path("mlruns").glob("artifacts/*/*/*")), process)
+        wait_until(lambda: "train/loss" in runs("run")[0].data.metrics, process)
         process.terminate()
-        assert process.wait(30) == 130
+        assert process.wait(DEADLINE) == 130
     finally:
         process.kill()
     (run,) = runs("run")
@@ -47,16 +44,14 @@ def test_a_terminated_run_does_not_stay_running(tiny, runs):
 def test_two_commands_at_once_make_one_store(tiny, runs):
     command = [sys.executable, "-m", "pipeline", "train", *tiny]
     started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(120) for process in started] == [0, 0]
+    assert [process.wait(DEADLINE) for process in started] == [0, 0]
     assert len(runs("run")) == 2
 
 
 def test_a_stop_while_the_database_is_made_leaves_a_store_that_works(cli, tiny, runs):
     command = [sys.executable, "-m", "pipeline", "train", *tiny]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 90
-    while not list(Path("mlruns").glob("mlflow.db*")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: list(Path("mlruns").glob("mlflow.db*")), process)
     process.kill()
     process.wait()
     assert not Path("mlruns/mlflow.db").exists()

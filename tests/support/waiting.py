@@ -1,0 +1,19 @@
+"""Waiting for what another process does, which takes a loaded machine long."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+DEADLINE = 300.0  # seconds, for what takes a few
+
+
+def wait_until(seen: Callable[[], Any], process: subprocess.Popen | None = None) -> Any:
+    """Return what is seen, once it is something; a process that ends before it is a failure."""
+    deadline = time.monotonic() + DEADLINE
+    while not (found := seen()):
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode}: {process.communicate()}")
+        assert time.monotonic() < deadline, f"not seen in {DEADLINE:g} seconds"
+        time.sleep(0.02)
+    return found
