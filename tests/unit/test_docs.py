@@ -1,0 +1,43 @@
+"""README, docs/ and examples/: every output names its command."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/*.md"))]
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("regenerate", ROOT / "docs" / "regenerate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_output_has_a_command_and_an_end(page):
+    text = page.read_text(encoding="utf-8")
+    steps = load_script().steps_of(text, page.name)
+    assert text.count("<!-- output") == text.count("<!-- end -->") == sum(s.stop > 0 for s in steps)
+
+
+def test_an_output_is_the_block_above_or_its_own_command():
+    page = "```bash\na \\\n  b\n```\n\n<!-- output | head -1 -->\nold\n<!-- end -->\n"
+    page += "<!-- setup: c\nd\n-->\n<!-- output: e | f -->\n<!-- end -->\n"
+    steps = load_script().steps_of(page, "page")
+    assert [s.command for s in steps] == ["{ a \\\n  b\n} | head -1", "c\nd", "e | f"]
+    assert page[steps[0].start : steps[0].stop] == "old\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("<!-- output -->\n<!-- end -->\n", "page:1: no command"),
+        ("\n<!-- output: a -->\n<!-- output: b -->\n<!-- end -->\n", "page:2: expected `<!-- end"),
+    ],
+)
+def test_a_marker_without_command_or_end_is_refused(page, said):
+    with pytest.raises(ValueError, match=said):
+        load_script().steps_of(page, "page")
