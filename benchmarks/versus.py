@@ -52,14 +52,14 @@ ABLATIONS: Mapping[str, Mapping[str, str]] = {
     "one worker": {"hydra.sweeper.n_jobs": "1"},
     "a process a trial": {"hydra.sweeper.isolation": "trial"},
     "whole vocabulary": {"training.active_vocabulary": "false"},
-    "layers not packed": {"training.unpadding": "false"},
-    "not packed, not cut": {
+    "without unpadding": {"training.unpadding": "false"},
+    "no unpadding, no micro-batches": {
         "training.unpadding": "false",
         "training.micro_batch_tokens": "null",
         "evaluation.batch_size": "64",
     },
 }
-ON_OURS = "warm workers and precision auto, packed layers, active vocabulary, MLflow"
+ON_OURS = "warm workers and precision auto, unpadding, active vocabulary, MLflow"
 
 # Pausing at one rung, the first of sweeps/asha.yaml, where a sample of rows is judged by; the best
 # third go on at once, so that the first complete trials come early.
@@ -441,7 +441,9 @@ def _show_machine(ran: Sequence[Ran]) -> None:
 def _show(ran: Sequence[Ran], order: Sequence[Line]) -> None:
     walls = {line.label: [r.wall for r in ran if r.label == line.label] for line in order}
     ours = median(walls["ours"]) if walls["ours"] else float("nan")
-    print("\n| line | wall | runs | to ours | best macro F1 | its standard error | what is on |")
+    print(
+        "\n| line | wall | runs | relative to ours | best macro F1 | standard error | what is on |"
+    )
     print("|---|---:|---:|---:|---:|---:|---|")
     for line in order:
         own = [r for r in ran if r.label == line.label]
