@@ -15,9 +15,10 @@ from pipeline.config.migrations import renamed
 from pipeline.config.schema import OPEN, flatten
 
 if TYPE_CHECKING:
-    from hydra._internal.hydra import Hydra
     from hydra.types import HydraContext
     from omegaconf import DictConfig
+
+    from pipeline.config.hydra_parts import Hydra
 
 CONFIG_NAME = "train"
 
@@ -34,19 +35,14 @@ def folders(name: str) -> list[Path]:
 def hydra_app(job_name: str) -> Iterator[Hydra]:
     """Yield Hydra, set up for our ``conf`` folders; its global state is cleared at the end."""
     from hydra import version
-    from hydra._internal.hydra import Hydra
-    from hydra._internal.utils import create_config_search_path
-    from hydra.core.config_search_path import SearchPathElement
     from hydra.core.global_hydra import GlobalHydra
 
+    from pipeline.config.hydra_parts import make_hydra
+
     version.setbase("1.3")
-    first, *others = folders("conf")
-    search_path = create_config_search_path(str(first))
-    for folder in others:
-        search_path.get_path().insert(-1, SearchPathElement("tunewright", f"file://{folder}"))
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2(task_name=job_name, config_search_path=search_path)
+        yield make_hydra(job_name, folders("conf"))
     finally:
         GlobalHydra.instance().clear()
 
@@ -127,13 +123,13 @@ def run_job(
 
 def run_single(hydra: Hydra, config: DictConfig, task: Callable[[DictConfig], Any]) -> Any:
     """Run a task as a job of its own, outside any sweep, and return what it returns."""
-    from hydra._internal.callbacks import Callbacks
-    from hydra.types import HydraContext, RunMode
+    from hydra.types import RunMode
+
+    from pipeline.config.hydra_parts import context_of
 
     with changing(config.hydra):
         config.hydra.mode = RunMode.RUN
-    context = HydraContext(hydra.config_loader, Callbacks(config))
-    return run_job(context, config, task, "hydra.run.dir")
+    return run_job(context_of(hydra, config), config, task, "hydra.run.dir")
 
 
 @contextmanager

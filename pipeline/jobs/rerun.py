@@ -31,9 +31,9 @@ from pipeline.training.outcome import Trial
 from pipeline.training.prepare import inputs
 
 if TYPE_CHECKING:
-    from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
 
+    from pipeline.config.hydra_parts import Hydra
     from pipeline.tracking.logged import LoggedRun
     from pipeline.training.outcome import Result
 

@@ -21,9 +21,9 @@ from pipeline.training.prepare import inputs
 from pipeline.training.run_folders import folder_of, has_states, is_free
 
 if TYPE_CHECKING:
-    from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
 
+    from pipeline.config.hydra_parts import Hydra
     from pipeline.training.outcome import Result
 
 _BOUND = ("data", "model")  # what may not change on the way

@@ -10,7 +10,14 @@ from optuna.trial import TrialState
 
 from pipeline.search.space.space import Params
 from pipeline.search.study.liveness import Heartbeat
-from pipeline.search.study.study import StudySpec, claim, queue_first, queue_grid, seek_study
+from pipeline.search.study.study import (
+    StudySpec,
+    claim,
+    open_storage,
+    queue_first,
+    queue_grid,
+    seek_study,
+)
 from pipeline.search.study.trials import counted, params_of
 
 FIRST = 5  # jobs of a sampler, which are checked: the later ones depend on scores
@@ -18,9 +25,10 @@ FIRST = 5  # jobs of a sampler, which are checked: the later ones depend on scor
 
 def open_copy(spec: StudySpec) -> optuna.Study:
     """Open a study in memory, with all that is there of it; nothing is made or written."""
-    kept, memory = seek_study(spec.name, spec.storage), InMemoryStorage()
-    if kept is not None:
-        optuna.copy_study(from_study_name=spec.name, from_storage=kept._storage, to_storage=memory)
+    memory = InMemoryStorage()
+    if seek_study(spec.name, spec.storage) is not None:
+        kept = open_storage(spec.storage)
+        optuna.copy_study(from_study_name=spec.name, from_storage=kept, to_storage=memory)
     return spec.open(memory)
 
 

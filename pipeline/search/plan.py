@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.common.errors import ConfigError
 from pipeline.config.compose import key_of
+from pipeline.config.hydra_parts import BASIC_LAUNCHER
 from pipeline.config.schema import flatten
 from pipeline.search.options import Options
 from pipeline.search.pruners import PauseAndPromote
@@ -30,7 +31,7 @@ _LEARNS_NOTHING = (GRID, "RandomSampler", "QMCSampler", "BruteForceSampler")
 # Launchers by the module of their class.
 _HERE, _ONE_BY_ONE, _JOBLIB = (
     "hydra_plugins.tunewright",
-    "hydra._internal.core_plugins.basic_launcher",
+    BASIC_LAUNCHER,
     "hydra_plugins.hydra_joblib_launcher",
 )
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
-from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.search.optuna_parts import as_one_objective
 
 # Options that count budget; the others count trials, evaluations or scores.
 # The least that Optuna takes: a plain function's unit may be larger than a default of 0.25.
@@ -128,21 +128,4 @@ def should_prune(
         trial: with the scores it reported so far.
         direction: in which those get better.
     """
-    one: Any = _OneObjective(study._storage, direction)
-    view = optuna.Study(study.study_name, one, study.sampler, optuna.pruners.NopPruner())
-    return pruner.prune(view, trial)
-
-
-class _OneObjective:
-    """A storage that shows pruners the one objective that trials report."""
-
-    def __init__(self, storage: BaseStorage, direction: StudyDirection) -> None:
-        self._storage = storage
-        self._direction = direction
-
-    def get_study_directions(self, _: int) -> list[StudyDirection]:
-        """Return that objective's direction."""
-        return [self._direction]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
+    return pruner.prune(as_one_objective(study, direction), trial)

@@ -20,6 +20,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.search.optuna_parts import PlacedQmc, every_trial
 from pipeline.search.space.space import Space
 from pipeline.search.study.trials import ATTEMPT, REPLACES, place_of
 
@@ -126,9 +127,8 @@ class SeededSampler(BaseSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        # From the storage: under Hyperband `study` shows the trials of one bracket only.
-        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-        place = place_of(trial.number, trials)
+        # Of all: under Hyperband `study` shows the trials of one bracket only.
+        place = place_of(trial.number, every_trial(study))
         digest = hashlib.blake2b(f"{self._seed}:{place}".encode(), digest_size=4).digest()
         self._sampler = self._make(int.from_bytes(digest, "big"), place)
         self._sampler.before_trial(study, trial)
@@ -189,26 +189,6 @@ class _PlacedCmaEs(optuna.samplers.CmaEsSampler):
         return super().sample_relative(study, placed, search_space)
 
 
-class _PlacedQmc(optuna.samplers.QMCSampler):
-    """A quasi-random sequence in which a trial's place is its position.
-
-    Optuna counts positions in the storage, not atomically: two workers may get the same one, and
-    the retry of a killed trial uses one up.
-    """
-
-    def __init__(self, *, space: Space, place: int = 0, **options: Any) -> None:
-        super().__init__(**options)
-        self._coordinates = {k: d for k, d in space.distributions.items() if not d.single()}
-        self._place = place
-
-    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
-        """Return the whole space: with Optuna's, that of the first trial, that one has none."""
-        return self._coordinates
-
-    def _find_sample_id(self, *_: Any) -> int:
-        return self._place
-
-
 def _cma_es(_space: Space, _study_seed: int, seed: int, place: int) -> dict[str, Any]:
     return {"seed": seed, "place": place}
 
@@ -219,7 +199,7 @@ def _qmc(space: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]
     return {
         "seed": study_seed,
         "place": place,
-        "space": space,
+        "distributions": space.distributions,
         "independent_sampler": independent,
     }
 
@@ -228,7 +208,7 @@ def _qmc(space: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]
 _OWN_WAYS = {"CmaEsSampler": _cma_es, "QMCSampler": _qmc}
 _OWN_CLASSES: dict[str, type[BaseSampler]] = {
     "CmaEsSampler": _PlacedCmaEs,
-    "QMCSampler": _PlacedQmc,
+    "QMCSampler": PlacedQmc,
 }
 
 

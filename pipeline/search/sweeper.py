@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from pipeline.common.errors import TunewrightError, did_you_mean
 from pipeline.common.terminal import console
 from pipeline.config.compose import changing, plain_errors, without_hydra, without_secrets
+from pipeline.config.hydra_parts import reading_once
 from pipeline.config.schema import flatten
 from pipeline.search.cost import Prices, Spent, compared, forecast
 from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
@@ -61,7 +62,6 @@ from pipeline.search.study.study import (
 )
 from pipeline.search.study.trials import REASON, best_first, ended, pareto_front, state_of
 from pipeline.search.study.warm_start import JOURNAL, sources_of, warm_start
-from pipeline.search.workers.config_files import reading_once
 from pipeline.search.workers.supervisor import LOOK_SECONDS, Supervisor
 from pipeline.search.workers.worker import Worker
 

@@ -4,6 +4,7 @@
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -29,6 +30,13 @@ ROOMS = (
 )
 # Rooms that may import only some of those below: the engine serves any Hydra program.
 ONLY = {"search": {"search", "config", "common"}}
+# Private parts of libraries, and the one file that may touch them.
+PRIVATE = {
+    r"hydra\._internal": "config/hydra_parts.py",
+    r"\._storage\b|\._trial_id\b|\._study_id\b|_find_sample_id": "search/optuna_parts.py",
+    r"from optuna\S*\._|fixed_params": "search/optuna_parts.py",
+    r"\._forkserver\b": "search/workers/fork_server.py",
+}
 ENTRANCES = {"__init__.py", "__main__.py"}
 ROOT = Path(__file__).resolve().parents[2] / "pipeline"
 MOST_LINES = 60  # of a function
@@ -89,6 +97,17 @@ def not_allowed() -> list[str]:
     return [f"{a} -> {b}" for a, b in arrows() if room(b) not in ONLY.get(room(a), {room(b)})]
 
 
+def private_parts() -> list[str]:
+    """Return where private parts of a library are touched outside their one file."""
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted(ROOT.rglob("*.py"))
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        for pattern, home in PRIVATE.items()
+        if path != ROOT / home and re.search(pattern, line)
+    ]
+
+
 def circle() -> list[str]:
     """Return the files of a circle of imports; empty where there is none."""
     graph = TopologicalSorter({name: set(imported(name)) - {name} for name in trees()})
@@ -123,6 +142,10 @@ def test_no_import_goes_upwards():
 
 def test_the_engine_knows_nothing_of_fine_tuning():
     assert not_allowed() == []
+
+
+def test_private_parts_of_a_library_are_touched_in_one_file():
+    assert private_parts() == []
 
 
 def test_no_circle_between_files():

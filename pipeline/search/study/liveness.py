@@ -17,9 +17,10 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, Trial
 
 from pipeline.common.process import ABANDONED, identity, is_gone
+from pipeline.search.optuna_parts import note
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +40,21 @@ class Heartbeat:
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
-        self._trials: dict[int, int] = {}  # trial id -> beats so far
+        self._beats: dict[int, tuple[Trial, int]] = {}  # by number: a trial, its beats so far
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
 
-    def sign(self, trial: optuna.trial.Trial) -> None:
+    def sign(self, trial: Trial) -> None:
         """Make a trial this process's own."""
         trial.set_user_attr(OWNER, identity())
         with self._lock:
-            self._trials[trial._trial_id] = 0
+            self._beats[trial.number] = trial, 0
 
-    def release(self, trial: optuna.trial.Trial) -> None:
+    def release(self, trial: Trial) -> None:
         """Beat no longer for a trial that has ended."""
         with self._lock:
-            self._trials.pop(trial._trial_id, None)
+            self._beats.pop(trial.number, None)
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()
@@ -69,22 +70,22 @@ class Heartbeat:
         self._thread.join()
         if error is not None:
             # The process may live on: what it leaves must not look as if somebody ran it.
-            for trial_id in self._trials:
+            for trial, _ in self._beats.values():
                 with contextlib.suppress(Exception):
                     how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
                     abandoned = {**identity(), ABANDONED: how}
-                    self._study._storage.set_trial_user_attr(trial_id, OWNER, abandoned)
+                    note(self._study, trial, OWNER, abandoned)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             with self._lock:
-                for trial_id in self._trials:
-                    self._trials[trial_id] += 1
-                    self._write(trial_id, self._trials[trial_id])
+                for number, (trial, beats) in self._beats.items():
+                    self._beats[number] = trial, beats + 1
+                    self._write(trial, beats + 1)
 
-    def _write(self, trial_id: int, beats: int) -> None:
+    def _write(self, trial: Trial, beats: int) -> None:
         try:
-            self._study._storage.set_trial_user_attr(trial_id, BEAT, beats)
+            note(self._study, trial, BEAT, beats)
         except UpdateFinishedTrialError:
             pass  # it was told between our look and our beat
         except Exception:  # one that stops at a hiccup of the storage gives living work away

@@ -1,6 +1,5 @@
 """The study: where it is kept, how a worker comes by its next trial, what becomes of dead ones."""
 
-import contextlib
 import itertools
 import json
 import random
@@ -17,7 +16,6 @@ from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import (
@@ -30,6 +28,13 @@ from sqlalchemy.exc import (
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.secrets import MASK, masked
+from pipeline.search.optuna_parts import (
+    is_journal_line,
+    latest,
+    note,
+    queued_params,
+    take_back,
+)
 from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.space.space import Dimension, Params, Space
@@ -191,11 +196,10 @@ def damage(storage: str, name: str) -> str:
     lines = Path(storage).read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            known = JournalOperation(record["op_code"])
-        except (ValueError, TypeError, KeyError):
-            known = None
-        if known is None:
+            known = is_journal_line(json.loads(line))
+        except ValueError:
+            known = False
+        if not known:
             return (
                 f"line {number} of the journal is damaged. What MLflow has of the study can be "
                 f"learned from in a new one: hydra.sweeper.warm_start=mlflow:{name}"
@@ -299,11 +303,7 @@ def _unqueue_twins(study: optuna.Study, spec: StudySpec) -> None:
 
 def unqueue(study: optuna.Study, trial: FrozenTrial) -> None:
     """Set a queued trial aside, unless somebody has just begun it."""
-    storage = study._storage
-    with contextlib.suppress(UpdateFinishedTrialError):  # another search was faster
-        if storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-            storage.set_trial_user_attr(trial._trial_id, KILLED, True)
-            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    take_back(study, trial, KILLED)
 
 
 def queue_first(study: optuna.Study, spec: StudySpec) -> None:
@@ -346,11 +346,10 @@ def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int) -> bool:
     attempt = dead.user_attrs.get(ATTEMPT, 0) + (0 if was_interrupted(dead) else 1)
     params = params_of(dead)
     again = attempt <= retries
-    trial_id, storage = dead._trial_id, study._storage
     try:
-        storage.set_trial_user_attr(trial_id, REASON, "killed: its process ended")
+        note(study, dead, REASON, "killed: its process ended")
         if again:
-            storage.set_trial_user_attr(trial_id, KILLED, True)
+            note(study, dead, KILLED, True)
         study.tell(dead.number, state=TrialState.FAIL)
     except (UpdateFinishedTrialError, ValueError):
         return False  # another process settled it
@@ -375,7 +374,7 @@ def claim(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial |
             return trial
         # Told as a failure, which samplers leave out: they are to learn from scores alone.
         trial.set_user_attr(REJECTED, True)
-        given = _latest(study, trial).system_attrs.get("fixed_params", {})
+        given = queued_params(latest(study, trial)) or {}
         study.tell(trial, state=TrialState.FAIL)
         heartbeat.release(trial)
         if given or asked >= SAMPLER_DRAWS:
@@ -404,14 +403,10 @@ def _is_surplus(study: optuna.Study, spec: StudySpec, trial: Trial) -> bool:
     """Whether another worker took the last point, this point or the last place since we looked."""
     if not spec.is_grid:
         return sum(t.number < trial.number for t in counted(study)) >= spec.budget.n_trials
-    asked = _latest(study, trial)
+    asked = latest(study, trial)
     earlier = [t for t in counted(study, waiting=True) if t.number < trial.number]
     points = {_own_point(t, spec) for t in earlier}
-    return "fixed_params" not in asked.system_attrs or _own_point(asked, spec) in points
-
-
-def _latest(study: optuna.Study, trial: Trial) -> FrozenTrial:
-    return study.get_trials(deepcopy=False)[trial.number]
+    return queued_params(asked) is None or _own_point(asked, spec) in points
 
 
 def _suggest(trial: Trial, dimension: Dimension) -> None:

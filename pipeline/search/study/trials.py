@@ -14,6 +14,8 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.search.optuna_parts import queued_params
+
 State = Literal[
     "waiting", "running", "paused", "complete", "pruned", "failed", "killed", "rejected", "imported"
 ]
@@ -158,7 +160,7 @@ def sign_of(direction: StudyDirection) -> float:
 
 def params_of(trial: FrozenTrial) -> dict[str, Any]:
     """Return a trial's parameters, those it was queued with and has not taken yet included."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    return {**(queued_params(trial) or {}), **trial.params}
 
 
 def place_of(number: int, trials: Sequence[FrozenTrial]) -> int:

@@ -15,6 +15,7 @@ from optuna.trial import Trial
 
 from pipeline.common.contract import Verdict
 from pipeline.common.errors import TrialTimeoutError
+from pipeline.search.optuna_parts import latest, report_step
 from pipeline.search.pruners import PauseAndPromote, Pruner, should_prune
 from pipeline.search.study.budget import seconds_of
 
@@ -29,12 +30,12 @@ class Reporter:
 
     def __init__(self, study: optuna.Study, spec: StudySpec, pruner: Pruner, trial: Trial) -> None:
         self._study = study
-        self._trial_id = trial._trial_id
+        self._trial = trial
         self._pruner = pruner
         self._direction = StudyDirection[spec.reported.upper()]
         self._unit = spec.unit
         self._limit = spec.trial_seconds
-        known = study._storage.get_trial(trial._trial_id)
+        known = latest(study, trial)
         self._began = time.monotonic() - seconds_of(known)  # before a pause as well
         self.step = max(known.intermediate_values, default=-1)  # the last one that was reported
         self.judging = True  # whether scores go to the pruner; only a point's first seed is judged
@@ -58,19 +59,19 @@ class Reporter:
         if not self.judging or step <= self.step:
             return "continue"  # this budget was reported before, on the way to a pause
         before, self.step = self.step, step
-        self._study._storage.set_trial_intermediate_value(self._trial_id, step, float(score))
+        report_step(self._study, self._trial, step, float(score))
         if isinstance(self._pruner, PauseAndPromote):
             climbed = self._pruner.rung(step) > self._pruner.rung(before)
             return "pause" if climbed else "continue"
         assert isinstance(self._pruner, BasePruner)
-        trial = self._study._storage.get_trial(self._trial_id)
+        trial = latest(self._study, self._trial)
         pruned = should_prune(self._study, self._pruner, trial, self._direction)
         return "prune" if pruned else "continue"
 
     def take_over(self, earlier: Mapping[int, float]) -> None:
         """Take scores, by step, as this trial's own: those of a try that it continues."""
         for step, score in sorted(earlier.items()):
-            self._study._storage.set_trial_intermediate_value(self._trial_id, step, score)
+            report_step(self._study, self._trial, step, score)
             self.step = step
 
     def check_time(self) -> None:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.common.timing import LEDGER
 from pipeline.config.compose import changing, run_job
+from pipeline.config.hydra_parts import reading_once
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.rungs import promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
@@ -38,7 +39,6 @@ from pipeline.search.study.trials import (
     place_of,
 )
 from pipeline.search.workers.child import STOPPED, Child, WorkerDiedError
-from pipeline.search.workers.config_files import reading_once
 from pipeline.search.workers.reporter import Reporter
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from pipeline.analysis.report import About, study_page
 from pipeline.common.secrets import masked
+from pipeline.search.optuna_parts import report_step
 from pipeline.search.study.trials import PAUSED_AT
 from tests.support.pages import Reader
 
@@ -33,7 +34,7 @@ def made(count: int, objectives: int = 1) -> optuna.Study:
         trial.set_user_attr("run_id", f"run-of-{number}")
         trial.set_user_attr("overrides", [f"optimizer.learning_rate={rate}", "data.train=a b.csv"])
         for step in (50, 100, 150):
-            study._storage.set_trial_intermediate_value(trial._trial_id, step, step * rate)
+            report_step(study, trial, step, step * rate)
         if number % 4 == 1:
             study.tell(trial, state=TrialState.PRUNED)
         elif number % 4 == 2:
@@ -51,7 +52,7 @@ def page_of(study: optuna.Study, *objectives: str, pruner=None) -> str:
 def test_the_page_says_what_was_found():
     study = made(40)
     waiting = study.ask()
-    study._storage.set_trial_intermediate_value(waiting._trial_id, 50, 0.1)
+    report_step(study, waiting, 50, 0.1)
     waiting.set_user_attr(PAUSED_AT, 50)
     page = Reader(page_of(study, pruner=PROMOTE))
     assert "20 complete · 10 pruned · 10 failed · 1 paused" in page.text

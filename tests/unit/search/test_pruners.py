@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from pipeline import run as runs
 from pipeline.common.errors import ConfigError
 from pipeline.config.schema import TrainingConfig
+from pipeline.search.optuna_parts import report_step
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.rungs import promotable
 from pipeline.search.study.trials import PAUSED_AT, best_first, ended, state_of
@@ -97,7 +98,7 @@ def test_with_everyone_at_the_rung_exactly_the_best_go_on(scores, factor):
     pruner = PauseAndPromote(min_resource=1, reduction_factor=factor)
     for score in scores:
         waiting = study.ask()
-        study._storage.set_trial_intermediate_value(waiting._trial_id, 1, score)
+        report_step(study, waiting, 1, score)
         waiting.set_user_attr(PAUSED_AT, 1)
     held = set(range(len(scores)))
     gone = []

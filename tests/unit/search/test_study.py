@@ -7,12 +7,12 @@ import pytest
 from hydra.types import RunMode
 
 from pipeline.config.compose import CONFIG_NAME, hydra_app
+from pipeline.config.hydra_parts import reading_once
 from pipeline.search.samplers import sampler_name
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.liveness import OWNER, Heartbeat
 from pipeline.search.study.study import claim, mend_journal, queue_grid
 from pipeline.search.study.trials import counted
-from pipeline.search.workers.config_files import reading_once
 from tests.support.studies import search_sphere, spec
 
 

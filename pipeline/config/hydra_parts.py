@@ -1,0 +1,72 @@
+"""Hydra's private parts: the only file that imports from ``hydra._internal``.
+
+Hydra's public API (``hydra.main``, ``compose``) has no way to what is used here:
+
+- ``Hydra``: a program without ``@hydra.main``, which composes, checks and runs in its own steps.
+- ``create_config_search_path``: such a program's search path.
+- ``Callbacks``: what a job's context has to hold.
+- ``ConfigLoaderImpl.repository``, ``ConfigRepository.load_config`` and ``.sources``: where config
+  files are read.
+- the module of the basic launcher, by name.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathElement
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+__all__ = ["BASIC_LAUNCHER", "Hydra", "context_of", "make_hydra", "reading_once"]
+
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher"  # the module of its class
+
+
+def make_hydra(job_name: str, folders: Sequence[Path]) -> Hydra:
+    """Set Hydra up for config folders, the first one first; its global state must be clear."""
+    first, *others = folders
+    search_path = create_config_search_path(str(first))
+    for folder in others:
+        search_path.get_path().insert(-1, SearchPathElement("tunewright", f"file://{folder}"))
+    return Hydra.create_main_hydra2(task_name=job_name, config_search_path=search_path)
+
+
+def context_of(hydra: Hydra, config: DictConfig) -> HydraContext:
+    """Return what a job outside any sweep runs with."""
+    return HydraContext(hydra.config_loader, Callbacks(config))
+
+
+def reading_once(loader: ConfigLoader) -> ConfigLoader:
+    """Return a loader for a worker: a quarter of a trial's overhead was to read files again."""
+    if isinstance(loader, ConfigLoaderImpl):
+        loader = copy.copy(loader)
+        loader.repository = _ReadOnce(loader.repository)
+    return loader
+
+
+class _ReadOnce(ConfigRepository):
+    """Config files as they were when a worker first read them, so all its trials see the same."""
+
+    def __init__(self, files: ConfigRepository) -> None:
+        self.sources = list(files.sources)
+        self._read: dict[str, ConfigResult | None] = {}
+
+    def __deepcopy__(self, _: Any) -> _ReadOnce:
+        return self  # Hydra composes with a copy, and what that reads is to stay here
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        if config_path not in self._read:
+            self._read[config_path] = super().load_config(config_path)
+        # A copy, since Hydra makes the trial's config out of what it gets.
+        return copy.deepcopy(self._read[config_path])

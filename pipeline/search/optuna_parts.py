@@ -1,0 +1,115 @@
+"""Optuna's private parts: the only file that touches them.
+
+Optuna's public API is made for one process that runs its trials in ``Study.optimize``. What ours
+needs beyond it:
+
+- ``Study._storage``, ``Study._study_id``, ``FrozenTrial._trial_id``: a trial that another process
+  left is marked, a queued one taken back, and a score reported in a study with several objectives
+  (``Trial.report`` refuses that). Under Hyperband samplers see a part of the study; its trials in
+  all are in the storage.
+- ``QMCSampler._find_sample_id``: the position of a trial in a quasi-random sequence.
+- ``JournalOperation``: which lines a journal may have.
+- ``system_attrs["fixed_params"]``: the parameters that a trial was queued with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.storages.journal._storage import JournalOperation
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+
+def note(study: optuna.Study, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
+    """Set a user attribute from another process or thread than the one that runs the trial."""
+    study._storage.set_trial_user_attr(trial._trial_id, key, value)
+
+
+def report_step(study: optuna.Study, trial: Trial | FrozenTrial, step: int, score: float) -> None:
+    """Report a trial's score on the way, also in a study with several objectives."""
+    study._storage.set_trial_intermediate_value(trial._trial_id, step, score)
+
+
+def latest(study: optuna.Study, trial: Trial) -> FrozenTrial:
+    """Read a trial as the storage has it now."""
+    return study._storage.get_trial(trial._trial_id)
+
+
+def take_back(study: optuna.Study, queued: FrozenTrial, mark: str) -> None:
+    """End a queued trial with a mark, unless somebody has just begun it."""
+    storage, trial_id = study._storage, queued._trial_id
+    try:
+        if storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+            storage.set_trial_user_attr(trial_id, mark, True)
+            storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    except UpdateFinishedTrialError:  # another search was faster
+        return
+
+
+def every_trial(study: optuna.Study) -> list[FrozenTrial]:
+    """Return a study's trials, also of one that shows a sampler only some of them."""
+    return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def queued_params(trial: FrozenTrial) -> Mapping[str, Any] | None:
+    """Return the parameters that a trial was queued with; None where it was not queued."""
+    params: Mapping[str, Any] | None = trial.system_attrs.get("fixed_params")
+    return params
+
+
+def is_journal_line(record: Any) -> bool:
+    """Whether a line of a journal, read as JSON, is an operation that Optuna knows."""
+    try:
+        JournalOperation(record["op_code"])
+    except (ValueError, TypeError, KeyError):
+        return False
+    return True
+
+
+def as_one_objective(study: optuna.Study, direction: StudyDirection) -> optuna.Study:
+    """Return a view of a study in which the one objective is what trials report."""
+    one: Any = _OneObjective(study._storage, direction)
+    return optuna.Study(study.study_name, one, study.sampler, optuna.pruners.NopPruner())
+
+
+class _OneObjective:
+    """A storage that shows pruners the one objective that trials report."""
+
+    def __init__(self, storage: BaseStorage, direction: StudyDirection) -> None:
+        self._whole = storage
+        self._direction = direction
+
+    def get_study_directions(self, _: int) -> list[StudyDirection]:
+        """Return that objective's direction."""
+        return [self._direction]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+
+class PlacedQmc(optuna.samplers.QMCSampler):
+    """A quasi-random sequence in which a trial's place is its position.
+
+    Optuna counts positions in the storage, not atomically: two workers may get the same one, and
+    the retry of a killed trial uses one up.
+    """
+
+    def __init__(
+        self, *, distributions: Mapping[str, BaseDistribution], place: int = 0, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._coordinates = {k: d for k, d in distributions.items() if not d.single()}
+        self._place = place
+
+    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
+        """Return the whole space: with Optuna's, that of the first trial, that one has none."""
+        return self._coordinates
+
+    def _find_sample_id(self, *_: Any) -> int:
+        return self._place
