@@ -27,8 +27,8 @@ from optuna.trial import FrozenTrial, create_trial
 
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
-from pipeline.search.study.failures import hopeless
-from pipeline.search.study.liveness import OWNER, Heart
+from pipeline.search.study.failures import why_hopeless
+from pipeline.search.study.liveness import OWNER, Heartbeat
 from pipeline.search.study.study import StudySpec, claim, is_busy, open_storage
 from pipeline.search.study.trials import counted
 
@@ -140,19 +140,19 @@ def latencies(sampler: str, size: int) -> tuple[float, float]:
             create_trial(params=p, distributions=distributions, value=p["x"] ** 2 + p["y"] ** 2)
             for p in points
         )
-        heart = Heart(study)
+        heartbeat = Heartbeat(study)
         for _ in range(ASKS):
             began = time.perf_counter()
             # As a worker: is there a reason to end, does another one run a trial, and what is next.
-            over = hopeless(study, spec.max_failure_rate) or spec.budget.exhausted(study)
+            over = why_hopeless(study, spec.max_failure_rate) or spec.budget.exhausted(study)
             is_busy(study)
-            trial = claim(study, spec, heart)
+            trial = claim(study, spec, heartbeat)
             asks.append(time.perf_counter() - began)
             assert over is None
             assert trial is not None
             began = time.perf_counter()
             study.tell(trial, [trial.params["x"] ** 2 + trial.params["y"] ** 2])
-            heart.release(trial)
+            heartbeat.release(trial)
             tells.append(time.perf_counter() - began)
     return median(asks), median(tells)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.common.timing import HEADS
+from pipeline.common.timing import PHASES
 from tests.support.studies import open_study
 
 
@@ -22,10 +22,10 @@ def test_the_heads_of_a_search_sum_to_its_workers_time(cli, tiny, runs):
     assert 0.5 * whole < sum(totals) < 1.1 * whole
     for trial in runs("trial"):
         of = trial.data.metrics
-        heads = [of[f"time/{head}_seconds"] for head in HEADS]
-        assert sum(heads) == pytest.approx(of["time/total_seconds"])
+        phases = [of[f"time/{phase}_seconds"] for phase in PHASES]
+        assert sum(phases) == pytest.approx(of["time/total_seconds"])
         assert all(
-            of[f"time/{head}_seconds"] > 0 for head in ("evaluation", "optimizer", "compose")
+            of[f"time/{phase}_seconds"] > 0 for phase in ("evaluation", "optimizer", "compose")
         )
         assert of["time/floor_seconds"] > 0
 

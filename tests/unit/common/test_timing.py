@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.common import machine
 from pipeline.common import timing as ledger
-from pipeline.common.timing import HEADS, Account, Ledger, summary
+from pipeline.common.timing import PHASES, Account, Ledger, summary
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def clock(monkeypatch: pytest.MonkeyPatch):
     return now
 
 
-def test_a_head_within_another_is_booked_once(clock):
+def test_a_phase_within_another_is_booked_once(clock):
     book = Ledger()
     book.take()
     with book.booked("data"):
@@ -31,7 +31,7 @@ def test_a_head_within_another_is_booked_once(clock):
 
 
 def test_the_summary_calls_idle_what_no_trial_accounts_for():
-    seconds = {**dict.fromkeys(HEADS, 0.0), "forward_backward": 30.0, "evaluation": 10.0}
+    seconds = {**dict.fromkeys(PHASES, 0.0), "forward_backward": 30.0, "evaluation": 10.0}
     time, floor = summary([Account(seconds, 20.0), Account(seconds, 20.0)], wall=50.0, workers=2)
     assert time == "time: 50.0 s by 2 workers: forward/backward 60%, evaluation 20%, idle 20%"
     assert "floor: 20.0 s" in floor
