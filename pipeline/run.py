@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.analysis.fairness import FILE as BIAS_FILE
 from pipeline.analysis.fairness import bias_page, fairness_of
 from pipeline.common.contract import State, Verdict
-from pipeline.common.garbage import uncollected
 from pipeline.common.machine import best_rate
+from pipeline.common.process import without_gc
 from pipeline.common.timing import LEDGER, TRAINING, Account
 from pipeline.config.schema import Experiment
 from pipeline.tasks.objective import constraints, objectives, read_objective
@@ -101,7 +101,7 @@ def _run(
 ) -> Result:
     """Do what `run` says; ``shortcuts`` ends those that the model takes while it is trained."""
     # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
-    with LEDGER.booked("boot"), uncollected():
+    with LEDGER.booked("boot"), without_gc():
         import transformers
 
         from pipeline.models import find_checkpoint

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pipeline.analysis.fairness import check_fairness
-from pipeline.common.garbage import uncollected
+from pipeline.common.process import without_gc
 from pipeline.tasks.objective import check_labels, constraints, objectives
 from pipeline.tracking import open_store
 from pipeline.training.prepare import check_model, early_positions, prepare, splits_of, task_of
@@ -30,7 +30,7 @@ def check_settings(experiment: Experiment) -> None:
     open_store(experiment.tracking).check_writable()
 
 
-@uncollected()
+@without_gc()
 def check_inputs(experiment: Experiment) -> str:
     """Refuse what only data, model and optimizer can show, before a record is opened.
 

@@ -21,7 +21,7 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
     Returns:
         The exit code.
     """
-    from pipeline.common.garbage import uncollected
+    from pipeline.common.process import without_gc
     from pipeline.config.compose import CONFIG_NAME, compose, hydra_app
     from pipeline.jobs.warm_up import warm_up
     from pipeline.search.workers.sizing import may_be_started
@@ -29,7 +29,7 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
     if may_be_started(overrides):  # first of all: it imports beside this process
         warm_up()
     with hydra_app(name) as hydra:
-        with uncollected():
+        with without_gc():
             config = compose(hydra, overrides, multirun=True)
             from pipeline.jobs.trial import ExperimentTask
 

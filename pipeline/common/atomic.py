@@ -1,123 +1,70 @@
-"""A file that a verb writes from another one: there whole or not at all."""
+"""Files and folders that are there whole or not at all: made next to their place, then renamed."""
 
-import csv
-import json
+from __future__ import annotations
+
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
 
-from pipeline.common.errors import ConfigError, DataError
-
-SUFFIXES = (".jsonl", ".csv")
-
-Write = Callable[[Mapping[str, Any]], object]  # one record
-
-
-def check_encoding(encoding: str) -> None:
-    """Refuse what is no encoding.
-
-    Raises:
-        ConfigError: naming the option.
-    """
-    try:
-        "".encode(encoding)
-    except LookupError as error:
-        raise ConfigError(
-            f"--encoding {encoding}: no such encoding. For example utf-8, latin-1, gb18030."
-        ) from error
-
-
-def check_out(path: Path, out: Path, *, force: bool) -> None:
-    """Refuse a file that cannot or shall not be written.
-
-    Args:
-        path: the file that is read.
-        out: the one that is to be written.
-        force: whether one that is there may be replaced.
-
-    Raises:
-        ConfigError: for another suffix than `SUFFIXES`.
-        DataError: for the rest.
-    """
-    if out.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{out}: the suffix is {out.suffix!r}; expected {' or '.join(SUFFIXES)}.")
-    try:
-        _check_place(path, out, force=force)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}.") from error
-
-
-def _check_place(path: Path, out: Path, *, force: bool) -> None:
-    if not out.parent.is_dir():
-        raise DataError(f"{out}: there is no folder {out.parent}.")
-    if out.is_dir():
-        raise DataError(f"{out}: is a folder; expected a file.")
-    if not out.exists():
-        return
-    if path.exists() and out.samefile(path):
-        raise DataError(f"{out}: is the file to be read; expected another name.")
-    if not force:
-        raise DataError(f"{out}: is there already; give another name, or --force to replace it.")
+_SUFFIX = ".making"  # of the hidden folders in which things are made
 
 
 @contextmanager
-def replaced(out: Path) -> Iterator[TextIO]:
-    """Open a file beside another, whose place it takes at the end, or nothing stays of it.
+def replacing(path: Path, *, durable: bool = False, keep: bool = False) -> Iterator[Path]:
+    """Yield a path to write a file or folder to, which takes the place of ``path`` at the end.
 
-    Raises:
-        DataError: where it cannot be written.
+    After an error the place is as it was.
+
+    Args:
+        path: the place; its folder must exist.
+        durable: flush the file to the disk, so that it is whole even if the machine stops.
+        keep: keep a folder that another process put there meanwhile, instead of raising.
     """
-    with _refused(out):
-        folder = tempfile.mkdtemp(dir=out.parent, prefix=".tunewright-")
-    try:
-        made = Path(folder, out.name)
-        with _refused(out):
-            stream = made.open("w", encoding="utf-8", newline="")
+    with scratch(path) as made:
+        yield made
+        if durable:
+            _sync(made)
         try:
-            yield stream
-        except BaseException:
-            with suppress(OSError):  # the same that kept it from being written
-                stream.close()
-            raise
-        with _refused(out):
-            stream.close()
-            made.replace(out)
+            made.replace(path)
+        except OSError:
+            if not (keep and path.is_dir()):
+                raise
+        if durable:
+            _sync(path.parent)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield an unused path with the name of another, on its disk; delete what is there at the end.
+
+    It lies in a hidden folder next to ``path``.
+    """
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-", suffix=_SUFFIX))
+    try:
+        yield folder / path.name
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _refused(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}.") from error
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Delete what killed processes did not finish; call it only where nobody else writes.
 
-
-def writer(out: Path, stream: TextIO, columns: Sequence[str]) -> Write:
-    """Return what writes one record; the columns are a csv file's, whose cells may hold JSON.
-
-    What it returns raises DataError where the file cannot be written.
+    Args:
+        folder: where things were made.
+        name: of the things, a pattern.
     """
-    rows = csv.DictWriter(stream, columns)
-    is_csv = out.suffix.lower() == ".csv"
-    if is_csv:
-        with _refused(out):
-            rows.writeheader()
-
-    def write(record: Mapping[str, Any]) -> None:
-        with _refused(out):
-            if is_csv:
-                rows.writerow({name: _cell(value) for name, value in record.items()})
-            else:
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-    return write
+    for left in folder.glob(f".{name}-*{_SUFFIX}"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
-def _cell(value: Any) -> Any:
-    is_plain = not isinstance(value, list | dict)
-    return value if is_plain else json.dumps(value, ensure_ascii=False)
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name != "posix":
+        return  # only there can a folder be opened
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from filelock import FileLock
+
+from pipeline.common.atomic import replacing, scratch
 
 _DAY = 24 * 3600.0  # seconds
 
@@ -46,17 +47,10 @@ class Entries:
 
         If somebody was faster, where locks are not kept, that entry stays.
         """
-        making = self._beside(key)
-        making.mkdir(parents=True)
-        try:
-            yield making
-            try:
-                making.rename(self.folder / key)
-            except OSError:
-                if not (self.folder / key).is_dir():
-                    raise
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / key, keep=True) as made:
+            made.mkdir()
+            yield made
 
     def touch(self, key: str) -> None:
         """Note that an entry is used."""
@@ -66,9 +60,8 @@ class Entries:
     def remove(self, key: str) -> None:
         """Delete an entry, if it is there; at no time is there a part of it."""
         if (self.folder / key).exists():
-            gone = self._beside(key)
-            (self.folder / key).rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            with scratch(self.folder / key) as gone:
+                (self.folder / key).rename(gone)
 
     def tidy(self, kept: Collection[str], new_bytes: int = 0) -> None:
         """Remove what killed processes left, and the longest unused entries beyond the limits.
@@ -82,7 +75,7 @@ class Entries:
         for path in self.folder.glob("*/"):
             with suppress(OSError):  # others tidy as well
                 used = path.stat().st_mtime
-                size = sum(file.stat().st_size for file in path.rglob("*"))
+                size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                 if not path.name.startswith("."):
                     found.append((path.name not in kept, -used, size, path.name))
                 elif used < time.time() - _DAY:
@@ -100,7 +93,3 @@ class Entries:
 
     def _lock(self, key: str) -> FileLock:
         return FileLock(self.folder / f".{key}.lock")
-
-    def _beside(self, key: str) -> Path:
-        """Return a new name, that nobody takes for an entry."""
-        return self.folder / f".{key}.{uuid4().hex}"

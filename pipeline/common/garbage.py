@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_gc() -> Iterator[None]:
     """Collect nothing meanwhile, while modules are imported and data read, which all stays."""
     was_on = gc.isenabled()
     gc.disable()

@@ -12,6 +12,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from pipeline.common.atomic import remove_leftovers, replacing
+
 FILE = "machine.json"
 
 log = logging.getLogger(__name__)
@@ -67,9 +69,9 @@ def _kept(folder: Path, what: Mapping[str, Any], update: Callable[[Any], Any]) -
         value = update(before)
         if value != before:
             every[key] = {"of": json.loads(whole), "value": value}
-            made = path.with_suffix(".making")
-            made.write_text(json.dumps(every, indent=1), encoding="utf-8")
-            made.replace(path)
+            remove_leftovers(folder, FILE)
+            with replacing(path) as made:
+                made.write_text(json.dumps(every, indent=1), encoding="utf-8")
         return value
 
 

@@ -5,7 +5,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.common.atomic import Write, check_encoding, check_out, replaced, writer
 from pipeline.common.errors import ConfigError, DataError, did_you_mean, listing
 from pipeline.data.conversations import (
     COLUMNS,
@@ -17,6 +16,7 @@ from pipeline.data.conversations import (
     write_conversation,
 )
 from pipeline.data.readers import Record, read_records
+from pipeline.data.writers import Write, check_encoding, check_out, output_file, writer
 
 
 class Columns(NamedTuple):
@@ -77,7 +77,7 @@ def convert(
     if first is None:
         raise DataError(f"{path}: no rows; expected at least one.")
     layouts = _layouts(first, path, target, source, columns)
-    with replaced(out) as stream:
+    with output_file(out) as stream:
         write = writer(out, stream, layouts[1].keys)
         return _write(chain([first], records), path, layouts, write)
 

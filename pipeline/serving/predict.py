@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pipeline.common.atomic import Write, check_encoding, check_out, replaced, writer
 from pipeline.common.errors import ConfigError, DataError
 from pipeline.data.readers import Record, read_records
+from pipeline.data.writers import Write, check_encoding, check_out, output_file, writer
 
 BATCHES_A_PART = 16  # that are sorted by length together, and all that is in memory
 
@@ -63,7 +63,7 @@ def predict(
 
         predictor = Predictor.load(folder)
         started, rows = time.perf_counter(), 0
-        with replaced(out) as stream:
+        with output_file(out) as stream:
             write: Write | None = None
             part: Sequence[Record] | None = first
             while part is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.common.atomic import scratch
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import masked
 from pipeline.common.text import printable
@@ -67,7 +67,7 @@ def export(store: Store, source: str, folder: Path) -> list[str]:
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise TrackingError(
-                f"{folder}: is there already, and not an empty folder; expected a new one."
+                f"{folder}: already exists and is not an empty folder; expected a new one."
             )
         return _write(logged, folder)
     except OSError as error:
@@ -80,10 +80,7 @@ def _write(logged: LoggedRun, folder: Path) -> list[str]:
     is_there = folder.is_dir()
     if not is_there:
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=folder if is_there else folder.parent, prefix=".export-"
-    ) as beside:
-        made = Path(beside, "run")
+    with scratch(folder / "run" if is_there else folder) as made:
         made.mkdir()
         write_folder(logged, made)
         for file, text in (

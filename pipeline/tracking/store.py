@@ -15,8 +15,9 @@ from urllib.request import urlopen
 
 from filelock import FileLock
 
+from pipeline.common.atomic import remove_leftovers, replacing
 from pipeline.common.errors import TrackingError, did_you_mean, listing
-from pipeline.common.garbage import uncollected
+from pipeline.common.process import without_gc
 from pipeline.common.secrets import masked
 from pipeline.config.schema import TrackingConfig
 
@@ -87,7 +88,7 @@ class Store:
         """Whether this is a local store that nothing was written to yet."""
         return not self.config.uri and not (self.dir / "mlflow.db").is_file()
 
-    @uncollected()
+    @without_gc()
     def connect(self) -> None:
         """Reach the store and make what is missing in it, before anything depends on it.
 
@@ -186,10 +187,9 @@ class Store:
         database = self.dir / "mlflow.db"
         if self.config.uri or database.exists():
             return
-        making = self.dir / "mlflow.db.making"
-        making.unlink(missing_ok=True)
-        make_tables(making, self._artifacts)
-        making.replace(database)
+        remove_leftovers(self.dir, database.name)
+        with replacing(database) as made:
+            make_tables(made, self._artifacts)
 
     def _find_or_make_experiment(self) -> str:
         if masked(self.config.experiment) != self.config.experiment:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import zipfile
@@ -11,7 +10,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -21,6 +19,7 @@ import torch
 from filelock import Timeout
 from safetensors.torch import load_file, save_file
 
+from pipeline.common.atomic import remove_leftovers, replacing
 from pipeline.common.errors import DivergedError, TrackingError
 from pipeline.training.best import Evaluations
 from pipeline.training.run_folders import STATES, lock_of, remove
@@ -183,9 +182,11 @@ class Checkpoints:
             self._folder.mkdir(parents=True, exist_ok=True)
             if weights is not None:
                 file = self._best_file(best_step)
-                _put(file, partial(save_file, weights))
+                with replacing(file, durable=True) as made:
+                    save_file(weights, made)
                 self._best = {"step": best_step, "crc32": _crc32(file)}
-            _put(self._state_file(step), partial(torch.save, {**state, "best": self._best}))
+            with replacing(self._state_file(step), durable=True) as made:
+                torch.save({**state, "best": self._best}, made)
             self._bests[step] = best_step
             self._tidy(step)
         except Exception as error:  # of the disk, of torch, or of the store behind `after`
@@ -202,8 +203,7 @@ class Checkpoints:
         best = _steps(self._folder, _BEST)
         # Of a state that this process did not see it is the last one before.
         needed = {self._bests.get(s, max((b for b in best if b <= s), default=0)) for s in kept}
-        for temporary in self._folder.glob(".*.tmp"):
-            temporary.unlink()
+        remove_leftovers(self._folder)
         for old in states - set(kept):
             self._state_file(old).unlink()
         for old in best - needed:
@@ -285,28 +285,6 @@ class Termination:
 def _steps(folder: Path, pattern: str) -> set[int]:
     numbers = (path.stem.partition("-")[2] for path in folder.glob(pattern))
     return {int(number) for number in numbers if number.isdecimal()}
-
-
-def _put(path: Path, save: Callable[[Path], None]) -> None:
-    """Write a file so that it is there whole, or not at all, whenever the machine stops."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        save(temporary)
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":
-        return  # only there can a folder be opened
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _crc32(path: Path) -> int:

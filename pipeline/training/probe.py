@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import RunCost
-from pipeline.common.garbage import uncollected
 from pipeline.common.machine import measured
+from pipeline.common.process import without_gc
 from pipeline.common.timing import LEDGER
 from pipeline.tasks import get_task
 from pipeline.training.prepare import cache_of, load_model, pack_layers, prepare
@@ -69,7 +69,7 @@ def faster_precision(experiment: Experiment) -> Precision:
         **where(experiment.training),
     }
     try:
-        with LEDGER.booked("model"), uncollected():
+        with LEDGER.booked("model"), without_gc():
             found: Precision = measured(cache_of(experiment), what, measure)["precision"]
     except Exception:  # the run itself will say what is wrong, and in its record
         log.warning("training.precision=auto: float32, nothing could be measured", exc_info=True)
@@ -122,7 +122,7 @@ def time_steps(experiment: Experiment, *, keep: bool = False) -> Timing:
         "data": data.encoded.splits.digest,
         **where(training),
     }
-    with uncollected():
+    with without_gc():
         return Timing(**measured(cache_of(experiment), what, lambda: asdict(_timing(experiment))))
 
 

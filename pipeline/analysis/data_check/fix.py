@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from pipeline.analysis.data_check.corpus import Corpus, repeated
 from pipeline.analysis.data_check.duplicates import conflicting, nearly_repeated
 from pipeline.analysis.data_check.labels import spellings
-from pipeline.common.atomic import SUFFIXES, Write, writer
+from pipeline.common.atomic import replacing
 from pipeline.common.errors import ConfigError, DataError
 from pipeline.config.schema import FilesConfig
 from pipeline.data import read_split
 from pipeline.data.readers import read_records
 from pipeline.data.sources import SPLITS, path_of
+from pipeline.data.writers import SUFFIXES, Write, writer
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
             f"--fix {out}: data.source={data.source}: only files can be copied; expected files."
         )
     if out.exists():
-        raise DataError(f"--fix {out}: is there already; expected the name of a new folder.")
+        raise DataError(f"--fix {out}: already exists; expected the name of a new folder.")
     shape = get_task(experiment.task).shape(experiment.task, data)
     read = {split: read_split(shape, split, _ignore) for split in SPLITS}
     corpus = Corpus({split: rows for split, rows in read.items() if rows is not None})
@@ -70,16 +69,11 @@ def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
     cut_from_train = data.validation is None or data.test is None
     changes = _changes(corpus, cut_from_train=cut_from_train)
     try:
-        making = Path(tempfile.mkdtemp(dir=out.parent, prefix=".tunewright-"))
-        try:
-            counts = _write(data, corpus, changes, making)
-            making.chmod(0o755)
-            making.rename(out)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+        with replacing(out) as folder:
+            folder.mkdir()
+            return _write(data, corpus, changes, folder)
     except OSError as error:
         raise DataError(f"--fix {out}: cannot be written: {error.strerror or error}.") from error
-    return counts
 
 
 def _changes(corpus: Corpus, *, cut_from_train: bool) -> Changes:

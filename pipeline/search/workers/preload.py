@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 from importlib import import_module
 
-from pipeline.common.garbage import uncollected
+from pipeline.common.process import without_gc
 
 BEFORE = frozenset(os.environ)  # variables; what modules set at their import is added
 PARENT = "TUNEWRIGHT_PARENT"  # variable with the process that this one is for
@@ -34,7 +34,7 @@ def preload() -> None:
     Raises:
         SystemExit: where it did; workers are then started without this process.
     """
-    with uncollected():
+    with without_gc():
         for name in os.environ[IMPORTS].split(","):
             with suppress(Exception):
                 import_module(name)

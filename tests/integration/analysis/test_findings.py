@@ -123,7 +123,7 @@ def test_a_cleaned_copy_has_none_of_it(cli, given_files):
     assert not {"leak", "duplicate", "conflict", "file"} & findings(checked).keys(), checked.out
     refused = cli("check", *given_files, "--fix", "clean")
     assert refused.code == 2
-    assert "is there already" in refused.err
+    assert "already exists" in refused.err
 
 
 def test_rare_missing_and_overwhelming_labels_are_told(cli, given_files):

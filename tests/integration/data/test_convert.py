@@ -77,7 +77,7 @@ def test_columns_are_named_in_the_file_that_has_them(cli):
         (["in.jsonl", "out.jsonl", "--to", "alpaca", "--from", "squad"], "in.jsonl:1: there is no"),
         (["in.jsonl", "in.jsonl", "--to", "alpaca", "--force"], "in.jsonl: is the file to be read"),
         (["in.jsonl", "./x/../in.jsonl", "--to", "alpaca", "--force"], "is the file to be read"),
-        (["in.jsonl", "kept.jsonl", "--to", "alpaca"], "kept.jsonl: is there already; give anoth"),
+        (["in.jsonl", "kept.jsonl", "--to", "alpaca"], "kept.jsonl: already exists; give another"),
         (["in.jsonl", "x.jsonl", "--to", "alpaca"], "x.jsonl: is a folder"),
         (["in.jsonl", "y/out.jsonl", "--to", "alpaca"], "y/out.jsonl: there is no folder y."),
         (["in.jsonl", "out.json", "--to", "alpaca"], "the suffix is '.json'; expected .jsonl or"),

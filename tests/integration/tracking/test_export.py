@@ -88,7 +88,7 @@ def test_what_is_there_already_is_left_alone(cli, made, there):
     target = "out" if there == "folder" else "out/mine.txt"
     ended = cli("export", made[1], target, made[0])
     assert ended.code == 2
-    assert f"{target}: is there already, and not an empty folder" in ended.err
+    assert f"{target}: already exists and is not an empty folder" in ended.err
     assert Path("out/mine.txt").read_text(encoding="utf-8") == "mine"
     assert len(list(Path("out").iterdir())) == 1
 

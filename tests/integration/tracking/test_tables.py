@@ -6,11 +6,11 @@ import json
 
 import pytest
 from mlflow import MlflowClient
+from pipeline.tracking.tables import Table, number, render
 
 from pipeline.common.errors import ConfigError
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.objective import parse
-from pipeline.tracking.tables import Table, number, render
 from tests.support.rows import rows as made_rows
 from tests.support.rows import write_rows
 from tests.support.stores import Made, make_store, tiny_config

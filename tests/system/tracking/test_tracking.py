@@ -51,11 +51,11 @@ def test_two_commands_at_once_make_one_store(tiny, runs):
 def test_a_stop_while_the_database_is_made_leaves_a_store_that_works(cli, tiny, runs):
     command = [sys.executable, "-m", "pipeline", "train", *tiny]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    wait_until(lambda: list(Path("mlruns").glob("mlflow.db*")), process)
+    wait_until(lambda: list(Path("mlruns").glob(".mlflow.db*")), process)
     process.kill()
     process.wait()
     assert not Path("mlruns/mlflow.db").exists()
     ended = cli("train", *tiny)
     assert ended.code == 0, ended.err
     assert len(runs("run")) == 1
-    assert not list(Path("mlruns").glob("mlflow.db.making"))
+    assert not list(Path("mlruns").glob(".*.making"))

@@ -1,7 +1,8 @@
 """Studies and runs as tables, in every format."""
 
-from pipeline.tasks.objective import Objective, parse
 from pipeline.tracking.tables import number
+
+from pipeline.tasks.objective import Objective, parse
 
 
 def test_an_objective_has_the_name_that_its_metric_is_logged_by():

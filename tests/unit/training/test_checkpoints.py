@@ -99,7 +99,9 @@ def test_a_kill_between_the_best_weights_and_the_state_leaves_the_former_state(t
     write(Checkpoints(folder, keep=1), 2, best=1)
     write(Checkpoints(tmp_path / "ahead", keep=1), 4, best=3)
     shutil.move(tmp_path / "ahead" / "best-00000003.safetensors", folder)
-    (folder / ".state-00000004.pt.tmp").write_bytes(b"half of it")
+    half = folder / ".state-00000004.pt-x.making" / "state-00000004.pt"
+    half.parent.mkdir()
+    half.write_bytes(b"half of it")
     checkpoints = Checkpoints(folder, keep=1)
     assert checkpoints.latest().step == 2
     write(checkpoints, 4, best=3)

@@ -1,0 +1,118 @@
+"""Files of records that a verb writes: there whole or not at all."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.common.atomic import replacing
+from pipeline.common.errors import ConfigError, DataError
+
+SUFFIXES = (".jsonl", ".csv")
+
+Write = Callable[[Mapping[str, Any]], object]  # one record
+
+
+def check_encoding(encoding: str) -> None:
+    """Refuse what is no encoding.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ConfigError(
+            f"--encoding {encoding}: no such encoding. For example utf-8, latin-1, gb18030."
+        ) from error
+
+
+def check_out(path: Path, out: Path, *, force: bool) -> None:
+    """Refuse a file that cannot or shall not be written.
+
+    Args:
+        path: the file that is read.
+        out: the one that is to be written.
+        force: whether one that is there may be replaced.
+
+    Raises:
+        ConfigError: for another suffix than `SUFFIXES`.
+        DataError: for the rest.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{out}: the suffix is {out.suffix!r}; expected {' or '.join(SUFFIXES)}.")
+    try:
+        _check_place(path, out, force=force)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}.") from error
+
+
+def _check_place(path: Path, out: Path, *, force: bool) -> None:
+    if not out.parent.is_dir():
+        raise DataError(f"{out}: there is no folder {out.parent}.")
+    if out.is_dir():
+        raise DataError(f"{out}: is a folder; expected a file.")
+    if not out.exists():
+        return
+    if path.exists() and out.samefile(path):
+        raise DataError(f"{out}: is the file to be read; expected another name.")
+    if not force:
+        raise DataError(f"{out}: already exists; give another name, or --force to replace it.")
+
+
+@contextmanager
+def output_file(out: Path) -> Iterator[TextIO]:
+    """Open a new text file, which takes its place at the end; after an error nothing stays of it.
+
+    Raises:
+        DataError: where it cannot be written.
+    """
+    with ExitStack() as stack:
+        with _refused(out):
+            made = stack.enter_context(replacing(out))
+            stream = made.open("w", encoding="utf-8", newline="")
+        try:
+            yield stream
+        except BaseException:
+            with suppress(OSError):  # the same that kept it from being written
+                stream.close()
+            raise
+        with _refused(out):
+            stream.close()
+            stack.close()
+
+
+@contextmanager
+def _refused(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}.") from error
+
+
+def writer(out: Path, stream: TextIO, columns: Sequence[str]) -> Write:
+    """Return what writes one record; the columns are a csv file's, whose cells may hold JSON.
+
+    What it returns raises DataError where the file cannot be written.
+    """
+    rows = csv.DictWriter(stream, columns)
+    is_csv = out.suffix.lower() == ".csv"
+    if is_csv:
+        with _refused(out):
+            rows.writeheader()
+
+    def write(record: Mapping[str, Any]) -> None:
+        with _refused(out):
+            if is_csv:
+                rows.writerow({name: _cell(value) for name, value in record.items()})
+            else:
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    return write
+
+
+def _cell(value: Any) -> Any:
+    is_plain = not isinstance(value, list | dict)
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
