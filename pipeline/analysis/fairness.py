@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError
-from pipeline.common.html import html_table, note, page
+from pipeline.common.html import note, page
+from pipeline.common.tables import Table, render
 from pipeline.config.compose import folders
 from pipeline.data.slices import slice_values
 from pipeline.evaluation.identity import Terms, read_terms
@@ -289,7 +290,7 @@ def bias_section(bias: Mapping[str, Any]) -> str:
             low, high = group["interval"]
             told = {k: v for k, v in group.items() if k != "interval"}
             rows.append({**told, "95 %": f"{low:.3f} to {high:.3f}"})
-        parts.append(html_table(rows))
+        parts.append(render(Table.of(rows), "html"))
     if bias["swapped"]:
         rate, shift = bias["metrics"][FLIP_RATE], bias["metrics"][SHIFT]
         parts.append(
@@ -302,7 +303,7 @@ def bias_section(bias: Mapping[str, Any]) -> str:
             {"terms": name, "rows": n, "changed": bias["flipped"].get(name, 0)}
             for name, n in bias["swapped"].items()
         ]
-        parts += [html_table(rows), html_table(bias["flips"])]
+        parts += [render(Table.of(rows), "html"), render(Table.of(bias["flips"]), "html")]
     return "".join(parts)
 
 

@@ -73,7 +73,7 @@ def _show(report: Report, console: Console) -> None:
     from rich.text import Text
 
     from pipeline.analysis.data_check.report import LEVELS
-    from pipeline.common.terminal import as_rich
+    from pipeline.common.tables import as_rich
     from pipeline.common.text import printable
 
     for table in (report.labels, report.tokens, report.scores):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from pipeline.common.tables import Table
     from pipeline.config.schema import TrackingConfig
-    from pipeline.tracking.tables import Table
 
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -103,7 +103,7 @@ def as_asked(options: argparse.Namespace) -> list[str]:
 
 def show_table(table: Table, style: str) -> int:
     """Print a table to stdout and its note to stderr."""
-    from pipeline.tracking.tables import render
+    from pipeline.common.tables import render
 
     print(render(table, style), end="")
     if table.note:

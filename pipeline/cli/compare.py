@@ -26,10 +26,10 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store, tables
+    from pipeline.tracking import open_store, overview
 
     names, overrides = names_and_overrides(options.overrides)
     if not names:
         raise ConfigError("compare: expected the name of a study, or a prefix of it.")
     store = open_store(tracking(overrides))
-    return show_table(tables.compare(store, names), options.format)
+    return show_table(overview.compare(store, names), options.format)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pipeline.common.tables import Cell, Table, render
 from pipeline.config.schema import Experiment
 from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS
 from pipeline.tasks import get_task
@@ -27,12 +28,13 @@ def _say_result(result: Result, experiment: Experiment) -> None:
     split = "test" if experiment.evaluation.test else "val/best"
     judged = "test" if experiment.evaluation.test else "val"
     trivial = get_task(experiment.task).baseline_name
-    print(f"\n{'':22} {'model':>8} {trivial:>{len(trivial)}}")
+    scores: list[list[Cell]] = []
     for name, value in result.metrics.items():
         metric = name.removeprefix(f"{split}/")
         baseline = result.metrics.get(f"{judged}/{trivial}/{metric}")
         if name != metric and baseline is not None and "/" not in metric:
-            print(f"{split + '/' + metric:22} {value:8.4f} {baseline:{len(trivial)}.4f}")
+            scores.append([f"{split}/{metric}", f"{value:.4f}", f"{baseline:.4f}"])
+    print("\n" + render(Table(["", "model", trivial], scores, left=[""]), "table"), end="")
     for metric in (*SLICE_METRICS, *SWAP_METRICS):  # no baseline has them
         if f"{split}/{metric}" in result.metrics:
             print(f"{metric}: {result.metrics[f'{split}/{metric}']:.4f} (bias.html has more)")

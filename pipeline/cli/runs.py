@@ -35,13 +35,13 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store, tables
+    from pipeline.tracking import open_store, overview
 
     # A condition has a `=` as well.
     conditions, overrides = names_and_overrides(options.overrides, ("tracking.", "tracking="))
     if len(conditions) > 1:
         raise ConfigError(
-            f"{' '.join(conditions)}: expected one filter, in quotes: {tables.EXAMPLE}."
+            f"{' '.join(conditions)}: expected one filter, in quotes: {overview.EXAMPLE}."
         )
     store = open_store(tracking(overrides))
-    return show_table(tables.runs(store, "".join(conditions), options.limit), options.format)
+    return show_table(overview.runs(store, "".join(conditions), options.limit), options.format)

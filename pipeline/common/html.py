@@ -1,36 +1,13 @@
-"""Pages: one look, tables of records, and a policy that lets nothing in them run."""
+"""Pages: one look, and a policy that lets nothing in them run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
-
-from pipeline.common.text import printable
 
 
 def note(text: str) -> str:
     """Return a text as a small paragraph; nothing for an empty one."""
     return f'<p class="note">{escape(text.strip())}</p>' if text.strip() else ""
-
-
-def html_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records of the same keys as a table; nothing where there are none."""
-    if not records:
-        return ""
-    titles = "".join(f"<th>{escape(str(name))}</th>" for name in records[0])
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{escape(_cell(value))}</td>' for value in record.values())}</tr>"
-        for record in records
-    )
-    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else printable(str(value))
 
 
 def page(kind: str, title: str, body: str) -> str:

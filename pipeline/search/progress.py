@@ -5,16 +5,17 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from pipeline.common.tables import Cell, Table, as_rich
 from pipeline.search.cost import span
 from pipeline.search.space.space import Params, encode
 from pipeline.search.study.budget import seconds_of
@@ -114,7 +115,7 @@ class Progress:
         others = [t for t in every if state_of(t) != "running"]
         latest = others[-max(SHOWN_LIVE - len(running), 1) :]
         table = trial_table(self._spec, [*latest, *running], workers=True)
-        return Group(table, Text(f"{self._spec.name}: {self._summary()}"))
+        return Group(as_rich(table), Text(f"{self._spec.name}: {self._summary()}"))
 
 
 def describe(trial: FrozenTrial, spec: StudySpec) -> str:
@@ -135,38 +136,28 @@ def describe(trial: FrozenTrial, spec: StudySpec) -> str:
 
 def trial_table(spec: StudySpec, trials: list[FrozenTrial], *, workers: bool = False) -> Table:
     """Return trials as a table: number, what was searched, score, state, time, and who runs it."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("trial", justify="right")
-    for dimension in spec.space.dimensions:
-        table.add_column(dimension.key, justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("state")
-    table.add_column("time", justify="right")
-    if workers:
-        table.add_column("worker", justify="right")
+    keys = [dimension.key for dimension in spec.space.dimensions]
+    rows: list[list[Cell]] = []
     for trial in trials:
-        params = (encode(trial.params.get(d.key, "")) for d in spec.space.dimensions)
-        state, score = _state(trial, spec), _score(trial)
+        outcome = [_score(trial), _state(trial, spec), span(seconds_of(trial))]
         who = [_worker(trial)] if workers else []
-        took = span(seconds_of(trial))
-        table.add_row(str(trial.number), *params, score, state, took, *who)
-    return table
+        rows.append([trial.number, *_encoded(trial.params, keys), *outcome, *who])
+    columns = ["trial", *keys, "score", "state", "time", *["worker"] * workers]
+    return Table(columns, rows, left=["state"])
 
 
 def front_table(spec: StudySpec, study: optuna.Study) -> Table:
     """Return the Pareto front: what was searched, the scores, and what each trial's run cost."""
     front = pareto_front(study)
     names = list(dict.fromkeys(name for t in front for name in t.user_attrs.get(COSTED, {})))
-    table = Table(box=None, pad_edge=False)
     keys = [dimension.key for dimension in spec.space.dimensions]
-    for name in ("front: trial", *keys, "scores", *names):
-        table.add_column(name.removeprefix("cost/"), justify="right")
+    rows: list[list[Cell]] = []
     for trial in front:
-        params = (encode(trial.params.get(key, "")) for key in keys)
         costs = trial.user_attrs.get(COSTED, {})
         shown = (_figure(costs[name]) if name in costs else "" for name in names)
-        table.add_row(str(trial.number), *params, score_text(trial), *shown)
-    return table
+        rows.append([trial.number, *_encoded(trial.params, keys), score_text(trial), *shown])
+    columns = ["front: trial", *keys, "scores", *(name.removeprefix("cost/") for name in names)]
+    return Table(columns, rows, left=[])
 
 
 def _figure(value: float) -> str:
@@ -175,15 +166,17 @@ def _figure(value: float) -> str:
 
 def points_table(spec: StudySpec, points: Sequence[Params]) -> Table:
     """Return points that are not run yet as a table, at most the first ``SHOWN_POINTS``."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("trial", justify="right")
-    for dimension in spec.space.dimensions:
-        table.add_column(dimension.key, justify="right")
-    for number, point in enumerate(points[:SHOWN_POINTS]):
-        table.add_row(str(number), *(encode(point.get(d.key, "")) for d in spec.space.dimensions))
+    keys = [dimension.key for dimension in spec.space.dimensions]
+    rows: list[list[Cell]] = [
+        [number, *_encoded(point, keys)] for number, point in enumerate(points[:SHOWN_POINTS])
+    ]
     if len(points) > SHOWN_POINTS:
-        table.add_row("…")
-    return table
+        rows.append(["…", *[None] * len(keys)])
+    return Table(["trial", *keys], rows, left=[])
+
+
+def _encoded(params: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    return [encode(params.get(key, "")) for key in keys]
 
 
 def summary_lines(study: optuna.Study, spec: StudySpec) -> list[str]:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
 from pipeline.common.errors import TunewrightError, did_you_mean
+from pipeline.common.tables import as_rich
 from pipeline.common.terminal import console
 from pipeline.config.compose import changing, plain_errors, without_hydra, without_secrets
 from pipeline.config.hydra_parts import reading_once
@@ -293,7 +294,7 @@ class Sweep:
         for line in said:
             self._say(line)
         if points:
-            self._console.print(points_table(spec, points))
+            self._console.print(as_rich(points_table(spec, points)))
             which = "all" if spec.is_grid or len(points) >= left else "the first"
             jobs = "jobs to go" if done else "jobs"
             what = f"{which} {len(points)} {jobs} can be composed and are valid"
@@ -353,9 +354,9 @@ class Sweep:
         ranked = best_first(study)
         _write_results(study, spec, Path(self._config.hydra.sweep.dir))
         others = sorted(ended(study, "pruned", "failed"), key=lambda t: (state_of(t), t.number))
-        self._console.print(trial_table(spec, [*ranked, *others]))
+        self._console.print(as_rich(trial_table(spec, [*ranked, *others])))
         if len(spec.directions) > 1 and ranked:
-            self._console.print(front_table(spec, study))
+            self._console.print(as_rich(front_table(spec, study)))
         for line in summary_lines(study, spec):
             self._say(line)
         why = self._why_over(study, spec)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.common.tables import Cell, Table, finite, render
 from pipeline.common.text import printable
 from pipeline.config.schema import flatten, settings
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.logged import LoggedRun
-from pipeline.tracking.tables import Cell, Table, finite, render
 
 MISSING = "(not there)"
 

@@ -1,21 +1,16 @@
-"""Tables of what MLflow has: the trials of studies side by side, and all runs of an experiment.
-
-Whatever a record holds is shown with its control characters written out.
-"""
+"""Tables of what MLflow has: the trials of studies side by side, and all runs of an experiment."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ConfigError, TrackingError
+from pipeline.common.tables import Cell, Table
 from pipeline.common.text import printable
 from pipeline.config.migrations import migrated_params
 from pipeline.config.schema import settings
@@ -29,23 +24,10 @@ if TYPE_CHECKING:
 
     from pipeline.common.contract import Direction
 
-Cell = str | int | float | None
-
 EXAMPLE = "\"metrics.`val/best/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3}  # 2: those that may still end
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
-_FORMULA = ("=", "+", "-", "@")  # how a text begins that a spreadsheet computes
-_MARKDOWN = re.compile(r"[\\|`*<\[]")  # what begins a cell, code, stress, HTML or a link
 _PAGE = 1000  # runs that MLflow is asked for at once
-
-
-@dataclass(frozen=True)
-class Table:
-    """Named columns, and a cell for each in every row; None is an empty one."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    note: str = ""  # what the reader is to know beside it
 
 
 def compare(store: Store, names: Sequence[str]) -> Table:
@@ -111,34 +93,12 @@ def runs(store: Store, condition: str, limit: int) -> Table:
     return Table([*columns, "objective", "score"], rows, note)
 
 
-def render(table: Table, style: str) -> str:
-    """Return a table as text with a line's end.
-
-    Args:
-        table: what is shown.
-        style: one of `STYLES`.
-
-    Raises:
-        KeyError: for another style.
-    """
-    return STYLES[style](table)
-
-
 def number(text: str | None) -> Cell:
     """Return a logged value as a number where it is written as one, or as it is."""
     if text is None or not _NUMBER.fullmatch(text):
         return text
     value = json.loads(text)
     return value if math.isfinite(value) else text
-
-
-def finite(value: object) -> object:
-    """Return a value or a tree as JSON can hold it: None for what is infinite or not a number."""
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _goals(studies: Sequence[Run]) -> list[tuple[str, Direction]]:
@@ -295,59 +255,3 @@ def _local_time(milliseconds: int | None) -> str | None:
         return datetime.fromtimestamp(milliseconds // 1000).astimezone().isoformat()
     except (ValueError, OverflowError, OSError):  # no time of this calendar
         return str(milliseconds)
-
-
-def _text(cell: Cell, digits: str = "") -> str:
-    if cell is None:
-        return ""
-    return format(cell, digits) if isinstance(cell, float) else printable(str(cell))
-
-
-def _as_table(table: Table) -> str:
-    """Align the columns; nothing is cut, so that ids can be copied."""
-    from rich.cells import cell_len, set_cell_size
-
-    lines = [[printable(c) for c in table.columns]]
-    lines += [[_text(cell, ".6g") for cell in row] for row in table.rows]
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    numeric = [
-        all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))
-    ]
-
-    def aligned(text: str, width: int, is_number: bool) -> str:
-        return " " * (width - cell_len(text)) + text if is_number else set_cell_size(text, width)
-
-    return "".join("  ".join(map(aligned, line, widths, numeric)).rstrip() + "\n" for line in lines)
-
-
-def _as_csv(table: Table) -> str:
-    """Write RFC 4180, no text of which is a formula to a spreadsheet."""
-
-    def harmless(cell: Cell) -> str:
-        is_formula = isinstance(cell, str) and cell.startswith(_FORMULA)
-        return f"'{_text(cell)}" if is_formula else _text(cell)
-
-    text = io.StringIO()
-    csv.writer(text).writerows(map(harmless, line) for line in (table.columns, *table.rows))
-    return text.getvalue()
-
-
-def _as_json(table: Table) -> str:
-    """Write a list of objects; all beyond ASCII is escaped, control characters with it."""
-    rows = [dict(zip(table.columns, map(finite, row), strict=True)) for row in table.rows]
-    return json.dumps(rows, indent=1, allow_nan=False) + "\n"
-
-
-def _as_markdown(table: Table) -> str:
-    lines = [[printable(c) for c in table.columns], ["---"] * len(table.columns)]
-    lines += [[_text(cell, ".6g") for cell in row] for row in table.rows]
-    cells = ((_MARKDOWN.sub(r"\\\g<0>", text) for text in line) for line in lines)
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
-
-
-STYLES: Mapping[str, Callable[[Table], str]] = {
-    "table": _as_table,
-    "csv": _as_csv,
-    "json": _as_json,
-    "md": _as_markdown,
-}

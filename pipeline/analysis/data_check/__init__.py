@@ -20,11 +20,11 @@ from pipeline.analysis.data_check.texts import language_findings, script_finding
 from pipeline.analysis.data_check.tokens import token_findings
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.errors import DataError, TunewrightError
+from pipeline.common.tables import Cell, Table
 from pipeline.config.schema import FilesConfig
 from pipeline.data import Rows, Splits, count_labels, load_splits, read_split
 from pipeline.data.sources import SPLITS, path_of
 from pipeline.tasks import get_task
-from pipeline.tracking.tables import Cell, Table
 from pipeline.training.prepare import splits_of, task_of
 
 if TYPE_CHECKING:

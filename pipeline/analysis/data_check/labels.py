@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pipeline.analysis.data_check.corpus import Corpus
 from pipeline.analysis.data_check.report import Finding
 from pipeline.common.errors import listing
-from pipeline.tracking.tables import Cell, Table
+from pipeline.common.tables import Cell, Table
 
 RARE = 10  # training rows below which a label is hardly learned
 MAJORITY = 0.9  # share of the training rows from which one label drowns the others

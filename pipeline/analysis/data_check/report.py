@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pipeline.common.errors import amount
-from pipeline.tracking.tables import Table
+from pipeline.common.tables import Table
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")  # the worst first
@@ -58,12 +58,8 @@ class Report:
     def as_tree(self) -> dict[str, Any]:
         """Return the report as plain values."""
         return {
-            "tokens": _records(self.tokens),
-            "labels": _records(self.labels),
-            "baselines": _records(self.scores),
+            "tokens": self.tokens.records(),
+            "labels": self.labels.records(),
+            "baselines": self.scores.records(),
             "findings": [asdict(finding) for finding in self.findings],
         }
-
-
-def _records(table: Table) -> list[Mapping[str, Any]]:
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.data_check.report import Finding
 from pipeline.common.errors import TunewrightError
+from pipeline.common.tables import Cell, Table
 from pipeline.models import find_checkpoint
 from pipeline.models.batches import IGNORED
 from pipeline.tasks import get_task
 from pipeline.tasks.parts.writing import WritingTask
-from pipeline.tracking.tables import Cell, Table
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Experiment, TaskConfig

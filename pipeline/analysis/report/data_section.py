@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.html import html_table, note, page
+from pipeline.common.html import note, page
+from pipeline.common.tables import Table, render
 
 if TYPE_CHECKING:
     from pipeline.analysis.data_check import Report
@@ -27,7 +28,9 @@ def check_page(report: Report, title: str) -> str:
 def data_section(report: Mapping[str, Any]) -> str:
     """Return the findings and tables of a report as it was logged."""
     parts = [_findings(report.get("findings", []))]
-    parts += [html_table(report.get(name, [])) for name in ("labels", "tokens", "baselines")]
+    parts += [
+        render(Table.of(report.get(name, [])), "html") for name in ("labels", "tokens", "baselines")
+    ]
     return "".join(parts)
 
 
@@ -47,7 +50,7 @@ def cost_section(costs: Mapping[str, Any]) -> str:
         told = "" if error is None else f"{error:+.0%}"
         rows.append({"": unit, "forecast": expected[name], "found": found[name], "error": told})
     how = "measured by sensors" if found["is_measured"] else "estimated from the stated power"
-    return note(f"Of the search's last start. Energy is {how}.") + html_table(rows)
+    return note(f"Of the search's last start. Energy is {how}.") + render(Table.of(rows), "html")
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
@@ -65,4 +68,4 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
                 "rows": "; ".join([*groups, *more]),
             }
         )
-    return html_table(records)
+    return render(Table.of(records), "html")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.analysis.report.drawing import BLUE, VERMILION, captioned, embed, new_figure
-from pipeline.common.html import html_table, note
+from pipeline.common.html import note
+from pipeline.common.tables import Table, render
 
 SHOWN_LABELS = 30  # of the doubtful ones
 
@@ -46,4 +47,4 @@ def label_section(doubts: Mapping[str, Any]) -> str:
         f"{len(doubts['data'])} rows for which another label is likelier."
     )
     rows = doubts["data"][:SHOWN_LABELS]
-    return note(said) + html_table([dict(zip(doubts["columns"], row, strict=True)) for row in rows])
+    return note(said) + render(Table(doubts["columns"], rows), "html")

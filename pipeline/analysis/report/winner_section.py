@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.common.html import html_table, note
+from pipeline.common.html import note
+from pipeline.common.tables import Table, render
 
 
 def winner_section(report: Mapping[str, Any]) -> str:
@@ -28,7 +29,7 @@ def winner_section(report: Mapping[str, Any]) -> str:
         }
         for one in report["against"]
     ]
-    return note(said) + html_table(rows)
+    return note(said) + render(Table.of(rows), "html")
 
 
 def _range(low: float, high: float) -> str:

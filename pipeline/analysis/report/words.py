@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.analysis.report.view import View, goal, short
 from pipeline.common.html import note
+from pipeline.common.tables import Cell, Table, render
 from pipeline.search.space.space import encode
 from pipeline.search.study.budget import seconds_of
 from pipeline.search.study.trials import (
@@ -142,11 +143,8 @@ def failures(view: View) -> str:
             failed[(kind_of_failure(trial) or "unknown") + again].append(trial)
     if not failed:
         return note("No trial failed.")
-    rows = "".join(
-        f"<tr><th>{escape(kind)}</th><td>{len(some)}</td><td>{some[0].number}</td>"
-        f"<td>{escape(short(str(some[0].user_attrs.get(REASON, '')), MESSAGE))}</td></tr>"
+    rows: list[list[Cell]] = [
+        [kind, len(some), some[0].number, short(str(some[0].user_attrs.get(REASON, "")), MESSAGE)]
         for kind, some in sorted(failed.items(), key=lambda item: -len(item[1]))
-    )
-    titles = "<tr><th>reason</th><th>trials</th><th>first</th><th>what the first one said</th></tr>"
-    table = f"<table><thead>{titles}</thead><tbody>{rows}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
+    ]
+    return render(Table(["reason", "trials", "first", "message of the first"], rows), "html")

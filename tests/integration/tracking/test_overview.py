@@ -6,7 +6,6 @@ import json
 
 import pytest
 from mlflow import MlflowClient
-from pipeline.tracking.tables import Table, number, render
 
 from pipeline.common.errors import ConfigError
 from pipeline.tasks.classification import Classification
@@ -191,32 +190,6 @@ def test_a_name_in_a_record_cannot_move_the_cursor(cli, store, client, style):
     shown = cli("runs", store, "--format", style).out
     assert "\x1b" not in shown
     assert "[2Jmine" in shown
-
-
-def test_what_a_record_says_is_no_command_to_a_terminal_or_a_format():
-    table = Table(["a|b\x1b"], [["\x1b[2J\u202e|\n\\"], [float("nan")], ["[x](y)"]])
-    assert render(table, "md").splitlines()[2:] == [
-        r"| \\x1b\[2J\\u202e\|\\n\\ |",
-        "| nan |",
-        r"| \[x](y) |",
-    ]
-    assert "\x1b" not in render(table, "table") + render(table, "csv") + render(table, "json")
-    assert json.loads(render(table, "json"))[:2] == [
-        {"a|b\x1b": "\x1b[2J\u202e|\n\\"},
-        {"a|b\x1b": None},
-    ]
-    assert render(Table(["x", "name"], [[1, "界"], [0.125, None]]), "table") == (
-        "    x  name\n    1  界\n0.125\n"
-    )
-
-
-def test_no_text_in_csv_is_a_formula_to_a_spreadsheet():
-    texts = ["=1+1", "+1", "-1_0", "@SUM(A1)", "a=1", ""]
-    table = Table(["=cmd|' /C calc'!A0", "n"], [[text, -1.5] for text in texts])
-    columns, *lines = csv.reader(io.StringIO(render(table, "csv"), newline=""))
-    assert columns == ["'=cmd|' /C calc'!A0", "n"]
-    assert [line[0] for line in lines] == ["'=1+1", "'+1", "'-1_0", "'@SUM(A1)", "a=1", ""]
-    assert {line[1] for line in lines} == {"-1.5"}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Studies and runs as tables, in every format."""
 
-from pipeline.tracking.tables import number
-
 from pipeline.tasks.objective import Objective, parse
+from pipeline.tracking.overview import number
 
 
 def test_an_objective_has_the_name_that_its_metric_is_logged_by():
