@@ -30,7 +30,7 @@ def rows(count: int) -> "list[str]":
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     quiet_libraries()
-    from pipeline.analysis.data_check import check_splits
+    from pipeline.analysis.data_check import inspect_splits
     from pipeline.config.compose import compose, hydra_app, without_hydra
     from pipeline.config.schema import validate
     from pipeline.training.prepare import splits_of
@@ -45,7 +45,7 @@ def main() -> None:
         splits_of(experiment)
         read = time.perf_counter()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        report = check_splits(experiment)
+        report = inspect_splits(experiment)
         done = time.perf_counter()
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"{count:,} rows: read and cut {read - began:.1f} s ({before:.2f} GB)")

@@ -18,7 +18,7 @@ from pipeline.config.compose import folders
 from pipeline.data.slices import slice_values
 from pipeline.evaluation.identity import Terms, read_terms
 from pipeline.evaluation.names import FLIP_RATE, GROUP_GAP, SHIFT, WORST_GROUP
-from pipeline.training.prepare import splits_of
+from pipeline.training.prepare import shape_of, splits_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -239,8 +239,7 @@ def check_fairness(experiment: Experiment) -> None:
     """
     asked = experiment.evaluation
     for key, value in (("slices", asked.slices), ("counterfactual", asked.counterfactual)):
-        is_single = experiment.task.name == "classification" and not experiment.task.multi_label
-        if value and not is_single:
+        if value and not shape_of(experiment).has_one_label:
             raise ConfigError(
                 f"evaluation.{key}={value}: groups are compared by {METRIC}; expected "
                 "task=classification with one label a row."

@@ -1,12 +1,12 @@
-"""What some searches are for: a learning curve, a list of doubtful labels."""
+"""What some searches are for: a learning curve, a list of label issues."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.analysis.label_issues import doubted
-from pipeline.analysis.learning_curve import fit
+from pipeline.analysis.label_issues import find_label_issues
+from pipeline.analysis.learning_curve import fit_power_law
 from pipeline.search.study.trials import REPEATS, ended
 from pipeline.tracking import Store, studies, tags
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from pipeline.search.study.study import StudySpec
 
 SHARE, FOLD = "data.train_share", "data.fold"  # the keys whose search has a meaning of its own
-CURVE_FILE, DOUBTS_FILE = "learning_curve.json", "label_errors.json"  # artifacts of the study
+CURVE_FILE, LABELS_FILE = "learning_curve.json", "label_errors.json"  # artifacts of the study
 _ROWS = "data/train_rows"  # metric of a run
 
 
 class Insight(Protocol):
-    """What was found, in words and as plain values."""
+    """What was found, as text and as plain values."""
 
     def lines(self) -> list[str]:
-        """Return it in words."""
+        """Return it as text."""
 
     def as_tree(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -44,7 +44,7 @@ def insights(
     searched = {key for d in spec.space.dimensions for key in d.keys}
     makers: dict[str, tuple[str, Callable[[], Insight | None]]] = {
         SHARE: (CURVE_FILE, lambda: _curve(store, study, spec, metric)),
-        FOLD: (DOUBTS_FILE, lambda: _doubts(store, study, spec)),
+        FOLD: (LABELS_FILE, lambda: _label_issues(store, study, spec)),
     }
     found = {file: make() for key, (file, make) in makers.items() if key in searched}
     return {file: insight for file, insight in found.items() if insight is not None}
@@ -61,11 +61,12 @@ def _curve(store: Store, study: optuna.Study, spec: StudySpec, metric: str) -> I
             scores += values
     bound = 0.0 if spec.directions[0] == "minimize" else 1.0
     is_share = all(0 <= score <= 1 for score in scores)
-    return fit(rows, scores, metric.removeprefix("val/"), bound if is_share or not bound else None)
+    known_bound = bound if is_share or not bound else None
+    return fit_power_law(rows, scores, metric.removeprefix("val/"), known_bound)
 
 
-def _doubts(store: Store, study: optuna.Study, spec: StudySpec) -> Insight | None:
-    """Return the labels that are doubted, where the parts are all that was searched."""
+def _label_issues(store: Store, study: optuna.Study, spec: StudySpec) -> Insight | None:
+    """Return the label issues, where the folds are all that was searched."""
     runs = [
         run
         for run in studies.trials_of(store, study.study_name)
@@ -73,4 +74,4 @@ def _doubts(store: Store, study: optuna.Study, spec: StudySpec) -> Insight | Non
         and run.data.tags.get(tags.REPEAT, "0") == "0"
     ]
     is_whole = len({run.data.params[FOLD] for run in runs}) == spec.space.size == len(runs)
-    return doubted(store, runs) if is_whole else None
+    return find_label_issues(store, runs) if is_whole else None

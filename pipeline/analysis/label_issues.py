@@ -1,4 +1,4 @@
-"""Labels that the models of a cross-validation doubt, by confident learning."""
+"""Label issues: rows whose label is likely wrong, by the models of a cross-validation."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ COLUMNS = ("id", "text", "label", "suggested", "p_label", "p_suggested")
 
 
 @dataclass(frozen=True)
-class LabelDoubts:
-    """The rows whose label is doubted, the most certain first."""
+class LabelReport:
+    """The rows whose label is likely wrong, the most likely first."""
 
     estimate: int  # of the rows whose label is wrong
     judged: int
     table: Sequence[Sequence[Any]]  # `COLUMNS`
 
     def lines(self) -> list[str]:
-        """Return it in words."""
+        """Return it as text."""
         said = (
-            f"labels: about {self.estimate} of {self.judged} look wrong to models that did not see "
-            "the row"
+            f"label issues: about {self.estimate} of {self.judged} labels look wrong to models not "
+            "trained on the row"
         )
         if not self.table:
             return [said]
         first = dict(zip(COLUMNS, self.table[0], strict=True))
         return [
-            f"{said}, the most {first['id']}: {first['label']!r}, where {first['suggested']!r} has "
-            f"probability {first['p_suggested']:.2f}"
+            f"{said}; the likeliest is {first['id']}, labelled {first['label']!r}, predicted "
+            f"{first['suggested']!r} with probability {first['p_suggested']:.2f}"
         ]
 
     def as_tree(self) -> dict[str, Any]:
@@ -49,8 +49,8 @@ class LabelDoubts:
         }
 
 
-def doubted(store: Store, runs: Sequence[Run]) -> LabelDoubts | None:
-    """Rank the labels of all rows by runs that each left some out; None where there is one label.
+def find_label_issues(store: Store, runs: Sequence[Run]) -> LabelReport | None:
+    """Find label issues by runs that each left some rows out; None where there is one label.
 
     Args:
         store: where the runs are.
@@ -58,7 +58,7 @@ def doubted(store: Store, runs: Sequence[Run]) -> LabelDoubts | None:
     """
     import numpy as np
 
-    from pipeline.evaluation.label_errors import doubts
+    from pipeline.evaluation.label_errors import confident_learning
 
     rows: list[dict[str, Any]] = []
     for run in runs:
@@ -70,7 +70,7 @@ def doubted(store: Store, runs: Sequence[Run]) -> LabelDoubts | None:
     if len(names) < 2:
         return None
     shares = np.array([[row["probabilities"].get(name, 0.0) for name in names] for row in rows])
-    found = doubts(shares, [str(row["label"]) for row in rows], names)
+    found = confident_learning(shares, [str(row["label"]) for row in rows], names)
     ranked = [
         (
             rows[one.position]["id"],
@@ -82,4 +82,4 @@ def doubted(store: Store, runs: Sequence[Run]) -> LabelDoubts | None:
         )
         for one in found.ranked
     ]
-    return LabelDoubts(found.estimate, len(rows), ranked)
+    return LabelReport(found.estimate, len(rows), ranked)

@@ -1,4 +1,4 @@
-"""How a score grows with the rows that are trained on: a power law, and what more rows would bring.
+"""How a score grows with the training rows: a power law, and the gain from more data.
 
 Hestness et al., 2017: Deep learning scaling is predictable, empirically.
 """
@@ -30,7 +30,7 @@ class LearningCurve:
     factor: float
     exponent: float
     most: int  # rows that were trained on
-    doubled: float  # what twice as many are expected to bring
+    doubled: float  # expected gain from twice as many
     error: float  # of that, by bootstrap: standard deviation
     interval: tuple[float, float]  # of that, 95 %
 
@@ -39,7 +39,7 @@ class LearningCurve:
         return float(self.limit - self.factor * rows**-self.exponent)
 
     def lines(self) -> list[str]:
-        """Return the answer in words."""
+        """Return it as text."""
         low, high = self.interval
         return [
             f"learning curve: {self.metric} = {self.limit:.4f} - {self.factor:.4g} · "
@@ -53,7 +53,7 @@ class LearningCurve:
         return asdict(self)
 
 
-def fit(
+def fit_power_law(
     rows: Sequence[int], scores: Sequence[float], metric: str, bound: float | None = None
 ) -> LearningCurve | None:
     """Fit a power law by least squares; None where there are fewer than `LEAST` numbers of rows.

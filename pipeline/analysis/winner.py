@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies, tags
-from pipeline.training.prepare import load_model, prepare, splits_of, task_of
+from pipeline.training.prepare import load_model, prepare, shape_of, splits_of, task_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,8 +153,8 @@ def has_rows(experiment: Experiment) -> bool:
     """Whether the objective can be compared row by row: of one label a row."""
     from pipeline.evaluation.significance import can_resample
 
-    is_single = experiment.task.name == "classification" and not experiment.task.multi_label
-    return is_single and can_resample(objectives(experiment)[0].name)
+    has_one_label = shape_of(experiment).has_one_label
+    return has_one_label and can_resample(objectives(experiment)[0].name)
 
 
 def side_of(store: Store, name: str, runs: Sequence[Run], metric: str, *, with_rows: bool) -> Side:

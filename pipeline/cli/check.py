@@ -12,7 +12,7 @@ from pipeline.cli.common import add_format
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline.analysis.data_check import Finding, Report
+    from pipeline.analysis.data_check import DataReport, Finding
     from pipeline.cli.common import Verbs
 
 _SHOWN = 20  # findings of a level that are printed
@@ -41,7 +41,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.analysis.data_check import check_data
+    from pipeline.analysis.data_check import inspect_data
     from pipeline.config.compose import compose, hydra_app, without_hydra
     from pipeline.config.schema import validate
 
@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{count} rows {change}")
         print(f"{options.fix}: cleaned copy; {options.fix / CHANGES} lists every change")
         return 0
-    report = check_data(experiment)
+    report = inspect_data(experiment)
     if options.format == "json":
         print(json.dumps(report.as_tree(), indent=1, ensure_ascii=False))
     elif options.format == "html":
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     return 2 if report.of("error") else 0
 
 
-def _show(report: Report, console: Console) -> None:
+def _show(report: DataReport, console: Console) -> None:
     from rich.text import Text
 
     from pipeline.analysis.data_check.report import LEVELS

@@ -44,6 +44,11 @@ class Labelled(Shape):
         return [f"{a}\n{b}" for a, b in zip(rows["text"], rows["text_pair"], strict=True)]
 
     @property
+    def has_one_label(self) -> bool:
+        """Whether it is not a set of them."""
+        return not self.many
+
+    @property
     def inputs(self) -> Mapping[str, str]:
         """The text, or both."""
         both = {self.config.text: "text", self.config.text_pair: "text_pair"}

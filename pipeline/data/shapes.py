@@ -77,6 +77,11 @@ class Shape(ABC):
         """Return each row's labels."""
         return [()] * len(rows)
 
+    @property
+    def has_one_label(self) -> bool:
+        """Whether each row has exactly one label, of a few."""
+        return False
+
     def strata(self, rows: Rows) -> Sequence[str]:
         """Return the label of each row whose share cuts keep; the same where there are none."""
         return [""] * len(rows)

@@ -17,8 +17,8 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A row whose given label is doubted."""
+class LabelIssue:
+    """A row whose given label is likely wrong."""
 
     position: int
     given: str
@@ -28,15 +28,17 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Doubts:
+class LabelIssues:
     """The rows for which a model prefers another label, and how many it estimates to be wrong."""
 
-    ranked: Sequence[Suspect]  # the most certain first
+    ranked: Sequence[LabelIssue]  # the most certain first
     estimate: int  # of the rows whose label is wrong
 
 
-def doubts(probabilities: Array, labels: Sequence[str], names: Sequence[str]) -> Doubts:
-    """Rank the rows whose label a model doubts, and estimate how many are wrong.
+def confident_learning(
+    probabilities: Array, labels: Sequence[str], names: Sequence[str]
+) -> LabelIssues:
+    """Rank the rows whose label is likely wrong, and estimate how many are.
 
     A model is confident in a label where its probability is at least the mean of that over the rows
     that were given the label. Counting the rows by given label and by the one that it is confident
@@ -57,11 +59,11 @@ def doubts(probabilities: Array, labels: Sequence[str], names: Sequence[str]) ->
     suggested = probabilities.argmax(axis=1)
     own, other = probabilities[rows, given], probabilities[rows, suggested]
     ranked = [int(i) for i in np.argsort(own - other, kind="stable") if other[i] > own[i]]
-    suspects = [
-        Suspect(i, names[given[i]], names[suggested[i]], float(own[i]), float(other[i]))
+    issues = [
+        LabelIssue(i, names[given[i]], names[suggested[i]], float(own[i]), float(other[i]))
         for i in ranked
     ]
-    return Doubts(suspects, round(joint.sum() - np.trace(joint)))
+    return LabelIssues(issues, round(joint.sum() - np.trace(joint)))
 
 
 def _confident_joint(probabilities: Array, given: Array) -> Array:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
-from pipeline.analysis.data_check import Report, check_splits
+from pipeline.analysis.data_check import DataReport, inspect_splits
 from pipeline.analysis.insights import insights
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.contract import Direction, RunCost
@@ -199,9 +199,9 @@ class ExperimentTask(Searchable):
         run = studies.run_of(self._store, self._parent_run_id)
         known = studies.read_text(self._store, run, CHECK_FILE)
         if known is not None:  # of an earlier start: a study is one of its data
-            report = Report.read(json.loads(known))
+            report = DataReport.read(json.loads(known))
         else:
-            report = check_splits(experiment)
+            report = inspect_splits(experiment)
             texts = {
                 CHECK_FILE: json.dumps(report.as_tree(), ensure_ascii=False),
                 "check.html": check_page(report, experiment.data.title),

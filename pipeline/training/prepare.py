@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from pipeline.data import Rows, Splits
+    from pipeline.data.shapes import Shape
     from pipeline.tasks.base import Examples, Task
 
 
@@ -140,6 +141,11 @@ def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
     return Prepared(encoded, task_of(experiment))
 
 
+def shape_of(experiment: Experiment) -> Shape:
+    """Return what the task reads of a record."""
+    return get_task(experiment.task).shape(experiment.task, experiment.data)
+
+
 def splits_of(experiment: Experiment) -> Splits:
     """Load, check and split the rows.
 
@@ -148,7 +154,7 @@ def splits_of(experiment: Experiment) -> Splits:
     """
     from pipeline.data import load_splits
 
-    shape = get_task(experiment.task).shape(experiment.task, experiment.data)
+    shape = shape_of(experiment)
     return load_splits(shape, with_test=experiment.evaluation.test)
 
 

@@ -18,7 +18,7 @@ from pipeline.data import read_split
 from pipeline.data.readers import read_records
 from pipeline.data.sources import SPLITS, path_of
 from pipeline.data.writers import SUFFIXES, Write, writer
-from pipeline.tasks import get_task
+from pipeline.training.prepare import shape_of
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Experiment
@@ -60,7 +60,7 @@ def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
         )
     if out.exists():
         raise DataError(f"--fix {out}: already exists; expected the name of a new folder.")
-    shape = get_task(experiment.task).shape(experiment.task, data)
+    shape = shape_of(experiment)
     read = {split: read_split(shape, split, _ignore) for split in SPLITS}
     corpus = Corpus({split: rows for split, rows in read.items() if rows is not None})
     if not corpus.splits:

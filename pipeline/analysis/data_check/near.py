@@ -33,14 +33,17 @@ def near_duplicates(texts: Sequence[str]) -> list[list[int]]:
         Positions of the texts of each group, in ascending order. Each text has a similarity of
         `THRESHOLD` or more with another one of its group.
     """
+    from scipy.cluster.hierarchy import DisjointSet
+
     long = [i for i, text in enumerate(texts) if len(text) >= LEAST]
     some = [texts[i] for i in long]
     keys = _band_keys(some)
-    groups = _Groups(len(some))
+    groups = DisjointSet(range(len(some)))
     for a, b in _candidates(keys):
-        if groups.of(a) != groups.of(b) and similarity(some[a], some[b]) >= THRESHOLD:
-            groups.join(a, b)
-    return [[long[i] for i in group] for group in groups.several()]
+        if not groups.connected(a, b) and similarity(some[a], some[b]) >= THRESHOLD:
+            groups.merge(a, b)
+    several = sorted(sorted(group) for group in groups.subsets() if len(group) > 1)
+    return [[long[i] for i in group] for group in several]
 
 
 def similarity(a: str, b: str) -> float:
@@ -97,29 +100,3 @@ def _candidates(keys: Keys) -> Iterator[tuple[int, int]]:
         )
         yield from zip(order[same - 1].tolist(), order[same].tolist(), strict=True)
         yield from zip(order[starts[same]].tolist(), order[same].tolist(), strict=True)
-
-
-class _Groups:
-    """Which texts belong together so far (union-find)."""
-
-    def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
-
-    def of(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = self._parent[self._parent[i]]
-            i = self._parent[i]
-        return i
-
-    def join(self, a: int, b: int) -> None:
-        low, high = sorted((self.of(a), self.of(b)))
-        self._parent[high] = low
-
-    def several(self) -> list[list[int]]:
-        """Return the groups of two or more."""
-        groups: dict[int, list[int]] = {}
-        for i, parent in enumerate(self._parent):
-            if parent != i:
-                root = self.of(i)
-                groups.setdefault(root, [root]).append(i)
-        return list(groups.values())

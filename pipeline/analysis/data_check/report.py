@@ -1,4 +1,4 @@
-"""What a check of data says: findings, each with its level and the rows that it is about."""
+"""The data check's report: findings, each with its level and the rows that it is about."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """What was found; a run starts in spite of warnings, but not of errors."""
 
     findings: Sequence[Finding]
@@ -42,7 +42,7 @@ class Report:
     scores: Table = field(default_factory=lambda: Table((), ()))  # a line a baseline
 
     @classmethod
-    def read(cls, tree: Mapping[str, Any]) -> Report:
+    def read(cls, tree: Mapping[str, Any]) -> DataReport:
         """Return the findings of a report that `as_tree` made; its tables are left out."""
         return cls([Finding(**finding) for finding in tree["findings"]])
 

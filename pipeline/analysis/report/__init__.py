@@ -1,7 +1,7 @@
-"""The study's page: one HTML file with all that a search found, for its parent run in MLflow.
+"""The study's report: one HTML file with all that a search found, for its parent run in MLflow.
 
-It holds no scripts and asks for nothing, so it opens in MLflow's sandboxed frame, from a mail or
-from a disk. Its size is bounded: charts of many trials are drawn as pictures, curves are thinned.
+It has no scripts and loads nothing, so it opens in MLflow's sandboxed frame, from a mail and from a
+disk. Its size is bounded: charts of many trials are rasterized, and curves are thinned.
 """
 
 from pipeline.analysis.report.data_section import check_page

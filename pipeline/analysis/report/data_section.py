@@ -1,4 +1,4 @@
-"""What a check of the data found, as a part of the page and as a page of its own."""
+"""The data check and the costs, as sections of the page; the data check also as a page."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pipeline.common.html import note, page
 from pipeline.common.tables import Table, render
 
 if TYPE_CHECKING:
-    from pipeline.analysis.data_check import Report
+    from pipeline.analysis.data_check import DataReport
 
 SHOWN_ROWS = 5  # groups of a finding whose ids are shown
 
 
-def check_page(report: Report, title: str) -> str:
-    """Return a report as a page.
+def check_page(report: DataReport, title: str) -> str:
+    """Return a data report as a page.
 
     Args:
         report: of the data.
-        title: what the data are called.
+        title: name of the data.
     """
     body = note(report.summary) + data_section(report.as_tree())
     return page("data", title, body)
@@ -35,7 +35,7 @@ def data_section(report: Mapping[str, Any]) -> str:
 
 
 def cost_section(costs: Mapping[str, Any]) -> str:
-    """Return what a search was expected to cost beside what it did, as it was logged."""
+    """Return a search's forecast and real cost as they were logged."""
     expected, found = costs["forecast"], costs["spent"]
     units = {
         "seconds": "seconds by the clock",
@@ -50,12 +50,14 @@ def cost_section(costs: Mapping[str, Any]) -> str:
         told = "" if error is None else f"{error:+.0%}"
         rows.append({"": unit, "forecast": expected[name], "found": found[name], "error": told})
     how = "measured by sensors" if found["is_measured"] else "estimated from the stated power"
-    return note(f"Of the search's last start. Energy is {how}.") + render(Table.of(rows), "html")
+    return note(f"Cost of the search's last start. Energy is {how}.") + render(
+        Table.of(rows), "html"
+    )
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
     if not findings:
-        return note("Nothing was found that is wrong with the rows.")
+        return note("No issues found.")
     records = []
     for finding in findings:
         groups = [", ".join(group[:SHOWN_ROWS]) for group in finding["rows"][:SHOWN_ROWS]]

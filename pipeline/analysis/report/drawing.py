@@ -1,4 +1,4 @@
-"""How the page is drawn and put together: figures, their SVG, its style and its template."""
+"""Figures of the page: their look, and their SVG."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def new_figure(width: float, height: float) -> Figure:
 
 def legend(axes: Axes) -> None:
     """Add a legend, where anything has a label."""
-    # Beside the points, so that it hides none.
+    # Next to the points, so that it hides none.
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
 
 
 def axis_label(view: View, n: int) -> str:
-    """Return what stands on the axis of the objective of a number."""
+    """Return the axis label of the objective with this number."""
     name = view.about.objectives[n]
     unit = " (s)" if name.partition("@")[0].endswith("seconds") else ""
     return f"{short(name)}{unit}\n{goal(view.study.directions[n])}"
 
 
 def captioned(charts: Iterable[str], caption: str) -> str:
-    """Return charts with the caption that they share."""
+    """Return charts with their common caption."""
     return f"<figure>{''.join(charts)}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def embed(figure: Figure, name: str, alt: str) -> str:
-    """Return a figure as an SVG element, without what a page needs none of."""
+    """Return a figure as an SVG element, without what a page does not need."""
     text = io.StringIO()
     # The salt keeps the ids of two charts on a page apart, and the same study's page the same.
     with rc_context({"svg.hashsalt": name}), warnings.catch_warnings():

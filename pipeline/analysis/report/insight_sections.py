@@ -1,4 +1,4 @@
-"""A learning curve and doubtful labels, as parts of the page."""
+"""The learning curve and the label issues, as sections of the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.analysis.report.drawing import BLUE, VERMILION, captioned, embed, 
 from pipeline.common.html import note
 from pipeline.common.tables import Table, render
 
-SHOWN_LABELS = 30  # of the doubtful ones
+SHOWN_LABELS = 30  # the likeliest issues
 
 
 def learning_curve_section(curve: Mapping[str, Any]) -> str:
@@ -32,19 +32,18 @@ def learning_curve_section(curve: Mapping[str, Any]) -> str:
     caption = (
         f"Twice the data ({2 * most:,} rows) is expected to bring {curve['doubled']:+.4f} ± "
         f"{curve['error']:.4f} {curve['metric']} (95 %: {low:+.4f} to {high:+.4f}). A dot is a "
-        "run; dashed is beyond what was measured."
+        "run; the dashed part is extrapolated."
     )
     alt = "Score against training rows, with a fitted power law"
     return captioned([embed(figure, "learning-curve", alt)], caption)
 
 
-def label_section(doubts: Mapping[str, Any]) -> str:
-    """Return `LabelDoubts` as they were logged: the estimate, and the most doubtful rows."""
+def label_section(issues: Mapping[str, Any]) -> str:
+    """Return a `LabelReport` as it was logged: the estimate, and the likeliest issues."""
     said = (
-        f"About {doubts['estimate']} of {doubts['judged']} labels look wrong to models that were "
-        "not trained on the row (confident learning). The models are wrong at times as well: it is "
-        "a list to look at, not a count of errors. The file label_errors.json has all "
-        f"{len(doubts['data'])} rows for which another label is likelier."
+        f"About {issues['estimate']} of {issues['judged']} labels look wrong to models that were "
+        "not trained on the row (confident learning). Models make mistakes too: review these rows "
+        f"before you change them. label_errors.json lists all {len(issues['data'])} rows for which "
+        "another label is more likely."
     )
-    rows = doubts["data"][:SHOWN_LABELS]
-    return note(said) + render(Table(doubts["columns"], rows), "html")
+    return note(said) + render(Table(issues["columns"], issues["data"][:SHOWN_LABELS]), "html")

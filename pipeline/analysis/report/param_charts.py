@@ -1,4 +1,7 @@
-"""The charts of parameters: what each decides, and where the good values lie."""
+"""The charts of parameters: how important each is, and where its good values lie.
+
+Optuna's parallel coordinates leave out trials without a conditional parameter; ours break the line.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +30,19 @@ from pipeline.analysis.report.view import IMPORTANCE_TRIALS, SHOWN_PARAMS, Scale
 from pipeline.common.html import note
 from pipeline.search.study.trials import violation
 
-LINES = 200  # the most trials that are drawn
+LINES = 200  # trials that are drawn at most
 
 
 def importances(view: View) -> str:
-    """Return a chart of how much each parameter decides."""
+    """Return a chart of parameter importances."""
     count = len(view.complete)
     if len(view.varying) < 2:
         found = f"only {view.varying[0].key} varies" if view.varying else "no parameter varies"
-        return note(f"Not shown: {found}, and importances compare several.")
+        return note(f"Not shown: {found}; importances need at least two varying parameters.")
     if not view.importances:
         return note(
-            f"Not shown: {count} complete trials; with fewer than {IMPORTANCE_TRIALS} importances "
-            "are mostly chance."
+            f"Not shown: only {count} complete trials; with fewer than {IMPORTANCE_TRIALS} "
+            "importances are mostly noise."
         )
     shown = list(view.importances.items())[:SHOWN_PARAMS][::-1]
     figure = new_figure(6.4, 0.7 + 0.3 * len(shown))
@@ -49,10 +52,10 @@ def importances(view: View) -> str:
     axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
     axes.set_xlabel("importance (share of 1)")
     axes.margins(x=0.12)
-    goal = "reaching the Pareto front" if len(view.about.objectives) > 1 else "a top score"
+    goal = "reaching the Pareto front" if len(view.about.objectives) > 1 else "reaching a top score"
     caption = (
-        f"How much each parameter decides about {goal}, by PED-ANOVA over {count} complete trials; "
-        "a rough guide where they are few."
+        f"Importance of each parameter for {goal}, by PED-ANOVA over {count} complete trials: "
+        "a rough guide if there are few."
     )
     return captioned([embed(figure, "importances", "Bars of parameter importances")], caption)
 
@@ -61,7 +64,7 @@ def parallel(view: View) -> str:
     """Return a chart with an axis for each parameter, and a line for each trial."""
     scales = view.charted
     if len(scales) < 2 or len(view.complete) < 2:
-        return note("Not shown: it takes two varying parameters and two complete trials.")
+        return note("Not shown: this needs two varying parameters and two complete trials.")
     scores = [
         Scale(name, False, (), *_span(t.values[n] for t in view.complete))
         for n, name in enumerate(view.about.objectives)
@@ -84,8 +87,8 @@ def parallel(view: View) -> str:
     few = len(worst_first) < len(view.ranked)
     thinned = f" Shown are {len(worst_first)} of {len(view.ranked)} trials." if few else ""
     caption = (
-        "A line is a complete trial: where it crosses an axis is its value there; the best one is "
-        "thick and red. It is broken where a trial has no such parameter."
+        "Each line is a complete trial and crosses each axis at its value; the best one is thick "
+        "and red. A line breaks where the trial does not have the parameter."
         f"{view.left_out}{thinned}"
     )
     alt = "Complete trials as lines across the axes of their parameters and scores"
@@ -127,7 +130,7 @@ def slices(view: View) -> str:
     """Return charts of the score against each parameter."""
     scales = view.charted
     if not scales or not view.complete:
-        return note("Not shown: it takes a varying parameter and complete trials.")
+        return note("Not shown: this needs a varying parameter and complete trials.")
     parts = []
     for n, name in enumerate(view.about.objectives[:3]):
         columns = min(len(scales), 3)
@@ -142,8 +145,8 @@ def slices(view: View) -> str:
             axes.set_ylabel(axis_label(view, n))
         parts.append(embed(figure, f"slices-{n}", f"{name} against each parameter that varies"))
     caption = (
-        "Score against each varying parameter; a dot is a complete trial, the red one the best, "
-        f"a hollow one breaks a constraint.{view.left_out}"
+        "Score against each varying parameter. A dot is a complete trial; the best one is red, "
+        f"hollow ones violate a constraint.{view.left_out}"
     )
     return captioned(parts, caption)
 

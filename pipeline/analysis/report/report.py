@@ -1,4 +1,4 @@
-"""Make a study's page, and store it with the study's parent run."""
+"""Makes a study's page and stores it with the study's parent run."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from matplotlib import rc_context
 
 from pipeline.analysis.fairness import FILE as BIAS_FILE
 from pipeline.analysis.fairness import bias_section
-from pipeline.analysis.insights import CURVE_FILE, DOUBTS_FILE
+from pipeline.analysis.insights import CURVE_FILE, LABELS_FILE
 from pipeline.analysis.report.data_section import cost_section, data_section
 from pipeline.analysis.report.drawing import LOOK
 from pipeline.analysis.report.insight_sections import label_section, learning_curve_section
 from pipeline.analysis.report.param_charts import importances, parallel, slices
-from pipeline.analysis.report.score_charts import history, learning_curves, pareto
+from pipeline.analysis.report.score_charts import history, intermediate_scores, pareto
+from pipeline.analysis.report.texts import best_table, failures, head
 from pipeline.analysis.report.view import About, View
 from pipeline.analysis.report.winner_section import winner_section
-from pipeline.analysis.report.words import best_table, failures, head
 from pipeline.common.html import PAGE, STYLE
 from pipeline.search.study.study import find_study
 from pipeline.tracking import Store, studies, tags
 
 FILE = "report.html"
-# What is logged with a study beside its trials: the title of its part of the page, and what makes
-# that of the file's content.
+# The files logged with a study: the title of each one's section, and what makes it of the content.
 SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "winner.json": ("The winner on fresh seeds", winner_section),
     CURVE_FILE: ("Learning curve", learning_curve_section),
-    DOUBTS_FILE: ("Doubtful labels", label_section),
+    LABELS_FILE: ("Label issues", label_section),
     BIAS_FILE: ("Groups and swapped terms, of the best trial", bias_section),
     "cost.json": ("Forecast and cost", cost_section),
     "check.json": ("Data", data_section),
@@ -39,7 +38,7 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 
 
 def report(store: Store, name: str, storage: str | None = None) -> str:
-    """Make the page of a study, running or over, and store it with the study's parent run.
+    """Make the page of a study, finished or not, and store it with the study's parent run.
 
     Args:
         store: where the study's runs are.
@@ -81,8 +80,8 @@ def study_page(
 
     Args:
         study: in any state; read only.
-        about: what else the page says.
-        logged: what was logged beside the search, by file: `SECTIONS`.
+        about: what the study itself does not know.
+        logged: content of the files logged with the study, by name: `SECTIONS`.
 
     Returns:
         HTML without scripts and without a link to anything outside it.
@@ -96,7 +95,7 @@ def study_page(
             "Parameter importances": importances(view),
             "Parallel coordinates": parallel(view),
             "Slices": slices(view),
-            "Learning curves": learning_curves(view),
+            "Intermediate scores": intermediate_scores(view),
             "Failures": failures(view),
         }
         for file, content in (logged or {}).items():

@@ -1,4 +1,4 @@
-"""The view of a study that words and charts share: its trials, best first, and scales."""
+"""The view of a study that texts and charts share: its trials, best first, and its scales."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pipeline.training.outcome import EPOCH
 
 SHOWN_PARAMS = 12  # in the charts that have a panel or an axis for each
 SHOWN_CHOICES = 12  # labels on the axis of a choice
-MANY = 100  # trials from which charts hold their points as a picture
-IMPORTANCE_TRIALS = 10  # complete trials below which importances are mostly chance
+MANY = 100  # trials from which the points in charts are rasterized
+IMPORTANCE_TRIALS = 10  # complete trials below which importances are mostly noise
 LABEL = 32  # characters of a text in a chart
 
 
 @dataclass(frozen=True)
 class About:
-    """What the page says of a study that the study itself does not know."""
+    """What the page says about a study that the study itself does not know."""
 
     objectives: tuple[str, ...]
     state: str  # running, unfinished, complete or failed
@@ -49,7 +49,7 @@ class About:
 
     @property
     def reported(self) -> str:
-        """The metric that trials report on the way."""
+        """The metric that trials report during training."""
         return str(self.pruner.get("metric") or self.objectives[0])
 
     def rungs(self, most: float) -> list[float]:
@@ -73,7 +73,7 @@ class View:
         self.ranked = best_first(study)
         self.complete = sorted(self.ranked, key=lambda t: t.number)
         self.best = self.ranked[0].number if self.ranked else None
-        # A chart's points are a picture where they are many: 300 of them are as small as 30.
+        # Rasterized, 300 points take as little space as 30.
         self.raster = len(self.over) > MANY
 
     @cached_property
@@ -111,7 +111,7 @@ class View:
 
     @property
     def left_out(self) -> str:
-        """What to say of the parameters that the charts do not show."""
+        """A sentence on the parameters that the charts do not show."""
         count = len(self.varying) - len(self.charted)
         which = "the most important" if self.importances else "the first"
         return f" Shown are {which} {SHOWN_PARAMS} parameters; {count} more vary." if count else ""
@@ -157,7 +157,7 @@ class Scale:
 
 
 def goal(direction: StudyDirection) -> str:
-    """Return a direction in words."""
+    """Return a direction as text."""
     return "higher is better" if direction == StudyDirection.MAXIMIZE else "lower is better"
 
 

@@ -1,4 +1,4 @@
-"""What retraining the winner showed, as a part of the page."""
+"""The winner retrained on fresh seeds, as a section of the page."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pipeline.common.tables import Table, render
 
 
 def winner_section(report: Mapping[str, Any]) -> str:
-    """Return a verdict as it was logged: figures of the winner, then what it was compared with."""
+    """Return a `WinnerReport` as it was logged: the winner's scores, then each comparison."""
     said = (
         f"Trial {report['trial']} on {report['seeds']} fresh seeds: {report['metric']} "
         f"{report['mean']:.4f} ± {report['spread']:.4f}. The search saw "
         f"{report['search_score']:.4f}, fresh seeds {report['validation_mean']:.4f} on the same "
-        f"validation rows: a selection gap of {report['selection_gap']:+.4f}. The test split was "
-        f"read by {report['test_reads']} runs so far."
+        f"validation rows: a selection gap of {report['selection_gap']:+.4f}. "
+        f"{report['test_reads']} runs have read the test split so far."
     )
     rows = [
         {

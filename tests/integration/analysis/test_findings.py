@@ -92,8 +92,8 @@ def test_each_planted_fault_is_found_at_its_rows(cli, given_files):
     assert {tuple(group) for group in duplicate["rows"]} == {
         (row(origin + 2), row(copy + 2)) for copy, origin in near.items()
     }
-    (doubted,) = found["label error"]
-    assert {group[0] for group in doubted["rows"]} == {row(i + 2) for i in flipped}
+    (issues,) = found["label issue"]
+    assert {group[0] for group in issues["rows"]} == {row(i + 2) for i in flipped}
     spelt = [f for f in found["label"] if "also written" in f["message"]]
     assert [f["rows"] for f in spelt] == [[[row(twin + 2)]]]
     assert {(f["level"], f["rows"][0][0]) for f in found["file"]} == {

@@ -32,14 +32,14 @@ def test_each_row_is_judged_by_a_model_that_did_not_see_it(cli, tiny, working_fo
     space = ("data.fold=0,1,2", "data.folds=3", "training.epochs=8", ONE)
     ended = cli("train", "-m", *tiny, *space)
     assert ended.code == 0, ended.err
-    assert "look wrong to models that did not see the row" in ended.out
+    assert "look wrong to models not trained on the row" in ended.out
     (study,) = runs("study")
     found = json.loads(artifact(study, "label_errors.json").read_text())
     assert found["judged"] == 400 - 40  # the test split's are not judged
     ids = {row[0] for row in found["data"]}
     assert ids <= {f"reviews.jsonl:{i + 1}" for i in flipped}
     assert len(ids) >= 3  # the others are in the test split
-    assert "Doubtful labels" in artifact(study, "report.html").read_text()
+    assert "Label issues" in artifact(study, "report.html").read_text()
 
 
 def test_models_are_compared_by_score_and_cost(cli, tiny, tiny_model, runs):

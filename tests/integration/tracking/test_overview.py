@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from pipeline.common.errors import ConfigError
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.objective import parse
+from pipeline.tracking.overview import number
 from tests.support.rows import rows as made_rows
 from tests.support.rows import write_rows
 from tests.support.stores import Made, make_store, tiny_config

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.analysis.learning_curve import fit
-from pipeline.evaluation.label_errors import doubts
+from pipeline.analysis.learning_curve import fit_power_law
+from pipeline.evaluation.label_errors import confident_learning
 
 
 @given(st.floats(0.5, 0.95), st.floats(0.5, 5.0), st.floats(0.2, 1.0))
 def test_a_power_law_is_found_again(limit, factor, exponent):
     sizes = [100, 200, 400, 800, 1600]
     scores = [limit - factor * n**-exponent for n in sizes]
-    curve = fit(sizes, scores, "f1_macro")
+    curve = fit_power_law(sizes, scores, "f1_macro")
     true = factor * (1600**-exponent - 3200**-exponent)
     assert curve.doubled == pytest.approx(true, rel=0.05, abs=1e-4)
     assert curve.at(800) == pytest.approx(scores[3], abs=1e-3)
@@ -21,11 +21,11 @@ def test_a_power_law_is_found_again(limit, factor, exponent):
 
 def test_no_curve_goes_beyond_what_a_score_can_be():
     sizes, scores = [128, 256, 512, 1024, 2048], [0.425, 0.5, 0.568, 0.644, 0.71]
-    assert fit(sizes, scores, "f1_macro").limit > 1
-    curve = fit(sizes, scores, "f1_macro", bound=1.0)
+    assert fit_power_law(sizes, scores, "f1_macro").limit > 1
+    curve = fit_power_law(sizes, scores, "f1_macro", bound=1.0)
     assert 0.9 < curve.limit <= 1
     assert 0 < curve.doubled < 0.07
-    losses = fit(sizes, [1 - score for score in scores], "loss", bound=0.0)
+    losses = fit_power_law(sizes, [1 - score for score in scores], "loss", bound=0.0)
     assert losses.limit == pytest.approx(1 - curve.limit)
     assert losses.doubled == pytest.approx(-curve.doubled)
 
@@ -36,7 +36,7 @@ def test_the_interval_covers_what_twice_the_data_brings():
     for seed in range(100):
         noise = np.random.default_rng(seed).normal(scale=0.01, size=len(sizes))
         scores = [0.8 - 2.0 * n**-0.5 + e for n, e in zip(sizes, noise, strict=True)]
-        low, high = fit(sizes, scores, "f1_macro").interval
+        low, high = fit_power_law(sizes, scores, "f1_macro").interval
         covered += low <= true <= high
     assert covered >= 85  # of nominally 95: exponent and limit are hardly told apart
 
@@ -49,7 +49,7 @@ def test_confident_learning_estimates_how_many_labels_are_wrong():
     shares[np.arange(3000), true] += 0.8
     shares /= shares.sum(axis=1, keepdims=True)
     names = ["a", "b", "c"]
-    found = doubts(shares, [names[i] for i in given_labels], names)
+    found = confident_learning(shares, [names[i] for i in given_labels], names)
     wrong = int((true != given_labels).sum())
     assert found.estimate == pytest.approx(wrong, rel=0.1)
     assert {one.position for one in found.ranked} == set(np.flatnonzero(true != given_labels))

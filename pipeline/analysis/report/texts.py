@@ -1,4 +1,4 @@
-"""The words of the page: what was found, the best trials, and the failures."""
+"""The texts of the page: what was found, the best trials, and the failures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MESSAGE = 600  # characters of a failure's message
 
 
 def head(view: View) -> str:
-    """Say what was searched for, how many trials ended, and which one is the best."""
+    """Return the objectives, how many trials ended, and the best trial."""
     study, about = view.study, view.about
     goals = ", ".join(
         f"<strong>{escape(name)}</strong> ({goal(direction)})"
@@ -58,7 +58,7 @@ def head(view: View) -> str:
         ("MLflow run", f"<code>{escape(str(best.user_attrs.get(RUN_ID, 'none')))}</code>"),
     ]
     by = ", by the first objective" if len(about.objectives) > 1 else ""
-    broken = " It breaks its constraints, as all do." if violation(best) else ""
+    broken = " It violates its constraints, as all complete trials do." if violation(best) else ""
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     lines.append(f"<h2>Best: trial {best.number}{by}</h2>{note(broken)}<dl>{rows}</dl>")
     return "\n".join(lines)
@@ -75,7 +75,7 @@ def _counts(view: View) -> dict[str, int]:
         "waiting": "queued",
     }
     counts = {word: states.count(state) for state, word in words.items()}
-    # A killed trial without parameters was only a worker that came too late for the last one.
+    # A killed trial without parameters is of a worker that came too late for the last one.
     counts["killed and run again"] = sum(
         state_of(t) == "killed" and bool(t.params) for t in view.trials
     )
@@ -83,7 +83,7 @@ def _counts(view: View) -> dict[str, int]:
 
 
 def best_table(view: View) -> str:
-    """Return the best trials as a table, each with its run and its command line."""
+    """Return the best trials as a table, each with its run and its command."""
     if not view.ranked:
         return ""
     shown = view.ranked[:SHOWN_TRIALS]
@@ -92,7 +92,7 @@ def best_table(view: View) -> str:
     # A long name may break after its dots, and so takes no more width than its values.
     keys = [escape(s.key).replace(".", ".<wbr>") for s in view.varying]
     columns = ["trial", *keys, *(escape(n) for n in names)]
-    columns += ["breaks"] if broken else []
+    columns += ["violates"] if broken else []
     columns.append("seconds")
     rows = []
     for trial in shown:
@@ -109,8 +109,8 @@ def best_table(view: View) -> str:
     titles = "".join(f"<th>{name}</th>" for name in columns)
     scope = f"The best {len(shown)} of" if len(shown) < len(view.ranked) else "All"
     caption = (
-        f"{scope} {len(view.ranked)} complete trials, with the parameters that vary. Under each, "
-        "its run and the command line that makes it again."
+        f"{scope} {len(view.ranked)} complete trials, with the parameters that vary. Below each, "
+        "its run and the command to run it again."
     )
     table = f"<thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'{note(caption)}<div class="wide"><table class="best">{table}</table></div>'
@@ -127,10 +127,10 @@ def _broken(trial: FrozenTrial) -> str:
 
 
 def _command(trial: FrozenTrial) -> str:
-    """Return the command line that makes a trial's run again, as its run was made."""
+    """Return the command that runs a trial again as it was run."""
     overrides = trial.user_attrs.get(COMMAND)
     if overrides is None:
-        return "(its command line was not kept)"
+        return "(its command was not recorded)"
     return f"tunewright train {shlex.join(overrides)}"
 
 
