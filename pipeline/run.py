@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.fairness import FILE as BIAS_FILE
 from pipeline.analysis.fairness import bias_page, fairness_of
-from pipeline.common.contract import State, Verdict
+from pipeline.common.contract import PruningDecision, State
 from pipeline.common.machine import best_rate
 from pipeline.common.process import without_gc
 from pipeline.common.timing import LEDGER, TRAINING, Account
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_STATES: Mapping[Verdict, State] = {
+_STATES: Mapping[PruningDecision, State] = {
     "continue": "complete",
     "prune": "pruned",
     "pause": "paused",
@@ -150,14 +150,14 @@ def _run(
         if snapshot
         else Evaluations(first, experiment.training.early_stopping_patience)
     )
-    verdict: Verdict = "continue"
+    decision: PruningDecision = "continue"
 
     def goes_on(evaluation: Evaluation) -> bool:
-        nonlocal verdict
+        nonlocal decision
         if trial is not None:
             with LEDGER.booked("search"):
-                verdict = trial.report(evaluations.score(reported), evaluation.epoch)
-        return verdict == "continue"
+                decision = trial.report(evaluations.score(reported), evaluation.epoch)
+        return decision == "continue"
 
     with LEDGER.booked("data"), repeatable(experiment.training):
         prefix = _prefix(experiment, model, data, in_sweep=trial is not None)
@@ -205,7 +205,7 @@ def _run(
         "cost/parameters": float(parameters),
     }
     result = Result(
-        state=_STATES[verdict],
+        state=_STATES[decision],
         run_id=record.run_id,
         scores=tuple(metrics[g.metric] if g.is_cost else evaluations.score(g) for g in goals),
         excesses={
@@ -215,7 +215,7 @@ def _run(
             for c in constraints(experiment)
         },
         metrics=metrics,
-        snapshot=tuner.take_snapshot() if verdict == "pause" else None,
+        snapshot=tuner.take_snapshot() if decision == "pause" else None,
     )
     digests = {best.split: best.digest}
     evaluated = [data.encoded.validation] * evaluations.full

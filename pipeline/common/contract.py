@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["maximize", "minimize"]  # in which a metric gets better
-Verdict = Literal["continue", "prune", "pause"]  # what a trial that reports a score is told
+PruningDecision = Literal["continue", "prune", "pause"]  # what a trial that reports a score is told
 State = Literal["complete", "pruned", "paused"]  # how a run ended that did not fail
 
 

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something that is not as it should be, or that cannot be judged from here."""
+class Defect:
+    """Something that a crash left behind, or that cannot be judged from here."""
 
     place: str
     wrong: str
@@ -57,46 +57,46 @@ class Finding:
 def treat(
     store: Store, name: str | None, storage: str | None, *, fix: bool, say: Callable[[str], None]
 ) -> int:
-    """Say what is wrong; with ``fix`` each finding is mended before the next one is looked for.
+    """Say what is wrong; with ``fix`` each defect is fixed before the next one is looked for.
 
     Args:
         store: where the runs are.
         name: of the study to look at, or how it begins; None: all, and the runs on their own.
         storage: of studies whose own is not known; None: the one that a parent run names.
         fix: whether to mend.
-        say: takes a line for each finding.
+        say: takes a line for each defect.
 
     Returns:
-        How many findings are left.
+        How many defects are left.
 
     Raises:
         TrackingError: where there is no such study.
     """
     left = 0
-    for finding in examine(store, name, storage):
-        said = f"{finding.place}: {finding.wrong}"
-        if finding.left_alone:
+    for defect in examine(store, name, storage):
+        said = f"{defect.place}: {defect.wrong}"
+        if defect.left_alone:
             say(f"{said}; left alone")
             continue
         left += 1
-        if finding.fix is None:
-            say(f"{said}; {finding.remedy}")
+        if defect.fix is None:
+            say(f"{said}; {defect.remedy}")
         elif not fix:
-            say(f"{said}; with --fix: {finding.remedy}")
+            say(f"{said}; with --fix: {defect.remedy}")
         else:
             try:
-                mended = finding.fix() is not False
+                mended = defect.fix() is not False
             except Exception as error:  # MLflow, Optuna and each database have their own
                 why = " ".join(masked(str(error)).split())[:300]
                 say(f"{said}; could not be mended: {type(error).__name__}: {why}")
             else:
                 left -= 1
-                done = f"mended: {finding.remedy}" if mended else "another process settled it"
+                done = f"mended: {defect.remedy}" if mended else "another process settled it"
                 say(f"{said}; {done}")
     return left
 
 
-def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Finding]:
+def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Defect]:
     """Yield what is wrong, in the order in which it is to be mended."""
     orphans = _orphans(store, name)
     yield from orphans
@@ -124,11 +124,11 @@ def at_work(run: Run, study: optuna.Study) -> str | None:
     return None
 
 
-def _study(store: Store, run: Run, storage: str) -> Iterator[Finding]:
+def _study(store: Store, run: Run, storage: str) -> Iterator[Defect]:
     name = run.data.tags[tags.STUDY]
     place = f"study {name}"
     if is_torn(storage):
-        yield Finding(
+        yield Defect(
             place,
             f"a crash cut off the last line of {storage}",
             "the rest of that line is removed",
@@ -138,7 +138,7 @@ def _study(store: Store, run: Run, storage: str) -> Iterator[Finding]:
     try:
         study = find_study(name, storage)
     except TrackingError as error:
-        yield Finding(place, str(error).removeprefix(f"{name}: "), "nothing else was looked at")
+        yield Defect(place, str(error).removeprefix(f"{name}: "), "nothing else was looked at")
         return
     limits = json.loads(run.data.tags.get(tags.LIMITS, '{"retries": 2}'))
     trials = study.get_trials(deepcopy=False)
@@ -155,15 +155,15 @@ def _study(store: Store, run: Run, storage: str) -> Iterator[Finding]:
     run = studies.run_of(store, run.info.run_id)  # meanwhile somebody may have begun
     elsewhere = _elsewhere(run, study)
     if elsewhere:
-        yield Finding(place, elsewhere, left_alone=True)
+        yield Defect(place, elsewhere, left_alone=True)
     elif at_work(run, study) is None:
         rest = [one for one in runs if one.info.run_id not in closed]
         yield from _over(store, place, run, study, rest)
 
 
-def _left_trial(place: str, study: optuna.Study, trial: FrozenTrial, retries: int) -> Finding:
+def _left_trial(place: str, study: optuna.Study, trial: FrozenTrial, retries: int) -> Defect:
     again = trial.user_attrs.get(ATTEMPT, 0) < retries
-    return Finding(
+    return Defect(
         f"{place}, trial {trial.number}",
         "is running in the study's storage, but its process is gone",
         "marked killed, and its point queued again" if again else "marked as failed",
@@ -171,14 +171,14 @@ def _left_trial(place: str, study: optuna.Study, trial: FrozenTrial, retries: in
     )
 
 
-def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) -> Finding | None:
+def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) -> Defect | None:
     """Compare a trial's run in MLflow with the trial."""
     is_open, run_id = run.info.status == "RUNNING", run.info.run_id
     where = f"{place}, run {run_id} of trial {run.data.tags[tags.TRIAL]}"
     kill = partial(studies.close_killed, store, run_id)
     if trial is None:
         wrong = "is RUNNING in MLflow, but the study has no such trial"
-        return Finding(where, wrong, "closed as killed", kill) if is_open else None
+        return Defect(where, wrong, "closed as killed", kill) if is_open else None
     still_there = is_gone(trial.user_attrs.get(OWNER, {})) is False
     if still_there or (trial.state == TrialState.RUNNING and not _is_left(trial)):
         return None  # its worker may be about to close it
@@ -186,25 +186,25 @@ def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) ->
         if run.data.tags.get(tags.STATE) == "failed":
             return None
         wrong = f"is {run.info.status} in MLflow, but its process was killed"
-        return Finding(where, wrong, "closed as killed", kill)
+        return Defect(where, wrong, "closed as killed", kill)
     # Read again: what was open when it was looked for may have been closed before its trial ended.
     if not is_open or studies.run_of(store, run_id).info.status != "RUNNING":
         return None
     state, reason = state_of(trial), str(trial.user_attrs.get(REASON, ""))
     close = partial(studies.close_trial, store, run_id, state, reason)
-    return Finding(
+    return Defect(
         where, f"is RUNNING in MLflow, but its trial is {state}", f"closed as {state}", close
     )
 
 
 def _over(
     store: Store, place: str, run: Run, study: optuna.Study, runs: list[Run]
-) -> Iterator[Finding]:
+) -> Iterator[Defect]:
     """Look at what only a study that nobody is at can be told from: its best, models, its run."""
     ranked = best_first(study)
     best = ranked[0].user_attrs.get(RUN_ID) if ranked else None
     if best and run.data.tags.get(tags.BEST_RUN) != best:
-        yield Finding(
+        yield Defect(
             place,
             f"its run does not name trial {ranked[0].number}, the best one",
             "named",
@@ -222,7 +222,7 @@ def _over(
         with_model = []  # the study keeps the one it has, until a best trial has its own
     for one in with_model:
         if one.info.run_id != best and tags.KEPT_FOR not in one.data.tags:
-            yield Finding(
+            yield Defect(
                 f"{place}, run {one.info.run_id} of trial {one.data.tags[tags.TRIAL]}",
                 "keeps a model, but is not the best",
                 "its model is deleted",
@@ -236,7 +236,7 @@ def _over(
         most = json.loads(run.data.tags.get(tags.LIMITS, "{}")).get("n_trials")
         done = most is not None and len(over) >= most
         state = "unfinished" if not done else "complete" if ranked else "failed"
-        yield Finding(
+        yield Defect(
             place,
             "its run is RUNNING in MLflow, but no process is at it",
             f"closed as {state}",
@@ -259,7 +259,7 @@ def _elsewhere(run: Run, study: optuna.Study) -> str | None:
     return None
 
 
-def _own_runs(store: Store) -> Iterator[Finding]:
+def _own_runs(store: Store) -> Iterator[Defect]:
     """Look at the runs that are part of no study, and at their output folders."""
     over = set()
     for run in studies.own_runs(store):
@@ -270,47 +270,47 @@ def _own_runs(store: Store) -> Iterator[Finding]:
             over.add(run.info.run_name)
             wrong = "is RUNNING in MLflow, but its process is gone"
             fix = partial(studies.close_killed, store, run.info.run_id)
-            yield Finding(place, wrong, "closed as killed", fix)
+            yield Defect(place, wrong, "closed as killed", fix)
         elif gone is None:
             whose = _signature(run).get("host", "one that signed nothing")
-            yield Finding(place, f"is of another machine, {whose}", left_alone=True)
+            yield Defect(place, f"is of another machine, {whose}", left_alone=True)
     for folder in sorted(store.dir.glob(f"outputs/*/*/{studies.MODEL_FOLDER}")):
         if folder.parent.name in over:  # a run is called after its folder
             yield _scratch(folder)
 
 
-def _checkpoints(store: Store) -> Iterator[Finding]:
+def _checkpoints(store: Store) -> Iterator[Defect]:
     """Look at the states on disk that no living process is at."""
     for run_id in left_in(store.dir):
         place, states = f"checkpoints of run {run_id}", folder_of(store.dir, run_id)
         try:
             run = logged.find_run(store, run_id)
         except TrackingError:
-            yield Finding(place, f"{masked(store.uri)} has no such run", left_alone=True)
+            yield Defect(place, f"{masked(store.uri)} has no such run", left_alone=True)
             continue
         if run.data.tags.get(tags.STATE) in ("complete", "pruned"):
-            yield Finding(place, "the run is over", "deleted", partial(drop, states))
+            yield Defect(place, "the run is over", "deleted", partial(drop, states))
         elif not has_states(states):
             continue  # a lock alone: who resumes the run takes it
         elif run.data.tags[tags.KIND] == "run":
-            yield Finding(place, f"`tunewright resume {run_id}` resumes it", left_alone=True)
+            yield Defect(place, f"`tunewright resume {run_id}` resumes it", left_alone=True)
         else:
-            yield Finding(place, "the search resumes it when it is run again", left_alone=True)
+            yield Defect(place, "the search resumes it when it is run again", left_alone=True)
 
 
-def _scratch(folder: Path) -> Finding:
+def _scratch(folder: Path) -> Defect:
     wrong = "a model on its way to MLflow, left by a crash"
-    return Finding(f"folder {folder}", wrong, "deleted", partial(shutil.rmtree, folder))
+    return Defect(f"folder {folder}", wrong, "deleted", partial(shutil.rmtree, folder))
 
 
-def _orphans(store: Store, name: str | None) -> list[Finding]:
+def _orphans(store: Store, name: str | None) -> list[Defect]:
     """Return the studies' folders that no run in MLflow, of any experiment, belongs to."""
     pattern = "*" if name is None else glob.escape(name)
     folders = [journal.parent for journal in sorted(store.dir.glob(f"studies/{pattern}/{JOURNAL}"))]
     known = studies.names_everywhere(store) if folders else set()
     remedy = "the command that began it continues it; or delete the folder"
     return [
-        Finding(f"folder {folder}", "a study without a run in MLflow", remedy)
+        Defect(f"folder {folder}", "a study without a run in MLflow", remedy)
         for folder in folders
         if folder.name not in known
     ]

@@ -44,7 +44,7 @@ def prior_trials(
     experiment = validate(config)
     goals, limits = objectives(experiment), constraints(experiment)
     known = _fixed(config, space)
-    every = _points(studies.recorded(store, source))
+    every = _points(studies.logged_trials(store, source))
     trials = []
     for runs in every:
         searched = _searched(runs, known, digest, space)
@@ -60,9 +60,9 @@ def prior_trials(
     return PriorTrials(trials, len(every))
 
 
-def _points(runs: Sequence[studies.Recorded]) -> list[list[studies.Recorded]]:
+def _points(runs: Sequence[studies.LoggedTrial]) -> list[list[studies.LoggedTrial]]:
     """Return the runs of each point, its last seed's first; none where some are not there."""
-    points: dict[tuple[str, str], list[studies.Recorded]] = {}
+    points: dict[tuple[str, str], list[studies.LoggedTrial]] = {}
     highest: dict[str, int] = {}
     for run in runs:  # the latest first
         study, _ = point = run.point or ("", run.run_id)
@@ -78,7 +78,7 @@ def _points(runs: Sequence[studies.Recorded]) -> list[list[studies.Recorded]]:
 
 
 def _searched(
-    runs: list[studies.Recorded], known: dict[str, Any], digest: str, space: Space
+    runs: list[studies.LoggedTrial], known: dict[str, Any], digest: str, space: Space
 ) -> dict[str, Any] | None:
     """Return a point's values of what is searched here, or None where it does not fit."""
     keys = {key for d in space.dimensions for key in d.keys}
@@ -103,7 +103,7 @@ def _fixed(config: DictConfig, space: Space) -> dict[str, Any]:
     return {k: v for k, v in common.items() if not k.startswith(_APART) and k not in apart}
 
 
-def _is_alike(run: studies.Recorded, known: dict[str, Any], space: Space) -> bool:
+def _is_alike(run: studies.LoggedTrial, known: dict[str, Any], space: Space) -> bool:
     """Whether a run has the value of all that is fixed here."""
     for key, now in known.items():
         text, own = run.settings.get(key), str(now)
@@ -119,7 +119,7 @@ def _is_alike(run: studies.Recorded, known: dict[str, Any], space: Space) -> boo
 class _Scores:
     """A run's scores, made of its metrics' histories as the run itself would make them."""
 
-    def __init__(self, store: Store, run: studies.Recorded) -> None:
+    def __init__(self, store: Store, run: studies.LoggedTrial) -> None:
         self._store = store
         self._run = run
         self._read: dict[str, dict[int, float]] = {}

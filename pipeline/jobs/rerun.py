@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.preflight import check_inputs, check_settings
-from pipeline.common.contract import Verdict as Answer
+from pipeline.common.contract import PruningDecision
 from pipeline.common.errors import ConfigError, listing
 from pipeline.config.compose import (
     changing,
@@ -26,7 +26,7 @@ from pipeline.jobs.single import Command, run_alone
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.drift import Drift, config_drift, drifts
 from pipeline.tracking.provenance import environment
-from pipeline.tracking.verdict import Verdict, judge
+from pipeline.tracking.verdict import RerunVerdict, judge
 from pipeline.training.outcome import Trial
 from pipeline.training.prepare import inputs
 
@@ -142,7 +142,7 @@ def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
     return result
 
 
-def verdict_on(record: LoggedRun, store: Store, rerun_id: str, tolerance: float) -> Verdict:
+def verdict_on(record: LoggedRun, store: Store, rerun_id: str, tolerance: float) -> RerunVerdict:
     """Compare a rerun's record with the one that it was made from, note it, and link the two.
 
     Args:
@@ -203,7 +203,7 @@ def _stopping_with(record: LoggedRun) -> Trial:
     losses = (record.histories.get(f"{split}/loss", {}) for split in ("early", "val"))
     left = sum(map(len, losses))
 
-    def report(_: float, __: float) -> Answer:
+    def report(_: float, __: float) -> PruningDecision:
         nonlocal left
         left -= 1
         return "continue" if left > 0 else "prune"

@@ -31,7 +31,7 @@ from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import LEDGER, Account, summary
 from pipeline.config.compose import as_run
 from pipeline.config.schema import OPEN, Experiment, TrackingConfig, flat, validate
-from pipeline.jobs import prior_runs as recorded
+from pipeline.jobs.prior_runs import prior_trials
 from pipeline.jobs.single import Command, compute_as, open_record, run_alone, settle
 from pipeline.search.cost import Spent
 from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJob
@@ -145,7 +145,7 @@ class ExperimentTask(Searchable):
     def prior_trials(self, config: DictConfig, source: str, space: Space) -> PriorTrials:
         """Return the complete runs in MLflow that this search could have made."""
         store = open_store(validate(config).tracking)
-        return recorded.prior_trials(store, config, self._digest, source, space)
+        return prior_trials(store, config, self._digest, source, space)
 
     def begin(self, config: DictConfig, spec: StudySpec) -> None:
         """Open the study's parent run."""

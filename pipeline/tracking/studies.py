@@ -220,8 +220,8 @@ def trials_of(store: Store, study: str) -> list[Run]:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """What is recorded of a run."""
+class LoggedTrial:
+    """A trial, or a run on its own, as it was logged."""
 
     run_id: str
     complete: bool
@@ -234,7 +234,7 @@ class Recorded:
     repeats: int | None  # how many seeds the trials of its study have, where the record says so
 
 
-def recorded(store: Store, source: str) -> list[Recorded]:
+def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
     """Return a study's trials, or all trials and runs of the experiment, the latest first.
 
     Args:
@@ -257,7 +257,7 @@ def recorded(store: Store, source: str) -> list[Recorded]:
         chosen = {key_of(o): o.partition("=")[2] for o in overrides}
         parent = parents.get(known.get("mlflow.parentRunId"))
         found.append(
-            Recorded(
+            LoggedTrial(
                 run.info.run_id,
                 known.get(tags.STATE) == "complete",
                 {**chosen, **migrated_params(run.data.params)},

@@ -18,7 +18,7 @@ _DATA = "data/"  # what the rows are, which is drift and no result
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RerunVerdict:
     """How a rerun's result compares with the record."""
 
     kind: Literal["identical", "equivalent", "different"]
@@ -68,7 +68,9 @@ class _Point:
         return f"{printable(self.metric)} at step {self.step}: {' -> '.join(values)}"
 
 
-def judge(then: LoggedRun, now: LoggedRun, drift: Sequence[Drift], tolerance: float) -> Verdict:
+def judge(
+    then: LoggedRun, now: LoggedRun, drift: Sequence[Drift], tolerance: float
+) -> RerunVerdict:
     """Compare a rerun with its record.
 
     *Identical* is the same digest of the predictions and the same value of every metric at every
@@ -82,14 +84,14 @@ def judge(then: LoggedRun, now: LoggedRun, drift: Sequence[Drift], tolerance: fl
     if not parted:
         if outputs:
             said = f"all {len(points)} points of metrics are the same to the last bit; {outputs}"
-            return Verdict("equivalent", said)
+            return RerunVerdict("equivalent", said)
         said = f"predictions and all {len(points)} points of metrics are the same to the last bit"
-        return Verdict("identical", said)
+        return RerunVerdict("identical", said)
     sizes = [p.size for p in parted if p.size is not None]
     ending = f"first {parted[0]}" + (f"; {outputs}" if outputs else "")
     if len(sizes) == len(parted) and max(sizes) <= tolerance:
         said = f"all {len(points)} points of metrics within {tolerance:g}"
-        return Verdict("equivalent", f"{said}, by up to {max(sizes):.3g}; {ending}")
+        return RerunVerdict("equivalent", f"{said}, by up to {max(sizes):.3g}; {ending}")
     causes = [f"{d.what} {d.detail}" for d in drift if d.state == "different"]
     differ = f"{len(parted)} of {len(points)} points of metrics differ"
     if sizes:
@@ -100,7 +102,7 @@ def judge(then: LoggedRun, now: LoggedRun, drift: Sequence[Drift], tolerance: fl
         differ += f", {in_one} of them in one of the two only"
     if without_size:
         differ += f", {without_size} infinite or not a number"
-    return Verdict("different", "; ".join([*causes, differ, ending]))
+    return RerunVerdict("different", "; ".join([*causes, differ, ending]))
 
 
 def _outputs(then: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.common.contract import State, Verdict
+from pipeline.common.contract import PruningDecision, State
 from pipeline.common.timing import Account
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ class Trial:
     """What a run that is part of a search may ask of it."""
 
     is_best: Callable[[float], bool]  # whether a score beats every finished trial's
-    report: Callable[[float, float], Verdict]  # score so far, epochs behind it -> whether to go on
+    report: Callable[
+        [float, float], PruningDecision
+    ]  # score so far, epochs behind it -> whether to go on
     check_time: Callable[[], None]  # raises where the trial has had its time
     reported: str | None = None  # the metric to report, where it is not the first objective
     snapshot: Snapshot | None = None  # what it goes on from, where it was paused

@@ -13,7 +13,7 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import Trial
 
-from pipeline.common.contract import Verdict
+from pipeline.common.contract import PruningDecision
 from pipeline.common.errors import TrialTimeoutError
 from pipeline.search.optuna_parts import latest, report_step
 from pipeline.search.pruners import PauseAndPromote, Pruner, should_prune
@@ -40,7 +40,7 @@ class Reporter:
         self.step = max(known.intermediate_values, default=-1)  # the last one that was reported
         self.judging = True  # whether scores go to the pruner; only a point's first seed is judged
 
-    def __call__(self, score: float, spent: float) -> Verdict:
+    def __call__(self, score: float, spent: float) -> PruningDecision:
         """Report the score that the trial would have if it ended now.
 
         Args:

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from pipeline.config.schema import TrackingConfig
-from pipeline.jobs import prior_runs as recorded
+from pipeline.jobs import prior_runs
 from pipeline.search.study.trials import best_first, ended, state_of
 from pipeline.tracking import Store, open_store, studies
 from tests.support.stores import artifact
@@ -251,21 +251,21 @@ def test_a_point_on_several_seeds_is_learned_from_as_one(cli, tiny, runs):
 
 
 def test_the_latest_try_of_a_point_counts():
-    def run(name: str, repeat: int | None, trial: str = "0") -> studies.Recorded:
-        return studies.Recorded(name, True, {}, [], {}, None, ("old", trial), repeat, None)
+    def run(name: str, repeat: int | None, trial: str = "0") -> studies.LoggedTrial:
+        return studies.LoggedTrial(name, True, {}, [], {}, None, ("old", trial), repeat, None)
 
     tries = [run("d", 1), run("c", 0), run("b", 1), run("a", 0)]  # the latest first
-    assert [[r.run_id for r in runs] for runs in recorded._points(tries)] == [["d", "c"]]
+    assert [[r.run_id for r in runs] for runs in prior_runs._points(tries)] == [["d", "c"]]
     cut = [run("c", 0), run("b", 1), run("a", 0)]
-    assert recorded._points(cut) == [[]]
-    assert [r.run_id for r in recorded._points([run("b", None), run("a", None)])[0]] == ["b"]
+    assert prior_runs._points(cut) == [[]]
+    assert [r.run_id for r in prior_runs._points([run("b", None), run("a", None)])[0]] == ["b"]
 
 
 def test_of_a_record_only_what_differs_is_parsed_and_only_what_fits_is_read(cli, tiny, monkeypatch):
     cli("train", "-m", *tiny, NAMED, "seed=1,2,3")
     parsed, fetched = [], []
-    read, history = recorded._read, studies.history
-    monkeypatch.setattr(recorded, "_read", lambda text: parsed.append(text) or read(text))
+    read, history = prior_runs._read, studies.history
+    monkeypatch.setattr(prior_runs, "_read", lambda text: parsed.append(text) or read(text))
     monkeypatch.setattr(
         studies, "history", lambda *given: fetched.append(given[1]) or history(*given)
     )
