@@ -1,4 +1,4 @@
-"""Whether a model serves one group worse: metrics by slice, answers that a swapped term changes.
+"""Whether a model serves one group worse: metrics by slice, predictions that a swapped term flips.
 
 A slice is a column of the data, a group one of its values.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.classification import Classification
     from pipeline.training.prepare import Prepared
 
-LEAST = 20  # rows of a group that is compared; of fewer chance decides
+LEAST = 20  # rows of a group that is compared; with fewer, chance decides
 SHOWN = 20  # changed predictions that are shown
 METRIC = "f1_macro"
 FILE = "bias.json"  # artifact of a run
@@ -129,7 +129,7 @@ class Fairness:
         return found
 
     def report(self, split: str, examples: Examples, outputs: Outputs, infer: Infer) -> Bias:
-        """Return all that there is to say of a split's outputs; arguments as of `metrics`."""
+        """Return the whole report on a split's outputs; arguments as of `metrics`."""
         predicted = self.task.predicted(examples, outputs)
         groups = [
             self._group(name, value, examples.rows, predicted, some)
@@ -253,7 +253,7 @@ def check_fairness(experiment: Experiment) -> None:
                 raise ConfigError(
                     f"evaluation.slices={name}: the largest of its {len(sizes)} groups has "
                     f"{max(sizes.values())} rows in the validation split; expected a column with "
-                    f"a value that {LEAST} rows have, as of fewer chance decides."
+                    f"a value in at least {LEAST} rows; with fewer, chance decides."
                 )
     if asked.counterfactual is not None:
         terms, judged = terms_of(experiment), splits_of(experiment).validation
@@ -287,15 +287,15 @@ def bias_section(bias: Mapping[str, Any]) -> str:
         rows = []
         for group in bias["groups"]:
             low, high = group["interval"]
-            told = {k: v for k, v in group.items() if k != "interval"}
-            rows.append({**told, "95 %": f"{low:.3f} to {high:.3f}"})
+            shown = {k: v for k, v in group.items() if k != "interval"}
+            rows.append({**shown, "95 %": f"{low:.3f} to {high:.3f}"})
         parts.append(render(Table.of(rows), "html"))
     if bias["swapped"]:
         rate, shift = bias["metrics"][FLIP_RATE], bias["metrics"][SHIFT]
         parts.append(
             note(
-                f"Terms of identity swapped: {rate:.1%} of {sum(bias['swapped'].values())} "
-                f"predictions change, a label's probability by {shift:.4f} on average."
+                f"Identity terms swapped: {rate:.1%} of {sum(bias['swapped'].values())} "
+                f"predictions change, and label probabilities by {shift:.4f} on average."
             )
         )
         rows = [

@@ -58,14 +58,14 @@ def fit_power_law(
 ) -> LearningCurve | None:
     """Fit a power law by least squares; None where there are fewer than `LEAST` numbers of rows.
 
-    The interval is that of curves fitted to the same numbers of rows with the residuals drawn anew.
-    A gain in the wrong direction is not excluded: where more data did not help, the answer says so.
+    The interval is of curves fitted to the same numbers of rows with resampled residuals.
+    The gain may have the wrong sign: then more data did not help.
 
     Args:
         rows: that each run was trained on.
         scores: of the runs.
         metric: what the scores are.
-        bound: a score that no data can better, such as 1 of an F1 or 0 of a loss; None: unknown.
+        bound: the best score possible, such as 1 for an F1 or 0 for a loss; None: unknown.
     """
     if len(set(rows)) < LEAST:
         return None

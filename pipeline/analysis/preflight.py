@@ -1,7 +1,4 @@
-"""What is refused before a record is opened: settings at once, then data, model and optimizer.
-
-It stands below the jobs that ask for it since the check of data asks for it as well.
-"""
+"""What is refused before a run starts: bad settings at once, then data, model and optimizer."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ def check_settings(experiment: Experiment) -> None:
 
 @without_gc()
 def check_inputs(experiment: Experiment) -> str:
-    """Refuse what only data, model and optimizer can show, before a record is opened.
+    """Refuse what only data, model and optimizer can show, before a run is recorded.
 
     Returns:
         A digest of the rows, in their splits and order.
@@ -40,7 +37,7 @@ def check_inputs(experiment: Experiment) -> str:
     Raises:
         DataError: for rows that cannot be read, labelled, split or learned from; for a sample that
             is too small.
-        ModelError: for a checkpoint that is not there or cannot do the task.
+        ModelError: for a checkpoint that does not exist or cannot do the task.
         ConfigError: for a `max_length` that the model cannot read, an objective of a label that
             the data lacks, an adapter that the model cannot have, or hyperparameters that the
             optimizer or the schedule cannot take.

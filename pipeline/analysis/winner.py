@@ -1,4 +1,4 @@
-"""Whether a search's winner is better than what there was without it, in words and figures."""
+"""Whether a search's winner beats the default config and the baselines."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TABLE = "predictions.json"  # artifact of a run: its rows and what it predicted
 
 @dataclass(frozen=True)
 class Side:
-    """One of those that are compared, on one seed or several."""
+    """One side of a comparison, on one or several seeds."""
 
     name: str
-    scores: Sequence[float]  # on the test split, one a seed; none where rows are all there is
+    scores: Sequence[float]  # on the test split, one a seed
     predictions: Sequence[Sequence[str]]  # label of each row, one list a seed
 
     @property
@@ -44,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Against:
-    """The winner beside something else."""
+    """The winner compared with something else."""
 
     name: str
     mean: float
@@ -60,7 +60,7 @@ class Against:
 
 @dataclass(frozen=True)
 class WinnerReport:
-    """What retraining the winner showed."""
+    """The result of retraining the winner."""
 
     trial: int
     metric: str  # of the test split
@@ -68,14 +68,14 @@ class WinnerReport:
     mean: float
     spread: float
     seeds: int
-    search_score: float  # that won
+    search_score: float  # the winning one
     validation_mean: float  # of the fresh seeds
     selection_gap: float  # by how much the search's score was better than that
     test_reads: int  # runs of this store that read this test split
     against: Sequence[Against]
 
     def lines(self) -> list[str]:
-        """Return it in words."""
+        """Return it as text."""
         seeds = f"{self.seeds} fresh seed{'s' if self.seeds > 1 else ''}"
         return [
             f"winner, trial {self.trial}: {self.metric} {self.mean:.4f} ± {self.spread:.4f} on "
@@ -83,7 +83,7 @@ class WinnerReport:
             f"selection gap: the search saw {self.search_score:.4f}, fresh seeds give "
             f"{self.validation_mean:.4f} on the same validation rows ({self.selection_gap:+.4f})",
             *(f"{one.words}" for one in self.against),
-            f"the test split was read by {self.test_reads} runs of this store so far",
+            f"{self.test_reads} runs of this store have read the test split so far",
         ]
 
     def as_json(self) -> str:
@@ -94,7 +94,7 @@ class WinnerReport:
 def judge(
     winner: Side, others: Sequence[Side], truth: Sequence[str], metric: str, labels: Sequence[str]
 ) -> list[Against]:
-    """Compare the winner with each of the others, on the rows where they were read.
+    """Compare the winner with each of the others, row by row where rows are given.
 
     Args:
         winner: on its fresh seeds.
@@ -128,11 +128,11 @@ def _against(
         found.p,
         found.interval,
         found.mcnemar_p,
-        _in_words(found, other.name, metric, len(truth)),
+        _as_text(found, other.name, metric, len(truth)),
     )
 
 
-def _in_words(found: Difference, name: str, metric: str, rows: int) -> str:
+def _as_text(found: Difference, name: str, metric: str, rows: int) -> str:
     on = f", on {rows:,} rows" if rows else ""
     size = f"{abs(found.value):.4f} ± {found.error:.4f} {metric}"
     if found.is_clear:
@@ -158,7 +158,7 @@ def has_rows(experiment: Experiment) -> bool:
 
 
 def side_of(store: Store, name: str, runs: Sequence[Run], metric: str, *, with_rows: bool) -> Side:
-    """Return what a config's runs found on the test split.
+    """Return a config's results on the test split.
 
     Args:
         store: where they are.
@@ -185,10 +185,10 @@ def _table(store: Store, run: Run) -> dict[str, list[Any]]:
 
 
 def baselines(experiment: Experiment) -> list[Side]:
-    """Answer the test split without any training of the model.
+    """Predict the test split without training the model.
 
     The most frequent label; TF-IDF with logistic regression; and, where the model answers by the
-    probability of the labels' names, the model as it was.
+    probability of the labels' names, the model as it is.
 
     Args:
         experiment: of one label a row, that reads its test split.

@@ -1,4 +1,4 @@
-"""The rows of all splits as a check looks at them: one after the other."""
+"""The rows of all splits, one after the other, as the data check reads them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Corpus:
 
     @cached_property
     def normal(self) -> list[str]:
-        """The texts by their words alone: without case, punctuation, or which blanks."""
+        """The texts reduced to their words: without case, punctuation and white space."""
         return [normalised(text) for text in self.texts]
 
     def groups_of(self, positions: Sequence[Sequence[int]]) -> list[list[str]]:
@@ -56,13 +56,13 @@ class Corpus:
 
 
 def normalised(text: str) -> str:
-    """Return a text without case, punctuation and width; as it is where nothing else is in it."""
+    """Return a text without case, punctuation and width, or as it is if nothing would be left."""
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
     return _NO_WORD.sub(" ", plain.casefold()).strip() or plain.strip()
 
 
 def repeated(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Return the positions of each key that is there more than once."""
+    """Return the positions of each key that occurs more than once."""
     first: dict[Hashable, int] = {}
     groups: dict[int, list[int]] = {}
     for i, key in enumerate(keys):

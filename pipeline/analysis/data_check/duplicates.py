@@ -1,4 +1,4 @@
-"""Texts that are there twice: in one split, on both sides of a cut, or with two labels."""
+"""Duplicate texts: within a split, across splits (leaks), or with conflicting labels."""
 
 from __future__ import annotations
 
@@ -75,18 +75,18 @@ def _conflicts(corpus: Corpus, groups: Groups) -> list[Finding]:
 
 
 def _within(corpus: Corpus, groups: Groups, what: str) -> list[Finding]:
-    """Return a note on the splits that have a text several times."""
+    """Return a note on the splits that contain a text several times."""
     several: list[list[int]] = []
-    told = []
+    counted = []
     for split, rows in corpus.splits.items():
         own = [[i for i in group if corpus.split[i] == split] for group in groups]
         found = [group for group in own if len(group) > 1]
         if found:
             count = sum(map(len, found))
-            told.append(f"{count} rows of {split} ({count / len(rows):.1%})")
+            counted.append(f"{count} rows of {split} ({count / len(rows):.1%})")
             several += found
     if not several:
         return []
     most = max(map(len, several))
-    message = f"{', '.join(told)} {what}: {amount(len(several), 'group')} of up to {most}"
+    message = f"{', '.join(counted)} {what}: {amount(len(several), 'group')} of up to {most}"
     return [Finding.about("note", "duplicate", message, corpus.groups_of(several))]

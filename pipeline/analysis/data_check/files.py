@@ -1,4 +1,4 @@
-"""The files as bytes: a mark before the first line, a last line that may be cut off."""
+"""The files as bytes: a byte order mark, and a last line that may be truncated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def file_findings(split: str, path: Path, last_is_odd: bool) -> list[Finding]:
     Args:
         split: what the file is.
         path: the file.
-        last_is_odd: whether its last row could not be read, or has a label that is cut off.
+        last_is_odd: whether its last row could not be read, or has a truncated label.
     """
     if path.suffix.lower() not in _TEXT or not path.is_file():
         return []
@@ -32,7 +32,7 @@ def file_findings(split: str, path: Path, last_is_odd: bool) -> list[Finding]:
         line = _lines(path)
         message = f"{split}: the last line of {path.name} has no line break"
         if last_is_odd:
-            message += ", and is not like the others: the file seems to be cut off"
+            message += " and is unlike the others: the file seems to be truncated"
         level: Level = "warning" if last_is_odd else "note"
         found.append(Finding.about(level, "file", message, [[f"{path.name}:{line}"]]))
     return found

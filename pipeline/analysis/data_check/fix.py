@@ -1,4 +1,4 @@
-"""A cleaned copy of files, and a list of what is different in it."""
+"""A cleaned copy of the files, and a list of all changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHANGES = "changes.csv"
 
 @dataclass
 class Changes:
-    """What is to be different, by row id; a row that is dropped is not relabelled."""
+    """The changes by row id; a dropped row is not relabelled."""
 
     dropped: dict[str, str] = field(default_factory=dict)  # why
     labels: dict[str, str] = field(default_factory=dict)  # the new one
@@ -39,19 +39,19 @@ class Changes:
 
 
 def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
-    """Write a cleaned copy of the config's files to a new folder; it is there whole or not at all.
+    """Write a cleaned copy of the config's files to a new folder, complete or not at all.
 
-    Left out are rows that cannot be used; copies of a text within a split; of texts with several
-    labels the rows that have not the most frequent one, or all where there is none; and of texts
-    that are (nearly) in two splits those of the split that is trained on. Labels that differ in
-    case alone get the most frequent spelling. The copy is UTF-8 without a byte order mark.
+    It leaves out rows that cannot be used; copies of a text within a split; rows whose text has
+    another label more often, or an equally frequent one; and training rows whose text is also
+    (nearly) in another split. Labels that differ in case alone get the most frequent spelling. The
+    copy is UTF-8 without a byte order mark.
 
     Returns:
         How many rows were changed for each reason.
 
     Raises:
         ConfigError: for data that is not in files.
-        DataError: for a folder that is there, or a file that cannot be read or written.
+        DataError: for a folder that already exists, or a file that cannot be read or written.
     """
     data = experiment.data
     if not isinstance(data, FilesConfig):
@@ -65,7 +65,7 @@ def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
     corpus = Corpus({split: rows for split, rows in read.items() if rows is not None})
     if not corpus.splits:
         raise DataError(f"--fix {out}: no row of {data.title} can be used.")
-    # What is cut off a file must not have near copies in the rest of it.
+    # A split that is cut from a file must not have near copies in the rest of it.
     cut_from_train = data.validation is None or data.test is None
     changes = _changes(corpus, cut_from_train=cut_from_train)
     try:
@@ -148,4 +148,4 @@ def _named(folder: Path, path: Path) -> Path:
 
 
 def _ignore(_: DataError) -> None:
-    """Let a record pass that cannot be used: it is missed later."""
+    """Skip a record that cannot be used: it is missed later."""

@@ -103,7 +103,7 @@ def _file_findings(
 
 
 def _ends_oddly(path: Path, rows: Rows | None, refused: list[DataError]) -> bool:
-    """Whether a file's last row was refused, or has a label that is the beginning of another."""
+    """Whether a file's last row was refused, or its label is a prefix of another."""
     with path.open("rb") as file:
         last = sum(1 for _ in file)
     if any(f"line {last}" in str(error) or f":{last}:" in str(error) for error in refused):

@@ -1,4 +1,4 @@
-"""The labels of each split: how many rows have each, twins in spelling, rare and missing ones."""
+"""The labels of each split: their counts, spelling variants, rare and missing ones."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _balance(counts: dict[str, Counter[str]]) -> list[Finding]:
     if share < MAJORITY:
         return []
     message = (
-        f"{split}: {share:.1%} of the labels are {label!r}; accuracy says little, f1_macro more "
-        "(task.class_weights=balanced weighs the others up)"
+        f"{split}: {share:.1%} of the labels are {label!r}; accuracy means little here, f1_macro "
+        "more (task.class_weights=balanced gives the other labels more weight)"
     )
     return [Finding("warning", "label", message)]

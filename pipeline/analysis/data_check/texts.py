@@ -1,4 +1,4 @@
-"""The texts themselves: broken encodings, hardly any text, far too much, scripts and languages."""
+"""The texts themselves: wrong encodings, very short and long ones, scripts and languages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def text_findings(corpus: Corpus) -> list[Finding]:
 
 
 def script_findings(corpus: Corpus) -> list[Finding]:
-    """Say in which scripts the texts are written, where there is more than one."""
+    """Find the scripts of the texts, if there is more than one."""
     places = _spread(len(corpus.texts), _SCANNED)
     scripts = {i: script_of(corpus.texts[i]) for i in places}
     counts = Counter(script for script in scripts.values() if script)
@@ -85,7 +85,7 @@ def language_findings(corpus: Corpus) -> list[Finding]:
 
 
 def script_of(text: str) -> str:
-    """Return the script that most of a text's letters are of, as Unicode calls it; or nothing."""
+    """Return the script of most of a text's letters by its Unicode name; empty without letters."""
     counts = Counter(_script(char) for char in text if char.isalpha())
     return counts.most_common(1)[0][0] if counts else ""
 
@@ -96,7 +96,7 @@ def _script(char: str) -> str:
 
 
 def _spread(count: int, most: int) -> Sequence[int]:
-    """Return positions all over so many, at most ``most``."""
+    """Return at most ``most`` positions, evenly spaced."""
     return range(0, count, max(1, -(-count // most)))
 
 

@@ -1,4 +1,4 @@
-"""What the model would see of the rows: tokens, what is cut off, and what is trained on."""
+"""The tokens of the rows: how many, how many are truncated, and how many are trained on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = (
 
 @dataclass
 class Seen:
-    """What was found of the tokens."""
+    """The token counts, and the findings about them."""
 
     lines: list[list[Cell]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
