@@ -5,34 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from pipeline.config.compose import folders
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-# Of the files in conf/model that name one model: transformers' name of its architecture.
-FAMILIES = {
-    "bart-base": "bart",
-    "bert-base": "bert",
-    "bert-base-chinese": "bert",
-    "deberta-v3-small": "deberta-v2",
-    "distilbert": "distilbert",
-    "flan-t5-small": "t5",
-    "gpt2": "gpt2",
-    "llama": "llama",
-    "marian-en-de": "marian",
-    "minilm": "bert",
-    "modernbert-base": "modernbert",
-    "mt5-small": "mt5",
-    "qwen": "qwen2",
-    "roberta-base": "roberta",
-    "smollm": "llama",
-    "smollm-instruct": "llama",
-    "t5-small": "t5",
-    "tiny-bert": "bert",
-    "tiny-gpt2": "gpt2",
-    "tiny-llama": "llama",
-    "tiny-t5": "t5",
-    "xlm-roberta-base": "xlm-roberta",
-}
 _HEADS = {
     "AutoModelForSequenceClassification": "head for sequence classification",
     "AutoModelForQuestionAnswering": "head for question answering",
@@ -67,9 +44,26 @@ def head_name(auto_class_name: str) -> str:
 
 @lru_cache
 def families_with(auto_class_name: str) -> tuple[str, ...]:
-    """Return the models of the menu that have a head."""
+    """Return the models of the menu that have a head, as far as their files name what they are."""
     from transformers import AutoConfig
 
     return tuple(
-        name for name, kind in FAMILIES.items() if can(AutoConfig.for_model(kind), auto_class_name)
+        name
+        for name, architecture in sorted(_menu().items())
+        if can(AutoConfig.for_model(architecture), auto_class_name)
     )
+
+
+def _menu() -> dict[str, str]:
+    """Return transformers' name of the architecture of each file in conf/model that tells it."""
+    from omegaconf import OmegaConf
+
+    found: dict[str, str] = {}
+    for path in (path for folder in folders("conf") for path in folder.glob("model/*.yaml")):
+        given = OmegaConf.load(path)
+        named = OmegaConf.select(given, "architecture")
+        # One that is to be given is no name yet.
+        made = None if named else OmegaConf.select(given, "from_config.model_type")
+        if named or made:
+            found.setdefault(path.stem, str(named or made))
+    return found
