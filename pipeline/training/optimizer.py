@@ -11,10 +11,23 @@ import torch
 from torch.nn import Parameter
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.config.schema import OptimizerConfig, ScheduleConfig
+from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 
 # What torch.optim calls our hyperparameters; a name that is not here is the same there.
 _TORCH_NAMES = {"learning_rate": "lr", "beta1": "betas", "beta2": "betas"}
+
+# Of torch.optim: how it computes, which is not the user's, and what has another name here.
+_NOT_OURS = {
+    "params",
+    "lr",
+    "betas",
+    "foreach",
+    "fused",
+    "capturable",
+    "differentiable",
+    "maximize",
+    "decoupled_weight_decay",
+}
 
 _FUSED = ("Adam", "AdamW", "SGD")  # that update all of a parameter in one pass, on any device
 
@@ -42,7 +55,8 @@ def check_optimizer(config: OptimizerConfig) -> None:
         )
     chosen = getattr(torch.optim, config.name)
     accepted = inspect.signature(chosen).parameters
-    valid = [key for key in _hyperparameters() if _TORCH_NAMES.get(key, key) in accepted]
+    known = [key for key in _hyperparameters() if _TORCH_NAMES.get(key, key) in accepted]
+    valid = list(dict.fromkeys([*known, *(key for key in accepted if key not in _NOT_OURS)]))
     for key in _given(config):
         if key not in valid:
             raise ConfigError(
@@ -79,12 +93,13 @@ def arguments(config: OptimizerConfig) -> dict[str, Any]:
 
 
 def _hyperparameters() -> list[str]:
-    return [field.name for field in fields(OptimizerConfig) if field.name != "name"]
+    """Return those whose bounds the config knows."""
+    return [f.name for f in fields(OptimizerConfig) if f.name not in ("name", "others")]
 
 
 def _given(config: OptimizerConfig) -> dict[str, Any]:
     """Return the hyperparameters that are set, under the user's names."""
-    values = {key: getattr(config, key) for key in _hyperparameters()}
+    values = {**{key: getattr(config, key) for key in _hyperparameters()}, **config.others}
     return {key: value for key, value in values.items() if value is not None}
 
 
