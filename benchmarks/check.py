@@ -32,7 +32,7 @@ def main() -> None:
     quiet_libraries()
     from pipeline.analysis.data_check import inspect_splits
     from pipeline.config.compose import compose, hydra_app, without_hydra
-    from pipeline.config.schema import validate
+    from pipeline.config.experiment import validate
     from pipeline.training.prepare import splits_of
 
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,7 @@ from pipeline.common.contract import PruningDecision, State
 from pipeline.common.machine import best_rate
 from pipeline.common.process import without_gc
 from pipeline.common.timing import LEDGER, TRAINING, Account
-from pipeline.config.schema import Experiment
+from pipeline.config.experiment import Experiment
 from pipeline.tasks.objective import constraints, objectives, read_objective
 from pipeline.tracking.store import open_store
 from pipeline.training.outcome import Result, Trial

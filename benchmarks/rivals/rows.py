@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.config.compose import compose, hydra_app, without_hydra
-from pipeline.config.schema import validate
+from pipeline.config.experiment import validate
 from pipeline.data import Rows
 from pipeline.models import find_checkpoint
 from pipeline.training.prepare import splits_of, task_of

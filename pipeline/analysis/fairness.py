@@ -23,7 +23,7 @@ from pipeline.training.prepare import shape_of, splits_of
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from pipeline.config.schema import Experiment
+    from pipeline.config.experiment import Experiment
     from pipeline.data import Rows
     from pipeline.tasks.base import Examples, Outputs
     from pipeline.tasks.classification import Classification

@@ -12,7 +12,7 @@ from pipeline.tracking import open_store
 from pipeline.training.prepare import check_model, early_positions, prepare, splits_of, task_of
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import Experiment
+    from pipeline.config.experiment import Experiment
 
 
 def check_settings(experiment: Experiment) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from pipeline.tasks import get_task
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies, tags
 from pipeline.training.prepare import load_model, prepare, shape_of, splits_of, task_of
@@ -15,7 +16,7 @@ from pipeline.training.prepare import load_model, prepare, shape_of, splits_of, 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.config.schema import Experiment
+    from pipeline.config.experiment import Experiment
     from pipeline.data import Rows
     from pipeline.evaluation.significance import Difference
     from pipeline.tracking.studies import Run
@@ -206,7 +207,7 @@ def baselines(experiment: Experiment) -> list[Side]:
             train.groups, train["label"], test.groups
         ),
     }
-    if experiment.task.name == "classification" and experiment.task.approach == "generative":
+    if get_task(experiment.task).answers_untrained:
         answers["the model without training"] = _zero_shot(experiment, test)
     labels = list(counts)
     return [

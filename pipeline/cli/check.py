@@ -43,7 +43,7 @@ def add(verbs: Verbs) -> None:
 def _run(options: argparse.Namespace) -> int:
     from pipeline.analysis.data_check import inspect_data
     from pipeline.config.compose import compose, hydra_app, without_hydra
-    from pipeline.config.schema import validate
+    from pipeline.config.experiment import validate
 
     with hydra_app("train") as hydra:
         experiment = validate(without_hydra(compose(hydra, options.overrides)))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pipeline.common.tables import Table
-    from pipeline.config.schema import TrackingConfig
+    from pipeline.config.tracking import TrackingConfig
 
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -91,7 +91,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 def tracking_of(config: DictConfig) -> TrackingConfig:
     """Return where the record is, of a composed config."""
     from pipeline.config.compose import without_hydra
-    from pipeline.config.schema import validate
+    from pipeline.config.experiment import validate
 
     return validate(without_hydra(config)).tracking
 

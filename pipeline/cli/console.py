@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.common.tables import Cell, Table, render
-from pipeline.config.schema import Experiment
+from pipeline.config.experiment import Experiment
 from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS
 from pipeline.tasks import get_task
 from pipeline.training.outcome import Result

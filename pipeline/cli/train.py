@@ -45,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
 def _run_once(options: argparse.Namespace) -> int:
     from pipeline.analysis.preflight import check_inputs, check_settings
     from pipeline.config.compose import compose, hydra_app, run_single, without_hydra
-    from pipeline.config.schema import validate
+    from pipeline.config.experiment import validate
     from pipeline.tracking import open_store
 
     with hydra_app("train") as hydra:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.secrets import masked_value
+from pipeline.config.flat import OPEN, flatten
 from pipeline.config.migrations import renamed
-from pipeline.config.schema import OPEN, flatten
 
 if TYPE_CHECKING:
     from hydra.types import HydraContext

@@ -57,7 +57,7 @@ def check_values(
 ) -> None:
     """Refuse files outside the working folder, and code, that a logged config names.
 
-    Values of a wrong type are left to `pipeline.config.schema.validate`.
+    Values of a wrong type are left to `pipeline.config.experiment.validate`.
 
     Args:
         tree: a logged config, with what the user changed in it.

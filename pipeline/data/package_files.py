@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from pipeline.common.errors import DataError
-from pipeline.config.schema import EmbeddedFile
+from pipeline.config.types import EmbeddedFile
 
 
 @lru_cache

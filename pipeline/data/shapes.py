@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.common.errors import DataError, did_you_mean, listing
-from pipeline.config.schema import DataConfig
+from pipeline.config.data import Columns
 from pipeline.data.conversations import (
     AUTO,
     LAYOUTS,
@@ -30,7 +30,7 @@ Answers = tuple[tuple[str, int], ...]  # text and where it starts in its context
 class Shape(ABC):
     """What a task reads of a record; `config` names the columns."""
 
-    config: DataConfig
+    config: Columns
     has_classes: ClassVar[bool] = False  # labels that training lacks cannot be predicted
 
     @abstractmethod

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.common.errors import DataError, did_you_mean, listing
-from pipeline.config.schema import DataConfig
+from pipeline.config.data import DataConfig
 from pipeline.data.sources import SPLITS, records
 
 NO_VALUE = "(none)"

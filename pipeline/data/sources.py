@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import DataError
-from pipeline.config.schema import DataConfig, EmbeddedFile, FilesConfig, HubConfig
+from pipeline.config.data import DataConfig, FilesConfig, HubConfig
+from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate, sha256
 from pipeline.data.readers import Refuse, read_records, stop
 from pipeline.data.rows import Rows
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 
 
-def read_split(shape: Shape, split: str, refuse: Refuse = stop) -> Rows | None:
+def read_split(config: DataConfig, shape: Shape, split: str, refuse: Refuse = stop) -> Rows | None:
     """Read one split, or return None where the config names none, or none of it can be used.
 
     Args:
-        shape: what is read, and where.
+        config: where the rows are.
+        shape: what is read of them.
         split: train, validation or test.
         refuse: what becomes of records that cannot be used.
 
     Raises:
         DataError: for the first such record, unless `refuse` lets it pass.
     """
-    config = shape.config
     try:
         if isinstance(config, FilesConfig):
             return read_files(config, split, shape, refuse)

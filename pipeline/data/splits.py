@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from pipeline.common.errors import DataError, listing
-from pipeline.config.schema import FilesConfig
+from pipeline.config.data import DataConfig, FilesConfig
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, place_of
 from pipeline.data.sources import file_digests, read_split
@@ -38,8 +38,8 @@ class Splits:
 
 
 @lru_cache(maxsize=2)  # the trials of a sweep share their rows
-def load_splits(shape: Shape, *, with_test: bool) -> Splits:
-    """Read, check, cut and shorten the splits of the shape's data.
+def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
+    """Read, check, cut and shorten the splits of a data set.
 
     A split that is missing is cut from the training rows, first the test split, then validation;
     the cut for the test split is made even when the test rows are not asked for, so that no run
@@ -49,16 +49,15 @@ def load_splits(shape: Shape, *, with_test: bool) -> Splits:
         DataError: for rows that cannot be read or learned from, labels that training lacks, or
             more labels than rows may be kept.
     """
-    config = shape.config
-    train = read_split(shape, "train")
+    train = read_split(config, shape, "train")
     assert train is not None  # the schema demands it
     warnings = shape.check(train)
     test: Rows | None
     if config.test is None:
         train, test = cut(train, config.test_size, config.split_seed, "test")
     else:
-        test = read_split(shape, "test") if with_test else None
-    validation = None if config.folds else read_split(shape, "validation")
+        test = read_split(config, shape, "test") if with_test else None
+    validation = None if config.folds else read_split(config, shape, "validation")
     if config.folds:
         train, validation = _fold(train, config.folds, config.fold, config.split_seed)
     elif validation is None:

@@ -15,8 +15,8 @@ from pipeline.analysis import winner as winners
 from pipeline.analysis.report import report as write_report
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config.compose import as_run, key_of, literal
+from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
-from pipeline.config.schema import OPEN
 from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.options import MOST_REPEATS
 from pipeline.search.searchable import SEED
@@ -145,7 +145,7 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
         TrackingError: where fewer than two seeds of a side are complete.
     """
     from pipeline.config.compose import without_hydra
-    from pipeline.config.schema import validate
+    from pipeline.config.experiment import validate
 
     store, full = confirmation.store, confirmation.parent.data.tags[tags.STUDY]
     experiment = validate(without_hydra(config))

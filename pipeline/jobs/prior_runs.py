@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline.config.compose import key_of
-from pipeline.config.schema import OPEN, flat, validate
+from pipeline.config.experiment import validate
+from pipeline.config.flat import OPEN, flat
 from pipeline.search.searchable import SEED, PriorTrial, PriorTrials
 from pipeline.search.space.space import Space
 from pipeline.search.space.transfer import read, translated

@@ -19,8 +19,9 @@ from pipeline.config.compose import (
     run_single,
     without_hydra,
 )
+from pipeline.config.experiment import Experiment, validate
+from pipeline.config.flat import as_tree, flat, flatten
 from pipeline.config.migrations import migrated_overrides
-from pipeline.config.schema import Experiment, as_tree, flat, flatten, validate
 from pipeline.config.untrusted import check_values
 from pipeline.jobs.single import Command, run_alone
 from pipeline.tracking import Store, logged, open_store, tags

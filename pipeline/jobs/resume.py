@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from pipeline import run as runs
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.process import identity, is_gone
+from pipeline.config.experiment import validate
+from pipeline.config.flat import OPEN, flat, settings
 from pipeline.config.migrations import migrated_params
-from pipeline.config.schema import OPEN, flat, settings, validate
 from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
 from pipeline.jobs.single import Command, compute_as, open_record
 from pipeline.tracking import Store, logged, open_store, studies, tags

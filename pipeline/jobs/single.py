@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked_override, masked_value
 from pipeline.config.compose import changing
-from pipeline.config.schema import as_tree, flat, validate
+from pipeline.config.experiment import validate
+from pipeline.config.flat import as_tree, flat
 from pipeline.run import open_checkpoints, run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.logged import find_run

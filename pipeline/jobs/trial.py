@@ -30,7 +30,9 @@ from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import LEDGER, Account, summary
 from pipeline.config.compose import as_run
-from pipeline.config.schema import OPEN, Experiment, TrackingConfig, flat, validate
+from pipeline.config.experiment import Experiment, validate
+from pipeline.config.flat import OPEN, flat
+from pipeline.config.tracking import TrackingConfig
 from pipeline.jobs.prior_runs import prior_trials
 from pipeline.jobs.single import Command, compute_as, open_record, run_alone, settle
 from pipeline.search.cost import Spent

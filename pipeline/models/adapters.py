@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.config.schema import (
+from pipeline.config.adapter import (
     AdapterConfig,
     FreezeConfig,
     FullConfig,

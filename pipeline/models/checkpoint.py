@@ -12,7 +12,8 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, ModelError, did_you_mean, listing
-from pipeline.config.schema import EmbeddedFile, ModelConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate
 from pipeline.models.families import can, families_with, head_name
 

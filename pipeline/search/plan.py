@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.common.errors import ConfigError
 from pipeline.config.compose import key_of
+from pipeline.config.flat import flatten
 from pipeline.config.hydra_parts import BASIC_LAUNCHER
-from pipeline.config.schema import flatten
 from pipeline.search.options import Options
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, make_sampler, sampler_name

@@ -21,8 +21,8 @@ from pipeline.common.errors import TunewrightError, did_you_mean
 from pipeline.common.tables import as_rich
 from pipeline.common.terminal import console
 from pipeline.config.compose import changing, plain_errors, without_hydra, without_secrets
+from pipeline.config.flat import flatten
 from pipeline.config.hydra_parts import reading_once
-from pipeline.config.schema import flatten
 from pipeline.search.cost import Prices, Spent, compared, forecast
 from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
 from pipeline.search.options import PLAN, Options

@@ -3,15 +3,18 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from pipeline import __version__
 from pipeline.common.errors import ModelError, TrackingError, listing
 from pipeline.common.text import printable
-from pipeline.config.schema import Count, DataConfig, Experiment, FilesConfig, TaskConfig, Text
+from pipeline.config.data import Columns, DataConfig
+from pipeline.config.experiment import Experiment
+from pipeline.config.task import TaskConfig
+from pipeline.config.types import Count
 from pipeline.config.untrusted import MOST_JSON_BYTES, read_json
 from pipeline.tasks import get_task
 
@@ -22,50 +25,12 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(config=_STRICT, frozen=True)
-class Columns:
-    """The keys of the data config by which a record is read."""
-
-    text: Text
-    text_pair: Text | None
-    label: Text
-    label_separator: Text | None
-    input: Text
-    target: Text
-    context: Text
-    question: Text
-    answers: Text
-    layout: Text
-
-    @classmethod
-    def of(cls, config: DataConfig) -> "Columns":
-        """Return those of a data config."""
-        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
-
-    def as_data(self) -> FilesConfig:
-        """Return a data config of these columns; of files there are none."""
-        return FilesConfig(
-            source="files",
-            train="-",
-            validation=None,
-            test=None,
-            encoding="utf-8",
-            validation_size=0.1,
-            test_size=0.1,
-            split_seed=0,
-            max_train_samples=None,
-            max_validation_samples=None,
-            max_test_samples=None,
-            **dataclasses.asdict(self),
-        )
-
-
-@dataclass(config=_STRICT, frozen=True)
 class Description:
     """A saved model's task, without anything of the machine that it was made on."""
 
     format: Literal[1]
     tunewright: str  # the version that wrote it
-    task: Annotated[TaskConfig, Field(discriminator="name")]  # as prediction needs it
+    task: TaskConfig  # as prediction needs it
     columns: Columns
     label_counts: dict[str, int]  # training rows a label, in the order of the model's outputs
     max_length: Count  # tokens
@@ -80,11 +45,17 @@ def describe(experiment: Experiment, label_counts: dict[str, int]) -> Descriptio
         format=FORMAT,
         tunewright=__version__,
         task=get_task(task).for_prediction(task),
-        columns=Columns.of(experiment.data),
+        columns=columns_of(experiment.data),
         label_counts=label_counts,
         max_length=experiment.training.max_length,
         precision=precision,
     )
+
+
+def columns_of(data: DataConfig) -> Columns:
+    """Return the columns of a data config, without where its rows are."""
+    names = [field.name for field in dataclasses.fields(Columns)]
+    return Columns(**{name: getattr(data, name) for name in names})
 
 
 def write(description: Description, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from pipeline.common.errors import ModelError, listing
-from pipeline.config.schema import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.data import Rows
 from pipeline.models import Checkpoint, find_checkpoint
 from pipeline.serving.description import read
@@ -119,7 +119,7 @@ class Predictor:
         model = load_adapter(base, folder / ADAPTER_FOLDER) if base else task.load_model()
         if torch.cuda.is_available() and model.device.type == "cpu":
             model = model.to("cuda")
-        shape = kind.shape(config, description.columns.as_data())
+        shape = kind.shape(config, description.columns)
         return cls(task, shape, model, bfloat16=description.precision == "bfloat16")
 
     def predict(
@@ -177,7 +177,7 @@ def _checkpoint(folder: Path) -> SavedCheckpoint:
     if not any((folder / name).is_file() for name in _LOADED):
         raise ModelError(f"{folder}: no weights: expected {' or '.join(_LOADED)}.")
     # Not by the cache: it holds the models that runs start from.
-    found = find_checkpoint.__wrapped__(ModelConfig(str(folder.absolute()), None))
+    found = find_checkpoint.__wrapped__(ModelConfig(str(folder.absolute()), None, None, None, None))
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     return SavedCheckpoint(**values)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.common.errors import ModelError
-from pipeline.config.schema import Experiment
+from pipeline.config.experiment import Experiment
 from pipeline.serving.description import describe, write
 from pipeline.serving.predictor import ADAPTER_FOLDER, Interface, Predictor
 from pipeline.tasks import get_task

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from pipeline.common.contract import Direction
 from pipeline.common.errors import DataError
 from pipeline.common.languages import cjk_language, suffix
-from pipeline.config.schema import DataConfig, TaskConfig
+from pipeline.config.data import Columns
+from pipeline.config.task import AnyTaskConfig
 from pipeline.evaluation.names import metric_name
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ __all__ = ["Examples", "Outputs", "Task", "metric_name"]
 Outputs = Mapping[str, "np.ndarray[Any, Any]"]  # by name; the first axis is that of the examples
 Batch = dict[str, "torch.Tensor"]
 
-C = TypeVar("C", bound=TaskConfig)
+C = TypeVar("C", bound=AnyTaskConfig)
 
 PADDING = -100  # in outputs, where one example's is shorter than another's
 
@@ -97,7 +98,9 @@ class Task(ABC, Generic[C]):
         label_counts: training rows a label, labels sorted; empty where there are no labels.
     """
 
+    config_class: ClassVar[type[AnyTaskConfig]]  # of the settings that the config names
     baseline_name: ClassVar[str]  # of the answer that needs no model
+    answers_untrained: ClassVar[bool] = False  # whether a pre-trained model answers as it is
     # Settings that no token depends on, nor a baseline: trials that differ in them share both.
     after_encoding: ClassVar[frozenset[str]] = frozenset({"objective"})
 
@@ -129,8 +132,8 @@ class Task(ABC, Generic[C]):
 
     @classmethod
     @abstractmethod
-    def shape(cls, config: C, data: DataConfig) -> Shape:
-        """Return what is read of a record."""
+    def shape(cls, config: C, data: Columns) -> Shape:
+        """Return what is read of a record, by which columns."""
 
     @property
     @abstractmethod

@@ -10,20 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic.dataclasses import dataclass as checked
 from typing_extensions import override
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, DataError, ModelError
-from pipeline.config.schema import ChatConfig, DataConfig
+from pipeline.config.data import Columns
+from pipeline.config.types import STRICT, Text
 from pipeline.data import Rows
 from pipeline.data.conversations import Message, asked, plain
 from pipeline.data.shapes import Chats, Shape
 from pipeline.evaluation.names import reply_metrics
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Batch, Examples, Outputs
-from pipeline.tasks.parts.writing import TOKEN_METRICS, WritingTask, end_token_id
+from pipeline.tasks.parts.writing import TOKEN_METRICS, WritingConfig, WritingTask, end_token_id
 
 if TYPE_CHECKING:
     import torch
@@ -40,9 +42,19 @@ _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")  # transformers' own, around 
 _PROBE = (Message("user", "Ping?"), Message("assistant", "Pong."))
 
 
+@checked(config=STRICT, frozen=True, kw_only=True)
+class ChatConfig(WritingConfig):
+    """The assistant's replies in conversations, by a decoder."""
+
+    name: Literal["chat"]
+    chat_template: Text | None  # file with a Jinja template; null: the tokenizer's own
+    generate: bool  # write the last reply of each conversation at evaluations, and score it
+
+
 class Chat(WritingTask[ChatConfig]):
     """The loss is on the assistant's tokens; the last reply of each conversation is written."""
 
+    config_class = ChatConfig
     baseline_name = "frequent_reply"
     encoding_refuses = True
     heads = ("AutoModelForCausalLM",)
@@ -68,7 +80,7 @@ class Chat(WritingTask[ChatConfig]):
 
     @classmethod
     @override
-    def shape(cls, config: ChatConfig, data: DataConfig) -> Shape:
+    def shape(cls, config: ChatConfig, data: Columns) -> Shape:
         """Return conversations."""
         return Chats(data)
 

@@ -102,12 +102,14 @@ def encoding_key(task: Task[Any], rows: Rows, *, training: bool) -> str | None:
     rules = _rules(checkpoint.tokenizer)
     if rules is None:
         return None
+    settings = asdict(task.config)
+    read = {name: value for name, value in settings.items() if name not in task.after_encoding}
     parts = {
         "code": _code(),
         "rows": [len(rows), list(rows.columns), rows.digest],
         "tokenizer": rules,
         "model": checkpoint.config.to_dict(),
-        "task": [type(task).__qualname__, asdict(task.config)],
+        "task": [type(task).__qualname__, read],
         "labels": task.labels,
         "max_length": task.max_length,
         "training": training,

@@ -24,7 +24,7 @@ from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
     from pipeline.common.contract import Direction
-    from pipeline.config.schema import Experiment
+    from pipeline.config.experiment import Experiment
 
 COSTS: Mapping[str, Direction] = {
     "cost/train_seconds": "minimize",

@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic.dataclasses import dataclass as checked
 from typing_extensions import override
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import DataError, ModelError
 from pipeline.common.languages import suffix
-from pipeline.config.schema import DataConfig, QuestionAnsweringConfig
+from pipeline.config.data import Columns
+from pipeline.config.task import AnyTaskConfig
+from pipeline.config.types import STRICT, Count, Number
 from pipeline.data import Rows
 from pipeline.data.shapes import NO_ANSWER, Answers, QuestionAnswers, Shape
 from pipeline.evaluation.names import answer_metrics
@@ -32,6 +35,18 @@ if TYPE_CHECKING:
 _ROOM = 8  # tokens that a question must leave for its context
 _LISTED = 5  # answers that a prediction names at most
 _LEFT_OUT = "CMZ"  # Unicode's categories of control characters, accents and blanks
+
+
+@checked(config=STRICT, frozen=True, kw_only=True)
+class QuestionAnsweringConfig(AnyTaskConfig):
+    """The answer to a question is a span of its context, or there is none."""
+
+    name: Literal["question_answering"]
+    stride: Count  # tokens of the context that neighbouring windows share
+    n_best: Count  # starts and ends that are looked at for spans
+    max_answer_tokens: Count
+    # How much better than the best span "no answer" must score to be given, in logits.
+    no_answer_threshold: Number
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     (Devlin et al., 2019).
     """
 
+    config_class = QuestionAnsweringConfig
     baseline_name = "random_span"
     after_encoding = Task.after_encoding | {"n_best", "max_answer_tokens", "no_answer_threshold"}
     encoding_refuses = True
@@ -78,7 +94,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
 
     @classmethod
     @override
-    def shape(cls, config: QuestionAnsweringConfig, data: DataConfig) -> Shape:
+    def shape(cls, config: QuestionAnsweringConfig, data: Columns) -> Shape:
         """Return context, question and answers."""
         return QuestionAnswers(data)
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
+from pydantic.dataclasses import dataclass
 from typing_extensions import override
 
 from pipeline.common.contract import Direction
-from pipeline.config.schema import SummarizationConfig
+from pipeline.config.types import STRICT
 from pipeline.data import Rows
 from pipeline.evaluation.names import summary_metrics
 from pipeline.tasks.base import Examples, Outputs
-from pipeline.tasks.parts.text_to_text import TextToText
+from pipeline.tasks.parts.text_to_text import TextToText, TextToTextConfig
 from pipeline.tasks.parts.writing import TOKEN_METRICS
+
+
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class SummarizationConfig(TextToTextConfig):
+    """A text is written shorter."""
+
+    name: Literal["summarization"]
 
 
 class Summarization(TextToText[SummarizationConfig]):
     """ROUGE of written summaries."""
 
+    config_class = SummarizationConfig
     baseline_name = "lead3"
 
     @classmethod

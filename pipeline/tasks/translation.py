@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
+from pydantic.dataclasses import dataclass
 from typing_extensions import override
 
 from pipeline.common.contract import Direction
-from pipeline.config.schema import TranslationConfig
+from pipeline.config.types import STRICT
 from pipeline.data import Rows
 from pipeline.evaluation.names import translation_metrics
 from pipeline.tasks.base import Examples, Outputs
-from pipeline.tasks.parts.text_to_text import TextToText
+from pipeline.tasks.parts.text_to_text import TextToText, TextToTextConfig
 from pipeline.tasks.parts.writing import TOKEN_METRICS
+
+
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class TranslationConfig(TextToTextConfig):
+    """A text is written in another language."""
+
+    name: Literal["translation"]
 
 
 class Translation(TextToText[TranslationConfig]):
     """BLEU, chrF and TER of written translations, by sacrebleu."""
 
+    config_class = TranslationConfig
     baseline_name = "copy_source"
 
     @classmethod

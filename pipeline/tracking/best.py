@@ -4,8 +4,8 @@ import json
 import shlex
 
 from pipeline.config.compose import as_run
+from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
-from pipeline.config.schema import OPEN
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import (

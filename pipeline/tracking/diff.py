@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.common.tables import Cell, Table, finite, render
 from pipeline.common.text import printable
-from pipeline.config.schema import flatten, settings
+from pipeline.config.flat import flatten, settings
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.logged import LoggedRun

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline.common.errors import listing
 from pipeline.common.text import printable
-from pipeline.config.schema import settings
+from pipeline.config.flat import settings
 
 Sameness = Literal["same", "different", "unknown"]
 

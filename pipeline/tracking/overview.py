@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.tables import Cell, Table
 from pipeline.common.text import printable
+from pipeline.config.flat import settings
 from pipeline.config.migrations import migrated_params
-from pipeline.config.schema import settings
 from pipeline.tasks.objective import COSTS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store

@@ -19,7 +19,7 @@ from pipeline.common.atomic import remove_leftovers, replacing
 from pipeline.common.errors import TrackingError, did_you_mean, listing
 from pipeline.common.process import without_gc
 from pipeline.common.secrets import masked
-from pipeline.config.schema import TrackingConfig
+from pipeline.config.tracking import TrackingConfig
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config.schema import TrainingConfig
+from pipeline.config.training import TrainingConfig
 
 # Of an operation by name; of cuBLAS and attention in words of their own.
 _SAYS = re.compile(

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.schema import DataConfig, Experiment, ModelConfig, TaskConfig
+from pipeline.config.data import DataConfig
+from pipeline.config.experiment import Experiment
+from pipeline.config.model import ModelConfig
+from pipeline.config.task import AnyTaskConfig
 from pipeline.tasks import get_task
 from pipeline.tasks.encoded_cache import EncodedStore, encoding_key
 
@@ -132,7 +135,7 @@ def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
     encoded = _encoded(
         experiment.data,
         experiment.model,
-        _read_by_encoding(experiment.task),
+        _AsRead(experiment.task),
         experiment.training.max_length,
         EncodedStore(cache_of(experiment) / "encoded"),
         with_test=experiment.evaluation.test,
@@ -155,7 +158,7 @@ def splits_of(experiment: Experiment) -> Splits:
     from pipeline.data import load_splits
 
     shape = shape_of(experiment)
-    return load_splits(shape, with_test=experiment.evaluation.test)
+    return load_splits(experiment.data, shape, with_test=experiment.evaluation.test)
 
 
 def early_examples(experiment: Experiment, validation: Examples) -> Examples | None:
@@ -273,7 +276,7 @@ def check_model(experiment: Experiment, task: Task[Any]) -> None:
 def _encoded(
     data: DataConfig,
     model: ModelConfig,
-    task: TaskConfig,
+    as_read: _AsRead,
     max_length: int,
     store: EncodedStore,
     *,
@@ -282,18 +285,27 @@ def _encoded(
     from pipeline.data import load_splits
     from pipeline.models import find_checkpoint
 
+    task = as_read.config
     kind = get_task(task)
-    splits = load_splits(kind.shape(task, data), with_test=with_test)
+    splits = load_splits(data, kind.shape(task, data), with_test=with_test)
     made = kind(task, find_checkpoint(model), max_length, splits.label_counts)
     return Encoded(splits, made, store)
 
 
-def _read_by_encoding(task: TaskConfig) -> TaskConfig:
-    """Return a task's settings with those at their defaults that no token depends on."""
-    apart = get_task(task).after_encoding
-    defaults = {
-        setting.name: setting.default
-        for setting in fields(task)
-        if setting.name in apart and setting.default is not MISSING
-    }
-    return replace(task, **defaults)
+@dataclass(frozen=True, eq=False)
+class _AsRead:
+    """A task's settings; equal are those from which the same tokens come."""
+
+    config: AnyTaskConfig
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _AsRead) and self._settings == other._settings
+
+    def __hash__(self) -> int:
+        return hash(self._settings)
+
+    @property
+    def _settings(self) -> tuple[Any, ...]:
+        apart = get_task(self.config).after_encoding
+        names = (setting.name for setting in fields(self.config) if setting.name not in apart)
+        return type(self.config), *((name, getattr(self.config, name)) for name in names)

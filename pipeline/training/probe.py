@@ -18,7 +18,7 @@ from pipeline.tasks import get_task
 from pipeline.training.prepare import cache_of, load_model, pack_layers, prepare
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import Experiment
+    from pipeline.config.experiment import Experiment
     from pipeline.training.speed import Precision
 
 log = logging.getLogger(__name__)

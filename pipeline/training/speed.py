@@ -13,7 +13,8 @@ import numpy as np
 import psutil
 import torch
 
-from pipeline.config.schema import Experiment, TrainingConfig
+from pipeline.config.experiment import Experiment
+from pipeline.config.training import TrainingConfig
 from pipeline.models.batches import autocast, call_tokens
 from pipeline.training.determinism import repeatable
 from pipeline.training.microbatches import MicroBatches

@@ -27,7 +27,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from pipeline.common.errors import DivergedError
 from pipeline.common.timing import LEDGER, added
-from pipeline.config.schema import Experiment, TrainingConfig
+from pipeline.config.experiment import Experiment
+from pipeline.config.training import TrainingConfig
 from pipeline.models.batches import autocast, call_tokens
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
 from pipeline.training.best import Evaluation, Evaluations

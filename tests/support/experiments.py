@@ -1,7 +1,7 @@
 """An experiment without a store: its config, a record that keeps what it gets, a trial's report."""
 
 from pipeline.config.compose import compose, hydra_app, without_hydra
-from pipeline.config.schema import validate
+from pipeline.config.experiment import validate
 from pipeline.training.outcome import Trial
 
 

@@ -5,12 +5,12 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.config.schema import ClassificationConfig, FilesConfig, ModelConfig
 from pipeline.data import Rows
 from pipeline.data.labelled import Labelled
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.base import Task
+from tests.support.configs import files, model_of, task_settings
 
 GOOD, BAD = ["good", "great", "fine", "nice", "lovely"], ["bad", "awful", "poor", "sad", "horrid"]
 
@@ -30,21 +30,7 @@ def rows(count: int, seed: int = 0) -> list[dict[str, str]]:
     return [{"review": text, "stars": label} for text, label in made.items()]
 
 
-FILES = FilesConfig(
-    source="files",
-    train="rows.jsonl",
-    validation=None,
-    test=None,
-    encoding="utf-8",
-    text="text",
-    label="label",
-    validation_size=0.1,
-    test_size=0.1,
-    split_seed=0,
-    max_train_samples=None,
-    max_validation_samples=None,
-    max_test_samples=None,
-)
+FILES = files(train="rows.jsonl")
 
 
 def labelled(pairs: Sequence[tuple[str, str]]) -> Rows:
@@ -56,8 +42,8 @@ def labelled(pairs: Sequence[tuple[str, str]]) -> Rows:
 
 def tiny_task(model: Path, counts: Mapping[str, int], max_length: int = 32, **settings) -> Task:
     """Return a classification by a model like `tiny_model`, of labels with so many rows."""
-    config = ClassificationConfig(name="classification", **settings)
-    checkpoint = find_checkpoint(ModelConfig(str(model), None))
+    config = task_settings("classification", **settings)
+    checkpoint = find_checkpoint(model_of(model))
     return get_task(config)(config, checkpoint, max_length, counts)
 
 

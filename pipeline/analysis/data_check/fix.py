@@ -13,7 +13,7 @@ from pipeline.analysis.data_check.duplicates import conflicting, nearly_repeated
 from pipeline.analysis.data_check.labels import spellings
 from pipeline.common.atomic import replacing
 from pipeline.common.errors import ConfigError, DataError
-from pipeline.config.schema import FilesConfig
+from pipeline.config.data import FilesConfig
 from pipeline.data import read_split
 from pipeline.data.readers import read_records
 from pipeline.data.sources import SPLITS, path_of
@@ -21,7 +21,7 @@ from pipeline.data.writers import SUFFIXES, Write, writer
 from pipeline.training.prepare import shape_of
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import Experiment
+    from pipeline.config.experiment import Experiment
 
 CHANGES = "changes.csv"
 
@@ -61,7 +61,7 @@ def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
     if out.exists():
         raise DataError(f"--fix {out}: already exists; expected the name of a new folder.")
     shape = shape_of(experiment)
-    read = {split: read_split(shape, split, _ignore) for split in SPLITS}
+    read = {split: read_split(data, shape, split, _ignore) for split in SPLITS}
     corpus = Corpus({split: rows for split, rows in read.items() if rows is not None})
     if not corpus.splits:
         raise DataError(f"--fix {out}: no row of {data.title} can be used.")

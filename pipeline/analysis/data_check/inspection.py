@@ -17,13 +17,13 @@ from pipeline.analysis.data_check.tokens import token_findings
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.errors import DataError, TunewrightError
 from pipeline.common.tables import Cell, Table
-from pipeline.config.schema import FilesConfig
+from pipeline.config.data import FilesConfig
 from pipeline.data import Rows, Splits, count_labels, load_splits, read_split
 from pipeline.data.sources import SPLITS, path_of
 from pipeline.training.prepare import shape_of, splits_of, task_of
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import Experiment
+    from pipeline.config.experiment import Experiment
 
 FOLDS = 5
 MOST_JUDGED = 50_000  # rows searched for label issues; more take minutes
@@ -39,7 +39,9 @@ def inspect_data(experiment: Experiment) -> DataReport:
     """
     shape = shape_of(experiment)
     refused: dict[str, list[DataError]] = {split: [] for split in SPLITS}
-    read = {split: read_split(shape, split, refused[split].append) for split in SPLITS}
+    read = {
+        split: read_split(experiment.data, shape, split, refused[split].append) for split in SPLITS
+    }
     found = {split: rows for split, rows in read.items() if rows is not None}
     errors = _unique(str(error) for some in refused.values() for error in some)
     splits: Splits | None = None
@@ -47,7 +49,7 @@ def inspect_data(experiment: Experiment) -> DataReport:
         try:
             check_settings(experiment)
             check_inputs(experiment)
-            splits = load_splits(shape, with_test=True)
+            splits = load_splits(experiment.data, shape, with_test=True)
         except TunewrightError as error:
             errors.append(str(error))
     findings = [Finding("error", "row", error) for error in errors]

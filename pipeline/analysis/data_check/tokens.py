@@ -16,7 +16,8 @@ from pipeline.tasks import get_task
 from pipeline.tasks.parts.writing import WritingTask
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import Experiment, TaskConfig
+    from pipeline.config.experiment import Experiment
+    from pipeline.config.task import TaskConfig
     from pipeline.data import Rows
     from pipeline.tasks.base import Examples, Task
 

@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.config.compose import key_of, literal, plain_errors, without_hydra
-from pipeline.config.schema import flatten
+from pipeline.config.flat import flatten
 from pipeline.search.options import Options
 from pipeline.search.space.filters import Filter, read_filter
 from pipeline.search.space.named import space_text

@@ -12,7 +12,7 @@ from yaml import YAMLError
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.config.compose import choice, folders, key_of, literal
-from pipeline.config.schema import Count
+from pipeline.config.types import Count
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True)

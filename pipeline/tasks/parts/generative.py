@@ -17,17 +17,19 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, ModelError
-from pipeline.config.schema import ClassificationConfig, DataConfig
+from pipeline.config.data import Columns
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape
 from pipeline.tasks.base import Batch, Examples
-from pipeline.tasks.classification import Classification
+from pipeline.tasks.parts.labels import LabelTask
 from pipeline.tasks.parts.long_rows import unforged_ids
 from pipeline.tasks.parts.writing import end_token_id, start_tokens
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from pipeline.tasks.classification import ClassificationConfig
 
 Tokens = tuple[int, ...]
 
@@ -55,14 +57,16 @@ def branchings(names: Sequence[Tokens]) -> list[Branching]:
     return found
 
 
-class GenerativeClassification(Classification):
+class GenerativeClassification(LabelTask["ClassificationConfig"]):
     """Scores the label names as the next words of a decoder, or as what an encoder-decoder writes.
 
     Loss, metrics and predictions are those of a head, so both can be compared in one study.
     """
 
+    answers_untrained = True
+
     @classmethod
-    def shape(cls, config: ClassificationConfig, data: DataConfig) -> Shape:
+    def shape(cls, config: ClassificationConfig, data: Columns) -> Shape:
         """Return text, second text and label.
 
         Raises:

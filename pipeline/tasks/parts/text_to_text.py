@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from typing_extensions import override
 
 from pipeline.common.errors import ConfigError, DataError
-from pipeline.config.schema import DataConfig, SummarizationConfig, TranslationConfig
+from pipeline.config.data import Columns
+from pipeline.config.types import STRICT
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape, SourceTarget
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Examples, Outputs
-from pipeline.tasks.parts.writing import WritingTask, start_tokens
+from pipeline.tasks.parts.writing import WritingConfig, WritingTask, start_tokens
 
-T = TypeVar("T", bound=SummarizationConfig | TranslationConfig)
+
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class TextToTextConfig(WritingConfig):
+    """A text is written from another one, by an encoder-decoder or a decoder."""
+
+    prefix: str  # before the source; T5 was trained with "summarize: "
+    # Between source and target, for decoders, which read both as one text.
+    separator: str
+    max_target_length: Annotated[int, Field(strict=True, ge=4)]  # tokens
+
+
+T = TypeVar("T", bound=TextToTextConfig)
 
 _WHOLE = 2**29  # tokens: longer than any target
 
@@ -29,7 +43,7 @@ class TextToText(WritingTask[T]):
 
     @classmethod
     @override
-    def shape(cls, config: T, data: DataConfig) -> Shape:
+    def shape(cls, config: T, data: Columns) -> Shape:
         """Return source and target."""
         return SourceTarget(data)
 

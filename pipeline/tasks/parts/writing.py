@@ -6,11 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, ModelError, listing
-from pipeline.config.schema import ChatConfig, SummarizationConfig, TranslationConfig
+from pipeline.config.task import AnyTaskConfig, LongRows
+from pipeline.config.types import STRICT, Count, Number, Positive
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.models.families import can, families_with
 from pipeline.tasks.base import PADDING, Batch, Outputs, Task
@@ -21,7 +25,30 @@ if TYPE_CHECKING:
 
     from pipeline.models import Checkpoint
 
-W = TypeVar("W", bound=SummarizationConfig | TranslationConfig | ChatConfig)
+
+@dataclass(config=STRICT, frozen=True)
+class GenerationConfig:
+    """How a model writes: passed to transformers' generate."""
+
+    max_new_tokens: Count
+    num_beams: Count
+    do_sample: bool
+    temperature: Positive  # these two with do_sample only
+    top_p: Annotated[Number, Field(gt=0, le=1)]
+    repetition_penalty: Positive
+    no_repeat_ngram_size: Annotated[int, Field(strict=True, ge=0)]  # 0: repeats are allowed
+    length_penalty: Number  # of beams: above 0 longer, below 0 shorter
+
+
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class WritingConfig(AnyTaskConfig):
+    """What tasks share whose answers are written."""
+
+    long_rows: LongRows
+    generation: GenerationConfig
+
+
+W = TypeVar("W", bound=WritingConfig)
 
 # Of the target's tokens, each predicted from those before it.
 TOKEN_METRICS: Mapping[str, Direction] = {

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from pipeline.config.schema import OptimizerConfig
+from pipeline.config.optimizer import OptimizerConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config import schema
 from pipeline.config.compose import folders
+from pipeline.config.optimizer import ScheduleConfig
 
 CONF = folders("conf")[-1]
 
@@ -76,13 +76,15 @@ def test_refusals_name_the_key_and_the_nearest(cli, override, fragments):
 
 def test_whole_numbers_are_numbers(cli):
     assert cli("train", "--cfg", "training.epochs=2", "optimizer.learning_rate=1").code == 0
-    assert schema.ScheduleConfig("warmup_stable_decay", 0.8, 0.2).decay == 0.2
+    assert ScheduleConfig("warmup_stable_decay", 0.8, 0.2).decay == 0.2
 
 
 @pytest.mark.parametrize("group", ["model", "data", "task", "adapter", "optimizer", "schedule"])
 def test_every_option_composes(cli, group):
     given = {"from_config": "{model_type: bert}"}
     for path in (CONF / group).glob("*.yaml"):
+        if path.stem == "base":  # which others take their keys from
+            continue
         keys = OmegaConf.missing_keys(OmegaConf.load(path))
         missing = [f"{group}.{key}={given.get(key, 'x')}" for key in keys]
         ended = cli("train", "--cfg", f"{group}={path.stem}", *missing)

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from pipeline import run as runs
 from pipeline.common.errors import DivergedError, TrackingError
 from pipeline.config.compose import compose, hydra_app, without_hydra
-from pipeline.config.schema import TrainingConfig
+from pipeline.config.training import TrainingConfig
 from pipeline.data import load_splits
 from pipeline.evaluation.names import is_cost
 from pipeline.jobs.resume import find_cut_off, resume

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from pipeline.config.schema import TrackingConfig
+from pipeline.config.tracking import TrackingConfig
 from pipeline.jobs import prior_runs
 from pipeline.search.study.trials import best_first, ended, state_of
 from pipeline.tracking import Store, open_store, studies

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.cli import main
 from pipeline.common.errors import ModelError, TrackingError
-from pipeline.config.schema import TrackingConfig
+from pipeline.config.tracking import TrackingConfig
 from pipeline.serving import saved
 from pipeline.serving.predictor import Predictor
 from pipeline.tracking import open_store

@@ -2,7 +2,7 @@
 
 from pipeline.analysis.winner import Side, baselines, judge
 from pipeline.config.compose import compose, hydra_app, without_hydra
-from pipeline.config.schema import validate
+from pipeline.config.experiment import validate
 from pipeline.training.prepare import splits_of
 from tests.support.rows import rows
 from tests.support.tiny_models import tiny_gpt2

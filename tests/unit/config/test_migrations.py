@@ -6,8 +6,8 @@ from pipeline.config.migrations import migrated, migrated_overrides, migrated_pa
 
 
 def test_old_names_in_records_are_read_under_new_names():
-    assert migrated({"training": {"packing": True}, "seed": 1})["training"] == {"unpadding": True}
-    assert migrated({"training": "no mapping"}) == {"training": "no mapping"}
+    assert migrated({"training": {"packing": True}})["training"]["unpadding"] is True
+    assert migrated({"training": "no mapping"})["training"] == "no mapping"
     assert migrated_params({"training.prefix_cache": "True", "seed": "1"}) == {
         "training.frozen_layer_cache": "True",
         "seed": "1",
@@ -37,3 +37,13 @@ def test_rerun_and_diff_of_a_record_with_old_names_find_no_difference(cli, tiny,
     refused = cli("rerun", "old", "training.packing=false", "--allow", str(tiny_model))
     assert refused.code == 2
     assert "training.packing is now called training.unpadding." in refused.err
+
+
+def test_keys_that_came_later_mean_what_was_done_before_them():
+    first = {"task": {"name": "classification"}, "data": {"text": "a"}, "training": {"epochs": 1}}
+    now = migrated(first)
+    assert first["training"] == {"epochs": 1}
+    assert now["adapter"] == {"name": "none"}
+    assert now["training"]["micro_batch_tokens"] is None
+    assert now["task"]["stride"] == 32
+    assert "stride" not in migrated({"task": {"name": "chat"}})["task"]

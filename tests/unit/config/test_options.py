@@ -6,8 +6,16 @@ from typing import get_args, get_type_hints
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config import schema
+from pipeline.config.adapter import AdapterConfig
 from pipeline.config.compose import as_run, folders
+from pipeline.config.data import FilesConfig, HubConfig
+from pipeline.config.evaluation import EvaluationConfig
+from pipeline.config.experiment import Experiment
+from pipeline.config.model import ModelConfig
+from pipeline.config.task import config_class, task_names
+from pipeline.config.tracking import TrackingConfig
+from pipeline.config.training import TrainingConfig
+from pipeline.tasks.parts.writing import GenerationConfig
 
 CONF = folders("conf")[-1]
 
@@ -15,10 +23,9 @@ CONF = folders("conf")[-1]
 @pytest.mark.parametrize(
     ("group", "dataclass"),
     [
-        ("model", schema.ModelConfig),
-        ("training", schema.TrainingConfig),
-        ("evaluation", schema.EvaluationConfig),
-        ("tracking", schema.TrackingConfig),
+        ("training", TrainingConfig),
+        ("evaluation", EvaluationConfig),
+        ("tracking", TrackingConfig),
     ],
 )
 def test_every_option_of_a_group_lists_every_key(group, dataclass):
@@ -26,31 +33,26 @@ def test_every_option_of_a_group_lists_every_key(group, dataclass):
         assert set(OmegaConf.load(path)) == {f.name for f in fields(dataclass)}, path
 
 
-OF_ANY_ROWS = {"train_share", "folds", "fold"}
+def test_defaults_are_in_conf_alone():
+    groups = (ModelConfig, FilesConfig, HubConfig, TrainingConfig, EvaluationConfig, Experiment)
+    tasks = [config_class(name) for name in task_names()]
+    for group in (*groups, *tasks, *get_args(AdapterConfig), GenerationConfig):
+        given = [f.name for f in fields(group) if f.default is not MISSING]
+        assert given == [], group
 
 
-def test_every_data_set_lists_every_key_of_its_source():
-    by_source = {"files": schema.FilesConfig, "hub": schema.HubConfig}
-    for path in (CONF / "data").glob("*.yaml"):
-        given = OmegaConf.load(path)
-        expected = fields(by_source[given.source])
-        needed = {f.name for f in expected if f.default is MISSING} | OF_ANY_ROWS
-        # Of a data set that is known, the columns of other tasks are left out.
-        every = path.stem in by_source
-        assert set(given) == {f.name for f in expected} if every else set(given) == needed, path
-
-
-@pytest.mark.parametrize(("group", "union"), [("task", "TaskConfig"), ("adapter", "AdapterConfig")])
-def test_every_option_of_a_kind_lists_every_key_of_its_kind(group, union):
-    by_name = {
+def test_every_task_and_adapter_has_a_file_that_lists_every_key():
+    adapters = {
         name: kind
-        for kind in get_args(getattr(schema, union))
+        for kind in get_args(AdapterConfig)
         for name in get_args(get_type_hints(kind)["name"])
     }
-    found = {path.stem: OmegaConf.load(path) for path in (CONF / group).glob("*.yaml")}
-    assert found.keys() == by_name.keys()
-    for name, given in found.items():
-        assert set(given) == {f.name for f in fields(by_name[name])}, name
+    tasks = {name: config_class(name) for name in task_names()}
+    for group, by_name in (("task", tasks), ("adapter", adapters)):
+        found = {path.stem: OmegaConf.load(path) for path in (CONF / group).glob("*.yaml")}
+        assert found.keys() == by_name.keys()
+        for name, given in found.items():
+            assert set(given) == {f.name for f in fields(by_name[name])}, name
 
 
 def test_a_command_is_given_again_with_what_the_machine_decided_then():

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.text import printable
 from pipeline.config.compose import compose, hydra_app, without_hydra
-from pipeline.config.schema import validate
+from pipeline.config.experiment import validate
 from pipeline.config.untrusted import MOST_BYTES, check_values, read_config, read_json
 
 

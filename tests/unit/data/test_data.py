@@ -5,6 +5,7 @@ import csv
 import json
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -165,8 +166,9 @@ def test_the_test_rows_stay_out_of_training_when_they_are_not_asked_for(working_
     from pipeline.data import load_splits
 
     path = write_rows(working_folder / "all.jsonl", rows(100))
-    shape = Labelled(replace(FILES, train=str(path), text="review", label="stars"))
-    asked, not_asked = load_splits(shape, with_test=True), load_splits(shape, with_test=False)
+    config = replace(FILES, train=str(path), text="review", label="stars")
+    read = partial(load_splits, config, Labelled(config))
+    asked, not_asked = read(with_test=True), read(with_test=False)
     assert asked.test is not None
     assert not_asked.test is None
     assert asked.train == not_asked.train

@@ -7,9 +7,9 @@ import evaluate
 import pytest
 from sklearn import metrics as sk
 
-from pipeline.config.schema import ClassificationConfig
 from pipeline.evaluation import metrics
 from pipeline.tasks.classification import Classification
+from tests.support.configs import task_settings
 from tests.support.rows import labelled, tiny_task
 
 LABELS = ("negative", "neutral", "positive")
@@ -69,7 +69,7 @@ def test_metrics_are_evaluate_metrics():
 
 
 def test_the_declared_metrics_are_the_ones_that_are_scored():
-    declared = Classification.metrics(ClassificationConfig(name="classification"))
+    declared = Classification.metrics(task_settings("classification"))
     scores = metrics.classification_scores(["a", "b"], ["a", "a"], ["a", "b"])
     scored = {name.split("/")[0] + "/" if "/" in name else name for name in scores}
     assert scored | {"loss"} == set(declared)

@@ -10,14 +10,7 @@ import torch
 import transformers as hf
 
 from pipeline.common.errors import ConfigError, TrackingError
-from pipeline.config.schema import (
-    FreezeConfig,
-    FullConfig,
-    HeadConfig,
-    Ia3Config,
-    LoraConfig,
-    ModelConfig,
-)
+from pipeline.config.adapter import FreezeConfig, FullConfig, HeadConfig, Ia3Config, LoraConfig
 from pipeline.models import find_checkpoint
 from pipeline.models.adapters import (
     adapt,
@@ -34,6 +27,7 @@ from pipeline.tasks.objective import Objective
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import check_fits
 from pipeline.training.state import load_trained_state, trained_state
+from tests.support.configs import model_of
 
 ENCODER = {
     "vocab_size": 24,
@@ -261,9 +255,9 @@ def test_a_seed_repeats_what_is_new(adapter):
 
 def test_without_an_adapter_a_model_is_left_alone():
     model = make("bert", "classifies")
-    assert adapt(model, FullConfig(), ("classifier",)) is model
+    assert adapt(model, FullConfig("none"), ("classifier",)) is model
     assert merged(model) is model
-    assert load_options(FullConfig()) == {}
+    assert load_options(FullConfig("none")) == {}
     every = sum(p.numel() for p in model.parameters())
     assert trained_share(model) == (every, every)
 
@@ -470,7 +464,7 @@ def test_a_state_of_another_adapter_is_refused():
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_an_adapter_does_not_reach_the_next_model_of_a_checkpoint(tiny_model, adapter):
-    checkpoint = find_checkpoint(ModelConfig(str(tiny_model), None))
+    checkpoint = find_checkpoint(model_of(tiny_model))
     torch.manual_seed(0)
     plain = checkpoint.load(HEADS["classifies"])
     expected = copied(plain)

@@ -13,11 +13,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from pipeline.common.errors import ConfigError, DataError, ModelError
 from pipeline.config.compose import folders
-from pipeline.config.schema import EmbeddedFile, ModelConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.types import EmbeddedFile
 from pipeline.models import find_checkpoint
 from pipeline.models.digests import model_digests
-from pipeline.models.families import FAMILIES, can, families_with
+from pipeline.models.families import can, families_with
 from pipeline.models.weights import WEIGHTS
+from tests.support.configs import model_of
 
 MENU = folders("conf")[-1] / "model"
 TEXTS = ["the film was very good", "a book so bad", "the day is fine and nice", "poor, sad"] * 4
@@ -69,7 +71,7 @@ def wordpiece(tokenizers_of) -> str:
 
 
 def new(given: dict, tokenizer: str):
-    return find_checkpoint(ModelConfig(None, None, from_config=given, tokenizer=tokenizer))
+    return find_checkpoint(model_of(None, from_config=given, tokenizer=tokenizer))
 
 
 def load(checkpoint, seed: int, labels=("neg", "pos", "none")):
@@ -206,12 +208,12 @@ def test_a_folder_that_is_no_tokenizer_is_refused(working_folder):
 
 
 def test_a_checkpoint_takes_another_tokenizer(tiny_model, tmp_path):
-    own = find_checkpoint(ModelConfig(str(tiny_model), None))
+    own = find_checkpoint(model_of(tiny_model))
     folder = tmp_path / "other"
     own.tokenizer.save_pretrained(folder)
     saved = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**saved, "model_max_length": 9}))
-    given = ModelConfig(str(tiny_model), None, tokenizer=str(folder))
+    given = model_of(str(tiny_model), tokenizer=str(folder))
     other = find_checkpoint(given)
     assert (own.tokenizer.model_max_length, other.tokenizer.model_max_length) == (32, 9)
     assert other.location == own.location == str(tiny_model)
@@ -221,16 +223,16 @@ def test_a_checkpoint_takes_another_tokenizer(tiny_model, tmp_path):
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tiny_model, wordpiece):
     with pytest.raises(ModelError, match=rf"model\.tokenizer={wordpiece}: it has \d+ tokens, but"):
-        find_checkpoint(ModelConfig(str(tiny_model), None, tokenizer=wordpiece))
+        find_checkpoint(model_of(str(tiny_model), tokenizer=wordpiece))
 
 
 def test_a_tokenizer_can_lie_in_a_package():
     file = EmbeddedFile(**OmegaConf.load(MENU / "minilm.yaml").checkpoint)
-    checkpoint = find_checkpoint(ModelConfig(None, None, from_config=BERT, tokenizer=file))
+    checkpoint = find_checkpoint(model_of(None, from_config=BERT, tokenizer=file))
     assert checkpoint.config.vocab_size == len(checkpoint.tokenizer) == 30522
     broken = dataclasses.replace(file, sha256="0" * 64)
     with pytest.raises(DataError, match="its sha256 is"):
-        find_checkpoint(ModelConfig(None, None, from_config=BERT, tokenizer=broken))
+        find_checkpoint(model_of(None, from_config=BERT, tokenizer=broken))
 
 
 def test_the_digests_of_a_new_model_say_so(tiny_model, tokenizers_of):
@@ -242,7 +244,7 @@ def test_the_digests_of_a_new_model_say_so(tiny_model, tokenizers_of):
     assert {key for key in one if one[key] != other[key]} == {"config"}
     beside = model_digests(new(BERT, str(tiny_model)))
     assert beside["weights"] is None  # those beside the tokenizer are not the model's
-    found = model_digests(find_checkpoint(ModelConfig(str(tiny_model), None)))
+    found = model_digests(find_checkpoint(model_of(tiny_model)))
     assert list(found) == ["name", "revision", "commit", "weights", "config", "tokenizer"]
     assert found["weights"]
 
@@ -288,7 +290,7 @@ def test_a_model_without_the_head_is_refused_before_it_is_read(
 ):
     shutil.copytree(tiny_model, tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"\xff" * 9)  # never read
-    broken = find_checkpoint(ModelConfig(str(tmp_path / "broken"), None))
+    broken = find_checkpoint(model_of(tmp_path / "broken"))
     for checkpoint, place in (
         (broken, f"model.checkpoint={tmp_path / 'broken'}"),
         (new(BERT, wordpiece), "model.from_config"),
@@ -306,7 +308,7 @@ def test_parameters_are_counted_in_the_file_of_weights_alone(tiny_model, tmp_pat
     shutil.copytree(tiny_model, tmp_path / "copy")
     file = tmp_path / "copy" / "model.safetensors"
     shutil.copy(file, tmp_path / "copy" / "adapter_model.safetensors")
-    copy = find_checkpoint(ModelConfig(str(tmp_path / "copy"), None))
+    copy = find_checkpoint(model_of(tmp_path / "copy"))
     assert copy.count_stored() == stored.num_parameters()
     file.write_bytes(b"\xff" * 9)
     with pytest.raises(ModelError, match=r"model\.checkpoint=.*copy: "):
@@ -347,21 +349,26 @@ FILES = {path.stem: OmegaConf.load(path) for path in sorted(MENU.glob("*.yaml"))
 @pytest.mark.parametrize("name", FILES)
 def test_every_model_of_the_menu_lists_every_key(name):
     keys = [field.name for field in dataclasses.fields(ModelConfig)]
-    assert list(FILES[name]) == keys
+    assert [key for key in FILES[name] if key != "architecture"] == keys
     first = (MENU / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# ")
     assert first.endswith(".") or name in ("hub", "scratch")
 
 
-def test_the_families_are_the_menu():
-    assert set(FAMILIES) == set(FILES) - {"hub", "scratch"}
-    for name, kind in FAMILIES.items():
-        if FILES[name].from_config is not None:
-            assert FILES[name].from_config.model_type == kind
-    assert families_with("AutoModelForSeq2SeqLM") == (
+def test_models_that_can_are_named_from_the_menu_and_own_files(working_folder):
+    own = working_folder / "conf" / "model" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("defaults: [hub]\ncheckpoint: me/mine\narchitecture: pegasus\n")
+    families_with.cache_clear()
+    try:
+        found = families_with("AutoModelForSeq2SeqLM")
+    finally:
+        families_with.cache_clear()
+    assert found == (
         "bart-base",
         "flan-t5-small",
         "marian-en-de",
+        "mine",
         "mt5-small",
         "t5-small",
         "tiny-t5",
@@ -371,7 +378,7 @@ def test_the_families_are_the_menu():
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("tiny-")])
 def test_a_tiny_model_of_the_menu_has_a_million_parameters(name, wordpiece):
     given = OmegaConf.to_container(OmegaConf.merge(FILES[name], {"tokenizer": wordpiece}))
-    checkpoint = find_checkpoint(ModelConfig(**given))
+    checkpoint = find_checkpoint(model_of(**given))
     model = checkpoint.load(hf.AutoModel)
     embeddings = {id(p) for n, p in model.named_parameters() if "embed" in n or "shared" in n}
     embeddings |= {id(p) for n, p in model.named_parameters() if n in ("wte.weight", "wpe.weight")}

@@ -13,16 +13,16 @@ import transformers
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pipeline.common.errors import ModelError
-from pipeline.config.schema import ClassificationConfig, ModelConfig
 from pipeline.models import find_checkpoint
 from pipeline.models.weights import WEIGHTS
 from pipeline.tasks.classification import Classification
+from tests.support.configs import model_of, task_settings
 from tests.support.weights import Trap, count_reads, same, with_own_code
 
 
 def load(checkpoint, seed=0, labels=("neg", "pos")):
     transformers.set_seed(seed)
-    config = ClassificationConfig(name="classification")
+    config = task_settings("classification")
     return Classification(config, checkpoint, 32, dict.fromkeys(labels, 1)).load_model()
 
 
@@ -67,7 +67,7 @@ def saved(kind: str, tiny_model, folder):
             **small, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, eos_token_id=3
         )
         transformers.T5Model(config).save_pretrained(folder)
-    return find_checkpoint(ModelConfig(str(folder), None))
+    return find_checkpoint(model_of(folder))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def own_code(tiny_model, working_folder, monkeypatch):
 @pytest.mark.parametrize("kind", ["bert", "bert with a head", "decoder", "tied"])
 def test_a_second_load_is_a_fresh_one_bit_for_bit(tiny_model, working_folder, reads, kind):
     if kind == "bert":
-        checkpoint = find_checkpoint(ModelConfig(str(tiny_model), None))
+        checkpoint = find_checkpoint(model_of(tiny_model))
     else:
         checkpoint = saved(kind, tiny_model, working_folder / "other")
     for seed in (0, 1, 2):
@@ -103,7 +103,7 @@ def test_a_second_load_is_a_fresh_one_bit_for_bit(tiny_model, working_folder, re
 
 
 def test_what_was_done_to_one_model_does_not_reach_the_next(tiny_model, reads):
-    checkpoint = find_checkpoint(ModelConfig(str(tiny_model), None))
+    checkpoint = find_checkpoint(model_of(tiny_model))
     expected = state(load(checkpoint))
     gc.collect()
     model = load(checkpoint)
@@ -130,7 +130,7 @@ def test_what_was_done_to_one_model_does_not_reach_the_next(tiny_model, reads):
 
 
 def test_only_the_memory_of_a_model_that_is_gone_is_used_again(tiny_model):
-    checkpoint = find_checkpoint(ModelConfig(str(tiny_model), None))
+    checkpoint = find_checkpoint(model_of(tiny_model))
     first = load(checkpoint)
     first.classifier.weight.grad = torch.ones_like(first.classifier.weight)
     grad = weakref.ref(first.classifier.weight.grad)
@@ -151,7 +151,7 @@ def test_only_the_memory_of_a_model_that_is_gone_is_used_again(tiny_model):
 
 
 def test_another_model_is_read_and_the_former_let_go(tiny_model, working_folder, monkeypatch):
-    checkpoint = find_checkpoint(ModelConfig(str(tiny_model), None))
+    checkpoint = find_checkpoint(model_of(tiny_model))
     other = saved("decoder", tiny_model, working_folder / "other")
     assert load(checkpoint).num_labels == 2
     asked = ({"labels": ("a", "b", "c")}, {"checkpoint": other}, {})
@@ -175,7 +175,7 @@ def test_another_model_is_read_and_the_former_let_go(tiny_model, working_folder,
 def test_files_that_changed_are_read_again(tiny_model, working_folder):
     folder = working_folder / "mine"
     shutil.copytree(tiny_model, folder)
-    checkpoint = find_checkpoint(ModelConfig(str(folder), None))
+    checkpoint = find_checkpoint(model_of(folder))
     model = load(checkpoint)
     with torch.no_grad():
         model.bert.pooler.dense.bias.fill_(1)
@@ -184,7 +184,7 @@ def test_files_that_changed_are_read_again(tiny_model, working_folder):
 
 
 def test_a_model_that_would_be_drawn_otherwise_is_read_each_time(tiny_model, monkeypatch, reads):
-    checkpoint = find_checkpoint(ModelConfig(str(tiny_model), None))
+    checkpoint = find_checkpoint(model_of(tiny_model))
     expected = [fresh(checkpoint, seed) for seed in (0, 1)]
     reads.clear()
     draw = PreTrainedModel.initialize_weights
@@ -207,7 +207,7 @@ def test_pickled_weights_that_an_index_of_safetensors_names_run_nothing(tiny_mod
     Path("mixed/shard.bin").write_bytes(pickle.dumps(Trap(), protocol=2))
     index = {"metadata": {}, "weight_map": {"embeddings.word_embeddings.weight": "shard.bin"}}
     Path("mixed/model.safetensors.index.json").write_text(json.dumps(index))
-    checkpoint = find_checkpoint(ModelConfig("mixed", None))
+    checkpoint = find_checkpoint(model_of("mixed"))
     with pytest.raises(ModelError, match="UnpicklingError: Weights only load failed"):
         load(checkpoint)
     assert not Path("ran").exists()
@@ -217,7 +217,7 @@ def test_broken_safetensors_are_refused_in_one_paragraph(tiny_model):
     shutil.copytree(tiny_model, "broken")
     Path("broken/model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(ModelError, match=r"^model\.checkpoint=broken: cannot be loaded"):
-        load(find_checkpoint(ModelConfig("broken", None)))
+        load(find_checkpoint(model_of("broken")))
 
 
 def test_a_hub_model_without_safetensors_is_refused_in_one_paragraph(tiny_model, monkeypatch):
@@ -231,7 +231,7 @@ def test_a_hub_model_without_safetensors_is_refused_in_one_paragraph(tiny_model,
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(Path("hub").absolute()))
-    checkpoint = find_checkpoint(ModelConfig("owner/old", None))
+    checkpoint = find_checkpoint(model_of("owner/old"))
     with pytest.raises(ModelError, match=r"^model.checkpoint=owner/old: there are no safetensors"):
         load(checkpoint)
     assert not Path("ran").exists()
@@ -239,6 +239,6 @@ def test_a_hub_model_without_safetensors_is_refused_in_one_paragraph(tiny_model,
 
 def test_a_models_own_code_runs_where_the_model_is_named(own_code):
     name = str(own_code)
-    model = load(find_checkpoint(ModelConfig(name, None, trust_remote_code=name)))
+    model = load(find_checkpoint(model_of(name, trust_remote_code=name)))
     assert type(model).__name__ == "OwnModel"
     assert Path("ran").exists()

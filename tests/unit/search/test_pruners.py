@@ -10,13 +10,13 @@ from omegaconf import OmegaConf
 
 from pipeline import run as runs
 from pipeline.common.errors import ConfigError
-from pipeline.config.schema import TrainingConfig
 from pipeline.search.optuna_parts import report_step
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.rungs import promotable
 from pipeline.search.study.trials import PAUSED_AT, best_first, ended, state_of
 from pipeline.search.workers.reporter import Reporter
 from pipeline.training.trainer import evaluation_points
+from tests.support.configs import training
 from tests.support.experiments import experiment
 
 PROMOTE = "pipeline.search.pruners.PauseAndPromote"
@@ -29,9 +29,9 @@ CONF = Path(runs.__file__).parents[1] / "hydra_plugins/tunewright/conf/hydra/swe
     st.sampled_from([0.5, 1.0, 2.5, 3.0]),
 )
 def test_evaluations_come_at_the_same_epochs_for_every_batch_size(every, steps, epochs):
-    training = TrainingConfig(epochs, 8, 16, 1.0, every, 10, None, "float32")
+    config = training(epochs=epochs, eval_every=every, checkpoint_every=None)
     max_steps = -(-int(epochs * steps * 1000) // 1000)
-    points = evaluation_points(training, steps, max_steps)
+    points = evaluation_points(config, steps, max_steps)
     assert points[max_steps] == epochs
     assert list(points) == sorted(points)
     for step, epoch in list(points.items())[:-1]:
@@ -56,8 +56,8 @@ def test_defaults_in_epochs_do_for_a_function_that_counts_whole_steps(path):
 
 
 def test_evaluations_come_at_the_epochs_asked_for_and_at_the_end():
-    training = TrainingConfig(2.0, 8, 16, 1.0, [0.12, 0.04, 1.0], 10, None, "float32")
-    assert evaluation_points(training, 50, 100) == {2: 0.04, 6: 0.12, 50: 1.0, 100: 2.0}
+    config = training(epochs=2.0, eval_every=[0.12, 0.04, 1.0])
+    assert evaluation_points(config, 50, 100) == {2: 0.04, 6: 0.12, 50: 1.0, 100: 2.0}
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)

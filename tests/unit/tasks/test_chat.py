@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import ConfigError, DataError, ModelError
-from pipeline.config.schema import ChatConfig, GenerationConfig, ModelConfig
 from pipeline.data import Rows, load_splits
 from pipeline.data.conversations import Message
 from pipeline.data.shapes import Chats
 from pipeline.models import find_checkpoint
 from pipeline.tasks.chat import Chat
 from tests.support.chats import TEXTS, TURNS, chats, said, write_chats
+from tests.support.configs import generation, model_of, task_settings
 from tests.support.rows import FILES
 from tests.support.tiny_models import CHATML, tiny_gpt2, tiny_t5
 
@@ -42,9 +42,9 @@ def task_of(model, template=None, max_length=64, **settings):
     if template is not None:
         path = "template.jinja"
         Path(path).write_text(template, encoding="utf-8")
-    generation = settings.pop("generation", GenerationConfig(max_new_tokens=8))
-    config = ChatConfig(name="chat", chat_template=path, generation=generation, **settings)
-    return Chat(config, find_checkpoint(ModelConfig(str(model), None)), max_length, {})
+    given = {"generation": generation(max_new_tokens=8), "chat_template": path, **settings}
+    config = task_settings("chat", **given)
+    return Chat(config, find_checkpoint(model_of(model)), max_length, {})
 
 
 def rows_of(*conversations):
@@ -158,7 +158,7 @@ def test_a_prompt_that_is_cut_is_counted(chatter, tmp_path):
     assert cut.dataset["prompt_input_ids"][0] == ids[1:]
 
     few = tiny_gpt2(tmp_path / "few", TEXTS)  # of 256 positions
-    writing = {"generation": GenerationConfig(max_new_tokens=240)}
+    writing = {"generation": generation(max_new_tokens=240)}
     task = task_of(few, CHATML, 128, **writing)
     answered = rows_of((SYSTEM, *TURNS))
     examples = task.encode(answered)
@@ -241,13 +241,13 @@ def test_a_model_that_cannot_chat_is_refused(tiny_model, tmp_path):
             task_of(model).check()
     task_of(bare, CHATML).check()
     for generate in (True, False):  # what is kept will be asked
-        many = GenerationConfig(max_new_tokens=253)
+        many = generation(max_new_tokens=253)
         with pytest.raises(ConfigError, match=r"max_new_tokens=253: .* expected at most 252"):
             task_of(bare, CHATML, generate=generate, generation=many).check()
     with pytest.raises(ConfigError, match=r"task\.chat_template=none\.jinja: cannot be read"):
         Chat(
-            ChatConfig(name="chat", chat_template="none.jinja"),
-            find_checkpoint(ModelConfig(str(bare), None)),
+            task_settings("chat", chat_template="none.jinja"),
+            find_checkpoint(model_of(bare)),
             64,
             {},
         )
@@ -258,7 +258,8 @@ def test_every_layout_is_the_same_to_the_model(chatter):
     model = task.load_model()
     for layout in ("messages", "contents", "sharegpt", "alpaca", "prompt_completion"):
         file = write_chats(Path(f"{layout}.jsonl"), [(SYSTEM, *TURNS), *chats(5)], layout)
-        rows = load_splits(Chats(replace(FILES, train=str(file))), with_test=False).train
+        config = replace(FILES, train=str(file))
+        rows = load_splits(config, Chats(config), with_test=False).train
         outputs = task.infer(model, task.encode(rows), 4)
         losses.add(tuple(outputs["loss"].tolist()))
     assert len(losses) == 1

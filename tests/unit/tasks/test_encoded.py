@@ -12,13 +12,6 @@ import numpy as np
 import pytest
 
 from pipeline.common.disk_cache import Entries
-from pipeline.config.schema import (
-    ChatConfig,
-    ModelConfig,
-    QuestionAnsweringConfig,
-    SummarizationConfig,
-    TranslationConfig,
-)
 from pipeline.data import Rows
 from pipeline.data.conversations import Message
 from pipeline.data.shapes import Chats, QuestionAnswers, SourceTarget
@@ -27,6 +20,7 @@ from pipeline.tasks import encoded_cache as encoded
 from pipeline.tasks import get_task
 from pipeline.tasks.encoded_cache import EncodedStore, encoding_key
 from tests.support import word_models as models
+from tests.support.configs import model_of, task_settings
 from tests.support.rows import FILES, labelled, tiny_task
 from tests.support.tiny_models import CHATML, tiny_gpt2, tiny_llama, tiny_t5, tiny_tokenizer
 
@@ -52,7 +46,7 @@ def store(working_folder):
 
 
 def task_of(config, model, max_length, counts=None):
-    checkpoint = find_checkpoint(ModelConfig(str(model), None))
+    checkpoint = find_checkpoint(model_of(model))
     return get_task(config)(config, checkpoint, max_length, counts or {})
 
 
@@ -81,7 +75,7 @@ def generative(folder, _):
 
 def answers(folder, _):
     model = once(folder / "reader", models.encoder, [*LETTERS, "who"])
-    task = task_of(QuestionAnsweringConfig(name="question_answering", stride=4), model, 12)
+    task = task_of(task_settings("question_answering", stride=4), model, 12)
     contexts = [" ".join(LETTERS), "a b", "c d"]
     found = [(("f g h", 10),), (("b", 2),), ()]
     columns = {"context": contexts, "question": ["who"] * 3, "answers": found}
@@ -89,11 +83,11 @@ def answers(folder, _):
 
 
 def translation(folder, _):
-    return writing(TranslationConfig(name="translation", max_target_length=4), folder, tiny_t5)
+    return writing(task_settings("translation", max_target_length=4), folder, tiny_t5)
 
 
 def summarization(folder, _):
-    config = SummarizationConfig(name="summarization", max_target_length=4)
+    config = task_settings("summarization", max_target_length=4)
     return writing(config, folder, tiny_gpt2)
 
 
@@ -107,7 +101,7 @@ def chat(folder, _):
     tokenizer = tiny_tokenizer(TEXTS, begin=True, template=CHATML)
     model = once(folder / "chatter", tiny_llama, TEXTS, tokenizer)
     rows = Rows(Chats(FILES), ["c:1", "c:2"], {"messages": [TURNS, TURNS[2:]]})
-    return task_of(ChatConfig(name="chat"), model, 64), rows
+    return task_of(task_settings("chat"), model, 64), rows
 
 
 KINDS = [
@@ -195,7 +189,7 @@ def test_whatever_tokens_depend_on_is_in_the_key(tiny_model, folder):
 def changed(task, change):
     """Return a task with a tokenizer of its own."""
     find_checkpoint.cache_clear()
-    checkpoint = find_checkpoint(ModelConfig(task.checkpoint.location, None))
+    checkpoint = find_checkpoint(model_of(task.checkpoint.location))
     change(checkpoint.tokenizer)
     return type(task)(task.config, checkpoint, task.max_length, task.label_counts)
 

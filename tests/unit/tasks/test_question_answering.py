@@ -11,7 +11,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import DataError
-from pipeline.config.schema import ModelConfig, QuestionAnsweringConfig
 from pipeline.data import Rows
 from pipeline.data.readers import read_records
 from pipeline.data.shapes import QuestionAnswers
@@ -20,15 +19,14 @@ from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.base import Task
 from tests.support.answers import LETTERS, NAMES
+from tests.support.configs import model_of, task_settings
 from tests.support.rows import FILES
 
 
 def tiny_reader(model: Path, max_length: int, *, may_be_none: bool = False, **more) -> Task:
-    config = QuestionAnsweringConfig(name="question_answering", **more)
+    config = task_settings("question_answering", **more)
     counts = {"answer": 3} | ({"no answer": 1} if may_be_none else {})
-    return get_task(config)(
-        config, find_checkpoint(ModelConfig(str(model), None)), max_length, counts
-    )
+    return get_task(config)(config, find_checkpoint(model_of(model)), max_length, counts)
 
 
 def asked(*of: tuple[str, Sequence[tuple[str, int | None]]], question: str = "who") -> Rows:

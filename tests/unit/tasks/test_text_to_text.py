@@ -9,25 +9,20 @@ import pytest
 import torch
 
 from pipeline.common.errors import ConfigError, DataError
-from pipeline.config.schema import (
-    GenerationConfig,
-    ModelConfig,
-    SummarizationConfig,
-    TranslationConfig,
-)
 from pipeline.data import Rows
 from pipeline.data.shapes import SourceTarget
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.parts.text_to_text import common_end
+from tests.support.configs import generation, model_of, task_settings
 from tests.support.rows import FILES
 from tests.support.writers import KINDS, SEPARATOR, pairs
 
 
-def task_of(model, kind=TranslationConfig, max_length=40, **settings):
-    given = {"max_target_length": 16, "generation": GenerationConfig(max_new_tokens=8), **settings}
-    config = kind(name=kind.__name__.removesuffix("Config").lower(), **given)
-    checkpoint = find_checkpoint(ModelConfig(str(model), None))
+def task_of(model, name="translation", max_length=40, **settings):
+    given = {"max_target_length": 16, "generation": generation(max_new_tokens=8), **settings}
+    config = task_settings(name, **given)
+    checkpoint = find_checkpoint(model_of(model))
     return get_task(config)(config, checkpoint, max_length, {})
 
 
@@ -115,7 +110,7 @@ def test_long_rows_are_dropped_from_training_or_refused(writers):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_rows_are_written_alike_alone_and_in_a_batch(writers, kind, beams):
     given = [("red", "rot"), ("red dog cat big small tree", "rot"), ("blue cat", "blau")]
-    task = task_of(writers[kind], generation=GenerationConfig(max_new_tokens=5, num_beams=beams))
+    task = task_of(writers[kind], generation=generation(max_new_tokens=5, num_beams=beams))
     model = task.load_model()
     together = task.infer(model, task.encode(rows_of(given)), 3)
     alone = [task.infer(model, task.encode(rows_of([pair])), 1) for pair in given]
@@ -151,7 +146,7 @@ def test_what_follows_an_end_is_no_part_of_the_text(writers, kind):
 
 def test_no_pair_of_tokens_is_written_twice_where_that_is_asked_for(writers):
     settings = {"max_new_tokens": 20, "no_repeat_ngram_size": 2}
-    task = task_of(writers["llama"], generation=GenerationConfig(**settings))
+    task = task_of(writers["llama"], generation=generation(**settings))
     model = task.load_model()
     (written,) = task.infer(model, task.encode(rows_of([("red", "rot")])), 1)["written"].tolist()
     read = task.encode(rows_of([("red", "rot")])).dataset["prompt_input_ids"][0]
@@ -161,7 +156,7 @@ def test_no_pair_of_tokens_is_written_twice_where_that_is_asked_for(writers):
 
 
 def test_sampling_repeats_and_leaves_the_generators_of_training_alone(writers):
-    drawn = GenerationConfig(max_new_tokens=8, do_sample=True, temperature=2.0)
+    drawn = generation(max_new_tokens=8, do_sample=True, temperature=2.0)
     task = task_of(writers["llama"], generation=drawn)
     model = task.load_model()
     examples = task.encode(rows_of(pairs(4)))
@@ -200,13 +195,13 @@ def test_odd_pairs_are_named(writers):
     assert "all 2 training rows have a source equal to its target" in warning
     assert not same.shape.check(rows_of([("red", "red"), ("dog", "hund")]))
     chinese = rows_of([("red", "红色的房子"), ("dog", "一只小狗")])
-    (warning,) = task_of(writers["t5"], SummarizationConfig).warnings(chinese)
+    (warning,) = task_of(writers["t5"], "summarization").warnings(chinese)
     assert "task.language=zh" in warning
-    assert task_of(writers["t5"], SummarizationConfig, language="zh").warnings(chinese) == []
+    assert task_of(writers["t5"], "summarization", language="zh").warnings(chinese) == []
 
 
 def test_metrics_carry_the_mark_of_their_language(writers):
-    for kind, name in ((SummarizationConfig, "rouge1_zh"), (TranslationConfig, "bleu_zh")):
+    for kind, name in (("summarization", "rouge1_zh"), ("translation", "bleu_zh")):
         task = task_of(writers["t5"], kind, language="zh")
         examples = task.encode(rows_of([("red", "红色"), ("dog", "小狗")]))
         scores = task.score(examples, task.infer(task.load_model(), examples, 2))
@@ -221,10 +216,10 @@ def test_metrics_carry_the_mark_of_their_language(writers):
         ("llama", {"max_target_length": 38}, r"training\.max_length=40: .* leaves 2 tokens"),
         (
             "gpt2",
-            {"generation": GenerationConfig(max_new_tokens=240)},
+            {"generation": generation(max_new_tokens=240)},
             r"max_new_tokens=240: .* 256 positions, .* expected at most 232",
         ),
-        ("bart", {"generation": GenerationConfig(max_new_tokens=128)}, r"expected at most 127"),
+        ("bart", {"generation": generation(max_new_tokens=128)}, r"expected at most 127"),
         ("bart", {"max_target_length": 129}, r"task\.max_target_length=129: .* at most 128"),
     ],
 )
@@ -234,7 +229,7 @@ def test_more_tokens_than_there_is_room_for_are_refused(writers, kind, settings,
 
 
 def test_settings_of_a_checkpoint_do_not_shine_through(writers):
-    task = task_of(writers["bart"], generation=GenerationConfig(max_new_tokens=6))
+    task = task_of(writers["bart"], generation=generation(max_new_tokens=6))
     model = task.load_model()
     model.generation_config.update(min_length=6, num_beams=4, no_repeat_ngram_size=3, top_k=7)
     used = model._prepare_generation_config(task._generation(model))[0]

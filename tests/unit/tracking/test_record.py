@@ -2,7 +2,7 @@
 
 from mlflow.exceptions import MlflowException
 
-from pipeline.config.schema import TrackingConfig
+from pipeline.config.tracking import TrackingConfig
 from pipeline.tracking import Record, open_store
 
 

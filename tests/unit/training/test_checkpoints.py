@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from pipeline.common.errors import DivergedError, TrackingError
-from pipeline.config.schema import TrainingConfig
 from pipeline.tracking import Record, open_store
 from pipeline.training.best import Evaluation
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.run_folders import can_go_on, drop, left_in, lock_of
 from pipeline.training.snapshot import RandomState
 from pipeline.training.trainer import checkpoint_points
+from tests.support.configs import training
 from tests.support.experiments import experiment
 from tests.support.snapshots import files, same, snapshot, write
 
@@ -175,7 +175,7 @@ def test_one_process_at_a_time_is_at_a_run(tmp_path):
 
 
 def test_checkpoints_come_as_asked_and_never_at_the_end():
-    made = partial(TrainingConfig, 2.0, 8, 16, 1.0, 1.0, 10, None, "float32")
+    made = partial(training, epochs=2.0)
     assert checkpoint_points(made(), 7, 14) == {7}
     assert checkpoint_points(made(checkpoint_every=4), 7, 14) == {4, 8, 12}
     assert checkpoint_points(made(checkpoint_every=0.5), 7, 14) == {4, 7, 11}

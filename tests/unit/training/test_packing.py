@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as hf
 
-from pipeline.config.schema import OptimizerConfig
+from pipeline.config.optimizer import OptimizerConfig
 from pipeline.models.batches import PACKED
 from pipeline.training.speedups.active_vocabulary import narrow
 from pipeline.training.speedups.frozen_layers import _Form, _layers, _replace, _restore, _Slot

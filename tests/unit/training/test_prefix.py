@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers as hf
 
-from pipeline.config.schema import FreezeConfig, FullConfig, HeadConfig
+from pipeline.config.adapter import FreezeConfig, FullConfig, HeadConfig
 from pipeline.models.adapters import adapt, new_head
 from pipeline.training.speedups import frozen_layers as prefix
 from pipeline.training.speedups.frozen_layers import NoActivationsError, pays, prefix_cache, quiet

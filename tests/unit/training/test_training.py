@@ -7,7 +7,7 @@ import torch
 
 from pipeline.common.errors import ConfigError, DivergedError, ModelError
 from pipeline.config.compose import folders
-from pipeline.config.schema import ModelConfig, OptimizerConfig, ScheduleConfig
+from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 from pipeline.models import find_checkpoint
 from pipeline.tasks.objective import Objective
 from pipeline.training.best import Evaluation, Evaluations
@@ -18,6 +18,7 @@ from pipeline.training.optimizer import (
     check_optimizer,
     warmup_steps,
 )
+from tests.support.configs import model_of
 
 
 def test_the_watch_names_the_first_bad_step():
@@ -117,6 +118,6 @@ def test_a_checkpoint_without_weights_is_refused(tiny_model, working_folder):
     folder = working_folder / "light"
     shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(ModelError, match=r"light: the folder has no weights: .* config\.json"):
-        find_checkpoint(ModelConfig(str(folder), None))
+        find_checkpoint(model_of(folder))
     (folder / "model.safetensors.index.json").touch()
-    assert find_checkpoint(ModelConfig(str(folder), None)).name == str(folder)
+    assert find_checkpoint(model_of(folder)).name == str(folder)

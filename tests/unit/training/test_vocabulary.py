@@ -12,7 +12,7 @@ import transformers
 from datasets import Dataset
 from transformers.trainer_pt_utils import get_parameter_names
 
-from pipeline.config.schema import OptimizerConfig, ScheduleConfig
+from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 from pipeline.models.weights import Weights
 from pipeline.training.optimizer import build_optimizer, build_schedule
 from pipeline.training.speedups.active_vocabulary import (

@@ -1,0 +1,52 @@
+"""The adapter group: which weights are trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.config.types import STRICT, Count, Number, Positive, Text
+
+
+@dataclass(config=STRICT, frozen=True)
+class FullConfig:
+    """All weights are trained."""
+
+    name: Literal["none"]
+
+
+@dataclass(config=STRICT, frozen=True)
+class LoraConfig:
+    """Low-rank updates beside frozen matrices (LoRA; DoRA splits magnitude off; QLoRA: 4 bits)."""
+
+    name: Literal["lora", "dora", "qlora"]
+    r: Count  # rank
+    alpha: Positive  # the update is scaled by alpha / r
+    dropout: Annotated[Number, Field(ge=0, lt=1)]
+    targets: tuple[Text, ...] | None  # names of the matrices; null: those usual for the model
+
+
+@dataclass(config=STRICT, frozen=True)
+class Ia3Config:
+    """Learned scales of keys, values and feed-forward activations (IA3)."""
+
+    name: Literal["ia3"]
+    targets: tuple[Text, ...] | None  # names of the matrices; null: those usual for the model
+
+
+@dataclass(config=STRICT, frozen=True)
+class HeadConfig:
+    """The task's new head alone is trained."""
+
+    name: Literal["head"]
+
+
+@dataclass(config=STRICT, frozen=True)
+class FreezeConfig:
+    """The top layers and the head are trained, what is below is frozen."""
+
+    name: Literal["freeze"]
+    trained_layers: Count  # from the top
+
+
+AdapterConfig = FullConfig | LoraConfig | Ia3Config | HeadConfig | FreezeConfig

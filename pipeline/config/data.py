@@ -1,0 +1,105 @@
+"""The data group: where rows come from, which columns are read, how splits are cut."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from pipeline.config.types import (
+    COMBINATION,
+    STRICT,
+    Count,
+    EmbeddedFile,
+    Number,
+    Seed,
+    Share,
+    Text,
+)
+
+
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class Columns:
+    """The columns that a record is read by; each task reads its own."""
+
+    # Classification:
+    text: Text  # the text
+    text_pair: Text | None  # a second text that is read with the first; null: there is none
+    label: Text  # its label; several where the task is multi-label
+    label_separator: Text | None  # between the labels of one cell; null: a cell is a list
+    # Summarization and translation:
+    input: Text
+    target: Text
+    # Question answering:
+    context: Text
+    question: Text
+    answers: Text  # {"text": […], "answer_start": […]}; empty lists: no answer
+    # Chat: a layout of docs/formats.md; auto: told by each row's keys.
+    layout: Text
+
+
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class SplitConfig(Columns):
+    """How missing splits are cut, and how many rows are read; shared by every source."""
+
+    validation_size: Share  # share of the training rows, cut where no validation split is given
+    test_size: Share  # likewise for the test split
+    split_seed: Seed  # which rows the cuts take; apart from `seed`, so trials share their rows
+    max_train_samples: Count | None  # rows; null: all
+    max_validation_samples: Count | None
+    max_test_samples: Count | None
+    train_share: Annotated[Number, Field(gt=0, le=1)]  # of the training rows that is used
+    # Cross-validation: parts of the training rows, of which the one of a number is the validation
+    # split, and a validation split that is given is left alone; null: none.
+    folds: Annotated[int, Field(strict=True, ge=2, le=1000)] | None
+    fold: Annotated[int, Field(strict=True, ge=0)]
+
+    @model_validator(mode="after")
+    def _fold_is_there(self) -> "SplitConfig":
+        if self.fold >= (self.folds or 1):
+            raise PydanticCustomError(
+                COMBINATION,
+                "data.fold={fold}: data.folds={folds} has no part of that number; expected 0 to "
+                "one less than data.folds",
+                {"fold": self.fold, "folds": "null" if self.folds is None else self.folds},
+            )
+        return self
+
+
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class FilesConfig(SplitConfig):
+    """Rows from files: csv, tsv, json, jsonl, parquet or arrow, told by the suffix."""
+
+    source: Literal["files"]
+    train: Text | EmbeddedFile  # path, relative to the working folder
+    validation: Text | None
+    test: Text | None
+    encoding: Text  # of the text formats; a byte order mark is accepted
+
+    @property
+    def title(self) -> str:
+        """What the rows are called: their training file."""
+        file = self.train
+        return f"{file.distribution}/{file.path}" if isinstance(file, EmbeddedFile) else file
+
+
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class HubConfig(SplitConfig):
+    """Rows of a Hugging Face data set."""
+
+    source: Literal["hub"]
+    name: Text  # owner/name on the hub, or a local folder that datasets can load
+    subset: str | None  # the hub calls it a config
+    revision: str | None
+    train: Text  # names of the hub's splits
+    validation: Text | None
+    test: Text | None
+
+    @property
+    def title(self) -> str:
+        """What the rows are called: the data set's name, with subset and revision."""
+        subset = f"/{self.subset}" if self.subset else ""
+        return self.name + subset + (f"@{self.revision}" if self.revision else "")
+
+
+DataConfig = FilesConfig | HubConfig

@@ -1,0 +1,73 @@
+"""The first of pydantic's findings in our words: place, found, expected, nearest name."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from pydantic import ValidationError
+
+from pipeline.common.errors import did_you_mean, listing
+from pipeline.config.migrations import renamed
+from pipeline.config.task import AnyTaskConfig, config_class
+from pipeline.config.types import COMBINATION
+
+
+def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> str:
+    """Return what is wrong with a config.
+
+    Args:
+        error: pydantic's.
+        tree: the config that it refused.
+        schema: the dataclass that the config was to fit.
+    """
+    found = error.errors()[0]
+    if found["type"] == COMBINATION:
+        return f"{found['msg']}."
+    # Drop the tags that pydantic adds for the branches of a union: they are no keys of the config.
+    place: list[str] = []
+    here: Any = tree
+    for part in found["loc"]:
+        if isinstance(here, Mapping) and (part in here or found["type"] == "missing"):
+            here = here.get(part)
+            place.append(str(part))
+    key = ".".join(place) or "config"
+    if now := renamed(key):
+        return now
+    if found["type"] == "unexpected_keyword_argument":
+        parent = ".".join(place[:-1])
+        valid = [f"{parent}.{name}".lstrip(".") for name in _fields_at(schema, tree, place[:-1])]
+        return f"{key} is no key of the config.{did_you_mean(key, valid)} Valid: {listing(valid)}."
+    if found["type"] == "missing":
+        return f"{key} must be given: {key}=…"
+    if found["type"] == "union_tag_invalid":
+        field, name = found["ctx"]["discriminator"].strip("'"), found["ctx"]["tag"]
+        valid = [tag.strip("' ") for tag in found["ctx"]["expected_tags"].split(",")]
+        return (
+            f"{key}.{field}={name}: there is no such {key}.{did_you_mean(name, valid)} "
+            f"Valid: {listing(valid)}."
+        )
+    expected = found["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    return f"{key}={here!r}: {expected}."
+
+
+def _fields_at(schema: Any, tree: Mapping[Any, Any], place: list[str]) -> list[str]:
+    """List the names that the schema knows at a place of the config."""
+    here: Any = tree
+    for part in place:
+        here = here[part]
+        schema = _chosen(get_type_hints(schema, include_extras=True)[part], here)
+    return [field.name for field in fields(schema)]
+
+
+def _chosen(annotation: Any, node: Mapping[str, Any]) -> Any:
+    """Return the class of a node; of several it is the one whose name or source the node has."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if annotation is AnyTaskConfig:
+        return config_class(node["name"])
+    classes = [c for c in (get_args(annotation) or [annotation]) if is_dataclass(c)]
+    for chosen in classes:
+        for key in ("name", "source"):
+            if node.get(key) in get_args(get_type_hints(chosen).get(key)):
+                return chosen
+    return classes[0]

@@ -1,0 +1,61 @@
+"""A config as plain values: a tree, or flat by dotted key; what of it has a part in a result."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def as_tree(config: "DictConfig") -> dict[str, Any]:
+    """Return a composed config as the experiment that it is: plain values, resolved."""
+    from omegaconf import OmegaConf
+
+    tree = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(tree, dict)
+    return experiment_of(tree)
+
+
+def flat(config: "DictConfig") -> dict[str, Any]:
+    """Return a composed config's values by dotted key, interpolations resolved."""
+    return flatten(as_tree(config))
+
+
+# Of a group's file: its own search, and of a model what it is, for messages.
+_ASIDE = ("search", "architecture")
+
+# What the machine decides where nobody else does; a run logs what it took.
+OPEN: Mapping[str, Any] = {"training.threads": None, "training.precision": "auto"}
+
+
+def settings(flat: Mapping[str, Any], *, with_threads: bool = True) -> dict[str, Any]:
+    """Return what has a part in a result: not where it is recorded.
+
+    Args:
+        flat: values by dotted key.
+        with_threads: whether the threads count, which the machine may decide and which have a part
+            in the last bits only.
+    """
+    apart = ("tracking.",) if with_threads else ("tracking.", "training.threads")
+    return {key: value for key, value in flat.items() if not key.startswith(apart)}
+
+
+def experiment_of(tree: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Leave out what a group's file may say beside the experiment."""
+    return {
+        group: {key: value for key, value in node.items() if key not in _ASIDE}
+        if isinstance(node, Mapping)
+        else node
+        for group, node in tree.items()
+    }
+
+
+def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return ``{"optimizer.learning_rate": 5e-5, …}``: the leaves of a tree by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

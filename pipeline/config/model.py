@@ -1,0 +1,57 @@
+"""The model group: which checkpoint, or which new model, a run starts from."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from pipeline.config.types import COMBINATION, STRICT, EmbeddedFile, Settings, Text
+
+
+@dataclass(config=STRICT, frozen=True)
+class ModelConfig:
+    """The model to start from: pre-trained, its weights safetensors, or new from a config."""
+
+    # Hub name, local folder, or the weights file of a package; null: from_config.
+    checkpoint: Text | EmbeddedFile | None
+    revision: str | None  # branch, tag or commit on the hub
+    trust_remote_code: Text | None  # the checkpoint once more, where its own code may run
+    # A transformers config with its model_type: a model with random weights, of the seed.
+    from_config: Annotated[Mapping[str, Any], AfterValidator(Settings)] | None
+    # Hub name, local folder, or a file beside it in a package; null: the checkpoint's own.
+    tokenizer: Text | EmbeddedFile | None
+
+    @model_validator(mode="after")
+    def _is_one_model(self) -> "ModelConfig":
+        if (self.checkpoint is None) == (self.from_config is None):
+            raise PydanticCustomError(
+                COMBINATION,
+                "model.checkpoint={checkpoint}: expected a checkpoint or model.from_config, and "
+                "not both",
+                {"checkpoint": self.checkpoint},
+            )
+        if self.from_config is not None and self.tokenizer is None:
+            raise PydanticCustomError(
+                COMBINATION,
+                "model.tokenizer=null: a model of model.from_config has no tokenizer of its own; "
+                "expected the folder or the hub name of one",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trusts_by_name(self) -> "ModelConfig":
+        if self.trust_remote_code not in (None, self.checkpoint):
+            is_named = isinstance(self.checkpoint, str)
+            raise PydanticCustomError(
+                COMBINATION,
+                "model.trust_remote_code={trusted}: expected null or {name}",
+                {
+                    "trusted": self.trust_remote_code,
+                    "name": f"the name in model.checkpoint, {self.checkpoint}"
+                    if is_named
+                    else "a model.checkpoint of that name; code of a package's model never runs",
+                },
+            )
+        return self

@@ -1,0 +1,109 @@
+"""The optimizer and the schedule group: how weights move, and how the learning rate does."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from pipeline.config.types import COMBINATION, STRICT, Number, Settings, Share, Text
+
+
+def _plain(value: Any) -> Any:
+    several = value if isinstance(value, list | tuple) else [value]
+    for one in several:
+        if isinstance(one, str | bool) or (one is None and several is not value):
+            continue
+        if not isinstance(one, int | float) or not math.isfinite(one):
+            raise ValueError("Input should be a number, text, true, false, null or a list of such")
+    return tuple(value) if isinstance(value, list) else value
+
+
+_Value = Annotated[Any, BeforeValidator(_plain)]
+
+
+def _own_fields(cls: Any) -> set[str]:
+    return {field.name for field in fields(cls)} - {"others"}
+
+
+@dataclass(config=STRICT, frozen=True)
+class OptimizerConfig:
+    """A class of torch.optim and its hyperparameters; an optimizer's YAML lists those it has.
+
+    Those without a field here are told apart by the class itself: `training.optimizer` checks them
+    against its signature.
+    """
+
+    name: Text  # the class: AdamW, Adafactor, SGD, NAdam …
+    learning_rate: Annotated[Number, Field(gt=0, le=10)]  # peak, after warm-up
+    # Decoupled where the class can; never on biases and norms.
+    weight_decay: Annotated[Number, Field(ge=0, le=1)]
+    beta1: Annotated[Number, Field(ge=0, lt=1)] | None = None  # Adam's first-moment decay
+    beta2: Annotated[Number, Field(ge=0, lt=1)] | None = None  # Adam's second-moment decay
+    eps: Annotated[Number, Field(gt=0, le=1)] | None = None
+    momentum: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    nesterov: bool | None = None
+    beta2_decay: Annotated[Number, Field(ge=-1, lt=0)] | None = None  # of beta2, in Adafactor
+    d: Annotated[Number, Field(gt=0)] | None = None  # Adafactor's update clipping threshold
+    # By torch's own names; no key of the config: all keys without a field are collected here.
+    others: Annotated[Mapping[str, _Value], AfterValidator(Settings)] = Field(
+        default_factory=Settings
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):  # made in code
+            return given
+        known = {key: value for key, value in given.items() if key in _own_fields(cls)}
+        return {**known, "others": {k: v for k, v in given.items() if k not in known}}
+
+
+@dataclass(config=STRICT, frozen=True)
+class ScheduleConfig:
+    """How the learning rate moves over the steps of the whole run."""
+
+    name: Literal["linear", "cosine", "constant", "warmup_stable_decay"]
+    warmup: int | float  # a whole number is steps; a share of all steps has a point: 0.06
+    decay: Share | None = None  # share of the steps in which warmup_stable_decay falls to zero
+
+    @field_validator("warmup", mode="before")
+    @classmethod
+    def _unambiguous(cls, value: Any) -> int | float:
+        is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        is_share = isinstance(value, float) and 0 <= value < 1  # which NaN is not
+        if not is_steps and not is_share:
+            raise ValueError(
+                "Input should be a whole number of steps (0, 100) or a share of all steps "
+                "written with a point, at least 0.0 and below 1.0 (0.06)"
+            )
+        number: int | float = value
+        return number
+
+    @model_validator(mode="after")
+    def _decay_fits(self) -> "ScheduleConfig":
+        decays = self.name == "warmup_stable_decay"
+        if decays and self.decay is None:
+            raise PydanticCustomError(
+                COMBINATION,
+                "schedule.decay=null: expected a share of all steps (0.2), since "
+                "schedule.name=warmup_stable_decay decays; schedule=warmup_stable_decay brings one",
+            )
+        if not decays and self.decay is not None:
+            raise PydanticCustomError(
+                COMBINATION,
+                "schedule.decay={decay}: expected none, since schedule.name={name} has no decay to "
+                "set; schedule=warmup_stable_decay has",
+                {"decay": self.decay, "name": self.name},
+            )
+        if isinstance(self.warmup, float) and self.warmup + (self.decay or 0.0) > 1:
+            raise PydanticCustomError(
+                COMBINATION,
+                "schedule.decay={decay}: expected at most what schedule.warmup={warmup} leaves of "
+                "the steps, {left}",
+                {"decay": self.decay, "warmup": self.warmup, "left": round(1 - self.warmup, 6)},
+            )
+        return self

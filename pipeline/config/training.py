@@ -1,0 +1,100 @@
+"""The training group: how long, in what batches, how often it is judged, how it is computed."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from pipeline.config.types import COMBINATION, STRICT, Count, NonNegative, Number
+
+_MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state kept
+
+
+@dataclass(config=STRICT, frozen=True)
+class TrainingConfig:
+    """The loop: how long, in what batches, how often it is judged."""
+
+    epochs: Annotated[Number, Field(gt=0, le=10_000)]  # passes over the training split
+    batch_size: Count  # rows whose mean gradient makes one optimizer step
+    max_length: Annotated[
+        int, Field(strict=True, ge=4)
+    ]  # tokens; longer texts are cut, and counted
+    max_grad_norm: NonNegative  # gradient clipping; 0: none
+    # A whole number is steps between evaluations; with a point: epochs; a list: at these epochs.
+    # The end is always evaluated.
+    eval_every: int | float | tuple[float, ...]
+    logging_steps: Count  # steps between points of train/loss
+    early_stopping_patience: Count | None  # evaluations without a better objective; null: never
+    # Of the matrix products (autocast); weights stay float32. auto: the faster, where the losses
+    # agree; a run logs what it took.
+    precision: Literal["auto", "float32", "bfloat16"]
+    # Tokens, padding included, that are computed at once: a batch is cut by length to keep within
+    # them, and its gradient stays the same; null: a batch is computed whole.
+    micro_batch_tokens: Count | None
+    active_vocabulary: bool  # leave out embeddings that the data cannot reach; exact
+    unpadding: bool  # layers compute no padding, on a CPU, where the model can
+    frozen_layer_cache: bool  # compute frozen layers once for all trials; exact
+    threads: Count | None  # of torch; null: as many as the process was given, logged
+    deterministic: bool  # only algorithms that give the same bits again, where there are
+    # Between states on disk, to go on from after a crash: read as eval_every is; null: none.
+    checkpoint_every: int | float | None
+    checkpoint_seconds: NonNegative  # of training that must have passed since the last one
+    keep_checkpoints: Count  # states; the best weights are kept beside them
+
+    @field_validator("eval_every", mode="before")
+    @classmethod
+    def _unambiguous(cls, value: Any) -> int | float | tuple[float, ...]:
+        is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        epochs = value if isinstance(value, list | tuple) else [value]
+        are_epochs = all(isinstance(e, float) and 0 < e < math.inf for e in epochs)
+        if not is_steps and not (epochs and are_epochs):
+            raise ValueError(
+                "Input should be a whole number of steps (50), a number of epochs written with a "
+                "point (0.25, 1.0), or a list of such numbers of epochs"
+            )
+        every: int | float | tuple[float, ...] = tuple(value) if isinstance(value, list) else value
+        return every
+
+    @field_validator("checkpoint_every", mode="before")
+    @classmethod
+    def _steps_or_epochs(cls, value: Any) -> int | float | None:
+        is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        are_epochs = isinstance(value, float) and 0 < value < math.inf
+        if value is not None and not is_steps and not are_epochs:
+            raise ValueError(
+                "Input should be a whole number of steps (50), a number of epochs written with a "
+                "point (0.25, 1.0), or null"
+            )
+        every: int | float | None = value
+        return every
+
+    @model_validator(mode="after")
+    def _points_are_few(self) -> "TrainingConfig":
+        least = self.epochs / _MOST_POINTS
+        for key in ("eval_every", "checkpoint_every"):
+            every = getattr(self, key)
+            if isinstance(every, float) and every < least:
+                raise PydanticCustomError(
+                    COMBINATION,
+                    "training.{key}={every}: too often in training.epochs={epochs}; expected at "
+                    "least {least}",
+                    {"key": key, "every": every, "epochs": self.epochs, "least": least},
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluates_within(self) -> "TrainingConfig":
+        if isinstance(self.eval_every, tuple) and max(self.eval_every) > self.epochs:
+            raise PydanticCustomError(
+                COMBINATION,
+                "training.eval_every={every}: {last} is after the end; expected epochs up to "
+                "training.epochs={epochs}",
+                {
+                    "every": list(self.eval_every),
+                    "last": max(self.eval_every),
+                    "epochs": self.epochs,
+                },
+            )
+        return self

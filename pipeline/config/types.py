@@ -1,0 +1,43 @@
+"""Types that several groups of the config use: bounded numbers, texts, files of packages."""
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid")
+COMBINATION = "combination"  # the type of our errors that are about two keys and name them
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for 0 and 1
+        raise ValueError("Input should be a valid number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
+Count = Annotated[
+    int, Field(strict=True, ge=1, lt=2**31)
+]  # a whole number of rows, steps or tokens
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Share = Annotated[Number, Field(gt=0, lt=1)]  # a part of the whole, both ends excluded
+NonNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+@dataclass(config=STRICT, frozen=True)
+class EmbeddedFile:
+    """A file inside an installed distribution, read as a file: the package's code never runs."""
+
+    distribution: Text  # the name pip knows
+    path: Text  # the file, relative to site-packages
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the file's bytes
+
+
+class Settings(dict[str, Any]):
+    """A mapping of a library's own keys, that can be part of a frozen config."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True, default=str))

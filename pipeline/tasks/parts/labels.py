@@ -1,0 +1,274 @@
+"""Tasks that give each row a label, or several: loss, scores and predictions of labels."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from pipeline.common.contract import Direction
+from pipeline.common.errors import ConfigError, listing
+from pipeline.config.data import Columns
+from pipeline.config.task import AnyTaskConfig
+from pipeline.config.types import COMBINATION, STRICT, Number, Positive
+from pipeline.data.labelled import Labelled
+from pipeline.tasks.base import Batch, Examples, Outputs, Task
+from pipeline.tasks.parts.long_rows import chosen
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from matplotlib.figure import Figure
+    from transformers import PreTrainedModel
+
+    from pipeline.data import Rows
+    from pipeline.data.shapes import Shape
+
+MOST_SHOWN = 50  # labels whose probabilities are logged, each with each row
+
+
+def _weights(value: Any) -> Any:
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(one, int | float) and not isinstance(one, bool) and 0 < one < math.inf
+        for one in value
+    )
+    if value not in (None, "balanced") and not (numbers and value):
+        raise ValueError("Input should be balanced, or a list of positive numbers, one a label")
+    return value
+
+
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class LabelConfig(AnyTaskConfig):
+    """What tasks share that give labels."""
+
+    multi_label: bool  # a row has any number of labels
+    # Of each label in the loss, in the labels' sorted order, of several where a row has it;
+    # balanced: as rare as it is, of one label a row.
+    class_weights: Annotated[
+        Literal["balanced"] | tuple[Positive, ...] | None, BeforeValidator(_weights)
+    ]
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)]  # share of the target spread evenly
+
+    @model_validator(mode="after")
+    def _balances_one_label(self) -> LabelConfig:
+        if self.multi_label and self.class_weights == "balanced":
+            # It would take the rows without a label, which the counts of labels do not tell.
+            raise PydanticCustomError(
+                COMBINATION,
+                "task.class_weights=balanced: that is for one label a row, and "
+                "task.multi_label=true reads several; expected null or a list of weights, such as "
+                "the rows without each label divided by those with it",
+            )
+        return self
+
+
+L = TypeVar("L", bound=LabelConfig)
+
+
+class LabelTask(Task[L]):
+    """Cross-entropy over the label names; scored on decoded labels."""
+
+    baseline_name = "majority"
+    after_encoding = Task.after_encoding | {"class_weights", "label_smoothing"}
+
+    def check(self) -> None:
+        """Refuse a model that cannot do the task, and weights that are not one a label.
+
+        Raises:
+            ConfigError: for another number of class weights than of labels.
+            ModelError: naming models that can.
+        """
+        super().check()
+        given = self.config.class_weights
+        if isinstance(given, tuple) and len(given) != len(self.labels):
+            raise ConfigError(
+                f"task.class_weights={list(given)}: {len(given)} weights; expected "
+                f"{len(self.labels)}, one a label, in the order {listing(self.labels)}."
+            )
+
+    @classmethod
+    def metrics(cls, config: L) -> Mapping[str, Direction]:
+        """Return loss, accuracy, and F1, precision and recall by label and on average."""
+        averages = ("macro", "weighted", "micro") if config.multi_label else ("macro", "weighted")
+        names: dict[str, Direction] = {"loss": "minimize", "accuracy": "maximize"}
+        for kind in ("f1", "precision", "recall"):
+            # Of several labels the micro average is a figure of its own, for F1 alone.
+            kinds = averages if kind == "f1" else averages[:2]
+            names |= dict.fromkeys([*(f"{kind}_{a}" for a in kinds), f"{kind}/"], "maximize")
+        return names | ({"hamming_loss": "minimize"} if config.multi_label else {})
+
+    @classmethod
+    def shape(cls, config: L, data: Columns) -> Shape:
+        """Return text, second text and label.
+
+        Raises:
+            ConfigError: where one label is read of cells that are said to hold several.
+        """
+        if data.label_separator is not None and not config.multi_label:
+            raise ConfigError(
+                f"data.label_separator={data.label_separator!r}: expected null, since "
+                "task.multi_label=false reads one label a row; task.multi_label=true reads several."
+            )
+        return Labelled(data, many=config.multi_label)
+
+    def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return logits of shape [examples, labels], and the loss where there are labels."""
+        inputs = {name: value for name, value in batch.items() if name not in ("labels", "row")}
+        logits = self.logits(model, inputs)
+        targets = batch.get("labels")
+        if targets is None:
+            return {"logits": logits}
+        loss, weight = self._losses(logits, targets, training=model.training)
+        return {"logits": logits, "loss": loss, "weight": weight}
+
+    def logits(self, model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
+        """Return what is highest for the predicted label, of shape [examples, labels]."""
+        logits: torch.Tensor = model(**inputs).logits.float()
+        return logits
+
+    def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
+        """Score the labels that the logits mean."""
+        return self.scores(self.predicted(examples, outputs), examples.rows["label"])
+
+    def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
+        """Score the answer that is always training's most frequent label, or labels."""
+        counts = Counter(train["label"])
+        majority = max(sorted(counts), key=lambda label: counts[label])
+        return self.scores([majority] * len(rows), rows["label"])
+
+    def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
+        """Return the prediction and its probability; of several labels that of each label."""
+        predicted = self.predicted(examples, outputs)
+        shares = _round(self.probabilities(examples, outputs))
+        columns: dict[str, list[Any]] = {"prediction": predicted}
+        if self.config.multi_label:
+            columns["probability"] = [dict(zip(self.labels, p, strict=True)) for p in shares]
+        else:
+            columns["probability"] = [max(p) for p in shares]
+        if "label" in examples.rows.columns:
+            pairs = zip(predicted, examples.rows["label"], strict=True)
+            columns["correct"] = [a == b for a, b in pairs]
+        return columns
+
+    def predictions(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
+        """Return the rows with their predictions, and the probability of each label."""
+        columns = super().predictions(examples, outputs)
+        if self.config.multi_label or len(self.labels) > MOST_SHOWN:
+            return columns
+        shares = _round(self.probabilities(examples, outputs))
+        columns["probabilities"] = [dict(zip(self.labels, row, strict=True)) for row in shares]
+        return columns
+
+    def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:
+        """Return the confusion matrix, where a row has one label."""
+        if self.config.multi_label:
+            return {}
+        from pipeline.evaluation.figures import confusion_matrix_figure
+
+        predicted = self.predicted(examples, outputs)
+        figure = confusion_matrix_figure(predicted, examples.rows["label"], self.labels)
+        return {"confusion_matrix.png": figure}
+
+    def _targets(self, labels: Sequence[Any]) -> list[Any]:
+        """Return positions of labels; of several, 1.0 where a row has the label."""
+        position = {label: i for i, label in enumerate(self.labels)}
+        if not self.config.multi_label:
+            return [position[label] for label in labels]
+        return [[float(name in names) for name in self.labels] for names in labels]
+
+    def _losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, *, training: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each example's loss and weight, both of shape [examples]."""
+        import torch
+        from torch.nn import functional
+
+        smoothing = self.config.label_smoothing if training else 0.0
+        weights = logits.new_tensor(self._weights if training else [1.0] * len(self.labels))
+        if self.config.multi_label:
+            smooth = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+            # A weight counts where the label is there: else a rare one would stay rarely predicted.
+            each = functional.binary_cross_entropy_with_logits(
+                logits, smooth, reduction="none", pos_weight=weights
+            )
+            return each.mean(dim=-1), torch.ones_like(each[:, 0])
+        loss = functional.cross_entropy(
+            logits, targets, weights, reduction="none", label_smoothing=smoothing
+        )
+        return loss, weights[targets]
+
+    def _examples(
+        self,
+        rows: Rows,
+        columns: Mapping[str, list[Any]],
+        longer: Sequence[int],
+        length_of: Callable[[int], int],
+        *,
+        training: bool,
+    ) -> Examples:
+        """Return examples of the rows that stay, with targets where the rows have labels."""
+        from datasets import Dataset
+
+        kept = self.kept_rows(rows, longer, length_of, training=training)
+        found = chosen(columns, kept)
+        if "label" in rows.columns:
+            targets = self._targets(rows["label"])
+            found["labels"] = [targets[i] for i in found["row"]]
+        return Examples(rows, Dataset.from_dict(found), len(longer), len(rows) - len(kept))
+
+    @cached_property
+    def _weights(self) -> list[float]:
+        """What each label counts in the loss; "balanced" as scikit-learn has it."""
+        given = self.config.class_weights
+        if given is None:
+            return [1.0] * len(self.labels)
+        if given == "balanced":
+            mean = sum(self.label_counts.values()) / len(self.labels)
+            return [mean / count for count in self.label_counts.values()]
+        return list(given)
+
+    def probabilities(self, examples: Examples, outputs: Outputs) -> np.ndarray[Any, Any]:
+        """Return probabilities of shape [rows, labels]."""
+        from scipy.special import expit, softmax
+
+        logits = self._by_row(examples, outputs)
+        shares: np.ndarray[Any, Any] = (
+            expit(logits) if self.config.multi_label else softmax(logits, axis=-1)
+        )
+        return shares
+
+    def predicted(self, examples: Examples, outputs: Outputs) -> list[Any]:
+        """Return the label of each row, or its labels."""
+        logits = self._by_row(examples, outputs)
+        if not self.config.multi_label:
+            return [self.labels[i] for i in logits.argmax(axis=-1)]
+        named = [zip(self.labels, row, strict=True) for row in logits]
+        return [tuple(label for label, logit in row if logit > 0) for row in named]
+
+    def _by_row(self, examples: Examples, outputs: Outputs) -> np.ndarray[Any, Any]:
+        """Return logits of shape [rows, labels]: the mean of those of a row's windows."""
+        import numpy as np
+
+        logits = outputs["logits"].astype("float64")
+        counts = np.bincount(examples.row, minlength=len(examples.rows))
+        sums = np.zeros((len(examples.rows), logits.shape[1]))
+        np.add.at(sums, examples.row, logits)
+        means: np.ndarray[Any, Any] = sums / counts[:, None]
+        return means
+
+    def scores(self, predicted: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
+        """Score predictions of rows by all metrics but the loss."""
+        from pipeline.evaluation.metrics import classification_scores, multilabel_scores
+
+        scores = multilabel_scores if self.config.multi_label else classification_scores
+        return scores(predicted, labels, self.labels)
+
+
+def _round(probabilities: np.ndarray[Any, Any]) -> list[list[float]]:
+    return [[round(float(p), 6) for p in row] for row in probabilities]

@@ -1,0 +1,55 @@
+"""Groups of the config as conf/ has them, with what a test changes."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from pydantic import TypeAdapter
+
+from pipeline.config.compose import folders
+from pipeline.config.data import FilesConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.task import AnyTaskConfig, config_class
+from pipeline.config.training import TrainingConfig
+from pipeline.tasks.parts.writing import GenerationConfig
+
+
+def model_of(checkpoint: str | Path | None, **changes: Any) -> ModelConfig:
+    """Return the config of a model by its checkpoint."""
+    checkpoint = str(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+    return _made(ModelConfig, "model/hub", checkpoint=checkpoint, **changes)
+
+
+def task_settings(name: str, **changes: Any) -> Any:
+    """Return the config of a task."""
+    cls: type[AnyTaskConfig] = config_class(name)
+    return _made(cls, f"task/{name}", **changes)
+
+
+def generation(**changes: Any) -> GenerationConfig:
+    """Return how texts are written."""
+    return GenerationConfig(**{**_group("task/chat")["generation"], **changes})
+
+
+def training(**changes: Any) -> TrainingConfig:
+    """Return the config of the loop."""
+    return _made(TrainingConfig, "training/default", **changes)
+
+
+def files(**changes: Any) -> FilesConfig:
+    """Return the config of rows from files."""
+    return _made(FilesConfig, "data/base", "data/files", **changes)
+
+
+def _made(cls: type, *names: str, **changes: Any) -> Any:
+    given = {key: value for name in names for key, value in _group(name).items()}
+    given = {k: v for k, v in {**given, **changes}.items() if k not in ("defaults", "architecture")}
+    return TypeAdapter(cls).validate_python(given)
+
+
+@lru_cache
+def _group(name: str) -> dict[str, Any]:
+    tree = OmegaConf.to_container(OmegaConf.load(folders("conf")[-1] / f"{name}.yaml"))
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
