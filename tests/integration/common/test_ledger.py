@@ -9,45 +9,45 @@ from pipeline.common.timing import PHASES
 from tests.support.studies import open_study
 
 
-def test_the_heads_of_a_search_sum_to_its_workers_time(cli, tiny, runs):
+def test_phases_of_a_search_sum_to_no_more_than_its_time(cli, tiny, runs):
     grid = ["optimizer.learning_rate=1e-2,1e-3", "hydra.sweeper.n_jobs=1"]
     began = time.perf_counter()
     cli("train", *tiny)  # takes what was booked before
-    took = time.perf_counter() - began
     out = cli("train", "-m", *tiny, *grid).out
-    whole = time.perf_counter() - began - took
+    whole = time.perf_counter() - began
     assert "\ntime: " in out
     assert "\nfloor: " in out
     totals = [trial.data.metrics["time/total_seconds"] for trial in runs("trial")]
-    assert 0.5 * whole < sum(totals) < 1.1 * whole
+    assert 0 < sum(totals) <= whole
     for trial in runs("trial"):
         of = trial.data.metrics
-        phases = [of[f"time/{phase}_seconds"] for phase in PHASES]
-        assert sum(phases) == pytest.approx(of["time/total_seconds"])
-        assert all(
-            of[f"time/{phase}_seconds"] > 0 for phase in ("evaluation", "optimizer", "compose")
-        )
+        phases = {phase: of[f"time/{phase}_seconds"] for phase in PHASES}
+        assert sum(phases.values()) == pytest.approx(of["time/total_seconds"])
+        assert min(phases[phase] for phase in ("evaluation", "optimizer", "compose")) > 0
         assert of["time/floor_seconds"] > 0
 
 
-def test_what_a_failed_trial_took_is_its_own(cli, tiny, runs, monkeypatch):
+def test_time_of_a_failed_trial_is_booked_on_that_trial(cli, tiny, runs, monkeypatch):
     from pipeline.training.trainer import FineTuner
 
-    evaluate = FineTuner.evaluate_on
+    evaluate, clock, late = FineTuner.evaluate_on, time.perf_counter, []
 
     def slow_and_broken(self, examples):
-        if self._experiment.seed == 1:
-            time.sleep(1.5)
+        if not late:  # in the first trial
+            late.append(1000.0)
             raise RuntimeError("broken")
         return evaluate(self, examples)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + sum(late))
 
     monkeypatch.setattr(FineTuner, "evaluate_on", slow_and_broken)
     assert cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine").code == 0
     _, good = runs("trial")
-    assert good.data.metrics["time/batches_seconds"] < 1.5
+    assert good.data.metrics["time/total_seconds"] < 1000
     (bad,) = (t for t in open_study(Path("mlruns/studies/mine")).trials if t.state.name == "FAIL")
     seconds, floor = bad.user_attrs["account"]
-    assert (seconds["batches"] > 1.5, floor) == (True, 0.0)
+    assert sum(seconds.values()) > 1000
+    assert floor == 0.0
 
 
 @pytest.mark.parametrize("setting", ["adapter=none", "adapter=lora"])

@@ -15,7 +15,7 @@ def clock(monkeypatch: pytest.MonkeyPatch):
     return now
 
 
-def test_a_phase_within_another_is_booked_once(clock):
+def test_phase_within_another_is_booked_once(clock):
     book = Ledger()
     book.take()
     with book.booked("data"):

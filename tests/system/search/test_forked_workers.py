@@ -1,0 +1,58 @@
+"""A worker process: forked warm, and as one that was started anew."""
+
+import os
+import signal
+import sys
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.jobs.warm_up import warm_up
+from pipeline.search.workers import fork_server, sizing
+from pipeline.search.workers.child import Child
+
+
+def look_around() -> dict[str, Any]:
+    """Return what a worker finds; what is imported here, it had."""
+    imported = "pipeline.training.trainer" in sys.modules
+    import torch
+
+    return {
+        "imported": imported,
+        "threads": torch.get_num_threads(),
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        "parent": os.getppid(),
+        "drawn": torch.randn(64, 64, generator=torch.Generator().manual_seed(0)).sum().item(),
+    }
+
+
+def die_by_oom() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_a_worker_is_forked_warm_and_is_as_one_that_was_started_anew(monkeypatch):
+    monkeypatch.setattr(fork_server.ForkServer, "is_wanted", False)
+    environment = dict.fromkeys(sizing.THREAD_VARIABLES, str(sizing.cores()))
+    anew = Child(look_around, (), environment)
+    warm_up()
+    monkeypatch.setenv("LATER", "than the server")
+    forked, killed = Child(look_around, (), environment), Child(die_by_oom, (), {})
+    assert [child.join() for child in (anew, forked, killed)] == [True, True, False]
+    assert killed.process.exitcode == -signal.SIGKILL
+    assert forked.result["imported"]
+    assert not anew.result["imported"]
+    shared = anew.result["environment"].items() & os.environ.items()  # not what C code has set
+    assert shared <= forked.result["environment"].items()
+    assert forked.result["environment"]["LATER"] == "than the server"
+    assert fork_server.SERVER_ENVIRONMENT.keys().isdisjoint(
+        forked.result["environment"].keys() - anew.result["environment"].keys()
+    )
+    assert forked.result["parent"] != os.getpid()
+    for name in ("threads", "folder", "blocked", "drawn"):
+        assert forked.result[name] == anew.result[name], name
+    server = psutil.Process(forked.result["parent"])
+    assert server.num_threads() == 1
