@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-parts ui clean
+.PHONY: demo test test-all lint bench bench-parts ui clean
 
 # The first Python found by venv needs pip only here; every version comes from constraints.txt.
 .venv/demo.done: pyproject.toml constraints.txt
@@ -17,7 +17,12 @@ BIN := .venv/bin
 demo: .venv/demo.done
 	$(BIN)/tunewright sweep demo
 
+# What is a function, and commands in this process: minutes.
 test: .venv/test.done
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/unit tests/integration
+
+# Servers, clusters, browsers and kills as well.
+test-all: .venv/test.done
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 lint: .venv/test.done

@@ -36,6 +36,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     forget()
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
+    freeze()
     return tmp_path
 
 
@@ -150,7 +151,6 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     def run(*argv: str) -> Ended:
         capsys.readouterr()
         code = main(in_this_process(argv))
-        freeze()
         captured = capsys.readouterr()
         return Ended(code, captured.out, captured.err)
 

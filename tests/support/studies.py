@@ -10,7 +10,7 @@ from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.liveness import Heartbeat, Watch
 from pipeline.search.study.study import StudySpec, claim, settle
-from pipeline.search.study.trials import counted
+from pipeline.search.study.trials import counted, ended
 
 
 def open_study(folder: Path) -> optuna.Study:
@@ -26,6 +26,11 @@ def trials_in(folder: Path) -> list[FrozenTrial]:
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
     storage = optuna.storages.JournalStorage(backend)
     return [t for s in storage.get_all_studies() for t in storage.get_all_trials(s._study_id)]
+
+
+def points(study: optuna.Study) -> list[dict]:
+    """Return the parameters of a study's complete trials."""
+    return [t.params for t in ended(study, "complete")]
 
 
 def spec(folder: Path, sampler: str, n_trials: int) -> StudySpec:

@@ -37,6 +37,8 @@ PRIVATE = {
     r"from optuna\S*\._|fixed_params": "search/optuna_parts.py",
     r"\._forkserver\b": "search/workers/fork_server.py",
 }
+TESTS = Path(__file__).resolve().parents[1]
+TIERS = ("unit", "integration", "system")
 ENTRANCES = {"__init__.py", "__main__.py"}
 ROOT = Path(__file__).resolve().parents[2] / "pipeline"
 MOST_LINES = 60  # of a function
@@ -162,6 +164,32 @@ def test_no_long_function():
 
 def test_run_is_short():
     assert len((ROOT / "run.py").read_text("utf-8").splitlines()) < 100
+
+
+def test_no_test_file_imports_another():
+    found = [
+        f"{path.relative_to(TESTS)}: {module}"
+        for path in TESTS.rglob("*.py")
+        for module in _modules_named(ast.parse(path.read_text("utf-8")))
+        if module.startswith(("tests.", "conftest", "test_"))
+        and not module.startswith("tests.support")
+    ]
+    assert found == []
+
+
+def test_tests_lie_in_tiers_that_mirror_the_rooms():
+    files = [path.relative_to(TESTS) for path in TESTS.rglob("test_*.py")]
+    assert {path.parts[0] for path in files} == {*TIERS}
+    assert {path.parts[1] for path in files if len(path.parts) > 2} <= {*ROOMS}
+
+
+def _modules_named(tree: ast.Module) -> Iterator[str]:
+    """Yield the modules that a file imports anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield f"{node.module}.{node.names[0].name}"
 
 
 if __name__ == "__main__":
