@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: made next to their place, then renamed."""
+"""Files and folders that are complete or absent: made next to their place, then renamed."""
 
 from __future__ import annotations
 

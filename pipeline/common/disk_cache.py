@@ -1,4 +1,4 @@
-"""Entries on disk, a folder each: there whole or not at all; the longest unused go first."""
+"""A cache on disk: a folder an entry, complete or absent; the least recently used go first."""
 
 from __future__ import annotations
 

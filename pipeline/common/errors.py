@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 class TunewrightError(Exception):
-    """Something the user can mend: one paragraph with place, found and expected; exit code 2."""
+    """Something the user can fix: one paragraph with place, found and expected; exit code 2."""
 
     exit_code = 2
 
@@ -27,7 +27,7 @@ class TrackingError(TunewrightError):
 
 
 class DivergedError(TunewrightError):
-    """Training went to NaN or infinity; says at which step and on which rows."""
+    """Training diverged to NaN or infinity; names the step and the rows."""
 
 
 class TrialTimeoutError(TunewrightError):

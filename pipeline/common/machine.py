@@ -1,4 +1,4 @@
-"""The machine, and what was measured on it: once, kept in a file, and used by all processes."""
+"""The machine, and measurements on it: made once, kept in a file, used by all processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def measured(folder: Path, what: Mapping[str, Any], measure: Callable[[], Any]) 
 
     Args:
         folder: where the file is kept; it may be deleted at any time.
-        what: all that the value depends on beside the machine.
+        what: all that the value depends on besides the machine.
         measure: returns a plain value.
     """
     return _kept(folder, what, lambda known: measure() if known is None else known)
@@ -58,7 +58,7 @@ def _kept(folder: Path, what: Mapping[str, Any], update: Callable[[Any], Any]) -
         folder.mkdir(parents=True, exist_ok=True)
         locked = lock.acquire()
     except (OSError, NotImplementedError) as error:  # not every file system has locks
-        log.warning("%s: what is measured cannot be kept there (%s)", folder, error)
+        log.warning("%s: measurements cannot be kept there (%s)", folder, error)
         return update(None)
     whole = json.dumps({"cpu": cpu()[0], **what}, sort_keys=True)
     key = hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Files of records that a verb writes: there whole or not at all."""
+"""Files of records that a verb writes: complete or not at all."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ Write = Callable[[Mapping[str, Any]], object]  # one record
 
 
 def check_encoding(encoding: str) -> None:
-    """Refuse what is no encoding.
+    """Refuse an unknown encoding.
 
     Raises:
         ConfigError: naming the option.
@@ -30,12 +30,12 @@ def check_encoding(encoding: str) -> None:
 
 
 def check_out(path: Path, out: Path, *, force: bool) -> None:
-    """Refuse a file that cannot or shall not be written.
+    """Refuse a file that cannot or must not be written.
 
     Args:
         path: the file that is read.
         out: the one that is to be written.
-        force: whether one that is there may be replaced.
+        force: whether an existing file may be replaced.
 
     Raises:
         ConfigError: for another suffix than `SUFFIXES`.
@@ -51,13 +51,13 @@ def check_out(path: Path, out: Path, *, force: bool) -> None:
 
 def _check_place(path: Path, out: Path, *, force: bool) -> None:
     if not out.parent.is_dir():
-        raise DataError(f"{out}: there is no folder {out.parent}.")
+        raise DataError(f"{out}: the folder {out.parent} does not exist.")
     if out.is_dir():
         raise DataError(f"{out}: is a folder; expected a file.")
     if not out.exists():
         return
     if path.exists() and out.samefile(path):
-        raise DataError(f"{out}: is the file to be read; expected another name.")
+        raise DataError(f"{out}: is the input file; expected another name.")
     if not force:
         raise DataError(f"{out}: already exists; give another name, or --force to replace it.")
 

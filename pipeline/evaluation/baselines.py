@@ -1,4 +1,4 @@
-"""A baseline that is no language model: words and pairs of words, weighed, and a linear model."""
+"""A baseline without a language model: TF-IDF of words and word pairs, and logistic regression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a saved model must say of itself, so that records can be read and answers decoded."""
+"""The description in a saved model's folder, by which records are read and outputs decoded."""
 
 import dataclasses
 import json
@@ -74,8 +74,8 @@ def read(folder: Path) -> Description:
     if not place.is_file():
         names = listing(sorted(p.name for p in folder.iterdir()), most=6) or "nothing"
         raise ModelError(
-            f"{folder}: no model of tunewright: expected {FILE} beside the weights, found {names}. "
-            "A run writes it when it keeps its model."
+            f"{folder}: not a tunewright model: expected {FILE} next to the weights, found {names}."
+            " A run writes it when it keeps its model."
         )
     if place.stat().st_size > MOST_JSON_BYTES:
         raise ModelError(

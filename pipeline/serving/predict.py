@@ -34,7 +34,7 @@ def predict(
     force: bool = False,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Predicted:
-    """Write a prediction for each record of a file; the new file is there whole or not at all.
+    """Write a prediction for each record of a file; the new file is complete or not written at all.
 
     Args:
         model: gives its folder, once the files are known to be good.
@@ -42,8 +42,8 @@ def predict(
         out: a jsonl or csv file: ``id`` and what the task predicts.
         batch_size: examples at once.
         encoding: of the file that is read.
-        force: replace a file that is there.
-        advance: is told of rows that are done.
+        force: replace an existing file.
+        advance: called with the number of rows just done.
 
     Raises:
         ConfigError: for an encoding, size or suffix that cannot be.

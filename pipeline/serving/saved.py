@@ -170,7 +170,7 @@ def _compare(expected: Answers, found: Answers, what: str, *, may_tie: bool) -> 
     if here != there:
         other = (i for i, (one, two) in enumerate(zip(here, there, strict=False)) if one != two)
         row = expected.examples.row[next(other, 0)]
-        raise _differs(expected, what, row, "its tokenizer cuts the text into other tokens")
+        raise _differs(expected, what, row, "its tokenizer makes other tokens of the text")
     differing: dict[int, str] = {}
     for row, problem, is_number in _problems(expected, found):
         if is_number or not may_tie or differing.keys() - {row}:
@@ -179,7 +179,7 @@ def _compare(expected: Answers, found: Answers, what: str, *, may_tie: bool) -> 
 
 
 def _problems(expected: Answers, found: Answers) -> Iterator[tuple[int, str, bool]]:
-    """Yield what differs: its row, in words, and whether it is a number of the model's own."""
+    """Yield each difference: its row, as text, and whether it is a number of the model's own."""
     for name, here in expected.outputs.items():
         is_number = bool(np.issubdtype(here.dtype, np.floating))
         compare = _numbers if is_number else _choices
@@ -220,6 +220,6 @@ def _same(one: Any, other: Any) -> bool:
 
 def _differs(expected: Answers, what: str, row: int, problem: str) -> ModelError:
     return ModelError(
-        f"row {expected.rows.ids[row]}: {what} does not answer as the trained one in memory: "
-        f"{problem}. It is not kept: what is saved must predict the same."
+        f"row {expected.rows.ids[row]}: {what} predicts differently from the trained one in "
+        f"memory: {problem}. It is not kept: a saved model must predict the same."
     )

@@ -1,4 +1,4 @@
-"""What a study found: its best trial, in words."""
+"""A study's result: its best trial, as text."""
 
 import json
 import shlex
@@ -33,10 +33,10 @@ def best_lines(store: Store, name: str) -> list[str]:
     overrides = migrated_overrides(json.loads(best.data.tags[tags.OVERRIDES]))
     decided = {key: best.data.params[key] for key in OPEN if key in best.data.params}
     model = model_path(store, best)
-    former = stand_in(store, study) if model is None else None
-    if former is not None and (other := model_path(store, former)):
-        trial = former.data.tags[tags.TRIAL]
-        model = f"not kept; that of the former best, trial {trial}: {other}"
+    previous = stand_in(store, study) if model is None else None
+    if previous is not None and (other := model_path(store, previous)):
+        trial = previous.data.tags[tags.TRIAL]
+        model = f"not kept; the previous best trial's, {trial}, is in {other}"
     return [
         f"study      {known[tags.STUDY]} ({known[tags.STATE]})",
         f"best       trial {number}",

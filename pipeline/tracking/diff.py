@@ -1,4 +1,4 @@
-"""What differs between two runs, by their records: how they were made, and what they gave."""
+"""The differences between two runs by their records: provenance, config and results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drift: what a run depends on beside its config, then and now."""
+"""Drift: what a run depends on besides its config, then and now."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Drift:
 
     @classmethod
     def not_recorded(cls, what: str) -> Drift:
-        """Return that of something which a record does not have."""
+        """Return the drift of something that a record does not have."""
         return cls(what, "unknown", "it is not in the record")
 
     def __str__(self) -> str:
@@ -56,13 +56,13 @@ def drifts(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
         if what == "packages" and not changes:
             detail = f"all {len(now['packages'])}"
         if what == "data" and not changes and then["data"].get("files") != now["data"].get("files"):
-            detail = "the rows that are used, in a file that is not"
+            detail = "the rows that are used; the file itself differs"
         found.append(Drift(what, "different" if changes else "same", detail))
     return found
 
 
 def config_drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> Drift:
-    """Compare two configs by dotted key; where the record goes has no part in a result."""
+    """Compare two configs by dotted key, without the tracking settings."""
     changes = [
         f"{key} {then.get(key, 'not set')} -> {now.get(key, 'not set')}"
         for key in settings({**then, **now})

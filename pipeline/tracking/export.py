@@ -1,4 +1,4 @@
-"""A run's record as a folder: all that it takes to run it again, without a tracking server."""
+"""A run's record as a folder: everything needed to run it again without a tracking server."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _README = """\
 - `provenance.json`, `inputs.json`, `code.diff`: code, machine, and digests of data and model.
 - `results.json`: every metric, step by step, and digests of the predictions.
 
-The data and the files of the model are not in here; a file that is not where `config.yaml` says is
-named on the command line.
+The data and the model's files are not included. Give the new path of a file that has moved on the
+command line.
 
 ```sh
-pip install -r requirements.txt        # and tunewright itself: the first lines say which
+pip install -r requirements.txt        # and tunewright itself, in the version of its first lines
 ./rerun.sh                             # run it again, and compare the result with results.json
 ./rerun.sh data.train=/path/to/train.csv
-./rerun.sh --dry-run                   # just say what is not as it was
+./rerun.sh --dry-run                   # only list the drift
 ```
 
 It runs in this folder: paths in `config.yaml` and on the command line are relative to it.
@@ -102,7 +102,7 @@ def _write(logged: LoggedRun, folder: Path) -> list[str]:
 
 
 def _requirements(provenance: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a file for pip; what is no package with a version is left out."""
+    """Yield the lines of a requirements file; entries that pip cannot read are left out."""
     own, project = _below(provenance, _OWN), _below(provenance, "project")
     for name, value in (
         ("tunewright", own.get("version")),
@@ -115,13 +115,13 @@ def _requirements(provenance: Mapping[str, Any]) -> Iterator[str]:
     packages = {k: v for k, v in _below(provenance, "packages").items() if k.lower() != _OWN}
     fit = {k: v for k, v in packages.items() if _NAME.fullmatch(k) and _VERSION.fullmatch(str(v))}
     if len(fit) < len(packages):
-        yield f"# left out: {len(packages) - len(fit)} whose name or version is none that pip takes"
+        yield f"# left out: {len(packages) - len(fit)} whose name or version pip cannot read"
     for name, version in fit.items():
         yield f"{name}=={version}"
 
 
 def _about(logged: LoggedRun) -> Iterator[str]:
-    """Yield lines that say what the run is; they are shown as they are, not as Markdown."""
+    """Yield lines that describe the run; they are shown as they are, not as Markdown."""
     yield printable(f"run    {logged.run_id} ({logged.name}), {logged.state}")
     data = _below(logged.inputs, "data")
     splits = _below(data, "splits")
@@ -133,6 +133,6 @@ def _about(logged: LoggedRun) -> Iterator[str]:
 
 
 def _below(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return what is below a key; nothing where the record has something else there."""
+    """Return the mapping at a key, or an empty one."""
     found = tree.get(key)
     return found if isinstance(found, Mapping) else {}

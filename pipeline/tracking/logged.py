@@ -1,4 +1,4 @@
-"""A run as its record has it: all that it takes to make it again and to check the result.
+"""A logged run, read back: everything needed to run it again and to check the result.
 
 Nothing in it is trusted: it may come from somebody else.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RESULTS_FILE = "results.json"  # of an exported folder: what the run gave
+RESULTS_FILE = "results.json"  # of an exported folder: the run's results
 
 History = Mapping[int, float]  # value by step
 
@@ -132,7 +132,7 @@ def note_verdict(store: Store, record: LoggedRun, rerun_id: str, verdict: str) -
     try:
         store.client.set_tag(record.run_id, tags.RERUN_BY, rerun_id)
     except MlflowException:  # it may be somebody else's, to be read only
-        log.warning("%s cannot be given a tag that names its rerun", record.run_id, exc_info=True)
+        log.warning("%s cannot be tagged with its rerun", record.run_id, exc_info=True)
 
 
 def write_folder(logged: LoggedRun, folder: Path) -> None:
@@ -160,7 +160,7 @@ def _read_run(store: Store, run_id: str) -> LoggedRun:
     place = f"run {run_id} in {masked(store.uri)}"
     files = _artifacts(store, run_id, place)
     if CONFIG_FILE not in files:
-        raise TrackingError(f"{place}: has no artifact {CONFIG_FILE}, so it cannot be made again.")
+        raise TrackingError(f"{place}: has no artifact {CONFIG_FILE}, so it cannot be run again.")
     experiment = store.client.get_experiment(run.info.experiment_id).name
     known = run.data.tags
     return LoggedRun(
@@ -224,7 +224,7 @@ def _artifacts(store: Store, run_id: str, place: str) -> dict[str, bytes]:
 
     wanted = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, DIFF_FILE)
     found_there = store.client.list_artifacts(run_id)
-    # A size that is not told is none that is small enough.
+    # An unknown size counts as too large.
     sizes = {
         a.path: math.inf if a.file_size is None else a.file_size
         for a in found_there

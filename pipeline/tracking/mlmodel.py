@@ -30,7 +30,7 @@ _MODULES = (
     "tasks",
 )
 _SERVED = Path(__file__).with_name("served.py")
-# What MLflow writes beside the code; more where it finds a project of uv in the working folder.
+# What MLflow writes next to the code; more where it finds a project of uv in the working folder.
 _FILES = (
     "MLmodel",
     "conda.yaml",
@@ -60,7 +60,7 @@ _REQUIREMENTS = (
 def write(folder: Path, interface: Interface, run_id: str) -> None:
     """Make the folder of a saved model an MLflow model as well.
 
-    The weights stay where they are: what MLflow runs finds them beside itself.
+    The weights stay where they are, next to the code that MLflow runs.
     """
     import mlflow.pyfunc
     import pandas as pd

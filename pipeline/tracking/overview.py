@@ -61,9 +61,9 @@ def compare(store: Store, names: Sequence[str]) -> Table:
     columns += [*params, *(goal for goal, _ in goals), "state", "seconds", "run_id"]
     rows = [row for _, row in sorted(ranked, key=lambda one: one[0])]
     digests = {study.data.params.get(DATA) for study in studies}
-    note = "the data of these studies is not the same, so neither are their scores."
+    note = "these studies use different data: their scores cannot be compared."
     if not rows:
-        return Table(columns, rows, "no trial has begun yet.")
+        return Table(columns, rows, "no trial has started yet.")
     return Table(columns, rows, note if len(digests) > 1 else "")
 
 
@@ -82,14 +82,14 @@ def runs(store: Store, condition: str, limit: int) -> Table:
         TrackingError: where nothing is recorded yet.
     """
     if limit < 1:
-        raise ConfigError(f"--limit {limit}: expected a whole number from 1 on.")
+        raise ConfigError(f"--limit {limit}: expected a whole number of 1 or more.")
     store.check_there()
     found = _search(store, condition, limit + 1)
     columns = ["run_id", "kind", "name", "study", "trial", "state", "start", "seconds"]
     rows = [_listed(store, run) for run in found[:limit]]
     note = "" if found else "no run matches."
     if len(found) > limit:
-        note = f"these are the latest {limit}; more match (--limit shows more of them)."
+        note = f"only the latest {limit} are listed; --limit lists more."
     return Table([*columns, "objective", "score"], rows, note)
 
 
@@ -114,13 +114,13 @@ def _goals(studies: Sequence[Run]) -> list[tuple[str, Direction]]:
         if (goal, way) != (goals, ways):
             raise TrackingError(
                 f"{name}: its objective is {goal} ({way}), that of {first} is {goals} ({ways}); "
-                "expected studies that are judged by the same."
+                "expected studies with the same objective."
             )
     directions: list[Direction] = [
         "maximize" if way == "maximize" else "minimize" for way in ways.split(", ")
     ]
     if not goals or len(directions) != len(goals.split(", ")):
-        raise TrackingError(f"{printable(first)}: its record does not say what it is judged by.")
+        raise TrackingError(f"{printable(first)}: its record does not name its objective.")
     return list(zip(goals.split(", "), directions, strict=True))
 
 
@@ -218,7 +218,7 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
             raise
         reason = printable(" ".join(str(error).split()))[:300].rstrip(".")
         raise ConfigError(
-            f"{condition}: MLflow cannot search by it: {reason}. Expected comparisons of "
+            f"{condition}: MLflow cannot read this filter: {reason}. Expected comparisons of "
             f"metrics, params, tags or attributes, joined by `and`, such as {EXAMPLE}."
         ) from error
     return found

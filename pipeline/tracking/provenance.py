@@ -1,4 +1,4 @@
-"""What a run was made with beside its config: code, packages, machine. Read once a process.
+"""Provenance of a run besides its config: code, packages, machine. Read once a process.
 
 It is read when the process opens its first record, not when it starts: what changes in between is
 recorded as changed. Python code is imported once, so a worker of a long search keeps what was read.
@@ -86,7 +86,7 @@ def _changes(folder: Path) -> bytes:
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
-    """Return what git says, or None where there is no git, no repository or no commit."""
+    """Return git's output, or None without git, repository or commit."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],

@@ -1,4 +1,4 @@
-"""The record of a run: opened first, written in batches beside training, closed with a state."""
+"""The record of a run: opened first, written in batches during training, closed with a state."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Record:
         params: logged once, at the start.
         run_tags: what the run is.
         parent_run_id: of the study that it is part of.
-        run_id: of a run that goes on, instead of a new one.
+        run_id: of a run that is resumed, instead of a new one.
         was_cut_off: whether that run did not pause, but was cut off: it is opened again, and a
             point of a step that is done again is logged once.
     """
@@ -126,7 +126,7 @@ class Record:
         self._do(_write_texts, self._store, self.run_id, dict(texts))
 
     def another(self, text: str, file: str) -> None:
-        """Store a text beside the one of an earlier process: ``train.2.log`` for ``train.log``."""
+        """Store a text next to that of an earlier process: ``train.2.log`` for ``train.log``."""
         self._do(self._keep_another, text, file)
 
     def inputs(self, inputs: Mapping[str, Any]) -> None:
@@ -185,7 +185,7 @@ class Record:
         return wait
 
     def end(self, state: EndState) -> None:
-        """Say how the run ends if nothing goes wrong: complete, unless said here."""
+        """Set the state of the run if nothing goes wrong; the default is complete."""
         self._state = state
 
     def __enter__(self) -> Record:

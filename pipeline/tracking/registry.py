@@ -37,7 +37,7 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """What MLflow calls it."""
+        """Its MLflow URI."""
         return f"{_MODELS}{self.name}/{self.version}"
 
 
@@ -53,8 +53,8 @@ def register(store: Store, run_id: str, name: str) -> Version:
     _check_name(name)
     run = find_run(store, run_id)
     _check_model(store, run)
-    former = run.data.tags.get(REGISTERED)
-    names = {*json.loads(former or "[]"), name}
+    previous = run.data.tags.get(REGISTERED)
+    names = {*json.loads(previous or "[]"), name}
     try:
         # First: from now on a search that finds a better trial leaves the model alone.
         store.client.set_tag(run_id, REGISTERED, json.dumps(sorted(names)))
@@ -66,20 +66,20 @@ def register(store: Store, run_id: str, name: str) -> Version:
             tags=_notes(run),
         )
     except MlflowException as error:
-        with suppress(MlflowException):  # of a store that is not there, which is told below
-            _put_back(store, run_id, former)
+        with suppress(MlflowException):  # of an unreachable store, which is reported below
+            _put_back(store, run_id, previous)
         raise TrackingError(
             f"{name}: the registry of {masked(store.uri)} refuses it: {_reason(error)}."
         ) from error
     return Version(name, int(made.version))
 
 
-def _put_back(store: Store, run_id: str, former: str | None) -> None:
-    """Make a run as it was before its model was to be registered."""
-    if former is None:
+def _put_back(store: Store, run_id: str, previous: str | None) -> None:
+    """Restore a run's tag as it was before the registration."""
+    if previous is None:
         store.client.delete_tag(run_id, REGISTERED)
     else:
-        store.client.set_tag(run_id, REGISTERED, former)
+        store.client.set_tag(run_id, REGISTERED, previous)
 
 
 @contextmanager

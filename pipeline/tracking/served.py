@@ -1,4 +1,4 @@
-"""What MLflow runs of a kept model: copied beside its weights, which it finds beside itself."""
+"""The code MLflow runs for a kept model: copied next to its weights."""
 
 from __future__ import annotations
 

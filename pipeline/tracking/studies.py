@@ -106,7 +106,7 @@ def log_texts(store: Store, run_id: str, texts: Mapping[str, str]) -> None:
 
 
 def read_text(store: Store, run: Run, file: str) -> str | None:
-    """Return a text that was stored with a run, or None where there is none of that name."""
+    """Return a text artifact of a run, or None if it has no such file."""
     if not any(found.path == file for found in store.client.list_artifacts(run.info.run_id)):
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -141,19 +141,19 @@ def set_best(store: Store, parent_run_id: str, trial: int, run_id: str, score: s
     for key, value in best.items():
         if known.get(key) != value:
             store.client.set_tag(parent_run_id, key, value)
-    former, kept = known.get(tags.BEST_RUN), known.get(tags.MODEL_RUN)
-    if former == run_id:
+    previous, kept = known.get(tags.BEST_RUN), known.get(tags.MODEL_RUN)
+    if previous == run_id:
         return
     run = store.client.get_run(run_id)
     if run.data.tags.get(tags.STUDY) != known[tags.STUDY]:  # a fork's best, of its origin
         store.client.set_tag(run_id, tags.KEPT_FOR, known[tags.STUDY])
-    if former is None:
+    if previous is None:
         return
     if not has_model(store, run):
         if kept is None:
-            store.client.set_tag(parent_run_id, tags.MODEL_RUN, former)
+            store.client.set_tag(parent_run_id, tags.MODEL_RUN, previous)
         return
-    for replaced in {former, kept} - {None, run_id}:
+    for replaced in {previous, kept} - {None, run_id}:
         delete_model(store, str(replaced), of_study=known[tags.STUDY])
     if kept is not None:
         store.client.delete_tag(parent_run_id, tags.MODEL_RUN)
@@ -182,7 +182,7 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
 
 
 def end_pruned(store: Store, run_id: str) -> None:
-    """Close the run of a paused trial that will not go on."""
+    """Close the run of a paused trial that will not be resumed."""
     close_trial(store, run_id, "pruned")
 
 
@@ -231,7 +231,7 @@ class LoggedTrial:
     data: str | None  # digest of its data, where its study's record has one
     point: tuple[str, str] | None  # its study and trial; None: a run on its own
     repeat: int | None  # which of the trial's seeds it had, from 0; None where that has one
-    repeats: int | None  # how many seeds the trials of its study have, where the record says so
+    repeats: int | None  # how many seeds the trials of its study have, where the record has it
 
 
 def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
@@ -280,7 +280,7 @@ def _limits_of(study: Run) -> dict[str, Any]:
 def space_note(space: Mapping[str, str]) -> str:
     """Return what a study searches as a tag's text: keys and values, or only keys where it is long.
 
-    Parameters of a run cannot change, and a study may go on with another space.
+    Parameters of a run cannot change, and a study may be resumed with another space.
     """
     text = json.dumps(space, ensure_ascii=False)
     return text if len(text) <= TAG_CHARACTERS else json.dumps(dict.fromkeys(space, ""))

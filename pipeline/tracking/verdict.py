@@ -1,4 +1,4 @@
-"""The verdict on a rerun: the same to the last bit, within a tolerance, or where it parted."""
+"""The verdict on a rerun: identical, equivalent within a tolerance, or where it diverged."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Point:
 
     @property
     def place(self) -> tuple[bool, int, str]:
-        """What the first parting is told by: losses part before what is made of them."""
+        """Sort key of the first divergence: losses diverge before what is computed from them."""
         return self.metric != _LOSS, self.step, self.metric
 
     def __str__(self) -> str:
@@ -106,7 +106,7 @@ def judge(
 
 
 def _outputs(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Say whether the predictions may differ; nothing where they are the same."""
+    """Return why the predictions may differ; empty if they are the same."""
     if not then or not now:
         return f"the {'rerun' if then else 'record'} has no digest of the predictions"
     return "" if then == now else "the predictions' digests differ"

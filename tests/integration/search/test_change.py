@@ -137,7 +137,9 @@ def test_a_model_stays_until_another_best_trial_has_one(cli, tiny, runs):
     assert artifact(prior, "model").is_dir()
     shown = cli("best", "old").out
     number = prior.data.tags["tunewright.trial"]
-    assert f"not kept; that of the former best, trial {number}: {artifact(prior, 'model')}" in shown
+    assert (
+        f"not kept; the previous best trial's, {number}, is in {artifact(prior, 'model')}" in shown
+    )
 
     other = next(
         r

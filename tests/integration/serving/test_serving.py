@@ -159,7 +159,7 @@ def test_a_refused_name_leaves_a_run_as_it_was(made, monkeypatch):
         ("predict RUN --input in.jsonl --output in.jsonl", ["to be read"]),
         ("predict RUN --input in.jsonl --output there.csv", ["--force"]),
         ("predict RUN --input in.jsonl --output o.txt", [".jsonl or .csv"]),
-        ("predict RUN --input in.jsonl --output no/o.csv", ["there is no folder"]),
+        ("predict RUN --input in.jsonl --output no/o.csv", ["the folder no does not exist"]),
         ("predict RUN --input bad.jsonl --output o.jsonl", ["bad.jsonl:21", "' '"]),
         ("predict RUN --input other.jsonl --output o.csv", ["'review' (data.text)", "reviews"]),
         ("predict . --input in.jsonl --output o.csv", ["expected tunewright.json"]),
@@ -247,7 +247,7 @@ def test_labels_in_another_order_are_found(cli, tiny, store, monkeypatch):
     done = cli("train", *tiny, store.where)
     assert done.code == 2
     assert "row reviews.jsonl:" in done.err
-    assert "does not answer as the trained one in memory" in done.err
+    assert "predicts differently from the trained one in memory" in done.err
 
 
 @pytest.mark.parametrize("adapter", ["lora", "ia3"])

@@ -93,7 +93,7 @@ def test_studies_are_compared_together_unless_they_are_judged_differently(table,
     assert list(rows[0]) == ["study", "trial", KEYS[0], "seed", "data.max_train_samples", *KEYS[1:]]
     assert [row["study"] for row in rows].count("seeds") == 2
     assert len(rows) == 5
-    assert "the data of these studies is not the same" in cli("compare", "r", "s", store).err
+    assert "these studies use different data" in cli("compare", "r", "s", store).err
     refused = cli("compare", "rates", "batches", store)
     assert refused.code == 2
     assert "val/accuracy@last, val/loss" in refused.err
@@ -145,7 +145,7 @@ def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
     assert len(some) == 2
     short = cli("runs", store, "--limit", "2", "--format", "csv")
     assert len(short.out.splitlines()) == 3
-    assert "these are the latest 2; more match" in short.err
+    assert "only the latest 2 are listed" in short.err
     assert "no run matches" in cli("runs", "metrics.nothing > 1", store).err
 
 
@@ -154,7 +154,7 @@ def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
     [
         (
             ["runs", "score >"],
-            ["score >: MLflow cannot search by it", "metrics.`val/best/f1_macro"],
+            ["score >: MLflow cannot read this filter", "metrics.`val/best/f1_macro"],
         ),
         (["runs", "loss > 1"], ["Invalid attribute key 'loss'"]),
         (["runs", "a", "b"], ["a b: expected one filter, in quotes"]),
