@@ -31,7 +31,7 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "winner.json": ("The winner on fresh seeds", winner_section),
     CURVE_FILE: ("Learning curve", learning_curve_section),
     LABELS_FILE: ("Label issues", label_section),
-    BIAS_FILE: ("Groups and swapped terms, of the best trial", bias_section),
+    BIAS_FILE: ("Fairness of the best trial", bias_section),
     "cost.json": ("Forecast and cost", cost_section),
     "check.json": ("Data", data_section),
 }
