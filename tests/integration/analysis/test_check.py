@@ -71,7 +71,7 @@ def test_tokens_are_counted_and_rows_without_a_trained_one(cli, chat):
     assert line["trained"] == (1 + 1) + 0 + (1 + 1 + 2 + 1)  # with the end of each reply
 
 
-def test_what_a_run_would_refuse_of_whole_splits_is_told_too(cli, tiny):
+def test_check_reports_refusals_of_whole_splits(cli, tiny):
     lines = Path("reviews.jsonl").read_text().splitlines()
     same = [json.dumps({**json.loads(line), "stars": "pos"}) for line in lines]
     Path("reviews.jsonl").write_text("\n".join(same))
@@ -90,7 +90,7 @@ def test_rows_longer_than_the_policy_allows_are_an_error(cli, tiny):
 @pytest.mark.parametrize(
     "given", ["training.max_length=4096", "evaluation.objective=val/nonsense", "optimizer.name=Adm"]
 )
-def test_what_train_refuses_check_refuses(cli, tiny, given):
+def test_check_refuses_what_train_refuses(cli, tiny, given):
     checked, trained = cli("check", *tiny, given), cli("train", *tiny, given)
     assert checked.code == trained.code == 2
     assert trained.err.removeprefix("tunewright: ").strip() in checked.out

@@ -102,7 +102,7 @@ def test_metrics_of_bias_can_be_objectives(cli, biased, runs):
         (["evaluation.counterfactual=default"], "no row of the validation split has any"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(cli, biased, given, said):
+def test_fairness_refuses_what_cannot_be_compared(cli, biased, given, said):
     ended = cli("train", *biased, *given)
     assert ended.code == 2
     assert said in ended.err

@@ -126,7 +126,7 @@ def test_a_cleaned_copy_has_none_of_it(cli, given_files):
     assert "already exists" in refused.err
 
 
-def test_rare_missing_and_overwhelming_labels_are_told(cli, given_files):
+def test_check_reports_rare_missing_and_dominant_labels(cli, given_files):
     train = [(text, "usual") for text, _ in make(300, 1)]
     train[:4] = [(text, "rare") for text, _ in train[:4]]
     write("train.csv", train)

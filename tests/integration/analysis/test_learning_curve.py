@@ -65,7 +65,7 @@ def test_models_are_compared_by_score_and_cost(cli, tiny, tiny_model, runs):
         ("data.train_share=1.5", "data.train_share"),
     ],
 )
-def test_parts_that_are_not_there_are_refused(cli, tiny, given_key, said):
+def test_invalid_shares_of_data_are_refused(cli, tiny, given_key, said):
     ended = cli("train", *tiny, given_key)
     assert ended.code == 2
     assert said in ended.err

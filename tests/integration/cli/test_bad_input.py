@@ -157,7 +157,7 @@ def test_objective_that_the_task_does_not_produce(cli, tiny, objective):
     refused(cli("train", *tiny, f"evaluation.objective={objective}"), objective, "val/f1_macro")
 
 
-def test_objective_of_a_label_that_is_not_there(cli, tiny):
+def test_objective_of_an_unknown_label(cli, tiny):
     ended = cli("train", *tiny, "evaluation.objective=val/f1/poss")
     refused(ended, "val/f1/poss", "Did you mean pos?")
 
@@ -247,7 +247,7 @@ def test_store_that_cannot_be_written(cli, tiny, folder):
         ("mysql+nodriver://127.0.0.1/x", "cannot be used"),
     ],
 )
-def test_tracking_server_that_is_not_there(cli, tiny, uri, fragment):
+def test_tracking_server_out_of_reach(cli, tiny, uri, fragment):
     given = f"tracking.uri={uri}"
     refused(cli("train", *tiny, given), given, fragment)
     refused(cli("train", "-m", *tiny, "seed=1,2", given), given, fragment)
@@ -296,7 +296,7 @@ def test_sweep_file_that_is_none(cli, content):
     refused(cli("sweep", "mine"), "mine.yaml")
 
 
-def test_grid_that_nobody_can_run(cli, tiny):
+def test_grid_of_too_many_points(cli, tiny):
     given_ = ("seed=range(0,1000000000)", "hydra/sweeper/sampler=grid")
     refused(cli("train", "-m", *tiny, *given_), "1,000,000,000 points", "random")
 
@@ -306,7 +306,7 @@ def test_tag_without_a_meaning(cli, tiny, space):
     refused(cli("train", "-m", *tiny, f"optimizer.learning_rate={space}"), "tag")
 
 
-def test_custom_search_space_that_is_not_there(cli, tiny):
+def test_custom_search_space_that_cannot_be_imported(cli, tiny):
     given_ = ("seed=1,2", "hydra.sweeper.custom_search_space=nope.f")
     refused(cli("train", "-m", *tiny, *given_), "custom_search_space=nope.f")
 

@@ -51,7 +51,7 @@ def test_time_of_a_failed_trial_is_booked_on_that_trial(cli, tiny, runs, monkeyp
 
 
 @pytest.mark.parametrize("setting", ["adapter=none", "adapter=lora"])
-def test_the_floor_is_that_of_the_trained_model_whether_it_is_kept_or_not(cli, tiny, runs, setting):
+def test_compute_lower_bound_is_equal_for_kept_and_discarded_models(cli, tiny, runs, setting):
     # A run on its own keeps its model; its floor is that of a trial, which may not.
     assert cli("train", *tiny, setting, "seed=2").code == 0
     assert cli("train", "-m", *tiny, setting, "training.max_length=4,16", "seed=2").code == 0

@@ -109,7 +109,7 @@ def test_columns_are_named_in_the_file_that_has_them(cli):
         (["keys.jsonl", "out.jsonl", "--to", "alpaca"], "keys.jsonl:1: found the keys a; expected"),
     ],
 )
-def test_what_cannot_be_converted_is_refused_and_leaves_nothing(cli, given, said):
+def test_refused_conversion_leaves_nothing(cli, given, said):
     write_file("in.jsonl")
     Path("x.jsonl").mkdir()
     Path("x").mkdir()
@@ -129,14 +129,14 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing(cli, given, said
     assert Path("kept.jsonl").read_text() == "kept"
 
 
-def test_a_file_that_is_there_is_replaced_when_that_is_asked_for(cli):
+def test_force_replaces_an_existing_file(cli):
     write_file("in.jsonl")
     Path("out.jsonl").write_text("old")
     assert cli("convert", "in.jsonl", "out.jsonl", "--to", "sharegpt", "--force").code == 0
     assert in_file("out.jsonl", "sharegpt") == ONE_TURN
 
 
-def test_what_is_stopped_leaves_nothing(cli, monkeypatch):
+def test_stopped_conversion_leaves_nothing(cli, monkeypatch):
     write_file("in.jsonl")
 
     def stop(*_):

@@ -5,7 +5,7 @@ import json
 from tests.support.stores import artifact
 
 
-def test_a_better_winner_is_told_with_its_figures(cli, tiny, runs):
+def test_confirm_reports_a_better_winner_with_its_figures(cli, tiny, runs):
     sweep = ("optimizer.learning_rate=1e-2,1e-7", "training.epochs=3", "hydra.sweeper.n_jobs=1")
     ended = cli("train", "-m", *tiny, "optimizer.learning_rate=1e-7", *sweep)
     assert ended.code == 0, ended.err
@@ -34,7 +34,7 @@ def test_a_better_winner_is_told_with_its_figures(cli, tiny, runs):
     assert "the default config" in page
 
 
-def test_equal_configs_are_not_told_apart(cli, tiny, runs):
+def test_confirm_finds_no_difference_between_equal_configs(cli, tiny, runs):
     search = ("training.logging_steps=2,3", "hydra.sweeper.confirm=2", "hydra.sweeper.n_jobs=1")
     ended = cli("train", "-m", *tiny, *search)
     assert ended.code == 0, ended.err
@@ -42,7 +42,7 @@ def test_equal_configs_are_not_told_apart(cli, tiny, runs):
     assert len(runs("trial")) == 2 + 2 + 2
 
 
-def test_what_cannot_be_confirmed_is_refused(cli, tiny):
+def test_confirm_refuses_what_has_no_winner(cli, tiny):
     assert cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.n_jobs=1").code == 0
     one = cli("confirm", "sweep", "--seeds", "1")
     assert one.code == 2

@@ -30,7 +30,7 @@ def own_run(name: str, process: dict | None) -> str:
     return str(run.info.run_id)
 
 
-def test_what_files_a_crash_leaves_is_found_and_mended(cli, tiny, runs):
+def test_doctor_repairs_files_that_a_crash_left(cli, tiny, runs):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     (study,), trials = runs("study"), runs("trial")
     best, other = sorted(
@@ -60,7 +60,7 @@ def test_what_files_a_crash_leaves_is_found_and_mended(cli, tiny, runs):
     assert cli("doctor").out == ""
 
 
-def test_what_only_a_person_can_mend_is_reported(cli, tiny):
+def test_doctor_reports_what_only_a_person_can_repair(cli, tiny):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     Path("mlruns/studies/mine").rename("mlruns/studies/yours")
     ended = cli("doctor", "--fix")
@@ -71,7 +71,7 @@ def test_what_only_a_person_can_mend_is_reported(cli, tiny):
     assert cli("doctor", "neither").code == 2
 
 
-def test_another_machine_is_left_alone(cli, tiny, runs):
+def test_doctor_leaves_another_machine_alone(cli, tiny, runs):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     study = open_study(Path("mlruns/studies/mine"))
     asked = study.ask()
@@ -85,7 +85,7 @@ def test_another_machine_is_left_alone(cli, tiny, runs):
     assert [r.info.status for r in runs("run")] == ["RUNNING"]
 
 
-def test_a_run_follows_its_trial_and_a_worker_that_lives_is_left_alone(cli, tiny, runs):
+def test_doctor_closes_run_by_its_trial_and_leaves_live_worker(cli, tiny, runs):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
     study, run = open_study(Path("mlruns/studies/mine")), runs("trial")[1]
@@ -111,7 +111,7 @@ def test_a_run_follows_its_trial_and_a_worker_that_lives_is_left_alone(cli, tiny
     assert study.trials[2].state == TrialState.FAIL
 
 
-def test_a_best_trial_that_nobody_named_is_named(cli, tiny, runs):
+def test_doctor_names_the_missing_best_trial(cli, tiny, runs):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     (before,) = runs("study")
     client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
@@ -124,7 +124,7 @@ def test_a_best_trial_that_nobody_named_is_named(cli, tiny, runs):
     assert cli("doctor").out == ""
 
 
-def test_a_study_with_signs_of_a_glob_leaves_others_alone(cli, tiny, monkeypatch):
+def test_doctor_takes_glob_signs_in_a_study_name_literally(cli, tiny, monkeypatch):
     named = (*tiny, "seed=1,2", "hydra.sweeper.study_name='a[b]'")
     refused = cli("train", "-m", *named)
     assert refused.code == 2
@@ -143,7 +143,7 @@ def test_a_study_with_signs_of_a_glob_leaves_others_alone(cli, tiny, monkeypatch
 
 
 @pytest.mark.parametrize("error", [MlflowException("database is locked"), OSError("no space")])
-def test_a_fix_that_fails_does_not_end_the_treatment(cli, tiny, monkeypatch, error):
+def test_doctor_continues_after_a_failed_repair(cli, tiny, monkeypatch, error):
     def close(store, run_id):
         if run_id == stuck:
             raise error
@@ -163,7 +163,7 @@ def test_a_fix_that_fails_does_not_end_the_treatment(cli, tiny, monkeypatch, err
     assert cli("doctor", "--fix").code == 0
 
 
-def test_what_another_process_settled_is_not_called_mended(cli, tiny, monkeypatch):
+def test_doctor_does_not_claim_repairs_of_another_process(cli, tiny, monkeypatch):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     study = open_study(Path("mlruns/studies/mine"))
     study.ask().set_user_attr(OWNER, DEAD)
@@ -174,7 +174,7 @@ def test_what_another_process_settled_is_not_called_mended(cli, tiny, monkeypatc
     assert "mended" not in ended.out
 
 
-def test_checkpoints_of_a_run_that_is_over_are_deleted_and_others_kept(cli, tiny, runs):
+def test_doctor_deletes_only_checkpoints_of_ended_runs(cli, tiny, runs):
     cli("train", *tiny)
     (run,) = runs("run")
     over, unknown = (Path("mlruns/checkpoints", name) for name in (run.info.run_id, "unknown"))

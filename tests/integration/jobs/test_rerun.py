@@ -17,7 +17,7 @@ def predictions(run) -> str:
     return run.data.tags["tunewright.predictions"]
 
 
-def test_a_run_gives_the_same_bits_alone_as_a_trial_and_after_others(cli, tiny, runs):
+def test_run_alone_as_trial_and_after_others_is_bit_identical(cli, tiny, runs):
     cli("train", *tiny, "seed=1")
     cli("train", *tiny, "seed=2", "training.batch_size=8", "training.precision=bfloat16")
     cli("train", *tiny, "seed=1")
@@ -72,7 +72,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b
         ("seed: 42", "seed: !!python/object/apply:os.system [touch hit]", "tag"),
     ],
 )
-def test_a_record_that_was_tampered_with_is_refused(cli, record, logged, old, new, said):
+def test_rerun_refuses_a_tampered_record(cli, record, logged, old, new, said):
     config = artifact(record, "config.yaml")
     whole = config.read_text(encoding="utf-8")
     assert whole.count(old) == 1
@@ -89,7 +89,7 @@ def test_a_record_that_was_tampered_with_is_refused(cli, record, logged, old, ne
     assert not Path("mlruns/outputs/hit").exists()
 
 
-def test_a_record_cannot_have_the_environment_read(cli, record, logged, monkeypatch):
+def test_record_cannot_read_environment_variables(cli, record, logged, monkeypatch):
     monkeypatch.setenv("SESAME", "zq7opened")
     provenance = artifact(record, "provenance.json")
     whole = provenance.read_text(encoding="utf-8")
@@ -118,7 +118,7 @@ def test_a_record_cannot_have_the_environment_read(cli, record, logged, monkeypa
     client.delete_run(rerun.info.run_id)
 
 
-def test_a_dry_run_lists_the_drift_and_an_override_is_one(cli, record, logged):
+def test_dry_rerun_lists_drift_and_overrides(cli, record, logged):
     ended = cli(*of(record, logged), "--dry-run", "training.batch_size=8", "optimizer=sgd")
     assert ended.code == 0, ended.err
     assert "training.batch_size 16 -> 8" in ended.out
@@ -139,13 +139,13 @@ def test_a_dry_run_lists_the_drift_and_an_override_is_one(cli, record, logged):
         ("optimizer=nadamm", "Did you mean nadam?"),
     ],
 )
-def test_an_override_that_cannot_be_is_refused(cli, record, logged, override, said):
+def test_rerun_refuses_invalid_overrides(cli, record, logged, override, said):
     ended = cli(*of(record, logged), override)
     assert ended.code == 2
     assert said in ended.err
 
 
-def test_what_cannot_be_rerun_is_refused_and_named(cli, tiny, runs):
+def test_rerun_refuses_unknown_runs_and_studies(cli, tiny, runs):
     assert "nothing is recorded there yet" in cli("rerun", "nothing").err
     assert not Path("mlruns").exists()
     cli("train", "-m", *tiny, "optimizer.learning_rate=1e-2,10.0", "training.precision=float32")
@@ -156,7 +156,7 @@ def test_what_cannot_be_rerun_is_refused_and_named(cli, tiny, runs):
     assert study.data.tags["tunewright.best_run_id"] in ended.err
 
 
-def test_a_failed_run_has_nothing_to_be_checked_against(cli, tiny, runs, allow):
+def test_verify_refuses_a_failed_run(cli, tiny, runs, allow):
     cli("train", *tiny)
     (run,) = runs("run")
     store = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
@@ -167,7 +167,7 @@ def test_a_failed_run_has_nothing_to_be_checked_against(cli, tiny, runs, allow):
     assert len(runs("run")) == 1
 
 
-def test_a_pruned_trial_is_run_again_as_far_as_it_went(cli, tiny, runs, allow):
+def test_rerun_of_pruned_trial_ends_at_the_same_step(cli, tiny, runs, allow):
     pruner = ("hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.lower=1.1")
     late = ("hydra.sweeper.pruner.n_warmup_steps=2", "training.epochs=3", "training.eval_every=1.0")
     cli("train", "-m", *tiny, *pruner, *late, "evaluation.early_rows=7", "seed=1,2")
@@ -179,7 +179,7 @@ def test_a_pruned_trial_is_run_again_as_far_as_it_went(cli, tiny, runs, allow):
     assert "verdict: identical" in ended.out
 
 
-def test_a_record_says_what_the_run_was_made_with(record):
+def test_record_holds_packages_choices_and_data_digests(record):
     kept = json.loads(artifact(record, "provenance.json").read_text(encoding="utf-8"))
     assert kept["packages"]["torch"] == version("torch")
     assert kept["choices"]["optimizer"] == "adamw"

@@ -24,7 +24,7 @@ from tests.support.stores import artifact
 
 
 @pytest.mark.parametrize("value", ["0", "0.0", "-1", "true", "[1.0]", "inf", "often"])
-def test_a_cadence_that_is_none_is_refused(cli, value):
+def test_invalid_checkpoint_cadence_is_refused(cli, value):
     ended = cli("train", f"training.checkpoint_every={value}")
     assert ended.code == 2
     assert "training.checkpoint_every=" in ended.err
@@ -45,7 +45,7 @@ class Kept(Log):
         self.weights = {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
 
 
-def test_a_run_goes_on_from_every_step_bit_for_bit(tiny, working_folder, monkeypatch):
+def test_run_resumes_from_every_step_bit_for_bit(tiny, working_folder, monkeypatch):
     own = ["training.epochs=2", "training.logging_steps=3", "training.eval_every=4"]
     whole = experiment(tiny, *own, "training.checkpoint_every=1", "evaluation.test=true")
     last = []  # the weights after the last step
@@ -99,7 +99,7 @@ class Terminated(Kept):
         (8, ["training.early_stopping_patience=1", "optimizer.learning_rate=1e-9"]),
     ],
 )
-def test_a_terminated_run_keeps_the_state_of_that_step_and_goes_on(tiny, working_folder, step, own):
+def test_terminated_run_keeps_state_of_that_step_and_resumes(tiny, working_folder, step, own):
     two = ["training.epochs=2", "training.eval_every=4", "evaluation.test=true"]
     whole = experiment(tiny, *two, *own)
     straight, cut, rest = Kept(), Terminated(step), Kept()
@@ -122,7 +122,7 @@ def test_a_terminated_run_keeps_the_state_of_that_step_and_goes_on(tiny, working
     assert logged == [point for point in straight.points if point[0] > 0]
 
 
-def test_a_second_sigterm_does_not_wait(tiny, working_folder):
+def test_second_sigterm_ends_the_run_at_once(tiny, working_folder):
     record = Terminated(4, times=2)
     with pytest.raises(KeyboardInterrupt, match="twice"):
         runs.run(experiment(tiny), record, working_folder)
@@ -136,7 +136,7 @@ def test_a_paused_trial_leaves_nothing_on_disk(tiny, working_folder):
     assert not list((working_folder / "mlruns" / "checkpoints").iterdir())
 
 
-def test_only_the_same_run_on_the_same_rows_goes_on(cli, tiny, runs, monkeypatch):
+def test_resume_needs_the_same_run_on_the_same_rows(cli, tiny, runs, monkeypatch):
     own = [*tiny, "training.checkpoint_every=1"]
 
     def interrupted(_, __, step):
@@ -173,9 +173,7 @@ def test_only_the_same_run_on_the_same_rows_goes_on(cli, tiny, runs, monkeypatch
     assert runs("run")[0].data.tags["tunewright.state"] == "failed"  # as it was
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again_under_its_record(
-    cli, tiny, runs, monkeypatch
-):
+def test_run_killed_before_first_checkpoint_restarts_under_its_record(cli, tiny, runs, monkeypatch):
     cut_off(cli, monkeypatch, 1, "train", *tiny, "training.checkpoint_every=null")
     (run,) = runs("run")
     client = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
@@ -206,9 +204,7 @@ def cut_off(cli, monkeypatch, step: int, *command: str) -> None:
         assert cli(*command).code == 130
 
 
-def test_a_run_is_resumed_by_its_id_and_its_record_stays_what_it_was(
-    cli, tiny, runs, tiny_model, monkeypatch
-):
+def test_run_resumed_by_id_keeps_its_record(cli, tiny, runs, tiny_model, monkeypatch):
     cut_off(cli, monkeypatch, 4, "train", *tiny, "training.checkpoint_every=1")
     (before,) = runs("run")
     command = ("resume", before.info.run_id, "--allow", str(tiny_model))
@@ -230,7 +226,7 @@ def test_a_run_is_resumed_by_its_id_and_its_record_stays_what_it_was(
     assert "the run is complete" in again.err
 
 
-def test_a_rerun_that_is_cut_off_goes_on_to_its_verdict(cli, tiny, runs, tiny_model, monkeypatch):
+def test_interrupted_rerun_resumes_to_its_verdict(cli, tiny, runs, tiny_model, monkeypatch):
     pruner = ("hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.lower=1.1")
     own = [*tiny, "training.checkpoint_every=1", "training.eval_every=3"]
     cli("train", "-m", *own, *pruner, "seed=1,2")

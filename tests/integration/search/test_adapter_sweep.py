@@ -17,7 +17,7 @@ def predictions(run) -> dict[str, dict]:
     return {row["id"]: row for row in rows}
 
 
-def test_the_winner_of_a_lora_sweep_predicts_what_was_logged(cli, tiny, runs):
+def test_winner_of_lora_sweep_predicts_as_logged(cli, tiny, runs):
     space = ("adapter.r=2,4", "adapter.alpha=8.0,16.0", "optimizer.learning_rate=1e-3,2e-2")
     ended = cli("train", "-m", *tiny, *LORA, *space)
     assert ended.code == 0, ended.err
@@ -65,7 +65,7 @@ def test_adapters_are_choices_with_keys_of_their_own(cli, tiny, runs):
         (("adapter=lorra",), ("adapter=lorra", "lora?")),
     ],
 )
-def test_what_no_adapter_can_be_is_refused(cli, tiny, given, fragments):
+def test_invalid_adapter_is_refused(cli, tiny, given, fragments):
     ended = cli("train", *tiny, *given)
     assert ended.code == 2
     for fragment in fragments:

@@ -40,7 +40,7 @@ def old(cli, tiny):
     return again
 
 
-def test_a_changed_space_is_refused_with_what_changed_and_what_fits(old):
+def test_changed_space_is_refused_with_changes_and_reusable_trials(old):
     refused = old("seed=range(2,5)", "training.batch_size=32,64")
     assert refused.code == 2
     assert "seed: 1 to 3, step 1 -> 2 to 4, step 1" in refused.err
@@ -53,13 +53,13 @@ def test_a_changed_space_is_refused_with_what_changed_and_what_fits(old):
     assert old("seed=range(1,4)").code == 0  # nothing of it was changed
 
 
-def test_what_else_differs_is_still_refused_by_its_name(old):
+def test_changed_space_refusal_still_names_other_differences(old):
     refused = old("seed=range(2,5)", "training.epochs=2", "hydra.sweeper.on_change=fork")
     assert refused.code == 2
     assert "training.epochs=1" in refused.err
 
 
-def test_a_study_goes_on_with_a_changed_space(old, runs):
+def test_study_resumes_with_a_changed_space(old, runs):
     gone_on = old("seed=range(2,5)", "hydra.sweeper.on_change=continue")
     assert gone_on.code == 0, gone_on.err
     assert "3 of 3 trials done" in gone_on.out
@@ -71,7 +71,7 @@ def test_a_study_goes_on_with_a_changed_space(old, runs):
     assert old("seed=range(2,5)").code == 0  # from now on this is its space
 
 
-def test_what_was_fixed_counts_as_a_parameter_where_it_is_searched_now(old, runs):
+def test_fixed_value_counts_as_parameter_once_searched(old, runs):
     grown = ("seed=1,2", "training.batch_size=16,32")
     refused = old(*grown, "hydra.sweeper.on_change=continue")
     assert refused.code == 2  # a range became a choice, which Optuna does not let one study have
@@ -180,7 +180,7 @@ def test_best_names_the_trial_of_the_fork_and_the_space_of_now(cli, tiny, runs):
     assert f"val/loss = {ranked[0].value:.4f}" in cli("best", "old").out
 
 
-def test_a_new_study_says_which_one_beside_it_fits(cli, tiny):
+def test_new_study_names_an_existing_one_that_fits(cli, tiny):
     cli("train", "-m", *tiny, "seed=1,2")
     (name,) = [path.name for path in Path("mlruns/studies").iterdir()]
     said = cli("train", "-m", *tiny, "seed=2,3").out
@@ -196,7 +196,7 @@ def test_a_value_given_within_a_searched_group_is_no_part_of_the_space(cli, tiny
     assert "optimizer.learning_rate=0.01" in refused.err
 
 
-def test_a_sampler_learns_from_what_mlflow_has(cli, tiny, runs):
+def test_sampler_learns_from_trials_in_mlflow(cli, tiny, runs):
     cli("train", "-m", *tiny, NAMED, "seed=1,2,3")
     cli("train", *tiny, "seed=5")
     cli("train", *tiny, "seed=6", "training.epochs=2")
@@ -263,7 +263,7 @@ def test_the_latest_try_of_a_point_counts():
     assert [r.run_id for r in prior_runs._points([run("b", None), run("a", None)])[0]] == ["b"]
 
 
-def test_of_a_record_only_what_differs_is_parsed_and_only_what_fits_is_read(cli, tiny, monkeypatch):
+def test_transfer_parses_only_differences_and_reads_only_fitting_trials(cli, tiny, monkeypatch):
     cli("train", "-m", *tiny, NAMED, "seed=1,2,3")
     parsed, fetched = [], []
     read, history = prior_runs._read, studies.history
@@ -278,7 +278,7 @@ def test_of_a_record_only_what_differs_is_parsed_and_only_what_fits_is_read(cli,
     assert len(set(fetched)) == 1
 
 
-def test_a_record_that_is_not_there_is_refused_by_name(cli, tiny):
+def test_missing_record_is_refused_by_name(cli, tiny):
     cli("train", "-m", *tiny, NAMED, "seed=1,2")
     refused = cli("train", "-m", *tiny, "seed=1,2,3", "hydra.sweeper.warm_start='mlflow:odl'")
     assert refused.code == 2

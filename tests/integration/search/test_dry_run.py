@@ -60,7 +60,7 @@ def test_options_out_of_bounds_are_refused(cli, tiny, asked):
 
 
 @pytest.mark.parametrize("storage", [None, "sqlite:///trials.db"])
-def test_of_a_study_that_is_there_the_points_to_go_are_shown(cli, tiny, working_folder, storage):
+def test_dry_run_of_existing_study_shows_remaining_points(cli, tiny, working_folder, storage):
     command = ("train", "-m", *tiny, NAMED, "seed=11,12,13")
     command += (f"hydra.sweeper.storage={storage}",) if storage else ()
     assert cli(*command, "hydra.sweeper.n_trials=1").code == 0
@@ -80,7 +80,7 @@ def test_of_a_study_that_is_there_the_points_to_go_are_shown(cli, tiny, working_
     assert content_of(working_folder) == before
 
 
-def test_a_dry_run_refuses_what_the_search_would(cli, tiny, working_folder):
+def test_dry_run_refuses_as_the_search_does(cli, tiny, working_folder):
     command = ("train", "-m", *tiny, NAMED)
     assert cli(*command, "seed=range(1,3)").code == 0
     before = content_of(working_folder)

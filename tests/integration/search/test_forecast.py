@@ -13,7 +13,7 @@ from tests.support.stores import artifact
 SWEEP = ("-m", "training.batch_size=8,16", "hydra.sweeper.forecast=true")
 
 
-def test_a_sweep_says_what_it_will_cost_and_what_it_did(cli, tiny, runs):
+def test_sweep_forecasts_its_cost_and_reports_the_actual(cli, tiny, runs):
     ended = cli("train", *SWEEP, *tiny, "hydra.sweeper.prices.usd_per_core_hour=100")
     assert ended.code == 0, ended.err
     assert re.search(r"^forecast: .* MB on disk, .* Wh \(estimated .*\), .* USD", ended.out, re.M)
@@ -49,7 +49,7 @@ def test_a_budget_ends_a_study_cleanly(cli, tiny, limit):
     assert "1 of 2 trials done, 0 failed" in ended.out
 
 
-def test_what_cannot_be_spent_is_no_budget(cli, tiny):
+def test_invalid_budget_is_refused(cli, tiny):
     ended = cli("train", *SWEEP, *tiny, "hydra.sweeper.budget.usd=5")
     assert ended.code == 2
     assert "hydra.sweeper.prices.usd_per_core_hour" in ended.err
@@ -72,7 +72,7 @@ def test_the_data_is_looked_over_before_the_first_trial(cli, tiny, runs):
     assert told[0] == told[1]
 
 
-def test_what_sensors_count_is_told_as_measured(cli, tiny, runs, monkeypatch):
+def test_energy_from_sensors_is_reported_as_measured(cli, tiny, runs, monkeypatch):
     """On a machine without sensors CodeCarbon estimates, which stands for a measurement here."""
     monkeypatch.setattr(power, "has_sensors", lambda: True)
     ended = cli("train", *SWEEP, *tiny)

@@ -5,7 +5,7 @@ import optuna
 from pipeline.tasks.classification import Classification
 
 
-def test_a_search_that_is_stopped_goes_on_later(cli, tiny, runs):
+def test_stopped_search_resumes_later(cli, tiny, runs):
     name = "hydra.sweeper.study_name=mine"
     stopped = cli("train", "-m", *tiny, "seed=1,2,3", name, "hydra.sweeper.budget.patience=1")
     assert stopped.code == 0, stopped.err

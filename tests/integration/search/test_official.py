@@ -186,7 +186,7 @@ def test_every_form_of_params(sweep, x, y, allowed):
     assert best.best_value == best.best_params.x**2 + best.best_params.y**2
 
 
-def test_a_command_line_beside_the_config(sweep):
+def test_command_line_overrides_the_config(sweep):
     seen = sweep(filled("interval(-5.5, 5.5)", "choice(1, 2)"), "x=choice(0, 1, 2)", "y=0", "~z")
     assert {p["x"] for p in seen} <= {0, 1, 2}
     assert {p["y"] for p in seen} == {0}

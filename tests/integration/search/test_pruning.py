@@ -11,7 +11,7 @@ from tests.support.experiments import Log, experiment, trial
 
 
 @pytest.mark.parametrize("epochs", ["eval_every=7", "eval_every=1.0"])  # in an epoch, and between
-def test_a_paused_run_goes_on_as_if_it_never_stopped(tiny, working_folder, epochs):
+def test_paused_run_resumes_as_if_never_stopped(tiny, working_folder, epochs):
     whole = experiment(tiny, "training.epochs=3", "training.batch_size=8", f"training.{epochs}")
     straight = Log()
     uncut = runs.run(whole, straight, working_folder, trial(iter(["continue"] * 9)))
@@ -54,7 +54,7 @@ def test_a_pruned_trial_is_its_own_state_everywhere(cli, tiny, runs):
     assert runs("study")[0].info.status == "FINISHED"
 
 
-def test_losers_wait_and_the_best_of_a_rung_go_on(cli, tiny, runs):
+def test_rung_pauses_losers_and_promotes_the_best(cli, tiny, runs):
     rates = "optimizer.learning_rate=1e-9,1e-8,1e-7,0.01,1e-6,1e-5"
     promote = (
         "hydra/sweeper/pruner=promote",
@@ -71,7 +71,7 @@ def test_losers_wait_and_the_best_of_a_rung_go_on(cli, tiny, runs):
     assert {t.info.status for t in trials} == {"KILLED", "FINISHED"}
 
 
-def test_the_eager_go_on_before_new_ones_begin(cli, tiny, runs):
+def test_eager_pruner_promotes_before_new_trials_begin(cli, tiny, runs):
     rates = "optimizer.learning_rate=0.01,1e-9,1e-8,1e-7,1e-6,1e-5"
     promote = (
         "hydra/sweeper/pruner=promote",

@@ -81,7 +81,7 @@ def test_a_retry_that_is_refused_queues_nothing(cli, failed, wrong):
 
 @pytest.mark.parametrize("dry", ["--dry-run", "hydra.sweeper.dry_run=true"])
 @pytest.mark.usefixtures("failed")
-def test_a_dry_retry_says_what_it_would_run_and_writes_nothing(cli, working_folder, dry):
+def test_dry_retry_lists_trials_and_writes_nothing(cli, working_folder, dry):
     def content() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in working_folder.rglob("*") if path.is_file()}
 
@@ -96,7 +96,7 @@ def test_a_dry_retry_says_what_it_would_run_and_writes_nothing(cli, working_fold
     assert "2 of 2 trials done, 0 failed" in again.out
 
 
-def test_a_named_sweep_that_a_bug_ended_goes_on_with_retry(cli, tiny, runs, monkeypatch):
+def test_retry_resumes_named_sweep_that_a_bug_ended(cli, tiny, runs, monkeypatch):
     def broken(*_):
         raise RuntimeError("no such device")
 
@@ -113,7 +113,7 @@ def test_a_named_sweep_that_a_bug_ended_goes_on_with_retry(cli, tiny, runs, monk
     assert len(runs("study")) == 1
 
 
-def test_what_cannot_be_run_again_is_refused(cli, tiny):
+def test_retry_refuses_running_and_unknown_studies(cli, tiny):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     unknown = cli("retry", "yours")
     assert unknown.code == 2

@@ -99,7 +99,7 @@ def test_a_key_without_a_default_can_be_searched(cli, tiny, runs):
     assert "data.train" not in runs("study")[0].data.params
 
 
-def test_what_a_kill_kept_from_mlflow_is_made_good_by_the_next_start(cli, tiny, runs, monkeypatch):
+def test_next_start_repairs_mlflow_after_kill(cli, tiny, runs, monkeypatch):
     with monkeypatch.context() as patch:
         for told_too_late in ("progressed", "end"):
             patch.setattr(ExperimentTask, told_too_late, lambda *_: None)

@@ -109,7 +109,7 @@ def test_an_opened_choice_opens_further_keys(program):
 
 
 @pytest.mark.parametrize(("choice", "momenta"), [("sgd", {0.1, 0.9}), ("adam", {None})])
-def test_a_condition_on_what_is_fixed_holds_always_or_never(program, choice, momenta):
+def test_condition_on_a_fixed_key_holds_always_or_never(program, choice, momenta):
     when = r"hydra.sweeper.when={opt\=sgd:{opt.momentum:[0.1,0.9]}}"
     found = points(program(f"opt={choice}", when, "x=1,2"))
     assert {p.get("opt.momentum") for p in found} == momenta
@@ -169,7 +169,7 @@ def test_pairs_that_cannot_be_are_refused(program, zipped, said):
         program("opt.beta=0.1,0.2", f"hydra.sweeper.zip={zipped}")
 
 
-def test_what_is_fixed_leaves_its_pairs(program):
+def test_fixed_key_leaves_its_zip(program):
     found = points(program("x=7", "hydra.sweeper.zip={x:[1,2],y:[3,4]}"))
     assert [p["y"] for p in found] == ["3", "4"]
 
@@ -183,7 +183,7 @@ def test_a_filter_leaves_points_out_of_a_grid(program):
     assert len(study.trials) == 4
 
 
-def test_a_filter_knows_what_comes_with_a_choice_and_what_is_fixed(program):
+def test_filter_reads_keys_of_a_choice_and_fixed_keys(program):
     text = "opt.momentum + x >= 2 and y == 1 and (opt == 'sgd' or opt.beta > 1)"
     study = program("opt=adam,sgd", "x=1,2", f'hydra.sweeper.filter="{text}"')
     assert points(study) == [{"opt": "sgd", "x": 2}]
@@ -284,7 +284,7 @@ def test_a_sampler_learns_from_an_earlier_study(program):
     assert len(program(*new, folder="studies/new").trials) == len(study.trials)
 
 
-def test_what_was_fixed_then_counts_where_it_is_searched_now(program):
+def test_warm_start_uses_values_that_were_fixed_before(program):
     program("x=1,2", "y=3", "hydra.sweeper.study_name=old", folder="studies/old")
     study = program("y=3,4", "x=1", "hydra.sweeper.study_name=new", "hydra.sweeper.warm_start=old",
                     folder="studies/new")  # fmt: skip
@@ -293,7 +293,7 @@ def test_what_was_fixed_then_counts_where_it_is_searched_now(program):
     assert len(points(study)) == 2
 
 
-def test_an_earlier_study_that_is_not_there_is_refused_by_name(program):
+def test_missing_earlier_study_is_refused_by_name(program):
     program("x=1,2", "hydra.sweeper.study_name=older", folder="studies/older")
     with pytest.raises(ConfigError, match="Did you mean older"):
         program("x=1,2", "hydra.sweeper.warm_start=oldr", folder="studies/new")

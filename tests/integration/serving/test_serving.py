@@ -37,7 +37,7 @@ def logged_predictions(run) -> list[dict]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_kept_model_says_what_it_reads_and_holds_nothing_pickled(task, made):
+def test_kept_model_has_a_signature_and_no_pickle(task, made):
     from mlflow.models import Model
 
     folder = artifact(run_of(made, task), "model")
@@ -166,7 +166,9 @@ def test_a_refused_name_leaves_a_run_as_it_was(made, monkeypatch):
         ("predict RUN --batch-size 0 --input in.jsonl --output o.csv", ["--batch-size 0"]),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_left(arguments, fragments, made, cli):
+def test_invalid_register_and_predict_are_refused_and_leave_nothing(
+    arguments, fragments, made, cli
+):
     run = run_of(made, "classification")
     bare = made.client.create_run(
         run.info.experiment_id, tags={"tunewright.kind": "run", "tunewright.state": "failed"}

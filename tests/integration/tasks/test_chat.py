@@ -87,7 +87,7 @@ def test_an_objective_on_replies_needs_replies(cli, chatter):
         ),
     ],
 )
-def test_what_is_no_conversation_is_refused_with_file_and_line(cli, chatter, messages, message):
+def test_invalid_conversation_is_refused_with_file_and_line(cli, chatter, messages, message):
     good = {"messages": [m._asdict() for m in TURNS[:2]]}
     for one in good["messages"]:
         del one["trained"]

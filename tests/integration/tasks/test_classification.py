@@ -128,7 +128,7 @@ def long_reviews(count: int) -> list[dict[str, str]]:
     return made
 
 
-def test_what_becomes_of_long_texts_is_counted_and_windows_read_all_of_them(cli, encoder, runs):
+def test_long_texts_are_counted_and_windows_cover_them(cli, encoder, runs):
     write_rows(Path("train.jsonl"), long_reviews(200))
     write_rows(Path("val.jsonl"), [row for row in long_reviews(280)[200:] if len(row["text"]) > 99])
     files = ("data.validation=val.jsonl", "data.test=val.jsonl", "training.epochs=5")
@@ -170,7 +170,7 @@ def test_prompt_and_columns_have_to_agree(cli, decoder):
     refused(cli("train", *prompt), "task.prompt", "with {text_pair}", "null")
 
 
-def test_what_the_generative_approach_cannot_do_is_refused(cli, encoder, decoder):
+def test_generative_approach_refuses_unsupported_settings(cli, encoder, decoder):
     write_rows(Path("train.jsonl"), reviews(40))
     asked = "task.approach=generative"
     ended = cli("train", *given(encoder, asked))

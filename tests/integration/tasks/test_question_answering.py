@@ -73,7 +73,7 @@ def test_answers_are_learned_and_kept_as_texts(cli, reader, runs):
     assert right / len(found) == pytest.approx(metrics["test/exact_match"])
 
 
-def test_a_file_is_answered_as_was_logged_whatever_else_is_in_it(cli, reader, runs):
+def test_predicted_answers_equal_logged_ones_despite_extra_columns(cli, reader, runs):
     write_rows(Path("train.jsonl"), told(120))
     made = told(24, seed=2)
     write_rows(Path("test.jsonl"), made)

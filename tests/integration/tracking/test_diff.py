@@ -21,7 +21,7 @@ def made(tiny_model, tmp_path_factory) -> list[str]:
     return [store.where, ids["0.01"], ids["0.001"]]
 
 
-def test_runs_that_differ_are_told_apart_by_config_and_result(cli, made):
+def test_diff_shows_config_and_results(cli, made):
     where, a, b = made
     ended = cli("diff", a, b, where)
     assert (ended.code, ended.err) == (1, "")

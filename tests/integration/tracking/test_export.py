@@ -82,7 +82,7 @@ def test_an_empty_folder_is_filled_and_stays_the_same_one(cli, made):
 
 
 @pytest.mark.parametrize("there", ["folder", "file"])
-def test_what_is_there_already_is_left_alone(cli, made, there):
+def test_export_leaves_existing_files_alone(cli, made, there):
     Path("out").mkdir()
     Path("out/mine.txt").write_text("mine", encoding="utf-8")
     target = "out" if there == "folder" else "out/mine.txt"
@@ -106,7 +106,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(cli, made, monkeypatch)
     assert set(Path().iterdir()) == before
 
 
-def test_what_was_moved_into_an_empty_folder_in_part_is_no_run(cli, made, monkeypatch):
+def test_partly_moved_export_is_no_run(cli, made, monkeypatch):
     rename = Path.rename
 
     def full(self, target):

@@ -9,7 +9,7 @@ from tests.support.studies import trials_in
 from tests.support.waiting import wait_until
 
 
-def test_a_killed_search_is_mended_and_goes_on(cli, tiny, runs):
+def test_doctor_repairs_killed_search_which_then_resumes(cli, tiny, runs):
     args = ("train", "-m", *tiny, "training.epochs=3", "seed=1,2", "hydra.sweeper.study_name=cut")
     args = (*args, "hydra.sweeper.n_jobs=1")
     process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)

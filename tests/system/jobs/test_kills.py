@@ -37,7 +37,7 @@ def facts(folder: Path) -> tuple[dict, dict, str, list]:
     return metrics, histories, artifact(run, "predictions.json").read_text(), run
 
 
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(cli, tiny):
+def test_run_killed_repeatedly_ends_as_an_uninterrupted_one(cli, tiny):
     own = [
         o for o in tiny if not o.startswith(("training.eval", "training.log", "training.epochs"))
     ]
@@ -103,7 +103,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(cli, 
         resume(config, run_id)
 
 
-def test_a_trial_that_was_killed_goes_on_in_the_next_start_of_its_search(cli, tiny, runs):
+def test_killed_trial_resumes_when_its_search_restarts(cli, tiny, runs):
     own = [o for o in tiny if not o.startswith("training.e")]
     own += ["training.epochs=60", "training.eval_every=5", "training.checkpoint_every=5"]
     own += ["training.threads=1", "optimizer.learning_rate=1e-3"]

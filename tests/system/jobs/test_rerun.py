@@ -17,9 +17,7 @@ def git(*arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
 
 
-def test_a_trial_is_run_again_bit_for_bit_whatever_else_changed_and_data_is_named(
-    cli, tiny, runs, allow
-):
+def test_rerun_of_trial_is_identical_until_its_data_changes(cli, tiny, runs, allow):
     Path("notes.txt").write_text("one", encoding="utf-8")
     git("init")
     git("add", "notes.txt")
@@ -57,7 +55,7 @@ def test_a_trial_is_run_again_bit_for_bit_whatever_else_changed_and_data_is_name
     assert "data, code not the same" in refused.err
 
 
-def test_a_remote_run_is_run_again_from_an_empty_folder(
+def test_rerun_of_remote_run_works_from_an_empty_folder(
     cli, tiny, allow, tmp_path_factory, monkeypatch
 ):
     folder = tmp_path_factory.mktemp("server")

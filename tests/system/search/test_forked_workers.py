@@ -34,7 +34,7 @@ def die_by_oom() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
-def test_a_worker_is_forked_warm_and_is_as_one_that_was_started_anew(monkeypatch):
+def test_forked_worker_equals_a_fresh_one(monkeypatch):
     monkeypatch.setattr(fork_server.ForkServer, "is_wanted", False)
     environment = dict.fromkeys(sizing.THREAD_VARIABLES, str(sizing.cores()))
     anew = Child(look_around, (), environment)

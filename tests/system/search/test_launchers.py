@@ -148,14 +148,14 @@ def test_a_local_ray_starts_the_workers(working_folder):
     assert sorted(t.params["x"] for t in trials) == list(range(8))
 
 
-def test_a_killed_worker_costs_its_trial_one_more_try(sweep, runs):
+def test_trial_of_a_killed_worker_is_tried_again(sweep, runs):
     process = sweep()
     dead = wait_until(lambda: victim(lambda _: True), process)
     os.kill(dead.user_attrs["owner"]["pid"], signal.SIGKILL)
     check_mended(process, dead, runs)
 
 
-def test_a_killed_controller_takes_its_workers_with_it(working_folder):
+def test_killed_controller_ends_its_workers(working_folder):
     command = parabola(working_folder, "seconds=60")
     process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -171,9 +171,7 @@ def test_a_killed_controller_takes_its_workers_with_it(working_folder):
 
 
 @pytest.mark.usefixtures("quiet_ray")
-def test_a_node_that_leaves_a_ray_cluster_costs_its_trial_one_more_try(
-    sweep, runs, working_folder, monkeypatch
-):
+def test_trial_on_a_lost_ray_node_is_tried_again(sweep, runs, working_folder, monkeypatch):
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}

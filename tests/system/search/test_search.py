@@ -12,7 +12,7 @@ from tests.support.studies import open_study, trials_in
 from tests.support.waiting import wait_until
 
 
-def test_a_killed_search_is_continued_where_it_was(cli, tiny, runs):
+def test_killed_search_resumes_where_it_was(cli, tiny, runs):
     args = ("train", "-m", *tiny, "seed=1,2,3,4,5,6", "hydra.sweeper.study_name=killed")
     process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
     folder = Path("mlruns/studies/killed")

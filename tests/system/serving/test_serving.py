@@ -109,7 +109,7 @@ def test_a_served_model_answers_as_predict_does(task, made, servers, cli):
     assert_same(server.ask({"dataframe_split": table})[1]["predictions"], found)
 
 
-def test_what_a_server_cannot_use_is_refused_with_its_place(servers):
+def test_server_refuses_invalid_record_with_its_place(servers):
     server = servers["classification"]
     server.wait()
     status, answer = server.ask({"dataframe_records": [{"review": "fine"}, {"review": " "}]})

@@ -22,7 +22,7 @@ store.get("key", None, make)
 """
 
 
-def test_a_killed_process_leaves_nothing_that_is_in_the_way(tiny_model):
+def test_lock_of_a_killed_process_is_taken_over(tiny_model):
     task = tiny_task(tiny_model, {"neg": 1, "pos": 1}, 6)
     given = labelled([("the good film", "pos"), ("so sad", "neg")])
     calls = []

@@ -26,7 +26,7 @@ def test_a_search_is_recorded_on_a_server_and_keeps_one_model_there(cli, tiny, w
         assert len(trials) == 4
 
 
-def test_a_terminated_run_does_not_stay_running(tiny, runs):
+def test_terminated_run_is_failed_in_mlflow(tiny, runs):
     command = [sys.executable, "-m", "pipeline", "train", *tiny, "training.epochs=500"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
@@ -41,14 +41,14 @@ def test_a_terminated_run_does_not_stay_running(tiny, runs):
     assert run.data.tags["tunewright.reason"].startswith("stopped")
 
 
-def test_two_commands_at_once_make_one_store(tiny, runs):
+def test_simultaneous_commands_make_one_store(tiny, runs):
     command = [sys.executable, "-m", "pipeline", "train", *tiny]
     started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(DEADLINE) for process in started] == [0, 0]
     assert len(runs("run")) == 2
 
 
-def test_a_stop_while_the_database_is_made_leaves_a_store_that_works(cli, tiny, runs):
+def test_kill_while_database_is_made_leaves_a_working_store(cli, tiny, runs):
     command = [sys.executable, "-m", "pipeline", "train", *tiny]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     wait_until(lambda: list(Path("mlruns").glob(".mlflow.db*")), process)

@@ -19,7 +19,7 @@ def test_a_power_law_is_found_again(limit, factor, exponent):
     assert curve.at(800) == pytest.approx(scores[3], abs=1e-3)
 
 
-def test_no_curve_goes_beyond_what_a_score_can_be():
+def test_curve_stays_within_bounds_of_a_score():
     sizes, scores = [128, 256, 512, 1024, 2048], [0.425, 0.5, 0.568, 0.644, 0.71]
     assert fit_power_law(sizes, scores, "f1_macro").limit > 1
     curve = fit_power_law(sizes, scores, "f1_macro", bound=1.0)
@@ -30,7 +30,7 @@ def test_no_curve_goes_beyond_what_a_score_can_be():
     assert losses.doubled == pytest.approx(-curve.doubled)
 
 
-def test_the_interval_covers_what_twice_the_data_brings():
+def test_interval_covers_score_at_twice_the_data():
     sizes, covered = [n for n in (100, 200, 400, 800, 1600) for _ in range(3)], 0
     true = 2.0 * (1600**-0.5 - 3200**-0.5)
     for seed in range(100):

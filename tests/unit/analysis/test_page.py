@@ -49,7 +49,7 @@ def page_of(study: optuna.Study, *objectives: str, pruner=None) -> str:
     return study_page(study, About(objectives or ("val/f1_macro",), "complete", pruner or {}))
 
 
-def test_the_page_says_what_was_found():
+def test_page_shows_figures_of_the_study():
     study = made(40)
     waiting = study.ask()
     report_step(study, waiting, 50, 0.1)
@@ -104,7 +104,7 @@ def test_a_front_is_of_the_trials_that_keep_their_constraints():
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_what_cannot_be_shown_is_said(count):
+def test_page_says_what_it_cannot_show(count):
     page = Reader(page_of(made(count)))
     assert "Not shown: " in page.section("Parameter importances")
     assert ("No trial is complete." in page.text) == (count == 0)

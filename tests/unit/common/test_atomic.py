@@ -15,7 +15,7 @@ def write_to_a_full_disk(out: Path) -> None:
         writer(out, stream, ["a"])({"a": "b" * 100_000})
 
 
-def test_only_what_is_wrong_with_a_new_file_is_told_of_it(working_folder):
+def test_error_of_writing_names_the_file(working_folder):
     out = working_folder / "out.jsonl"
     with pytest.raises(PermissionError), output_file(out):
         raise PermissionError("another file")

@@ -139,7 +139,7 @@ def test_a_url_is_shown_without_its_secrets(url, shown):
         "task-" + "a" * 30,
     ],
 )
-def test_what_is_no_secret_is_shown(said):
+def test_harmless_text_is_not_masked(said):
     assert masked_message(said) == said
 
 
@@ -172,7 +172,7 @@ TEXTS = st.lists(st.sampled_from(PARTS), max_size=12).map("".join) | st.text()
 
 
 @pytest.mark.parametrize("mask", [masked, masked_message, masked_override])
-def test_what_is_masked_stays_as_it_is(mask):
+def test_masking_twice_equals_masking_once(mask):
     @given(TEXTS)
     def twice(text):
         once = mask(text)

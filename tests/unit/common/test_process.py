@@ -4,7 +4,7 @@ from pipeline.common.process import ABANDONED, identity, is_gone
 from tests.support.studies import DEAD, REMOTE
 
 
-def test_whether_a_process_is_gone():
+def test_process_is_gone_when_killed_or_its_id_is_reused():
     assert is_gone(identity()) is False
     assert is_gone({**identity(), ABANDONED: "failed"}) is True
     assert is_gone({**identity(), "started": identity()["started"] - 60}) is True

@@ -30,7 +30,7 @@ def test_phase_within_another_is_booked_once(clock):
     assert not any(book.take().values())
 
 
-def test_the_summary_calls_idle_what_no_trial_accounts_for():
+def test_summary_calls_unaccounted_time_idle():
     seconds = {**dict.fromkeys(PHASES, 0.0), "forward_backward": 30.0, "evaluation": 10.0}
     time, floor = summary([Account(seconds, 20.0), Account(seconds, 20.0)], wall=50.0, workers=2)
     assert time == "time: 50.0 s by 2 workers: forward/backward 60%, evaluation 20%, idle 20%"

@@ -39,7 +39,7 @@ def test_rerun_and_diff_of_a_record_with_old_names_find_no_difference(cli, tiny,
     assert "training.packing is now called training.unpadding." in refused.err
 
 
-def test_keys_that_came_later_mean_what_was_done_before_them():
+def test_old_records_get_the_former_meaning_of_new_keys():
     first = {"task": {"name": "classification"}, "data": {"text": "a"}, "training": {"epochs": 1}}
     now = migrated(first)
     assert first["training"] == {"epochs": 1}

@@ -55,7 +55,7 @@ def test_every_task_and_adapter_has_a_file_that_lists_every_key():
             assert set(given) == {f.name for f in fields(by_name[name])}, name
 
 
-def test_a_command_is_given_again_with_what_the_machine_decided_then():
+def test_command_of_a_run_repeats_decisions_of_the_machine():
     decided = {"training.threads": 2, "training.precision": "bfloat16"}
     left_open = ["seed=1", "training.threads=null", "training.precision=auto"]
     settled = ["training.threads=2", "training.precision=bfloat16"]

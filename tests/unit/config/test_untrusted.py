@@ -116,7 +116,7 @@ def test_a_huge_file_is_not_looked_at():
         (r'a: "\uD800"', ("control characters",)),
     ],
 )
-def test_what_no_run_logs(text, fragments):
+def test_config_that_no_run_logs_is_refused(text, fragments):
     refuses(text, *fragments)
     assert not Path("ran").exists()
 
@@ -211,7 +211,7 @@ def test_a_refusal_moves_no_cursor():
     assert "\x1b" not in str(refusal.value)
 
 
-def test_what_the_user_allows(working_folder):
+def test_allowed_folders_are_accepted(working_folder):
     inside = {"data": {"train": str(working_folder / "y.csv"), "validation": "a/../b.csv"}}
     check_values(inside, [])
     check_values({"data": {"train": "/x/a/y.csv"}, "model": {"checkpoint": "/x"}}, [Path("/x")])
@@ -253,7 +253,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name():
 @pytest.mark.parametrize(
     "text", [b"{", b"\xff", b"[" * 1_000_000, b"1" * 5000, b" " * (2**23 + 1), b""]
 )
-def test_what_is_no_json(text):
+def test_invalid_json_is_refused(text):
     with pytest.raises(TrackingError, match=r"^run 12: file: expected JSON"):
         read_json(text, "run 12: file")
 

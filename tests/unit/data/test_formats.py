@@ -169,14 +169,14 @@ def test_a_weight_is_kept_or_refused(conversation, data):
         ),
     ],
 )
-def test_what_others_write_is_read(values, layout, conversation):
+def test_files_of_other_tools_are_read(values, layout, conversation):
     assert detect(values) == layout
     assert LAYOUTS[layout].read(values) == conversation
 
 
 @settings(max_examples=40, deadline=None)
 @given(conversations())
-def test_what_is_to_be_answered_ends_with_the_user(conversation):
+def test_asked_conversation_ends_with_the_user(conversation):
     for name in CHATS:
         layout = LAYOUTS[name]
         values = layout.write(conversation)
@@ -201,7 +201,7 @@ def test_an_answer_may_be_missing_where_it_is_asked_for(values):
         read_conversation(values, AUTO, "a:1")
 
 
-def test_a_layout_is_named_or_told_by_the_keys():
+def test_layout_is_named_or_found_by_keys():
     assert read_conversation(chat(HI, HO), "messages", "a:1") == (U, A)
     assert read_conversation({"text": "Hi", "label": "Ho"}, AUTO, "a:1") == (U, A)
     with pytest.raises(DataError, match=r"^a:1: 'mesages' is no layout; .*Did you mean messages\?"):
@@ -250,7 +250,7 @@ def test_the_layouts_are_written_as_their_readers_want_them():
         ((U, A._replace(trained=False)), "text_label", "weight 0; messages can"),
     ],
 )
-def test_what_a_layout_cannot_carry_is_refused_by_name(conversation, layout, message):
+def test_loss_in_a_layout_is_refused_by_name(conversation, layout, message):
     with pytest.raises(DataError, match=f"^a:3: {layout} cannot carry .*{message}"):
         write_conversation(conversation, LAYOUTS[layout], "a:3")
 
@@ -359,7 +359,7 @@ def test_what_a_layout_cannot_carry_is_refused_by_name(conversation, layout, mes
         ({"context": " ", "question": "Q?", "answers": {}}, "squad", "context is empty"),
     ],
 )
-def test_what_is_no_conversation_is_refused_with_its_place(values, layout, message):
+def test_invalid_conversation_is_refused_with_its_place(values, layout, message):
     with pytest.raises(DataError) as caught:
         read_conversation(values, LAYOUTS[layout], "a.jsonl:7")
     assert str(caught.value).startswith("a.jsonl:7: ")
@@ -380,7 +380,7 @@ def test_the_help_and_the_page_name_every_layout():
         assert layout.fields is None or name in IN_THE_HELP
 
 
-def test_the_lines_on_the_page_are_read_as_the_layouts_beside_them():
+def test_examples_in_docs_are_read_as_their_layouts():
     page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
     cells = [
         [c.strip() for c in row.split(" | ")] for row in page.splitlines() if row.endswith("}` |")

@@ -28,7 +28,7 @@ def test_scores_are_those_of_scikit_learn():
 
 @pytest.mark.parametrize("predicted_of", [LABELS, LABELS[:1]])
 @pytest.mark.parametrize("true_of", [LABELS, LABELS[1:]])
-def test_every_average_is_scikit_learns_whatever_labels_are_missing(predicted_of, true_of):
+def test_averages_equal_scikit_learn_with_missing_labels(predicted_of, true_of):
     chance = random.Random(1)
     true, predicted = chance.choices(true_of, k=97), chance.choices(predicted_of, k=97)
     expected = {"accuracy": sk.accuracy_score(true, predicted)}

@@ -71,7 +71,7 @@ def test_a_search_among_equals_finds_nothing(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_planted_better_configuration_is_found_and_told(seed):
+def test_planted_better_configuration_is_found(seed):
     skills = [0.8] * 12
     skills[7] = 1.5
     winner, difference = Search(seed, skills).run()

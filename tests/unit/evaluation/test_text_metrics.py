@@ -121,7 +121,7 @@ def test_the_script_tells_the_language(texts, expected):
     assert cjk_language(iter(texts)) == expected
 
 
-def test_rouge_is_what_it_is_by_hand():
+def test_rouge_equals_values_by_hand():
     # Lin (2004), section 3.1: "police kill the gunman" shares a subsequence of 2 of 4 words.
     scores = summary_scores(["police kill the gunman"], ["police killed the gunman"], "en")
     assert scores["rougeL"] == scores["rouge1"] == 3 / 4

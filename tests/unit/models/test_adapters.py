@@ -169,12 +169,12 @@ def copied(model) -> dict[str, torch.Tensor]:
         ("marian", "rewrites", ()),
     ],
 )
-def test_the_head_is_what_the_task_added(family, does, expected):
+def test_head_is_the_modules_that_the_task_added(family, does, expected):
     assert new_head(make(family, does)) == expected
 
 
 @pytest.mark.parametrize(("family", "does", "adapter"), EVERY)
-def test_training_changes_what_is_trained_and_nothing_else(family, does, adapter):
+def test_training_changes_only_trained_parameters(family, does, adapter):
     plain = make(family, does)
     size = trained_share(plain)[1]
     head = new_head(plain)
@@ -240,7 +240,7 @@ def test_a_model_with_an_adapter_writes(family, does, adapter):
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_a_seed_repeats_what_is_new(adapter):
+def test_seed_repeats_new_weights(adapter):
     def made(seed):
         plain = make("bert", "classifies")
         torch.manual_seed(seed)
@@ -375,7 +375,7 @@ def test_an_adapter_that_a_model_cannot_have_is_refused(family, does, adapter, f
         ("bart", "rewrites", "model.decoder.layers.1.", set()),
     ],
 )
-def test_freezing_leaves_the_top_layers_and_what_is_above_them(family, does, above, beside):
+def test_freezing_leaves_top_layers_and_head_trained(family, does, above, beside):
     plain = make(family, does)
     model = adapt(plain, ADAPTERS["freeze"], new_head(plain))
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
@@ -385,7 +385,7 @@ def test_freezing_leaves_the_top_layers_and_what_is_above_them(family, does, abo
 
 
 @pytest.mark.parametrize("found", [(), ("bitsandbytes",), ("cuda",)])
-def test_qlora_says_what_it_lacks(found, monkeypatch):
+def test_qlora_names_its_missing_requirements(found, monkeypatch):
     adapter = LoraConfig("qlora", 4, 8.0, 0.0, None)
     monkeypatch.setattr(
         "pipeline.models.adapters.find_spec", lambda _: "bitsandbytes" in found or None
@@ -420,7 +420,7 @@ def test_with_all_weights_trained_the_whole_state_is_kept():
 
 
 @pytest.mark.parametrize(("family", "does", "adapter"), EVERY)
-def test_only_what_is_trained_is_kept_and_put_back(family, does, adapter):
+def test_state_holds_and_restores_only_trained_parameters(family, does, adapter):
     plain = make(family, does)
     model = adapt(plain, ADAPTERS[adapter], new_head(plain))
     if adapter == "lora":  # two matrices beside each target in each layer, and the head

@@ -197,7 +197,7 @@ def test_a_new_model_is_not_loaded_in_4_bits(wordpiece):
 
 
 @pytest.mark.parametrize("name", ["./absent", "/no/such/folder", "owner/absent"])
-def test_a_tokenizer_that_is_not_there_is_refused(name):
+def test_missing_tokenizer_is_refused(name):
     with pytest.raises(ModelError, match=rf"^model\.tokenizer={name}: "):
         new(BERT, name)
 
@@ -263,13 +263,13 @@ def test_the_digests_of_a_new_model_say_so(tiny_model, tokenizers_of):
     ],
     ids=lambda value: getattr(value, "model_type", None),
 )
-def test_what_an_architecture_can(config, heads):
+def test_capabilities_follow_from_the_architecture(config, heads):
     every = ("SequenceClassification", "QuestionAnswering", "CausalLM", "Seq2SeqLM")
     found = [head for head in every if can(config, f"AutoModelFor{head}")]
     assert found == heads.split()
 
 
-def test_a_models_own_code_can_what_it_names():
+def test_capabilities_of_custom_code_follow_its_auto_map():
     config = hf.BertConfig(auto_map={"AutoModelForSeq2SeqLM": "code.Own"})
     assert can(config, "AutoModelForSeq2SeqLM")
 

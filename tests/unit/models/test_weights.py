@@ -102,7 +102,7 @@ def test_a_second_load_is_a_fresh_one_bit_for_bit(tiny_model, working_folder, re
         gc.collect()
 
 
-def test_what_was_done_to_one_model_does_not_reach_the_next(tiny_model, reads):
+def test_changes_to_a_model_do_not_reach_the_next_load(tiny_model, reads):
     checkpoint = find_checkpoint(model_of(tiny_model))
     expected = state(load(checkpoint))
     gc.collect()
@@ -150,7 +150,7 @@ def test_only_the_memory_of_a_model_that_is_gone_is_used_again(tiny_model):
     assert load(checkpoint).classifier.weight.data_ptr() == address
 
 
-def test_another_model_is_read_and_the_former_let_go(tiny_model, working_folder, monkeypatch):
+def test_loading_another_model_frees_the_previous_one(tiny_model, working_folder, monkeypatch):
     checkpoint = find_checkpoint(model_of(tiny_model))
     other = saved("decoder", tiny_model, working_folder / "other")
     assert load(checkpoint).num_labels == 2

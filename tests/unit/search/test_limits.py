@@ -34,7 +34,7 @@ def test_each_limit_ends_a_search():
     assert Budget(9, patience=3).exhausted(study) is None
 
 
-def test_what_the_parameters_did_is_told_as_a_broken_constraint():
+def test_failure_by_parameters_is_a_violated_constraint():
     study = optuna.create_study()
     for error in (MemoryError("out of memory"), DivergedError("step 1"), RuntimeError("a bug")):
         tell_failure(study, study.ask(), error)
@@ -67,7 +67,7 @@ def test_a_trial_that_keeps_its_limits_comes_before_a_better_one():
     assert [t.number for t in best_first(study)] == [1, 0]
 
 
-def test_what_a_worker_leaves_by_an_error_is_taken_over_though_its_process_lives(working_folder):
+def test_trial_abandoned_by_an_error_is_taken_over_from_a_live_process(working_folder):
     sphere = replace(spec(working_folder, "TPESampler", 3), retries=1)
     study = sphere.open()
 
@@ -101,7 +101,7 @@ def test_a_trial_that_was_stopped_by_hand_uses_up_no_retry(working_folder):
     assert [state_of(t) for t in study.trials] == ["killed"] * 3 + ["waiting"]
 
 
-def test_what_a_trial_waits_is_not_its_time():
+def test_paused_time_does_not_count_as_trial_time():
     study = optuna.create_study()
     trial = study.ask()
     began = study.trials[0].datetime_start.timestamp()

@@ -104,7 +104,7 @@ def search(seed: int, tell: Tell) -> Found:
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps", "cpu", "python"])
-def test_whatever_runs_out_of_memory_is_a_violated_constraint(error):
+def test_out_of_memory_is_a_violated_constraint(error):
     assert reason_of(error).startswith("oom: ")
     study = optuna.create_study()
     tell_failure(study, study.ask(), error)

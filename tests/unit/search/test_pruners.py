@@ -93,7 +93,7 @@ def test_a_pruner_that_cannot_be_is_refused(options, fragment):
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 10**6), min_size=6, max_size=30, unique=True), st.integers(2, 4))
-def test_with_everyone_at_the_rung_exactly_the_best_go_on(scores, factor):
+def test_full_rung_promotes_exactly_the_best(scores, factor):
     study = optuna.create_study(direction="maximize")
     pruner = PauseAndPromote(min_resource=1, reduction_factor=factor)
     for score in scores:

@@ -15,7 +15,7 @@ from pipeline.tracking.studies import command_notes
 from tests.support.studies import spec
 
 
-def test_a_replacement_takes_the_place_of_what_it_replaces(working_folder):
+def test_replacement_takes_the_place_of_the_failed_trial(working_folder):
     def search(study, most):
         for _ in range(most):
             study.tell(claim(study, uniform, Heartbeat(study)), 1.0)

@@ -139,7 +139,7 @@ def test_workers_share_one_quasi_random_sequence(working_folder):
     assert [t.params for t in trials] == alone
 
 
-def test_what_a_grid_leaves_to_custom_search_space_is_not_drawn_again(working_folder):
+def test_grid_does_not_redraw_custom_search_space_values(working_folder):
     drawn = []
     for most in (2, 4):  # each a start of its own
         study = begin(spec(working_folder, "GridSampler", most, overrides=("x=1,2,3,4",)))

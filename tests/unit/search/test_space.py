@@ -32,7 +32,7 @@ def test_the_grammar_as_distributions(text, expected):
     assert parse_space([f"key={text}"]).distributions == {"key": expected}
 
 
-def test_a_grid_is_what_hydra_itself_would_run():
+def test_grid_equals_hydras_own_multirun():
     given_ = ["a=1,2", "b=range(1,4)", "c=x", "d=true,null", "e=range(0.0,1.0,0.25)"]
     overrides = OverridesParser.create().parse_overrides(given_)
     (batch,) = BasicSweeper.split_arguments(overrides, None)
@@ -59,7 +59,7 @@ def test_a_choice_comes_back_from_the_override_it_became(choices):
 
 @example(["\\0", "a\\", "it's", "A¹", "\\'"])
 @given(st.lists(st.one_of(st.none(), values, st.text(max_size=8)), min_size=1, max_size=4))
-def test_what_a_yaml_file_says_comes_back_from_the_grammar(given_):
+def test_yaml_space_survives_the_override_grammar(given_):
     for value in given_:
         (override,) = OverridesParser.create().parse_overrides([f"key={literal(value)}"])
         assert override.value() == value

@@ -36,7 +36,7 @@ from tests.support.studies import points, spec
         ("name == 'sgd' or 1 / 0 > 1", True),
     ],
 )
-def test_what_expressions_mean(text, passes):
+def test_filter_expressions_evaluate_as_python(text, passes):
     settings = {"a": 2, "b.c": 4, "name": "sgd", "flag": True}
     assert read_filter(text).allows(settings) is passes
 
@@ -60,14 +60,14 @@ def test_what_expressions_mean(text, passes):
         "",
     ],
 )
-def test_what_is_no_filter_is_refused_by_name(text):
+def test_invalid_filter_is_refused_by_name(text):
     with pytest.raises(ConfigError, match=r"hydra\.sweeper\.filter") as error:
         read_filter(text)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["a", "a and true", "'x' < a", "1 / (a - 2) > 1", "'x' * a == a"])
-def test_what_cannot_be_worked_out_names_the_point(text):
+def test_filter_error_names_the_point(text):
     with pytest.raises(ConfigError, match="a=2"):
         read_filter(text).allows({"a": 2})
 
@@ -83,7 +83,7 @@ def test_a_part_of_a_point_is_refused_only_where_every_whole_one_is(a, b, sign):
     )
 
 
-def test_a_filtered_search_cut_and_continued_proposes_what_the_uncut_one_would(working_folder):
+def test_interrupted_filtered_search_proposes_as_an_uninterrupted_one(working_folder):
     space = replace(
         parse_space(["x=interval(-5.0,5.0)", "y=interval(-5.0,5.0)"]), filter=Filter("x < y")
     )

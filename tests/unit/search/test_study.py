@@ -36,7 +36,7 @@ def test_two_workers_never_take_the_last_point_of_a_grid_both(working_folder):
 
 
 @pytest.mark.parametrize("sampler", ["TPESampler", "GPSampler"])
-def test_a_search_cut_and_continued_proposes_what_the_uncut_one_would(working_folder, sampler):
+def test_interrupted_search_proposes_as_an_uninterrupted_one(working_folder, sampler):
     uncut = search_sphere(spec(working_folder / "uncut", sampler, 12))
     search_sphere(spec(working_folder / "cut", sampler, 5))
     assert search_sphere(spec(working_folder / "cut", sampler, 12)) == uncut
@@ -60,7 +60,7 @@ def test_a_journal_whose_last_line_is_torn_is_still_read(working_folder):
     assert search_sphere(spec(working_folder / "torn", "TPESampler", 6))[:4] == whole
 
 
-def test_a_finite_space_means_a_grid_unless_told_otherwise():
+def test_finite_space_means_grid_by_default():
     finite, infinite = parse_space(["a=1,2"]), parse_space(["a=1,2", "b=interval(0,1.5)"])
     assert sampler_name({}, finite) == "GridSampler"
     assert sampler_name({}, infinite) == "TPESampler"

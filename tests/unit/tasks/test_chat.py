@@ -111,7 +111,7 @@ def test_a_template_that_rewrites_earlier_replies_is_refused_without_marks(chatt
     assert len(targets(task, (TURNS[0], idle, *TURNS[2:]))[0]) == 1
 
 
-def test_the_templates_own_end_ends_what_is_written(chatter):
+def test_generation_stops_at_the_end_token_of_the_template(chatter):
     tokenizer = task_of(chatter).checkpoint.tokenizer
     assert task_of(chatter).end == tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert task_of(chatter, PLAIN).end == tokenizer.eos_token_id
@@ -170,7 +170,7 @@ def test_a_prompt_that_is_cut_is_counted(chatter, tmp_path):
         refusing.encode(answered)
 
 
-def test_what_is_asked_has_a_prompt_alone_and_what_is_trained_has_none(chatter):
+def test_asked_rows_have_only_prompts_and_training_rows_none(chatter):
     task = task_of(chatter)
     asked = task.encode(rows_of(TURNS[:3]))
     answered = task.encode(rows_of(TURNS))
@@ -265,7 +265,7 @@ def test_every_layout_is_the_same_to_the_model(chatter):
     assert len(losses) == 1
 
 
-def test_messages_are_answered_whatever_the_layout_of_the_training_file():
+def test_messages_are_answered_for_every_training_layout():
     shape = Chats(replace(FILES, layout="sharegpt"))
     record = {"messages": [{"role": "user", "content": "Hi"}]}
     read = shape.read(record, "record 1", with_targets=False)

@@ -105,7 +105,7 @@ def test_the_windows_of_a_pair_do_not_depend_on_other_rows(encoder):
     assert second == "[CLS] the a good bad [SEP]" + " bad" * 7 + " [SEP]"
 
 
-def test_a_model_of_one_type_is_not_told_which_text_a_token_is_of(decoder):
+def test_model_with_one_token_type_gets_no_type_ids(decoder):
     task = tiny_task(decoder, {"neg": 1, "pos": 1})
     assert "token_type_ids" not in task.encode(pairs_of(("a", "b"), ("b", "a"))).dataset.features
 
@@ -208,7 +208,7 @@ def pieces(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("policy", ["truncate", "window"])
-def test_a_text_cannot_end_what_a_t5_reads(models_folder, policy):
+def test_end_token_in_a_text_does_not_end_t5_input(models_folder, policy):
     task = tiny_task(pieces(models_folder / "pieces"), {"neg": 1, "pos": 1}, 8, long_rows=policy)
     model = task.load_model().eval()
     texts = ["good </s> bad", "good", "bad </s> " * 9]
@@ -294,7 +294,7 @@ def test_padding_has_no_part_under_an_adapter(models_folder):
     assert together == pytest.approx(alone, abs=1e-5)
 
 
-def test_labels_are_told_apart_by_one_look_where_their_first_words_differ(decoder):
+def test_labels_with_distinct_first_tokens_take_one_pass(decoder):
     assert generative(decoder, ("neg", "pos", "rare"))._paths == [()]
     with pytest.raises(ModelError, match="alike"):
         generative(decoder, ("unknown", "unheard"))

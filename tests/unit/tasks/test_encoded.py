@@ -118,7 +118,7 @@ KINDS = [
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_read_is_what_is_encoded(kind, training, folder, tiny_model, store):
+def test_stored_encoding_equals_fresh_one(kind, training, folder, tiny_model, store):
     task, given = kind(folder, tiny_model)
     key = encoding_key(task, given, training=training)
     plain = task.encode(given, training=training)
@@ -157,7 +157,7 @@ def test_arrays_are_read_across_chunks():
 # What the key tells apart
 
 
-def test_whatever_tokens_depend_on_is_in_the_key(tiny_model, folder):
+def test_encoding_key_changes_with_all_that_tokens_depend_on(tiny_model, folder):
     base, given = classification(folder, tiny_model)
     other = tiny_task(once(folder / "other", models.encoder, ["good"]), base.label_counts, 6)
     keys = [
@@ -221,7 +221,7 @@ def test_a_tokenizer_with_code_of_its_own_is_asked_each_time(folder, tiny_model)
     assert encoding_key(own, given, training=True) is None
 
 
-def test_a_slow_tokenizer_is_told_by_its_vocabulary(folder, tiny_model):
+def test_slow_tokenizers_differ_by_their_vocabulary(folder, tiny_model):
     from transformers import ByT5Tokenizer
 
     task, given = classification(folder, tiny_model)
@@ -285,7 +285,7 @@ def test_a_broken_entry_is_made_again(made, store, caplog, file, harm):
     assert not caplog.text
 
 
-def test_without_keep_nothing_is_written_and_what_is_there_is_read(made, store):
+def test_without_keep_entries_are_read_and_none_written(made, store):
     made(keep=False)
     assert not store.folder.exists()
     made()
@@ -293,7 +293,7 @@ def test_without_keep_nothing_is_written_and_what_is_there_is_read(made, store):
     assert len(made.calls) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_said(made, store, caplog):
+def test_unwritable_cache_folder_is_logged(made, store, caplog):
     store.folder.write_text("a file")
     with caplog.at_level(logging.WARNING):
         assert len(made().dataset) == len(PAIRS)
@@ -311,7 +311,7 @@ def test_several_threads_make_it_once(made):
     assert len({json.dumps(examples.dataset.to_dict()) for examples in found}) == 1
 
 
-def test_who_comes_second_takes_what_is_there(made, store, folder, tiny_model, caplog):
+def test_second_process_reads_what_the_first_stored(made, store, folder, tiny_model, caplog):
     task, given = classification(folder, tiny_model)
 
     def late():
@@ -341,7 +341,7 @@ def test_the_longest_unused_entries_go_first(made, store, monkeypatch):
     assert [path.name for path in store.folder.glob("[!.]*")] == ["d"]
 
 
-def test_what_is_half_made_is_removed_a_day_later(made, store):
+def test_unfinished_entry_is_removed_after_a_day(made, store):
     for name, age in ((".old", 2 * 24 * 3600), (".new", 60)):
         (store.folder / name).mkdir(parents=True)
         os.utime(store.folder / name, (time.time() - age,) * 2)
@@ -349,7 +349,7 @@ def test_what_is_half_made_is_removed_a_day_later(made, store):
     assert {path.name for path in store.folder.glob(".*/")} == {".new"}
 
 
-def test_room_is_made_but_for_what_somebody_makes_or_has_to_stay(working_folder):
+def test_tidy_keeps_locked_and_needed_entries(working_folder):
     entries = Entries(working_folder / "cache", 12_000)
     for i, key in enumerate("abcd"):
         with entries.put(key) as path:

@@ -188,7 +188,7 @@ def test_an_answer_is_the_same_through_its_tokens_and_back(reader, data):
     assert task.score(found, outputs)["exact_match"] == 1.0
 
 
-def test_what_two_windows_share_is_whole_in_one_of_them(reader):
+def test_answer_across_windows_is_whole_in_one_of_them(reader):
     task = tiny_reader(reader, 14, stride=4)  # windows of 10
     for start in range(16):
         answer = " ".join(LETTERS[start : start + 5])  # one more than they share
@@ -393,7 +393,7 @@ def test_squads_own_file_is_read_as_rows():
         ({"rows": []}, "found a JSON object, expected an array of objects, or the layout of SQuAD"),
     ],
 )
-def test_what_is_not_quite_squads_own_file_is_refused(content, said):
+def test_malformed_squad_file_is_refused(content, said):
     Path("squad.json").write_text(json.dumps(content))
     with pytest.raises(DataError) as refusal:
         list(read_records(Path("squad.json"), "utf-8"))

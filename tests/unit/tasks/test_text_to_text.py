@@ -79,7 +79,7 @@ def test_a_long_source_is_cut_at_its_end_and_the_separator_stays(writers):
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
-def test_training_reads_no_prompts_and_what_is_asked_is_only_written(writers, kind):
+def test_training_rows_have_no_prompts_and_asked_rows_no_targets(writers, kind):
     task = task_of(writers[kind])
     given = rows_of(pairs(3))
     trained = task.encode(given, training=True).dataset
@@ -123,7 +123,7 @@ def test_rows_are_written_alike_alone_and_in_a_batch(writers, kind, beams):
 
 
 @pytest.mark.parametrize("kind", ["bart", "gpt2"])
-def test_what_follows_an_end_is_no_part_of_the_text(writers, kind):
+def test_text_ends_at_the_end_token(writers, kind):
     task = task_of(writers[kind])
     model = task.load_model()
     ids = task.checkpoint.tokenizer(" rot haus", add_special_tokens=False)["input_ids"]
@@ -182,7 +182,7 @@ def test_a_model_without_its_own_shift_and_more_embeddings_than_tokens_is_read(w
     assert task.texts(outputs) == [""]
 
 
-def test_only_what_stands_after_every_text_is_a_tail():
+def test_common_end_is_what_every_text_ends_with():
     assert common_end([1], [5, 1]) == [1]
     assert common_end([0, 2], [0, 5, 2]) == [2]
     assert common_end([0], [0, 5]) == []

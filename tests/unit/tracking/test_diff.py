@@ -34,7 +34,7 @@ def logged(**changes) -> LoggedRun:
     return LoggedRun(**(known | changes))
 
 
-def test_what_only_one_has_is_marked_and_every_package_named():
+def test_diff_marks_values_of_one_run_and_names_packages():
     packages = {f"p{i}": "1" for i in range(30)}
     provenance = logged().provenance | {"packages": packages}
     config = b"seed: null\noptimizer:\n  momentum: 0.9\n"
@@ -59,7 +59,7 @@ def test_the_last_value_counts_and_seconds_do_not():
 
 
 @pytest.mark.parametrize("missing", ["provenance", "inputs", "predictions"])
-def test_what_is_not_recorded_is_not_the_same(missing):
+def test_unrecorded_values_are_not_equal(missing):
     found = diff(logged(), logged(**{missing: {}}))
     assert not found.is_same
     assert "cannot be known" in found.as_text()

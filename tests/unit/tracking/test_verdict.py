@@ -116,7 +116,7 @@ def test_a_rerun_is_judged_by_every_point_of_its_metrics(now, kind, said):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_no_finite_number_in_both_is_the_same(value):
+def test_non_finite_in_both_is_equal(value):
     assert judge(record(loss(value)), record(loss(value)), [], 0.0).kind == "identical"
 
 
@@ -144,7 +144,7 @@ def test_without_the_same_digest_nothing_is_identical(then, now, said):
     assert near.detail.endswith(f"first train/loss at step 2: 0.5 -> 0.5001; {said}")
 
 
-def test_what_drifted_is_named_first_where_the_results_differ():
+def test_verdict_names_drift_before_differing_results():
     verdict = judge(record(), record(loss(0.75)), DRIFT, TOLERANCE)
     assert verdict.kind == "different"
     assert verdict.detail.startswith("data train: 100 rows (a) -> 99 rows (b); 1 of 4 points")

@@ -37,7 +37,7 @@ def test_a_state_comes_back_from_disk_bit_for_bit(tmp_path, best):
     assert same(RandomState.take(), written.random)
 
 
-def test_what_is_written_is_what_was_there_when_it_was_asked_for(tmp_path):
+def test_checkpoint_holds_state_of_the_moment_of_asking(tmp_path):
     written = snapshot(5, 3)
     before = {name: weight.clone() for name, weight in written.evaluations.weights.items()}
     checkpoints = Checkpoints(tmp_path / "run", keep=1)
@@ -76,7 +76,7 @@ def _flip(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_truncate, _flip, Path.unlink, Path.touch])
 @pytest.mark.parametrize("file", ["state-00000004.pt", "best-00000003.safetensors"])
-def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, caplog, damage, file):
+def test_damaged_state_is_replaced_by_the_previous_one(tmp_path, caplog, damage, file):
     folder = tmp_path / "run"
     for step, best in ((2, 1), (4, 3)):
         write(Checkpoints(folder, keep=2), step, best=best)
@@ -94,7 +94,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, caplog, damage, f
     ]
 
 
-def test_a_kill_between_the_best_weights_and_the_state_leaves_the_former_state(tmp_path):
+def test_kill_between_best_weights_and_state_leaves_previous_state(tmp_path):
     folder = tmp_path / "run"
     write(Checkpoints(folder, keep=1), 2, best=1)
     write(Checkpoints(tmp_path / "ahead", keep=1), 4, best=3)
@@ -108,7 +108,7 @@ def test_a_kill_between_the_best_weights_and_the_state_leaves_the_former_state(t
     assert files(folder) == ["best-00000003.safetensors", "state-00000004.pt"]
 
 
-def test_weights_of_a_kill_that_are_ahead_are_not_taken_for_those_of_a_later_state(tmp_path):
+def test_best_weights_left_by_a_kill_are_not_used_for_a_later_state(tmp_path):
     folder = tmp_path / "run"
     write(Checkpoints(folder, keep=1), 2)
     shutil.copy(folder / "best-00000001.safetensors", folder / "best-00000003.safetensors")
@@ -119,7 +119,7 @@ def test_weights_of_a_kill_that_are_ahead_are_not_taken_for_those_of_a_later_sta
     assert Checkpoints(folder, keep=1).latest().step == 4
 
 
-def test_what_cannot_be_written_is_said_at_the_next_write(tmp_path):
+def test_failed_write_is_raised_by_the_next_write(tmp_path):
     (tmp_path / "run").write_text("no folder")
     checkpoints = Checkpoints(tmp_path / "run", keep=1)
     checkpoints.write(snapshot(1))
@@ -140,7 +140,7 @@ def test_what_cannot_be_written_is_said_at_the_next_write(tmp_path):
         (KeyboardInterrupt(), True, True),
     ],
 )
-def test_what_stays_of_a_run_depends_on_its_end(tmp_path, error, of_trial, stays):
+def test_checkpoints_are_kept_by_how_a_run_ended(tmp_path, error, of_trial, stays):
     def end() -> None:
         with Checkpoints(tmp_path / "run", 1, of_trial=of_trial) as checkpoints:
             checkpoints.write(snapshot(1))
@@ -158,7 +158,7 @@ def test_what_stays_of_a_run_depends_on_its_end(tmp_path, error, of_trial, stays
         assert not files(tmp_path)
 
 
-def test_one_process_at_a_time_is_at_a_run(tmp_path):
+def test_run_is_locked_by_one_process_at_a_time(tmp_path):
     folder = tmp_path / "checkpoints" / "run"
     write(Checkpoints(folder, 1), 3)
     assert left_in(tmp_path) == ["run"]
@@ -182,7 +182,7 @@ def test_checkpoints_come_as_asked_and_never_at_the_end():
     assert checkpoint_points(made(checkpoint_every=None), 7, 14) == set()
 
 
-def test_a_record_that_goes_on_takes_no_point_twice(tiny):
+def test_resumed_record_takes_no_point_twice(tiny):
     store = open_store(experiment(tiny).tracking)
     with Record(store, "cut", {}, {}) as record:
         for step in (1, 2, 4):

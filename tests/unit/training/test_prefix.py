@@ -329,7 +329,7 @@ def test_a_model_that_is_gone_leaves_its_memory(folders):
         gc.enable()
 
 
-def test_it_pays_where_layers_would_be_computed_more_than_once():
+def test_cache_pays_where_layers_are_computed_repeatedly():
     assert pays(1, 1, in_sweep=True)
     assert pays(3, 3, in_sweep=False)
     assert pays(1, 4, in_sweep=False)
