@@ -1,55 +1,33 @@
 """What a search is expected to cost, and what it did cost: time, disk, energy and money."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as typed
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from pipeline.common.contract import RunCost
+from pipeline.common.contract import RunCost
 
 JOULES_PER_KWH = 3.6e6
 SECONDS_PER_HOUR = 3600.0
 
 
-@dataclass(frozen=True)
+_Price = Annotated[float, Field(strict=True, ge=0, description="a number from 0 on")]
+
+
+@typed(config=ConfigDict(extra="forbid"), frozen=True)
 class Prices:
     """What a machine draws and costs; a table of the config."""
 
-    core_watts: float
-    gpu_watts: float
-    usd_per_kwh: float
-    usd_per_core_hour: float
-    usd_per_gpu_hour: float
+    core_watts: _Price
+    gpu_watts: _Price
+    usd_per_kwh: _Price
+    usd_per_core_hour: _Price
+    usd_per_gpu_hour: _Price
 
-    @classmethod
-    def read(cls, node: Mapping[str, Any]) -> Prices:
-        """Read the node ``hydra.sweeper.prices``.
-
-        Raises:
-            ConfigError: for an unknown key or a value that is no number from 0 on.
-        """
-        known = list(cls.__dataclass_fields__)
-        for key, value in node.items():
-            if key not in known:
-                raise ConfigError(
-                    f"hydra.sweeper.prices.{key}: there is no such price."
-                    f"{did_you_mean(str(key), known)} Valid: {listing(known)}."
-                )
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ConfigError(
-                    f"hydra.sweeper.prices.{key}={value}: expected a number from 0 on."
-                )
-        return cls(**{key: float(node[key]) for key in known})
-
-    def rates(self, cores: float, gpus: float) -> Rates:
+    def rates(self, cores: float, gpus: float) -> "Rates":
         """Return what a worker draws and costs that has so many cores and GPUs."""
         return Rates(
             watts=cores * self.core_watts + gpus * self.gpu_watts,

@@ -1,60 +1,138 @@
 """The sweeper's node of the config: its options, as the official plugin calls them, and more."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
 
+from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.search.cost import Prices
 from pipeline.search.samplers import ALLOWED
 from pipeline.search.study.budget import Budget
-from pipeline.search.workers.sizing import AUTO
 
 _HYDRA_KEYS = ("_target_", "_recursive_")
 PLAN = "plan"
-ON_CHANGE = ("refuse", "continue", "fork")
 MOST_REPEATS = 100  # seeds of a point
-LIMITS = ("minutes", "machine_minutes", "patience", "kwh", "usd")
+
+# The description of a type says what is expected, after "expected".
+_Text = Annotated[str, Field(strict=True, description="a text")]
+_Positive = Annotated[float, Field(strict=True, gt=0, description="a number above 0")]
+_Retries = Annotated[int, Field(strict=True, ge=0, description="a whole number from 0")]
+_Trials = Annotated[int, Field(strict=True, ge=1, description="a whole number from 1")]
+_Flag = Annotated[bool, Field(strict=True, description="true or false")]
+_Keys = Annotated[Mapping[str, Any], Field(description="keys with their values")]
 
 
-@dataclass(frozen=True)
+def _not_one(seeds: int) -> int:
+    if seeds == 1:
+        raise ValueError("one seed does not show how far they differ")
+    return seeds
+
+
+@dataclass(config=ConfigDict(extra="forbid"), frozen=True)
+class Limits:
+    """What a search may spend; the first limit that is reached ends it."""
+
+    minutes: _Positive | None = None
+    machine_minutes: _Positive | None = None
+    patience: _Positive | None = None
+    kwh: _Positive | None = None
+    usd: _Positive | None = None
+
+
+@dataclass(config=ConfigDict(extra="forbid"), frozen=True)
 class Options:
     """The sweeper's node in the config; the names are the official plugin's."""
 
-    sampler: Mapping[str, Any]
-    pruner: Mapping[str, Any]
-    direction: Any
-    storage: str | None
-    study_name: str | None
-    on_change: str
-    n_trials: int | None
-    n_jobs: int | str  # or `AUTO`
-    max_failure_rate: float
-    params: Mapping[str, Any] | None
-    custom_search_space: str | None
-    retries: int
-    trial_minutes: float | None
-    isolation: str
-    budget: Mapping[str, Any]
-    prices: Mapping[str, Any]
-    when: Mapping[str, Any] | None
+    sampler: _Keys
+    pruner: _Keys
+    direction: Annotated[
+        Direction | Annotated[list[Direction], Field(min_length=1)] | None,
+        Field(description="minimize or maximize, or a list of them"),
+    ]
+    storage: Annotated[str | None, Field(strict=True, description="a path or a database URL")]
+    study_name: _Text | None
+    on_change: Annotated[
+        Literal["refuse", "continue", "fork"],
+        Field(
+            description="refuse or continue or fork: what becomes of a study whose space changed"
+        ),
+    ]
+    n_trials: _Trials | None
+    n_jobs: Annotated[
+        Annotated[int, Field(strict=True, ge=1)] | Literal["auto"],
+        Field(description="a whole number from 1, or auto: what this machine is good for"),
+    ]
+    max_failure_rate: Annotated[float, Field(strict=True, ge=0, le=1, description="0 to 1")]
+    params: _Keys | None
+    custom_search_space: _Text | None
+    retries: _Retries
+    trial_minutes: _Positive | None
+    isolation: Annotated[
+        Literal["worker", "trial"],
+        Field(description="worker (a process for many trials) or trial (a fresh one for each)"),
+    ]
+    budget: Annotated[Limits, Field(description="limits, such as budget.minutes=30")]
+    prices: Annotated[Prices, Field(description="prices, such as prices.core_watts=10")]
+    when: Any
     zip: Any
-    filter: str | None
+    filter: Any
     first: Any
     warm_start: Any
     allow_sampler: Any
-    repeats: int
-    dry_run: bool | str  # or `PLAN`
-    forecast: bool
-    confirm: int  # seeds; 0: none
+    repeats: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=MOST_REPEATS,
+            description=f"a whole number from 1 to {MOST_REPEATS}",
+        ),
+    ]
+    dry_run: Annotated[
+        Annotated[bool, Field(strict=True)] | Literal["plan"],
+        Field(description="true or false, or plan: say also what it would cost"),
+    ]
+    forecast: _Flag
+    confirm: Annotated[  # seeds; 0: none
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=MOST_REPEATS,
+            description="0, or the seeds on which the winner is retrained at the end, "
+            f"2 to {MOST_REPEATS}",
+        ),
+        BeforeValidator(_not_one),
+    ]
+
+    @model_validator(mode="after")
+    def _something_has_a_price(self) -> Self:
+        rates = self.prices.rates(1, 1)
+        free = {"kwh": rates.watts == 0, "usd": rates.usd(1.0, rates.kwh(1.0)) == 0}
+        for name, is_free in free.items():
+            limit = getattr(self.budget, name)
+            if limit is not None and is_free:
+                raise ConfigError(
+                    f"hydra.sweeper.budget.{name}={limit:g}: nothing has a price in "
+                    "hydra.sweeper.prices, so nothing would be spent; expected one above 0, such "
+                    "as hydra.sweeper.prices.usd_per_core_hour=0.04."
+                )
+        return self
 
     @classmethod
-    def read(cls, node: DictConfig) -> Options:
+    def read(cls, node: DictConfig) -> Self:
         """Take the options out of ``hydra.sweeper``.
 
         Raises:
@@ -62,7 +140,6 @@ class Options:
         """
         given = OmegaConf.to_container(node, resolve=True)
         assert isinstance(given, dict)
-        known = set(cls.__dataclass_fields__)
         options = {str(key): value for key, value in given.items() if key not in _HYDRA_KEYS}
         if options.pop("search_space", None):
             raise ConfigError(
@@ -70,109 +147,57 @@ class Options:
                 "hydra-optuna-sweeper 1.4; write hydra.sweeper.params, such as "
                 "x: interval(-5.5, 5.5). docs/migrating.md has a table."
             )
-        for name in options.keys() - known:
-            raise ConfigError(
-                f"hydra.sweeper.{name}: there is no such option.{did_you_mean(name, known)} "
-                f"Valid: {listing(sorted(known))}."
-            )
-        allowed = options["allow_sampler"] or []
+        allowed = options.get("allow_sampler") or []
         names = [allowed] if isinstance(allowed, str) else list(allowed)
         if names:  # next to the class they allow, wherever it is made
             options["sampler"] = {**options["sampler"], ALLOWED: names}
-        read = cls(**options)
-        read.check()
-        return read
-
-    def check(self) -> None:
-        """Refuse values out of bounds.
-
-        Raises:
-            ConfigError: naming the first one.
-        """
-        if self.storage is not None and not isinstance(self.storage, str):
-            raise ConfigError(
-                f"hydra.sweeper.storage={self.storage}: expected a path or a database URL."
-            )
-        if not _is_number(self.repeats, whole=True) or not 1 <= self.repeats <= MOST_REPEATS:
-            raise ConfigError(
-                f"hydra.sweeper.repeats={self.repeats}: expected a whole number from 1 to "
-                f"{MOST_REPEATS}."
-            )
-        if not _is_number(self.confirm, whole=True) or self.confirm not in (
-            0,
-            *range(2, MOST_REPEATS + 1),
-        ):
-            raise ConfigError(
-                f"hydra.sweeper.confirm={self.confirm}: expected 0, or the seeds on which the "
-                f"winner is retrained at the end, 2 to {MOST_REPEATS}."
-            )
-        jobs: Any = self.n_jobs
-        if jobs != AUTO and (not _is_number(jobs, whole=True) or jobs < 1):
-            raise ConfigError(
-                f"hydra.sweeper.n_jobs={jobs}: expected a whole number from 1, or {AUTO}: "
-                "what this machine is good for."
-            )
-        for name, least in (("n_trials", 1), ("retries", 0)):
-            value = getattr(self, name)
-            if value is not None and (not _is_number(value, whole=True) or value < least):
-                raise ConfigError(
-                    f"hydra.sweeper.{name}={value}: expected a whole number from {least}."
-                )
-        if not _is_number(self.max_failure_rate) or not 0 <= self.max_failure_rate <= 1:
-            raise ConfigError(
-                f"hydra.sweeper.max_failure_rate={self.max_failure_rate}: expected 0 to 1."
-            )
-        for name in self.budget.keys() - set(LIMITS):
-            raise ConfigError(
-                f"hydra.sweeper.budget.{name}: there is no such limit."
-                f"{did_you_mean(name, LIMITS)} Valid: {listing(LIMITS)}."
-            )
-        limits = {f"budget.{name}": self.budget.get(name) for name in LIMITS}
-        for name, value in {"trial_minutes": self.trial_minutes, **limits}.items():
-            if value is not None and (not _is_number(value) or value <= 0):
-                raise ConfigError(f"hydra.sweeper.{name}={value}: expected a number above 0.")
-        rates = Prices.read(self.prices).rates(1, 1)
-        free = rates.usd(1.0, rates.kwh(1.0)) == 0
-        for name, is_nothing in (("kwh", rates.watts == 0), ("usd", free)):
-            if self.budget.get(name) is not None and is_nothing:
-                raise ConfigError(
-                    f"hydra.sweeper.budget.{name}={self.budget[name]}: nothing has a price in "
-                    "hydra.sweeper.prices, so nothing would be spent; expected one above 0, such "
-                    "as hydra.sweeper.prices.usd_per_core_hour=0.04."
-                )
-        if not isinstance(self.dry_run, bool) and self.dry_run != PLAN:
-            raise ConfigError(
-                f"hydra.sweeper.dry_run={self.dry_run}: expected true or false, or {PLAN}: say "
-                "also what it would cost."
-            )
-        if not isinstance(self.forecast, bool):
-            raise ConfigError(f"hydra.sweeper.forecast={self.forecast}: expected true or false.")
-        if self.on_change not in ON_CHANGE:
-            raise ConfigError(
-                f"hydra.sweeper.on_change={self.on_change}: expected {' or '.join(ON_CHANGE)}: "
-                f"what becomes of a study whose space changed."
-                f"{did_you_mean(str(self.on_change), ON_CHANGE)}"
-            )
-        if self.isolation not in ("worker", "trial"):
-            raise ConfigError(
-                f"hydra.sweeper.isolation={self.isolation}: expected worker (a process for many "
-                "trials) or trial (a fresh one for each)."
-            )
+        try:
+            return TypeAdapter(cls).validate_python(options)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from error
 
     def limits(self, n_trials: int) -> Budget:
         """Return the budget; its minutes begin now."""
-        minutes = self.budget.get("minutes")
-        machine_minutes = self.budget.get("machine_minutes")
+        given = self.budget
         return Budget(
             n_trials,
-            stop_at=None if minutes is None else time.time() + 60 * minutes,
-            machine_seconds=None if machine_minutes is None else 60 * machine_minutes,
-            patience=self.budget.get("patience"),
-            kwh=self.budget.get("kwh"),
-            usd=self.budget.get("usd"),
+            stop_at=None if given.minutes is None else time.time() + 60 * given.minutes,
+            machine_seconds=None if given.machine_minutes is None else 60 * given.machine_minutes,
+            patience=given.patience,
+            kwh=given.kwh,
+            usd=given.usd,
         )
 
 
-def _is_number(value: Any, *, whole: bool = False) -> bool:
-    kinds = int if whole else int | float
-    return isinstance(value, kinds) and not isinstance(value, bool)
+_NODES: Mapping[str, Any] = {"budget": Limits, "prices": Prices}
+_UNKNOWN = {"budget": "limit", "prices": "price"}
+
+
+def _explain(error: ValidationError) -> str:
+    """Say the first of pydantic's findings: key, found, expected, nearest."""
+    found = error.errors()[0]
+    name, *rest = (str(part) for part in found["loc"])
+    node: Any = _NODES[name] if name in _NODES and rest else Options
+    key = name if node is Options else rest[0]
+    place = f"hydra.sweeper.{name}.{key}" if node is not Options else f"hydra.sweeper.{name}"
+    fields: Mapping[str, Any] = node.__pydantic_fields__
+    if key not in fields:
+        what = _UNKNOWN.get(name, "option")
+        return (
+            f"{place}: there is no such {what}.{did_you_mean(key, fields)} "
+            f"Valid: {listing(sorted(fields), most=len(fields))}."
+        )
+    if found["type"] == "missing":
+        return f"{place} must be given: {place}=…"
+    expected = _expected(fields[key]) or found["msg"].removeprefix("Input should be ")
+    hint = did_you_mean(str(found["input"]), ("refuse", "continue", "fork"))
+    return f"{place}={found['input']}: expected {expected}.{hint if key == 'on_change' else ''}"
+
+
+def _expected(field: Any) -> str | None:
+    """Return the description of a field, or of the one type that it may have."""
+    if field.description:
+        return str(field.description)
+    schema = TypeAdapter(field.annotation).json_schema()
+    kinds = [schema, *schema.get("anyOf", ())]
+    return next((kind["description"] for kind in kinds if "description" in kind), None)

@@ -20,7 +20,7 @@ from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.searchable import SEED, Searchable
 from pipeline.search.space.space import Space
-from pipeline.search.study.study import StudySpec, directions_of
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.warm_start import sources_of
 from pipeline.search.workers.sizing import AUTO, WorkerPlan, choose, cores, this_machine
 
@@ -44,7 +44,10 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
     """
     name = sampler_name(options.sampler, space)
     direction = options.direction
-    directions = task.directions(base) if direction is None else directions_of(direction)
+    if direction is None:
+        directions = task.directions(base)
+    else:
+        directions = (direction,) if isinstance(direction, str) else tuple(direction)
     seed = options.sampler.get("seed")
     metric = options.pruner.get("metric")
     minutes = options.trial_minutes

@@ -23,7 +23,7 @@ from pipeline.common.terminal import console
 from pipeline.config.compose import changing, plain_errors, without_hydra, without_secrets
 from pipeline.config.flat import flatten
 from pipeline.config.hydra_parts import reading_once
-from pipeline.search.cost import Prices, Spent, compared, forecast
+from pipeline.search.cost import Spent, compared, forecast
 from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
 from pipeline.search.options import PLAN, Options
 from pipeline.search.plan import (
@@ -182,8 +182,7 @@ class Sweep:
 
     def _priced(self, spec: StudySpec) -> StudySpec:
         """Give a spec what one of its workers draws and costs."""
-        prices = Prices.read(self._options.prices)
-        rates = prices.rates(self._plan.cores_each, self._plan.gpus_each)
+        rates = self._options.prices.rates(self._plan.cores_each, self._plan.gpus_each)
         return replace(spec, budget=replace(spec.budget, rates=rates))
 
     def _forecast(

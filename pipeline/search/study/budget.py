@@ -19,7 +19,7 @@ class Budget:
     n_trials: int  # in all, over every start of the study
     stop_at: float | None = None  # time.time() after which no trial begins
     machine_seconds: float | None = None  # of all trials together
-    patience: int | None = None  # complete or pruned trials since the best one
+    patience: float | None = None  # complete or pruned trials since the best one
     kwh: float | None = None  # of all trials, as the stated power of a worker has it
     usd: float | None = None  # likewise
     rates: Rates = FREE  # what a worker draws and costs

@@ -4,7 +4,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
 )
 
 from pipeline.common.contract import Direction
-from pipeline.common.errors import ConfigError, TrackingError
+from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import MASK, masked
 from pipeline.search.optuna_parts import (
     is_journal_line,
@@ -433,18 +433,3 @@ def is_done(study: optuna.Study, spec: StudySpec) -> bool:
 
 def _point(params: Params) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((key, repr(value)) for key, value in params.items()))
-
-
-def directions_of(direction: Any) -> tuple[Direction, ...]:
-    """Read the official plugin's ``direction``: one, or a list of them.
-
-    Raises:
-        ConfigError: for anything but minimize and maximize.
-    """
-    given: Sequence[Any] = [direction] if isinstance(direction, str) else list(direction)
-    for one in given:
-        if one not in ("minimize", "maximize"):
-            raise ConfigError(
-                f"hydra.sweeper.direction={one}: expected minimize or maximize, or a list of them."
-            )
-    return tuple(given)
