@@ -23,7 +23,6 @@ from pipeline.search.study.liveness import OWNER
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     COSTED,
-    KILLED,
     PAUSED_AT,
     REASON,
     STEP,
@@ -177,18 +176,6 @@ def points_table(spec: StudySpec, points: Sequence[Params]) -> Table:
 
 def _encoded(params: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
     return [encode(params.get(key, "")) for key in keys]
-
-
-def summary_lines(study: optuna.Study, spec: StudySpec) -> list[str]:
-    """Return what to say of a search at its end, failures with their reasons included."""
-    done, failed, pruned = ended(study), ended(study, "failed"), ended(study, "pruned")
-    killed = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get(KILLED) and t.params]
-    parts = [f"{len(done)} of {spec.budget.n_trials} trials done", f"{len(failed)} failed"]
-    parts += [f"{len(pruned)} pruned"] if pruned else []
-    parts += [f"{len(killed)} killed and run again"] if killed else []
-    lines = [f"{spec.name}: {', '.join(parts)}."]
-    lines += [f"trial {t.number} failed: {t.user_attrs.get(REASON, '')}" for t in failed]
-    return lines
 
 
 def _over(study: optuna.Study) -> list[FrozenTrial]:

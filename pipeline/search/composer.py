@@ -1,0 +1,71 @@
+"""The configs of a search's jobs: composed as Hydra's launchers do, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig
+
+from pipeline.common.errors import did_you_mean
+from pipeline.config.compose import plain_errors, without_hydra
+from pipeline.config.flat import flatten
+from pipeline.config.hydra_parts import reading_once
+from pipeline.search.options import Options
+from pipeline.search.plan import tree
+from pipeline.search.searchable import Searchable
+from pipeline.search.space.conditions import Base, enrich
+from pipeline.search.space.named import space_text
+from pipeline.search.space.space import Params, Space, parse_space
+
+
+class Composer:
+    """Reads a search's space and composes the configs of its points."""
+
+    def __init__(
+        self, loader: ConfigLoader, config: DictConfig, options: Options, task: Searchable
+    ) -> None:
+        self._files = loader
+        self._loader = reading_once(loader)
+        self._config = config
+        self._options = options
+        self._task = task
+        self._nearest: Callable[[str], str] = lambda _: ""
+        self.naming = ""  # the override that names the study, once it has a name
+        self.choices: dict[str, str] = {}  # the chosen file of each config group
+
+    def space(self, arguments: list[str]) -> Space:
+        """Read the space from the sweeper's options and the command line.
+
+        Raises:
+            ConfigError: for what is no space.
+        """
+        params = self._options.params or {}
+        configured = [f"{key}={space_text(value)}" for key, value in params.items()]
+        space = parse_space([*configured, *arguments], self._files)
+        base = Base(self._load, space)
+        self.choices = base.choices
+        return enrich(space, self._options, base)
+
+    def probes(self, space: Space) -> list[DictConfig]:
+        """Compose and check the config with every value that must work, the base first.
+
+        Raises:
+            ConfigError: for the first that cannot work.
+        """
+        with plain_errors():
+            fixed = tree(without_hydra(self._load(list(space.fixed)), resolve=False))
+        self._nearest = partial(did_you_mean, valid=[*flatten(fixed), *fixed])
+        return [self.composed(space, params) for params in space.probes()]
+
+    def composed(self, space: Space, params: Params) -> DictConfig:
+        """Compose and check the config of a point."""
+        with plain_errors(self._nearest):
+            config = without_hydra(self._load(space.overrides(params)))
+        self._task.check(config)
+        return config
+
+    def _load(self, overrides: list[str]) -> DictConfig:
+        named = [self.naming] if self.naming else []
+        return self._loader.load_sweep_config(self._config, [*named, *overrides])
