@@ -35,7 +35,7 @@ from pipeline.evaluation.metrics import classification_scores
 from pipeline.jobs.trial import EPOCH, RUN_ID
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
 from pipeline.search.space.named import as_overrides, load_sweep
-from pipeline.search.study.study import open_storage
+from pipeline.search.study.storage import open_storage
 from pipeline.search.study.trials import best_first, counted, ended, state_of
 
 ROWS = 2048  # of training

@@ -29,7 +29,9 @@ from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import OWNER, Heartbeat
-from pipeline.search.study.study import StudySpec, claim, is_busy, open_storage
+from pipeline.search.study.queue import claim, is_busy
+from pipeline.search.study.storage import open_storage
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import counted
 
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}

@@ -24,7 +24,8 @@ from pipeline.common.errors import TrackingError
 from pipeline.common.process import is_gone
 from pipeline.common.secrets import MASK, masked
 from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
-from pipeline.search.study.study import find_study, is_torn, mend_journal, settle_one
+from pipeline.search.study.queue import settle_one
+from pipeline.search.study.storage import find_study, is_torn, mend_journal
 from pipeline.search.study.trials import (
     ATTEMPT,
     REASON,

@@ -14,7 +14,8 @@ from pipeline.jobs.doctor import at_work
 from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.study.failures import TEACHES
 from pipeline.search.study.liveness import DEAD_SECONDS
-from pipeline.search.study.study import StudySpec, find_study, mend_journal
+from pipeline.search.study.storage import find_study, mend_journal
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REPLACES, ended, kind_of_failure, params_of
 from pipeline.tracking import Store, studies, tags
 

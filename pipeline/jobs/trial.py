@@ -39,7 +39,8 @@ from pipeline.search.cost import Spent
 from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJob
 from pipeline.search.space.space import Space
 from pipeline.search.study.failures import why_hopeless
-from pipeline.search.study.study import StudySpec, is_done
+from pipeline.search.study.queue import is_done
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     ACCOUNT,
     COMMAND,

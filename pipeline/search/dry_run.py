@@ -10,14 +10,9 @@ from optuna.trial import TrialState
 
 from pipeline.search.space.space import Params
 from pipeline.search.study.liveness import Heartbeat
-from pipeline.search.study.study import (
-    StudySpec,
-    claim,
-    open_storage,
-    queue_first,
-    queue_grid,
-    seek_study,
-)
+from pipeline.search.study.queue import claim, queue_first, queue_grid
+from pipeline.search.study.storage import open_storage, seek_study
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import counted, params_of
 
 FIRST = 5  # jobs of a sampler, which are checked: the later ones depend on scores

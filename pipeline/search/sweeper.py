@@ -49,13 +49,8 @@ from pipeline.search.space.space import Params
 from pipeline.search.spending import Spending
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import Watch
-from pipeline.search.study.study import (
-    StudySpec,
-    is_done,
-    queue_first,
-    queue_grid,
-    settle,
-)
+from pipeline.search.study.queue import is_done, queue_first, queue_grid, settle
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REASON, best_first, ended, state_of
 from pipeline.search.study.warm_start import JOURNAL, sources_of, warm_start
 from pipeline.search.summary import plan_lines, summary_lines, write_results

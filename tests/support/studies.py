@@ -9,7 +9,8 @@ from optuna.trial import FrozenTrial
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.liveness import Heartbeat, Watch
-from pipeline.search.study.study import StudySpec, claim, settle
+from pipeline.search.study.queue import claim, settle
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import counted, ended
 
 

@@ -22,7 +22,7 @@ from pipeline.analysis.report.texts import best_table, failures, head
 from pipeline.analysis.report.view import About, View
 from pipeline.analysis.report.winner_section import winner_section
 from pipeline.common.html import PAGE, STYLE
-from pipeline.search.study.study import find_study
+from pipeline.search.study.storage import find_study
 from pipeline.tracking import Store, studies, tags
 
 FILE = "report.html"

@@ -24,15 +24,9 @@ from pipeline.search.plan import SPACE
 from pipeline.search.space.space import Params
 from pipeline.search.space.transfer import copy_of, translated
 from pipeline.search.study.liveness import BEAT, OWNER, Watch
-from pipeline.search.study.study import (
-    FINGERPRINT,
-    FIRST,
-    StudySpec,
-    mend_journal,
-    open_storage,
-    settle,
-    unqueue,
-)
+from pipeline.search.study.queue import FIRST, settle, unqueue
+from pipeline.search.study.storage import mend_journal, open_storage
+from pipeline.search.study.study import FINGERPRINT, StudySpec
 from pipeline.search.study.trials import (
     ATTEMPT,
     CONTINUES,

@@ -16,7 +16,8 @@ from pipeline.common.secrets import masked
 from pipeline.search.searchable import PriorTrial, PriorTrials
 from pipeline.search.space.space import Space
 from pipeline.search.space.transfer import translated
-from pipeline.search.study.study import FINGERPRINT, open_storage
+from pipeline.search.study.storage import open_storage
+from pipeline.search.study.study import FINGERPRINT
 from pipeline.search.study.trials import IMPORTED, ended
 
 _WARM = "warm_start"  # user attribute of the study: earlier study -> what came of it

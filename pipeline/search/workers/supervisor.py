@@ -8,7 +8,8 @@ from types import TracebackType
 
 from pipeline.search.searchable import Searchable
 from pipeline.search.study.liveness import Watch
-from pipeline.search.study.study import StudySpec, settle
+from pipeline.search.study.queue import settle
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import ended
 
 log = logging.getLogger(__name__)

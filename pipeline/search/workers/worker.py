@@ -27,7 +27,8 @@ from pipeline.search.rungs import promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
 from pipeline.search.study.failures import tell_failure, why_hopeless
 from pipeline.search.study.liveness import Heartbeat, Watch
-from pipeline.search.study.study import StudySpec, claim, is_busy, settle
+from pipeline.search.study.queue import claim, is_busy, settle
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     CONTINUES,
     PAUSED_AT,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from pipeline.search.study.study import seek_study
+from pipeline.search.study.storage import seek_study
 
 NAMED = "hydra.sweeper.study_name=mine"
 

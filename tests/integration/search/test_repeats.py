@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from pipeline.common.errors import ConfigError
 from pipeline.search.plan import _seeds
-from pipeline.search.study.study import open_storage
+from pipeline.search.study.storage import open_storage
 from pipeline.search.study.trials import spreads
 from tests.support.stores import artifact
 

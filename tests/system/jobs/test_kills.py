@@ -15,7 +15,7 @@ from pipeline.common.errors import TrackingError
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.evaluation.names import is_cost
 from pipeline.jobs.resume import find_cut_off, resume
-from pipeline.search.study.study import find_study
+from pipeline.search.study.storage import find_study
 from pipeline.tracking import open_store
 from tests.support.experiments import experiment
 from tests.support.stores import artifact

@@ -10,7 +10,7 @@ from pipeline.common.errors import DivergedError
 from pipeline.search.study.budget import Budget, seconds_of
 from pipeline.search.study.failures import tell_failure, why_hopeless
 from pipeline.search.study.liveness import Heartbeat, Watch
-from pipeline.search.study.study import claim, settle
+from pipeline.search.study.queue import claim, settle
 from pipeline.search.study.trials import PAUSED_SINCE, WAITED, best_first, state_of
 from pipeline.tasks.objective import Constraint, Objective
 from tests.support.studies import spec

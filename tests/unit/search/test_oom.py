@@ -15,7 +15,8 @@ from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.failures import tell_failure
 from pipeline.search.study.liveness import Heartbeat
-from pipeline.search.study.study import StudySpec, claim
+from pipeline.search.study.queue import claim
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import kind_of_failure, state_of
 
 SEEDS, TRIALS, STARTUP = 20, 60, 10

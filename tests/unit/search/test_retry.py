@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import Heartbeat
-from pipeline.search.study.study import claim, is_done, settle_one
+from pipeline.search.study.queue import claim, is_done, settle_one
 from pipeline.search.study.trials import ATTEMPT, CONTINUES, REPLACES, counted, ended, params_of
 from pipeline.tracking.studies import command_notes
 from tests.support.studies import spec

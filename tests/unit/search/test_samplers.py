@@ -16,7 +16,8 @@ from pipeline.search.samplers import ALLOWED, GRID, SeededSampler, make_sampler,
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.liveness import OWNER, Heartbeat, Watch
-from pipeline.search.study.study import StudySpec, claim, queue_grid, settle
+from pipeline.search.study.queue import claim, queue_grid, settle
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import counted
 
 FLOATS = ("x=interval(-5.0,5.0)", "y=interval(-5.0,5.0)")

@@ -12,7 +12,7 @@ from pipeline.search.searchable import PriorTrials
 from pipeline.search.space.filters import Filter, read_filter
 from pipeline.search.space.space import Condition, Space, parse_space
 from pipeline.search.study.liveness import Heartbeat
-from pipeline.search.study.study import claim, is_done, queue_first, queue_grid
+from pipeline.search.study.queue import claim, is_done, queue_first, queue_grid
 from pipeline.search.study.trials import counted
 from pipeline.search.study.warm_start import warm_start
 from tests.support.studies import points, spec

@@ -11,7 +11,8 @@ from pipeline.config.hydra_parts import reading_once
 from pipeline.search.samplers import sampler_name
 from pipeline.search.space.space import parse_space
 from pipeline.search.study.liveness import OWNER, Heartbeat
-from pipeline.search.study.study import claim, mend_journal, queue_grid
+from pipeline.search.study.queue import claim, queue_grid
+from pipeline.search.study.storage import mend_journal
 from pipeline.search.study.trials import counted
 from tests.support.studies import search_sphere, spec
 

@@ -1,0 +1,193 @@
+"""How a worker comes by its next trial, and what becomes of those whose process died."""
+
+import itertools
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pipeline.search.optuna_parts import (
+    latest,
+    note,
+    queued_params,
+    take_back,
+)
+from pipeline.search.space.space import Dimension, Params
+from pipeline.search.study.liveness import Heartbeat, Watch, was_interrupted
+from pipeline.search.study.study import StudySpec
+from pipeline.search.study.trials import (
+    ATTEMPT,
+    CONTINUES,
+    KILLED,
+    REASON,
+    REJECTED,
+    REPLACES,
+    counted,
+    params_of,
+    state_of,
+)
+
+FIRST = "first"  # user attribute of the study: how many first points were queued
+# Points in a row that the filter refuses before one is drawn at random among those that pass: a
+# sampler that is not told of refused points may want the same one for ever.
+SAMPLER_DRAWS = 10
+
+
+def queue_grid(study: optuna.Study, spec: StudySpec) -> None:
+    """Queue every point of the grid that no trial holds, the first points first.
+
+    Asking for a queued trial is atomic in every storage, so each point is claimed exactly once.
+    """
+    held = _held(study, spec)
+    for point in spec.points():
+        if len(held) >= spec.budget.n_trials:
+            break
+        if _point(point) not in held:
+            held.add(_point(point))
+            study.enqueue_trial(point)
+    _unqueue_twins(study, spec)
+
+
+def _unqueue_twins(study: optuna.Study, spec: StudySpec) -> None:
+    """Set aside what two searches that began at once have both queued."""
+    seen = set()
+    for trial in counted(study, waiting=True):
+        point = _own_point(trial, spec)
+        if trial.state == TrialState.WAITING and point in seen:
+            unqueue(study, trial)
+        seen.add(point)
+
+
+def unqueue(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Set a queued trial aside, unless somebody has just begun it."""
+    take_back(study, trial, KILLED)
+
+
+def queue_first(study: optuna.Study, spec: StudySpec) -> None:
+    """Queue the points that a new study begins with; a grid has them already."""
+    if spec.is_grid or study.user_attrs.get(FIRST) is not None:
+        return
+    held = _held(study, spec)  # where an earlier start was cut short in this very place
+    for point in spec.space.first:
+        if _point(point) not in held:
+            study.enqueue_trial(point)
+    study.set_user_attr(FIRST, len(spec.space.first))
+
+
+def _held(study: optuna.Study, spec: StudySpec) -> set[tuple[tuple[str, str], ...]]:
+    """Return the points that trials have, have had or are queued with."""
+    return {_own_point(trial, spec) for trial in counted(study, waiting=True)}
+
+
+def _own_point(trial: FrozenTrial, spec: StudySpec) -> tuple[tuple[str, str], ...]:
+    own = spec.space.distributions.keys()
+    return _point({key: value for key, value in params_of(trial).items() if key in own})
+
+
+def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:
+    """Settle the trials whose process died: each is marked killed, and its point queued again.
+
+    Any process may do this at any time: only one of several gets to tell the study. A point whose
+    process died more often than ``spec.retries`` allows is a failed one.
+
+    Returns:
+        The numbers of the trials that were settled now.
+    """
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [t.number for t in running if watch.is_dead(t) and settle_one(study, t, spec.retries)]
+
+
+def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int) -> bool:
+    """Settle a trial whose process died; return whether nobody else had."""
+    # Who stops a search and starts it again uses up no try of a point.
+    attempt = dead.user_attrs.get(ATTEMPT, 0) + (0 if was_interrupted(dead) else 1)
+    params = params_of(dead)
+    again = attempt <= retries
+    try:
+        note(study, dead, REASON, "killed: its process ended")
+        if again:
+            note(study, dead, KILLED, True)
+        study.tell(dead.number, state=TrialState.FAIL)
+    except (UpdateFinishedTrialError, ValueError):
+        return False  # another process settled it
+    replaces = {k: v for k, v in dead.user_attrs.items() if k == REPLACES}
+    if again and (params or replaces):
+        attrs = {ATTEMPT: attempt, CONTINUES: dead.number, **replaces}
+        study.enqueue_trial(params, user_attrs=attrs)
+    return True
+
+
+def claim(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | None:
+    """Ask for the next trial and sign it, or return None where there is none to begin.
+
+    A point that the filter refuses is marked rejected: it uses up nothing, and another is drawn.
+
+    Raises:
+        ConfigError: where the filter leaves (almost) nothing of the space.
+    """
+    for asked in itertools.count(1):
+        trial = _ask(study, spec, heartbeat)
+        if trial is None or spec.space.allows(trial.params):
+            return trial
+        # Told as a failure, which samplers leave out: they are to learn from scores alone.
+        trial.set_user_attr(REJECTED, True)
+        given = queued_params(latest(study, trial)) or {}
+        study.tell(trial, state=TrialState.FAIL)
+        heartbeat.release(trial)
+        if given or asked >= SAMPLER_DRAWS:
+            study.enqueue_trial(spec.space.draw(given, f"{spec.seed}:{trial.number}"))
+    raise AssertionError
+
+
+def _ask(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | None:
+    while True:
+        queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if len(counted(study)) >= spec.budget.n_trials or (spec.is_grid and not queued):
+            return None
+        trial = study.ask(fixed_distributions=spec.space.unconditional)
+        heartbeat.sign(trial)
+        if not _is_surplus(study, spec, trial):
+            break
+        trial.set_user_attr(KILLED, True)
+        study.tell(trial, state=TrialState.FAIL)
+        heartbeat.release(trial)
+    while dimension := spec.space.opened(trial.params):
+        _suggest(trial, dimension)
+    return trial
+
+
+def _is_surplus(study: optuna.Study, spec: StudySpec, trial: Trial) -> bool:
+    """Whether another worker took the last point, this point or the last place since we looked."""
+    if not spec.is_grid:
+        return sum(t.number < trial.number for t in counted(study)) >= spec.budget.n_trials
+    asked = latest(study, trial)
+    earlier = [t for t in counted(study, waiting=True) if t.number < trial.number]
+    points = {_own_point(t, spec) for t in earlier}
+    return queued_params(asked) is None or _own_point(asked, spec) in points
+
+
+def _suggest(trial: Trial, dimension: Dimension) -> None:
+    """Have the sampler draw a parameter that earlier ones opened."""
+    d = dimension.distribution
+    match d:
+        case CategoricalDistribution():
+            trial.suggest_categorical(dimension.key, d.choices)
+        case IntDistribution():
+            trial.suggest_int(dimension.key, d.low, d.high, step=d.step, log=d.log)
+        case FloatDistribution():
+            trial.suggest_float(dimension.key, d.low, d.high, step=d.step, log=d.log)
+
+
+def is_busy(study: optuna.Study) -> bool:
+    """Whether some trial is running somewhere, so that there may be work yet."""
+    return any(state_of(t) == "running" for t in study.get_trials(deepcopy=False))
+
+
+def is_done(study: optuna.Study, spec: StudySpec) -> bool:
+    """Whether as many trials as asked for have ended."""
+    return sum(t.state.is_finished() for t in counted(study)) >= spec.budget.n_trials
+
+
+def _point(params: Params) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, repr(value)) for key, value in params.items()))

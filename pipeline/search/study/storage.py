@@ -1,0 +1,168 @@
+"""Where a study is kept: a journal or a database, opened, looked for, and mended."""
+
+import json
+import time
+from pathlib import Path
+from urllib.parse import unquote
+
+import optuna
+from optuna.exceptions import OptunaError
+from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy import create_engine, inspect, make_url
+from sqlalchemy.exc import (
+    IntegrityError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+
+from pipeline.common.errors import TrackingError
+from pipeline.common.secrets import MASK, masked
+from pipeline.search.optuna_parts import (
+    is_journal_line,
+)
+
+TABLES_SECONDS = 2.0  # in which another process makes the tables of an empty database
+DRIVERS = (
+    ". Expected postgresql+psycopg://… (pip install 'tunewright[postgres]') or mysql+pymysql://… "
+    "(pip install 'tunewright[mysql]'), or the driver that the URL names."
+)
+
+
+# What Optuna raises of a journal or a database that is damaged, locked or no study's.
+UNREADABLE = (
+    *(KeyError, TypeError, AssertionError, ValueError, AttributeError),
+    *(OSError, ImportError, SQLAlchemyError),
+)
+
+
+def open_storage(storage: str) -> BaseStorage:
+    """Open a journal, whose folder is made, or a database, whose tables are."""
+    if "://" not in storage:
+        path = Path(storage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path)))
+    try:
+        return get_storage(storage)
+    except (IntegrityError, ProgrammingError):
+        # Two that begin on an empty database at once both make its tables, and one of them fails.
+        time.sleep(TABLES_SECONDS)
+        return get_storage(storage)
+
+
+def find_study(name: str, storage: str) -> optuna.Study:
+    """Open a study that is there; looking for it makes nothing.
+
+    Args:
+        name: the study's.
+        storage: as its parent run in MLflow names it, or the user.
+
+    Raises:
+        TrackingError: where it is not there, cannot be read, or its secrets are not known.
+    """
+    if not storage or MASK in unquote(storage):
+        raise TrackingError(
+            f"{name}: its parent run does not say how to open its storage"
+            f"{f' ({storage}: secrets are not kept)' if storage else ''}. Give it: "
+            "hydra.sweeper.storage=…"
+        )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        file = _file_of(storage)
+        if file is not None and not file.is_file():
+            raise FileNotFoundError("there is no such file")
+        backend = storage if "://" in storage else JournalStorage(JournalFileBackend(storage))
+        return optuna.load_study(study_name=name, storage=backend)
+    except (*UNREADABLE, OptunaError) as error:
+        moved = f"{masked(str(error))}. Is it elsewhere now? Give hydra.sweeper.storage=…"
+        reason = " ".join((damage(storage, name) or moved).split())[:400]
+        raise TrackingError(
+            f"{name}: the study cannot be opened in {masked(storage)}: {reason}"
+        ) from error
+
+
+def damage(storage: str, name: str) -> str:
+    """Say at which line a journal cannot be read, and what is left; nothing where it can be."""
+    if "://" in storage or not Path(storage).is_file():
+        return ""
+    lines = Path(storage).read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            known = is_journal_line(json.loads(line))
+        except ValueError:
+            known = False
+        if not known:
+            return (
+                f"line {number} of the journal is damaged. What MLflow has of the study can be "
+                f"learned from in a new one: hydra.sweeper.warm_start=mlflow:{name}"
+            )
+    return ""
+
+
+def seek_study(name: str, storage: str) -> optuna.Study | None:
+    """Open a study, or return None where it is not there yet; looking for it makes nothing.
+
+    Raises:
+        TrackingError: where the storage is there and cannot be read.
+    """
+    try:
+        if "://" in storage and not _has_tables(storage):
+            return None
+        return find_study(name, storage)
+    except TrackingError as error:
+        missing = isinstance(error.__cause__, KeyError | FileNotFoundError)
+        if missing and not damage(storage, name):
+            return None
+        raise
+
+
+def _has_tables(storage: str) -> bool:
+    """Whether a database has Optuna's tables, which opening it would make."""
+    file = _file_of(storage)
+    if file is not None and not file.is_file():
+        return False
+    try:
+        engine = create_engine(storage)
+        try:
+            return inspect(engine).has_table("studies")
+        finally:
+            engine.dispose()
+    except (ImportError, SQLAlchemyError):
+        return True  # opening it says what is wrong
+
+
+def _file_of(storage: str) -> Path | None:
+    if "://" not in storage:
+        return Path(storage)
+    url = make_url(storage)
+    if url.query.get("uri"):  # SQLite's own form: the file's name is in there
+        return None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def is_torn(storage: str) -> bool:
+    """Whether a storage is a journal whose last line was cut off by a crash."""
+    path = Path(storage)
+    if "://" in storage or not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n"):
+        return False
+    lock = JournalFileSymlinkLock(storage)  # a line that is being written has no end yet
+    lock.acquire()
+    try:
+        return path.read_bytes()[-1:] not in (b"", b"\n")
+    finally:
+        lock.release()
+
+
+def mend_journal(storage: str) -> None:
+    """Cut a torn last line off a journal: what a power cut left would make it unreadable."""
+    path = Path(storage)
+    if "://" not in storage and path.is_file():
+        lock = JournalFileSymlinkLock(storage)  # of the workers that may be writing now
+        lock.acquire()
+        try:
+            with path.open("rb+") as file:
+                content = file.read()
+                if not content.endswith(b"\n"):
+                    file.truncate(content.rfind(b"\n") + 1)
+        finally:
+            lock.release()
