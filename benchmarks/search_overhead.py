@@ -25,7 +25,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from optuna.trial import FrozenTrial, create_trial
 
-from pipeline.search.space.space import parse_space
+from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import OWNER, Heartbeat

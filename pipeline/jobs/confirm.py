@@ -20,7 +20,7 @@ from pipeline.config.migrations import migrated_overrides
 from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.options import MOST_REPEATS
 from pipeline.search.searchable import SEED
-from pipeline.search.space.space import parse_space
+from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.storage import find_study
 from pipeline.search.study.trials import COMMAND, RUN_ID, best_first
 from pipeline.tasks.objective import objectives

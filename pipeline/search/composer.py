@@ -16,8 +16,10 @@ from pipeline.search.options import Options
 from pipeline.search.plan import tree
 from pipeline.search.searchable import Searchable
 from pipeline.search.space.conditions import Base, enrich
+from pipeline.search.space.dimension import Params
+from pipeline.search.space.grammar import parse_space
 from pipeline.search.space.named import space_text
-from pipeline.search.space.space import Params, Space, parse_space
+from pipeline.search.space.space import Space
 
 
 class Composer:

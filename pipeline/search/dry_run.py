@@ -8,7 +8,7 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from pipeline.search.space.space import Params
+from pipeline.search.space.dimension import Params
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, queue_first, queue_grid
 from pipeline.search.study.storage import open_storage, seek_study

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from pipeline.common.tables import Cell, Table, as_rich
 from pipeline.search.cost import span
-from pipeline.search.space.space import Params, encode
+from pipeline.search.space.dimension import Params, encode
 from pipeline.search.study.budget import seconds_of
 from pipeline.search.study.liveness import OWNER
 from pipeline.search.study.study import StudySpec

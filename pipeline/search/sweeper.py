@@ -45,7 +45,7 @@ from pipeline.search.progress import (
 )
 from pipeline.search.searchable import Searchable
 from pipeline.search.space.change import hint_of_neighbour, open_kept, open_or_continue
-from pipeline.search.space.space import Params
+from pipeline.search.space.dimension import Params
 from pipeline.search.spending import Spending
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import Watch

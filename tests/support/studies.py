@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from pipeline.search.space.space import parse_space
+from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.liveness import Heartbeat, Watch
 from pipeline.search.study.queue import claim, settle

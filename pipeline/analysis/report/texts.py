@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from pipeline.analysis.report.view import View, goal, short
 from pipeline.common.html import note
 from pipeline.common.tables import Cell, Table, render
-from pipeline.search.space.space import encode
+from pipeline.search.space.dimension import encode
 from pipeline.search.study.budget import seconds_of
 from pipeline.search.study.trials import (
     COMMAND,

@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 
 from pipeline.search.pruners import PauseAndPromote, make_pruner
-from pipeline.search.space.space import encode
+from pipeline.search.space.dimension import encode
 from pipeline.search.study.trials import best_first, ended, standing
 from pipeline.tracking import tags
 from pipeline.training.outcome import EPOCH

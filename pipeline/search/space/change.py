@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.common.errors import ConfigError
 from pipeline.config.compose import key_of
 from pipeline.search.plan import SPACE
-from pipeline.search.space.space import Params
+from pipeline.search.space.dimension import Params
 from pipeline.search.space.transfer import copy_of, translated
 from pipeline.search.study.liveness import BEAT, OWNER, Watch
 from pipeline.search.study.queue import FIRST, settle, unqueue

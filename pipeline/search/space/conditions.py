@@ -16,9 +16,11 @@ from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.config.compose import key_of, literal, plain_errors, without_hydra
 from pipeline.config.flat import flatten
 from pipeline.search.options import Options
+from pipeline.search.space.dimension import Condition, Dimension, encode, text_of
 from pipeline.search.space.filters import Filter, read_filter
+from pipeline.search.space.grammar import parse_space
 from pipeline.search.space.named import space_text
-from pipeline.search.space.space import Condition, Dimension, Space, encode, parse_space, text_of
+from pipeline.search.space.space import Space
 
 SEARCH = "search"  # the key of a group's file that holds what to search where the file is chosen
 

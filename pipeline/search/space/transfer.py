@@ -9,7 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from optuna.trial import FrozenTrial, create_trial
 
-from pipeline.search.space.space import Params, Space, plain, text_of
+from pipeline.search.space.dimension import Params, plain, text_of
+from pipeline.search.space.space import Space
 
 
 def translated(

@@ -13,7 +13,7 @@ from pipeline.search.optuna_parts import (
     queued_params,
     take_back,
 )
-from pipeline.search.space.space import Dimension, Params
+from pipeline.search.space.dimension import Dimension, Params
 from pipeline.search.study.liveness import Heartbeat, Watch, was_interrupted
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (

@@ -18,9 +18,7 @@ from sqlalchemy.exc import (
 
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import MASK, masked
-from pipeline.search.optuna_parts import (
-    is_journal_line,
-)
+from pipeline.search.optuna_parts import is_journal_line
 
 TABLES_SECONDS = 2.0  # in which another process makes the tables of an empty database
 DRIVERS = (

@@ -10,16 +10,15 @@ import optuna
 from optuna.exceptions import OptunaError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage
-from sqlalchemy.exc import (
-    NoSuchModuleError,
-)
+from sqlalchemy.exc import NoSuchModuleError
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import masked
 from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
-from pipeline.search.space.space import Params, Space
+from pipeline.search.space.dimension import Params
+from pipeline.search.space.space import Space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.storage import DRIVERS, UNREADABLE, damage, open_storage
 

@@ -11,7 +11,7 @@ from optuna.trial import Trial, TrialState
 
 from pipeline.common.failure import reason_of
 from pipeline.search.samplers import make_sampler
-from pipeline.search.space.space import parse_space
+from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.failures import tell_failure
 from pipeline.search.study.liveness import Heartbeat

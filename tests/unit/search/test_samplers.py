@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from pipeline.common.errors import ConfigError
 from pipeline.search.samplers import ALLOWED, GRID, SeededSampler, make_sampler, sampler_name
-from pipeline.search.space.space import parse_space
+from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.liveness import OWNER, Heartbeat, Watch
 from pipeline.search.study.queue import claim, queue_grid, settle

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.config.compose import choice, literal
-from pipeline.search.space.space import parse_space
+from pipeline.search.space.grammar import parse_space
 
 
 @pytest.mark.parametrize(

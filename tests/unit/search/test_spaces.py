@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from pipeline.common.errors import ConfigError
 from pipeline.search.searchable import PriorTrials
+from pipeline.search.space.dimension import Condition
 from pipeline.search.space.filters import Filter, read_filter
-from pipeline.search.space.space import Condition, Space, parse_space
+from pipeline.search.space.grammar import parse_space
+from pipeline.search.space.space import Space
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, is_done, queue_first, queue_grid
 from pipeline.search.study.trials import counted

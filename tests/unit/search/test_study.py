@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.config.hydra_parts import reading_once
 from pipeline.search.samplers import sampler_name
-from pipeline.search.space.space import parse_space
+from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.liveness import OWNER, Heartbeat
 from pipeline.search.study.queue import claim, queue_grid
 from pipeline.search.study.storage import mend_journal
