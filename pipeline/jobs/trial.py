@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
-import shutil
-import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, astuple
+from dataclasses import astuple
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -22,39 +15,27 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from pipeline import run as runs
-from pipeline.analysis.data_check import DataReport, inspect_splits
-from pipeline.analysis.insights import insights
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.contract import Direction, RunCost
-from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
-from pipeline.common.timing import LEDGER, Account, summary
+from pipeline.common.timing import LEDGER, Account
 from pipeline.config.compose import as_run
 from pipeline.config.experiment import Experiment, validate
-from pipeline.config.flat import OPEN, flat
-from pipeline.config.tracking import TrackingConfig
+from pipeline.config.flat import OPEN
 from pipeline.jobs.prior_runs import prior_trials
 from pipeline.jobs.single import Command, compute_as, open_record, run_alone, settle
+from pipeline.jobs.study_record import StudyRecord
 from pipeline.search.cost import Spent
 from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJob
 from pipeline.search.space.space import Space
-from pipeline.search.study.failures import why_hopeless
-from pipeline.search.study.queue import is_done
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     ACCOUNT,
     COMMAND,
     COSTED,
-    REASON,
     REPEAT,
     RUN_ID,
     SECONDS,
-    best_first,
-    ended,
-    kind_of_failure,
-    score_text,
-    spreads,
-    state_of,
 )
 from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
@@ -63,12 +44,9 @@ from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
 from pipeline.training.probe import run_costs
-from pipeline.training.run_folders import can_go_on, drop, folder_of, left_in
+from pipeline.training.run_folders import can_go_on, folder_of
 
 log = logging.getLogger(__name__)
-
-CHECK_FILE = "check.json"  # artifact of the study: what is odd about its data
-SHOWN_WARNINGS = 3  # of the data, before the first trial
 
 
 class ExperimentTask(Searchable):
@@ -80,12 +58,9 @@ class ExperimentTask(Searchable):
     def __init__(self, name: str = "", overrides: Sequence[str] = ()) -> None:
         super().__init__(run_alone)
         self._command = name, list(overrides)  # kept with the study, to be run again
-        self._parent_run_id = ""
-        self._tracking: TrackingConfig | None = None
+        self._record: StudyRecord | None = None  # of the search, once it has begun
         self._digest = ""  # of the data
-        self._learnt: list[str] = []  # beyond the best trial, in words
         self._largest: tuple[int, Experiment] | None = None  # of what was prepared: training rows
-        self._objective = ""  # the first one
         self.study_name = ""  # of the search, once it has begun
         self._origin: dict[str, Any] = {}  # what all trials come from
 
@@ -152,10 +127,7 @@ class ExperimentTask(Searchable):
 
     def begin(self, config: DictConfig, spec: StudySpec) -> None:
         """Open the study's parent run."""
-        experiment = validate(config)
-        self._tracking = experiment.tracking
         self.study_name = spec.name
-        self._objective = objectives(experiment)[0].metric
         # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.
         self._origin = {
             "study": spec.name,
@@ -163,63 +135,15 @@ class ExperimentTask(Searchable):
             "sampler": dict(spec.sampler),
             "sampler_seed": spec.seed,
         }
-        searched = spec.space.describe()
-        options = {
-            "search.sampler": json.dumps(dict(spec.sampler)),
-            "search.pruner": json.dumps(dict(spec.pruner)),
-        }
-        self._parent_run_id = studies.open_study(
-            self._store,
-            spec.name,
-            params={
-                **{f"search.{key}": values for key, values in searched.items()},
-                **options,
-                **spec.space.without(flat(config)),
-                studies.DATA: self._digest,
-            },
-            notes={
-                tags.OBJECTIVE: ", ".join(experiment.evaluation.objectives),
-                tags.DIRECTION: ", ".join(spec.directions),
-                tags.STORAGE: masked(spec.storage),
-                tags.PROCESS: json.dumps(identity()),
-                tags.LIMITS: json.dumps(
-                    {
-                        "n_trials": spec.budget.n_trials,
-                        "retries": spec.retries,
-                        "repeats": len(spec.seeds) or 1,
-                    }
-                ),
-                tags.SPACE: studies.space_note(searched),
-                **studies.command_notes(*self._command),
-            },
-        )
+        self._record = StudyRecord.open(config, spec, self._digest, self._command)
 
     def describe_data(self, config: DictConfig) -> list[str]:
         """Look over the rows and log the report with the study; return what it says in short."""
-        experiment = validate(config) if self._largest is None else self._largest[1]
-        from pipeline.analysis.report import check_page
-
-        run = studies.run_of(self._store, self._parent_run_id)
-        known = studies.read_text(self._store, run, CHECK_FILE)
-        if known is not None:  # of an earlier start: a study is one of its data
-            report = DataReport.read(json.loads(known))
-        else:
-            report = inspect_splits(experiment)
-            texts = {
-                CHECK_FILE: json.dumps(report.as_tree(), ensure_ascii=False),
-                "check.html": check_page(report, experiment.data.title),
-            }
-            studies.log_texts(self._store, self._parent_run_id, texts)
-        worst = [f"  {finding.message}" for finding in report.of("warning")[:SHOWN_WARNINGS]]
-        more = "; `tunewright check` says more" if worst else ""
-        return [f"data: {report.summary}{more}", *worst]
+        return self._study.describe_data(self._largest[1] if self._largest else validate(config))
 
     def spent(self, expected: Spent, found: Spent) -> None:
         """Log both with the study."""
-        points = {**expected.metrics("forecast"), **found.metrics("spent")}
-        studies.log_progress(self._store, self._parent_run_id, 0, points)
-        costs = json.dumps({"forecast": asdict(expected), "spent": asdict(found)})
-        studies.log_texts(self._store, self._parent_run_id, {"cost.json": costs})
+        self._study.spent(expected, found)
 
     def disk(self, study: optuna.Study) -> int:
         """Return the bytes of the trials' artifacts, where they lie on this machine."""
@@ -303,84 +227,28 @@ class ExperimentTask(Searchable):
 
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
         """Add trials to the study's own history, name the best, keep no model but its."""
-        ranked = best_first(study)
-        for trial in news:
-            if state_of(trial) == "complete":
-                points = {"search/score": trial.values[0], "search/best_score": ranked[0].values[0]}
-                studies.log_progress(self._store, self._parent_run_id, trial.number, points)
-        dead = [t.number for t in news if kind_of_failure(t) == "killed"]
-        studies.settle(self._store, study.study_name, dead)
-        if not ranked:
-            return
-        best = ranked[0]
-        studies.set_best(
-            self._store,
-            self._parent_run_id,
-            best.number,
-            best.user_attrs[RUN_ID],
-            score_text(best),
-        )
-        for trial in news:
-            if state_of(trial) == "complete" and trial.number != best.number:
-                run_id = trial.user_attrs[RUN_ID]
-                studies.delete_model(self._store, run_id, of_study=study.study_name)
+        self._study.progressed(study, news)
 
     def end(self, study: optuna.Study, spec: StudySpec) -> None:
         """Store the table of trials and the page with the study, and end its run."""
-        complete = bool(ended(study, "complete"))
-        over = is_done(study, spec) or why_hopeless(study, spec.max_failure_rate)
-        state = "unfinished" if not over else "complete" if complete else "failed"
-        tables = {"trials.csv": _trials_csv(study, spec)}
-        if over:  # what killed workers left
-            own = {t.user_attrs.get(RUN_ID) for t in study.get_trials(deepcopy=False)}
-            for run_id in left_in(self._store.dir):
-                if run_id in own:
-                    drop(folder_of(self._store.dir, run_id))
-        accounts = _accounts(ended(study))
-        if accounts:
-            points = sum(accounts[1:], accounts[0]).metrics
-            studies.log_progress(self._store, self._parent_run_id, len(accounts), points)
-        if over and complete:
-            tables |= self._learn(study, spec)
-        studies.close_study(self._store, self._parent_run_id, state, tables)
-        from pipeline.analysis.report import write_page  # matplotlib is needed now, and not before
-
-        try:
-            write_page(self._store, study, self._parent_run_id)
-        except Exception:  # must not hide how the search itself ended
-            log.exception("no report page could be made; try: tunewright report")
-
-    def _learn(self, study: optuna.Study, spec: StudySpec) -> dict[str, str]:
-        """Return what the search is for beyond its best trial, by file; its words are kept."""
-        found = insights(self._store, study, spec, self._objective)
-        self._learnt = [line for insight in found.values() for line in insight.lines()]
-        return {f: json.dumps(one.as_tree(), ensure_ascii=False) for f, one in found.items()}
+        self._study.end(study, spec)
 
     def hints(self, study: optuna.Study, began: float, workers: int) -> list[str]:
         """Say where the time went and what to do next."""
-        assert self._tracking is not None
-        mine = [
-            t for t in ended(study) if t.datetime_start and t.datetime_start.timestamp() > began
-        ]
-        wall = time.time() - began
-        lines = [*self._learnt, *summary(_accounts(mine), wall, workers)]
-        name, where = study.study_name, _ui_options(self._tracking)
-        lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
-        if not self._learnt and len(ended(study, "complete")) > 1:
-            lines.append(
-                f"check whether the winner beats the default: {_program()} confirm {name}{where}"
-            )
-        lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
-        return lines
+        return self._study.hints(study, began, workers)
+
+    @property
+    def _study(self) -> StudyRecord:
+        assert self._record is not None  # set by begin, before any trial
+        return self._record
+
+    @property
+    def _parent_run_id(self) -> str:
+        return self._study.run_id
 
     @property
     def _store(self) -> Store:
-        assert self._tracking is not None  # set by begin, before any trial
-        return open_store(self._tracking)
-
-
-def _accounts(trials: Sequence[FrozenTrial]) -> list[Account]:
-    return [Account(*t.user_attrs[ACCOUNT]) for t in trials if ACCOUNT in t.user_attrs]
+        return self._study.store
 
 
 def _take_over(job: TrialJob, epoch: float) -> None:
@@ -389,35 +257,3 @@ def _take_over(job: TrialJob, epoch: float) -> None:
     for killed in reversed(job.killed):
         values = killed.intermediate_values.items()
         job.report.take_over({step: value for step, value in values if step <= reached})
-
-
-def _program() -> str:
-    """Return how the user can call us: by the plain name, or by the path just used."""
-    if shutil.which("tunewright"):
-        return "tunewright"
-    path = Path(sys.argv[0])
-    if path.name != "tunewright":
-        return f"{sys.executable} -m pipeline"
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _ui_options(tracking: TrackingConfig) -> str:
-    """Return the overrides that lead to a store that is not the default one."""
-    given = "" if tracking.dir == "mlruns" else f" tracking.dir={tracking.dir}"
-    return given + (f" tracking.uri={tracking.uri}" if tracking.uri else "")
-
-
-def _trials_csv(study: optuna.Study, spec: StudySpec) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    keys = list(spec.space.distributions)
-    scores = ["score", *(f"score_{n}" for n in range(2, len(spec.directions) + 1))]
-    widths = [f"{score}_sd" for score in scores] if spec.seeds else []
-    writer.writerow(["trial", *keys, *scores, *widths, "state", RUN_ID, REASON])
-    for t in ended(study):
-        params = [t.params.get(key, "") for key in keys]
-        known = [*t.values, *spreads(t)] if state_of(t) == "complete" else []
-        values = [*known, *[""] * (len(scores) + len(widths) - len(known))]
-        notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
-        writer.writerow([t.number, *params, *values, state_of(t), *notes])
-    return text.getvalue()

@@ -1,0 +1,243 @@
+"""A study's parent run in MLflow: opened, kept up as trials end, and closed with its results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import optuna
+from omegaconf import DictConfig
+from optuna.trial import FrozenTrial
+
+from pipeline.analysis.data_check import DataReport, inspect_splits
+from pipeline.analysis.insights import insights
+from pipeline.common.process import identity
+from pipeline.common.secrets import masked
+from pipeline.common.timing import Account, summary
+from pipeline.config.experiment import Experiment, validate
+from pipeline.config.flat import flat
+from pipeline.config.tracking import TrackingConfig
+from pipeline.search.cost import Spent
+from pipeline.search.study.failures import why_hopeless
+from pipeline.search.study.queue import is_done
+from pipeline.search.study.study import StudySpec
+from pipeline.search.study.trials import (
+    ACCOUNT,
+    REASON,
+    RUN_ID,
+    best_first,
+    ended,
+    kind_of_failure,
+    score_text,
+    spreads,
+    state_of,
+)
+from pipeline.tasks.objective import objectives
+from pipeline.tracking import Store, open_store, studies, tags
+from pipeline.training.run_folders import drop, folder_of, left_in
+
+log = logging.getLogger(__name__)
+
+CHECK_FILE = "check.json"  # artifact of the study: what is odd about its data
+SHOWN_WARNINGS = 3  # of the data, before the first trial
+
+
+@dataclass
+class StudyRecord:
+    """What MLflow has of a study as a whole."""
+
+    tracking: TrackingConfig
+    run_id: str
+    objective: str  # the first one's metric
+    learned: list[str] = field(default_factory=list)  # beyond the best trial, as text
+
+    @property
+    def store(self) -> Store:
+        """The store that it is in."""
+        return open_store(self.tracking)
+
+    @classmethod
+    def open(
+        cls, config: DictConfig, spec: StudySpec, digest: str, command: tuple[str, list[str]]
+    ) -> StudyRecord:
+        """Open the study's parent run.
+
+        Args:
+            config: the base.
+            spec: the study's.
+            digest: of the data.
+            command: the job's name and the overrides, to be run again.
+        """
+        experiment = validate(config)
+        searched = spec.space.describe()
+        options = {
+            "search.sampler": json.dumps(dict(spec.sampler)),
+            "search.pruner": json.dumps(dict(spec.pruner)),
+        }
+        run_id = studies.open_study(
+            open_store(experiment.tracking),
+            spec.name,
+            params={
+                **{f"search.{key}": values for key, values in searched.items()},
+                **options,
+                **spec.space.without(flat(config)),
+                studies.DATA: digest,
+            },
+            notes={
+                tags.OBJECTIVE: ", ".join(experiment.evaluation.objectives),
+                tags.DIRECTION: ", ".join(spec.directions),
+                tags.STORAGE: masked(spec.storage),
+                tags.PROCESS: json.dumps(identity()),
+                tags.LIMITS: json.dumps(
+                    {
+                        "n_trials": spec.budget.n_trials,
+                        "retries": spec.retries,
+                        "repeats": len(spec.seeds) or 1,
+                    }
+                ),
+                tags.SPACE: studies.space_note(searched),
+                **studies.command_notes(*command),
+            },
+        )
+        return cls(experiment.tracking, run_id, objectives(experiment)[0].metric)
+
+    def describe_data(self, experiment: Experiment) -> list[str]:
+        """Look over the rows and log the report with the study; return what it says in short."""
+        from pipeline.analysis.report import check_page
+
+        run = studies.run_of(self.store, self.run_id)
+        known = studies.read_text(self.store, run, CHECK_FILE)
+        if known is not None:  # of an earlier start: a study is one of its data
+            report = DataReport.read(json.loads(known))
+        else:
+            report = inspect_splits(experiment)
+            texts = {
+                CHECK_FILE: json.dumps(report.as_tree(), ensure_ascii=False),
+                "check.html": check_page(report, experiment.data.title),
+            }
+            studies.log_texts(self.store, self.run_id, texts)
+        worst = [f"  {finding.message}" for finding in report.of("warning")[:SHOWN_WARNINGS]]
+        more = "; `tunewright check` says more" if worst else ""
+        return [f"data: {report.summary}{more}", *worst]
+
+    def spent(self, expected: Spent, found: Spent) -> None:
+        """Log both with the study."""
+        points = {**expected.metrics("forecast"), **found.metrics("spent")}
+        studies.log_progress(self.store, self.run_id, 0, points)
+        costs = json.dumps({"forecast": asdict(expected), "spent": asdict(found)})
+        studies.log_texts(self.store, self.run_id, {"cost.json": costs})
+
+    def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
+        """Add trials to the study's own history, name the best, keep no model but its."""
+        ranked = best_first(study)
+        for trial in news:
+            if state_of(trial) == "complete":
+                points = {"search/score": trial.values[0], "search/best_score": ranked[0].values[0]}
+                studies.log_progress(self.store, self.run_id, trial.number, points)
+        dead = [t.number for t in news if kind_of_failure(t) == "killed"]
+        studies.settle(self.store, study.study_name, dead)
+        if not ranked:
+            return
+        best = ranked[0]
+        studies.set_best(
+            self.store,
+            self.run_id,
+            best.number,
+            best.user_attrs[RUN_ID],
+            score_text(best),
+        )
+        for trial in news:
+            if state_of(trial) == "complete" and trial.number != best.number:
+                run_id = trial.user_attrs[RUN_ID]
+                studies.delete_model(self.store, run_id, of_study=study.study_name)
+
+    def end(self, study: optuna.Study, spec: StudySpec) -> None:
+        """Store the table of trials and the page with the study, and end its run."""
+        complete = bool(ended(study, "complete"))
+        over = is_done(study, spec) or why_hopeless(study, spec.max_failure_rate)
+        state = "unfinished" if not over else "complete" if complete else "failed"
+        tables = {"trials.csv": _trials_csv(study, spec)}
+        if over:  # what killed workers left
+            own = {t.user_attrs.get(RUN_ID) for t in study.get_trials(deepcopy=False)}
+            for run_id in left_in(self.store.dir):
+                if run_id in own:
+                    drop(folder_of(self.store.dir, run_id))
+        accounts = _accounts(ended(study))
+        if accounts:
+            points = sum(accounts[1:], accounts[0]).metrics
+            studies.log_progress(self.store, self.run_id, len(accounts), points)
+        if over and complete:
+            tables |= self._learn(study, spec)
+        studies.close_study(self.store, self.run_id, state, tables)
+        from pipeline.analysis.report import write_page  # matplotlib is needed now, and not before
+
+        try:
+            write_page(self.store, study, self.run_id)
+        except Exception:  # must not hide how the search itself ended
+            log.exception("no report page could be made; try: tunewright report")
+
+    def _learn(self, study: optuna.Study, spec: StudySpec) -> dict[str, str]:
+        """Return what the search is for beyond its best trial, by file; its words are kept."""
+        found = insights(self.store, study, spec, self.objective)
+        self.learned = [line for insight in found.values() for line in insight.lines()]
+        return {f: json.dumps(one.as_tree(), ensure_ascii=False) for f, one in found.items()}
+
+    def hints(self, study: optuna.Study, began: float, workers: int) -> list[str]:
+        """Say where the time went and what to do next."""
+        mine = [
+            t for t in ended(study) if t.datetime_start and t.datetime_start.timestamp() > began
+        ]
+        wall = time.time() - began
+        lines = [*self.learned, *summary(_accounts(mine), wall, workers)]
+        name, where = study.study_name, _ui_options(self.tracking)
+        lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
+        if not self.learned and len(ended(study, "complete")) > 1:
+            lines.append(
+                f"check whether the winner beats the default: {_program()} confirm {name}{where}"
+            )
+        lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
+        return lines
+
+
+def _accounts(trials: Sequence[FrozenTrial]) -> list[Account]:
+    return [Account(*t.user_attrs[ACCOUNT]) for t in trials if ACCOUNT in t.user_attrs]
+
+
+def _program() -> str:
+    """Return how the user can call us: by the plain name, or by the path just used."""
+    if shutil.which("tunewright"):
+        return "tunewright"
+    path = Path(sys.argv[0])
+    if path.name != "tunewright":
+        return f"{sys.executable} -m pipeline"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _ui_options(tracking: TrackingConfig) -> str:
+    """Return the overrides that lead to a store that is not the default one."""
+    given = "" if tracking.dir == "mlruns" else f" tracking.dir={tracking.dir}"
+    return given + (f" tracking.uri={tracking.uri}" if tracking.uri else "")
+
+
+def _trials_csv(study: optuna.Study, spec: StudySpec) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    keys = list(spec.space.distributions)
+    scores = ["score", *(f"score_{n}" for n in range(2, len(spec.directions) + 1))]
+    widths = [f"{score}_sd" for score in scores] if spec.seeds else []
+    writer.writerow(["trial", *keys, *scores, *widths, "state", RUN_ID, REASON])
+    for t in ended(study):
+        params = [t.params.get(key, "") for key in keys]
+        known = [*t.values, *spreads(t)] if state_of(t) == "complete" else []
+        values = [*known, *[""] * (len(scores) + len(widths) - len(known))]
+        notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
+        writer.writerow([t.number, *params, *values, state_of(t), *notes])
+    return text.getvalue()
