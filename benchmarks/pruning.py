@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from pipeline.cli import quiet_libraries
-from pipeline.common.contract import State, Verdict
+from pipeline.common.contract import PruningDecision, State
 from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.evaluation.metrics import classification_scores
 from pipeline.jobs.trial import EPOCH, RUN_ID
@@ -48,7 +48,11 @@ SEARCHES = {  # name of the study -> pruner and first rung, in epochs
     "promote": ("promote", 0.04),
 }
 REPLAYED = [(pruner, rung) for pruner in ("asha", "promote") for rung in (0.04, 0.12, 0.36)]
-_STATES: Mapping[Verdict, State] = {"continue": "complete", "prune": "pruned", "pause": "paused"}
+_STATES: Mapping[PruningDecision, State] = {
+    "continue": "complete",
+    "prune": "pruned",
+    "pause": "paused",
+}
 Config = tuple[float, int]  # learning rate, batch size
 
 

@@ -180,7 +180,7 @@ class Sweep:
         try:
             for line in self._task.describe_data(base):
                 self._say(line)
-            expected = self._forecast(search)
+            expected = self._forecast(search, left_to_run(study, spec))
             with (
                 metered(spending.energy),
                 Supervisor(spec, self._task) as supervisor,
@@ -201,10 +201,9 @@ class Sweep:
         rates = self._options.prices.rates(self._plan.cores_each, self._plan.gpus_each)
         return replace(spec, budget=replace(spec.budget, rates=rates))
 
-    def _forecast(self, search: _Search) -> Spent | None:
-        """Say what the trials to go are expected to cost; None where that cannot be told."""
+    def _forecast(self, search: _Search, left: int) -> Spent | None:
+        """Say what so many trials are expected to cost; None where that cannot be told."""
         study, spec = search.study, search.spec
-        left = left_to_run(study, spec)
         is_over = not left or self._why_over(study, spec)
         if is_over or not self._options.forecast or not is_here(self._config.hydra.launcher):
             return None
@@ -280,7 +279,7 @@ class Sweep:
         if self._options.dry_run != PLAN:
             self._say(f"dry run: {what}; nothing was run or written.")
             return
-        self._forecast(search)
+        self._forecast(search, left)
         self._say(f"plan: {what}; nothing was run, and nothing written but what was measured.")
 
     def _launch(self, spec: StudySpec) -> Exception | None:
