@@ -6,16 +6,12 @@ machine nothing is known in one look.
 
 from __future__ import annotations
 
-import glob
 import json
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.common.errors import TrackingError
 from pipeline.common.process import is_gone
 from pipeline.common.secrets import MASK, masked
+from pipeline.jobs.leftovers import Defect, checkpoints, orphans, own_runs, scratch, signature_of
 from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.queue import settle_one
 from pipeline.search.study.storage import find_study, is_torn, mend_journal
@@ -36,23 +33,10 @@ from pipeline.search.study.trials import (
     score_text,
     state_of,
 )
-from pipeline.search.study.warm_start import JOURNAL
-from pipeline.tracking import Store, logged, studies, tags
-from pipeline.training.run_folders import drop, folder_of, has_states, left_in
+from pipeline.tracking import Store, studies, tags
 
 if TYPE_CHECKING:
     from pipeline.tracking.studies import Run
-
-
-@dataclass(frozen=True)
-class Defect:
-    """Something that a crash left behind, or that cannot be judged from here."""
-
-    place: str
-    wrong: str
-    remedy: str = ""  # what the fix does, or what is left to the user
-    fix: Callable[[], bool | None] | None = None  # gives False where somebody else was faster
-    left_alone: bool = False  # it may well be healthy
 
 
 def treat(
@@ -99,9 +83,9 @@ def treat(
 
 def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Defect]:
     """Yield what is wrong, in the order in which it is to be mended."""
-    orphans = _orphans(store, name)
-    yield from orphans
-    if name and orphans:
+    folders = orphans(store, name)
+    yield from folders
+    if name and folders:
         return
     found = studies.all_studies(store) if name is None else [studies.find_study(store, name)]
     for run in found:
@@ -109,14 +93,14 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Def
         hidden = not known or MASK in known
         yield from _study(store, run, storage if storage and (hidden or name) else known)
     if name is None:
-        yield from _own_runs(store)
-        yield from _checkpoints(store)
+        yield from own_runs(store)
+        yield from checkpoints(store)
 
 
 def at_work(run: Run, study: optuna.Study) -> str | None:
     """Say which process is at a study now, as far as it can be seen from here."""
-    if run.info.status == "RUNNING" and is_gone(_signature(run)) is False:
-        return f"process {_signature(run)['pid']} of this machine"
+    if run.info.status == "RUNNING" and is_gone(signature_of(run)) is False:
+        return f"process {signature_of(run)['pid']} of this machine"
     for trial in _running(study):
         if not _is_left(trial):
             owner = trial.user_attrs.get(OWNER, {})
@@ -231,7 +215,7 @@ def _over(
             )
     own = store.dir / "studies" / study.study_name
     for folder in sorted(own.glob(f"*/{studies.MODEL_FOLDER}")):
-        yield _scratch(folder)
+        yield scratch(folder)
     if run.info.status == "RUNNING":
         over = [t for t in counted(study) if t.state.is_finished()]
         most = json.loads(run.data.tags.get(tags.LIMITS, "{}")).get("n_trials")
@@ -255,66 +239,9 @@ def _elsewhere(run: Run, study: optuna.Study) -> str | None:
             f"trial {numbers}: of another machine, {trials[0].user_attrs[OWNER]['host']}; whether "
             f"it lives shows only in {DEAD_SECONDS:g} s of its beats, which the search watches"
         )
-    if run.info.status == "RUNNING" and _signature(run).get("host", here) != here:
-        return f"its search is of another machine, {_signature(run)['host']}"
+    if run.info.status == "RUNNING" and signature_of(run).get("host", here) != here:
+        return f"its search is of another machine, {signature_of(run)['host']}"
     return None
-
-
-def _own_runs(store: Store) -> Iterator[Defect]:
-    """Look at the runs that are part of no study, and at their output folders."""
-    over = set()
-    for run in studies.own_runs(store):
-        gone, place = is_gone(_signature(run)), f"run {run.info.run_id}"
-        if run.info.status != "RUNNING":
-            over.add(run.info.run_name)
-        elif gone:
-            over.add(run.info.run_name)
-            wrong = "is RUNNING in MLflow, but its process is gone"
-            fix = partial(studies.close_killed, store, run.info.run_id)
-            yield Defect(place, wrong, "closed as killed", fix)
-        elif gone is None:
-            whose = _signature(run).get("host", "one that signed nothing")
-            yield Defect(place, f"is of another machine, {whose}", left_alone=True)
-    for folder in sorted(store.dir.glob(f"outputs/*/*/{studies.MODEL_FOLDER}")):
-        if folder.parent.name in over:  # a run is called after its folder
-            yield _scratch(folder)
-
-
-def _checkpoints(store: Store) -> Iterator[Defect]:
-    """Look at the states on disk that no living process is at."""
-    for run_id in left_in(store.dir):
-        place, states = f"checkpoints of run {run_id}", folder_of(store.dir, run_id)
-        try:
-            run = logged.find_run(store, run_id)
-        except TrackingError:
-            yield Defect(place, f"{masked(store.uri)} has no such run", left_alone=True)
-            continue
-        if run.data.tags.get(tags.STATE) in ("complete", "pruned"):
-            yield Defect(place, "the run is over", "deleted", partial(drop, states))
-        elif not has_states(states):
-            continue  # a lock alone: who resumes the run takes it
-        elif run.data.tags[tags.KIND] == "run":
-            yield Defect(place, f"`tunewright resume {run_id}` resumes it", left_alone=True)
-        else:
-            yield Defect(place, "the search resumes it when it is run again", left_alone=True)
-
-
-def _scratch(folder: Path) -> Defect:
-    wrong = "a model on its way to MLflow, left by a crash"
-    return Defect(f"folder {folder}", wrong, "deleted", partial(shutil.rmtree, folder))
-
-
-def _orphans(store: Store, name: str | None) -> list[Defect]:
-    """Return the studies' folders that no run in MLflow, of any experiment, belongs to."""
-    pattern = "*" if name is None else glob.escape(name)
-    folders = [journal.parent for journal in sorted(store.dir.glob(f"studies/{pattern}/{JOURNAL}"))]
-    known = studies.names_everywhere(store) if folders else set()
-    remedy = "the command that began it continues it; or delete the folder"
-    return [
-        Defect(f"folder {folder}", "a study without a run in MLflow", remedy)
-        for folder in folders
-        if folder.name not in known
-    ]
 
 
 def _running(study: optuna.Study) -> list[FrozenTrial]:
@@ -328,9 +255,3 @@ def _is_left(trial: FrozenTrial) -> bool:
         return bool(is_gone(owner))
     asked = trial.datetime_start
     return asked is not None and time.time() - asked.timestamp() > UNSIGNED_SECONDS
-
-
-def _signature(run: Run) -> dict[str, Any]:
-    """Return what tells the process that writes a run from others; empty where it did not say."""
-    signature: dict[str, Any] = json.loads(run.data.tags.get(tags.PROCESS, "{}"))
-    return signature

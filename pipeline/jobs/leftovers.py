@@ -1,0 +1,97 @@
+"""What crashes leave behind outside of any study: runs of their own, checkpoints, folders."""
+
+from __future__ import annotations
+
+import glob
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.common.errors import TrackingError
+from pipeline.common.process import is_gone
+from pipeline.common.secrets import masked
+from pipeline.search.study.warm_start import JOURNAL
+from pipeline.tracking import Store, logged, studies, tags
+from pipeline.training.run_folders import drop, folder_of, has_states, left_in
+
+if TYPE_CHECKING:
+    from pipeline.tracking.studies import Run
+
+
+@dataclass(frozen=True)
+class Defect:
+    """Something that a crash left behind, or that cannot be judged from here."""
+
+    place: str
+    wrong: str
+    remedy: str = ""  # what the fix does, or what is left to the user
+    fix: Callable[[], bool | None] | None = None  # gives False where somebody else was faster
+    left_alone: bool = False  # it may well be healthy
+
+
+def own_runs(store: Store) -> Iterator[Defect]:
+    """Look at the runs that are part of no study, and at their output folders."""
+    over = set()
+    for run in studies.own_runs(store):
+        gone, place = is_gone(signature_of(run)), f"run {run.info.run_id}"
+        if run.info.status != "RUNNING":
+            over.add(run.info.run_name)
+        elif gone:
+            over.add(run.info.run_name)
+            wrong = "is RUNNING in MLflow, but its process is gone"
+            fix = partial(studies.close_killed, store, run.info.run_id)
+            yield Defect(place, wrong, "closed as killed", fix)
+        elif gone is None:
+            whose = signature_of(run).get("host", "one that signed nothing")
+            yield Defect(place, f"is of another machine, {whose}", left_alone=True)
+    for folder in sorted(store.dir.glob(f"outputs/*/*/{studies.MODEL_FOLDER}")):
+        if folder.parent.name in over:  # a run is called after its folder
+            yield scratch(folder)
+
+
+def checkpoints(store: Store) -> Iterator[Defect]:
+    """Look at the states on disk that no living process is at."""
+    for run_id in left_in(store.dir):
+        place, states = f"checkpoints of run {run_id}", folder_of(store.dir, run_id)
+        try:
+            run = logged.find_run(store, run_id)
+        except TrackingError:
+            yield Defect(place, f"{masked(store.uri)} has no such run", left_alone=True)
+            continue
+        if run.data.tags.get(tags.STATE) in ("complete", "pruned"):
+            yield Defect(place, "the run is over", "deleted", partial(drop, states))
+        elif not has_states(states):
+            continue  # a lock alone: who resumes the run takes it
+        elif run.data.tags[tags.KIND] == "run":
+            yield Defect(place, f"`tunewright resume {run_id}` resumes it", left_alone=True)
+        else:
+            yield Defect(place, "the search resumes it when it is run again", left_alone=True)
+
+
+def scratch(folder: Path) -> Defect:
+    """Return what a folder of a model that was being saved is."""
+    wrong = "a model on its way to MLflow, left by a crash"
+    return Defect(f"folder {folder}", wrong, "deleted", partial(shutil.rmtree, folder))
+
+
+def orphans(store: Store, name: str | None) -> list[Defect]:
+    """Return the studies' folders that no run in MLflow, of any experiment, belongs to."""
+    pattern = "*" if name is None else glob.escape(name)
+    folders = [journal.parent for journal in sorted(store.dir.glob(f"studies/{pattern}/{JOURNAL}"))]
+    known = studies.names_everywhere(store) if folders else set()
+    remedy = "the command that began it continues it; or delete the folder"
+    return [
+        Defect(f"folder {folder}", "a study without a run in MLflow", remedy)
+        for folder in folders
+        if folder.name not in known
+    ]
+
+
+def signature_of(run: Run) -> dict[str, Any]:
+    """Return what tells the process that writes a run from others; empty where it did not say."""
+    signature: dict[str, Any] = json.loads(run.data.tags.get(tags.PROCESS, "{}"))
+    return signature
