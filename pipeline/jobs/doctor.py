@@ -1,4 +1,4 @@
-"""What crashes leave behind in studies, MLflow and folders: found, and mended where that is safe.
+"""What crashes leave behind in studies, MLflow and folders: found, and repaired where that is safe.
 
 What a living process may be at is left alone: on this machine the process table tells, of another
 machine nothing is known in one look.
@@ -48,7 +48,7 @@ def treat(
         store: where the runs are.
         name: of the study to look at, or how it begins; None: all, and the runs on their own.
         storage: of studies whose own is not known; None: the one that a parent run names.
-        fix: whether to mend.
+        fix: whether to repair.
         say: takes a line for each defect.
 
     Returns:
@@ -70,19 +70,19 @@ def treat(
             say(f"{said}; with --fix: {defect.remedy}")
         else:
             try:
-                mended = defect.fix() is not False
+                repaired = defect.fix() is not False
             except Exception as error:  # MLflow, Optuna and each database have their own
                 why = " ".join(masked(str(error)).split())[:300]
-                say(f"{said}; could not be mended: {type(error).__name__}: {why}")
+                say(f"{said}; could not be repaired: {type(error).__name__}: {why}")
             else:
                 left -= 1
-                done = f"mended: {defect.remedy}" if mended else "another process settled it"
+                done = f"repaired: {defect.remedy}" if repaired else "another process settled it"
                 say(f"{said}; {done}")
     return left
 
 
 def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Defect]:
-    """Yield what is wrong, in the order in which it is to be mended."""
+    """Yield what is wrong, in the order in which it is to be repaired."""
     folders = orphans(store, name)
     yield from folders
     if name and folders:

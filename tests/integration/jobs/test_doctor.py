@@ -119,7 +119,7 @@ def test_doctor_names_the_missing_best_trial(cli, tiny, runs):
     mended = cli("doctor", "--fix")
     assert mended.code == 0
     assert "does not name trial" in mended.out
-    assert "; mended: named" in mended.out
+    assert "; repaired: named" in mended.out
     assert runs("study")[0].data.tags == before.data.tags
     assert cli("doctor").out == ""
 
@@ -158,8 +158,8 @@ def test_doctor_continues_after_a_failed_repair(cli, tiny, monkeypatch, error):
     assert mended.code == 1
     said = f"{type(error).__name__}: {error}"
     assert f"run {stuck}: is RUNNING in MLflow, but its process is gone; could not" in mended.out
-    assert f"could not be mended: {said}\n" in mended.out
-    assert f"run {other}: is RUNNING in MLflow, but its process is gone; mended: " in mended.out
+    assert f"could not be repaired: {said}\n" in mended.out
+    assert f"run {other}: is RUNNING in MLflow, but its process is gone; repaired: " in mended.out
     assert cli("doctor", "--fix").code == 0
 
 
@@ -171,7 +171,7 @@ def test_doctor_does_not_claim_repairs_of_another_process(cli, tiny, monkeypatch
     ended = cli("doctor", "mine", "--fix")
     assert ended.code == 0
     assert "its process is gone; another process settled it" in ended.out
-    assert "mended" not in ended.out
+    assert "repaired" not in ended.out
 
 
 def test_doctor_deletes_only_checkpoints_of_ended_runs(cli, tiny, runs):
@@ -182,7 +182,7 @@ def test_doctor_deletes_only_checkpoints_of_ended_runs(cli, tiny, runs):
         write(Checkpoints(folder, keep=1), 3)
     ended = cli("doctor", "--fix")
     assert ended.code == 0, ended.out
-    assert f"checkpoints of run {run.info.run_id}: the run is over; mended: deleted" in ended.out
+    assert f"checkpoints of run {run.info.run_id}: the run is over; repaired: deleted" in ended.out
     assert "has no such run; left alone" in ended.out
     assert not over.exists()
     assert unknown.is_dir()
