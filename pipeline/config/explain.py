@@ -20,7 +20,7 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
         tree: the config that it refused.
         schema: the dataclass that the config was to fit.
     """
-    found = error.errors()[0]
+    found = first(error)
     if found["type"] == COMBINATION:
         return f"{found['msg']}."
     # Drop the tags that pydantic adds for the branches of a union: they are no keys of the config.
@@ -48,6 +48,11 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
         )
     expected = found["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     return f"{key}={here!r}: {expected}."
+
+
+def first(error: ValidationError) -> Any:
+    """Return the finding to say: a key that is not known, before one that it was meant for."""
+    return min(error.errors(), key=lambda one: one["type"] != "unexpected_keyword_argument")
 
 
 def _fields_at(schema: Any, tree: Mapping[Any, Any], place: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from pipeline.common.errors import ModelError, TrackingError, listing
 from pipeline.common.text import printable
 from pipeline.config.data import Columns, DataConfig
 from pipeline.config.experiment import Experiment
+from pipeline.config.explain import first
 from pipeline.config.task import TaskConfig
 from pipeline.config.types import Count
 from pipeline.config.untrusted import MOST_JSON_BYTES, read_json
@@ -89,7 +90,7 @@ def read(folder: Path) -> Description:
     try:
         description: Description = _SCHEMA.validate_python(content)
     except ValidationError as error:
-        found = error.errors()[0]
+        found = first(error)
         key = ".".join(map(str, found["loc"]))
         raise ModelError(
             f"{place}: {printable(key)}: {found['msg'].rstrip('.')}; expected what a run of "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
@@ -105,24 +105,13 @@ class Classification(LabelTask[ClassificationConfig]):
         tokenizer = self.checkpoint.tokenizer
         texts = [list(rows[name]) for name in ("text", "text_pair") if name in rows.columns]
         read = self._read_windows(rows, texts, training) if self._windows else self._read(texts)
-        return self._examples(
+        return self.examples(
             rows,
             read.columns,
             read.cut,
             lambda i: length_of(tokenizer, *(column[i] for column in texts)),
             training=training,
         )
-
-    @property
-    def head(self) -> Mapping[str, Any]:
-        """One whose outputs are named by the labels."""
-        kind = "multi" if self.config.multi_label else "single"
-        return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: i for i, label in enumerate(self.labels)},
-            "problem_type": f"{kind}_label_classification",
-        }
 
     @property
     def _windows(self) -> bool:

@@ -128,7 +128,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
             "attention_mask": [[1] * len(sequence) for sequence in ids],
             "row": list(range(len(rows))),
         }
-        return self._examples(
+        return self.examples(
             rows, columns, longer, lambda i: lengths[i] + self._longest_name, training=training
         )
 

@@ -117,6 +117,17 @@ class LabelTask(Task[L]):
             )
         return Labelled(data, many=config.multi_label)
 
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """One whose outputs are named by the labels."""
+        kind = "multi" if self.config.multi_label else "single"
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+            "problem_type": f"{kind}_label_classification",
+        }
+
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return logits of shape [examples, labels], and the loss where there are labels."""
         inputs = {name: value for name, value in batch.items() if name not in ("labels", "row")}
@@ -203,7 +214,7 @@ class LabelTask(Task[L]):
         )
         return loss, weights[targets]
 
-    def _examples(
+    def examples(
         self,
         rows: Rows,
         columns: Mapping[str, list[Any]],

@@ -245,7 +245,7 @@ def test_code_of_a_model_is_trusted_by_the_user_alone():
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_name():
-    text = logged().replace(b"max_length:", b"max_lenght: 0\n  max_length:")
+    text = logged().replace(b"max_length:", b"max_lenght:")
     with pytest.raises(ConfigError, match=r"training\.max_lenght .*training\.max_length\?"):
         validate(OmegaConf.create(read_config(text, "config.yaml")))
 
