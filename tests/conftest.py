@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a tiny model gains nothing by a
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # the tests' stores are their own
 
 from pipeline.cli import main, quiet_libraries
-from tests.support.quick import copy_tables, freeze, measure_once
+from tests.support.quick import copy_tables, freeze, measure_once, no_figures
 from tests.support.rows import BAD, FILLERS, GOOD, rows, write_rows
 from tests.support.stores import Ended, Made, forget, in_this_process, make_store, tiny_config
 
@@ -145,12 +146,14 @@ def tiny(tiny_model: Path, working_folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Run a command in this process."""
+def cli(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[..., Ended]:
+    """Run a command in this process, which draws its figures where a test is marked so."""
+    drawn = request.node.get_closest_marker("draws")
 
     def run(*argv: str) -> Ended:
         capsys.readouterr()
-        code = main(in_this_process(argv))
+        with nullcontext() if drawn else no_figures():
+            code = main(in_this_process(argv))
         captured = capsys.readouterr()
         return Ended(code, captured.out, captured.err)
 

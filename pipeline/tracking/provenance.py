@@ -99,6 +99,7 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     return done.stdout
 
 
+@cache
 def _packages() -> dict[str, str]:
     """Return every installed distribution with its version, as ``pip freeze`` lists them."""
     read = (d.metadata for d in distributions())  # parsed anew each time that it is asked for

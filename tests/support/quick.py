@@ -4,11 +4,15 @@ import gc
 import shutil
 import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
+from matplotlib.figure import Figure
 
 from pipeline.config.training import TrainingConfig
 from pipeline.tracking import store
@@ -44,6 +48,21 @@ def measure_once(patch: pytest.MonkeyPatch) -> None:
 
     rates: dict[tuple[str, int | None], float] = {}
     patch.setattr(speed, "matmul_rate", once)
+
+
+@contextmanager
+def no_figures() -> Iterator[None]:
+    """Draw none: each command draws some, which takes it as long as the training."""
+
+    def savefig(_: Figure, file: Any, **__: Any) -> None:
+        if hasattr(file, "write"):
+            file.write("<svg ></svg>")
+        else:
+            Path(file).touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", savefig)
+        yield
 
 
 @cache

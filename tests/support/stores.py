@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pytest
-from mlflow import MlflowClient
 
 from pipeline.cli import main
 from pipeline.data import load_splits
 from pipeline.models import find_checkpoint
 from pipeline.tracking.store import open_store
+from tests.support.quick import no_figures
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,7 +80,7 @@ def make_store(folder: Path, *commands: Sequence[str]) -> Made:
 
     It takes no fixture of a single test, so that a module's fixture can call it.
     """
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, no_figures():
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(folder)
         for command in commands:

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.analysis.report import FILE
 from tests.support.pages import Reader
 from tests.support.stores import artifact
 
 
+@pytest.mark.draws
 def test_a_search_leaves_its_page_and_report_makes_it_again(cli, tiny, runs):
     rates = "optimizer.learning_rate=1e-3,1e-2"
     own = [o for o in tiny if not o.startswith("optimizer.")]

@@ -18,6 +18,7 @@ def history(run, metric: str) -> list[float]:
     return [point.value for point in client.get_metric_history(run.info.run_id, metric)]
 
 
+@pytest.mark.draws
 def test_a_run_learns_and_its_record_is_whole(cli, tiny, runs):
     ended = cli("train", *tiny, "training.epochs=8", "evaluation.test=true")
     assert ended.code == 0, ended.err

@@ -22,6 +22,7 @@ from tests.support.waiting import DEADLINE, wait_until
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium: apt-get install chromium")
+@pytest.mark.draws
 def test_the_page_opens_in_the_mlflow_ui(cli, tiny, runs):
     ended = cli("train", "-m", *tiny, "seed=1,2")
     assert ended.code == 0, ended.err
