@@ -156,7 +156,7 @@ def test_a_refused_name_leaves_a_run_as_it_was(made, monkeypatch):
         ("predict nobody --input in.jsonl --output o.jsonl", ["no model of that name"]),
         ("predict models:/x/1 --input in.jsonl --output o.jsonl", ["no model of that name"]),
         ("predict RUN --input no.jsonl --output o.jsonl", ["no such file"]),
-        ("predict RUN --input in.jsonl --output in.jsonl", ["to be read"]),
+        ("predict RUN --input in.jsonl --output in.jsonl", ["is the input file"]),
         ("predict RUN --input in.jsonl --output there.csv", ["--force"]),
         ("predict RUN --input in.jsonl --output o.txt", [".jsonl or .csv"]),
         ("predict RUN --input in.jsonl --output no/o.csv", ["the folder no does not exist"]),
