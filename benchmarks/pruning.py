@@ -32,11 +32,11 @@ from pipeline.cli import quiet_libraries
 from pipeline.common.contract import PruningDecision, State
 from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.evaluation.metrics import classification_scores
-from pipeline.jobs.trial import EPOCH, RUN_ID
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
 from pipeline.search.space.named import as_overrides, load_sweep
 from pipeline.search.study.storage import open_storage
-from pipeline.search.study.trials import best_first, counted, ended, state_of
+from pipeline.search.study.trials import RUN_ID, best_first, counted, ended, state_of
+from pipeline.training.outcome import EPOCH
 
 ROWS = 2048  # of training
 ORDERS = 20

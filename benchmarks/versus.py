@@ -37,8 +37,7 @@ from pruning import load, standard_error
 from rivals.common import GRIDS, RUNGS
 
 from pipeline.cli import quiet_libraries
-from pipeline.jobs.trial import RUN_ID, SECONDS
-from pipeline.search.study.trials import best_first, counted, state_of
+from pipeline.search.study.trials import RUN_ID, SECONDS, best_first, counted, state_of
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent

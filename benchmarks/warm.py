@@ -36,8 +36,7 @@ from mlflow import MlflowClient
 from pruning import load
 
 from pipeline.cli import quiet_libraries
-from pipeline.jobs.trial import RUN_ID
-from pipeline.search.study.trials import ended
+from pipeline.search.study.trials import RUN_ID, ended
 
 REPOSITORY = Path(__file__).parent.parent
 STUDY = "warm"

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError
 from pipeline.common.html import note, page
 from pipeline.common.tables import Table, render
+from pipeline.common.timing import booked
 from pipeline.config.compose import folders
 from pipeline.data.slices import slice_values
 from pipeline.evaluation.identity import Terms, read_terms
 from pipeline.evaluation.names import FLIP_RATE, GROUP_GAP, SHIFT, WORST_GROUP
+from pipeline.training.hooks import Infer, TrainingHook
 from pipeline.training.prepare import shape_of, splits_of
 
 if TYPE_CHECKING:
@@ -26,15 +28,13 @@ if TYPE_CHECKING:
     from pipeline.config.experiment import Experiment
     from pipeline.data import Rows
     from pipeline.tasks.base import Examples, Outputs
-    from pipeline.tasks.classification import Classification
     from pipeline.training.prepare import Prepared
+    from pipeline.training.results import Judged
 
 LEAST = 20  # rows of a group that is compared; with fewer, chance decides
 SHOWN = 20  # changed predictions that are shown
 METRIC = "f1_macro"
 FILE = "bias.json"  # artifact of a run
-
-Infer = Callable[["Examples"], "Outputs"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Swapped:
 
 
 @dataclass
-class Fairness:
+class Fairness(TrainingHook):
     """Computes what `evaluation.slices` and `evaluation.counterfactual` ask for.
 
     Args:
@@ -96,28 +96,23 @@ class Fairness:
     """
 
     experiment: Experiment
-    task: Classification
+    task: Any  # a classification, where anything is asked for
     _swapped: dict[str, Swapped | None] = field(default_factory=dict)  # by digest of the rows
 
     @property
     def _slices(self) -> tuple[str, ...]:
         return self.experiment.evaluation.slices
 
-    def prepare(self, splits: Sequence[Examples]) -> list[Dataset]:
-        """Encode the swapped rows of splits; return what they are made of, for its token ids."""
+    def prepare(self, data: Prepared) -> list[Dataset]:
+        """Encode the swapped rows of what the run is judged by; return what they are made of."""
         if self.experiment.evaluation.counterfactual is None:
             return []
-        found = (self._swap(examples) for examples in splits)
+        judged = (examples for name, examples in data.examples.items() if name != "train")
+        found = (self._swap(examples) for examples in judged)
         return [swapped.examples.dataset for swapped in found if swapped is not None]
 
-    def metrics(self, examples: Examples, outputs: Outputs, infer: Infer) -> dict[str, float]:
-        """Return the metrics of a split's outputs.
-
-        Args:
-            examples: of the split.
-            outputs: the model's, on them.
-            infer: asks the model for further ones.
-        """
+    def more_metrics(self, examples: Examples, outputs: Outputs, infer: Infer) -> dict[str, float]:
+        """Return what is asked for of a split's outputs."""
         found: dict[str, float] = {}
         if self._slices:
             predicted, groups = self.task.predicted(examples, outputs), self._groups(examples.rows)
@@ -128,14 +123,23 @@ class Fairness:
             found |= self._compare(examples, outputs, infer)[0]
         return found
 
-    def report(self, split: str, examples: Examples, outputs: Outputs, infer: Infer) -> Bias:
-        """Return the whole report on a split's outputs; arguments as of `metrics`."""
+    @booked("evaluation")
+    def report(self, judged: Judged, infer: Infer, run_id: str) -> dict[str, str]:
+        """Return the report on the best weights, by file name; empty where nothing is asked for."""
+        asked = self.experiment.evaluation
+        if not asked.slices and asked.counterfactual is None:
+            return {}
+        bias = self._bias(judged, infer)
+        return {FILE: bias.as_json(), "bias.html": bias_page(bias, run_id)}
+
+    def _bias(self, judged: Judged, infer: Infer) -> Bias:
+        examples, outputs = judged.read, judged.evaluation.outputs
         predicted = self.task.predicted(examples, outputs)
         groups = [
             self._group(name, value, examples.rows, predicted, some)
             for name, value, some in self._groups(examples.rows)
         ]
-        metrics = self.metrics(examples, outputs, infer)
+        metrics = self.more_metrics(examples, outputs, infer)
         flips: list[Flip] = []
         swapped: dict[str, int] = defaultdict(int)
         flipped: dict[str, int] = defaultdict(int)
@@ -150,7 +154,7 @@ class Fairness:
                     row = examples.rows.ids[origin]
                     texts = examples.rows["text"][origin], found.examples.rows["text"][i]
                     flips.append(Flip(row, category, *texts, str(before[i]), str(after[i])))
-        return Bias(split, groups, metrics, dict(swapped), dict(flipped), flips[:SHOWN])
+        return Bias(judged.split, groups, metrics, dict(swapped), dict(flipped), flips[:SHOWN])
 
     def _groups(self, rows: Rows) -> list[tuple[str, str, list[int]]]:
         """Return column, value and positions of the groups that have enough rows."""
@@ -166,7 +170,9 @@ class Fairness:
     def _scores(
         self, rows: Rows, predicted: Sequence[str], some: Sequence[int]
     ) -> dict[str, float]:
-        return self.task.scores([predicted[i] for i in some], [rows["label"][i] for i in some])
+        labels = [rows["label"][i] for i in some]
+        scores: dict[str, float] = self.task.scores([predicted[i] for i in some], labels)
+        return scores
 
     def _group(
         self, name: str, value: str, rows: Rows, predicted: Sequence[str], some: Sequence[int]
@@ -220,14 +226,6 @@ class Fairness:
         shift = np.abs(self.task.probabilities(swapped.examples, others) - was).mean()
         changed = sum(a != b for a, b in zip(before, after, strict=True))
         return {FLIP_RATE: changed / len(before), SHIFT: float(shift)}, before, after
-
-
-def fairness_of(experiment: Experiment, data: Prepared) -> Fairness | None:
-    """Return what computes the metrics that are asked for; None where none is."""
-    asked = experiment.evaluation
-    if not asked.slices and asked.counterfactual is None:
-        return None
-    return Fairness(experiment, data.task)  # type: ignore[arg-type]
 
 
 def check_fairness(experiment: Experiment) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from pipeline.common.atomic import remove_leftovers, replacing
+from pipeline.common.session import session
 
 FILE = "machine.json"
 
@@ -32,9 +33,6 @@ def measured(folder: Path, what: Mapping[str, Any], measure: Callable[[], Any]) 
     return _kept(folder, what, lambda known: measure() if known is None else known)
 
 
-_rates: dict[tuple[Path, str], float] = {}
-
-
 def best_rate(folder: Path, what: Mapping[str, Any], measure: Callable[[], float]) -> float:
     """Return the best rate that was ever measured on a machine like this one.
 
@@ -46,9 +44,11 @@ def best_rate(folder: Path, what: Mapping[str, Any], measure: Callable[[], float
         measure: returns a rate.
     """
     key = folder, json.dumps(what, sort_keys=True)
-    if key not in _rates:
-        _rates[key] = _kept(folder, what, lambda known: max(measure(), known or 0.0))
-    return _rates[key]
+
+    def best() -> float:
+        return float(_kept(folder, what, lambda known: max(measure(), known or 0.0)))
+
+    return session().kept(key, best)
 
 
 def _kept(folder: Path, what: Mapping[str, Any], update: Callable[[Any], Any]) -> Any:

@@ -12,6 +12,8 @@ from typing import Literal, get_args
 
 import psutil
 
+from pipeline.common.session import session
+
 Phase = Literal[
     "boot",  # imports, and the start of the process
     "compose",  # configs
@@ -53,38 +55,44 @@ class Ledger:
         previous, self._phase, self._since = self._phase, phase, now
         return previous
 
-    @contextmanager
-    def booked(self, phase: Phase) -> Iterator[None]:
-        """Book the time within under a phase, what is booked inside left out."""
-        previous = self.open(phase)
-        try:
-            yield
-        finally:
-            self.open(previous)
-
     def seconds(self) -> dict[str, float]:
-        """Return the seconds under each phase since they were taken last."""
+        """Return the seconds of each phase since they were taken last."""
         self.open(self._phase)
         return {str(phase): seconds for phase, seconds in self._seconds.items()}
 
     def take(self) -> dict[str, float]:
-        """Return the seconds under each phase since they were taken last, and begin anew."""
+        """Return the seconds of each phase since they were taken last, and begin anew."""
         taken = self.seconds()
         self._seconds = dict.fromkeys(PHASES, 0.0)
         return taken
+
+
+def ledger() -> Ledger:
+    """Return the ledger of this process."""
+    return session().kept(Ledger, Ledger)
+
+
+@contextmanager
+def booked(phase: Phase) -> Iterator[None]:
+    """Book the time within under a phase, what is booked inside left out; also a decorator."""
+    previous = ledger().open(phase)
+    try:
+        yield
+    finally:
+        ledger().open(previous)
 
 
 @dataclass(frozen=True)
 class Account:
     """Where a run's time went, and the least that its matrix products need.
 
-    ``floor`` is in seconds: the operations of all tokens, without padding, over the rate that this
-    machine was measured to have in the run's precision, with its threads; NaN where that is not
-    known. What frozen layers are spared by their cache is counted.
+    ``lower_bound`` is in seconds: the operations of all tokens, without padding, over the rate that
+    this machine was measured to have in the run's precision, with its threads; NaN where that is
+    not known. What a cache spares frozen layers is counted.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)  # by phase
-    floor: float = math.nan
+    lower_bound: float = math.nan
 
     @property
     def total(self) -> float:
@@ -96,12 +104,14 @@ class Account:
         """The account by the names of metrics."""
         named = {f"time/{phase}_seconds": seconds for phase, seconds in self.seconds.items()}
         named["time/total_seconds"] = self.total
-        if self.floor > 0:  # neither unknown nor that of a failed run
-            named |= {"time/floor_seconds": self.floor, "time/over_floor": self.total / self.floor}
+        if self.lower_bound > 0:  # neither unknown nor that of a failed run
+            named["time/lower_bound_seconds"] = self.lower_bound
+            named["time/over_lower_bound"] = self.total / self.lower_bound
         return named
 
     def __add__(self, other: Account) -> Account:
-        return Account(added(self.seconds, other.seconds), self.floor + other.floor)
+        bound = self.lower_bound + other.lower_bound
+        return Account(added(self.seconds, other.seconds), bound)
 
 
 def added(*accounts: Mapping[str, float]) -> dict[str, float]:
@@ -118,13 +128,12 @@ def summary(accounts: Sequence[Account], wall: float, workers: int) -> list[str]
     Args:
         accounts: of its trials.
         wall: seconds from the command to now.
-        workers: processes that ran trials in parallel.
+        workers: processes that ran trials at the same time.
     """
     if not accounts:
         return []
     seconds = added(*(account.seconds for account in accounts))
-    known = [account for account in accounts if account.floor > 0]
-    floor = sum(account.floor for account in known)
+    bound = sum(account.lower_bound for account in accounts if account.lower_bound > 0)
     seconds["idle"] = seconds.get("idle", 0.0) + max(0.0, wall * workers - sum(seconds.values()))
     total = sum(seconds.values())  # more than the wall time where others ran trials as well
     shown = sorted(seconds.items(), key=lambda item: -item[1])
@@ -133,12 +142,9 @@ def summary(accounts: Sequence[Account], wall: float, workers: int) -> list[str]
     )
     by = f" by {workers} workers" if workers > 1 else ""
     lines = [f"time: {wall:.1f} s{by}: {phases}"]
-    if floor > 0:
+    if bound > 0:
         lines.append(
-            f"floor: {floor / workers:.1f} s for the matrix products alone, without padding, at "
-            f"this machine's own rate; the search took {total / floor:.1f} times that"
+            f"compute lower bound: {bound / workers:.1f} s (matrix products without padding, at "
+            f"this machine's measured rate); the search took {total / bound:.1f} times that"
         )
     return lines
-
-
-LEDGER = Ledger()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from pipeline.common.errors import DataError, did_you_mean, listing
+from pipeline.common.session import shared
 from pipeline.config.data import DataConfig
 from pipeline.data.sources import SPLITS, records
 
 NO_VALUE = "(none)"
 
 
-@lru_cache(maxsize=4)
+@shared(maxsize=4)
 def slice_values(config: DataConfig, columns: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
     """Return the values of some columns for each row that the config names, by its id.
 

@@ -4,9 +4,10 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from pipeline.common.errors import DataError, listing
+from pipeline.common.session import shared
 from pipeline.config.data import DataConfig, FilesConfig
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, place_of
@@ -37,7 +38,7 @@ class Splits:
         return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
 
 
-@lru_cache(maxsize=2)  # the trials of a sweep share their rows
+@shared(maxsize=2)  # the trials of a sweep share their rows
 def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
     """Read, check, cut and shorten the splits of a data set.
 

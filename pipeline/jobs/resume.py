@@ -7,17 +7,18 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import run as runs
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.process import identity, is_gone
 from pipeline.config.experiment import validate
 from pipeline.config.flat import OPEN, flat, settings
 from pipeline.config.migrations import migrated_params
 from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
-from pipeline.jobs.single import Command, compute_as, open_record
+from pipeline.jobs.single import Command, compute_as, open_checkpoints, open_record
+from pipeline.run import run
 from pipeline.tracking import Store, logged, open_store, studies, tags
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.record import as_params
+from pipeline.training.outcome import ALONE
 from pipeline.training.prepare import inputs
 from pipeline.training.run_folders import folder_of, has_states, is_free
 
@@ -46,12 +47,12 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
     # The threads differ where another machine resumes.
     apart = {"training.threads", *(k for k, undecided in OPEN.items() if asked[k] == undecided)}
     wanted = _but(apart, as_params(asked))
-    for run in studies.own_runs(store):
-        same = _but(apart, migrated_params(run.data.params)) == wanted
-        if not same or tags.RERUN_OF in run.data.tags or not _was_cut_off(store, run):
+    for known in studies.own_runs(store):
+        same = _but(apart, migrated_params(known.data.params)) == wanted
+        if not same or tags.RERUN_OF in known.data.tags or not _was_cut_off(store, known):
             continue
-        if logged.is_whole(store, run.info.run_id):
-            return str(run.info.run_id)
+        if logged.is_whole(store, known.info.run_id):
+            return str(known.info.run_id)
     return None
 
 
@@ -109,7 +110,7 @@ def resume(config: DictConfig, run_id: str) -> Result:
     record = logged.read(store, run_id)
     compute_as(store, config, run_id)
     experiment = validate(config)
-    with runs.open_checkpoints(experiment, run_id) as checkpoints:
+    with open_checkpoints(experiment, run_id) as checkpoints:
         _check(store, run_id)  # again: with the lock held nobody else is at it
         _check_bound(record, inputs(experiment))
         checkpoints.latest()  # one that cannot be read is refused before the record is opened
@@ -125,7 +126,7 @@ def resume(config: DictConfig, run_id: str) -> Result:
             was_cut_off=True,
         ) as opened:
             output_dir = Path(hydra.runtime.output_dir)
-            return runs.run(experiment, opened, output_dir, trial, checkpoints)
+            return run(experiment, opened, output_dir, checkpoints, trial or ALONE)
 
 
 def _check(store: Store, run_id: str) -> None:

@@ -14,17 +14,21 @@ from pipeline.common.secrets import masked_override, masked_value
 from pipeline.config.compose import changing
 from pipeline.config.experiment import validate
 from pipeline.config.flat import as_tree, flat
-from pipeline.run import open_checkpoints, run
+from pipeline.run import run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.provenance import code_diff, environment
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, PROVENANCE_FILE, as_json
+from pipeline.training.outcome import ALONE
 from pipeline.training.probe import faster_precision
+from pipeline.training.run_folders import folder_of
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
+    from pipeline.config.experiment import Experiment
+    from pipeline.training.checkpoints import Checkpoints
     from pipeline.training.outcome import Result, Trial
 
 
@@ -69,7 +73,15 @@ def run_alone(
     # opened it is closed as well.
     with ExitStack() as last, record:
         checkpoints = last.enter_context(open_checkpoints(experiment, record.run_id))
-        return run(experiment, record, folder, trial, checkpoints)
+        return run(experiment, record, folder, checkpoints, trial or ALONE)
+
+
+def open_checkpoints(experiment: Experiment, run_id: str, *, of_trial: bool = False) -> Checkpoints:
+    """Return a run's states on disk, as a context to be entered: they are empty for a new run."""
+    from pipeline.training.checkpoints import Checkpoints
+
+    folder = folder_of(Path(experiment.tracking.dir).absolute(), run_id)
+    return Checkpoints(folder, experiment.training.keep_checkpoints, of_trial=of_trial)
 
 
 def settle(config: DictConfig) -> None:

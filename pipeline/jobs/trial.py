@@ -14,17 +14,24 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
-from pipeline import run as runs
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.contract import Direction, RunCost
 from pipeline.common.secrets import masked, masked_override
-from pipeline.common.timing import LEDGER, Account
+from pipeline.common.timing import Account, ledger
 from pipeline.config.compose import as_run
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import OPEN
 from pipeline.jobs.prior_runs import prior_trials
-from pipeline.jobs.single import Command, compute_as, open_record, run_alone, settle
+from pipeline.jobs.single import (
+    Command,
+    compute_as,
+    open_checkpoints,
+    open_record,
+    run_alone,
+    settle,
+)
 from pipeline.jobs.study_record import StudyRecord
+from pipeline.run import run
 from pipeline.search.cost import Spent
 from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJob
 from pipeline.search.space.space import Space
@@ -155,7 +162,7 @@ class ExperimentTask(Searchable):
         try:
             result = self._recorded(config, job)
         except BaseException:
-            lost = Account(LEDGER.take(), 0.0)  # else the next one would have it
+            lost = Account(ledger().take(), 0.0)  # else the next one would have it
             held = [job.before.kept.account] if job.before else []
             with suppress(Exception):  # the study may be out of reach: the error itself counts
                 job.note(ACCOUNT, astuple(sum([*accounts, *held], lost)))
@@ -201,8 +208,9 @@ class ExperimentTask(Searchable):
             snapshot=snapshot,
             resumed=partial(_take_over, job),
         )
-        with record:
-            return runs.run(validate(config), record, job.output_dir, trial)
+        experiment = validate(config)
+        with record, open_checkpoints(experiment, record.run_id, of_trial=True) as checkpoints:
+            return run(experiment, record, job.output_dir, checkpoints, trial)
 
     def _cut_off(self, job: TrialJob) -> str | None:
         """Return the run that a killed try of this point left with a state on disk."""

@@ -208,7 +208,7 @@ def _train_top(
     is_pair = hasattr(root, "encoder") and hasattr(root, "decoder")
     if is_pair:
         root = root.get_submodule("decoder")
-    place, layers = _layers(root)
+    place, layers = layers_of(root)
     if config.trained_layers > len(layers):
         where = "decoder layers" if is_pair else "layers"
         raise ConfigError(
@@ -217,7 +217,7 @@ def _train_top(
         )
     model.requires_grad_(False)
     _train(layers[len(layers) - config.trained_layers :])
-    _train(_after_layers(root, place))
+    _train(layers_after(root, place))
     _train(model.get_submodule(name) for name in head)
     return model
 
@@ -227,7 +227,7 @@ def _train(modules: Iterable[Module]) -> None:
         module.requires_grad_(True)
 
 
-def _layers(root: Module) -> tuple[str, ModuleList]:
+def layers_of(root: Module) -> tuple[str, ModuleList]:
     """Find a model's layers: the longest list, lists inside of lists left out."""
     from torch.nn import ModuleList
 
@@ -243,7 +243,7 @@ def _layers(root: Module) -> tuple[str, ModuleList]:
     return max(lists.items(), key=lambda found: len(found[1]))
 
 
-def _after_layers(root: Module, place: str) -> list[Module]:
+def layers_after(root: Module, place: str) -> list[Module]:
     """Return the final norm and the pooler: beside the list of layers, or beside what it is in."""
     parts = place.split(".")
     above = [root.get_submodule(".".join(parts[:depth])) for depth in range(len(parts))]

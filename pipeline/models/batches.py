@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline.models import Checkpoint
 
@@ -24,8 +25,6 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what encoder
 # What a call of the model costs beside its tokens, in tokens. On a CPU the fastest of several with
 # MiniLM; a GPU computes about so much while Python prepares the next call.
 CALL_TOKENS, CALL_TOKENS_GPU = 100, 4096
-CALL_TOKENS_PACKED = 1_000_000
-PACKED = "tunewright_packed"  # the attention of a model whose layers compute no padding
 
 MANY_LENGTHS = 256  # beyond which they are rounded up to multiples of 8, to cut in good time
 
@@ -97,17 +96,30 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return nullcontext()
 
 
-def call_tokens(model: PreTrainedModel, *, training: bool) -> int:
+def call_tokens(model: PreTrainedModel) -> int:
     """Return what a call of a model costs beside its tokens, in tokens."""
-    # No padding is computed: a cut saves nothing. In order of length there is little to save.
-    if training and model.config._attn_implementation == PACKED:
-        return CALL_TOKENS_PACKED
     return CALL_TOKENS if model.device.type == "cpu" else CALL_TOKENS_GPU
 
 
 def length(example: Mapping[str, Any]) -> int:
     """Return the tokens of an encoded example: those of its longest column."""
     return max(len(value) for value in example.values() if isinstance(value, list))
+
+
+def reachable_ids(
+    splits: Iterable[Dataset], tokenizer: PreTrainedTokenizerBase
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the token ids that batches of encoded splits can have, padding included, ascending."""
+    import pyarrow.compute as pc
+
+    found = [np.array(tokenizer.all_special_ids, np.int64)]
+    for split in splits:
+        columns = [name for name in split.column_names if name.endswith("input_ids")]
+        for name in columns if len(split) else []:
+            # Of the table that rows were selected from: that may only be more.
+            ids = pc.unique(pc.list_flatten(split.data.column(name)))
+            found.append(ids.to_numpy().astype(np.int64))
+    return np.unique(np.concatenate(found))
 
 
 def collate(examples: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:

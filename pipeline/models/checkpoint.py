@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, ModelError, did_you_mean, listing
+from pipeline.common.session import shared
 from pipeline.config.model import ModelConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate
@@ -64,7 +64,7 @@ class Checkpoint:
             ModelError: where this architecture has no such head.
             ConfigError: for a new model in 4 bits.
         """
-        from pipeline.models.weights import WEIGHTS
+        from pipeline.models.weights import weights
 
         is_quantized = "quantization_config" in kwargs
         if self.is_new and is_quantized:
@@ -78,7 +78,7 @@ class Checkpoint:
             return self._read(auto_class, **kwargs)
         files = _stamps(Path(self.location))
         key = (self.location, self.revision, self.is_trusted, auto_class, kwargs, files)
-        return WEIGHTS.load(key, lambda: self._read(auto_class, **kwargs))
+        return weights().load(key, lambda: self._read(auto_class, **kwargs))
 
     def outline(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         """Make the model without any weights, to see what it is made of.
@@ -187,9 +187,14 @@ class Checkpoint:
             )
 
 
-@lru_cache(maxsize=2)  # the trials of a sweep share the tokenizer
+@shared(maxsize=2)
 def find_checkpoint(config: ModelConfig) -> Checkpoint:
-    """Find a checkpoint and load its config and tokenizer, but not its weights.
+    """Find the checkpoint that runs start from, as `read_checkpoint` does; its trials share it."""
+    return read_checkpoint(config)
+
+
+def read_checkpoint(config: ModelConfig) -> Checkpoint:
+    """Load a checkpoint's config and tokenizer, but not its weights.
 
     A decoder without a padding token pads with its end-of-text token.
 

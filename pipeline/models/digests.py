@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.session import shared
 from pipeline.data.package_files import sha256
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _stamp(path: Path) -> tuple[Path, int, int]:
     return path, stat.st_mtime_ns, stat.st_size
 
 
-@lru_cache(maxsize=4)  # a file is read once for all trials of a sweep, until it changes
+@shared(maxsize=4)  # a file is read once for all trials of a sweep, until it changes
 def _of_files(stamps: tuple[tuple[Path, int, int], ...]) -> str:
     return _of_text("\n".join(f"{path.name} {sha256(path)}" for path, *_ in stamps))
 
@@ -63,7 +63,7 @@ def _of_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@lru_cache(maxsize=2)
+@shared(maxsize=2)
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Digest all that decides how a text becomes tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

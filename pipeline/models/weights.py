@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.session import session
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
@@ -44,12 +46,12 @@ class Weights:
         if key == self._refused:
             return read()
         if self._model is None or key != self._key:
-            self.cache_clear()  # first: there may be no room for two
+            self._forget()  # first: there may be no room for two
             return self._read(key, read)
         _draw(self._model)
         return _copy(self._model, self._memory)
 
-    def cache_clear(self) -> None:
+    def _forget(self) -> None:
         """Let the kept model go."""
         self._key, self._model, self._memory, self._refused = None, None, {}, None
 
@@ -125,4 +127,6 @@ def _equal(model: PreTrainedModel, other: PreTrainedModel) -> bool:
     return all(torch.equal(a, b) for a, b in zip(tensors(model), tensors(other), strict=True))
 
 
-WEIGHTS = Weights()
+def weights() -> Weights:
+    """Return what keeps the weights of this process."""
+    return session().kept(Weights, Weights)

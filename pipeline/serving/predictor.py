@@ -13,7 +13,8 @@ from typing_extensions import override
 from pipeline.common.errors import ModelError, listing
 from pipeline.config.model import ModelConfig
 from pipeline.data import Rows
-from pipeline.models import Checkpoint, find_checkpoint
+from pipeline.models import Checkpoint
+from pipeline.models.checkpoint import read_checkpoint
 from pipeline.serving.description import read
 from pipeline.tasks import get_task
 
@@ -176,8 +177,7 @@ class Predictor:
 def _checkpoint(folder: Path) -> SavedCheckpoint:
     if not any((folder / name).is_file() for name in _LOADED):
         raise ModelError(f"{folder}: no weights: expected {' or '.join(_LOADED)}.")
-    # Not by the cache: it holds the models that runs start from.
-    found = find_checkpoint.__wrapped__(ModelConfig(str(folder.absolute()), None, None, None, None))
+    found = read_checkpoint(ModelConfig(str(folder.absolute()), None, None, None, None))
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     return SavedCheckpoint(**values)
 

@@ -317,7 +317,7 @@ class Task(ABC, Generic[C]):
 
         model.eval()
         device = model.device
-        cuts = cut(examples.lengths, tokens, call_tokens(model, training=False), batch_size)
+        cuts = cut(examples.lengths, tokens, call_tokens(model), batch_size)
         parts: list[dict[str, np.ndarray[Any, Any]]] = []
         with torch.no_grad(), autocast(device, "bfloat16" if bfloat16 else "float32"):
             for some in cuts:

@@ -10,7 +10,6 @@ import hashlib
 import os
 import platform
 import subprocess
-from functools import cache, lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from typing import Any
 from pipeline import __version__
 from pipeline.common.machine import cpu
 from pipeline.common.secrets import masked, masked_message
+from pipeline.common.session import shared
 
 DIFF_BYTES = 1 << 20  # of a diff that are kept; its digest is of the whole
 _GIT_SECONDS, _DRIVER_SECONDS = 20.0, 20.0
 _VECTOR_UNITS = ("avx", "amx", "sse4", "fma", "f16c", "neon", "asimd", "sve", "bf16", "i8mm")
 
 
-@cache
+@shared(maxsize=1)
 def environment() -> dict[str, Any]:
     """Return code, packages, Python and machine as plain values; None is what is not there.
 
@@ -42,7 +42,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-@cache
+@shared(maxsize=1)
 def source_digest() -> str:
     """Return a digest of this package's own code."""
     root = Path(__file__).parents[1]
@@ -58,7 +58,7 @@ def code_diff() -> str:
     return _shown(_changes(Path.cwd())[:DIFF_BYTES])
 
 
-@lru_cache(maxsize=1)  # every trial records it, and masking 1 MiB takes half a second
+@shared(maxsize=1)  # every trial records it, and masking 1 MiB takes half a second
 def _shown(diff: bytes) -> str:
     return masked_message(diff.decode("utf-8", "replace"))
 
@@ -79,7 +79,7 @@ def _project(folder: Path) -> dict[str, Any] | None:
     }
 
 
-@cache
+@shared(maxsize=1)
 def _changes(folder: Path) -> bytes:
     options = "--no-color", "--no-ext-diff", "--no-textconv"
     return (_git(folder, "diff", "HEAD", *options) or b"").strip()
@@ -99,7 +99,7 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     return done.stdout
 
 
-@cache
+@shared(maxsize=1)
 def _packages() -> dict[str, str]:
     """Return every installed distribution with its version, as ``pip freeze`` lists them."""
     read = (d.metadata for d in distributions())  # parsed anew each time that it is asked for

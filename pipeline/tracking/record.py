@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.common.failure import reason_of
 from pipeline.common.secrets import masked_value
-from pipeline.common.timing import LEDGER
+from pipeline.common.timing import booked
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 
@@ -82,7 +82,7 @@ class Record:
         all_tags = {"mlflow.runName": name, tags.STATE: "running", **run_tags}
         if parent_run_id:
             all_tags["mlflow.parentRunId"] = parent_run_id
-        with LEDGER.booked("logging"):
+        with booked("logging"):
             self.run_id: str = run_id or _create_run(store, name, all_tags)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._pending: list[Future[None]] = []
@@ -123,7 +123,8 @@ class Record:
 
     def texts(self, texts: Mapping[str, str]) -> None:
         """Store texts as artifacts by file name, at once: each call asks the store for the run."""
-        self._do(_write_texts, self._store, self.run_id, dict(texts))
+        if texts:
+            self._do(_write_texts, self._store, self.run_id, dict(texts))
 
     def another(self, text: str, file: str) -> None:
         """Store a text next to that of an earlier process: ``train.2.log`` for ``train.log``."""
@@ -141,7 +142,7 @@ class Record:
     def figure(self, figure: Figure, file: str) -> None:
         """Store a picture as an artifact."""
         # Figures are drawn here: matplotlib is not safe to use from a second thread.
-        with LEDGER.booked("logging"), tempfile.TemporaryDirectory() as folder:
+        with booked("logging"), tempfile.TemporaryDirectory() as folder:
             figure.savefig(Path(folder) / file)
             self._store.client.log_artifact(self.run_id, str(Path(folder) / file))
 
@@ -211,7 +212,7 @@ class Record:
         if self._points:
             self._flush()
         pending, self._pending = self._pending, []
-        with LEDGER.booked("logging"):
+        with booked("logging"):
             failures = [written.exception() for written in pending]
         return next((failure for failure in failures if failure), None)
 

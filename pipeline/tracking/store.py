@@ -6,7 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
@@ -19,6 +19,7 @@ from pipeline.common.atomic import remove_leftovers, replacing
 from pipeline.common.errors import TrackingError, did_you_mean, listing
 from pipeline.common.process import without_gc
 from pipeline.common.secrets import masked
+from pipeline.common.session import shared
 from pipeline.config.tracking import TrackingConfig
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def _health_of(uri: str) -> str:
     return urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}/health", "", ""))
 
 
-@lru_cache(maxsize=4)  # one client for all trials of a worker
+@shared(maxsize=4)  # one client for all trials of a worker
 def open_store(config: TrackingConfig) -> Store:
     """Return the store that a config names."""
     return Store(config)

@@ -51,7 +51,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int, *, of_trial: bool = False) -> None:
         self._folder = folder
         self._keep = keep
-        self._of_trial = of_trial
+        self.of_trial = of_trial
         self._lock = lock_of(folder)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -100,7 +100,7 @@ class Checkpoints:
     def _stays(self, error: BaseException | None) -> bool:
         if error is None or isinstance(error, DivergedError):
             return False
-        return isinstance(error, KeyboardInterrupt) or not self._of_trial
+        return isinstance(error, KeyboardInterrupt) or not self.of_trial
 
     def write(self, snapshot: Snapshot, after: Callable[[], None] | None = None) -> None:
         """Begin to write a state.
@@ -154,7 +154,7 @@ class Checkpoints:
             snapshot = self._read(step)
             if snapshot is not None:
                 return snapshot
-        if steps and not self._of_trial:
+        if steps and not self.of_trial:
             raise TrackingError(
                 f"{self._state_file(steps[0])}: the checkpoint cannot be read: {self._damage}. "
                 f"Delete {self._folder} to have the run begin again."

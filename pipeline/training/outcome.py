@@ -30,6 +30,10 @@ class Trial:
     resumed: Callable[[float], None] = lambda _: None
 
 
+# What a run on its own asks: nothing ends it, and it keeps its model.
+ALONE = Trial(is_best=lambda _: True, report=lambda *_: "continue", check_time=lambda: None)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run found."""

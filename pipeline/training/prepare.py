@@ -6,17 +6,20 @@ a sweep share it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.session import shared
+from pipeline.common.timing import booked
 from pipeline.config.data import DataConfig
 from pipeline.config.experiment import Experiment
 from pipeline.config.model import ModelConfig
 from pipeline.config.task import AnyTaskConfig
+from pipeline.models.batches import reachable_ids
 from pipeline.tasks import get_task
 from pipeline.tasks.encoded_cache import EncodedStore, encoding_key
 
@@ -78,21 +81,17 @@ class Encoded:
         """What the best weights are tested on, where that is asked for."""
         return self.examples.get("test")
 
-    @cached_property
-    def token_ids(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The token ids that any batch of the splits can have."""
-        return self._reachable([split.dataset for split in self.examples.values()])
-
-    def token_ids_with(self, more: Sequence[Dataset]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return those that any batch of the splits or of further data can have."""
+    def token_ids(self, more: Sequence[Dataset] = ()) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return the token ids that any batch of the splits, or of further data, can have."""
         import numpy as np
 
-        return np.union1d(self.token_ids, self._reachable(more)) if more else self.token_ids
+        others = reachable_ids(more, self.task.checkpoint.tokenizer)
+        return np.union1d(self._own_token_ids, others)
 
-    def _reachable(self, read: Sequence[Dataset]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        from pipeline.training.speedups.active_vocabulary import reachable_ids
-
-        return reachable_ids(read, self.task.checkpoint.tokenizer)
+    @cached_property
+    def _own_token_ids(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        splits = [split.dataset for split in self.examples.values()]
+        return reachable_ids(splits, self.task.checkpoint.tokenizer)
 
     @cached_property
     def baseline(self) -> dict[str, float]:
@@ -107,6 +106,7 @@ class Prepared:
 
     encoded: Encoded
     task: Task[Any]
+    seconds: float  # that it took to prepare
 
     @property
     def examples(self) -> dict[str, Examples]:
@@ -121,6 +121,7 @@ class Prepared:
         return [*splits.warnings, *self.task.warnings(splits.train), *notes]
 
 
+@booked("data")
 def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
     """Load, check, split and encode the data.
 
@@ -132,6 +133,7 @@ def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
         DataError: for rows that cannot be read, labelled, split or learned from.
         ModelError: for a checkpoint that is not there.
     """
+    began = time.perf_counter()
     encoded = _encoded(
         experiment.data,
         experiment.model,
@@ -141,7 +143,8 @@ def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
         with_test=experiment.evaluation.test,
     )
     encoded.read(keep=keep)
-    return Prepared(encoded, task_of(experiment))
+    task = task_of(experiment)
+    return Prepared(encoded, task, time.perf_counter() - began)
 
 
 def shape_of(experiment: Experiment) -> Shape:
@@ -196,15 +199,26 @@ def task_of(experiment: Experiment) -> Task[Any]:
     return get_task(experiment.task)(experiment.task, checkpoint, length, counts)
 
 
-def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
+@booked("model")
+def load_model(experiment: Experiment, task: Task[Any], seed: int | None = None) -> PreTrainedModel:
     """Load the model for a task, with the adapter that the config asks for.
+
+    Args:
+        experiment: says which.
+        task: decides the head.
+        seed: of the new head's weights and all that is drawn from then on; None: as it is.
 
     Raises:
         ConfigError: for an adapter that this model cannot have.
         ModelError: for weights that cannot be read.
     """
+    import transformers
+
     from pipeline.models.adapters import adapt, load_options, new_head
-    from pipeline.training.speedups.frozen_layers import quiet
+    from pipeline.models.frozen import quiet
+
+    if seed is not None:
+        transformers.set_seed(seed)
 
     model = task.load_model(**load_options(experiment.adapter))
     adapted = adapt(model, experiment.adapter, new_head(model))
@@ -213,25 +227,6 @@ def load_model(experiment: Experiment, task: Task[Any]) -> PreTrainedModel:
         experiment.adapter.name in ("head", "freeze") and experiment.training.frozen_layer_cache
     )
     return quiet(adapted) if is_frozen else adapted
-
-
-def pack_layers(experiment: Experiment, model: PreTrainedModel, shortcuts: ExitStack) -> None:
-    """Have a model's layers compute no padding, where that is asked for and can be.
-
-    Args:
-        experiment: says whether it is asked for.
-        model: as it is loaded.
-        shortcuts: takes what undoes it, else it and the model keep each other.
-    """
-    import torch
-
-    from pipeline.training.speedups.unpadding import pack
-
-    if not experiment.training.unpadding or torch.accelerator.is_available():
-        return
-    packing = pack(model)
-    if packing:
-        shortcuts.callback(packing.undo)
 
 
 def inputs(experiment: Experiment) -> dict[str, Any]:
@@ -272,7 +267,7 @@ def check_model(experiment: Experiment, task: Task[Any]) -> None:
         adapt(outline, experiment.adapter, new_head(outline))
 
 
-@lru_cache(maxsize=2)
+@shared(maxsize=2)
 def _encoded(
     data: DataConfig,
     model: ModelConfig,

@@ -6,16 +6,16 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import RunCost
 from pipeline.common.machine import measured
 from pipeline.common.process import without_gc
-from pipeline.common.timing import LEDGER
+from pipeline.common.timing import booked
 from pipeline.tasks import get_task
-from pipeline.training.prepare import cache_of, load_model, pack_layers, prepare
+from pipeline.training.prepare import cache_of, load_model, prepare
+from pipeline.training.speedups import apply
 
 if TYPE_CHECKING:
     from pipeline.config.experiment import Experiment
@@ -54,9 +54,8 @@ def faster_precision(experiment: Experiment) -> Precision:
         some = data.encoded.train.dataset.__getitems__(list(range(rows)))
         with torch.random.fork_rng():
             model = load_model(experiment, data.task)
-        with ExitStack() as shortcuts:
-            pack_layers(experiment, model, shortcuts)
-            return compare_precisions(experiment.training, model, data.task, some)
+        with apply(experiment, model, data, reuse=False) as fast:
+            return compare_precisions(experiment.training, model, fast.task, some)
 
     if experiment.adapter.name == "qlora":  # its weights are made for it
         return "bfloat16"
@@ -69,7 +68,7 @@ def faster_precision(experiment: Experiment) -> Precision:
         **where(experiment.training),
     }
     try:
-        with LEDGER.booked("model"), without_gc():
+        with booked("model"), without_gc():
             found: Precision = measured(cache_of(experiment), what, measure)["precision"]
     except Exception:  # the run itself will say what is wrong, and in its record
         log.warning("training.precision=auto: float32, nothing could be measured", exc_info=True)
@@ -134,7 +133,7 @@ def run_cost(experiment: Experiment) -> RunCost:
     """
     import torch
 
-    from pipeline.training.trainer import evaluation_points
+    from pipeline.training.points import evaluation_points
 
     training = experiment.training
     if training.threads is None:
@@ -173,19 +172,15 @@ def _timing(experiment: Experiment) -> Timing:
     import torch
 
     from pipeline.training.speed import evaluation_seconds, step_seconds
-    from pipeline.training.speedups.active_vocabulary import narrow
 
     data = prepare(experiment)
-    encoded, training = data.encoded, experiment.training
+    encoded = data.encoded
     began = time.perf_counter()
     with torch.random.fork_rng():
         model = load_model(experiment, data.task)
     load = time.perf_counter() - began
     count = sum(p.numel() for p in model.parameters())
-    if training.active_vocabulary:
-        narrow(model, encoded.token_ids, experiment.optimizer)
-    with ExitStack() as shortcuts:
-        pack_layers(experiment, model, shortcuts)
+    with apply(experiment, model, data, reuse=False) as fast:
         rows = len(encoded.train.dataset)
         size = min(_TIMED_ROWS, rows)
         order = np.random.default_rng(0).permutation(rows)
@@ -194,10 +189,10 @@ def _timing(experiment: Experiment) -> Timing:
             encoded.train.dataset.__getitems__(some.tolist())
             for some in np.split(drawn, _TIMED_BATCHES)
         ]
-        computing, stepping = step_seconds(experiment, model, data.task, batches)
+        computing, stepping = step_seconds(experiment, model, fast.task, batches, fast.call_tokens)
         judged = encoded.validation
         if len(judged.rows) > _JUDGED_ROWS:
             step = len(judged.rows) / _JUDGED_ROWS
             judged = judged.of_rows([int(i * step) for i in range(_JUDGED_ROWS)])
-        evaluating = evaluation_seconds(experiment, model, data.task, judged)
+        evaluating = evaluation_seconds(experiment, model, fast.task, judged)
     return Timing(load, computing / size, stepping, evaluating / len(judged.rows), count)

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.training.state import EXTRA
-
 if TYPE_CHECKING:
     from pipeline.training.best import Evaluations
 
@@ -59,11 +57,6 @@ class Snapshot:
     def step(self) -> int:
         """Optimizer steps behind it."""
         return int(json.loads(self.trainer_state)["global_step"])
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether its embeddings are those of an active vocabulary, whose decay is beside them."""
-        return any(name.endswith(EXTRA) for name in self.weights)
 
     @property
     def is_last(self) -> bool:

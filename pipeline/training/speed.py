@@ -113,6 +113,7 @@ def step_seconds(
     model: PreTrainedModel,
     task: Task[Any],
     batches: Sequence[Sequence[Mapping[str, Any]]],
+    call: int | None = None,
 ) -> tuple[float, float]:
     """Time training steps, each as `FineTuner` makes it; the first batch only warms up.
 
@@ -121,6 +122,7 @@ def step_seconds(
         model: to be thrown away.
         task: its own.
         batches: encoded.
+        call: what a call of the model costs beside its tokens, in tokens; None: as usual.
 
     Returns:
         Seconds of forward and backward of a batch, and of the optimizer's step after it.
@@ -128,8 +130,7 @@ def step_seconds(
     training = experiment.training
     device = device_here()
     model.to(device).train()
-    call = call_tokens(model, training=True)
-    micro = MicroBatches(task, training.micro_batch_tokens, call)
+    micro = MicroBatches(task, training.micro_batch_tokens, call or call_tokens(model))
     optimizer = build_optimizer(experiment.optimizer, model, [])
     computing, stepping = [], []
 

@@ -1,11 +1,16 @@
-"""Fine-tuning on `transformers.Trainer`: our optimizer, our evaluation, a watch on the loss."""
+"""Fine-tuning on `transformers.Trainer`: our optimizer, our evaluation, a watch on the loss.
+
+Private parts of transformers that it relies on, each with a test that says when a release moves it:
+``_save_checkpoint``, ``_load_from_checkpoint``, ``_load_optimizer_and_scheduler``,
+``_load_rng_state`` and ``_get_grad_norm`` are overridden; ``_tr_loss`` and
+``_globalstep_last_logged`` are kept in snapshots; ``TrainingArguments._n_gpu`` is set.
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
-    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -26,22 +30,22 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 
 from pipeline.common.errors import DivergedError
-from pipeline.common.timing import LEDGER, added
+from pipeline.common.timing import added, booked, ledger
 from pipeline.config.experiment import Experiment
-from pipeline.config.training import TrainingConfig
 from pipeline.models.batches import autocast, call_tokens
-from pipeline.tasks.base import Batch, Examples, Outputs, Task
+from pipeline.tasks.base import Batch, Examples, Outputs
+from pipeline.tasks.objective import objectives
 from pipeline.training.best import Evaluation, Evaluations
-from pipeline.training.checkpoints import Checkpoints, Termination
+from pipeline.training.checkpoints import Checkpoints, Termination, check_fits
+from pipeline.training.hooks import TrainingHook
 from pipeline.training.losses import LossWatch
 from pipeline.training.microbatches import MicroBatches
 from pipeline.training.optimizer import build_optimizer, build_schedule
+from pipeline.training.points import checkpoint_points, evaluation_points
+from pipeline.training.prepare import early_examples
 from pipeline.training.snapshot import RandomState, Snapshot, to_host
-from pipeline.training.speedups.active_vocabulary import ActiveVocabulary
+from pipeline.training.speedups import Accelerated
 from pipeline.training.state import load_trained_state, trained_state
-
-MoreMetrics = Callable[[Examples, Outputs, Callable[[Examples], Outputs]], dict[str, float]]
-LogMetrics = Callable[[dict[str, float], int], None]  # metrics by full name, step
 
 
 class FineTuner(Trainer):  # type: ignore[misc]
@@ -49,98 +53,77 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     Args:
         experiment: the whole config; training, optimizer, schedule, evaluation and seed are used.
+        fast: the model with the weights to start from, trained in place; its task and splits.
+        hooks: what accompanies the training.
+        checkpoints: where the states go from which a run that is cut off is resumed. Of a run that
+            is no trial SIGTERM waits for the end of the step, whose state is then kept.
         output_dir: scratch folder; nothing is saved there by the trainer itself.
-        model: with the weights to start from; trained in place.
-        task: makes batches, losses and scores.
-        train: encoded training split.
-        validation: encoded validation split.
-        early: what is scored of it before the end; None: all of it.
-        evaluations: takes in each evaluation and decides when patience is used up.
-        log_metrics: gets every metric as it comes, by its full name.
-        goes_on: asked after each evaluation but the last; False stops the training there.
-        check_time: called at every step; raises where the run has had its time.
-        checkpoints: where the states go that a run which is cut off goes on from.
-        flush: begins to store what `log_metrics` got, and returns what waits for that.
-        soft_stop: whether SIGTERM waits for the end of the step, whose state is then kept.
-        vocabulary: where the model's embeddings are narrow, what follows their weight decay.
-        more_metrics: of a split and the outputs on it, beside the task's own; it may ask for more
-            outputs.
     """
 
     def __init__(
         self,
         experiment: Experiment,
-        output_dir: Path,
-        model: PreTrainedModel,
-        task: Task[Any],
-        train: Examples,
-        validation: Examples,
-        early: Examples | None,
-        evaluations: Evaluations,
-        log_metrics: LogMetrics,
-        goes_on: Callable[[Evaluation], bool],
-        check_time: Callable[[], None],
+        fast: Accelerated,
+        hooks: Sequence[TrainingHook],
         checkpoints: Checkpoints,
-        flush: Callable[[], Callable[[], None]],
-        soft_stop: bool,
-        vocabulary: ActiveVocabulary | None = None,
-        more_metrics: MoreMetrics | None = None,
+        output_dir: Path,
     ) -> None:
+        train, self._validation = fast.examples["train"], fast.examples["validation"]
         super().__init__(
-            model=model,
+            model=fast.model,
             args=_arguments(experiment, output_dir),
             train_dataset=train.dataset,
-            eval_dataset=validation.dataset,
+            eval_dataset=self._validation.dataset,
         )
+        self._experiment, self._task = experiment, fast.task
+        self.splits, self.parameters = fast.examples, fast.parameters
+        self._early = early_examples(experiment, self._validation)
         # By now the model is on its device.
-        call = call_tokens(self.model, training=True)
-        most = experiment.training.micro_batch_tokens
-        self._micro_batches = MicroBatches(task, most, call)
+        call = fast.call_tokens or call_tokens(self.model)
+        self._micro_batches = MicroBatches(fast.task, experiment.training.micro_batch_tokens, call)
         self.data_collator = self._micro_batches.make
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Pace(self, check_time))
+        self.add_callback(_Pace(self))
         self.optimizer: torch.optim.Optimizer | None
         self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
-        self._experiment = experiment
-        self._validation = validation
-        self._early = early
-        self._vocabulary = vocabulary
-        self._evaluations = evaluations
-        self._more_metrics = more_metrics
-        self._task = task
-        self._log_metrics = log_metrics
-        self._goes_on = goes_on
-        self._losses = LossWatch(train.rows.ids)
-        self._snapshot: Snapshot | None = None  # what the training goes on from
+        first, *_ = objectives(experiment)
+        self.evaluations = Evaluations(first, experiment.training.early_stopping_patience)
+        self.hooks = hooks
         self._checkpoints = checkpoints
-        self._flush = flush
-        self._soft_stop = soft_stop and experiment.training.checkpoint_every is not None
+        self._losses = LossWatch(train.rows.ids)
+        self._snapshot: Snapshot | None = None  # what the training is resumed from
         self._termination = Termination()
         self._eval_points: dict[int, float] = {}  # step -> epoch
         self._save_points: set[int] = set()
         self._weight = torch.tensor(1.0)  # of the batch whose gradients are there
-        self._earlier: dict[str, float] = {}  # seconds of earlier parts of the run, by head
+        self._earlier: dict[str, float] = {}  # seconds of earlier parts of the run, by phase
         self._saved = time.monotonic()  # when the state was kept last
 
     def fine_tune(self, snapshot: Snapshot | None = None) -> None:
-        """Train to the end, or until `goes_on` says no, from the start or from a snapshot.
+        """Train to the end, or until a hook says no, from the start or from a snapshot.
 
         Raises:
+            TrackingError: for a snapshot of another model; where a checkpoint cannot be written.
             DivergedError: where a loss or an output is NaN or infinite.
             KeyboardInterrupt: after SIGTERM, with the state of the step kept.
-            TrackingError: where a checkpoint cannot be written.
         """
         self._snapshot = snapshot
         if snapshot is not None:
+            check_fits(snapshot, self.model)
+            self.evaluations = snapshot.evaluations
             self._earlier = snapshot.spent
-            if snapshot.is_last:
-                return
-        with LEDGER.booked("batches"):
-            with self._termination.awaited() if self._soft_stop else nullcontext():
+        for hook in self.hooks:
+            hook.on_start(snapshot)
+        if snapshot is not None and snapshot.is_last:
+            return
+        is_soft = self._experiment.training.checkpoint_every is not None
+        is_soft &= not self._checkpoints.of_trial
+        with booked("batches"):
+            with self._termination.awaited() if is_soft else nullcontext():
                 self._train(snapshot)
                 if self._termination.asked:
                     self._save_checkpoint()
-            with LEDGER.booked("logging"):
+            with booked("logging"):
                 self._checkpoints.wait()
 
     def _train(self, snapshot: Snapshot | None) -> None:
@@ -163,14 +146,20 @@ class FineTuner(Trainer):  # type: ignore[misc]
             schedule=to_host(self.lr_scheduler.state_dict()),
             random=RandomState.take(),
             unlogged=(to_host(self._tr_loss), self._globalstep_last_logged),
-            evaluations=self._evaluations,
+            evaluations=self.evaluations,
             spent=self.spent,
         )
 
     @property
     def spent(self) -> dict[str, float]:
-        """The seconds of the run so far, earlier parts included, by head of the ledger."""
-        return added(self._earlier, LEDGER.seconds())
+        """The seconds of the run so far, earlier parts included, by phase."""
+        return added(self._earlier, ledger().seconds())
+
+    @property
+    def evaluated(self) -> list[Examples]:
+        """The rows of each evaluation so far."""
+        early = [] if self._early is None else [self._early] * self.evaluations.early
+        return [self._validation] * self.evaluations.full + early
 
     def begin(self) -> None:
         """Lay out the evaluations; put back what Trainer sets anew when it goes on."""
@@ -204,7 +193,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if self.control.should_training_stop and not self._termination.asked:
             return
         self._losses.check()
-        with LEDGER.booked("logging"):
+        with booked("logging"):
             self._checkpoints.wait()  # before there is one more copy
             self._checkpoints.write(self.take_snapshot(), self._flush())
             self._saved = time.monotonic()
@@ -238,8 +227,6 @@ class FineTuner(Trainer):  # type: ignore[misc]
             self.optimizer = build_optimizer(
                 self._experiment.optimizer, trained, self.get_decay_parameter_names(trained)
             )
-            if self._vocabulary is not None:
-                self._vocabulary.follow(self.optimizer)
         return self.optimizer
 
     def create_scheduler(
@@ -263,7 +250,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         Where memory is short the budget is halved and the step done again, with the same dropout.
         """
         del num_items_in_batch  # a step is one batch
-        with LEDGER.booked("forward_backward"):
+        with booked("forward_backward"):
             model.train()
             batch = inputs["micro_batches"]
             random = RandomState.take()
@@ -275,7 +262,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
                 model.zero_grad()
                 random.put_back()
                 torch.cuda.empty_cache()
-                self._log_metrics(self._micro_batches.metrics, self.state.global_step)
+                self._tell(self._micro_batches.metrics, self.state.global_step)
 
     def _add_up(self, model: torch.nn.Module, batch: Sequence[Batch]) -> torch.Tensor:
         losses, weights = [], []
@@ -308,7 +295,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             Their norm, before they are clipped.
         """
         del grad_norm
-        with LEDGER.booked("optimizer"):
+        with booked("optimizer"):
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
             factor = 1 / self._weight
             norm = torch.nn.utils.get_total_norm(gradients) * factor
@@ -330,11 +317,11 @@ class FineTuner(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
         if "loss" in logs:
             named = {f"train/{key}": float(value) for key, value in logs.items() if key in _LOGGED}
-            self._log_metrics(named, self.state.global_step)
+            self._tell(named, self.state.global_step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation split with the present weights; stop when patience is used up."""
-        last = self._evaluations.last
+        last = self.evaluations.last
         if last is not None and last.step == self.state.global_step:
             return last.metrics  # Trainer asks twice where a run ends between two evaluations
         self._losses.check()
@@ -344,15 +331,15 @@ class FineTuner(Trainer):  # type: ignore[misc]
         else:
             evaluation = dataclasses.replace(self.evaluate_on(self._early), is_early=True)
         named = {f"{evaluation.split}/{k}": v for k, v in evaluation.metrics.items()}
-        self._log_metrics(named, evaluation.step)
-        self._evaluations.add(evaluation, self.model)
-        is_last = is_end or self._evaluations.exhausted
-        if is_last or not self._goes_on(evaluation):
+        self._tell(named, evaluation.step)
+        self.evaluations.add(evaluation, self.model)
+        is_last = is_end or self.evaluations.exhausted
+        if is_last or not all(h.on_evaluation(evaluation, self.evaluations) for h in self.hooks):
             self.control.should_training_stop = True
         self.control.should_save |= self._termination.asked  # meanwhile
         return evaluation.metrics
 
-    @LEDGER.booked("evaluation")
+    @booked("evaluation")
     def infer(self, examples: Examples) -> Outputs:
         """Return the outputs of the present weights, in micro-batches of the training's budget."""
         most, rows = self._micro_batches.most, self._experiment.evaluation.batch_size
@@ -376,11 +363,25 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._check_finite(examples, outputs)
         loss = float(outputs["loss"].sum(dtype=np.float64) / outputs["weight"].sum())
         metrics = {"loss": loss, **self._task.score(examples, outputs)}
-        if self._more_metrics is not None:
-            metrics |= self._more_metrics(examples, outputs, self.infer)
+        for hook in self.hooks:
+            metrics |= hook.more_metrics(examples, outputs, self.infer)
         step = self.state.global_step
         epoch = self._eval_points.get(step, float(self.state.epoch or 0.0))
         return Evaluation(step, epoch, metrics, outputs)
+
+    def _tell(self, metrics: dict[str, float], step: int) -> None:
+        for hook in self.hooks:
+            hook.on_metrics(metrics, step)
+
+    def _flush(self) -> Callable[[], None]:
+        """Begin to store what the hooks heard; return what waits for all of them."""
+        waits = [hook.flush() for hook in self.hooks]
+
+        def wait() -> None:
+            for each in waits:
+                each()
+
+        return wait
 
     def _check_finite(self, examples: Examples, outputs: Outputs) -> None:
         for array in outputs.values():
@@ -394,19 +395,18 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
 
 class _Pace(TrainerCallback):  # type: ignore[misc]
-    """Says when to evaluate and to save, and when time is up."""
+    """Says when to evaluate and to save; tells the hooks of each step."""
 
-    def __init__(self, tuner: FineTuner, check_time: Callable[[], None]) -> None:
+    def __init__(self, tuner: FineTuner) -> None:
         self._tuner = tuner
-        self._check_time = check_time
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Book the step of the optimizer."""
-        LEDGER.open("optimizer")
+        ledger().open("optimizer")
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Book what comes after it."""
-        LEDGER.open("batches")
+        ledger().open("batches")
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Lay out the evaluations: only now the number of steps is known."""
@@ -414,45 +414,11 @@ class _Pace(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, _: Any, __: Any, control: TrainerControl, **___: Any) -> TrainerControl:
         """Ask for an evaluation or a checkpoint where one is due."""
-        self._check_time()
+        for hook in self._tuner.hooks:
+            hook.on_step()
         control.should_evaluate = self._tuner.is_due
         control.should_save = self._tuner.is_to_save
         return control
-
-
-def evaluation_points(
-    training: TrainingConfig, steps_an_epoch: int, max_steps: int
-) -> dict[int, float]:
-    """Return the steps at which to evaluate, each with its epoch; the last step is one of them.
-
-    The epochs are the nominal ones (0.25, 0.5 …), so that runs with other batch sizes, whose steps
-    cannot fall on just these points, are compared where they are meant to be.
-    """
-    within = _points(training.eval_every, training.epochs, steps_an_epoch, max_steps)
-    return {**within, max_steps: training.epochs}
-
-
-def checkpoint_points(training: TrainingConfig, steps_an_epoch: int, max_steps: int) -> set[int]:
-    """Return the steps after which to keep the state on disk; the last step is none of them."""
-    if training.checkpoint_every is None:
-        return set()
-    return set(_points(training.checkpoint_every, training.epochs, steps_an_epoch, max_steps))
-
-
-def _points(
-    every: int | float | tuple[float, ...], epochs: float, steps_an_epoch: int, max_steps: int
-) -> dict[int, float]:
-    """Return the steps that ``every`` means before the last, each with its epoch."""
-    points: dict[int, float] = {}
-    if isinstance(every, int):
-        points = {step: step / steps_an_epoch for step in range(every, max_steps, every)}
-    else:
-        if isinstance(every, float):
-            times = math.floor(epochs / every + 1e-9)
-            every = tuple(k * every for k in range(1, times + 1))
-        for epoch in sorted(every):
-            points.setdefault(math.ceil(epoch * steps_an_epoch - 1e-9), epoch)
-    return {step: epoch for step, epoch in points.items() if 0 < step < max_steps}
 
 
 _LOGGED: Sequence[str] = ("loss", "grad_norm", "learning_rate")

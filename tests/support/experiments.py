@@ -2,7 +2,9 @@
 
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.experiment import validate
-from pipeline.training.outcome import Trial
+from pipeline.jobs.single import open_checkpoints
+from pipeline.run import run
+from pipeline.training.outcome import ALONE, Trial
 
 
 class Log:
@@ -16,6 +18,9 @@ class Log:
     def metrics(self, values, step=0):
         self.points += [(step, k, v) for k, v in values.items() if not k.startswith("cost/")]
 
+    def flush(self):
+        return lambda: None
+
     def __getattr__(self, name):
         return lambda *_, **__: None
 
@@ -27,3 +32,11 @@ def experiment(tiny, *more):
 
 def trial(verdicts, snapshot=None) -> Trial:
     return Trial(lambda _: False, lambda *_: next(verdicts), lambda: None, snapshot=snapshot)
+
+
+def run_once(experiment, record, folder, trial=None, checkpoints=None):
+    """Run an experiment, its states in the store of the working folder unless they are given."""
+    if checkpoints is not None:
+        return run(experiment, record, folder, checkpoints, trial or ALONE)
+    with open_checkpoints(experiment, record.run_id, of_trial=trial is not None) as opened:
+        return run(experiment, record, folder, opened, trial or ALONE)

@@ -10,9 +10,7 @@ from urllib.request import url2pathname
 import pytest
 
 from pipeline.cli import main
-from pipeline.data import load_splits
-from pipeline.models import find_checkpoint
-from pipeline.tracking.store import open_store
+from pipeline.common.session import session
 from tests.support.quick import no_figures
 
 if TYPE_CHECKING:
@@ -20,14 +18,8 @@ if TYPE_CHECKING:
 
 
 def forget() -> None:
-    """Drop what a process keeps: it keeps it by config, and its own provenance for good."""
-    from pipeline.models.weights import WEIGHTS
-    from pipeline.tracking import provenance
-    from pipeline.training import prepare as prepared
-
-    by_config = (open_store, prepared._encoded, load_splits, find_checkpoint, WEIGHTS)
-    for cached in (*by_config, provenance.environment, provenance._changes):
-        cached.cache_clear()
+    """Drop what a process keeps."""
+    session().clear()
 
 
 def tiny_config(model: Path | str, train: Path | str) -> list[str]:

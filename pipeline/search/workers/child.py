@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from pipeline.common.errors import TunewrightError
-from pipeline.common.timing import LEDGER
+from pipeline.common.timing import ledger
 from pipeline.search.workers.fork_server import SIGNALS, ForkServer, environment
 from pipeline.search.workers.sizing import THREAD_VARIABLES, cores
 
@@ -141,7 +141,7 @@ class _Fresh:
         threadpool_limits(self.threads)
         torch.set_num_threads(self.threads)
         np.random.seed()
-        LEDGER.restart()
+        ledger().restart()
 
 
 def _child(answer: Connection, line: Connection, fresh: _Fresh | None) -> None:

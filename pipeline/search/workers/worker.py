@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipeline.common.timing import LEDGER
+from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, run_job
 from pipeline.config.hydra_parts import reading_once
 from pipeline.search.pruners import PauseAndPromote
@@ -121,7 +121,7 @@ class TrialLoop:
 
     def work(self, most: int | None = None) -> bool:
         """Run trials, at most ``most`` of them; return whether any was run."""
-        LEDGER.open("search")
+        ledger().open("search")
         done = 0
         while not self._is_over():
             busy = is_busy(self._study)  # first: what ends while we look may have made work
@@ -132,7 +132,7 @@ class TrialLoop:
                 if done == most:
                     break
             elif busy:
-                with LEDGER.booked("idle"):
+                with booked("idle"):
                     time.sleep(WAIT_SECONDS)
                 settle(self._study, self._spec, self._watch)
             else:
@@ -247,7 +247,7 @@ class TrialLoop:
     ) -> Outcome:
         """Compose a config and run it as a Hydra job of its own."""
         worker, spec = self._worker, self._spec
-        with LEDGER.booked("compose"):
+        with booked("compose"):
             config = self._loader.load_sweep_config(worker.config, [spec.naming, *overrides])
         with changing(config.hydra):
             config.hydra.job.id = f"{spec.name}-{trial.number}"
@@ -280,12 +280,12 @@ class TrialLoop:
         )
 
         def task(task_config: DictConfig) -> Outcome:
-            with reporter.current(), LEDGER.booked("search"):
+            with reporter.current(), booked("search"):
                 outcome = self._task.run(task_config, job)
             _check(outcome, len(spec.directions))
             return outcome
 
-        with LEDGER.booked("compose"):
+        with booked("compose"):
             outcome: Outcome = run_job(
                 worker.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir"
             )

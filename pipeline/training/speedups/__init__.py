@@ -1,1 +1,139 @@
-"""What makes training faster and leaves its results as they are."""
+"""What makes training faster and leaves its results as they are, behind one door.
+
+Each speedup is exact but for the last bits, or it is off: it looks at the model first, and says in
+the log why it cannot. `apply` switches them on and undoes them; nothing else knows one by name.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.common.timing import booked
+from pipeline.training.prepare import cache_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+
+    from pipeline.config.experiment import Experiment
+    from pipeline.tasks.base import Examples, Task
+    from pipeline.training.prepare import Prepared
+
+log = logging.getLogger(__name__)
+
+# Models whose outputs are those of a head, so that no new token is read.
+_HEADS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """A model, its task and its splits, as they are trained while speedups are on."""
+
+    model: PreTrainedModel
+    task: Task[Any]
+    examples: Mapping[str, Examples]  # by split
+    parameters: int  # of the whole model
+    on: tuple[str, ...] = ()  # the speedups, by their keys in the config
+    # What a call of the model costs in training beside its tokens, in tokens; None: as usual.
+    call_tokens: int | None = None
+
+
+@contextmanager
+def apply(
+    experiment: Experiment,
+    model: PreTrainedModel,
+    data: Prepared,
+    more: Sequence[Dataset] = (),
+    *,
+    reuse: bool = True,
+    in_sweep: bool = False,
+) -> Iterator[Accelerated]:
+    """Switch on the speedups that the config asks for and the model can have; undo them at the end.
+
+    Args:
+        experiment: says which are asked for.
+        model: as it is loaded; changed in place meanwhile.
+        data: what it is trained on and judged by.
+        more: what else it is going to read, encoded.
+        reuse: whether what frozen layers gave in another run may be used.
+        in_sweep: whether other runs may use what they give in this one.
+    """
+    with ExitStack() as undo:
+        with booked("model"):
+            parameters = sum(p.numel() for p in model.parameters())
+            fast = Accelerated(model, data.task, data.examples, parameters)
+            fast = _active_vocabulary(experiment, fast, data, more, undo)
+            if reuse:
+                fast = _frozen_layer_cache(experiment, fast, in_sweep, undo)
+            fast = _unpadding(experiment, fast, undo)
+        log.info("speedups: %s", ", ".join(fast.on) or "none")
+        yield fast
+
+
+def _active_vocabulary(
+    experiment: Experiment,
+    fast: Accelerated,
+    data: Prepared,
+    more: Sequence[Dataset],
+    undo: ExitStack,
+) -> Accelerated:
+    """Leave out the embeddings that the data cannot reach."""
+    if not experiment.training.active_vocabulary:
+        return fast
+    from pipeline.training.speedups.active_vocabulary import narrow
+
+    vocabulary = narrow(fast.model, data.encoded.token_ids(more), experiment.optimizer)
+    if vocabulary is None:
+        return fast
+    undo.callback(vocabulary.widen)
+    return replace(fast, on=(*fast.on, "active_vocabulary"))
+
+
+def _frozen_layer_cache(
+    experiment: Experiment, fast: Accelerated, in_sweep: bool, undo: ExitStack
+) -> Accelerated:
+    """Give the first layer that is trained what the frozen ones gave, where it pays."""
+    from pipeline.training.points import evaluation_points
+
+    training = experiment.training
+    is_frozen = experiment.adapter.name in ("head", "freeze")
+    # What swapped texts would give is in no cache.
+    can = fast.task.auto_class in _HEADS and experiment.evaluation.counterfactual is None
+    if not (training.frozen_layer_cache and is_frozen and can):
+        return fast
+    from pipeline.training.speedups.frozen_layers import pays, reuse_frozen_layers
+
+    steps = math.ceil(len(fast.examples["train"].dataset) / training.batch_size)
+    points = evaluation_points(training, steps, math.ceil(training.epochs * steps))
+    if not pays(training.epochs, len(points), in_sweep=in_sweep):
+        return fast
+    folder = cache_of(experiment) / "frozen_layers"
+    how = {"threads": training.threads, "deterministic": training.deterministic}
+    frozen = reuse_frozen_layers(
+        fast.model, fast.task, fast.examples, folder, how, training.precision
+    )
+    if frozen is None:
+        return fast
+    undo.callback(frozen.restore)
+    on = (*fast.on, "frozen_layer_cache")
+    return replace(fast, task=frozen.task, examples=frozen.examples, on=on)
+
+
+def _unpadding(experiment: Experiment, fast: Accelerated, undo: ExitStack) -> Accelerated:
+    """Compute no padding, on a CPU."""
+    import torch
+
+    if not experiment.training.unpadding or torch.accelerator.is_available():
+        return fast
+    from pipeline.training.speedups.unpadding import CALL_TOKENS, unpad
+
+    unpadding = unpad(fast.model)
+    if unpadding is None:
+        return fast
+    undo.callback(unpadding.undo)
+    return replace(fast, on=(*fast.on, "unpadding"), call_tokens=CALL_TOKENS)

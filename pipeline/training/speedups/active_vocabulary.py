@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from pipeline.config.optimizer import OptimizerConfig
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     Ids = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -103,39 +102,19 @@ class ActiveVocabulary:
         self._whole: torch.nn.Embedding = model.get_submodule(name)
         self._active = ActiveEmbedding(self._whole, ids).train(self._whole.training)
         setattr(self._parent, self._name, self._active)
+        self._hook = register_optimizer_step_post_hook(self._note_decay)
 
-    def follow(self, optimizer: torch.optim.Optimizer) -> None:
-        """Note the weight decay of each of the optimizer's steps from now on.
-
-        Args:
-            optimizer: of torch, not a wrapper of it.
-
-        Raises:
-            ValueError: for an optimizer that does not train the embedding, or whose weight decay
-                is not decoupled.
-        """
+    def _note_decay(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Note the weight decay of a step: of the optimizer that trains the embedding."""
         active = self._active
-        holders = [
-            place
-            for place, group in enumerate(optimizer.param_groups)
-            if any(p is active.weight for p in group["params"])
-        ]
-        if not holders:
-            raise ValueError("the optimizer does not train the active embeddings")
-        place = holders[0]  # not the group itself, which loading a state replaces
-        group = optimizer.param_groups[place]
-        if group["weight_decay"] and not group.get("decoupled_weight_decay"):
-            raise ValueError(f"the weight decay of {type(optimizer).__name__} is not decoupled")
-
-        def note(stepped: torch.optim.Optimizer, *_: Any) -> None:
-            group = stepped.param_groups[place]
-            active.decay *= 1 - float(group["lr"]) * float(group["weight_decay"])
-
-        optimizer.register_step_post_hook(note)
+        for group in optimizer.param_groups:
+            if any(p is active.weight for p in group["params"]):
+                active.decay *= 1 - float(group["lr"]) * float(group["weight_decay"])
 
     @torch.no_grad()
     def widen(self) -> None:
         """Put the whole embedding back into the model, on the device where the model is; once."""
+        self._hook.remove()
         whole, trained = self._whole, self._active.weight
         weight = whole.weight
         if self._active.decay != 1.0:
@@ -171,18 +150,6 @@ def narrow(
         return None
     log.info("%d of %d token embeddings are trained", len(ids), embedding.num_embeddings)
     return ActiveVocabulary(model, name, ids)
-
-
-def reachable_ids(splits: Iterable[Dataset], tokenizer: PreTrainedTokenizerBase) -> Ids:
-    """Return the token ids that batches of encoded splits can have, padding included, ascending."""
-    found = [np.array(tokenizer.all_special_ids, np.int64)]
-    for split in splits:
-        columns = [name for name in split.column_names if name.endswith("input_ids")]
-        for name in columns if len(split) else []:
-            # Of the table that rows were selected from: that may only be more.
-            ids = pc.unique(pc.list_flatten(split.data.column(name)))
-            found.append(ids.to_numpy().astype(np.int64))
-    return np.unique(np.concatenate(found))
 
 
 def _place(model: PreTrainedModel) -> str | None:

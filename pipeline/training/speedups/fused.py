@@ -1,4 +1,4 @@
-"""A BERT-like encoder layer in one step, for packed tokens on a CPU: both passes written out.
+"""A BERT-like encoder layer in one step, for unpadded tokens on a CPU: both passes written out.
 
 What transformers computes, in as many matrix products, without what autograd and autocast add: a
 cast for each use of a tensor, masks for rows that do not occur, and a slow generator of dropout.
@@ -66,7 +66,7 @@ class Bucket(Protocol):
 
 @dataclass(frozen=True)
 class FusedLayer:
-    """What a layer computes of packed tokens, in training and without."""
+    """What a layer computes of unpadded tokens, in training and without."""
 
     parts: dict[str, Module]
     heads: int

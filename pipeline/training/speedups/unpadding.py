@@ -1,4 +1,4 @@
-"""Packed layers: on a CPU, the layers of an encoder compute a batch's tokens, and no padding.
+"""Unpadding: on a CPU, the layers of an encoder compute a batch's tokens, and no padding.
 
 Layers compute one row of all tokens, and attention by examples, in buckets of similar lengths.
 Equal to what is computed with padding, but for the last bits, and zeros at padded positions.
@@ -23,11 +23,13 @@ from transformers.masking_utils import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pipeline.common.errors import ConfigError
-from pipeline.models.adapters import _layers
-from pipeline.models.batches import PACKED, cut
+from pipeline.common.session import session
+from pipeline.models.adapters import layers_of
+from pipeline.models.batches import cut
+from pipeline.models.frozen import mode
 from pipeline.training.speedups.active_vocabulary import ActiveEmbedding
-from pipeline.training.speedups.frozen_layers import _mode, _Replaced
 from pipeline.training.speedups.fused import FusedLayer
+from pipeline.training.speedups.replaced import Replaced, UnfitError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,30 +38,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNPADDED = "tunewright_unpadded"  # the attention of a model whose layers compute no padding
+CALL_TOKENS = 1_000_000  # what a call costs in training, in tokens: cutting a batch saves nothing
 _BUCKET = 50  # what a bucket costs beside its tokens, in tokens
 _ANY = 2**62  # tokens of a bucket
 _TRIED = (7, 3, 9, 3, 11)  # lengths; 33 tokens have spare rows
 _SAME = 1e-4  # absolute and relative
 
-_EXACT: set[tuple[Any, ...]] = set()  # kinds of models that this process has tried
-
-
-class _UnfitError(Exception):
-    """A model whose layers cannot be packed; says why."""
-
 
 @dataclass
 class _Plan:
-    """How a batch is packed that a model computes; ``masks`` are those that it made of it."""
+    """How a batch is unpadded that a model computes; ``masks`` are those that it made of it."""
 
     config: Any  # the model's, which its attention has as well
     before: _Plan | None  # another model's, which goes on then
     shape: tuple[int, int]
-    flat: Tensor  # positions of the tokens in the batch, as they are packed
+    flat: Tensor  # positions of the tokens in the batch, as they are computed
     buckets: Sequence[_Bucket]  # the last is of the spare rows, if there are such
     spare: int  # rows of zeros after the tokens
     masks: list[Tensor | None] = field(default_factory=list)
-    is_packed: bool = False  # now, between the first layer and the last
+    is_unpadded: bool = False  # now, between the first layer and the last
 
 
 def _spare(tokens: int) -> int:
@@ -82,7 +80,7 @@ class _Bucket:
             self.index, self.mask = real.flatten().nonzero().flatten(), real[:, None, None]
 
 
-_PLAN: ContextVar[_Plan | None] = ContextVar("packing", default=None)
+_PLAN: ContextVar[_Plan | None] = ContextVar("unpadding", default=None)
 
 
 def _plan_of(config: object) -> _Plan | None:
@@ -103,12 +101,12 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
 def _attention(
     module: Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
 ) -> Any:
-    """Do what sdpa does, where tokens are packed, [1, heads, tokens, width], by buckets."""
+    """Do what sdpa does, where tokens are unpadded, [1, heads, tokens, width], by buckets."""
     plan = _plan_of(getattr(module, "config", None))
-    if plan is None or not plan.is_packed:
+    if plan is None or not plan.is_unpadded:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     if mask is not plan.masks[0] or any(True for _ in _tensors(kwargs)):
-        raise _UnfitError(
+        raise UnfitError(
             "attention has positions or a mask of its own; expected training.unpadding=false"
         )
     kwargs["is_causal"] = False
@@ -126,14 +124,14 @@ def _attention(
 
 
 class _Fused:
-    """What a layer computes instead: packed tokens in one step, all else as before."""
+    """What a layer computes instead: unpadded tokens in one step, all else as before."""
 
     def __init__(self, layer: Module, config: object) -> None:
         self._layer, self._config = layer, config
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         plan = _plan_of(self._config)
-        fused = FusedLayer.of(self._layer) if plan is not None and plan.is_packed else None
+        fused = FusedLayer.of(self._layer) if plan is not None and plan.is_unpadded else None
         if plan is None or fused is None:
             return type(self._layer).forward(self._layer, *args, **kwargs)
         return fused(args[0], plan.buckets)
@@ -155,41 +153,42 @@ def _tensors(value: object) -> Iterator[Tensor]:
         yield from _tensors(each)
 
 
-ALL_ATTENTION_FUNCTIONS.register(PACKED, _attention)
-ALL_MASK_ATTENTION_FUNCTIONS.register(PACKED, _mask)
+ALL_ATTENTION_FUNCTIONS.register(UNPADDED, _attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(UNPADDED, _mask)
 
 
-def pack(model: PreTrainedModel) -> Packing | None:
-    """Make the layers of an encoder compute packed tokens, in place.
+def unpad(model: PreTrainedModel) -> Unpadding | None:
+    """Make the layers of an encoder compute unpadded tokens, in place.
 
     Args:
         model: on the CPU, where it stays; it may be PEFT's, and its first layers replaced by what
-            is stored of them, so that those after them are packed.
+            is stored of them, so that those after them are unpadded.
 
     Returns:
         None where it cannot be, or is not exact, which is tried once for models of the same parts;
         why is logged, and the model is as it was.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    packing = None
+    exact: set[tuple[Any, ...]] = session().kept(Unpadding, set)  # kinds of models that were tried
+    unpadding = None
     try:
-        packing = Packing(inner)
+        unpadding = Unpadding(inner)
         kind = inner.config.to_json_string(), *((n, type(m)) for n, m in model.named_modules())
-        if kind not in _EXACT:
-            packing.check(model)
-            _EXACT.add(kind)
+        if kind not in exact:
+            unpadding.check(model)
+            exact.add(kind)
     except Exception as error:  # whatever a model's own code raises of what it does not expect
-        if packing is not None:
-            packing.undo()
-        elif inner.config._attn_implementation == PACKED:
+        if unpadding is not None:
+            unpadding.undo()
+        elif inner.config._attn_implementation == UNPADDED:
             inner.set_attn_implementation("sdpa")
-        log.info("layers compute padding, %s cannot be packed: %s", type(inner).__name__, error)
+        log.info("layers compute padding, %s cannot be unpadded: %s", type(inner).__name__, error)
         return None
-    return packing
+    return unpadding
 
 
-class Packing:
-    """A model whose layers compute packed tokens, and the way back.
+class Unpadding:
+    """A model whose layers compute unpadded tokens, and the way back.
 
     A batch is computed as before where it has no padding, or other than on the right; with
     gradient checkpointing; and where hidden states or attentions are asked for.
@@ -198,30 +197,30 @@ class Packing:
     def __init__(self, model: PreTrainedModel) -> None:
         root, config = model.base_model, model.config
         if model.device.type != "cpu" or model.dtype != torch.float32:
-            raise _UnfitError(f"it is {model.dtype} on {model.device}")
+            raise UnfitError(f"it is {model.dtype} on {model.device}")
         if config._attn_implementation != "sdpa":
-            raise _UnfitError(f"its attention is {config._attn_implementation}")
+            raise UnfitError(f"its attention is {config._attn_implementation}")
         try:
-            _, layers = _layers(root)
+            _, layers = layers_of(root)
         except ConfigError:
-            raise _UnfitError("it has no list of layers") from None
+            raise UnfitError("it has no list of layers") from None
         if config.is_encoder_decoder or any(getattr(m, "is_causal", 0) for m in layers.modules()):
-            raise _UnfitError("it is no encoder")
-        self._stored = [x for x in layers if isinstance(vars(x).get("forward"), _Replaced)]
+            raise UnfitError("it is no encoder")
+        self._stored = [x for x in layers if isinstance(vars(x).get("forward"), Replaced)]
         if len(self._stored) == len(layers):
-            raise _UnfitError("all layers are stored")
+            raise UnfitError("all layers are stored")
         self._model, self._root, self._config = model, root, root.config
         names = list(inspect.signature(root.forward).parameters)
         self._place = names.index("attention_mask")
         self._is_on = True
-        self.used = 0  # times that tokens were packed
+        self.used = 0  # times that tokens were unpadded
         own = layers[len(self._stored) :]
-        model.set_attn_implementation(PACKED)
+        model.set_attn_implementation(UNPADDED)
         self._hooks = [
             root.register_forward_pre_hook(self._begin, with_kwargs=True),
             root.register_forward_hook(self._end, always_call=True),
-            own[0].register_forward_pre_hook(self._pack, with_kwargs=True),
-            layers[-1].register_forward_hook(self._unpack),
+            own[0].register_forward_pre_hook(self._unpad, with_kwargs=True),
+            layers[-1].register_forward_hook(self._pad),
         ]
         self._fused = [layer for layer in own if _fuse(layer, self._config)]
 
@@ -234,10 +233,10 @@ class Packing:
         self._model.set_attn_implementation("sdpa")
 
     def check(self, model: PreTrainedModel) -> None:
-        """Compute a batch of random tokens packed and as before, with all layers.
+        """Compute a batch of random tokens unpadded and as before, with all layers.
 
         Raises:
-            _UnfitError: where it was not packed, or the outputs differ.
+            UnfitError: where it was not unpadded, or the outputs differ.
         """
         words = self._model.get_input_embeddings()
         ids = torch.arange(words.num_embeddings)
@@ -249,11 +248,11 @@ class Packing:
         replaced = [vars(layer).pop("forward") for layer in self._stored]
         try:
             with (
-                _mode(model, training=False),
+                mode(model, training=False),
                 torch.no_grad(),
                 torch.autocast("cpu", enabled=False),
             ):
-                packed = list(model(**batch).values())
+                unpadded = list(model(**batch).values())
                 self._is_on = False
                 plain = list(model(**batch).values())
         finally:
@@ -261,11 +260,11 @@ class Packing:
             for layer, forward in zip(self._stored, replaced, strict=True):
                 layer.forward = forward
         if not self.used:
-            raise _UnfitError("layers read more than hidden states and a mask of padding")
-        for a, b in zip(packed, plain, strict=True):
+            raise UnfitError("layers read more than hidden states and a mask of padding")
+        for a, b in zip(unpadded, plain, strict=True):
             some = mask == 1 if a.shape[:2] == mask.shape else ...
             if not torch.allclose(a[some], b[some], rtol=_SAME, atol=_SAME):
-                raise _UnfitError("its outputs are others")
+                raise UnfitError("its outputs are others")
 
     def _begin(self, _: Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         before = _PLAN.get()
@@ -275,7 +274,7 @@ class Packing:
         asked = ("output_hidden_states", "output_attentions")
         is_fit = (
             self._is_on
-            and self._config._attn_implementation == PACKED
+            and self._config._attn_implementation == UNPADDED
             and not any(kwargs.get(name) or getattr(self._config, name, False) for name in asked)
             and not any(vars(m).get("gradient_checkpointing") for m in self._root.modules())
             and (mask is not None and mask.ndim == 2 and mask.device.type == "cpu")
@@ -301,28 +300,28 @@ class Packing:
         if plan is None:
             return
         _PLAN.set(plan.before)
-        if plan.is_packed and output is not None:  # None: it was interrupted
-            raise _UnfitError("its last layer was left out; expected training.unpadding=false")
+        if plan.is_unpadded and output is not None:  # None: it was interrupted
+            raise UnfitError("its last layer was left out; expected training.unpadding=false")
 
-    def _pack(self, _: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _unpad(self, _: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = _plan_of(self._config)
-        if plan is None or plan.is_packed or not args or len(plan.masks) != 1:
+        if plan is None or plan.is_unpadded or not args or len(plan.masks) != 1:
             return None
         hidden, *rest = args
         fits = all(x is plan.masks[0] for x in _tensors([rest, kwargs]))
         if not fits or plan.masks[0] is None or hidden.shape[:-1] != plan.shape:
             return None
-        plan.is_packed = True
+        plan.is_unpadded = True
         self.used += 1
-        packed = hidden.flatten(0, 1).index_select(0, plan.flat)
-        packed = torch.nn.functional.pad(packed, (0, 0, 0, plan.spare))
-        return (packed.unsqueeze(0), *rest), kwargs
+        unpadded = hidden.flatten(0, 1).index_select(0, plan.flat)
+        unpadded = torch.nn.functional.pad(unpadded, (0, 0, 0, plan.spare))
+        return (unpadded.unsqueeze(0), *rest), kwargs
 
-    def _unpack(self, _: Module, __: object, output: Any) -> Any:
+    def _pad(self, _: Module, __: object, output: Any) -> Any:
         plan = _plan_of(self._config)
-        if plan is None or not plan.is_packed:
+        if plan is None or not plan.is_unpadded:
             return None
-        plan.is_packed = False
+        plan.is_unpadded = False
         hidden, *rest = output if isinstance(output, tuple) else (output,)
         whole = hidden.new_zeros(plan.shape[0] * plan.shape[1], hidden.shape[-1])
         hidden = hidden.squeeze(0)[: len(plan.flat)]

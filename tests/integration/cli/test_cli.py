@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tracking import Record, open_store
+from pipeline.common.session import session
+from pipeline.tracking import Record
 from pipeline.tracking.verdict import TOLERANCE
 from tests.support.stores import artifact
 
@@ -43,7 +44,7 @@ def test_a_deleted_experiment_is_refused(cli, tiny, runs):
     MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}").delete_experiment(
         run.info.experiment_id
     )
-    open_store.cache_clear()
+    session().clear()
     ended = cli("train", *tiny)
     assert ended.code == 2
     assert "tracking.experiment=tunewright: this experiment was deleted" in ended.err

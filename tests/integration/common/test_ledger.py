@@ -16,7 +16,7 @@ def test_phases_of_a_search_sum_to_no_more_than_its_time(cli, tiny, runs):
     out = cli("train", "-m", *tiny, *grid).out
     whole = time.perf_counter() - began
     assert "\ntime: " in out
-    assert "\nfloor: " in out
+    assert "\ncompute lower bound: " in out
     totals = [trial.data.metrics["time/total_seconds"] for trial in runs("trial")]
     assert 0 < sum(totals) <= whole
     for trial in runs("trial"):
@@ -24,7 +24,7 @@ def test_phases_of_a_search_sum_to_no_more_than_its_time(cli, tiny, runs):
         phases = {phase: of[f"time/{phase}_seconds"] for phase in PHASES}
         assert sum(phases.values()) == pytest.approx(of["time/total_seconds"])
         assert min(phases[phase] for phase in ("evaluation", "optimizer", "compose")) > 0
-        assert of["time/floor_seconds"] > 0
+        assert of["time/lower_bound_seconds"] > 0
 
 
 def test_time_of_a_failed_trial_is_booked_on_that_trial(cli, tiny, runs, monkeypatch):
@@ -57,5 +57,5 @@ def test_compute_lower_bound_is_equal_for_kept_and_discarded_models(cli, tiny, r
     assert cli("train", "-m", *tiny, setting, "training.max_length=4,16", "seed=2").code == 0
     (alone,) = runs("run")
     short, same = runs("trial")
-    floors = [run.data.metrics["time/floor_seconds"] for run in (short, same, alone)]
+    floors = [run.data.metrics["time/lower_bound_seconds"] for run in (short, same, alone)]
     assert floors[0] < floors[1] == floors[2]

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import run as runs
 from pipeline.common.errors import TrackingError
+from pipeline.common.session import session
 from pipeline.config.compose import compose, hydra_app, without_hydra
-from pipeline.data import load_splits
 from pipeline.evaluation.names import is_cost
 from pipeline.jobs.resume import find_cut_off, resume
 from pipeline.tracking import open_store
+from pipeline.tracking.run_log import RunLog
 from pipeline.training.best import Evaluations
 from pipeline.training.checkpoints import Checkpoints
-from tests.support.experiments import Log, experiment, trial
+from tests.support.experiments import Log, experiment, run_once, trial
 from tests.support.snapshots import files, same
 from tests.support.stores import artifact
 
@@ -58,7 +58,7 @@ def test_run_resumes_from_every_step_bit_for_bit(tiny, working_folder, monkeypat
     monkeypatch.setattr(Evaluations, "restore", noted)
     straight, states = Kept(), working_folder / "states"
     every = Checkpoints(states, keep=99)  # not used as a context, so all stay
-    uncut = runs.run(whole, straight, working_folder, checkpoints=every)
+    uncut = run_once(whole, straight, working_folder, checkpoints=every)
     steps = [int(path.stem[6:]) for path in sorted(states.glob("state-*"))]
     assert steps == list(range(1, 14))
     for step in steps:
@@ -68,7 +68,7 @@ def test_run_resumes_from_every_step_bit_for_bit(tiny, working_folder, monkeypat
             if path.name != f"state-{step:08d}.pt":
                 path.unlink()
         cut = Kept()
-        resumed = runs.run(whole, cut, working_folder, checkpoints=Checkpoints(one, keep=1))
+        resumed = run_once(whole, cut, working_folder, checkpoints=Checkpoints(one, keep=1))
         assert same(last[-1], last[0]), step
         assert cut.weights == straight.weights
         assert cut.tables == straight.tables
@@ -103,14 +103,14 @@ def test_terminated_run_keeps_state_of_that_step_and_resumes(tiny, working_folde
     two = ["training.epochs=2", "training.eval_every=4", "evaluation.test=true"]
     whole = experiment(tiny, *two, *own)
     straight, cut, rest = Kept(), Terminated(step), Kept()
-    uncut = runs.run(whole, straight, working_folder)
+    uncut = run_once(whole, straight, working_folder)
     former = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt, match=f"the state of step {step} is kept"):
-        runs.run(whole, cut, working_folder)
+        run_once(whole, cut, working_folder)
     assert signal.getsignal(signal.SIGTERM) == former
     folder = working_folder / "mlruns" / "checkpoints" / "none"
     assert f"state-{step:08d}.pt" in files(folder)
-    resumed = runs.run(whole, rest, working_folder)
+    resumed = run_once(whole, rest, working_folder)
     assert not folder.exists()
     assert resumed.scores == uncut.scores
     assert {k: v for k, v in resumed.metrics.items() if not is_cost(k)} == {
@@ -125,13 +125,13 @@ def test_terminated_run_keeps_state_of_that_step_and_resumes(tiny, working_folde
 def test_second_sigterm_ends_the_run_at_once(tiny, working_folder):
     record = Terminated(4, times=2)
     with pytest.raises(KeyboardInterrupt, match="twice"):
-        runs.run(experiment(tiny), record, working_folder)
+        run_once(experiment(tiny), record, working_folder)
     assert not list((working_folder / "mlruns" / "checkpoints").iterdir())
 
 
 def test_a_paused_trial_leaves_nothing_on_disk(tiny, working_folder):
     whole = experiment(tiny, "training.checkpoint_every=1", "training.eval_every=3")
-    paused = runs.run(whole, Log(), working_folder, trial(iter(["pause"])))
+    paused = run_once(whole, Log(), working_folder, trial(iter(["pause"])))
     assert paused.state == "paused"
     assert not list((working_folder / "mlruns" / "checkpoints").iterdir())
 
@@ -149,7 +149,7 @@ def test_resume_needs_the_same_run_on_the_same_rows(cli, tiny, runs, monkeypatch
 
     store = open_store(experiment(own).tracking)
     assert find_cut_off(store, config()) is None
-    monkeypatch.setattr("pipeline.run._log_progress", interrupted)
+    monkeypatch.setattr(RunLog, "on_metrics", interrupted)
     assert cli("train", *own).code == 130
     (run,) = runs("run")
     run_id = run.info.run_id
@@ -158,14 +158,14 @@ def test_resume_needs_the_same_run_on_the_same_rows(cli, tiny, runs, monkeypatch
     assert find_cut_off(store, config("seed=1")) is None
     rows = Path("reviews.jsonl").read_text().splitlines(keepends=True)
     Path("reviews.jsonl").write_text("".join(rows[1:]))
-    load_splits.cache_clear()
+    session().clear()
     with pytest.raises(TrackingError, match="began with other data"):
         resume(config(), run_id)
     assert find_cut_off(store, config()) == run_id  # a refusal takes nothing away
     with pytest.raises(TrackingError, match="no such run"):
         resume(config(), "0" * 32)
     Path("reviews.jsonl").write_text("".join(rows))
-    load_splits.cache_clear()
+    session().clear()
     (state,) = Path("mlruns/checkpoints", run_id).glob("state-*.pt")
     state.write_bytes(b"torn")
     with pytest.raises(TrackingError, match="cannot be read: File is not a zip file"):
@@ -192,15 +192,15 @@ def test_run_killed_before_first_checkpoint_restarts_under_its_record(cli, tiny,
 
 def cut_off(cli, monkeypatch, step: int, *command: str) -> None:
     """Run a command that is interrupted after a step."""
-    log = runs._log_progress
+    log = RunLog.on_metrics
 
-    def interrupted(record, metrics, reached):
-        log(record, metrics, reached)
+    def interrupted(hook, metrics, reached):
+        log(hook, metrics, reached)
         if reached == step:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.run._log_progress", interrupted)
+        patch.setattr(RunLog, "on_metrics", interrupted)
         assert cli(*command).code == 130
 
 

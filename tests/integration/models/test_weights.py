@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import run as runs
 from pipeline.common.errors import DivergedError
-from pipeline.models.weights import WEIGHTS
-from tests.support.experiments import Log, experiment, trial
+from pipeline.common.session import session
+from tests.support.experiments import Log, experiment, run_once, trial
 from tests.support.weights import Trap, count_reads, same, with_own_code
 
 
 def scores(given, folder) -> dict[str, float]:
     """Run as a trial that keeps no model, and return its metrics but for the times."""
-    result = runs.run(given, Log(), folder, trial(iter(["continue"] * 99)))
+    result = run_once(given, Log(), folder, trial(iter(["continue"] * 99)))
     gc.collect()  # as a worker does between trials
     return {k: v for k, v in result.metrics.items() if not k.startswith("cost/")}
 
@@ -43,7 +42,7 @@ def test_the_trials_of_a_sweep_read_the_weights_once(cli, tiny, runs, reads):
 def test_a_run_after_another_is_the_run_alone(tiny, working_folder, reads, before):
     given = experiment(tiny, "seed=2")
     alone = scores(given, working_folder)
-    WEIGHTS.cache_clear()
+    session().clear()
     other = ("seed=1", "optimizer.learning_rate=0.3", f"training.precision={before}")
     scores(experiment(tiny, *other), working_folder)
     assert scores(given, working_folder) == alone
@@ -61,14 +60,14 @@ def test_a_run_that_broke_leaves_nothing(tiny, working_folder, monkeypatch, read
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.training.trainer.LossWatch.check", breaks)
         with pytest.raises(DivergedError):
-            runs.run(broken, Log(), working_folder)
+            run_once(broken, Log(), working_folder)
     gc.collect()
     assert scores(given, working_folder) == alone
     assert len(reads) == 1
 
 
 def test_no_copy_of_weights_that_a_run_keeps_is_the_next_runs(tiny, working_folder):
-    paused = runs.run(experiment(tiny), Log(), working_folder, trial(iter(["pause"])))
+    paused = run_once(experiment(tiny), Log(), working_folder, trial(iter(["pause"])))
     kept = copy.deepcopy((paused.snapshot.weights, paused.snapshot.evaluations._weights))
     gc.collect()
     scores(experiment(tiny, "seed=7"), working_folder)

@@ -6,24 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import run as runs
-from tests.support.experiments import Log, experiment, trial
+from tests.support.experiments import Log, experiment, run_once, trial
 
 
 @pytest.mark.parametrize("epochs", ["eval_every=7", "eval_every=1.0"])  # in an epoch, and between
 def test_paused_run_resumes_as_if_never_stopped(tiny, working_folder, epochs):
     whole = experiment(tiny, "training.epochs=3", "training.batch_size=8", f"training.{epochs}")
     straight = Log()
-    uncut = runs.run(whole, straight, working_folder, trial(iter(["continue"] * 9)))
+    uncut = run_once(whole, straight, working_folder, trial(iter(["continue"] * 9)))
 
     cut = Log()
-    paused = runs.run(whole, cut, working_folder, trial(iter(["pause"])))
+    paused = run_once(whole, cut, working_folder, trial(iter(["pause"])))
     assert paused.state == "paused"
     random.random()  # what another trial does between must not show
     other = trial(iter(["continue"] * 9))
-    runs.run(experiment(tiny, "seed=7"), Log(), working_folder, other)
+    run_once(experiment(tiny, "seed=7"), Log(), working_folder, other)
     again = trial(iter(["continue"] * 9), paused.snapshot)
-    resumed = runs.run(whole, cut, working_folder, again)
+    resumed = run_once(whole, cut, working_folder, again)
 
     def training_of(log):
         return {point for point in log.points if point[1].startswith(("train/", "val/f1"))}
@@ -119,15 +118,15 @@ def test_early_rows_show_the_pruner_a_sample_and_the_end_judges_by_all_rows(tiny
         return "continue"
 
     early = experiment(tiny, *own, "evaluation.early_rows=7")
-    searched = runs.run(early, log, working_folder, replace(trial(iter(())), report=report))
+    searched = run_once(early, log, working_folder, replace(trial(iter(())), report=report))
     points = {(step, name): value for step, name, value in log.points}
-    whole = runs.run(experiment(tiny, *own), Log(), working_folder, trial(iter(["continue"])))
+    whole = run_once(experiment(tiny, *own), Log(), working_folder, trial(iter(["continue"])))
 
     steps = sorted({step for step, name, _ in log.points if name in ("early/loss", "val/loss")})
     assert scores == [points[steps[0], "early/f1_macro"]]
     assert (steps[1], "val/f1_macro") in points
     assert searched.metrics["val/best/step"] == steps[1]
     assert searched.metrics["val/last/loss"] == whole.metrics["val/last/loss"]
-    stopped = runs.run(early, Log(), working_folder, trial(iter(["prune"])))
+    stopped = run_once(early, Log(), working_folder, trial(iter(["prune"])))
     assert "val/best/f1_macro" not in stopped.metrics
     assert stopped.metrics["early/best/f1_macro"] == scores[0]

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data import load_splits
+from pipeline.common.session import session
 from pipeline.jobs.trial import ExperimentTask
 from pipeline.tasks.classification import Classification
-from pipeline.training import prepare as prepared
 from tests.support.rows import rows, write_rows
 from tests.support.stores import artifact
 
@@ -114,8 +113,7 @@ def test_next_start_repairs_mlflow_after_kill(cli, tiny, runs, monkeypatch):
 def test_other_rows_make_another_study(cli, tiny, runs):
     cli("train", "-m", *tiny, "seed=1,2")
     write_rows(Path("reviews.jsonl"), rows(100))
-    load_splits.cache_clear()  # as in the next process
-    prepared._encoded.cache_clear()
+    session().clear()  # as in the next process
     assert cli("train", "-m", *tiny, "seed=1,2").code == 0
     assert len(runs("study")) == 2
     assert len(runs("trial")) == 4

@@ -12,9 +12,9 @@ def weights_after(
     cli: Any, tiny: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., dict[str, torch.Tensor]]:
     """Return the weights after a run, in float32 and without dropout."""
-    from pipeline import run as runs
+    from pipeline import run as five_steps
 
-    loaded = runs.load_model
+    loaded = five_steps.load_model
 
     def without_dropout(*args: Any) -> Any:
         model = loaded(*args)
@@ -25,7 +25,7 @@ def weights_after(
         return model
 
     kept: list[Any] = []
-    monkeypatch.setattr(runs, "load_model", without_dropout)
+    monkeypatch.setattr(five_steps, "load_model", without_dropout)
 
     def after(*overrides: str) -> dict[str, torch.Tensor]:
         settings = ["training.batch_size=8", "training.precision=float32", "training.epochs=1"]

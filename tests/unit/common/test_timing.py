@@ -2,49 +2,48 @@
 
 import pytest
 
-from pipeline.common import machine
-from pipeline.common import timing as ledger
-from pipeline.common.timing import PHASES, Account, Ledger, summary
+from pipeline.common import machine, timing
+from pipeline.common.session import session
+from pipeline.common.timing import PHASES, Account, booked, ledger, summary
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch):
     """A clock that stands still until it is moved."""
     now = [1000.0]
-    monkeypatch.setattr(ledger.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     return now
 
 
 def test_phase_within_another_is_booked_once(clock):
-    book = Ledger()
-    book.take()
-    with book.booked("data"):
+    ledger().take()
+    with booked("data"):
         clock[0] += 1
-        with book.booked("logging"):
+        with booked("logging"):
             clock[0] += 2
         clock[0] += 4
     clock[0] += 8
-    spent = book.take()
+    spent = ledger().take()
     assert (spent["data"], spent["logging"], spent["boot"]) == (5, 2, 8)
     assert sum(spent.values()) == 15
-    assert not any(book.take().values())
+    assert not any(ledger().take().values())
 
 
 def test_summary_calls_unaccounted_time_idle():
     seconds = {**dict.fromkeys(PHASES, 0.0), "forward_backward": 30.0, "evaluation": 10.0}
-    time, floor = summary([Account(seconds, 20.0), Account(seconds, 20.0)], wall=50.0, workers=2)
+    time, bound = summary([Account(seconds, 20.0), Account(seconds, 20.0)], wall=50.0, workers=2)
     assert time == "time: 50.0 s by 2 workers: forward/backward 60%, evaluation 20%, idle 20%"
-    assert "floor: 20.0 s" in floor
-    assert "2.5 times" in floor
+    assert "compute lower bound: 20.0 s" in bound
+    assert "2.5 times" in bound
 
 
-def test_a_machine_is_measured_once_and_its_best_rate_counts(tmp_path, monkeypatch):
+def test_a_machine_is_measured_once_and_its_best_rate_counts(tmp_path):
     asked = []
     for _ in range(2):
         assert machine.measured(tmp_path, {"what": "x"}, lambda: asked.append(1) or 7) == 7
     assert len(asked) == 1
     for rate, best in ((5.0, 5.0), (9.0, 9.0), (3.0, 9.0)):
-        monkeypatch.setattr(machine, "_rates", {})  # another process
+        session().clear()  # another process
         assert machine.best_rate(tmp_path, {"what": "y"}, lambda now=rate: now) == best
     (tmp_path / machine.FILE).write_text("{")
     assert machine.measured(tmp_path, {"what": "x"}, lambda: 8) == 8

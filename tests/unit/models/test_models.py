@@ -12,13 +12,14 @@ from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from pipeline.common.errors import ConfigError, DataError, ModelError
+from pipeline.common.session import session
 from pipeline.config.compose import folders
 from pipeline.config.model import ModelConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.models import find_checkpoint
 from pipeline.models.digests import model_digests
 from pipeline.models.families import can, families_with
-from pipeline.models.weights import WEIGHTS
+from pipeline.models.weights import Weights
 from tests.support.configs import model_of
 
 MENU = folders("conf")[-1] / "model"
@@ -86,7 +87,7 @@ def load(checkpoint, seed: int, labels=("neg", "pos", "none")):
 
 
 def test_a_new_model_is_drawn_by_the_seed_each_time(wordpiece, monkeypatch):
-    monkeypatch.setattr(WEIGHTS, "load", None)  # no drawing is kept
+    monkeypatch.setattr(Weights, "load", None)  # no drawing is kept
     checkpoint = new(BERT, wordpiece)
     one, same, other = (load(checkpoint, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -335,7 +336,7 @@ def with_limits(given: dict, tokenizer: str, limit: int):
     ],
 )
 def test_texts_are_as_long_as_the_model_has_positions(wordpiece, given, limit, longest):
-    find_checkpoint.cache_clear()
+    session().clear()
     checkpoint = with_limits(given, wordpiece, limit)
     checkpoint.check_length(longest or 100_000)
     if longest is not None:

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pipeline.common.errors import ModelError
 from pipeline.models import find_checkpoint
-from pipeline.models.weights import WEIGHTS
+from pipeline.models.weights import Weights, weights
 from pipeline.tasks.classification import Classification
 from tests.support.configs import model_of, task_settings
 from tests.support.weights import Trap, count_reads, same, with_own_code
@@ -93,7 +93,8 @@ def test_a_second_load_is_a_fresh_one_bit_for_bit(tiny_model, working_folder, re
         assert len(reads) == (seed == 0)
         assert same(state(model), expected)
         assert torch.equal(torch.get_rng_state(), generator)
-        assert len(list(model.parameters())) == len(list(WEIGHTS._model.parameters()))  # tied still
+        tied = len(list(weights()._model.parameters()))
+        assert len(list(model.parameters())) == tied
         assert not model.training
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):
@@ -156,18 +157,18 @@ def test_loading_another_model_frees_the_previous_one(tiny_model, working_folder
     assert load(checkpoint).num_labels == 2
     asked = ({"labels": ("a", "b", "c")}, {"checkpoint": other}, {})
     for change in asked:
-        former = weakref.ref(WEIGHTS._model)
+        former = weakref.ref(weights()._model)
         of = {"checkpoint": checkpoint, **change}
         expected, _ = fresh(**of)
-        read, gone = WEIGHTS._read, []
+        read, gone = Weights._read, []
 
-        def look(key, load, read=read, former=former, gone=gone):
+        def look(self, key, load, read=read, former=former, gone=gone):
             gc.collect()
             gone.append(former() is None)
-            return read(key, load)
+            return read(self, key, load)
 
         with monkeypatch.context() as patch:
-            patch.setattr(WEIGHTS, "_read", look)
+            patch.setattr(Weights, "_read", look)
             assert same(state(load(**of)), expected)
         assert gone == [True]
 
@@ -196,8 +197,8 @@ def test_a_model_that_would_be_drawn_otherwise_is_read_each_time(tiny_model, mon
         draw(self)
 
     monkeypatch.setattr(PreTrainedModel, "initialize_weights", twice)
-    for seed, (weights, generator) in enumerate(expected):
-        assert same(state(load(checkpoint, seed)), weights)
+    for seed, (read, generator) in enumerate(expected):
+        assert same(state(load(checkpoint, seed)), read)
         assert torch.equal(torch.get_rng_state(), generator)
     assert len(reads) == 2
 

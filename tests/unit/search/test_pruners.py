@@ -8,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from pipeline import run as runs
+import hydra_plugins.tunewright
 from pipeline.common.errors import ConfigError
 from pipeline.search.optuna_parts import report_step
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.rungs import promotable
 from pipeline.search.study.trials import PAUSED_AT, best_first, ended, state_of
 from pipeline.search.workers.reporter import Reporter
-from pipeline.training.trainer import evaluation_points
+from pipeline.training.points import evaluation_points
 from tests.support.configs import training
 from tests.support.experiments import experiment
 
 PROMOTE = "pipeline.search.pruners.PauseAndPromote"
-CONF = Path(runs.__file__).parents[1] / "hydra_plugins/tunewright/conf/hydra/sweeper/pruner"
+CONF = Path(hydra_plugins.tunewright.__file__).parent / "conf/hydra/sweeper/pruner"
 
 
 @given(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.disk_cache import Entries
+from pipeline.common.session import session
 from pipeline.data import Rows
 from pipeline.data.conversations import Message
 from pipeline.data.shapes import Chats, QuestionAnswers, SourceTarget
@@ -188,7 +189,7 @@ def test_encoding_key_changes_with_all_that_tokens_depend_on(tiny_model, folder)
 
 def changed(task, change):
     """Return a task with a tokenizer of its own."""
-    find_checkpoint.cache_clear()
+    session().clear()
     checkpoint = find_checkpoint(model_of(task.checkpoint.location))
     change(checkpoint.tokenizer)
     return type(task)(task.config, checkpoint, task.max_length, task.label_counts)

@@ -14,9 +14,9 @@ from pipeline.common.errors import DivergedError, TrackingError
 from pipeline.tracking import Record, open_store
 from pipeline.training.best import Evaluation
 from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.points import checkpoint_points
 from pipeline.training.run_folders import can_go_on, drop, left_in, lock_of
 from pipeline.training.snapshot import RandomState
-from pipeline.training.trainer import checkpoint_points
 from tests.support.configs import training
 from tests.support.experiments import experiment
 from tests.support.snapshots import files, same, snapshot, write

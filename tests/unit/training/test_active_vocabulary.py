@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers.trainer_pt_utils import get_parameter_names
 
 from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
+from pipeline.models.batches import reachable_ids
 from pipeline.models.weights import Weights
 from pipeline.training.optimizer import build_optimizer, build_schedule
 from pipeline.training.speedups.active_vocabulary import (
@@ -20,7 +21,6 @@ from pipeline.training.speedups.active_vocabulary import (
     STILL,
     ActiveEmbedding,
     narrow,
-    reachable_ids,
 )
 from pipeline.training.state import load_trained_state, trained_state
 
@@ -93,8 +93,6 @@ class Training:
         decayed = get_parameter_names(model, [torch.nn.LayerNorm], [r"bias", r"layernorm"])
         self.optimizer = build_optimizer(config, model, decayed)
         self.schedule = build_schedule(ScheduleConfig("linear", 3), self.optimizer, STEPS)
-        if self.active:
-            self.active.follow(self.optimizer)
 
     def run(self, steps=STEPS, seed=0):
         for batch in batches(steps, seed=seed):
@@ -318,14 +316,6 @@ def test_optimizers_that_do_more_to_a_row_are_left_the_whole(name, decay):
 def test_a_vocabulary_that_is_mostly_reached_is_left_whole():
     assert narrow(bert(), np.arange(80), ADAMW) is None
     assert narrow(bert(), np.arange(70), ADAMW) is not None
-
-
-def test_a_decay_that_is_not_decoupled_is_refused():
-    active = narrow(model := bert(), IDS, ADAMW)
-    with pytest.raises(ValueError, match="Adam is not decoupled"):
-        active.follow(torch.optim.Adam(model.parameters(), weight_decay=0.1))
-    with pytest.raises(ValueError, match="does not train"):
-        active.follow(torch.optim.AdamW(model.classifier.parameters()))
 
 
 def test_ids_of_the_models_config_are_active():

@@ -12,9 +12,13 @@ import torch
 import transformers as hf
 
 from pipeline.config.adapter import FreezeConfig, FullConfig, HeadConfig
+from pipeline.models import adapters
 from pipeline.models.adapters import adapt, new_head
-from pipeline.training.speedups import frozen_layers as prefix
-from pipeline.training.speedups.frozen_layers import NoActivationsError, pays, prefix_cache, quiet
+from pipeline.models.frozen import quiet
+from pipeline.training.speedups.activation_maker import Maker
+from pipeline.training.speedups.activations import inputs_digest
+from pipeline.training.speedups.frozen_layers import STORED, pays, reuse_frozen_layers
+from pipeline.training.speedups.replaced import NoActivationsError
 from pipeline.training.state import trained_state
 from tests.support.rows import BAD, FILLERS, GOOD, labelled, tiny_task
 
@@ -102,7 +106,7 @@ def splits(task, pairs=PAIRS):
 
 def cached(model, task, examples, **changes):
     given = {"key_parts": {}, "precision": "float32", "most_bytes": 10**9, **changes}
-    return prefix_cache(model, task, examples, Path("cache"), **given)
+    return reuse_frozen_layers(model, task, examples, Path("cache"), **given)
 
 
 def calls_of(layer, counted):
@@ -110,7 +114,7 @@ def calls_of(layer, counted):
 
 
 def layers_of(model):
-    return prefix._layers(model.base_model)[1]
+    return adapters.layers_of(model.base_model)[1]
 
 
 @pytest.mark.parametrize("adapter", [HEAD, TOP], ids=lambda a: a.name)
@@ -217,7 +221,7 @@ def test_bfloat16_is_stored_as_such(folders, monkeypatch):
     plain = loaded(task, HEAD)
     plain.base_model.to(torch.bfloat16)
     examples = splits(task)
-    monkeypatch.setattr(prefix._Maker, "_compare", lambda *_: None)  # in float32 alone
+    monkeypatch.setattr(Maker, "_compare", lambda *_: None)  # in float32 alone
     cache = cached(model, task, examples, precision="bfloat16")
     assert cache._form.dtype == "torch.bfloat16"
     expected = task.infer(plain, examples["validation"], bfloat16=True)["logits"]
@@ -232,7 +236,7 @@ def test_a_batch_without_its_activations_is_refused(folders):
     dataset = examples["train"].dataset
     with pytest.raises(NoActivationsError, match="has none"):
         task.forward(model, task.collate(dataset.__getitems__([0])))
-    with pytest.raises(NoActivationsError, match="not those of the prefix cache"):
+    with pytest.raises(NoActivationsError, match="not those of the frozen-layer cache"):
         cache.task.collate(dataset.__getitems__([0]))
     batch = cache.task.collate(cache.examples["train"].dataset.__getitems__([0, 1]))
     cache.task.forward(model, batch)
@@ -306,12 +310,10 @@ def test_the_splits_keep_what_was_computed_of_them(folders):
     lengths = examples["train"].lengths
     cache = cached(loaded(task, HEAD), task, examples)
     assert cache.examples["train"].lengths is lengths
-    assert list(cache.examples["validation"].dataset[prefix.STORED][:]) == list(range(20, 30))
+    assert list(cache.examples["validation"].dataset[STORED][:]) == list(range(20, 30))
     assert cache.examples["train"].rows is examples["train"].rows
     chosen = replace(examples["train"], dataset=examples["train"].dataset.select([4, 2]))
-    assert prefix._inputs_digest(chosen.dataset) == prefix._inputs_digest(
-        chosen.dataset.flatten_indices()
-    )
+    assert inputs_digest(chosen.dataset) == inputs_digest(chosen.dataset.flatten_indices())
 
 
 def test_a_model_that_is_gone_leaves_its_memory(folders):

@@ -1,0 +1,157 @@
+"""What a run writes into its record, and on the terminal, as it goes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pipeline.common.timing import Account, booked, ledger
+from pipeline.serving.saved import save_checked
+from pipeline.training.hooks import TrainingHook
+from pipeline.training.prepare import inputs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
+
+    from pipeline.config.experiment import Experiment
+    from pipeline.tracking.record import Record
+    from pipeline.training.best import Evaluations
+    from pipeline.training.outcome import Result
+    from pipeline.training.prepare import Prepared
+    from pipeline.training.results import Judged
+    from pipeline.training.snapshot import Snapshot
+
+log = logging.getLogger("pipeline.run")  # what the terminal shows of a run
+
+
+class RunLog(TrainingHook):
+    """Writes down what a run reads, how it goes and what it found.
+
+    Args:
+        record: the run's, open.
+        experiment: that is run.
+        data: that it reads.
+    """
+
+    def __init__(self, record: Record, experiment: Experiment, data: Prepared) -> None:
+        self._record, self._experiment, self._data = record, experiment, data
+        for name, examples in data.examples.items():
+            counts = {
+                "rows": len(examples.rows),
+                "examples": len(examples.dataset),
+                "long": examples.truncated,
+                "dropped": examples.dropped,
+            }
+            record.metrics({f"data/{name}_{what}": count for what, count in counts.items()})
+            if examples.truncated:
+                log.info(
+                    "%s: %d of %d rows are too long, task.long_rows=%s",
+                    name,
+                    examples.truncated,
+                    len(examples.rows),
+                    data.task.config.long_rows,
+                )
+        for warning in data.warnings:
+            log.warning("data: %s", warning)
+        record.metrics({"cost/data_seconds": data.seconds})
+        if data.task.labels:
+            record.tag(labels=", ".join(data.task.labels))
+
+    def on_start(self, snapshot: Snapshot | None) -> None:
+        """Log digests of data and model, once."""
+        if snapshot is None:
+            self._record.inputs(inputs(self._experiment))
+        else:
+            log.info("resumed at step %d", snapshot.step)
+
+    def on_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Log and show metrics."""
+        self._record.metrics(metrics, step)
+        shown = (f"{k} {v:.4g}" for k, v in metrics.items() if k.count("/") == 1)
+        log.info("step %d: %s", step, ", ".join(shown))
+
+    def flush(self) -> Callable[[], None]:
+        """Begin to write all that is buffered."""
+        return self._record.flush()
+
+    def outcome(
+        self,
+        result: Result,
+        evaluations: Evaluations,
+        judged: Judged | None,
+        exceptions: set[str],
+        resumed: Snapshot | None,
+    ) -> Result:
+        """Log what the training gave, and what the best weights predict.
+
+        Args:
+            result: of the training.
+            evaluations: of the training.
+            judged: the best weights in the end; None where the search ended the run.
+            exceptions: operations that had no deterministic algorithm.
+            resumed: the state on disk that it was resumed from.
+
+        Returns:
+            The result, with the metrics that came of the judging.
+        """
+        best, last = evaluations.best, evaluations.last
+        assert best is not None
+        assert last is not None
+        digests = {best.split: best.digest}
+        if judged:
+            result = replace(result, metrics={**result.metrics, **judged.metrics})
+            if judged.split == "test":
+                digests["test"] = judged.evaluation.digest
+                self._record.tag(test_rows=judged.examples.rows.digest)
+        self._record.metrics(result.metrics, step=last.step)
+        found = f"no: {', '.join(sorted(exceptions))}" if exceptions else "yes"
+        since = f", from step {resumed.step} on" if resumed else ""
+        self._record.tag(predictions=json.dumps(digests), deterministic=found + since)
+        if judged:
+            self._predictions(judged)
+            log.info("score %.4f at step %d", result.score, best.step)
+        else:
+            self._record.end(result.state)
+            log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
+        return result
+
+    def _predictions(self, judged: Judged) -> None:
+        task, given = self._data.task, (judged.examples, judged.evaluation.outputs)
+        with booked("logging"):
+            self._record.table(task.predictions(*given), "predictions.json")
+            for file, figure in task.figures(*given).items():
+                self._record.figure(figure, file)
+
+    def model(self, model: PreTrainedModel, folder: Path, evaluations: Evaluations) -> None:
+        """Keep a model whose best weights are in it; it cannot be used further.
+
+        Raises:
+            ModelError: where it predicts differently after reloading.
+        """
+        assert evaluations.best is not None
+        asked = self._data.encoded.validation, evaluations.best.outputs
+        task = self._data.task
+        with (
+            booked("model"),
+            save_checked(folder, model, task, self._experiment, *asked) as interface,
+        ):
+            self._record.model(folder, interface)
+
+    def close(self, result: Result, spent: Mapping[str, float], bound: float) -> Result:
+        """Log where the time went, and the least that the machine needs.
+
+        Args:
+            result: of the run.
+            spent: seconds by phase.
+            bound: seconds of the matrix products alone.
+        """
+        account = Account(spent, bound)
+        ledger().take()
+        self._record.metrics(account.metrics)
+        snapshot = result.snapshot and replace(result.snapshot, spent=dict(account.seconds))
+        return replace(result, account=account, snapshot=snapshot)

@@ -1,0 +1,77 @@
+"""The least time that a run's matrix products take on this machine."""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pipeline.common.machine import best_rate
+from pipeline.common.session import session
+from pipeline.common.timing import booked
+from pipeline.training.prepare import cache_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from pipeline.config.experiment import Experiment
+    from pipeline.training.prepare import Prepared
+    from pipeline.training.results import Judged
+    from pipeline.training.speed import Operations
+    from pipeline.training.trainer import FineTuner
+
+log = logging.getLogger(__name__)
+
+
+@booked("logging")
+def lower_bound(
+    experiment: Experiment,
+    model: PreTrainedModel,
+    data: Prepared,
+    tuner: FineTuner,
+    judged: Judged | None,
+) -> float:
+    """Return seconds: all operations over this machine's best rate; NaN where they are not known.
+
+    Args:
+        experiment: says how it was trained.
+        model: whose operations are counted, with its adapter not merged.
+        data: what it was trained on.
+        tuner: that trained it.
+        judged: the best weights in the end, where they were judged.
+    """
+    from pipeline.training.speed import matmul_rate, where
+
+    training, train = experiment.training, data.encoded.train
+    rated = {"what": "products", "precision": training.precision, **where(training)}
+    try:
+        rate = best_rate(cache_of(experiment), rated, partial(matmul_rate, training))
+        counted = _operations(experiment, model, data)
+    except Exception:  # the run is good all the same
+        log.warning("the compute lower bound is not known", exc_info=True)
+        return math.nan
+    last, evaluated = tuner.evaluations.last, tuner.evaluated
+    assert last is not None
+    if judged and judged.split == "test":
+        evaluated = [*evaluated, judged.examples]
+    once = sum(counted.of_evaluation(split) for split in evaluated)
+    return float((last.epoch * counted.of_training(train) + once) / rate)
+
+
+def _operations(experiment: Experiment, model: PreTrainedModel, data: Prepared) -> Operations:
+    """Count a model's operations, once for all trials that share it."""
+    from pipeline.training.speed import Operations
+
+    of = (
+        experiment.model,
+        experiment.adapter,
+        experiment.task,
+        experiment.training.max_length,
+        data.encoded.splits.digest,
+    )
+    counted = session().kept(Operations, dict[object, Operations])
+    if of not in counted:
+        counted.clear()  # the last ones are kept
+        counted[of] = Operations(model, data.task, data.encoded.train)
+    return counted[of]

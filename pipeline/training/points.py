@@ -1,0 +1,44 @@
+"""When a run is evaluated and its state is kept: steps that come of the config."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.config.training import TrainingConfig
+
+
+def evaluation_points(
+    training: TrainingConfig, steps_an_epoch: int, max_steps: int
+) -> dict[int, float]:
+    """Return the steps at which to evaluate, each with its epoch; the last step is one of them.
+
+    The epochs are the nominal ones (0.25, 0.5 …), so that runs with other batch sizes, whose steps
+    cannot fall on just these points, are compared where they are meant to be.
+    """
+    within = _points(training.eval_every, training.epochs, steps_an_epoch, max_steps)
+    return {**within, max_steps: training.epochs}
+
+
+def checkpoint_points(training: TrainingConfig, steps_an_epoch: int, max_steps: int) -> set[int]:
+    """Return the steps after which to keep the state on disk; the last step is none of them."""
+    if training.checkpoint_every is None:
+        return set()
+    return set(_points(training.checkpoint_every, training.epochs, steps_an_epoch, max_steps))
+
+
+def _points(
+    every: int | float | tuple[float, ...], epochs: float, steps_an_epoch: int, max_steps: int
+) -> dict[int, float]:
+    """Return the steps that ``every`` means before the last, each with its epoch."""
+    points: dict[int, float] = {}
+    if isinstance(every, int):
+        points = {step: step / steps_an_epoch for step in range(every, max_steps, every)}
+    else:
+        if isinstance(every, float):
+            times = math.floor(epochs / every + 1e-9)
+            every = tuple(k * every for k in range(1, times + 1))
+        for epoch in sorted(every):
+            points.setdefault(math.ceil(epoch * steps_an_epoch - 1e-9), epoch)
+    return {step: epoch for step, epoch in points.items() if 0 < step < max_steps}

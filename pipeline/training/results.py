@@ -1,0 +1,108 @@
+"""What a training gave: scores, costs, and the best weights judged in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.common.contract import PruningDecision, State
+from pipeline.common.timing import TRAINING
+from pipeline.tasks.objective import Constraint, Objective, constraints, objectives
+from pipeline.training.outcome import Result
+from pipeline.training.speed import memory_bytes
+
+if TYPE_CHECKING:
+    from pipeline.config.experiment import Experiment
+    from pipeline.tasks.base import Examples
+    from pipeline.training.best import Evaluation
+    from pipeline.training.prepare import Prepared
+    from pipeline.training.trainer import FineTuner
+
+_STATES: Mapping[PruningDecision, State] = {
+    "continue": "complete",
+    "prune": "pruned",
+    "pause": "paused",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The best weights on the split that the run is judged by: the test split where it is read."""
+
+    split: str  # val or test
+    examples: Examples
+    read: Examples  # the same, as the model reads them
+    evaluation: Evaluation
+    baseline: Mapping[str, float]  # scores of the answer that needs no model, by prefixed name
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is known only now, by full names."""
+        own = self.evaluation.metrics if self.split == "test" else {}
+        return {**named("test", own), **named(self.split, self.baseline)}
+
+
+def of_training(
+    experiment: Experiment, tuner: FineTuner, decision: PruningDecision, run_id: str
+) -> Result:
+    """Say what a training gave that ended by itself, or by the decision of its search."""
+    evaluations = tuner.evaluations
+    best, last = evaluations.best, evaluations.last
+    assert best is not None  # training ends with an evaluation
+    assert last is not None
+    metrics = {
+        **named(f"{best.split}/best", best.metrics),
+        **named(f"{last.split}/last", last.metrics),
+        f"{best.split}/best/step": float(best.step),
+        f"{best.split}/best/epoch": best.epoch,
+        **costs(tuner),
+    }
+
+    def score(goal: Objective) -> float:
+        return metrics[goal.metric] if goal.is_cost else evaluations.score(goal)
+
+    def value(limit: Constraint) -> float:
+        name = limit.metric
+        return metrics[name] if limit.is_cost else best.metrics[name.removeprefix("val/")]
+
+    return Result(
+        state=_STATES[decision],
+        run_id=run_id,
+        scores=tuple(score(goal) for goal in objectives(experiment)),
+        excesses={limit.text: limit.excess(value(limit)) for limit in constraints(experiment)},
+        metrics=metrics,
+        snapshot=tuner.take_snapshot() if decision == "pause" else None,
+    )
+
+
+def judge(tuner: FineTuner, data: Prepared) -> Judged:
+    """Put the best weights back and judge them, on the test split where that is asked for."""
+    best = tuner.evaluations.best
+    assert best is not None
+    tuner.evaluations.restore(tuner.model)
+    encoded, name = data.encoded, data.task.baseline_name
+    baseline = named(name, encoded.baseline)
+    if encoded.test is None:
+        return Judged("val", encoded.validation, tuner.splits["validation"], best, baseline)
+    read = tuner.splits["test"]
+    return Judged("test", encoded.test, read, tuner.evaluate_on(read), baseline)
+
+
+def costs(tuner: FineTuner) -> dict[str, float]:
+    """Return what training and evaluations cost, and the memory taken, by names of metrics."""
+    spent = tuner.spent
+    seconds = spent.get("evaluation", 0.0)
+    rows = sum(len(examples.rows) for examples in tuner.evaluated)
+    return {
+        "cost/train_seconds": sum(spent.get(phase, 0.0) for phase in TRAINING),
+        "cost/evaluate_seconds": seconds,
+        "cost/seconds_per_1000_rows": 1000 * seconds / rows,
+        "cost/memory_mb": memory_bytes() / 2**20,
+        "cost/parameters": float(tuner.parameters),
+    }
+
+
+def named(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics by their names after a prefix."""
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}

@@ -1,0 +1,227 @@
+"""What frozen layers give, on disk: a vector a token, an entry a split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from pipeline.common.disk_cache import Entries
+from pipeline.training.speedups.replaced import UnfitError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from pipeline.tasks.base import Examples
+
+    Array = np.ndarray[Any, Any]
+
+log = logging.getLogger(__name__)
+
+_NO_INPUTS = {"row", "labels", "start_positions", "end_positions"}  # columns that no layer reads
+_FREE_SHARE = 0.25  # of the disk's room, which is the most that is taken
+_FORMAT = 1  # of what lies on disk
+_VALUES, _ABOUT = "activations", "about.json"  # of an entry
+# Of a config, what no layer reads; its versions are among the packages'.
+_NO_CONFIG = {"id2label", "label2id", "problem_type", "transformers_version", "_name_or_path"}
+
+# bfloat16 is no type of numpy's.
+NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
+TORCH = {str(dtype): dtype for dtype in NUMPY}
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the frozen layers give."""
+
+    dtype: str  # torch's name
+    width: int
+    tuples: tuple[int, ...]  # a layer's elements, of which the first counts; 0: a tensor
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The type by which it is stored."""
+        return np.dtype(NUMPY[TORCH[self.dtype]])
+
+    @property
+    def token_bytes(self) -> int:
+        """The bytes of a token."""
+        return self.width * self.numpy.itemsize
+
+
+def form_of(outputs: Sequence[tuple[int, Any]], layers: int) -> Form:
+    """Describe what the layers gave."""
+    if [place for place, _ in outputs] != list(range(layers)):
+        raise UnfitError("they are not computed once each, one after the other")
+    vectors = hidden_states(outputs[-1][1])
+    if vectors.dtype not in NUMPY:
+        raise UnfitError(f"they give {vectors.dtype}")
+    sizes = tuple(len(o) if isinstance(o, tuple) else 0 for _, o in outputs)
+    return Form(str(vectors.dtype), vectors.shape[-1], sizes)
+
+
+def hidden_states(output: Any) -> Tensor:
+    """Return a layer's hidden states, [examples, tokens, width]."""
+    vectors: Tensor = output[0] if isinstance(output, tuple) else output
+    return vectors
+
+
+def checked_states(output: Any, examples: int, tokens: int) -> Tensor:
+    """Return a layer's hidden states where they are one a token of the batch."""
+    vectors = hidden_states(output)
+    shape = tuple(vectors.shape)
+    if shape[:2] != (examples, tokens) or len(shape) != 3:
+        raise UnfitError(f"they give {shape} for {examples} examples of {tokens} tokens")
+    return vectors
+
+
+@dataclass
+class Stored:
+    """A split's activations on disk: a vector a token, one example's after the other's."""
+
+    key: str
+    offsets: Array  # [examples + 1]: where each example's begin
+    values: Array = field(init=False)  # [tokens, width]: once they are read
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of the split."""
+        return int(self.offsets[-1])
+
+
+class Writer(Protocol):
+    """Computes what is missing."""
+
+    def write(self, examples: Examples, form: Form, path: Path) -> None:
+        """Write the activations of all tokens of a split, one example after the other."""
+
+
+class Store:
+    """Activations on disk, an entry a split.
+
+    Args:
+        folder: of all of them.
+        most_bytes: that they may take together.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self.folder = folder
+        self._entries = Entries(folder, most_bytes)
+
+    def form(self, one: Stored) -> Form | None:
+        """Return what is stored, and note that it is used; None where nothing is, or not all."""
+        entry = self.folder / one.key
+        try:
+            values = json.loads((entry / _ABOUT).read_text(encoding="utf-8"))
+            form = Form(values["dtype"], values["width"], tuple(values["tuples"]))
+            if (entry / _VALUES).stat().st_size != one.tokens * form.token_bytes:
+                return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        self._entries.touch(one.key)
+        return form
+
+    def has_room(self, form: Form, every: Sequence[Stored], missing: Sequence[Stored]) -> bool:
+        """Whether all that is wanted may lie here; says so in the log where not."""
+        total, new = (
+            sum({one.key: one.tokens * form.token_bytes for one in some}.values())
+            for some in (every, missing)
+        )
+        folder, most = self.folder, self._entries.most_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if total <= most and new <= free * _FREE_SHARE:
+            self._entries.tidy({one.key for one in every}, new)
+            return True
+        log.info(
+            "the frozen layers are computed each time: to store them takes %d MB, of which %d are "
+            "new; allowed are %d, and a quarter of the %d MB that are free",
+            *(n // 1_000_000 for n in (total, new, most, free)),
+        )
+        return False
+
+    def make(self, one: Stored, form: Form, maker: Writer, examples: Examples) -> bool:
+        """Compute what is missing; return False where another process just did."""
+        with self._entries.alone(one.key):
+            if self.form(one) is not None:
+                return False
+            self._entries.remove(one.key)  # one that is not whole
+            with self._entries.put(one.key) as path:
+                maker.write(examples, form, path / _VALUES)
+                (path / _ABOUT).write_text(json.dumps(asdict(form)), encoding="utf-8")
+        return True
+
+    def read(self, every: Sequence[Stored]) -> Form:
+        """Map what is stored into memory."""
+        form, *others = (self.form(one) for one in every)
+        if form is None or any(other != form for other in others):
+            raise OSError("what was stored is gone, or not alike")
+        for one in every:
+            path, shape = self.folder / one.key / _VALUES, (one.tokens, form.width)
+            one.values = np.memmap(path, form.numpy, mode="r", shape=shape)
+        return form
+
+
+def common_key(
+    model: PreTrainedModel, frozen: Sequence[Any], key_parts: Mapping[str, Any], precision: str
+) -> str:
+    """Digest all but the tokens that decides what the frozen layers give."""
+    import transformers
+
+    config = {k: v for k, v in model.config.to_dict().items() if k not in _NO_CONFIG}
+    return digest_of(
+        [
+            _FORMAT,
+            f"{type(model).__module__}.{type(model).__qualname__}",
+            config,
+            model.config._attn_implementation,
+            *frozen,
+            model.device.type,
+            precision,
+            torch.get_float32_matmul_precision(),
+            torch.__version__,
+            transformers.__version__,
+            dict(key_parts),
+        ]
+    )
+
+
+def digest_of(values: Any) -> str:
+    """Digest plain values."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def inputs_digest(dataset: Dataset) -> str:
+    """Digest what the model reads of a split: numbers and lists of numbers, however they lie."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    digest = hashlib.blake2b(digest_size=16)
+    table = dataset.with_format("arrow")[:]
+    for name in sorted(set(table.column_names) - _NO_INPUTS):
+        column = table.column(name)
+        digest.update(f"{name} {column.type} {len(column)}\n".encode())
+        is_list = pa.types.is_nested(column.type)
+        parts = [pc.list_value_length(column), pc.list_flatten(column)] if is_list else [column]
+        for part in parts:
+            digest.update(part.to_numpy().data)
+    return digest.hexdigest()
+
+
+def token_offsets(dataset: Dataset) -> Array:
+    """Return where each example's tokens begin if they lie one after the other, [examples + 1]."""
+    import pyarrow.compute as pc
+
+    ids = dataset.select_columns("input_ids").with_format("arrow")[:].column(0)
+    return np.cumsum([0, *pc.list_value_length(ids).to_numpy()], dtype=np.int64)
