@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     return done.stdout
 
 
-@shared(maxsize=1)
+@cache  # of the process, whatever it runs
 def _packages() -> dict[str, str]:
     """Return every installed distribution with its version, as ``pip freeze`` lists them."""
     read = (d.metadata for d in distributions())  # parsed anew each time that it is asked for
