@@ -134,7 +134,7 @@ class Record:
         """Store what the run reads: ``inputs.json``, and its splits as MLflow data sets.
 
         Args:
-            inputs: digests of data and model, as `pipeline.run.inputs` returns them.
+            inputs: digests of data and model, as `pipeline.training.prepare.inputs` returns them.
         """
         self.text(as_json(inputs), INPUTS_FILE)
         self._do(_write_inputs, self._store, self.run_id, _datasets(inputs["data"]))

@@ -295,15 +295,15 @@ def _crc32(path: Path) -> int:
     return checksum
 
 
-# What states from before the ledger call its heads.
-_FORMER_HEADS = {"train_seconds": "forward_backward", "evaluate_seconds": "evaluation"}
+# What states from before the ledger call its phases.
+_FORMER_PHASES = {"train_seconds": "forward_backward", "evaluate_seconds": "evaluation"}
 
 
 def _snapshot(state: dict[str, Any], weights: dict[str, torch.Tensor]) -> Snapshot:
     rebuilt = {
         "random": RandomState(**state["random"]),
         "evaluations": Evaluations.from_export(state["evaluations"], weights),
-        "spent": {_FORMER_HEADS.get(head, head): s for head, s in state["spent"].items()},
+        "spent": {_FORMER_PHASES.get(phase, phase): s for phase, s in state["spent"].items()},
     }
     return Snapshot(**{**state, **rebuilt})
 

@@ -51,7 +51,7 @@ class Snapshot:
     random: RandomState
     unlogged: tuple[torch.Tensor, int]  # loss since the last logged step, and that step
     evaluations: Evaluations  # best and last so far, with the best weights
-    spent: dict[str, float]  # seconds of the run so far by head of the ledger
+    spent: dict[str, float]  # seconds of the run so far by phase
 
     @property
     def step(self) -> int:
