@@ -1,4 +1,4 @@
-"""What `tunewright doctor` finds after crashes, what it mends, and what it leaves alone."""
+"""A process is gone once it is killed, or its id is that of another."""
 
 from pipeline.common.process import ABANDONED, identity, is_gone
 from tests.support.studies import DEAD, REMOTE

@@ -1,4 +1,4 @@
-"""Every second of a process is booked, and a run is set beside what its products need."""
+"""Phases of a process: booked once, the rest called idle; the rate of a machine."""
 
 import pytest
 
