@@ -42,6 +42,7 @@ TIERS = ("unit", "integration", "system")
 ENTRANCES = {"__init__.py", "__main__.py"}
 ROOT = Path(__file__).resolve().parents[2] / "pipeline"
 MOST_LINES = 60  # of a function
+MOST_OF_FILES = {"median": 130, "90 %": 300}  # lines
 
 
 @cache
@@ -138,6 +139,12 @@ def long_functions() -> list[str]:
     return [f"{name}: {count} lines" for name, count in lines if count > MOST_LINES]
 
 
+def file_lengths() -> dict[str, float]:
+    """Return how many lines a file has: the median, and what nine of ten keep within."""
+    lengths = [len(path.read_text("utf-8").splitlines()) for path in ROOT.rglob("*.py")]
+    return {"median": median(lengths), "90 %": quantiles(lengths, n=10)[-1]}
+
+
 def test_no_import_goes_upwards():
     assert upwards() == []
 
@@ -162,6 +169,11 @@ def test_no_long_function():
     assert long_functions() == []
 
 
+def test_files_are_short():
+    found = file_lengths()
+    assert {name: most for name, most in MOST_OF_FILES.items() if found[name] > most} == {}, found
+
+
 def test_run_is_short():
     assert len((ROOT / "run.py").read_text("utf-8").splitlines()) < 100
 
@@ -177,6 +189,15 @@ def test_no_test_file_imports_another():
     assert found == []
 
 
+def test_every_test_file_says_what_it_alone_is_about():
+    about: dict[str | None, list[str]] = {}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+        about.setdefault(docstring, []).append(str(path.relative_to(TESTS)))
+    assert None not in about, about[None]
+    assert [paths for paths in about.values() if len(paths) > 1] == []
+
+
 def test_tests_lie_in_tiers_that_mirror_the_rooms():
     files = [path.relative_to(TESTS) for path in TESTS.rglob("test_*.py")]
     assert {path.parts[0] for path in files} == {*TIERS}
@@ -189,12 +210,10 @@ def _modules_named(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield f"{node.module}.{node.names[0].name}"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 if __name__ == "__main__":
-    lengths = [len(path.read_text("utf-8").splitlines()) for path in ROOT.rglob("*.py")]
-    print(f"files {len(lengths)}, lines {sum(lengths)}")
-    print(f"file length: median {median(lengths):g}, 90 % {quantiles(lengths, n=10)[-1]:.0f}")
+    print(f"files {len(trees())}; lines: {file_lengths()}")
     print(f"circles {len(circle()) and 1}, imports upwards {len(upwards())}")
     print(f"functions over {MOST_LINES} lines {len(long_functions())}, loose {len(loose())}")

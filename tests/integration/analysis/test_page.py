@@ -1,4 +1,4 @@
-"""The report page: what it holds, what it must not hold, and that it opens in the MLflow UI."""
+"""A search leaves its report page, and `report` makes it again from the record."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every second of a process is booked, and a run is set beside what its products need."""
+"""The time of a search and its trials is booked by phase, beside the least it could take."""
 
 import time
 from pathlib import Path

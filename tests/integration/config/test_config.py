@@ -1,4 +1,4 @@
-"""The schema: wrong keys, types and bounds are refused by name; the YAML files are the menu."""
+"""Wrong keys, types and bounds are refused by name; every YAML file is a choice that composes."""
 
 from pathlib import Path
 

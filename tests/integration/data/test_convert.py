@@ -1,4 +1,4 @@
-"""Layouts of conversations: there and back nothing changes, and what is wrong is named."""
+"""convert: files of conversations from one layout to another, whole or not at all."""
 
 import json
 from pathlib import Path

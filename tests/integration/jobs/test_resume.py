@@ -1,4 +1,4 @@
-"""States on disk: whole or not there, and a run that was cut off ends as if it never had been."""
+"""A run that was cut off resumes from its checkpoint as if it never had been."""
 
 import json
 import shutil

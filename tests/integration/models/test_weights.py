@@ -1,4 +1,4 @@
-"""Weights: read once in a process, and every run gets what a fresh process would have read."""
+"""Runs of one process share what is read of the weights, and each gets them untouched."""
 
 import copy
 import gc

@@ -1,4 +1,4 @@
-"""Pruning: what is stopped, what waits and goes on as if it never had, and what that is worth."""
+"""Pruning in a search: what is stopped, and what waits and goes on as if it never had."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""One study in a database: several searches at once, cut and continued, and what is refused."""
+"""A storage that cannot be used is refused, and its secret stands in no file."""
 
 from pathlib import Path
 

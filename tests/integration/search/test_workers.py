@@ -1,4 +1,4 @@
-"""Workers wherever a launcher puts them: processes, submitit, Ray; and what follows a death."""
+"""The plan of a search says how many workers `auto` chose."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Kept models: read again, registered, served by MLflow, and asked about files of any size."""
+"""Kept models: read again, registered, and asked by `predict` about files."""
 
 import csv
 import json

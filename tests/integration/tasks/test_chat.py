@@ -1,4 +1,4 @@
-"""Chats: which tokens are targets, by each kind of template, and replies that are learned."""
+"""Chats: replies are learned and written, and invalid conversations are refused."""
 
 import json
 import re

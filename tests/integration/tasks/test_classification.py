@@ -1,4 +1,4 @@
-"""Classification: pairs, several labels, weights, long texts; labels as a model's next words."""
+"""Classification: several labels, weights, long texts; labels as a model's next words."""
 
 import random
 from pathlib import Path

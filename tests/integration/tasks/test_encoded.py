@@ -1,4 +1,4 @@
-"""Encoded data on disk: made once, the same as without, and never those of something else."""
+"""Later commands read what an earlier one encoded."""
 
 from pipeline.tasks.classification import Classification
 from tests.support.stores import forget

@@ -1,4 +1,4 @@
-"""Question answering: answers find their tokens and back, whatever the windows and the script."""
+"""Question answering: answers are learned, kept as texts and predicted."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Summarization and translation, by encoder-decoders and decoders: tokens, losses, texts."""
+"""Summarization and translation: learned by encoder-decoders and decoders, run again, refused."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What differs between two runs, and how a command says so."""
+"""`tunewright diff`: two runs, their exports, and what is neither."""
 
 import json
 from pathlib import Path

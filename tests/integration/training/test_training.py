@@ -1,4 +1,4 @@
-"""Training: the best evaluation is the score, its weights are kept, and a broken loss is named."""
+"""A run of training: its record, the model it keeps, and how a broken loss ends it."""
 
 import json
 from pathlib import Path

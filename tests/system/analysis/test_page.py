@@ -1,4 +1,4 @@
-"""The report page: what it holds, what it must not hold, and that it opens in the MLflow UI."""
+"""The report page in a browser, within the MLflow UI."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The schema: wrong keys, types and bounds are refused by name; the YAML files are the menu."""
+"""Help and refusals come before anything heavy is imported."""
 
 import subprocess
 import sys

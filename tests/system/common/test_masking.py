@@ -1,4 +1,4 @@
-"""What a secret is, and that none is written down."""
+"""A run leaves no secret in any file or stream."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What `tunewright doctor` finds after crashes, what it mends, and what it leaves alone."""
+"""A search that is killed is repaired by `tunewright doctor`, and then resumes."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""States on disk: whole or not there, and a run that was cut off ends as if it never had been."""
+"""Runs and trials killed at any time resume, and end as uninterrupted ones."""
 
 import random
 import signal

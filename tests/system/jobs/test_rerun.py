@@ -1,4 +1,4 @@
-"""Any logged run is run again from its record alone, and checked against it."""
+"""rerun in a process of its own: after its data changed, and from a server."""
 
 import subprocess
 import sys

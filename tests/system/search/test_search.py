@@ -1,4 +1,4 @@
-"""Searches: one parent and its trials in MLflow, exhaustive grids, failures that stay one trial."""
+"""A killed search resumes where it was, and another Hydra program is searched."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""One study in a database: several searches at once, cut and continued, and what is refused."""
+"""One study in a database: several searches at once, cut and continued."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Kept models: read again, registered, served by MLflow, and asked about files of any size."""
+"""Kept models behind MLflow servers: served, and fetched from a registry."""
 
 import json
 import os

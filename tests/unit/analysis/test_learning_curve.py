@@ -1,4 +1,4 @@
-"""How much data is enough, which labels are wrong, which model: each a search with an answer."""
+"""A curve fitted to scores by rows, and the number of wrong labels, estimated."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""check: planted faults are found at the right rows, and a clean file gives no warning."""
+"""Texts that are nearly or quite the same are found, and no others."""
 
 from hypothesis import given
 from hypothesis import strategies as st

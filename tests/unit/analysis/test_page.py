@@ -1,4 +1,4 @@
-"""The report page: what it holds, what it must not hold, and that it opens in the MLflow UI."""
+"""What the report page shows of a study, says it cannot show, and must not hold."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""confirm: the winner on fresh seeds, beside the default config and what needs no training."""
+"""What a winner is compared with: by labels where its task has them, else by its seeds."""
 
 from pipeline.analysis.winner import Side, baselines, judge
 from pipeline.config.compose import compose, hydra_app, without_hydra

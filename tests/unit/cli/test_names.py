@@ -1,4 +1,4 @@
-"""The command line itself: where overrides may stand, and what each verb leaves."""
+"""Names and overrides are told apart in a command line."""
 
 import pytest
 

@@ -22,9 +22,14 @@ def test_the_place_changes_at_the_end_alone(working_folder):
 def test_after_an_error_the_place_is_as_it_was(working_folder):
     place = working_folder / "a.txt"
     place.write_text("old")
-    with pytest.raises(KeyboardInterrupt), replacing(place) as made:
-        made.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(place) as made:
+            made.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert place.read_text() == "old"
     assert list(working_folder.iterdir()) == [place]
 

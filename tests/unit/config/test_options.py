@@ -1,4 +1,4 @@
-"""The schema: wrong keys, types and bounds are refused by name; the YAML files are the menu."""
+"""The schema and its YAML files have the same keys, and defaults stand in the files alone."""
 
 from dataclasses import MISSING, fields
 from typing import get_args, get_type_hints

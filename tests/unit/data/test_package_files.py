@@ -1,4 +1,4 @@
-"""The embedded model on the embedded tweets: what the README's first command does, made small."""
+"""Files of a package are checked by their bytes, and the extra that has them is named."""
 
 import pytest
 

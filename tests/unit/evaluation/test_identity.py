@@ -1,4 +1,4 @@
-"""Bias: groups that are served worse, and answers that hang on a term of identity."""
+"""Terms of identity are swapped in a text as whole words, in their case."""
 
 from pipeline.evaluation.identity import Terms
 

@@ -1,4 +1,4 @@
-"""A changed space: refused with what changed, gone on with, or forked; and runs learned from."""
+"""What counts against the budget of a search."""
 
 from datetime import datetime, timedelta
 

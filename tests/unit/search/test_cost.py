@@ -1,4 +1,4 @@
-"""Forecasts: what a search costs is said before it begins, and what it did cost beside it."""
+"""Time, energy and money of a search, reckoned from the seconds of its trials."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What ends a search or a trial, what a trial is judged by, and processes that are kept apart."""
+"""What ends a search or a trial, what a trial is judged by, and whose trial it is."""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Pruning: what is stopped, what waits and goes on as if it never had, and what that is worth."""
+"""Pruners: when a trial is evaluated, and which ones a rung promotes."""
 
 from pathlib import Path
 

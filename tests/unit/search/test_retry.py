@@ -1,4 +1,4 @@
-"""Failed trials run again by `tunewright retry`: in their place, and counted once."""
+"""A replacement in a study: whose place it takes, and what is kept of its command."""
 
 import json
 from dataclasses import replace

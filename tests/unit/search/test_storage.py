@@ -1,4 +1,4 @@
-"""One study in a database: several searches at once, cut and continued, and what is refused."""
+"""Storages are opened or refused in a paragraph, and their secrets are masked."""
 
 from collections.abc import Callable
 from dataclasses import replace

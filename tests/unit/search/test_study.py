@@ -1,4 +1,4 @@
-"""Searches: one parent and its trials in MLflow, exhaustive grids, failures that stay one trial."""
+"""A study: which points it proposes, to several workers and after an interruption."""
 
 import socket
 from dataclasses import replace

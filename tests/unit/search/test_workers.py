@@ -1,4 +1,4 @@
-"""Workers wherever a launcher puts them: processes, submitit, Ray; and what follows a death."""
+"""How many workers there are, what each has of the machine, and when one is dead."""
 
 import optuna
 import pytest

@@ -1,4 +1,4 @@
-"""Chats: which tokens are targets, by each kind of template, and replies that are learned."""
+"""Chats as tokens: which are targets, by each kind of template, and what is cut."""
 
 from dataclasses import replace
 from pathlib import Path

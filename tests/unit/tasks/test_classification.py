@@ -1,4 +1,4 @@
-"""Classification: pairs, several labels, weights, long texts; labels as a model's next words."""
+"""Classification as tokens and losses: pairs, windows, several labels, prompts."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Summarization and translation, by encoder-decoders and decoders: tokens, losses, texts."""
+"""Sources and targets as tokens and losses, and the texts that a model writes."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What differs between two runs, and how a command says so."""
+"""What differs between two runs, and how it is shown."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Studies and runs as tables, in every format."""
+"""The names of objectives and the values of metrics in a table."""
 
 from pipeline.tasks.objective import Objective, parse
 from pipeline.tracking.overview import number

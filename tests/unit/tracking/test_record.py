@@ -1,4 +1,4 @@
-"""The record on a real MLflow server, and what a stop leaves there."""
+"""Data sets are stored with a run though another one stores them at the same time."""
 
 from mlflow.exceptions import MlflowException
 

@@ -1,4 +1,4 @@
-"""States on disk: whole or not there, and a run that was cut off ends as if it never had been."""
+"""Checkpoints on disk: whole or not there, the latest kept, and written when asked for."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""Any logged run is run again from its record alone, and checked against it."""
+"""An operation that cannot be repeated bit for bit is named, and settings come back."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A batch is cut up to be computed, and its update is that of the whole batch."""
+"""The parts of a batch: within the budget, each example once, at the least cost."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Training: the best evaluation is the score, its weights are kept, and a broken loss is named."""
+"""Optimizers, schedules and the watch on losses; the weights kept are the best ones."""
 
 import shutil
 
