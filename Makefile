@@ -38,6 +38,7 @@ bench: .venv/test.done
 bench-parts: .venv/test.done
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/pruning.py
+	$(BIN)/python benchmarks/speedups.py
 
 ui: .venv/demo.done
 	$(BIN)/tunewright ui

@@ -53,7 +53,7 @@ def run(
         from pipeline.training.trainer import FineTuner
 
     # 1. Choose the model: its config and tokenizer now, its weights when they are needed.
-    find_checkpoint(experiment.model)
+    find_checkpoint(experiment.model)  # refused now if it cannot be; the next steps share it
 
     # 2. Prepare the data: rows, splits, token ids. The trials of a sweep share them.
     data = prepare(experiment, keep=True)

@@ -40,6 +40,7 @@ from pipeline.cli.common import Stopped
 from pipeline.common.errors import TunewrightError
 from pipeline.common.secrets import masked_message
 from pipeline.common.text import printable
+from pipeline.common.timing import ledger
 
 DESCRIPTION = """\
 Fine-tune language models and search their hyperparameters.
@@ -74,6 +75,7 @@ VERBS = (  # as --help lists them
 
 def entry_point() -> None:
     """Run the command line and leave with its exit code."""
+    ledger().count_from_start_of_process()
     code = main(sys.argv[1:])
     gc.freeze()  # else Python looks through all that torch and MLflow made before it ends, for 2 s
     sys.exit(code)

@@ -9,14 +9,14 @@ from pipeline.common.tables import Cell, Table, render
 from pipeline.config.experiment import Experiment
 from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS
 from pipeline.tasks import get_task
-from pipeline.training.outcome import Result
+from pipeline.training.outcome import RUN_LOGGER, Result
 
 
 @contextmanager
 def run_on_console() -> Iterator[Callable[[Result, Experiment], None]]:
     """Print a run's own log lines while it lasts; yield what prints its result."""
     handler = logging.StreamHandler(sys.stdout)
-    logger = logging.getLogger("pipeline.run")
+    logger = logging.getLogger(RUN_LOGGER)
     logger.addHandler(handler)
     try:
         yield _say_result

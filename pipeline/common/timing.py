@@ -32,20 +32,22 @@ TRAINING: tuple[Phase, ...] = ("batches", "forward_backward", "optimizer")
 
 
 class Ledger:
-    """Books each second of a process, from its start on, under the phase that is open.
+    """Books each second under the phase that is open.
 
     On a GPU the host runs ahead: time is booked where the host waits, which is rather evaluation
     or logging than the step that was computed.
     """
 
     def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin with the start of this process, also where it was forked from another."""
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._phase: Phase = "boot"
-        # Of the process, so that its interpreter's start counts; clocks are not the same.
+        self._since = time.perf_counter()
+
+    def count_from_start_of_process(self) -> None:
+        """Begin anew, with the start of this process: so its imports count, also after a fork."""
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._phase = "boot"
+        # Two clocks: only the system's knows when the process was created.
         self._since = time.perf_counter() - max(0.0, time.time() - psutil.Process().create_time())
 
     def open(self, phase: Phase) -> Phase:

@@ -208,9 +208,10 @@ class ExperimentTask(Searchable):
             snapshot=snapshot,
             resumed=partial(_take_over, job),
         )
-        experiment = validate(config)
-        with record, open_checkpoints(experiment, record.run_id, of_trial=True) as checkpoints:
-            return run(experiment, record, job.output_dir, checkpoints, trial)
+        with record:
+            experiment = validate(config)  # where it is refused, the record says so
+            with open_checkpoints(experiment, record.run_id, of_trial=True) as checkpoints:
+                return run(experiment, record, job.output_dir, checkpoints, trial)
 
     def _cut_off(self, job: TrialJob) -> str | None:
         """Return the run that a killed try of this point left with a state on disk."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, ModelError, did_you_mean, listing
 from pipeline.common.session import shared
+from pipeline.common.timing import booked
 from pipeline.config.model import ModelConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate
@@ -187,6 +188,7 @@ class Checkpoint:
             )
 
 
+@booked("model")
 @shared(maxsize=2)
 def find_checkpoint(config: ModelConfig) -> Checkpoint:
     """Find the checkpoint that runs start from, as `read_checkpoint` does; its trials share it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.common.timing import Account, booked, ledger
 from pipeline.serving.saved import save_checked
 from pipeline.training.hooks import TrainingHook
+from pipeline.training.outcome import RUN_LOGGER
 from pipeline.training.prepare import inputs
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.training.results import Judged
     from pipeline.training.snapshot import Snapshot
 
-log = logging.getLogger("pipeline.run")  # what the terminal shows of a run
+log = logging.getLogger(RUN_LOGGER)
 
 
 class RunLog(TrainingHook):

@@ -65,6 +65,7 @@ def faster_precision(experiment: Experiment) -> Precision:
         "adapter": asdict(experiment.adapter),
         "task": get_task(experiment.task).__name__,
         "unpadding": experiment.training.unpadding,
+        "active_vocabulary": experiment.training.active_vocabulary,
         **where(experiment.training),
     }
     try:

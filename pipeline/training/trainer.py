@@ -333,9 +333,11 @@ class FineTuner(Trainer):  # type: ignore[misc]
         named = {f"{evaluation.split}/{k}": v for k, v in evaluation.metrics.items()}
         self._tell(named, evaluation.step)
         self.evaluations.add(evaluation, self.model)
-        is_last = is_end or self.evaluations.exhausted
-        if is_last or not all(h.on_evaluation(evaluation, self.evaluations) for h in self.hooks):
-            self.control.should_training_stop = True
+        ends = is_end or self.evaluations.exhausted
+        if not ends:
+            answers = [hook.on_evaluation(evaluation, self.evaluations) for hook in self.hooks]
+            ends = not all(answers)
+        self.control.should_training_stop |= ends
         self.control.should_save |= self._termination.asked  # meanwhile
         return evaluation.metrics
 

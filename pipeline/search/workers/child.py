@@ -141,7 +141,7 @@ class _Fresh:
         threadpool_limits(self.threads)
         torch.set_num_threads(self.threads)
         np.random.seed()
-        ledger().restart()
+        ledger().count_from_start_of_process()
 
 
 def _child(answer: Connection, line: Connection, fresh: _Fresh | None) -> None:

@@ -1,7 +1,7 @@
 """What makes training faster and leaves its results as they are, behind one door.
 
 Each speedup is exact but for the last bits, or it is off: it looks at the model first, and says in
-the log why it cannot. `apply` switches them on and undoes them; nothing else knows one by name.
+the log why it cannot. `apply` switches them on and undoes them; what trains knows none by name.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ def apply(
         in_sweep: whether other runs may use what they give in this one.
     """
     with ExitStack() as undo:
-        with booked("model"):
-            parameters = sum(p.numel() for p in model.parameters())
-            fast = Accelerated(model, data.task, data.examples, parameters)
-            fast = _active_vocabulary(experiment, fast, data, more, undo)
-            if reuse:
-                fast = _frozen_layer_cache(experiment, fast, in_sweep, undo)
-            fast = _unpadding(experiment, fast, undo)
+        parameters = sum(p.numel() for p in model.parameters())
+        fast = Accelerated(model, data.task, data.examples, parameters)
+        fast = _active_vocabulary(experiment, fast, data, more, undo)
+        if reuse:
+            fast = _frozen_layer_cache(experiment, fast, in_sweep, undo)
+        fast = _unpadding(experiment, fast, undo)
         log.info("speedups: %s", ", ".join(fast.on) or "none")
         yield fast
 
 
+@booked("model")
 def _active_vocabulary(
     experiment: Experiment,
     fast: Accelerated,
@@ -94,6 +94,7 @@ def _active_vocabulary(
     return replace(fast, on=(*fast.on, "active_vocabulary"))
 
 
+@booked("data")
 def _frozen_layer_cache(
     experiment: Experiment, fast: Accelerated, in_sweep: bool, undo: ExitStack
 ) -> Accelerated:
@@ -124,6 +125,7 @@ def _frozen_layer_cache(
     return replace(fast, task=frozen.task, examples=frozen.examples, on=on)
 
 
+@booked("model")
 def _unpadding(experiment: Experiment, fast: Accelerated, undo: ExitStack) -> Accelerated:
     """Compute no padding, on a CPU."""
     import torch
