@@ -42,7 +42,9 @@ def test_the_first_points_of_a_sampler_are_those_of_the_search(cli, tiny, runs):
     )
     shown = cli("train", "-m", "--dry-run", *given).out
     cli("train", "-m", *given)
-    for run in runs("trial"):
+    trials = runs("trial")
+    assert len(trials) == 2
+    for run in trials:
         assert run.data.params["optimizer.learning_rate"] in shown
 
 

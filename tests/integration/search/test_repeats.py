@@ -3,14 +3,10 @@
 import csv
 import io
 from statistics import fmean, stdev
-from types import SimpleNamespace
 
 import optuna
 import pytest
-from omegaconf import OmegaConf
 
-from pipeline.common.errors import ConfigError
-from pipeline.search.plan import _seeds
 from pipeline.search.study.storage import open_storage
 from pipeline.search.study.trials import spreads
 from tests.support.stores import artifact
@@ -61,14 +57,6 @@ def test_a_search_over_seeds_cannot_repeat_them(cli, tiny):
     assert (
         "hydra.sweeper.repeats=2: each point is run on as many values of the key seed" in ended.err
     )
-
-
-def test_a_program_without_a_seed_cannot_be_repeated():
-    options = SimpleNamespace(repeats=2)
-    space = SimpleNamespace(dimensions=[])
-    with pytest.raises(ConfigError, match="a config where it is a whole number"):
-        _seeds(options, space, OmegaConf.create({"seed": None}))
-    assert _seeds(options, space, OmegaConf.create({"seed": 7})) == (7, 8)
 
 
 def test_only_a_points_first_seed_is_pruned(cli, tiny, runs):

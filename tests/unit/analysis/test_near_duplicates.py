@@ -17,6 +17,12 @@ def test_texts_are_grouped_by_their_true_similarity(texts):
             assert any(similarity(texts[i], texts[j]) >= THRESHOLD for j in group if j != i)
 
 
+def test_a_text_with_one_letter_more_is_found_among_others():
+    text = "the film was so good that we stayed for the second showing of the same evening"
+    others = [f"{i} {chr(97 + i) * 30}" for i in range(20)]
+    assert near_duplicates([text, *others, f"{text}s"]) == [[0, 21]]
+
+
 def test_texts_of_other_case_width_and_blanks_are_the_same():
     texts = ["Good day!", "good  day", "ＧＯＯＤ ＤＡＹ", "good days", "!!", "??"]
     keys = [normalised(text) for text in texts]

@@ -305,12 +305,10 @@ def test_the_prompt_is_filled_once_and_its_end_is_kept(decoder):
     task = generative(decoder, ("neg", "pos"), prompt=prompt, max_length=18)
     texts = (("good {text_pair}", "bad {text}"), ("good bad sad " * 9, "nice"))
     examples = task.encode(pairs_of(*texts))
-    filled = task._fill(*texts[0])
-    assert filled == "neg, pos : good {text_pair} . bad {text} label :"
-    (cut,) = examples.dataset["input_ids"][1:]
+    filled, cut = examples.dataset["input_ids"]
+    decode = task.checkpoint.tokenizer.decode
+    brace = "{ [UNK] }"  # a text's own
+    assert decode(filled) == f"neg [UNK] pos : good {brace} . bad {brace} label :"
     assert len(cut) == 16  # and two for the longest label
-    assert (
-        task.checkpoint.tokenizer.decode(cut)
-        == "neg [UNK] pos : good bad sad good bad sad good bad . nice label :"
-    )
+    assert decode(cut) == "neg [UNK] pos : good bad sad good bad sad good bad . nice label :"
     assert examples.truncated == 1
