@@ -1,4 +1,8 @@
-"""A record is input from somebody else: nothing in it may name code to run or files to open."""
+"""A record is input from somebody else: nothing in it may name code to run or files to open.
+
+Private part of OmegaConf that is touched here, and nowhere else: ``_utils.get_yaml_loader``, which
+reads a file of the config. Public is only ``OmegaConf.load``, which builds objects unchecked.
+"""
 
 import json
 import os

@@ -18,6 +18,7 @@ from pipeline.config.adapter import (
     Ia3Config,
     LoraConfig,
 )
+from pipeline.models.transformers_parts import has_architecture
 
 if TYPE_CHECKING:
     from torch.nn import Module, ModuleList, Parameter
@@ -112,7 +113,7 @@ def _base_names(model: PreTrainedModel) -> set[str]:
 
     if model.base_model is not model:
         return {model.base_model_prefix}
-    if type(model.config) not in AutoModel._model_mapping:
+    if not has_architecture("AutoModel", model.config):
         return {name for name, _ in model.named_children()}
     with torch.device("meta"):
         base = AutoModel.from_config(model.config)

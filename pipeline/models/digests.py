@@ -30,7 +30,7 @@ def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "name": checkpoint.name,
         "revision": checkpoint.revision,
-        "commit": getattr(checkpoint.config, "_commit_hash", None),
+        "commit": folder.name if folder and not Path(checkpoint.location).is_dir() else None,
         "weights": _of_files(tuple(_stamp(path) for path in weights)) if weights else None,
         "config": _of_text(json.dumps(config, sort_keys=True, default=str)),
         "tokenizer": tokenizer_digest(checkpoint.tokenizer),
@@ -39,13 +39,12 @@ def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _folder(checkpoint: Checkpoint) -> Path | None:
-    """Return where the files are: the folder itself, or the hub's cache of this revision."""
+    """Return where the files are: the folder itself, or the hub's cache, named by its commit."""
     if Path(checkpoint.location).is_dir():
         return Path(checkpoint.location)
     from huggingface_hub import try_to_load_from_cache
 
-    revision = getattr(checkpoint.config, "_commit_hash", None) or checkpoint.revision
-    found = try_to_load_from_cache(checkpoint.location, "config.json", revision=revision)
+    found = try_to_load_from_cache(checkpoint.location, "config.json", revision=checkpoint.revision)
     return Path(found).parent if isinstance(found, str) else None
 
 

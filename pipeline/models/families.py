@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pipeline.config.compose import folders
+from pipeline.models.transformers_parts import has_architecture
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -24,16 +25,13 @@ def can(config: PretrainedConfig, auto_class_name: str) -> bool:
     Not counted are the decoder's half of an encoder-decoder, and an encoder that only with other
     attention than it was trained with would be a decoder.
     """
-    import transformers
-
     if auto_class_name in (getattr(config, "auto_map", None) or {}):  # of the model's own code
         return True
-    auto_class = getattr(transformers, auto_class_name)
-    if type(config) not in auto_class._model_mapping:
+    if not has_architecture(auto_class_name, config):
         return False
     if auto_class_name != "AutoModelForCausalLM" or getattr(config, "is_decoder", False):
         return True
-    is_encoder = type(config) in transformers.AutoModelForMaskedLM._model_mapping
+    is_encoder = has_architecture("AutoModelForMaskedLM", config)
     return not is_encoder and not config.is_encoder_decoder
 
 

@@ -12,6 +12,7 @@ import torch
 
 from pipeline.common.errors import ConfigError
 from pipeline.models.adapters import layers_after, layers_of, new_head
+from pipeline.models.torch_parts import forward_pre_hooks
 
 if TYPE_CHECKING:
     from torch.nn import Module, ModuleList
@@ -44,7 +45,7 @@ def quiet(model: M) -> M:
     layers that have no weights of their own are quiet as well if the model has them beside its
     layers; the head's dropout is not.
     """
-    if not any(isinstance(hook, _Quiet) for hook in model._forward_pre_hooks.values()):
+    if not any(isinstance(hook, _Quiet) for hook in forward_pre_hooks(model)):
         model.register_forward_pre_hook(_Quiet(tuple(_frozen(model))))
     return model
 

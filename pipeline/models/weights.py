@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.session import session
+from pipeline.models.transformers_parts import unmark
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,8 +81,7 @@ def _draw(model: PreTrainedModel) -> None:
 
     Parameters that were read carry transformers' mark, and its rules spare them.
     """
-    for module in model.modules():
-        module.__dict__.pop("_is_hf_initialized", None)
+    unmark(model)
     model.initialize_weights()
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from pipeline.models.torch_parts import EXTRA
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
-
-EXTRA = "_extra_state"  # how torch ends the name of what is neither parameter nor buffer
 
 
 def trained_state(model: Module) -> dict[str, Tensor]:

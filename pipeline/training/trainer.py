@@ -1,6 +1,6 @@
 """Fine-tuning on `transformers.Trainer`: our optimizer, our evaluation, a watch on the loss.
 
-Private parts of transformers that it relies on, each with a test that says when a release moves it:
+Private parts of `Trainer` that it relies on, each with a test that says when a release moves it:
 ``_save_checkpoint``, ``_load_from_checkpoint``, ``_load_optimizer_and_scheduler``,
 ``_load_rng_state`` and ``_get_grad_norm`` are overridden; ``_tr_loss`` and
 ``_globalstep_last_logged`` are kept in snapshots; ``TrainingArguments._n_gpu`` is set.

@@ -36,6 +36,11 @@ PRIVATE = {
     r"\._storage\b|\._trial_id\b|\._study_id\b|_find_sample_id": "search/optuna_parts.py",
     r"from optuna\S*\._|fixed_params": "search/optuna_parts.py",
     r"\._forkserver\b": "search/workers/fork_server.py",
+    r"_model_mapping|_is_hf_initialized|_commit_hash": "models/transformers_parts.py",
+    r"\b_attn_implementation": "models/transformers_parts.py",
+    r"\b_\w+_hooks\b|[\"']_hooks\b|torch\._\w+\(|[\"']_extra_state": "models/torch_parts.py",
+    r"_tr_loss|_globalstep_last_logged|_n_gpu\b": "training/trainer.py",
+    r"omegaconf\._": "config/untrusted.py",
 }
 TESTS = Path(__file__).resolve().parents[1]
 TIERS = ("unit", "integration", "system")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.common.disk_cache import Entries
+from pipeline.models.transformers_parts import attention_of
 from pipeline.training.speedups.replaced import UnfitError
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def common_key(
             _FORMAT,
             f"{type(model).__module__}.{type(model).__qualname__}",
             config,
-            model.config._attn_implementation,
+            attention_of(model.config),
             *frozen,
             model.device.type,
             precision,

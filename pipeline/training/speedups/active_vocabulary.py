@@ -18,6 +18,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from pipeline.config.optimizer import OptimizerConfig
+from pipeline.models.torch_parts import is_hooked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -177,7 +178,7 @@ def _place(model: PreTrainedModel) -> str | None:
         and not embedding.scale_grad_by_freq
         and not embedding.sparse
         and "forward" not in vars(embedding)
-        and not any(hooks for key, hooks in vars(embedding).items() if key.endswith("_hooks"))
+        and not is_hooked(embedding)
     )
     return names[0] if is_plain and len(names) == len(sharing) == 1 else None
 

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import Dropout, LayerNorm, Linear, Module
 from transformers.activations import GELUActivation
 
+from pipeline.models.torch_parts import are_altered, softmax_backward
+
 # Where a layer has its parts: those of BERT, RoBERTa, ELECTRA and XLM-R, and those of DistilBERT.
 _PARTS = (
     {
@@ -83,7 +85,7 @@ class FusedLayer:
                 made = cls(parts, heads, attention.scaling)
             except AttributeError:
                 continue
-            return made if made._is_plain and not _is_hooked(layer) else None
+            return made if made._is_plain and not _is_altered(layer) else None
         return None
 
     @property
@@ -123,17 +125,10 @@ class FusedLayer:
         return dropout.p if isinstance(dropout, Dropout) and dropout.training else 0.0
 
 
-def _is_hooked(layer: Module) -> bool:
+def _is_altered(layer: Module) -> bool:
     """Return whether something inside a layer does more than its own forward."""
     _, *inside = layer.modules()
-    return any(
-        "forward" in vars(part)
-        or part._forward_hooks
-        or part._forward_pre_hooks
-        or part._backward_hooks
-        or part._backward_pre_hooks
-        for part in inside
-    )
+    return are_altered(inside)
 
 
 @dataclass(frozen=True)
@@ -286,7 +281,7 @@ class _Attention:
             d_shares = torch.bmm(gradient, value.transpose(1, 2))
             if kept is not None:
                 kept.of(d_shares)
-            d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
+            d_scores = softmax_backward(d_shares, shares, -1, shares.dtype)
             torch.bmm(d_scores, key, out=found[0])
             torch.bmm(d_scores.transpose(1, 2), query, out=found[1])
             torch.bmm(_dropped(shares, kept).transpose(1, 2), gradient, out=found[2])

@@ -27,6 +27,7 @@ from pipeline.common.session import session
 from pipeline.models.adapters import layers_of
 from pipeline.models.batches import cut
 from pipeline.models.frozen import mode
+from pipeline.models.transformers_parts import attention_of
 from pipeline.training.speedups.active_vocabulary import ActiveEmbedding
 from pipeline.training.speedups.fused import FusedLayer
 from pipeline.training.speedups.replaced import Replaced, UnfitError
@@ -180,7 +181,7 @@ def unpad(model: PreTrainedModel) -> Unpadding | None:
     except Exception as error:  # whatever a model's own code raises of what it does not expect
         if unpadding is not None:
             unpadding.undo()
-        elif inner.config._attn_implementation == UNPADDED:
+        elif attention_of(inner.config) == UNPADDED:
             inner.set_attn_implementation("sdpa")
         log.info("layers compute padding, %s cannot be unpadded: %s", type(inner).__name__, error)
         return None
@@ -198,8 +199,8 @@ class Unpadding:
         root, config = model.base_model, model.config
         if model.device.type != "cpu" or model.dtype != torch.float32:
             raise UnfitError(f"it is {model.dtype} on {model.device}")
-        if config._attn_implementation != "sdpa":
-            raise UnfitError(f"its attention is {config._attn_implementation}")
+        if attention_of(config) != "sdpa":
+            raise UnfitError(f"its attention is {attention_of(config)}")
         try:
             _, layers = layers_of(root)
         except ConfigError:
@@ -274,7 +275,7 @@ class Unpadding:
         asked = ("output_hidden_states", "output_attentions")
         is_fit = (
             self._is_on
-            and self._config._attn_implementation == UNPADDED
+            and attention_of(self._config) == UNPADDED
             and not any(kwargs.get(name) or getattr(self._config, name, False) for name in asked)
             and not any(vars(m).get("gradient_checkpointing") for m in self._root.modules())
             and (mask is not None and mask.ndim == 2 and mask.device.type == "cpu")

@@ -1,11 +1,13 @@
 """Records are input from somebody else: they run nothing, and read nothing that was not allowed."""
 
+import importlib
 import time
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -34,6 +36,13 @@ def logged(*overrides: str) -> bytes:
     with hydra_app("test") as hydra:
         config = without_hydra(compose(hydra, overrides))
     return OmegaConf.to_yaml(config, resolve=True).encode()
+
+
+def test_omegaconfs_private_loader_is_where_it_was():
+    loader = getattr(importlib.import_module("omegaconf._utils"), "get_yaml_loader", None)
+    moved = "omegaconf._utils has no get_yaml_loader() any more: no logged config can be read"
+    assert loader is not None, moved
+    assert issubclass(loader(), yaml.SafeLoader), f"{moved} without building objects"
 
 
 @pytest.mark.parametrize(

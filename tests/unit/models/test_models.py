@@ -250,6 +250,18 @@ def test_the_digests_of_a_new_model_say_so(tiny_model, tokenizers_of):
     assert found["weights"]
 
 
+def test_the_digests_of_a_hub_model_name_its_commit(tiny_model, working_folder, monkeypatch):
+    cached, commit = working_folder / "hub" / "models--owner--tiny", "0123abcd" * 5
+    shutil.copytree(tiny_model, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cached.parent))
+    found = model_digests(find_checkpoint(model_of("owner/tiny")))
+    own = model_digests(find_checkpoint(model_of(tiny_model)))
+    assert (found["commit"], own["commit"]) == (commit, None)
+    assert found["weights"] == own["weights"]
+
+
 @pytest.mark.parametrize(
     ("config", "heads"),
     [

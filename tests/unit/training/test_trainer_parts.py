@@ -1,9 +1,9 @@
-"""Private parts of transformers that the training relies on: what a new release may move."""
+"""Private parts of `Trainer` that the training relies on: what a new release may move."""
 
 import inspect
 
 import pytest
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from pipeline.training.trainer import FineTuner
@@ -40,8 +40,3 @@ def test_number_of_gpus_can_be_set(tmp_path):
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     arguments._n_gpu = 1
     assert arguments.n_gpu == 1, "one run would take all GPUs, and multiply its batch"
-
-
-def test_loaded_parameters_carry_a_mark_that_spares_them_from_drawing():
-    of_models = inspect.getsource(inspect.getmodule(PreTrainedModel))
-    assert "_is_hf_initialized" in of_models, "a second trial would draw the weights it has read"

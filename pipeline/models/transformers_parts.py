@@ -1,0 +1,36 @@
+"""Transformers' private parts: the only file that touches them, but for those of `Trainer`.
+
+- ``AutoModel…._model_mapping``: which architectures an auto class has a model for. The public
+  mappings have other names than the auto classes, so that each head would be listed here.
+- ``PreTrainedConfig._attn_implementation``: the attention that a model computes; public is only
+  the way to set it, ``set_attn_implementation``.
+- ``_is_hf_initialized``: the mark of a module whose weights are not to be drawn.
+
+Those of `Trainer` are in `pipeline.training.trainer`, its subclass.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+def has_architecture(auto_class_name: str, config: PretrainedConfig) -> bool:
+    """Return whether one of transformers' auto classes has a model of a config's architecture."""
+    import transformers
+
+    return type(config) in getattr(transformers, auto_class_name)._model_mapping
+
+
+def attention_of(config: PretrainedConfig) -> str:
+    """Return the name of the attention that a model computes: ``sdpa``, ``eager``."""
+    name: str = config._attn_implementation
+    return name
+
+
+def unmark(model: PreTrainedModel) -> None:
+    """Have `initialize_weights` draw a model's modules again; parameters that were read stay."""
+    for module in model.modules():
+        module.__dict__.pop("_is_hf_initialized", None)
