@@ -1,15 +1,15 @@
 """Files that lie inside installed distributions: found through their metadata, never imported."""
 
 import hashlib
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from pipeline.common.errors import DataError
+from pipeline.common.session import shared
 from pipeline.config.types import EmbeddedFile
 
 
-@lru_cache
+@shared(maxsize=None)
 def locate(file: EmbeddedFile) -> Path:
     """Return the path of an embedded file whose bytes have the stated sha256.
 

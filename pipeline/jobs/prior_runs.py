@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
 from omegaconf import DictConfig
 
+from pipeline.common.session import shared
 from pipeline.config.compose import key_of
 from pipeline.config.experiment import validate
 from pipeline.config.flat import OPEN, flat
@@ -22,7 +22,7 @@ from pipeline.tracking import Store, studies
 # What does not change a run's training, by how its keys begin: scores are made anew here.
 _APART = ("tracking.", "evaluation.", "training.threads")
 
-_read = lru_cache(maxsize=10_000)(read)  # parsing takes Hydra's parser 0.3 ms
+_read = shared(maxsize=10_000)(read)  # parsing takes Hydra's parser 0.3 ms
 
 
 def prior_trials(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import logging
 from typing import TYPE_CHECKING
 
+from pipeline.common.session import shared
 from pipeline.config.compose import folders
 from pipeline.models.transformers_parts import has_architecture
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+log = logging.getLogger(__name__)
 
 _HEADS = {
     "AutoModelForSequenceClassification": "head for sequence classification",
@@ -40,7 +43,7 @@ def head_name(auto_class_name: str) -> str:
     return _HEADS.get(auto_class_name, auto_class_name)
 
 
-@lru_cache
+@shared(maxsize=None)
 def families_with(auto_class_name: str) -> tuple[str, ...]:
     """Return the models of the menu that have a head, as far as their files name what they are."""
     from transformers import AutoConfig
@@ -55,6 +58,7 @@ def families_with(auto_class_name: str) -> tuple[str, ...]:
 def _menu() -> dict[str, str]:
     """Return transformers' name of the architecture of each file in conf/model that tells it."""
     from omegaconf import OmegaConf
+    from transformers import CONFIG_MAPPING
 
     found: dict[str, str] = {}
     for path in (path for folder in folders("conf") for path in folder.glob("model/*.yaml")):
@@ -62,6 +66,14 @@ def _menu() -> dict[str, str]:
         named = OmegaConf.select(given, "architecture")
         # One that is to be given is no name yet.
         made = None if named else OmegaConf.select(given, "from_config.model_type")
-        if named or made:
-            found.setdefault(path.stem, str(named or made))
+        architecture = named or made
+        if architecture in CONFIG_MAPPING:
+            found.setdefault(path.stem, str(architecture))
+        elif architecture:
+            log.warning(
+                "%s: architecture=%s: transformers has no such architecture. The file is left out "
+                "of the models that can.",
+                path,
+                architecture,
+            )
     return found

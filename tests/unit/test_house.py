@@ -42,6 +42,17 @@ PRIVATE = {
     r"_tr_loss|_globalstep_last_logged|_n_gpu\b": "training/trainer.py",
     r"omegaconf\._": "config/untrusted.py",
 }
+# What may be kept outside of `pipeline.common.session`: it is the same whatever the process does.
+CONSTANT = {
+    "pipeline.common.process.identity": "the process itself",
+    "pipeline.common.secrets._is_secret": "a pattern's answer on a key",
+    "pipeline.analysis.data_check.texts._script": "Unicode's name of a character",
+    "pipeline.search.samplers._warn": "a warning is given once a process",
+    "pipeline.search.space.filters._parse": "the syntax tree of an expression",
+    "pipeline.tasks.encoded_cache._code": "a digest of our own code",
+    "pipeline.tracking.provenance._packages": "the installed packages",
+}
+CACHES = {"cache", "lru_cache"}  # of functools
 TESTS = Path(__file__).resolve().parents[1]
 TIERS = ("unit", "integration", "system")
 ENTRANCES = {"__init__.py", "__main__.py"}
@@ -116,6 +127,28 @@ def private_parts() -> list[str]:
     ]
 
 
+def kept_apart() -> list[str]:
+    """Return the functions with a cache of their own; another use is named by its line."""
+    found = []
+    for name, tree in trees().items():
+        functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+        of = {used: f.name for f in functions for d in f.decorator_list for used in ast.walk(d)}
+        found += [f"{name}.{of.get(node, node.lineno)}" for node in _caches(tree)]
+    return sorted(found)
+
+
+def _caches(tree: ast.Module) -> Iterator[ast.Name | ast.Attribute]:
+    """Yield where a file uses a cache of functools."""
+    froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "functools"]
+    names = {a.asname or a.name for n in froms for a in n.names if a.name in CACHES}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) if name in names:
+                yield node
+            case ast.Attribute(value=ast.Name(id="functools"), attr=name) if name in CACHES:
+                yield node
+
+
 def circle() -> list[str]:
     """Return the files of a circle of imports; empty where there is none."""
     graph = TopologicalSorter({name: set(imported(name)) - {name} for name in trees()})
@@ -160,6 +193,11 @@ def test_the_engine_knows_nothing_of_fine_tuning():
 
 def test_private_parts_of_a_library_are_touched_in_one_file():
     assert private_parts() == []
+
+
+def test_what_runs_share_is_kept_by_the_session():
+    apart = [name for name in kept_apart() if not name.startswith("pipeline.common.session.")]
+    assert apart == sorted(CONSTANT)
 
 
 def test_no_circle_between_files():

@@ -21,7 +21,7 @@ import cloudpickle
 
 from pipeline.common.errors import TunewrightError
 from pipeline.common.timing import ledger
-from pipeline.search.workers.fork_server import SIGNALS, ForkServer, environment
+from pipeline.search.workers.fork_server import SIGNALS, environment, fork_server
 from pipeline.search.workers.sizing import THREAD_VARIABLES, cores
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Child:
 
     def start(self) -> None:
         """Start the process, or start it again."""
-        if not (ForkServer.is_wanted and self._fork()):
+        if not (fork_server().is_wanted and self._fork()):
             self._start(get_context("spawn").Process)
         self.starts += 1
         # Not as an argument: starting would wait for ever for a process that is gone before it has
@@ -65,12 +65,12 @@ class Child:
     def _fork(self) -> bool:
         """Start it from the server; return whether that worked."""
         try:
-            ForkServer.begin()
+            fork_server().begin()
             environment = {**os.environ, **self._environment}
             self._start(get_context("forkserver").Process, _Fresh.of(environment))
         except (OSError, EOFError):  # the server is gone, or had threads
-            ForkServer.is_wanted = False
-        return ForkServer.is_wanted
+            fork_server().is_wanted = False
+        return fork_server().is_wanted
 
     def _start(
         self, make: type[SpawnProcess | ForkServerProcess], fresh: _Fresh | None = None
@@ -134,7 +134,7 @@ class _Fresh:
 
         from pipeline.search.workers.preload import BEFORE
 
-        ForkServer.share()
+        fork_server().share()
         set_by_imports = {k: v for k, v in os.environ.items() if k not in BEFORE}
         os.environ.clear()
         os.environ.update({**set_by_imports, **self.environment})

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
+from pipeline.common.session import session
 from pipeline.search.workers.sizing import THREAD_VARIABLES
 
 _PRELOAD = "pipeline.search.workers.preload"
@@ -36,24 +37,24 @@ SERVER_ENVIRONMENT = {
 class ForkServer:
     """Python's fork server, as far as children may use it."""
 
-    is_wanted = False
-    is_anothers = False  # of the process that started this one
-    modules: Sequence[str] = ()  # what it imports
+    def __init__(self) -> None:
+        self.is_wanted = False
+        self.is_anothers = False  # of the process that started this one
+        self.modules: Sequence[str] = ()  # what it imports
 
-    @classmethod
-    def begin(cls) -> None:
+    def begin(self) -> None:
         """Start it, where it does not run; it ends with this process, and at once."""
         from multiprocessing import forkserver, resource_tracker
 
         from pipeline.search.workers.preload import IMPORTS, PARENT
 
-        if cls.is_anothers:
+        if self.is_anothers:
             return
         resource_tracker.ensure_running()  # the server would start it, in its own environment
         forkserver.set_forkserver_preload([_PRELOAD])
         own = {
             PARENT: str(os.getpid()),
-            IMPORTS: ",".join(cls.modules),
+            IMPORTS: ",".join(self.modules),
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -63,13 +64,17 @@ class ForkServer:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
-    @classmethod
-    def share(cls) -> None:
+    def share(self) -> None:
         """Have a child use the server that it was forked from; Python would start it another."""
         from multiprocessing import forkserver
 
-        cls.is_wanted = cls.is_anothers = True
+        self.is_wanted = self.is_anothers = True
         forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
+
+
+def fork_server() -> ForkServer:
+    """Return the fork server of this process."""
+    return session().kept(ForkServer, ForkServer)
 
 
 def warm_up(modules: Sequence[str]) -> None:
@@ -82,9 +87,10 @@ def warm_up(modules: Sequence[str]) -> None:
         modules: what workers import, by name.
     """
     if sys.platform == "linux":
-        ForkServer.is_wanted, ForkServer.modules = True, modules
+        server = fork_server()
+        server.is_wanted, server.modules = True, modules
         with suppress(OSError):
-            ForkServer.begin()
+            server.begin()
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def die_by_oom() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_forked_worker_equals_a_fresh_one(monkeypatch):
-    monkeypatch.setattr(fork_server.ForkServer, "is_wanted", False)
+    monkeypatch.setattr(fork_server.fork_server(), "is_wanted", False)
     environment = dict.fromkeys(sizing.THREAD_VARIABLES, str(sizing.cores()))
     anew = Child(look_around, (), environment)
     warm_up()

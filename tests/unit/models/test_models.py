@@ -368,15 +368,17 @@ def test_every_model_of_the_menu_lists_every_key(name):
     assert first.endswith(".") or name in ("hub", "scratch")
 
 
-def test_models_that_can_are_named_from_the_menu_and_own_files(working_folder):
+def test_models_that_can_are_named_from_the_menu_and_own_files(working_folder, caplog):
     own = working_folder / "conf" / "model" / "mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("defaults: [hub]\ncheckpoint: me/mine\narchitecture: pegasus\n")
-    families_with.cache_clear()
+    own.with_name("typo.yaml").write_text("defaults: [hub]\narchitecture: pegasuss\n")
+    session().clear()
     try:
         found = families_with("AutoModelForSeq2SeqLM")
     finally:
-        families_with.cache_clear()
+        session().clear()
+    assert "typo.yaml: architecture=pegasuss: transformers has no such" in caplog.text
     assert found == (
         "bart-base",
         "flan-t5-small",

@@ -11,10 +11,9 @@ def test_a_forked_process_starts_no_fork_server_of_its_own(monkeypatch):
         "multiprocessing.forkserver has no _forkserver.ensure_running any more: a worker would "
         "start a fork server of its own"
     )
-    for name in ("is_wanted", "is_anothers"):
-        monkeypatch.setattr(ForkServer, name, False)
     monkeypatch.setattr(server, "ensure_running", server.ensure_running)
-    ForkServer.share()
+    ours = ForkServer()
+    ours.share()
     server.ensure_running()
     assert server._forkserver_pid is None
-    assert ForkServer.is_anothers
+    assert ours.is_anothers
