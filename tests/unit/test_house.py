@@ -52,7 +52,14 @@ CONSTANT = {
     "pipeline.tasks.encoded_cache._code": "a digest of our own code",
     "pipeline.tracking.provenance._packages": "the installed packages",
 }
+# Who names modules of ours in a text, so that no import shows it, and why.
+BY_NAME = {
+    "pipeline.config.task": "a task is found by its name: the room knows none of them",
+    "pipeline.jobs.warm_up": "the fork server imports them, not this process",
+    "pipeline.search.workers.fork_server": "the fork server imports it, not this process",
+}
 CACHES = {"cache", "lru_cache"}  # of functools
+LOGGERS = {"getLogger"}  # a logger's name is no import
 TESTS = Path(__file__).resolve().parents[1]
 TIERS = ("unit", "integration", "system")
 ENTRANCES = {"__init__.py", "__main__.py"}
@@ -149,6 +156,26 @@ def _caches(tree: ast.Module) -> Iterator[ast.Name | ast.Attribute]:
                 yield node
 
 
+def named_in_texts() -> set[str]:
+    """Return the modules that name a module of ours in a text, as `import_module` takes it."""
+    found = set()
+    for name, tree in trees().items():
+        logged = {
+            text
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") in LOGGERS
+            for text in call.args
+        }
+        texts = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and n not in logged)
+        if any(isinstance(n.value, str) and _is_ours(n.value) for n in texts):
+            found.add(name)
+    return found
+
+
+def _is_ours(text: str) -> bool:
+    return text.startswith("pipeline.") and text.rstrip(".") in trees()
+
+
 def circle() -> list[str]:
     """Return the files of a circle of imports; empty where there is none."""
     graph = TopologicalSorter({name: set(imported(name)) - {name} for name in trees()})
@@ -198,6 +225,10 @@ def test_private_parts_of_a_library_are_touched_in_one_file():
 def test_what_runs_share_is_kept_by_the_session():
     apart = [name for name in kept_apart() if not name.startswith("pipeline.common.session.")]
     assert apart == sorted(CONSTANT)
+
+
+def test_modules_named_in_texts_are_few():
+    assert named_in_texts() == set(BY_NAME)
 
 
 def test_no_circle_between_files():
