@@ -21,8 +21,8 @@ def flat(config: "DictConfig") -> dict[str, Any]:
     return flatten(as_tree(config))
 
 
-# Of a group's file: its own search, and of a model what it is, for messages.
-_ASIDE = ("search", "architecture")
+_SEARCH = "search"  # of a group's file: its own search
+MESSAGES = ("model.architecture",)  # keys that nothing but messages reads
 
 # What the machine decides where nobody else does; a run logs what it took.
 OPEN: Mapping[str, Any] = {"training.threads": None, "training.precision": "auto"}
@@ -42,8 +42,12 @@ def settings(flat: Mapping[str, Any], *, with_threads: bool = True) -> dict[str,
 
 def experiment_of(tree: Mapping[Any, Any]) -> dict[Any, Any]:
     """Leave out what a group's file may say beside the experiment."""
+
+    def is_aside(key: str) -> bool:
+        return key in MESSAGES or key.endswith(f".{_SEARCH}")
+
     return {
-        group: {key: value for key, value in node.items() if key not in _ASIDE}
+        group: {key: value for key, value in node.items() if not is_aside(f"{group}.{key}")}
         if isinstance(node, Mapping)
         else node
         for group, node in tree.items()

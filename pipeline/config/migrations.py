@@ -7,71 +7,71 @@ with, and is migrated where it is read.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from pipeline.config.flat import MESSAGES, flatten
 
 
 class Renamed(NamedTuple):
     """A key that has another name now."""
 
-    since: str  # the day; no version was released yet
     old: str
     new: str
 
 
 RENAMED = (
-    Renamed("2026-11-28", "training.packing", "training.unpadding"),
-    Renamed("2026-11-28", "training.prefix_cache", "training.frozen_layer_cache"),
+    Renamed("training.packing", "training.unpadding"),
+    Renamed("training.prefix_cache", "training.frozen_layer_cache"),
 )
 
 
 class Added(NamedTuple):
-    """A key that records from before it do not have."""
+    """A key that records may lack, and what was done then, however old the record is."""
 
-    since: str
     key: str
-    meant: Any  # what was done then
+    meant: Any
     task: str | None = None  # the task that has the key; None: not a task's
 
 
 ADDED = (
-    Added("2026-11-24", "model.trust_remote_code", None),
-    Added("2026-11-24", "model.from_config", None),
-    Added("2026-11-24", "model.tokenizer", None),
-    Added("2026-11-24", "adapter", {"name": "none"}),
-    Added("2026-11-24", "task.objective", "val/f1_macro", "classification"),
-    Added("2026-11-24", "task.language", "en", "classification"),
-    Added("2026-11-24", "task.approach", "head", "classification"),
-    Added("2026-11-24", "task.prompt", "{text}\nLabel:", "classification"),
-    Added("2026-11-24", "task.multi_label", False, "classification"),
-    Added("2026-11-24", "task.class_weights", None, "classification"),
-    Added("2026-11-24", "task.label_smoothing", 0.0, "classification"),
-    Added("2026-11-24", "task.long_rows", "truncate", "classification"),
-    Added("2026-11-24", "task.stride", 32, "classification"),
-    Added("2026-11-24", "training.threads", None),
-    Added("2026-11-24", "training.deterministic", True),
-    Added("2026-11-24", "training.checkpoint_every", 1.0),
-    Added("2026-11-24", "training.keep_checkpoints", 1),
-    Added("2026-11-24", "training.micro_batch_tokens", None),
-    Added("2026-11-24", "training.active_vocabulary", False),
-    Added("2026-11-24", "training.unpadding", False),
-    Added("2026-11-24", "training.frozen_layer_cache", False),
-    Added("2026-11-24", "training.checkpoint_seconds", 0.0),
-    Added("2026-11-26", "evaluation.early_rows", None),
-    Added("2026-11-27", "evaluation.slices", []),
-    Added("2026-11-27", "evaluation.counterfactual", None),
-    Added("2026-11-27", "data.train_share", 1.0),
-    Added("2026-11-27", "data.folds", None),
-    Added("2026-11-27", "data.fold", 0),
+    Added("model.trust_remote_code", None),
+    Added("model.from_config", None),
+    Added("model.tokenizer", None),
+    Added("adapter", {"name": "none"}),
+    Added("task.objective", "val/f1_macro", "classification"),
+    Added("task.language", "en", "classification"),
+    Added("task.approach", "head", "classification"),
+    Added("task.prompt", "{text}\nLabel:", "classification"),
+    Added("task.multi_label", False, "classification"),
+    Added("task.class_weights", None, "classification"),
+    Added("task.label_smoothing", 0.0, "classification"),
+    Added("task.long_rows", "truncate", "classification"),
+    Added("task.stride", 32, "classification"),
+    Added("training.threads", None),
+    Added("training.deterministic", True),
+    Added("training.checkpoint_every", 1.0),
+    Added("training.keep_checkpoints", 1),
+    Added("training.micro_batch_tokens", None),
+    Added("training.active_vocabulary", False),
+    Added("training.unpadding", False),
+    Added("training.frozen_layer_cache", False),
+    Added("training.checkpoint_seconds", 0.0),
+    Added("evaluation.early_rows", None),
+    Added("evaluation.slices", []),
+    Added("evaluation.counterfactual", None),
+    Added("data.train_share", 1.0),
+    Added("data.folds", None),
+    Added("data.fold", 0),
     # Until then a known data set gave the columns of its own task alone.
-    Added("2026-11-28", "data.text_pair", None),
-    Added("2026-11-28", "data.label_separator", None),
-    Added("2026-11-28", "data.input", "source"),
-    Added("2026-11-28", "data.target", "target"),
-    Added("2026-11-28", "data.context", "context"),
-    Added("2026-11-28", "data.question", "question"),
-    Added("2026-11-28", "data.answers", "answers"),
-    Added("2026-11-28", "data.layout", "auto"),
+    Added("data.text_pair", None),
+    Added("data.label_separator", None),
+    Added("data.input", "source"),
+    Added("data.target", "target"),
+    Added("data.context", "context"),
+    Added("data.question", "question"),
+    Added("data.answers", "answers"),
+    Added("data.layout", "auto"),
 )
 
 _NEW = {one.old: one.new for one in RENAMED}
@@ -84,7 +84,7 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
         tree: the record's, of any age and not trusted.
     """
     now = {k: dict(node) if isinstance(node, Mapping) else node for k, node in tree.items()}
-    for _, old, new in RENAMED:
+    for old, new in RENAMED:
         (group, before), (_, name) = old.split("."), new.split(".")
         node = now.get(group)
         if isinstance(node, dict) and before in node:
@@ -97,6 +97,21 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
         node = now.get(group) if key else now
         if isinstance(node, dict) and one.task in (None, kind):
             node.setdefault(key or group, copy.copy(one.meant))
+    return now
+
+
+def migrated_settings(settings: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Any]:
+    """Return values by dotted key as they would be recorded today, without those for messages.
+
+    Args:
+        settings: the record's.
+        keys: what may be added, with what it meant then.
+    """
+    now = {_NEW.get(key, key): value for key, value in settings.items() if key not in MESSAGES}
+    for one in ADDED:
+        for key, meant in flatten({one.key: one.meant}).items():
+            if key in keys and one.task in (None, now.get("task.name")):
+                now.setdefault(key, copy.copy(meant))
     return now
 
 

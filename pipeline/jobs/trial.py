@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from functools import partial
@@ -21,6 +21,7 @@ from pipeline.common.timing import Account, ledger
 from pipeline.config.compose import as_run
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import OPEN
+from pipeline.config.migrations import migrated_settings
 from pipeline.jobs.prior_runs import prior_trials
 from pipeline.jobs.single import (
     Command,
@@ -94,6 +95,10 @@ class ExperimentTask(Searchable):
             "tracking.uri": str(tracking.uri),
             "tracking.experiment": tracking.experiment,
         }
+
+    def migrated(self, settings: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Any]:
+        """Return recorded values under today's names, with the keys that were added since."""
+        return migrated_settings(settings, keys)
 
     def footprint(self, configs: Sequence[DictConfig]) -> int:
         """Return the memory that the largest model needs; no weights are read."""

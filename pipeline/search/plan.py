@@ -20,12 +20,11 @@ from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.searchable import SEED, Searchable
 from pipeline.search.space.space import Space
-from pipeline.search.study.study import StudySpec
+from pipeline.search.study.study import SPACE, StudySpec
 from pipeline.search.study.warm_start import sources_of
 from pipeline.search.workers.sizing import AUTO, WorkerPlan, choose, cores, this_machine
 
 MOST_POINTS = 10_000  # of a grid
-SPACE = "search space"  # key of a fingerprint
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
 _LEARNS_NOTHING = (GRID, "RandomSampler", "QMCSampler", "BruteForceSampler")
 # Launchers by the module of their class.
@@ -182,9 +181,11 @@ def method(path: str) -> Any:
         ) from error
 
 
-def fingerprint(base: DictConfig, spec: StudySpec, content: Mapping[str, str]) -> dict[str, Any]:
+def fingerprint(
+    base: DictConfig, spec: StudySpec, content: Mapping[str, str], task: Searchable
+) -> dict[str, Any]:
     """Return what all trials of a study have in common, flat, so that a difference has a name."""
-    whole = flatten(tree(base))
+    whole = task.migrated(flatten(tree(base)))
     config = spec.space.without(whole)
     # Given for what lies in a searched group, it is the same whichever file is chosen.
     given = {key_of(override) for override in spec.space.fixed}

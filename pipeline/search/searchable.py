@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ class Outcome:
 class PriorTrial:
     """A complete trial of an earlier search."""
 
-    params: Mapping[str, Any]  # by the names that its study's space gave them
+    settings: Mapping[str, Any]  # what its parameters set, by the keys of the config
     fixed: Mapping[str, Any]  # further values of its config, by the keys of the config
     values: Sequence[float]  # one an objective
     constraints: Mapping[str, float] = field(default_factory=dict)  # as an `Outcome` has them
@@ -105,6 +105,19 @@ class Searchable:
             What identifies a study besides its config, such as digests of data, by name.
         """
         return {}
+
+    def migrated(
+        self,
+        settings: Mapping[str, Any],
+        keys: Collection[str] = (),  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Return values that a study of any age recorded as it would record them today.
+
+        Args:
+            settings: by the keys of the config of then.
+            keys: of today's config, which may be added with what they meant before there were any.
+        """
+        return dict(settings)
 
     def footprint(self, configs: Sequence["DictConfig"]) -> int:  # noqa: ARG002
         """Return the bytes of memory that a worker needs at most; 0: not known.

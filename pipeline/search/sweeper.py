@@ -130,7 +130,7 @@ class Sweep:
         space = self._composer.space(arguments)
         probes = self._composer.probes(space)
         spec = make_spec(self._options, space, probes[0], self._task)
-        common = fingerprint(probes[0], spec, self._task.prepare(probes))
+        common = fingerprint(probes[0], spec, self._task.prepare(probes), self._task)
         name = study_name(self._options, self._config.hydra.job.name, spec, common)
         return self._placed(spec, name), probes, common
 
@@ -146,6 +146,7 @@ class Sweep:
             spec,
             common,
             known,
+            self._task.migrated,
             self._options.on_change,
             partial(self._placed, spec),
             open_copy if is_dry else open_kept,
@@ -158,10 +159,12 @@ class Sweep:
             spec.storage,
             known,
             partial(self._task.prior_trials, base),
+            self._task.migrated,
         )
         lines = [*opened.lines, *learned]
         if opened.is_new and self._options.study_name is None:
-            lines += hint_of_neighbour(opened.spec, common, known, self._config.hydra.job.name)
+            job = self._config.hydra.job.name
+            lines += hint_of_neighbour(opened.spec, common, known, self._task.migrated, job)
         return _Search(opened.study, opened.spec, probes, lines)
 
     def _save_config(self) -> None:

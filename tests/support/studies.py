@@ -1,6 +1,8 @@
 """Studies on disk, and a search of the sphere function in this process."""
 
+import re
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 import optuna
@@ -10,13 +12,27 @@ from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.liveness import Heartbeat, Watch
 from pipeline.search.study.queue import claim, settle
-from pipeline.search.study.study import StudySpec
+from pipeline.search.study.study import FINGERPRINT, StudySpec
 from pipeline.search.study.trials import counted, ended
 
 
 def open_study(folder: Path) -> optuna.Study:
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
     return optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
+
+
+def rename(folder: Path, names: dict[str, str], without: Collection[str] = ()) -> None:
+    """Give a study's record other names of keys, and take some from its fingerprint."""
+    journal = folder / "study.journal"
+    text = journal.read_text(encoding="utf-8")
+    for name, other in names.items():
+        text = re.sub(rf"\b{re.escape(name)}\b", other, text)
+    journal.write_text(text, encoding="utf-8")
+    study = open_study(folder)
+    recorded = study.user_attrs[FINGERPRINT]
+    kept = {key: value for key, value in recorded.items() if key not in without}
+    assert len(kept) == len(recorded) - len(without)
+    study.set_user_attr(FINGERPRINT, kept)
 
 
 def trials_in(folder: Path) -> list[FrozenTrial]:

@@ -20,13 +20,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.common.errors import ConfigError
 from pipeline.config.compose import key_of
-from pipeline.search.plan import SPACE
 from pipeline.search.space.dimension import Params
-from pipeline.search.space.transfer import copy_of, translated
+from pipeline.search.space.transfer import (
+    Migrate,
+    copy_of,
+    fingerprint_of,
+    prefixes,
+    settings_of,
+    translated,
+)
 from pipeline.search.study.liveness import BEAT, OWNER, Watch
 from pipeline.search.study.queue import FIRST, settle, unqueue
 from pipeline.search.study.storage import mend_journal, open_storage
-from pipeline.search.study.study import FINGERPRINT, StudySpec
+from pipeline.search.study.study import FINGERPRINT, SPACE, StudySpec
 from pipeline.search.study.trials import (
     ATTEMPT,
     CONTINUES,
@@ -44,7 +50,6 @@ _FORK_OF = "fork_of"  # user attribute of a study: the one that it was forked fr
 _FORKED = "forked"  # user attribute of a fork: what came of it, once all copies are there
 # Of a trial, and of its own study only.
 _NOT_COPIED = (OWNER, BEAT, ATTEMPT, CONTINUES, PAUSED_AT, REPLACES)
-_NO_KEYS = ("filter", "first")  # what a space is described by besides its keys
 MOST_NEIGHBOURS = 50  # studies next to a new one that are looked at
 
 
@@ -68,6 +73,7 @@ def open_or_continue(
     spec: StudySpec,
     common: Mapping[str, Any],
     base: Mapping[str, Any],
+    migrate: Migrate,
     on_change: str,
     place: Callable[[str], StudySpec],
     opening: Callable[[StudySpec], optuna.Study] = open_kept,
@@ -78,6 +84,7 @@ def open_or_continue(
         spec: with the study's name and place.
         common: the study's fingerprint.
         base: values of what this search keeps fixed, by the keys of the config.
+        migrate: gives recorded values under today's names.
         on_change: ``refuse``, ``continue`` or ``fork``: what to do where the space is another.
         place: gives the spec another study's name, and the place that comes with it.
         opening: opens a study that is to be written to; a dry run's is a copy.
@@ -87,12 +94,20 @@ def open_or_continue(
             is refused.
     """
     study = opening(spec)
-    prior: dict[str, Any] | None = study.user_attrs.get(FINGERPRINT)
+    recorded: dict[str, Any] | None = study.user_attrs.get(FINGERPRINT)
     now = json.loads(json.dumps(common))
-    if prior is None:
+    if recorded is None:
         study.set_user_attr(FINGERPRINT, now)
         return Opened(study, spec, is_new=True)
-    if prior == now:
+    if recorded == now:
+        return Opened(study, spec, is_new=False)
+    prior = fingerprint_of(study, base, migrate)
+    change = _Change(study, spec, prior, now, base, migrate)
+    if prior == now:  # the same search, begun before keys were renamed or added
+        if recorded[SPACE] == now[SPACE]:
+            study.set_user_attr(FINGERPRINT, now)
+        else:  # its trials have other names
+            _adopt(change)
         return Opened(study, spec, is_new=False)
     others = _beyond_space(prior, now, spec)
     if others:
@@ -101,7 +116,6 @@ def open_or_continue(
             f"{others[0]}={prior.get(others[0])!r}, found {now.get(others[0])!r}. Give the "
             "previous value to continue it, or another study_name."
         )
-    change = _Change(study, spec, prior, now, base)
     if on_change == "fork":
         return _fork(change, place, opening)
     clash = change.clash()
@@ -111,7 +125,11 @@ def open_or_continue(
 
 
 def hint_of_neighbour(
-    spec: StudySpec, common: Mapping[str, Any], base: Mapping[str, Any], job: str
+    spec: StudySpec,
+    common: Mapping[str, Any],
+    base: Mapping[str, Any],
+    migrate: Migrate,
+    job: str,
 ) -> list[str]:
     """Return a line on the study of this job, kept next to this one, with the most fitting trials.
 
@@ -119,6 +137,7 @@ def hint_of_neighbour(
         spec: this study's. Only journals that lie as its own does are looked at.
         common: its fingerprint.
         base: values of what it keeps fixed.
+        migrate: gives recorded values under today's names.
         job: the Hydra job's name, which names given by us begin with.
     """
     own = Path(spec.storage)
@@ -133,9 +152,14 @@ def hint_of_neighbour(
             study = optuna.load_study(study_name=name, storage=open_storage(str(journal)))
         except (KeyError, ValueError, OSError):
             continue  # not ours, or torn: only a hint would come of it
-        prior = study.user_attrs.get(FINGERPRINT, {})
+        prior = fingerprint_of(study, base, migrate)
+        if prior == now and study.user_attrs[FINGERPRINT] != now:
+            return [
+                f"study {name} is the same search, begun before keys were renamed or added: "
+                f"hydra.sweeper.study_name={name} resumes it."
+            ]
         if SPACE in prior and prior != now and not _beyond_space(prior, now, spec):
-            change = _Change(study, spec, prior, now, base)
+            change = _Change(study, spec, prior, now, base, migrate)
             found.append((len(change.fitting()), len(ended(study, "complete")), name))
     fits, count, name = max(found, default=(0, 0, ""))
     if not fits:
@@ -153,13 +177,15 @@ class _Change:
 
     study: optuna.Study
     spec: StudySpec
-    prior: Mapping[str, Any]  # its fingerprint
+    prior: Mapping[str, Any]  # its fingerprint, under today's names
     now: Mapping[str, Any]  # the one that is wanted
     base: Mapping[str, Any]
+    migrate: Migrate
 
     def fitted(self, trial: FrozenTrial) -> Params | None:
         """Return a trial's parameters in the new space, or None where it does not fit."""
-        return translated(params_of(trial), self.prior, self.spec.space, self.base)
+        settings = self.migrate(settings_of(params_of(trial)))
+        return translated(settings, self.prior, self.spec.space, self.base)
 
     def fitting(self) -> list[tuple[FrozenTrial, Params]]:
         """Return the complete trials that fit, with their parameters in the new space."""
@@ -197,10 +223,10 @@ class _Change:
 def _beyond_space(prior: Mapping[str, Any], now: Mapping[str, Any], spec: StudySpec) -> list[str]:
     """Return the keys of two fingerprints that differ in more than what is searched."""
     fixed = {key_of(override) for override in spec.space.fixed}
-    searched = [set(f.get(SPACE, ())) - set(_NO_KEYS) for f in (prior, now)]
+    spaces: list[Mapping[str, str]] = [f.get(SPACE, {}) for f in (prior, now)]
 
     def in_group(key: str, side: int) -> bool:
-        return f"{key}.".startswith(tuple(f"{g.replace('/', '.')}." for g in searched[side]))
+        return f"{key}.".startswith(prefixes(spaces[side]))
 
     others = []
     for key in sorted((prior.keys() | now.keys()) - {SPACE}):
@@ -208,7 +234,7 @@ def _beyond_space(prior: Mapping[str, Any], now: Mapping[str, Any], spec: StudyS
             same = prior[key] == now[key]
         else:
             here = int(key in now)  # the side that has it; in the other it may be searched
-            same = key in searched[1 - here] or (
+            same = f"{key}." in prefixes(spaces[1 - here]) or (
                 in_group(key, 1 - here)
                 # A value that is given for what lies in a searched group is no part of the space.
                 and not in_group(key, here)
@@ -245,6 +271,16 @@ def _choices(change: _Change, clash: str | None) -> str:
 
 def _continue(change: _Change) -> str:
     """Make a study one of the new space; return what to say of it."""
+    fits, count = len(change.fitting()), len(ended(change.study, "complete"))
+    _adopt(change)
+    return (
+        f"study {change.study.study_name} continues with another space ({change.describe()}): "
+        f"{fits} of its {count} complete trials fit and stay counted"
+    )
+
+
+def _adopt(change: _Change) -> None:
+    """Give a study the new fingerprint, and the new space those of its trials that fit it."""
     study, spec = change.study, change.spec
     settle(study, spec, Watch())
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -254,7 +290,6 @@ def _continue(change: _Change) -> str:
             f"{study.study_name} is running with the previous space; end that search first, and "
             "wait a minute if it ran on another machine."
         )
-    fits, count = len(change.fitting()), len(ended(study, "complete"))
     own = spec.space.distributions.keys()
     aside: set[int] = set(study.user_attrs.get(SET_ASIDE, ()))
     copies = []
@@ -266,17 +301,13 @@ def _continue(change: _Change) -> str:
         elif params is None:
             aside.add(trial.number)
         elif params != {key: value for key, value in trial.params.items() if key in own}:
-            # It has the value of a key that was not searched then, so it needs that parameter.
+            # A key was not searched then or had another name, so it needs that parameter.
             attrs = {**_kept(trial), REPLACES: trial.number}
             copies.append(copy_of(trial, params, spec.space, attrs))
     study.set_user_attr(SET_ASIDE, sorted(aside))
     study.add_trials(copies)
     study.set_user_attr(FIRST, None)
     study.set_user_attr(FINGERPRINT, change.now)
-    return (
-        f"study {study.study_name} continues with another space ({change.describe()}): {fits} of "
-        f"its {count} complete trials fit and stay counted"
-    )
 
 
 def _fork(

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from optuna import Study
 from optuna.trial import FrozenTrial, create_trial
 
 from pipeline.search.space.dimension import Params, plain, text_of
 from pipeline.search.space.space import Space
+from pipeline.search.study.study import FINGERPRINT, SPACE
+
+Migrate = Callable[..., dict[str, Any]]  # `Searchable.migrated`
+
+_NO_KEYS = ("filter", "first")  # what a space is described by besides its keys
+
+
+def fingerprint_of(study: Study, base: Mapping[str, Any], migrate: Migrate) -> dict[str, Any]:
+    """Return a study's fingerprint as it would be recorded today; empty where it has none.
+
+    Args:
+        study: of any age.
+        base: values of today's config, by its keys.
+        migrate: gives recorded values under today's names.
+    """
+    recorded: dict[str, Any] = dict(study.user_attrs.get(FINGERPRINT, {}))
+    if SPACE not in recorded:
+        return migrate(recorded, base)
+    space = migrate(recorded.pop(SPACE))
+    searched = prefixes(space)
+    unsearched = [key for key in base if not f"{key}.".startswith(searched)]
+    return {**migrate(recorded, unsearched), SPACE: space}
+
+
+def prefixes(space: Mapping[str, str]) -> tuple[str, ...]:
+    """Return how the keys begin that a described space searches, with a dot after them."""
+    return tuple(f"{key.replace('/', '.')}." for key in space if key not in _NO_KEYS)
 
 
 def translated(
-    params: Mapping[str, Any], fixed: Mapping[str, Any], space: Space, base: Mapping[str, Any]
+    settings: Mapping[str, Any], fixed: Mapping[str, Any], space: Space, base: Mapping[str, Any]
 ) -> Params | None:
     """Return an earlier trial's parameters in this space, or None where it does not fit.
 
@@ -22,13 +50,12 @@ def translated(
     fixed here must have this search's value.
 
     Args:
-        params: of the trial, by the names that its study's space gave them.
+        settings: what the trial's parameters set, by the keys of the config.
         fixed: values that its study kept fixed, by the keys of the config.
         space: this search's.
         base: values of what this search keeps fixed.
     """
     own = {key for d in space.dimensions for key in d.keys}
-    settings = _settings(params)
     for key in settings.keys() - own:
         if key not in base or text_of(base[key]) != text_of(settings[key]):
             return None
@@ -75,7 +102,7 @@ def read(text: str) -> Any:
     return value if isinstance(value, int | float | bool | None) else text
 
 
-def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return what parameters of another study set; pairs and conditional keys show in names."""
     settings: dict[str, Any] = {}
     for name, value in params.items():

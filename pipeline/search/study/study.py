@@ -23,6 +23,7 @@ from pipeline.search.study.budget import Budget
 from pipeline.search.study.storage import DRIVERS, UNREADABLE, damage, open_storage
 
 FINGERPRINT = "fingerprint"  # user attribute of the study: what its trials have in common
+SPACE = "search space"  # key of a fingerprint
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.secrets import masked
 from pipeline.search.searchable import PriorTrial, PriorTrials
 from pipeline.search.space.space import Space
-from pipeline.search.space.transfer import translated
+from pipeline.search.space.transfer import Migrate, fingerprint_of, settings_of, translated
 from pipeline.search.study.storage import open_storage
-from pipeline.search.study.study import FINGERPRINT
 from pipeline.search.study.trials import IMPORTED, ended
 
 _WARM = "warm_start"  # user attribute of the study: earlier study -> what came of it
@@ -47,6 +46,7 @@ def warm_start(
     storage: str,
     base: Mapping[str, Any],
     recorded: Callable[[str, Space], PriorTrials],
+    migrate: Migrate,
 ) -> list[str]:
     """Copy the complete trials of earlier studies that this space could have made; once a study.
 
@@ -58,6 +58,7 @@ def warm_start(
         storage: where this study is kept.
         base: values of what this study keeps fixed, by the keys of the config.
         recorded: returns the trials that a record such as MLflow has of a study, by its name.
+        migrate: gives recorded values under today's names.
 
     Returns:
         A line for each earlier study.
@@ -72,10 +73,10 @@ def warm_start(
         if source.startswith(MLFLOW):
             prior = recorded(source.removeprefix(MLFLOW), space)
         else:
-            prior = _kept(study, source, storage, base)
+            prior = _kept(study, source, storage, base, migrate)
         fits = 0
         for trial in prior.trials:
-            params = translated(trial.params, trial.fixed, space, base)
+            params = translated(trial.settings, trial.fixed, space, base)
             if params is not None:
                 fits += 1
                 study.add_trial(
@@ -93,13 +94,17 @@ def warm_start(
     return [told[masked(source)] for source in sources]
 
 
-def _kept(study: optuna.Study, source: str, storage: str, base: Mapping[str, Any]) -> PriorTrials:
+def _kept(
+    study: optuna.Study, source: str, storage: str, base: Mapping[str, Any], migrate: Migrate
+) -> PriorTrials:
     """Return the complete trials of a study that is kept in a storage."""
     prior = _open(source, storage)
-    _check_scores(study, prior, source, base)
-    fixed = prior.user_attrs.get(FINGERPRINT, {})
+    fixed = fingerprint_of(prior, base, migrate)
+    _check_scores(study, prior, source, base, fixed.get(_OBJECTIVE))
     complete = ended(prior, "complete")
-    trials = [PriorTrial(t.params, fixed, t.values, t.constraints) for t in complete]
+    trials = [
+        PriorTrial(migrate(settings_of(t.params)), fixed, t.values, t.constraints) for t in complete
+    ]
     return PriorTrials(trials, len(complete))
 
 
@@ -126,12 +131,15 @@ def _open(source: str, storage: str) -> optuna.Study:
 
 
 def _check_scores(
-    study: optuna.Study, prior: optuna.Study, source: str, base: Mapping[str, Any]
+    study: optuna.Study,
+    prior: optuna.Study,
+    source: str,
+    base: Mapping[str, Any],
+    objective: str | None,
 ) -> None:
     """Refuse scores that do not mean what this study's do."""
     now: dict[str, Any] = {"direction": [d.name.lower() for d in study.directions]}
     then: dict[str, Any] = {"direction": [d.name.lower() for d in prior.directions]}
-    objective = prior.user_attrs.get(FINGERPRINT, {}).get(_OBJECTIVE)
     if objective is not None and _OBJECTIVE in base:
         now[_OBJECTIVE], then[_OBJECTIVE] = base[_OBJECTIVE], objective
     for key in now:

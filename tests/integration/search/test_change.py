@@ -11,7 +11,7 @@ from pipeline.jobs import prior_runs
 from pipeline.search.study.trials import best_first, ended, state_of
 from pipeline.tracking import Store, open_store, studies
 from tests.support.stores import artifact
-from tests.support.studies import open_study
+from tests.support.studies import open_study, rename
 
 NAMED = "hydra.sweeper.study_name=old"
 LOSS = "evaluation.objective=val/loss"  # other seeds, other losses; the F1 may be the same
@@ -82,6 +82,28 @@ def test_fixed_value_counts_as_parameter_once_searched(old, runs):
     points = [(t.params["seed"], t.params["training.batch_size"]) for t in trials_of("old")]
     assert sorted(points) == [(1, 16), (1, 32), (2, 16), (2, 32)]
     assert len(runs("trial")) == 5
+
+
+def test_study_with_the_old_name_of_a_searched_key_resumes(cli, tiny, runs):
+    command = ("train", "-m", *tiny, "training.unpadding=true,false")
+    assert cli(*command, NAMED).code == 0
+    rename(Path("mlruns/studies/old"), {"training.unpadding": "training.packing"})
+    assert "training.packing" in trials_of("old")[0].params
+    resumed = cli(*command, NAMED)
+    assert resumed.code == 0, resumed.err
+    assert "2 done before, 0 to go" in resumed.out
+    assert [t.params["training.unpadding"] for t in trials_of("old")] == [True, False]
+    assert len(runs("trial")) == 2
+
+
+def test_an_unnamed_search_points_to_its_study_of_before_a_rename(cli, tiny):
+    command = ("train", "-m", *tiny, "seed=1")
+    assert cli(*command).code == 0
+    (folder,) = Path("mlruns/studies").iterdir()
+    rename(folder, {"training.unpadding": "training.packing", folder.name: "sweep-before"})
+    folder.rename(folder.with_name("sweep-before"))
+    shown = cli(*command, "--dry-run")
+    assert "hydra.sweeper.study_name=sweep-before resumes it" in " ".join(shown.out.split())
 
 
 def test_a_fork_counts_the_trials_that_fit_and_leaves_the_study_alone(old, cli, runs):

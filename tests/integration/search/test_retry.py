@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.trials import REPLACES
 from pipeline.tasks.classification import Classification
-from tests.support.studies import open_study
+from tests.support.studies import open_study, rename
 
 
 @pytest.fixture
@@ -25,6 +25,14 @@ def failed(cli, tiny, monkeypatch) -> Path:
     monkeypatch.setattr(Classification, "load_model", once)
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     return Path("mlruns/studies/mine")
+
+
+def test_failed_trials_of_a_study_of_before_renamed_and_added_keys(cli, failed):
+    names = {"training.frozen_layer_cache": "training.prefix_cache"}
+    rename(failed, names, ["data.layout", "data.answers", "task.stride"])
+    again = cli("retry", "mine")
+    assert again.code == 0, again.err
+    assert "1 done before, 1 to go" in again.out
 
 
 def test_failed_trials_are_run_again_and_counted_once(cli, tiny, runs, monkeypatch):

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from pipeline.config.migrations import migrated, migrated_overrides, migrated_params
+from pipeline.config.migrations import (
+    migrated,
+    migrated_overrides,
+    migrated_params,
+    migrated_settings,
+)
 
 
 def test_old_names_in_records_are_read_under_new_names():
@@ -47,3 +52,14 @@ def test_old_records_get_the_former_meaning_of_new_keys():
     assert now["training"]["micro_batch_tokens"] is None
     assert now["task"]["stride"] == 32
     assert "stride" not in migrated({"task": {"name": "chat"}})["task"]
+
+
+def test_settings_of_a_study_are_those_of_today_without_keys_for_messages():
+    recorded = {"training.packing": True, "model.architecture": "bert", "task.name": "chat"}
+    keys = ["data.layout", "task.stride", "adapter.name"]
+    assert migrated_settings(recorded, keys) == {
+        "training.unpadding": True,
+        "task.name": "chat",
+        "data.layout": "auto",
+        "adapter.name": "none",
+    }

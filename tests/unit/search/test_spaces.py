@@ -108,7 +108,15 @@ def test_scores_of_another_direction_are_refused(working_folder):
     study = replace(new, directions=("maximize",)).open()
     sources, unrecorded = [f"{old.storage}#sphere"], PriorTrials([], 0)
     with pytest.raises(ConfigError, match="its direction is"):
-        warm_start(study, new.space, sources, new.storage, {}, lambda *_: unrecorded)
+        warm_start(
+            study,
+            new.space,
+            sources,
+            new.storage,
+            {},
+            lambda *_: unrecorded,
+            lambda settings, _=(): dict(settings),
+        )
 
 
 @pytest.mark.parametrize("text", ["range(1,8,3)", "range(5,0,-2)", "range(0.1,0.4,0.1)",
