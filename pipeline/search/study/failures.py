@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections import Counter
 
 import optuna
 from optuna.trial import Trial, TrialState
 
 from pipeline.common.failure import reason_of
-from pipeline.search.study.trials import REASON, TRACE, TRACEBACK, ended, kind_of_failure, state_of
+from pipeline.search.study.trials import REASON, TRACE, TRACEBACK, ended, state_of
 
 TEACHES = ("oom", "diverged", "timeout")  # kinds that are the parameters' doing
 FIRST_TRIALS = 3  # this many trials that fail at one place, and none that does not, end a search
@@ -58,11 +57,6 @@ def why_hopeless(study: optuna.Study, max_failure_rate: float) -> str | None:
             f"The first: {failed[0].user_attrs.get(REASON, '')}"
         )
     return None
-
-
-def by_kind(study: optuna.Study) -> dict[str, int]:
-    """Return how many trials failed for each kind of reason, the most frequent first."""
-    return dict(Counter(kind_of_failure(t) for t in ended(study, "failed")).most_common())
 
 
 def _place(error: BaseException) -> str:
