@@ -274,17 +274,6 @@ def test_a_point_on_several_seeds_is_learned_from_as_one(cli, tiny, runs):
         assert imported.value == pytest.approx(fmean(scores))
 
 
-def test_the_latest_try_of_a_point_counts():
-    def run(name: str, repeat: int | None, trial: str = "0") -> studies.LoggedTrial:
-        return studies.LoggedTrial(name, True, {}, [], {}, None, ("old", trial), repeat, None)
-
-    tries = [run("d", 1), run("c", 0), run("b", 1), run("a", 0)]  # the latest first
-    assert [[r.run_id for r in runs] for runs in prior_runs._points(tries)] == [["d", "c"]]
-    cut = [run("c", 0), run("b", 1), run("a", 0)]
-    assert prior_runs._points(cut) == [[]]
-    assert [r.run_id for r in prior_runs._points([run("b", None), run("a", None)])[0]] == ["b"]
-
-
 def test_transfer_parses_only_differences_and_reads_only_fitting_trials(cli, tiny, monkeypatch):
     cli("train", "-m", *tiny, NAMED, "seed=1,2,3")
     parsed, fetched = [], []
