@@ -11,7 +11,8 @@ def test_a_forked_process_starts_no_fork_server_of_its_own(monkeypatch):
         "multiprocessing.forkserver has no _forkserver.ensure_running any more: a worker would "
         "start a fork server of its own"
     )
-    monkeypatch.setattr(server, "ensure_running", server.ensure_running)
+    server = forkserver.ForkServer()  # that of this process may run already
+    monkeypatch.setattr(forkserver, "_forkserver", server)
     ours = ForkServer()
     ours.share()
     server.ensure_running()
