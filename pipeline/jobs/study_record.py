@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import shutil
@@ -21,6 +19,7 @@ from pipeline.analysis.data_check import DataReport, inspect_splits
 from pipeline.analysis.insights import insights
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked
+from pipeline.common.tables import Cell, Table, render
 from pipeline.common.timing import Account, summary
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import flat
@@ -228,16 +227,15 @@ def _ui_options(tracking: TrackingConfig) -> str:
 
 
 def _trials_csv(study: optuna.Study, spec: StudySpec) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     keys = list(spec.space.distributions)
     scores = ["score", *(f"score_{n}" for n in range(2, len(spec.directions) + 1))]
     widths = [f"{score}_sd" for score in scores] if spec.seeds else []
-    writer.writerow(["trial", *keys, *scores, *widths, "state", RUN_ID, REASON])
+    rows: list[list[Cell]] = []
     for t in ended(study):
-        params = [t.params.get(key, "") for key in keys]
+        params = [t.params.get(key) for key in keys]
         known = [*t.values, *spreads(t)] if state_of(t) == "complete" else []
-        values = [*known, *[""] * (len(scores) + len(widths) - len(known))]
+        values = [*known, *[None] * (len(scores) + len(widths) - len(known))]
         notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
-        writer.writerow([t.number, *params, *values, state_of(t), *notes])
-    return text.getvalue()
+        rows.append([t.number, *params, *values, state_of(t), *notes])
+    columns = ["trial", *keys, *scores, *widths, "state", RUN_ID, REASON]
+    return render(Table(columns, rows), "csv")
