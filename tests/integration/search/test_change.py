@@ -1,6 +1,7 @@
 """A changed space: refused with what changed, gone on with, or forked; and runs learned from."""
 
 import shutil
+import sqlite3
 from pathlib import Path
 from statistics import fmean
 
@@ -10,8 +11,9 @@ from pipeline.config.tracking import TrackingConfig
 from pipeline.jobs import prior_runs
 from pipeline.search.study.trials import best_first, ended, state_of
 from pipeline.tracking import Store, open_store, studies
-from tests.support.stores import artifact
-from tests.support.studies import open_study, rename
+from tests.support.rows import rows, write_rows
+from tests.support.stores import artifact, make_store, tiny_config
+from tests.support.studies import open_study
 
 NAMED = "hydra.sweeper.study_name=old"
 LOSS = "evaluation.objective=val/loss"  # other seeds, other losses; the F1 may be the same
@@ -29,15 +31,27 @@ def seeds(name: str) -> list[int]:
     return sorted(t.params["seed"] for t in trials_of(name))
 
 
+@pytest.fixture(scope="module")
+def three_seeds(tiny_model, tmp_path_factory):
+    """A folder with the study ``old`` of three seeds."""
+    folder = tmp_path_factory.mktemp("old")
+    write_rows(folder / "reviews.jsonl", rows(120))
+    given = tiny_config(tiny_model, "reviews.jsonl")
+    return make_store(folder, ["-m", *given, LOSS, NAMED, "seed=range(1,4)"]).folder
+
+
 @pytest.fixture
-def old(cli, tiny):
-    """Run the study ``old`` of three seeds; return a function that gives its command again."""
-
-    def again(*overrides: str):
-        return cli("train", "-m", *tiny, NAMED, *overrides)
-
-    assert again("seed=range(1,4)").code == 0
-    return again
+def old(cli, tiny_model, three_seeds, working_folder):
+    """Copy the study ``old`` of three seeds; return a function that gives its command again."""
+    shutil.copytree(three_seeds, working_folder, dirs_exist_ok=True)
+    with sqlite3.connect("mlruns/mlflow.db") as made:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            moved = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+            made.execute(moved, [three_seeds.as_uri(), working_folder.as_uri()])
+            made.execute(moved, [str(three_seeds), str(working_folder)])
+    made.close()
+    given = tiny_config(tiny_model, "reviews.jsonl")
+    return lambda *overrides: cli("train", "-m", *given, LOSS, NAMED, *overrides)
 
 
 def test_changed_space_is_refused_with_changes_and_reusable_trials(old):
@@ -84,28 +98,6 @@ def test_fixed_value_counts_as_parameter_once_searched(old, runs):
     assert len(runs("trial")) == 5
 
 
-def test_study_with_the_old_name_of_a_searched_key_resumes(cli, tiny, runs):
-    command = ("train", "-m", *tiny, "training.unpadding=true,false")
-    assert cli(*command, NAMED).code == 0
-    rename(Path("mlruns/studies/old"), {"training.unpadding": "training.packing"})
-    assert "training.packing" in trials_of("old")[0].params
-    resumed = cli(*command, NAMED)
-    assert resumed.code == 0, resumed.err
-    assert "2 done before, 0 to go" in resumed.out
-    assert [t.params["training.unpadding"] for t in trials_of("old")] == [True, False]
-    assert len(runs("trial")) == 2
-
-
-def test_an_unnamed_search_points_to_its_study_of_before_a_rename(cli, tiny):
-    command = ("train", "-m", *tiny, "seed=1")
-    assert cli(*command).code == 0
-    (folder,) = Path("mlruns/studies").iterdir()
-    rename(folder, {"training.unpadding": "training.packing", folder.name: "sweep-before"})
-    folder.rename(folder.with_name("sweep-before"))
-    shown = cli(*command, "--dry-run")
-    assert "hydra.sweeper.study_name=sweep-before resumes it" in " ".join(shown.out.split())
-
-
 def test_a_fork_counts_the_trials_that_fit_and_leaves_the_study_alone(old, cli, runs):
     before = open_study(Path("mlruns/studies/old")).trials
     (first,) = runs("study")
@@ -144,15 +136,13 @@ def test_a_fork_deletes_no_model_of_its_origin(old, runs):
     assert kept.is_dir()
 
 
-def test_a_model_stays_until_another_best_trial_has_one(cli, tiny, runs):
-    command = ("train", "-m", *tiny, LOSS, NAMED)
-    assert cli(*command, "seed=range(1,4)").code == 0
+def test_a_model_stays_until_another_best_trial_has_one(old, cli, runs):
     (study,) = runs("study")
     best_run = study.data.tags["tunewright.best_run_id"]
     prior = next(r for r in runs("trial") if r.info.run_id == best_run)
     seed = prior.data.params["seed"]
     without = ("seed=range(1,4)", f"hydra.sweeper.filter='seed != {seed}'")
-    gone_on = cli(*command, *without, "hydra.sweeper.on_change=continue")
+    gone_on = old(*without, "hydra.sweeper.on_change=continue")
     assert gone_on.code == 0, gone_on.err
     (study,) = runs("study")
     assert study.data.tags["tunewright.best_run_id"] != best_run  # its model was deleted long ago
@@ -175,19 +165,17 @@ def test_a_model_stays_until_another_best_trial_has_one(cli, tiny, runs):
     assert "tunewright.model_run_id" not in runs("study")[0].data.tags
 
 
-def test_best_names_the_trial_of_the_fork_and_the_space_of_now(cli, tiny, runs):
-    command = ("train", "-m", *tiny, LOSS, NAMED)
-    assert cli(*command, "seed=range(1,4)").code == 0
+def test_best_names_the_trial_of_the_fork_and_the_space_of_now(old, cli, runs):
     best = best_first(open_study(Path("mlruns/studies/old")))[0]
     others = [seed for seed in (1, 2, 3) if seed != best.params["seed"]]
     fork = f"seed=choice({best.params['seed']},{others[1]})"
-    assert cli(*command, fork, "hydra.sweeper.on_change=fork").code == 0
+    assert old(fork, "hydra.sweeper.on_change=fork").code == 0
     forked = best_first(open_study(Path("mlruns/studies/old-2")))[0]
     assert forked.user_attrs["run_id"] == best.user_attrs["run_id"]
     assert f"best       trial {forked.number}\n" in cli("best", "old-2").out
 
     grown = ("seed=range(1,4)", "training.batch_size=16,32")
-    gone_on = cli(*command, *grown, "hydra.sweeper.on_change=continue")
+    gone_on = old(*grown, "hydra.sweeper.on_change=continue")
     assert gone_on.code == 0, gone_on.err
     shown = cli("best", "old").out
     ranked = best_first(open_study(Path("mlruns/studies/old")))
@@ -198,7 +186,7 @@ def test_best_names_the_trial_of_the_fork_and_the_space_of_now(cli, tiny, runs):
     shown = cli("best", "old-2")  # as of a study that an older version began
     assert shown.code == 0, shown.err
     assert "val/loss = not recorded" in shown.out
-    assert cli(*command, *grown).code == 0
+    assert old(*grown).code == 0
     assert f"val/loss = {ranked[0].value:.4f}" in cli("best", "old").out
 
 
