@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.rows import BAD, FILLERS, GOOD, write_rows
-from tests.support.stores import artifact, tiny_config
+from tests.support.stores import artifact, make_store, tiny_config
 
 
 def reviews(count: int, seed: int, biased: float) -> list[dict[str, str]]:
@@ -25,26 +25,35 @@ def reviews(count: int, seed: int, biased: float) -> list[dict[str, str]]:
     return made
 
 
-@pytest.fixture
-def biased(tiny_model, working_folder):
-    """A search between data with a planted bias and data without, judged on fair rows."""
-    write_rows(working_folder / "biased.jsonl", reviews(400, 1, 1.0))
-    write_rows(working_folder / "fair.jsonl", reviews(400, 2, 0.0))
-    write_rows(working_folder / "valid.jsonl", reviews(120, 3, 0.0))
-    Path("terms.yaml").write_text("thing:\n  - [day, book]\n")
+def write(folder: Path, model: Path) -> list[str]:
+    """Write data with a planted bias, data without, and fair rows to judge by; return overrides."""
+    write_rows(folder / "biased.jsonl", reviews(400, 1, 1.0))
+    write_rows(folder / "fair.jsonl", reviews(400, 2, 0.0))
+    write_rows(folder / "valid.jsonl", reviews(120, 3, 0.0))
+    (folder / "terms.yaml").write_text("thing:\n  - [day, book]\n")
     return [
-        *tiny_config(tiny_model, "biased.jsonl"),
+        *tiny_config(model, "biased.jsonl"),
         *("data.validation=valid.jsonl", "evaluation.slices=[who]"),
         *("evaluation.counterfactual=terms.yaml", "training.epochs=6"),
     ]
 
 
-def test_a_planted_bias_is_caught_and_shown(cli, biased, runs):
-    assert cli("train", *biased).code == 0
-    assert cli("train", *biased, "data.train=fair.jsonl").code == 0
-    fair, unfair = sorted(
-        runs("run"), key=lambda r: r.data.metrics["val/best/counterfactual_flip_rate"]
-    )
+@pytest.fixture
+def biased(tiny_model, working_folder):
+    return write(working_folder, tiny_model)
+
+
+@pytest.fixture(scope="module")
+def searched(tiny_model, tmp_path_factory):
+    """A search between both data, by the score and by the fairness."""
+    folder = tmp_path_factory.mktemp("fairness")
+    goals = "evaluation.objective=[val/worst_group_f1,val/counterfactual_flip_rate]"
+    search = ("-m", "data.train=biased.jsonl,fair.jsonl", goals)
+    return make_store(folder, [*write(folder, tiny_model), *search])
+
+
+def test_a_planted_bias_is_caught_and_shown(searched):
+    unfair, fair = searched.runs("trial")
     assert unfair.data.params["data.train"] == "biased.jsonl"
     assert unfair.data.metrics["val/best/counterfactual_flip_rate"] > 0.3
     assert fair.data.metrics["val/best/counterfactual_flip_rate"] < 0.05
@@ -81,11 +90,8 @@ def test_a_constraint_makes_a_search_choose_the_fairer_one(cli, biased, runs):
     assert "Fairness of the best trial" in page
 
 
-def test_metrics_of_bias_can_be_objectives(cli, biased, runs):
-    search = ["data.train=biased.jsonl,fair.jsonl", "hydra.sweeper.n_jobs=1"]
-    goals = "evaluation.objective=[val/worst_group_f1,val/counterfactual_flip_rate]"
-    assert cli("train", "-m", *biased, *search, goals).code == 0
-    (study,) = runs("study")
+def test_metrics_of_bias_can_be_objectives(searched):
+    (study,) = searched.runs("study")
     assert study.data.tags["tunewright.direction"] == "maximize, minimize"
     assert study.data.tags["tunewright.best_trial"] == "1"
 
