@@ -19,7 +19,14 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.common.errors import TrackingError
 from pipeline.common.process import is_gone
 from pipeline.common.secrets import MASK, masked
-from pipeline.jobs.leftovers import Defect, checkpoints, orphans, own_runs, scratch, signature_of
+from pipeline.jobs.leftovers import (
+    Defect,
+    checkpoints,
+    orphans,
+    own_runs,
+    signature_of,
+    unsaved_model,
+)
 from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.queue import settle_one
 from pipeline.search.study.storage import find_study, is_torn, mend_journal
@@ -215,7 +222,7 @@ def _over(
             )
     own = store.dir / "studies" / study.study_name
     for folder in sorted(own.glob(f"*/{studies.MODEL_FOLDER}")):
-        yield scratch(folder)
+        yield unsaved_model(folder)
     if run.info.status == "RUNNING":
         over = [t for t in counted(study) if t.state.is_finished()]
         most = json.loads(run.data.tags.get(tags.LIMITS, "{}")).get("n_trials")

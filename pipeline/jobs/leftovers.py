@@ -50,7 +50,7 @@ def own_runs(store: Store) -> Iterator[Defect]:
             yield Defect(place, f"is of another machine, {whose}", left_alone=True)
     for folder in sorted(store.dir.glob(f"outputs/*/*/{studies.MODEL_FOLDER}")):
         if folder.parent.name in over:  # a run is called after its folder
-            yield scratch(folder)
+            yield unsaved_model(folder)
 
 
 def checkpoints(store: Store) -> Iterator[Defect]:
@@ -72,7 +72,7 @@ def checkpoints(store: Store) -> Iterator[Defect]:
             yield Defect(place, "the search resumes it when it is run again", left_alone=True)
 
 
-def scratch(folder: Path) -> Defect:
+def unsaved_model(folder: Path) -> Defect:
     """Return what a folder of a model that was being saved is."""
     wrong = "a model on its way to MLflow, left by a crash"
     return Defect(f"folder {folder}", wrong, "deleted", partial(shutil.rmtree, folder))

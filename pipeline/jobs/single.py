@@ -62,7 +62,7 @@ def run_alone(
     """
     from hydra.core.hydra_config import HydraConfig
 
-    settle(config)
+    fix_open_choices(config)
     experiment = validate(config)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
@@ -84,7 +84,7 @@ def open_checkpoints(experiment: Experiment, run_id: str, *, of_trial: bool = Fa
     return Checkpoints(folder, experiment.training.keep_checkpoints, of_trial=of_trial)
 
 
-def settle(config: DictConfig) -> None:
+def fix_open_choices(config: DictConfig) -> None:
     """Write what the machine decides into the config, so that it is logged and used again.
 
     Sums are made in another order by another number of threads, which may change the last bit.

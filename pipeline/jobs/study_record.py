@@ -142,7 +142,7 @@ class StudyRecord:
                 points = {"search/score": trial.values[0], "search/best_score": ranked[0].values[0]}
                 studies.log_progress(self.store, self.run_id, trial.number, points)
         dead = [t.number for t in news if kind_of_failure(t) == "killed"]
-        studies.settle(self.store, study.study_name, dead)
+        studies.close_dead(self.store, study.study_name, dead)
         if not ranked:
             return
         best = ranked[0]

@@ -26,10 +26,10 @@ from pipeline.jobs.prior_runs import prior_trials
 from pipeline.jobs.single import (
     Command,
     compute_as,
+    fix_open_choices,
     open_checkpoints,
     open_record,
     run_alone,
-    settle,
 )
 from pipeline.jobs.study_record import StudyRecord
 from pipeline.run import run
@@ -188,7 +188,7 @@ class ExperimentTask(Searchable):
         cut_off = self._cut_off(job)
         if going_on := before.run_id if before else cut_off:
             compute_as(self._store, config, going_on)
-        settle(config)
+        fix_open_choices(config)
         record = open_record(
             self._store,
             config,

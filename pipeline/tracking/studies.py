@@ -195,7 +195,7 @@ def close_trial(store: Store, run_id: str, state: str, reason: str = "") -> None
     store.client.set_terminated(run_id, status)
 
 
-def settle(store: Store, study: str, killed: Collection[int]) -> None:
+def close_dead(store: Store, study: str, killed: Collection[int]) -> None:
     """Close the runs of trials whose process died, so that none stays running or counts as done."""
     if not killed:
         return
