@@ -38,6 +38,7 @@ from pipeline.cli import (
 )
 from pipeline.cli.common import Stopped
 from pipeline.common.errors import TunewrightError
+from pipeline.common.failure import is_interrupted
 from pipeline.common.secrets import masked_message
 from pipeline.common.text import printable
 from pipeline.common.timing import ledger
@@ -106,7 +107,9 @@ def main(argv: Sequence[str]) -> int:
         said = map(printable, masked_message(str(error)).splitlines())  # it may quote a record
         print("tunewright:", "\n".join(said), file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt as stop:
+    except BaseException as stop:
+        if not is_interrupted(stop):
+            raise
         how = str(stop) if isinstance(stop, Stopped) else ""
         print(f"tunewright: stopped. {how}".rstrip(), file=sys.stderr)
         return 130

@@ -26,7 +26,9 @@ def add(verbs: Verbs) -> None:
     verb.add_argument(
         "--verify", action="store_true", help="exit with 1 if the verdict is different"
     )
-    verb.add_argument("--strict", action="store_true", help="refuse to start on any drift")
+    verb.add_argument(
+        "--strict", action="store_true", help="refuse to start on any drift but your own changes"
+    )
     verb.add_argument("--dry-run", action="store_true", help="list the drift and exit")
     verb.add_argument(
         "--tolerance",

@@ -22,6 +22,16 @@ def reason_of(error: BaseException) -> str:
         return f"timeout: {text}"
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return f"stopped: {type(error).__name__} {text}".rstrip()
+    if is_interrupted(error):
+        return "stopped: KeyboardInterrupt"
     if isinstance(error, TunewrightError):
         return f"refused: {text}"
     return f"error: {type(error).__name__}: {first_line}"
+
+
+def is_interrupted(error: BaseException) -> bool:
+    """Whether an error is Ctrl-C, or what a library made of it: an import may wrap it."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__cause__ or seen.__context__
+    return seen is not None

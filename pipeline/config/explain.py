@@ -27,7 +27,8 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
     place: list[str] = []
     here: Any = tree
     for part in found["loc"]:
-        if isinstance(here, Mapping) and (part in here or found["type"] == "missing"):
+        is_last = part == found["loc"][-1]
+        if isinstance(here, Mapping) and (part in here or (is_last and found["type"] == "missing")):
             here = here.get(part)
             place.append(str(part))
     key = ".".join(place) or "config"

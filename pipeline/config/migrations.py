@@ -10,6 +10,7 @@ import copy
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pipeline.common.errors import ConfigError
 from pipeline.config.flat import MESSAGES, flatten
 
 
@@ -82,6 +83,9 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         tree: the record's, of any age and not trusted.
+
+    Raises:
+        ConfigError: for a key that has two values, under its old and its new name.
     """
     now = {k: dict(node) if isinstance(node, Mapping) else node for k, node in tree.items()}
     for old, new in RENAMED:
@@ -89,7 +93,11 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
         node = now.get(group)
         if isinstance(node, dict) and before in node:
             value = node.pop(before)
-            node.setdefault(name, value)
+            if node.setdefault(name, value) != value:
+                raise ConfigError(
+                    f"{old}={value} and {new}={node[name]}: one key by its old and its new "
+                    f"name; expected {new} alone."
+                )
     task = now.get("task")
     kind = task.get("name") if isinstance(task, dict) else None
     for one in ADDED:

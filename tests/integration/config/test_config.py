@@ -99,3 +99,13 @@ def test_own_conf_comes_before_the_packaged_one(cli):
     Path("conf/optimizer/mine.yaml").write_text(text.replace("0.01", "0.25"))
     assert "weight_decay: 0.25" in cli("train", "--cfg", "optimizer=mine").out
     assert "name: SGD" in cli("train", "--cfg", "optimizer=sgd").out
+
+
+def test_data_file_without_the_common_keys_is_refused_by_the_key_that_is_missing(cli, tiny):
+    Path("conf/data").mkdir(parents=True)
+    own = "source: files\ntrain: reviews.jsonl\ntext: review\nlabel: stars\n"
+    Path("conf/data/mine.yaml").write_text(own)
+    ended = cli("train", "data=mine", *(word for word in tiny if not word.startswith("data")))
+    assert ended.code == 2
+    assert "data.files" not in ended.err
+    assert " must be given: data." in ended.err

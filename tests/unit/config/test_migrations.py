@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from pipeline.common.errors import ConfigError
 from pipeline.config.migrations import (
     migrated,
     migrated_overrides,
@@ -63,3 +66,10 @@ def test_settings_of_a_study_are_those_of_today_without_keys_for_messages():
         "data.layout": "auto",
         "adapter.name": "none",
     }
+
+
+def test_record_with_a_key_by_both_its_names_is_refused_where_they_differ():
+    both = {"training": {"packing": False, "unpadding": True}}
+    with pytest.raises(ConfigError, match=r"expected training\.unpadding alone"):
+        migrated(both)
+    assert migrated({"training": {"packing": True, "unpadding": True}})["training"]["unpadding"]

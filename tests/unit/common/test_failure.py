@@ -1,0 +1,14 @@
+"""Why a run failed: an interrupt stays one, whatever a library makes of it."""
+
+from pipeline.common.failure import is_interrupted, reason_of
+
+
+def test_interrupt_wrapped_by_an_import_is_told_as_stopped():
+    wrapped = ModuleNotFoundError("Could not import module")
+    wrapped.__cause__ = RuntimeError()
+    wrapped.__cause__.__context__ = KeyboardInterrupt()
+    assert is_interrupted(wrapped)
+    assert reason_of(wrapped) == "stopped: KeyboardInterrupt"
+    plain = ModuleNotFoundError("x")
+    assert not is_interrupted(plain)
+    assert reason_of(plain) == "error: ModuleNotFoundError: x"
