@@ -1,11 +1,14 @@
 """The data group: where rows come from, which columns are read, how splits are cut."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, InstanceOf, PlainValidator, TypeAdapter, ValidationInfo, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from pipeline.config.task import AnyColumns, columns_class, split_columns
 from pipeline.config.types import (
     COMBINATION,
     STRICT,
@@ -19,29 +22,10 @@ from pipeline.config.types import (
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
-class Columns:
-    """The columns that a record is read by; each task reads its own."""
-
-    # Classification:
-    text: Text  # the text
-    text_pair: Text | None  # a second text that is read with the first; null: there is none
-    label: Text  # its label; several where the task is multi-label
-    label_separator: Text | None  # between the labels of one cell; null: a cell is a list
-    # Summarization and translation:
-    input: Text
-    target: Text
-    # Question answering:
-    context: Text
-    question: Text
-    answers: Text  # {"text": […], "answer_start": […]}; empty lists: no answer
-    # Chat: a layout of docs/formats.md; auto: told by each row's keys.
-    layout: Text
-
-
-@dataclass(config=STRICT, frozen=True, kw_only=True)
-class SplitConfig(Columns):
+class SplitConfig:
     """How missing splits are cut, and how many rows are read; shared by every source."""
 
+    columns: InstanceOf[AnyColumns]  # what the task reads of a record, by the task's own keys
     validation_size: Share  # share of the training rows, cut where no validation split is given
     test_size: Share  # likewise for the test split
     split_seed: Seed  # which rows the cuts take; apart from `seed`, so trials share their rows
@@ -102,4 +86,22 @@ class HubConfig(SplitConfig):
         return self.name + subset + (f"@{self.revision}" if self.revision else "")
 
 
-DataConfig = FilesConfig | HubConfig
+_SOURCE: TypeAdapter[FilesConfig | HubConfig] = TypeAdapter(
+    Annotated[FilesConfig | HubConfig, Field(discriminator="source")]
+)
+
+
+def _with_columns(value: Any, info: ValidationInfo) -> Any:
+    """Check a source, and its columns against the class of the task that was read before it."""
+    task = info.data.get("task")
+    if task is None or isinstance(value, SplitConfig):
+        return value  # without a task all is refused anyway
+    if not isinstance(value, Mapping):
+        return _SOURCE.validate_python(value)
+    given, others = split_columns(value, task.name)
+    source = _SOURCE.validate_python({"columns": AnyColumns(), **others})
+    columns = TypeAdapter(columns_class(task.name)).validate_python(given)
+    return replace(source, columns=columns)
+
+
+DataConfig = Annotated[FilesConfig | HubConfig, PlainValidator(_with_columns)]

@@ -33,8 +33,8 @@ class Experiment:
     """One composed, typed config = one run = one record."""
 
     model: ModelConfig
-    data: Annotated[DataConfig, Field(discriminator="source")]
     task: TaskConfig
+    data: DataConfig  # with the columns of the task, which is read first
     adapter: Annotated[AdapterConfig, Field(discriminator="name")]
     optimizer: OptimizerConfig
     schedule: ScheduleConfig

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipeline.common.errors import did_you_mean, listing
 from pipeline.config.migrations import renamed
-from pipeline.config.task import AnyTaskConfig, config_class
+from pipeline.config.task import AnyTaskConfig, columns_class, config_class
 from pipeline.config.types import COMBINATION
 
 
@@ -62,7 +62,12 @@ def _fields_at(schema: Any, tree: Mapping[Any, Any], place: list[str]) -> list[s
     for part in place:
         here = here[part]
         schema = _chosen(get_type_hints(schema, include_extras=True)[part], here)
-    return [field.name for field in fields(schema)]
+    names = [field.name for field in fields(schema)]
+    if place == ["data"]:  # where the keys of the task's columns are among those of the source
+        names.remove("columns")
+        columns = columns_class(tree["task"]["name"])
+        names = [*(field.name for field in fields(columns)), *names]
+    return names
 
 
 def _chosen(annotation: Any, node: Mapping[str, Any]) -> Any:

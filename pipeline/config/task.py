@@ -1,16 +1,18 @@
-"""The task group: what all tasks share, and the config class of the task that is named.
+"""The task group: what all tasks share, and the config classes of the task that is named.
 
-A task's config class lies beside it, in the module of its name in `pipeline.tasks`, which is looked
-up by name: this room does not know those above it, nor keeps a list of them.
+The classes of a task's settings and columns lie beside it, in the module of its name in
+`pipeline.tasks`, which is looked up by name: this room does not know those above it, nor keeps a
+list of them.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, PlainValidator, TypeAdapter
+from pydantic import AfterValidator, PlainValidator, TypeAdapter, ValidationInfo
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
@@ -37,12 +39,40 @@ class AnyTaskConfig:
     language: Annotated[str, AfterValidator(code)]
 
 
+@dataclass(config=STRICT, frozen=True, kw_only=True)
+class AnyColumns:
+    """The columns that a task reads of a record; a task's own class has them, as keys of data."""
+
+
 def config_class(name: Any) -> type[AnyTaskConfig]:
     """Return the config class of a task, by the task's name.
 
     Raises:
         PydanticCustomError: for a name that no task has.
     """
+    found: type[AnyTaskConfig] = _named(name).config_class
+    return found
+
+
+def columns_class(name: str) -> type[AnyColumns]:
+    """Return the class of a task's columns, by the task's name."""
+    found: type[AnyColumns] = _named(name).columns_class
+    return found
+
+
+def split_columns(given: Mapping[Any, Any], task: str) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Return what of a data group are columns of a task, and what no task has.
+
+    A data set knows no task, so it may give the columns of all; those of others are left out.
+    """
+    own = {field.name for field in fields(columns_class(task))}
+    known = {field.name for name in task_names() for field in fields(columns_class(name))}
+    columns = {key: value for key, value in given.items() if key in own}
+    return columns, {key: value for key, value in given.items() if key not in known}
+
+
+def _named(name: Any) -> Any:
+    """Return a task by its name, or say which there are."""
     is_name = isinstance(name, str) and name.isidentifier()
     task = _task(name) if is_name and find_spec(f"{_PACKAGE}.{name}") else None
     if task is None:
@@ -52,8 +82,7 @@ def config_class(name: Any) -> type[AnyTaskConfig]:
             "task.name={name}: there is no such task.{hint} Valid: {valid}",
             {"name": name, "hint": did_you_mean(str(name), valid), "valid": listing(valid)},
         )
-    found: type[AnyTaskConfig] = task.config_class
-    return found
+    return task
 
 
 def task_names() -> list[str]:
@@ -77,3 +106,17 @@ def _of_its_class(value: Any) -> AnyTaskConfig:
 
 
 TaskConfig = Annotated[AnyTaskConfig, PlainValidator(_of_its_class)]
+
+
+def _of_the_task(value: Any, info: ValidationInfo) -> Any:
+    """Check columns against the class of the task that was read before them."""
+    task = info.data.get("task")
+    if task is None or isinstance(value, AnyColumns):
+        return value  # without a task all is refused anyway
+    if isinstance(value, Mapping):
+        columns, unknown = split_columns(value, task.name)
+        value = {**columns, **unknown}
+    return TypeAdapter(columns_class(task.name)).validate_python(value)
+
+
+Columns = Annotated[AnyColumns, PlainValidator(_of_the_task)]

@@ -92,18 +92,17 @@ def read_hub(config: HubConfig, split: str, shape: Shape, refuse: Refuse) -> Row
     from datasets import ClassLabel
 
     dataset = _load(config, name)
-    feature = dataset.features.get(config.label)
+    column = shape.label_column
+    feature = dataset.features.get(column) if column is not None else None
     several = getattr(feature, "feature", None)  # of a list
     labelled: Iterable[Mapping[str, Any]] = dataset
     # -1 is the hub's mark for a hidden label; it stays out of range and is refused below.
-    if isinstance(feature, ClassLabel):
+    if column is not None and isinstance(feature, ClassLabel):
         names = dict(enumerate(feature.names))
-        labelled = ({**row, config.label: names.get(row[config.label])} for row in dataset)
-    elif isinstance(several, ClassLabel):
+        labelled = ({**row, column: names.get(row[column])} for row in dataset)
+    elif column is not None and isinstance(several, ClassLabel):
         names = dict(enumerate(several.names))
-        labelled = (
-            {**row, config.label: [names.get(i) for i in row[config.label]]} for row in dataset
-        )
+        labelled = ({**row, column: [names.get(i) for i in row[column]]} for row in dataset)
     numbered = ((f"{name}:{number}", row) for number, row in enumerate(labelled, start=1))
     return _collect(numbered, _place(config, name), shape, refuse)
 

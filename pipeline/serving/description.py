@@ -11,10 +11,9 @@ from pydantic.dataclasses import dataclass
 from pipeline import __version__
 from pipeline.common.errors import ModelError, TrackingError, listing
 from pipeline.common.text import printable
-from pipeline.config.data import Columns, DataConfig
 from pipeline.config.experiment import Experiment
 from pipeline.config.explain import first
-from pipeline.config.task import TaskConfig
+from pipeline.config.task import Columns, TaskConfig
 from pipeline.config.types import Count
 from pipeline.config.untrusted import MOST_JSON_BYTES, read_json
 from pipeline.tasks import get_task
@@ -46,17 +45,11 @@ def describe(experiment: Experiment, label_counts: dict[str, int]) -> Descriptio
         format=FORMAT,
         tunewright=__version__,
         task=get_task(task).for_prediction(task),
-        columns=columns_of(experiment.data),
+        columns=experiment.data.columns,
         label_counts=label_counts,
         max_length=experiment.training.max_length,
         precision=precision,
     )
-
-
-def columns_of(data: DataConfig) -> Columns:
-    """Return the columns of a data config, without where its rows are."""
-    names = [field.name for field in dataclasses.fields(Columns)]
-    return Columns(**{name: getattr(data, name) for name in names})
 
 
 def write(description: Description, folder: Path) -> None:

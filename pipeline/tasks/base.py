@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from pipeline.common.contract import Direction
 from pipeline.common.errors import DataError
 from pipeline.common.languages import cjk_language, suffix
-from pipeline.config.data import Columns
-from pipeline.config.task import AnyTaskConfig
+from pipeline.config.task import AnyColumns, AnyTaskConfig
 from pipeline.evaluation.names import metric_name
 
 if TYPE_CHECKING:
@@ -99,6 +98,7 @@ class Task(ABC, Generic[C]):
     """
 
     config_class: ClassVar[type[AnyTaskConfig]]  # of the settings that the config names
+    columns_class: ClassVar[type[AnyColumns]]  # of the keys of `data` that say what is read
     baseline_name: ClassVar[str]  # of the answer that needs no model
     answers_untrained: ClassVar[bool] = False  # whether a pre-trained model answers as it is
     # Settings that no token depends on, nor a baseline: trials that differ in them share both.
@@ -132,8 +132,8 @@ class Task(ABC, Generic[C]):
 
     @classmethod
     @abstractmethod
-    def shape(cls, config: C, data: Columns) -> Shape:
-        """Return what is read of a record, by which columns."""
+    def shape(cls, config: C, columns: Any) -> Shape:
+        """Return what is read of a record, by which columns: an object of `columns_class`."""
 
     @property
     @abstractmethod

@@ -16,12 +16,12 @@ from pydantic.dataclasses import dataclass as checked
 from typing_extensions import override
 
 from pipeline.common.contract import Direction
-from pipeline.common.errors import ConfigError, DataError, ModelError
-from pipeline.config.data import Columns
+from pipeline.common.errors import ConfigError, DataError, ModelError, did_you_mean, listing
+from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data import Rows
-from pipeline.data.conversations import Message, asked, plain
-from pipeline.data.shapes import Chats, Shape
+from pipeline.data.conversations import AUTO, LAYOUTS, Message, asked, plain, read_conversation
+from pipeline.data.shapes import Shape
 from pipeline.evaluation.names import reply_metrics
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Batch, Examples, Outputs
@@ -51,10 +51,69 @@ class ChatConfig(WritingConfig):
     generate: bool  # write the last reply of each conversation at evaluations, and score it
 
 
+@checked(config=STRICT, frozen=True, kw_only=True)
+class ChatColumns(AnyColumns):
+    """How a record holds its conversation."""
+
+    layout: Text  # of docs/formats.md; auto: told by each row's keys
+
+
+@dataclass(frozen=True)
+class Chats(Shape):
+    """Column ``messages``: a conversation, whatever the layout of the file."""
+
+    columns: ChatColumns
+
+    def read(
+        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
+    ) -> dict[str, Any]:
+        """Return the conversation; one that is to be answered ends with the user."""
+        layout = self.columns.layout
+        if not with_targets and values.keys() == self.inputs.keys():
+            layout = AUTO  # what a server is asked, whatever the layout of the training file
+        if layout not in (AUTO, *LAYOUTS):
+            valid = [AUTO, *LAYOUTS]
+            raise DataError(
+                f"data.layout={layout}: there is no such layout.{did_you_mean(layout, valid)} "
+                f"Valid: {listing(valid)}."
+            )
+        return {"messages": read_conversation(values, layout, place, to_answer=not with_targets)}
+
+    def groups(self, rows: Rows) -> Sequence[str]:
+        """Keep conversations that begin alike together."""
+        return [
+            "\n".join(m.content for m in messages[: 1 + (messages[0].role == "system")])
+            for messages in rows["messages"]
+        ]
+
+    def texts(self, rows: Rows) -> Sequence[str]:
+        """Return each whole conversation."""
+        return ["\n".join(m.content for m in messages) for messages in rows["messages"]]
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The messages."""
+        return {"messages": "messages"}
+
+    def record(self, rows: Rows, i: int) -> dict[str, Any]:
+        """Return a conversation up to its last reply."""
+        return {"messages": plain(asked(rows["messages"][i]))}
+
+    def check(self, train: Rows) -> list[str]:
+        """Warn of conversations of which nothing is learned."""
+        idle = sum(
+            not any(m.trained for m in messages if m.role == "assistant")
+            for messages in train["messages"]
+        )
+        warning = f"{idle} conversations have weight 0 on every reply: they train nothing"
+        return [warning] if idle else []
+
+
 class Chat(WritingTask[ChatConfig]):
     """The loss is on the assistant's tokens; the last reply of each conversation is written."""
 
     config_class = ChatConfig
+    columns_class = ChatColumns
     baseline_name = "frequent_reply"
     encoding_refuses = True
     heads = ("AutoModelForCausalLM",)
@@ -80,9 +139,9 @@ class Chat(WritingTask[ChatConfig]):
 
     @classmethod
     @override
-    def shape(cls, config: ChatConfig, data: Columns) -> Shape:
+    def shape(cls, config: ChatConfig, columns: ChatColumns) -> Shape:
         """Return conversations."""
-        return Chats(data)
+        return Chats(columns)
 
     @classmethod
     @override

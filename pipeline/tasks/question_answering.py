@@ -17,15 +17,15 @@ from typing_extensions import override
 from pipeline.common.contract import Direction
 from pipeline.common.errors import DataError, ModelError
 from pipeline.common.languages import suffix
-from pipeline.config.data import Columns
 from pipeline.config.task import AnyTaskConfig
 from pipeline.config.types import STRICT, Count, Number
 from pipeline.data import Rows
-from pipeline.data.shapes import NO_ANSWER, Answers, QuestionAnswers, Shape
+from pipeline.data.shapes import Shape
 from pipeline.evaluation.names import answer_metrics
 from pipeline.models.batches import MODEL_INPUTS, reads_types
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
 from pipeline.tasks.parts.long_rows import Read, chosen, length_of, read_texts, texts_beside
+from pipeline.tasks.parts.squad import NO_ANSWER, AnswerColumns, Answers, QuestionAnswers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +83,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     """
 
     config_class = QuestionAnsweringConfig
+    columns_class = AnswerColumns
     baseline_name = "random_span"
     after_encoding = Task.after_encoding | {"n_best", "max_answer_tokens", "no_answer_threshold"}
     encoding_refuses = True
@@ -94,9 +95,9 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
 
     @classmethod
     @override
-    def shape(cls, config: QuestionAnsweringConfig, data: Columns) -> Shape:
+    def shape(cls, config: QuestionAnsweringConfig, columns: AnswerColumns) -> Shape:
         """Return context, question and answers."""
-        return QuestionAnswers(data)
+        return QuestionAnswers(columns)
 
     @property
     def auto_class(self) -> str:

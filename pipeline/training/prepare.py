@@ -149,7 +149,7 @@ def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
 
 def shape_of(experiment: Experiment) -> Shape:
     """Return what the task reads of a record."""
-    return get_task(experiment.task).shape(experiment.task, experiment.data)
+    return get_task(experiment.task).shape(experiment.task, experiment.data.columns)
 
 
 def splits_of(experiment: Experiment) -> Splits:
@@ -282,7 +282,7 @@ def _encoded(
 
     task = as_read.config
     kind = get_task(task)
-    splits = load_splits(data, kind.shape(task, data), with_test=with_test)
+    splits = load_splits(data, kind.shape(task, data.columns), with_test=with_test)
     made = kind(task, find_checkpoint(model), max_length, splits.label_counts)
     return Encoded(splits, made, store)
 

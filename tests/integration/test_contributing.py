@@ -45,18 +45,31 @@ def test_one_file_adds_a_thing_and_a_module_and_a_file_a_task(added):
 def test_the_task_is_found_trained_by_the_optimizer_and_its_model_predicts(
     cli, tiny_model, runs, working_folder
 ):
-    stars = [{**row, "stars": {"neg": 1, "pos": 5}[row["stars"]]} for row in rows(120)]
+    number = {"neg": 1, "pos": 5}
+    stars = [
+        {**row, "stars": number[row["stars"]], "by": f"rater {i // 4}"}
+        for i, row in enumerate(rows(120))
+    ]
     tiny = tiny_config(tiny_model, write_rows(working_folder / "stars.jsonl", stars))
-    ended = cli("train", *tiny, "task=rating", "optimizer=rmsprop")
+    refused = cli("train", *tiny, "task=rating")
+    assert refused.code == 2
+    assert "there is no column 'rater' (data.rater)" in refused.err
+    ended = cli("train", *tiny, "task=rating", "data.rater=by", "optimizer=rmsprop")
     assert ended.code == 0, ended.err
     (run,) = runs("run")
     assert run.data.params["optimizer.alpha"] == "0.99"
+    assert run.data.params["data.rater"] == "by"
     metrics = run.data.metrics
     assert metrics["val/best/mae"] == pytest.approx(4 * (1 - metrics["val/best/accuracy"]))
     asked = ("predict", run.info.run_id, "--input", "stars.jsonl", "--output", "out.jsonl")
     predicted = cli(*asked)
     assert predicted.code == 0, predicted.err
     assert len(Path("out.jsonl").read_text(encoding="utf-8").splitlines()) == 120
+    refused = cli("train", *tiny, "task=rating", "data.ratr=by")
+    assert refused.code == 2
+    assert "Did you mean data.rater?" in refused.err
+    again = cli("rerun", run.info.run_id, "--verify", "--allow", str(tiny_model))
+    assert again.code == 0, again.err
     refused = cli("train", *tiny, "task.name=ratng")
     assert refused.code == 2
     assert "Did you mean rating?" in refused.err

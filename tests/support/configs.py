@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pipeline.config.compose import folders
 from pipeline.config.data import FilesConfig
 from pipeline.config.model import ModelConfig
-from pipeline.config.task import AnyTaskConfig, config_class
+from pipeline.config.task import AnyTaskConfig, columns_class, config_class, split_columns
 from pipeline.config.training import TrainingConfig
 from pipeline.tasks.parts.writing import GenerationConfig
 
@@ -37,9 +37,19 @@ def training(**changes: Any) -> TrainingConfig:
     return _made(TrainingConfig, "training/default", **changes)
 
 
-def files(**changes: Any) -> FilesConfig:
-    """Return the config of rows from files."""
-    return _made(FilesConfig, "data/base", "data/files", **changes)
+def columns_for(task: str, **changes: Any) -> Any:
+    """Return the columns of a task, as conf/data/base.yaml has them."""
+    own, _ = split_columns(_group("data/base"), task)
+    return columns_class(task)(**{**own, **changes})
+
+
+def files(task: str = "classification", **changes: Any) -> FilesConfig:
+    """Return the config of rows from files, with the columns of a task."""
+    _, source = split_columns({**_group("data/base"), **_group("data/files")}, task)
+    given, others = split_columns(changes, task)
+    made = {**source, "columns": columns_for(task, **given), **others}
+    made.pop("defaults")
+    return TypeAdapter(FilesConfig).validate_python(made)
 
 
 def _made(cls: type, *names: str, **changes: Any) -> Any:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.data import Rows
-from pipeline.data.labelled import Labelled
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.base import Task
+from pipeline.tasks.parts.labelled import Labelled
 from tests.support.configs import files, model_of, task_settings
 
 GOOD, BAD = ["good", "great", "fine", "nice", "lovely"], ["bad", "awful", "poor", "sad", "horrid"]
@@ -37,7 +37,7 @@ def labelled(pairs: Sequence[tuple[str, str]]) -> Rows:
     """Return pairs of text and label as what is read of a file; their ids are 0, 1 and so on."""
     texts, labels = zip(*pairs, strict=True)
     columns = {"text": list(texts), "label": list(labels)}
-    return Rows(Labelled(FILES), [str(i) for i in range(len(pairs))], columns)
+    return Rows(Labelled(FILES.columns), [str(i) for i in range(len(pairs))], columns)
 
 
 def tiny_task(model: Path, counts: Mapping[str, int], max_length: int = 32, **settings) -> Task:

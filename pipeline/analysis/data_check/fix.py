@@ -71,7 +71,7 @@ def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
     try:
         with replacing(out) as folder:
             folder.mkdir()
-            return _write(data, corpus, changes, folder)
+            return _write(data, shape.label_column, corpus, changes, folder)
     except OSError as error:
         raise DataError(f"--fix {out}: cannot be written: {error.strerror or error}.") from error
 
@@ -103,7 +103,9 @@ def _changes(corpus: Corpus, *, cut_from_train: bool) -> Changes:
     return changes
 
 
-def _write(data: FilesConfig, corpus: Corpus, changes: Changes, folder: Path) -> Counter[str]:
+def _write(
+    data: FilesConfig, label: str | None, corpus: Corpus, changes: Changes, folder: Path
+) -> Counter[str]:
     counts: Counter[str] = Counter()
     known = {split: set(rows.ids) for split, rows in corpus.splits.items()}
     with (folder / CHANGES).open("w", encoding="utf-8", newline="") as stream:
@@ -129,10 +131,10 @@ def _write(data: FilesConfig, corpus: Corpus, changes: Changes, folder: Path) ->
                     if row in changes.dropped:
                         note(split, row, f"left out: {changes.dropped[row]}")
                         continue
-                    if row in changes.labels:
+                    if label is not None and row in changes.labels:
                         new = changes.labels[row]
-                        note(split, row, "label spelt as usual", record[data.label], new)
-                        record[data.label] = new
+                        note(split, row, "label spelt as usual", record[label], new)
+                        record[label] = new
                     write = write or writer(out, made, list(record))
                     write(record)
             for error in refused:

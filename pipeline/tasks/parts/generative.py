@@ -17,10 +17,10 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, ModelError
-from pipeline.config.data import Columns
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape
 from pipeline.tasks.base import Batch, Examples
+from pipeline.tasks.parts.labelled import LabelColumns
 from pipeline.tasks.parts.labels import LabelTask
 from pipeline.tasks.parts.long_rows import unforged_ids
 from pipeline.tasks.parts.writing import end_token_id, start_tokens
@@ -66,19 +66,19 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
     answers_untrained = True
 
     @classmethod
-    def shape(cls, config: ClassificationConfig, data: Columns) -> Shape:
+    def shape(cls, config: ClassificationConfig, columns: LabelColumns) -> Shape:
         """Return text, second text and label.
 
         Raises:
             ConfigError: where the prompt leaves out the second text, or has none to show.
         """
-        if ("{text_pair}" in config.prompt) != (data.text_pair is not None):
-            found = "without {text_pair}" if data.text_pair else "with {text_pair}"
+        if ("{text_pair}" in config.prompt) != (columns.text_pair is not None):
+            found = "without {text_pair}" if columns.text_pair else "with {text_pair}"
             raise ConfigError(
                 f"task.prompt={config.prompt!r}: {found}, and data.text_pair="
-                f"{data.text_pair or 'null'}; expected both or neither."
+                f"{columns.text_pair or 'null'}; expected both or neither."
             )
-        return super().shape(config, data)
+        return super().shape(config, columns)
 
     @property
     def auto_class(self) -> str:

@@ -14,11 +14,10 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, listing
-from pipeline.config.data import Columns
 from pipeline.config.task import AnyTaskConfig
 from pipeline.config.types import COMBINATION, STRICT, Number, Positive
-from pipeline.data.labelled import Labelled
 from pipeline.tasks.base import Batch, Examples, Outputs, Task
+from pipeline.tasks.parts.labelled import LabelColumns, Labelled
 from pipeline.tasks.parts.long_rows import chosen
 
 if TYPE_CHECKING:
@@ -74,6 +73,7 @@ L = TypeVar("L", bound=LabelConfig)
 class LabelTask(Task[L]):
     """Cross-entropy over the label names; scored on decoded labels."""
 
+    columns_class = LabelColumns
     baseline_name = "majority"
     after_encoding = Task.after_encoding | {"class_weights", "label_smoothing"}
 
@@ -104,18 +104,18 @@ class LabelTask(Task[L]):
         return names | ({"hamming_loss": "minimize"} if config.multi_label else {})
 
     @classmethod
-    def shape(cls, config: L, data: Columns) -> Shape:
+    def shape(cls, config: L, columns: LabelColumns) -> Shape:
         """Return text, second text and label.
 
         Raises:
             ConfigError: where one label is read of cells that are said to hold several.
         """
-        if data.label_separator is not None and not config.multi_label:
+        if columns.label_separator is not None and not config.multi_label:
             raise ConfigError(
-                f"data.label_separator={data.label_separator!r}: expected null, since "
+                f"data.label_separator={columns.label_separator!r}: expected null, since "
                 "task.multi_label=false reads one label a row; task.multi_label=true reads several."
             )
-        return Labelled(data, many=config.multi_label)
+        return Labelled(columns, many=config.multi_label)
 
     @property
     def head(self) -> Mapping[str, Any]:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass as checked
 from typing_extensions import override
 
 from pipeline.common.errors import ConfigError, DataError
-from pipeline.config.data import Columns
-from pipeline.config.types import STRICT
+from pipeline.config.task import AnyColumns
+from pipeline.config.types import STRICT, Text
 from pipeline.data import Rows
-from pipeline.data.shapes import Shape, SourceTarget
+from pipeline.data.shapes import Shape, text_of
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Examples, Outputs
 from pipeline.tasks.parts.writing import WritingConfig, WritingTask, start_tokens
 
 
-@dataclass(config=STRICT, frozen=True, kw_only=True)
+@checked(config=STRICT, frozen=True, kw_only=True)
 class TextToTextConfig(WritingConfig):
     """A text is written from another one, by an encoder-decoder or a decoder."""
 
@@ -29,6 +29,50 @@ class TextToTextConfig(WritingConfig):
     # Between source and target, for decoders, which read both as one text.
     separator: str
     max_target_length: Annotated[int, Field(strict=True, ge=4)]  # tokens
+
+
+@checked(config=STRICT, frozen=True, kw_only=True)
+class TextToTextColumns(AnyColumns):
+    """A text, and the text that is written from it."""
+
+    input: Text
+    target: Text
+
+
+@dataclass(frozen=True)
+class SourceTarget(Shape):
+    """Columns ``source`` and ``target``: two texts."""
+
+    columns: TextToTextColumns
+
+    def read(
+        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
+    ) -> dict[str, Any]:
+        """Return both texts; neither may be empty."""
+        row = {"source": text_of(values, "data.input", self.columns.input, place)}
+        if with_targets:
+            row["target"] = text_of(values, "data.target", self.columns.target, place)
+        return row
+
+    def groups(self, rows: Rows) -> Sequence[str]:
+        """Keep equal sources together."""
+        return rows["source"]
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The source."""
+        return {self.columns.input: "source"}
+
+    def check(self, train: Rows) -> list[str]:
+        """Warn of sources that are their own targets."""
+        pairs = zip(train["source"], train["target"], strict=True)
+        same = sum(source.strip() == target.strip() for source, target in pairs)
+        if same < len(train):
+            return []
+        return [
+            f"all {same} training rows have a source equal to its target: the model learns to copy "
+            f"(data.input={self.columns.input}, data.target={self.columns.target})"
+        ]
 
 
 T = TypeVar("T", bound=TextToTextConfig)
@@ -39,13 +83,14 @@ _WHOLE = 2**29  # tokens: longer than any target
 class TextToText(WritingTask[T]):
     """Encoder-decoders read the source; decoders read the source, the separator and the target."""
 
+    columns_class = TextToTextColumns
     after_encoding = WritingTask.after_encoding | {"generation"}
 
     @classmethod
     @override
-    def shape(cls, config: T, data: Columns) -> Shape:
+    def shape(cls, config: T, columns: TextToTextColumns) -> Shape:
         """Return source and target."""
-        return SourceTarget(data)
+        return SourceTarget(columns)
 
     @classmethod
     def uncut(cls, config: T) -> T:

@@ -4,7 +4,6 @@ import codecs
 import csv
 import json
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import DataError
-from pipeline.data.labelled import Labelled
 from pipeline.data.readers import read_records
 from pipeline.data.splits import cut, sample
-from tests.support.rows import FILES, labelled, rows, tiny_task, write_rows
+from pipeline.tasks.parts.labelled import Labelled
+from tests.support.configs import files
+from tests.support.rows import labelled, rows, tiny_task, write_rows
 
 RECORDS = [
     {"review": 'said "no",\nand left', "stars": "neg"},
@@ -166,8 +166,8 @@ def test_the_test_rows_stay_out_of_training_when_they_are_not_asked_for(working_
     from pipeline.data import load_splits
 
     path = write_rows(working_folder / "all.jsonl", rows(100))
-    config = replace(FILES, train=str(path), text="review", label="stars")
-    read = partial(load_splits, config, Labelled(config))
+    config = files(train=str(path), text="review", label="stars")
+    read = partial(load_splits, config, Labelled(config.columns))
     asked, not_asked = read(with_test=True), read(with_test=False)
     assert asked.test is not None
     assert not_asked.test is None

@@ -1,6 +1,5 @@
 """Chats as tokens: which are targets, by each kind of template, and what is cut."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,10 @@ import pytest
 from pipeline.common.errors import ConfigError, DataError, ModelError
 from pipeline.data import Rows, load_splits
 from pipeline.data.conversations import Message
-from pipeline.data.shapes import Chats
 from pipeline.models import find_checkpoint
-from pipeline.tasks.chat import Chat
+from pipeline.tasks.chat import Chat, Chats
 from tests.support.chats import TEXTS, TURNS, chats, said, write_chats
-from tests.support.configs import generation, model_of, task_settings
-from tests.support.rows import FILES
+from tests.support.configs import columns_for, files, generation, model_of, task_settings
 from tests.support.tiny_models import CHATML, tiny_gpt2, tiny_t5
 
 PLAIN = (
@@ -49,7 +46,7 @@ def task_of(model, template=None, max_length=64, **settings):
 
 def rows_of(*conversations):
     ids = [f"chat.jsonl:{i + 1}" for i in range(len(conversations))]
-    return Rows(Chats(FILES), ids, {"messages": list(conversations)})
+    return Rows(Chats(columns_for("chat")), ids, {"messages": list(conversations)})
 
 
 def targets(task, conversation):
@@ -258,15 +255,15 @@ def test_every_layout_is_the_same_to_the_model(chatter):
     model = task.load_model()
     for layout in ("messages", "contents", "sharegpt", "alpaca", "prompt_completion"):
         file = write_chats(Path(f"{layout}.jsonl"), [(SYSTEM, *TURNS), *chats(5)], layout)
-        config = replace(FILES, train=str(file))
-        rows = load_splits(config, Chats(config), with_test=False).train
+        config = files("chat", train=str(file))
+        rows = load_splits(config, Chats(config.columns), with_test=False).train
         outputs = task.infer(model, task.encode(rows), 4)
         losses.add(tuple(outputs["loss"].tolist()))
     assert len(losses) == 1
 
 
 def test_messages_are_answered_for_every_training_layout():
-    shape = Chats(replace(FILES, layout="sharegpt"))
+    shape = Chats(columns_for("chat", layout="sharegpt"))
     record = {"messages": [{"role": "user", "content": "Hi"}]}
     read = shape.read(record, "record 1", with_targets=False)
     assert read == {"messages": TURNS[:1]}

@@ -9,12 +9,13 @@ import torch
 
 from pipeline.common.errors import DataError, ModelError
 from pipeline.data import Rows
-from pipeline.data.labelled import Labelled
+from pipeline.tasks.parts.labelled import Labelled
 from tests.support import word_models as models
 from tests.support.classifiers import WORDS
-from tests.support.rows import BAD, FILES, GOOD, labelled, tiny_task
+from tests.support.configs import columns_for
+from tests.support.rows import BAD, GOOD, labelled, tiny_task
 
-PAIRS = replace(FILES, text_pair="second")
+PAIRS = columns_for("classification", text_pair="second")
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2", "t5"])
@@ -113,7 +114,8 @@ def test_model_with_one_token_type_gets_no_type_ids(decoder):
 def test_predictions_of_several_labels_are_their_names_and_the_share_of_each(encoder):
     task = tiny_task(encoder, {"a": 1, "b": 1, "c": 1}, multi_label=True)
     columns = {"text": ["good", "bad"], "label": [("a", "c"), ()]}
-    examples = task.encode(Rows(Labelled(FILES, many=True), ["1", "2"], columns))
+    shape = Labelled(columns_for("classification"), many=True)
+    examples = task.encode(Rows(shape, ["1", "2"], columns))
     assert examples.dataset["labels"][:] == [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     logits = torch.tensor([[9.0, -9.0, 9.0], [-9.0, 0.1, -9.0]]).numpy()
     decoded = task.decode(examples, {"logits": logits})

@@ -16,14 +16,16 @@ from pipeline.common.disk_cache import Entries
 from pipeline.common.session import session
 from pipeline.data import Rows
 from pipeline.data.conversations import Message
-from pipeline.data.shapes import Chats, QuestionAnswers, SourceTarget
 from pipeline.models import find_checkpoint
 from pipeline.tasks import encoded_cache as encoded
 from pipeline.tasks import get_task
+from pipeline.tasks.chat import Chats
 from pipeline.tasks.encoded_cache import EncodedStore, encoding_key
+from pipeline.tasks.parts.squad import QuestionAnswers
+from pipeline.tasks.parts.text_to_text import SourceTarget
 from tests.support import word_models as models
-from tests.support.configs import model_of, task_settings
-from tests.support.rows import FILES, labelled, tiny_task
+from tests.support.configs import columns_for, model_of, task_settings
+from tests.support.rows import labelled, tiny_task
 from tests.support.tiny_models import CHATML, tiny_gpt2, tiny_llama, tiny_t5, tiny_tokenizer
 
 PAIRS = [("the good film", "pos"), ("a bad day and a sad book", "neg"), ("so nice", "pos")]
@@ -81,7 +83,9 @@ def answers(folder, _):
     contexts = [" ".join(LETTERS), "a b", "c d"]
     found = [(("f g h", 10),), (("b", 2),), ()]
     columns = {"context": contexts, "question": ["who"] * 3, "answers": found}
-    return task, Rows(QuestionAnswers(FILES), ["f:1", "f:2", "f:3"], columns)
+    return task, Rows(
+        QuestionAnswers(columns_for("question_answering")), ["f:1", "f:2", "f:3"], columns
+    )
 
 
 def translation(folder, _):
@@ -96,13 +100,15 @@ def summarization(folder, _):
 def writing(config, folder, make):
     model = once(folder / make.__name__, make, TEXTS)
     columns = {"source": ["red house " * 9, "small dog"], "target": ["rot haus " * 9, "hund"]}
-    return task_of(config, model, 24), Rows(SourceTarget(FILES), ["t:1", "t:2"], columns)
+    return task_of(config, model, 24), Rows(
+        SourceTarget(columns_for("translation")), ["t:1", "t:2"], columns
+    )
 
 
 def chat(folder, _):
     tokenizer = tiny_tokenizer(TEXTS, begin=True, template=CHATML)
     model = once(folder / "chatter", tiny_llama, TEXTS, tokenizer)
-    rows = Rows(Chats(FILES), ["c:1", "c:2"], {"messages": [TURNS, TURNS[2:]]})
+    rows = Rows(Chats(columns_for("chat")), ["c:1", "c:2"], {"messages": [TURNS, TURNS[2:]]})
     return task_of(task_settings("chat"), model, 64), rows
 
 

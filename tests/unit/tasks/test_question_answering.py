@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from pipeline.common.errors import DataError
 from pipeline.data import Rows
 from pipeline.data.readers import read_records
-from pipeline.data.shapes import QuestionAnswers
 from pipeline.data.splits import cut
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.base import Task
+from pipeline.tasks.parts.squad import QuestionAnswers
 from tests.support.answers import LETTERS, NAMES
-from tests.support.configs import model_of, task_settings
-from tests.support.rows import FILES
+from tests.support.configs import columns_for, model_of, task_settings
 
 
 def tiny_reader(model: Path, max_length: int, *, may_be_none: bool = False, **more) -> Task:
@@ -31,7 +30,7 @@ def tiny_reader(model: Path, max_length: int, *, may_be_none: bool = False, **mo
 
 def asked(*of: tuple[str, Sequence[tuple[str, int | None]]], question: str = "who") -> Rows:
     """Return rows of contexts and their answers, read as from a file."""
-    shape = QuestionAnswers(FILES)
+    shape = QuestionAnswers(columns_for("question_answering"))
     found = [
         shape.read(
             {
@@ -291,7 +290,7 @@ CONTEXT = "anna is the one, and bert is the other"
 )
 def test_answers_are_read_in_every_form_they_have(answers, read):
     values = {"context": CONTEXT, "question": "who", "answers": answers}
-    assert QuestionAnswers(FILES).read(values, "f:1")["answers"] == read
+    assert QuestionAnswers(columns_for("question_answering")).read(values, "f:1")["answers"] == read
 
 
 @pytest.mark.parametrize(
@@ -317,7 +316,7 @@ def test_answers_are_read_in_every_form_they_have(answers, read):
 def test_answers_that_are_no_span_are_refused_with_their_place(answers, said):
     values = {"context": CONTEXT, "question": "who", "answers": answers}
     with pytest.raises(DataError) as refusal:
-        QuestionAnswers(FILES).read(values, "f:1")
+        QuestionAnswers(columns_for("question_answering")).read(values, "f:1")
     assert str(refusal.value).startswith("f:1: ")
     assert said in str(refusal.value)
 
@@ -372,7 +371,7 @@ def test_squads_own_file_is_read_as_rows():
         "id": "q1",
         "answers": [{"text": "bert", "answer_start": 21}],
     }
-    shape = QuestionAnswers(FILES)
+    shape = QuestionAnswers(columns_for("question_answering"))
     read = [shape.read(values, "f", with_targets=n < 3) for n, values in records]
     assert [row.get("answers") for row in read] == [(("bert", 21),), (), None]
 

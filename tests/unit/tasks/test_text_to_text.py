@@ -10,12 +10,10 @@ import torch
 
 from pipeline.common.errors import ConfigError, DataError
 from pipeline.data import Rows
-from pipeline.data.shapes import SourceTarget
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
-from pipeline.tasks.parts.text_to_text import common_end
-from tests.support.configs import generation, model_of, task_settings
-from tests.support.rows import FILES
+from pipeline.tasks.parts.text_to_text import SourceTarget, common_end
+from tests.support.configs import columns_for, generation, model_of, task_settings
 from tests.support.writers import KINDS, SEPARATOR, pairs
 
 
@@ -29,7 +27,11 @@ def task_of(model, name="translation", max_length=40, **settings):
 def rows_of(given):
     sources, targets = zip(*given, strict=True)
     columns = {"source": list(sources), "target": list(targets)}
-    return Rows(SourceTarget(FILES), [f"t.jsonl:{i + 1}" for i in range(len(given))], columns)
+    return Rows(
+        SourceTarget(columns_for("translation")),
+        [f"t.jsonl:{i + 1}" for i in range(len(given))],
+        columns,
+    )
 
 
 @pytest.mark.parametrize("kind", ["t5", "gpt2"])

@@ -7,12 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic.dataclasses import dataclass as checked
+
 from pipeline.common.errors import DataError, listing
+from pipeline.config.task import AnyColumns
+from pipeline.config.types import STRICT, Text
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, check_characters, column_of, place_of, text_of
 from pipeline.evaluation.names import metric_name
 
 LABEL_CHARACTERS = 200  # MLflow's names of metrics end at 250
+
+
+@checked(config=STRICT, frozen=True, kw_only=True)
+class LabelColumns(AnyColumns):
+    """A text or two, and a label or several."""
+
+    text: Text
+    text_pair: Text | None  # a second text that is read with the first; null: there is none
+    label: Text  # several where the task is multi-label
+    label_separator: Text | None  # between the labels of one cell; null: a cell is a list
 
 
 @dataclass(frozen=True)
@@ -23,17 +37,18 @@ class Labelled(Shape):
     """
 
     has_classes = True
+    columns: LabelColumns
     many: bool = False
 
     def read(
         self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
     ) -> dict[str, Any]:
         """Return texts and label; a text without letters or a missing label is refused."""
-        row: dict[str, Any] = {"text": text_of(values, "data.text", self.config.text, place)}
-        if self.config.text_pair is not None:
-            row["text_pair"] = text_of(values, "data.text_pair", self.config.text_pair, place)
+        row: dict[str, Any] = {"text": text_of(values, "data.text", self.columns.text, place)}
+        if self.columns.text_pair is not None:
+            row["text_pair"] = text_of(values, "data.text_pair", self.columns.text_pair, place)
         if with_targets:
-            given = column_of(values, "data.label", self.config.label, place)
+            given = column_of(values, "data.label", self.columns.label, place)
             row["label"] = self._labels(given, place) if self.many else self._label(given, place)
         return row
 
@@ -51,8 +66,13 @@ class Labelled(Shape):
     @property
     def inputs(self) -> Mapping[str, str]:
         """The text, or both."""
-        both = {self.config.text: "text", self.config.text_pair: "text_pair"}
+        both = {self.columns.text: "text", self.columns.text_pair: "text_pair"}
         return {column: name for column, name in both.items() if column is not None}
+
+    @property
+    def label_column(self) -> str:
+        """The label's."""
+        return self.columns.label
 
     def strata(self, rows: Rows) -> Sequence[str]:
         """Return the labels; of several the rarest, which is the hardest to share out."""
@@ -104,21 +124,21 @@ class Labelled(Shape):
         name = _name(given)
         if not name:
             raise DataError(
-                f"{place}: no label: found {given!r} in column {self.config.label!r}, expected a "
+                f"{place}: no label: found {given!r} in column {self.columns.label!r}, expected a "
                 "name or a whole number."
             )
-        check_characters(name, self.config.label, place)
+        check_characters(name, self.columns.label, place)
         return name
 
     def _labels(self, given: Any, place: str) -> tuple[str, ...]:
-        separator = self.config.label_separator
+        separator = self.columns.label_separator
         if isinstance(given, str) and separator is not None:
             given = [part for part in given.split(separator) if part.strip()]
         if given is None:
             given = []
         if not isinstance(given, list):
             raise DataError(
-                f"{place}: found {given!r} in column {self.config.label!r}, expected a list of "
+                f"{place}: found {given!r} in column {self.columns.label!r}, expected a list of "
                 "labels, since task.multi_label=true. Where a cell holds several, "
                 "data.label_separator is what stands between them."
             )
