@@ -12,7 +12,7 @@ from pipeline.common.timing import Account
 if TYPE_CHECKING:
     from pipeline.training.snapshot import Snapshot
 
-RUN_LOGGER = "pipeline.run"  # whose lines the terminal shows of a single run
+RUN_LOGGER = "tunewright.run"  # whose lines the terminal shows of a single run
 EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths of it
 
 

@@ -83,7 +83,7 @@ def test_run_killed_repeatedly_ends_as_an_uninterrupted_one(cli, tiny):
 
     ended = cli("train", "--resume", *own)
     assert ended.code == 0, ended.err
-    assert f"goes on from step {step}" in ended.out
+    assert f"resumed at step {step}" in ended.out
     straight = cli("train", *own, "tracking.dir=straight")
     assert straight.code == 0, straight.err
     metrics, histories, predictions, run = facts(Path("mlruns"))
