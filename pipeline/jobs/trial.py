@@ -52,7 +52,7 @@ from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
 from pipeline.training.probe import run_costs
-from pipeline.training.run_folders import can_go_on, folder_of
+from pipeline.training.run_folders import can_resume, folder_of
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ class ExperimentTask(Searchable):
         if known is None or known.get(REPEAT) != job.repeat:
             return None
         run_id: str = known[RUN_ID]
-        return run_id if can_go_on(folder_of(self._store.dir, run_id)) else None
+        return run_id if can_resume(folder_of(self._store.dir, run_id)) else None
 
     def free_memory(self) -> None:
         """Collect what a trial left, on the GPU too."""

@@ -42,7 +42,7 @@ class TrialJob:
     report: "Reporter"  # takes scores on the way and says whether to continue
     note: Callable[[str, Any], None]  # keeps something with the trial in the study, at once
     before: "Outcome | None"  # what it gave when it was paused
-    reported: str | None = None  # the metric to report, where it is not the first objective
+    reported: str | None = None  # the metric to report, if not the first objective
     repeat: int | None = None  # which of the point's seeds this is, from 0; None where it has one
     earlier: Sequence["Outcome"] = ()  # what the seeds before this one gave
     killed: Sequence["FrozenTrial"] = ()  # tries of the same point before, the latest first
@@ -52,7 +52,7 @@ class TrialJob:
 class Outcome:
     """What a trial gave."""
 
-    values: Sequence[float]  # one an objective
+    values: Sequence[float]  # one per objective
     state: State = "complete"
     constraints: Mapping[str, float] = field(default_factory=dict)  # name -> by how much broken
     kept: Any = None  # what a paused trial resumes from; stays in the worker's memory
@@ -64,7 +64,7 @@ class PriorTrial:
 
     settings: Mapping[str, Any]  # what its parameters set, by the keys of the config
     fixed: Mapping[str, Any]  # further values of its config, by the keys of the config
-    values: Sequence[float]  # one an objective
+    values: Sequence[float]  # one per objective
     constraints: Mapping[str, float] = field(default_factory=dict)  # as an `Outcome` has them
 
 

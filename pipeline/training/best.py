@@ -45,11 +45,11 @@ class Evaluation:
 class Evaluations:
     """Remembers the best and the last evaluation, and the best weights.
 
-    Early ones, on a sample of the rows, are compared with each other, and forgotten with the first
-    on all rows.
+    Early ones, on a sample of the rows, are compared only with each other; the first evaluation on
+    all rows discards them.
 
     The weights are kept in the host's memory, not on disk: one copy, overwritten when a better
-    evaluation comes. Weights that are not trained are not kept.
+    evaluation comes. Only trained weights are stored.
     """
 
     def __init__(self, objective: Objective, patience: int | None) -> None:
@@ -63,12 +63,12 @@ class Evaluations:
         self.early = 0  # how many were on a sample
 
     def add(self, evaluation: Evaluation, model: torch.nn.Module) -> None:
-        """Take in a new evaluation; of two equal ones the earlier is the better.
+        """Add a new evaluation; of two equal ones the earlier counts as better.
 
-        Where the objective asks for the last evaluations, the last one's weights are kept.
+        If the objective takes the last evaluations, the last one's weights are kept.
 
         Raises:
-            DivergedError: where the objective is NaN or infinite.
+            DivergedError: if the objective is NaN or infinite.
         """
         score = evaluation.metrics[self._objective.name]
         if not math.isfinite(score):
@@ -129,14 +129,14 @@ class Evaluations:
 
     @classmethod
     def from_export(cls, state: Mapping[str, Any], weights: dict[str, torch.Tensor]) -> Evaluations:
-        """Make again what `export` returned; the weights become its own."""
+        """Rebuild what `export` returned; it takes over the weights."""
         made = cls(Objective(**state["objective"]), state["patience"])
         made._since_best = state["since_best"]
         made._history = list(state["history"])
         made._weights = weights
         made.best = Evaluation(**state["best"]) if state["best"] else None
         made.last = Evaluation(**state["last"]) if state["last"] else None
-        made.early = state.get("early", 0)  # not in states from before there were such
+        made.early = state.get("early", 0)  # absent from older states
         return made
 
     def _copy(self, model: torch.nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""States on disk, from which a run that was cut off goes on as if it had never stopped."""
+"""Checkpoints: states on disk from which an interrupted run resumes as if never stopped."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _ARRAY = "numpy array of dtype"  # key of what stands for an array
 
 
 class Checkpoints:
-    """The latest states of one run, each a file beside one of the best weights at that time.
+    """The latest states of one run: each a file, next to a file of the best weights at that time.
 
-    A state is copied at once and written by a thread of its own; what keeps it from being written
-    is raised at the next write, or by `wait`. A file is complete or not there, and damaged ones are
-    passed over, so that a run may be killed at any time.
+    A state is copied at once and written by a background thread; a failure to write is raised at
+    the next write, or by `wait`. A file is complete or absent, and damaged ones are skipped, so a
+    run may be killed at any time.
 
-    Used as a context it holds the run's lock, which dies with the process. At the end the folder
-    is deleted, but for a run that was interrupted, or, on its own, failed and has not diverged.
+    Used as a context it holds the run's lock, which dies with the process. At the end the folder is
+    deleted, unless the run was interrupted, or is not a trial and failed without diverging.
 
     Args:
-        folder: of this run alone; the first write makes it.
-        keep: states that stay, the latest.
+        folder: of this run alone; the first write creates it.
+        keep: how many of the latest states to keep.
         of_trial: whether the run is a trial, whose failure is a result of its search.
     """
 
@@ -63,7 +63,7 @@ class Checkpoints:
         """Take the run's lock.
 
         Raises:
-            TrackingError: where another process holds it, or it cannot be made.
+            TrackingError: if another process holds it, or it cannot be created.
         """
         try:
             self._folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,11 +71,11 @@ class Checkpoints:
         except Timeout as error:
             raise TrackingError(
                 f"run {self._folder.name} is still running: another process holds "
-                f"{self._lock.lock_file}. Wait for its end, or end it."
+                f"{self._lock.lock_file}. Wait for it to finish, or stop it."
             ) from error
         except OSError as error:
             raise TrackingError(
-                f"{self._folder.parent}: no checkpoints can be written there ({error})."
+                f"{self._folder.parent}: cannot write checkpoints here ({error})."
             ) from error
         return self
 
@@ -107,10 +107,10 @@ class Checkpoints:
 
         Args:
             snapshot: the state; only its evaluations may change once this returns.
-            after: what the thread is to wait for before the state counts.
+            after: what the thread waits for before the state counts.
 
         Raises:
-            TrackingError: where the state before could not be written.
+            TrackingError: if the state before could not be written.
         """
         self.wait()
         evaluations = snapshot.evaluations
@@ -137,17 +137,17 @@ class Checkpoints:
         """Wait until all is written.
 
         Raises:
-            TrackingError: where a file could not be written.
+            TrackingError: if a file could not be written.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def latest(self) -> Snapshot | None:
-        """Read the latest state that is whole; None where there is none.
+        """Read the latest complete state; None if there is none.
 
         Raises:
-            TrackingError: where there are states, but none can be read; a trial begins again.
+            TrackingError: if states exist but none can be read; a trial starts over.
         """
         steps = sorted(_steps(self._folder, STATES), reverse=True)
         for step in steps:
@@ -157,13 +157,13 @@ class Checkpoints:
         if steps and not self.of_trial:
             raise TrackingError(
                 f"{self._state_file(steps[0])}: the checkpoint cannot be read: {self._damage}. "
-                f"Delete {self._folder} to have the run begin again."
+                f"Delete {self._folder} to start the run again."
             )
         return None
 
     def discard(self) -> None:
         """Delete the folder and give up the lock."""
-        with suppress(Exception):  # it is of no interest any more
+        with suppress(Exception):  # it no longer matters
             self.wait()
         remove(self._folder, self._lock)
         self._lock.release()
@@ -191,17 +191,17 @@ class Checkpoints:
             self._tidy(step)
         except Exception as error:  # of the disk, of torch, or of the store behind `after`
             raise TrackingError(
-                f"{self._folder}: a checkpoint cannot be written ({error}); "
-                "training.checkpoint_every=null writes none."
+                f"{self._folder}: cannot write a checkpoint ({error}); "
+                "training.checkpoint_every=null turns checkpoints off."
             ) from error
 
     def _tidy(self, step: int) -> None:
-        """Delete all but the states that are kept and their best weights."""
+        """Delete all but the states to keep and their best weights."""
         states = _steps(self._folder, STATES)
-        # What is ahead of this step was damaged: the run went on from before it.
+        # States after this step were damaged: the run resumed from an earlier one.
         kept = sorted((s for s in states if s <= step), reverse=True)[: self._keep]
         best = _steps(self._folder, _BEST)
-        # Of a state that this process did not see it is the last one before.
+        # For a state that this process did not write, the last one before it.
         needed = {self._bests.get(s, max((b for b in best if b <= s), default=0)) for s in kept}
         remove_leftovers(self._folder)
         for old in states - set(kept):
@@ -230,7 +230,7 @@ class Checkpoints:
         except MemoryError:
             raise
         except Exception as error:  # a torn file can raise anything
-            log.warning("%s cannot be read, the state before it is taken: %s", path, error)
+            log.warning("cannot read %s; using the previous state: %s", path, error)
             self._damage = self._damage or str(error)
             return None
         self._best = best
@@ -245,7 +245,7 @@ class Checkpoints:
 
 
 def check_fits(snapshot: Snapshot, model: torch.nn.Module) -> None:
-    """Refuse a state of another model, or one that trains other weights.
+    """Refuse a state of a different model, or one that trains different weights.
 
     Raises:
         TrackingError: naming a weight that only one of them has.
@@ -253,7 +253,7 @@ def check_fits(snapshot: Snapshot, model: torch.nn.Module) -> None:
     others = snapshot.weights.keys() ^ trained_state(model).keys()
     if others:
         raise TrackingError(
-            f"the checkpoint of step {snapshot.step} is of another model: only one of them has "
+            f"the checkpoint of step {snapshot.step} is of a different model: only one of them has "
             f"{min(others)}."
         )
 
@@ -270,11 +270,11 @@ class Termination:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        former = signal.signal(signal.SIGTERM, self._note)
+        previous = signal.signal(signal.SIGTERM, self._note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, former)
+            signal.signal(signal.SIGTERM, previous)
 
     def _note(self, _: int, __: FrameType | None) -> None:
         if self.asked:
@@ -295,15 +295,15 @@ def _crc32(path: Path) -> int:
     return checksum
 
 
-# What states from before the ledger call its phases.
-_FORMER_PHASES = {"train_seconds": "forward_backward", "evaluate_seconds": "evaluation"}
+# Names of phases in states that are older than the ledger.
+_OLD_PHASES = {"train_seconds": "forward_backward", "evaluate_seconds": "evaluation"}
 
 
 def _snapshot(state: dict[str, Any], weights: dict[str, torch.Tensor]) -> Snapshot:
     rebuilt = {
         "random": RandomState(**state["random"]),
         "evaluations": Evaluations.from_export(state["evaluations"], weights),
-        "spent": {_FORMER_PHASES.get(phase, phase): s for phase, s in state["spent"].items()},
+        "spent": {_OLD_PHASES.get(phase, phase): s for phase, s in state["spent"].items()},
     }
     return Snapshot(**{**state, **rebuilt})
 
@@ -312,7 +312,7 @@ def _plain(tree: Any) -> Any:
     """Return a tree of what `torch.load` reads without running code: no classes but tensors.
 
     Raises:
-        TypeError: for a value that cannot be kept so.
+        TypeError: for any other value.
     """
     if isinstance(tree, np.ndarray):
         content = np.ascontiguousarray(tree).reshape(-1).view(np.uint8).copy()
@@ -325,11 +325,11 @@ def _plain(tree: Any) -> Any:
         return tree.item()
     if isinstance(tree, torch.Tensor) or type(tree) in (bool, int, float, str, type(None)):
         return tree
-    raise TypeError(f"{tree!r} of {type(tree)} cannot be kept in a checkpoint")
+    raise TypeError(f"{tree!r} of {type(tree)} cannot be stored in a checkpoint")
 
 
 def _unplain(tree: Any) -> Any:
-    """Undo `_plain`, to the very dtype."""
+    """Undo `_plain`, dtypes included."""
     if isinstance(tree, dict) and _ARRAY in tree:
         content = tree["bytes"].numpy().view(np.dtype(tree[_ARRAY]))
         return content.reshape(tree["shape"])

@@ -1,4 +1,4 @@
-"""The same bits again: threads and algorithms as the config says, and a note where that fails."""
+"""Bitwise repeatability: threads and algorithms as configured, and a note if that fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from pipeline.config.training import TrainingConfig
 
-# Of an operation by name; of cuBLAS and attention in words of their own.
+# One message names the operation; cuBLAS and attention have their own.
 _SAYS = re.compile(
     r"(\S+) does not have a deterministic implementation|(.*non-?deterministic|.*not deterministic)"
 )
@@ -21,9 +21,9 @@ _SAYS = re.compile(
 
 @contextmanager
 def repeatable(training: TrainingConfig) -> Iterator[set[str]]:
-    """Compute with the config's threads, by deterministic algorithms where there are.
+    """Compute with the config's threads, with deterministic algorithms where they exist.
 
-    What torch had set before is put back: the next trial may say otherwise.
+    torch's previous settings are restored: the next trial may have others.
 
     Yields:
         The operations that turned out to have no deterministic algorithm on this device.
@@ -39,7 +39,7 @@ def repeatable(training: TrainingConfig) -> Iterator[set[str]]:
         if training.threads is not None:
             torch.set_num_threads(training.threads)
         torch.use_deterministic_algorithms(training.deterministic, warn_only=True)
-        # It would only make reads of memory that nobody wrote repeatable, at a cost.
+        # It would only make reads of uninitialised memory repeatable, at a cost.
         memory.fill_uninitialized_memory = False
         if training.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at CUDA's first use

@@ -1,4 +1,4 @@
-"""What accompanies a training: a hook a concern, each of which overrides what it cares about."""
+"""What accompanies training: one hook per concern, which overrides the methods it needs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Infer = Callable[["Examples"], "Outputs"]
 
 
 class TrainingHook:
-    """Hears how a training goes, and has a say in it."""
+    """Is notified as training proceeds, and can end it."""
 
     def on_start(self, snapshot: Snapshot | None) -> None:
-        """Hear that the training begins, or continues from a snapshot."""
+        """Called when training starts, or resumes from a snapshot."""
 
     def on_step(self) -> None:
-        """Hear of the end of a step; raises where the run is to fail here."""
+        """Called after each step; raises to make the run fail here."""
 
     def on_metrics(self, metrics: dict[str, float], step: int) -> None:
-        """Get metrics as they come, by their full names."""
+        """Receive metrics as they arrive, by full name."""
 
     def more_metrics(
         self,
@@ -36,14 +36,14 @@ class TrainingHook:
         Args:
             examples: of the split.
             outputs: the model's, on them.
-            infer: asks the model for further ones.
+            infer: runs the model for further outputs.
         """
         return {}
 
     def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations) -> bool:  # noqa: ARG002
-        """Hear of an evaluation that is not the last; return whether to go on training."""
+        """Called after each evaluation but the last; return whether to continue training."""
         return True
 
     def flush(self) -> Callable[[], None]:
-        """Begin to store what was heard; return what waits for that."""
+        """Start to store what was received; return a function that waits for it."""
         return lambda: None

@@ -1,4 +1,4 @@
-"""A watch on the training loss that costs no synchronisation a step."""
+"""Watches the training loss without synchronising at every step."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,11 @@ from pipeline.common.errors import DivergedError, listing
 
 
 class LossWatch:
-    """Keeps the losses of the last steps on the device and looks at them together.
+    """Collects the losses of the last steps on the device and checks them together.
 
-    Reading a tensor's value makes the host wait for the device, so steps are only kept; `check`
-    reads them all at once and still names the very step and rows at which training broke.
+    Reading a tensor's value makes the host wait for the device, so losses are only collected;
+    `check` reads them all at once and still names the exact step and rows at which training
+    diverged.
     """
 
     def __init__(self, row_ids: Sequence[str]) -> None:
@@ -23,7 +24,7 @@ class LossWatch:
         self._kept.append((step, loss.detach(), rows))
 
     def check(self) -> None:
-        """Look at the kept steps and forget them.
+        """Check the collected steps and clear them.
 
         Raises:
             DivergedError: at the first loss that is NaN or infinite.

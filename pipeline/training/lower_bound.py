@@ -32,14 +32,14 @@ def lower_bound(
     tuner: FineTuner,
     judged: Judged | None,
 ) -> float:
-    """Return seconds: all operations over this machine's best rate; NaN where they are not known.
+    """Return seconds: all operations divided by this machine's best rate; NaN if unknown.
 
     Args:
         experiment: says how it was trained.
         model: whose operations are counted, with its adapter not merged.
         data: what it was trained on.
         tuner: that trained it.
-        judged: the best weights in the end, where they were judged.
+        judged: the final evaluation of the best weights, if there was one.
     """
     from pipeline.training.speed import matmul_rate, where
 
@@ -48,8 +48,8 @@ def lower_bound(
     try:
         rate = best_rate(cache_of(experiment), rated, partial(matmul_rate, training))
         counted = _operations(experiment, model, data)
-    except Exception:  # the run is good all the same
-        log.warning("the compute lower bound is not known", exc_info=True)
+    except Exception:  # the run itself succeeded
+        log.warning("the compute lower bound is unknown", exc_info=True)
         return math.nan
     last, evaluated = tuner.evaluations.last, tuner.evaluated
     assert last is not None

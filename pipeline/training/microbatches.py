@@ -1,4 +1,4 @@
-"""How a batch is cut up to be computed: by length, under a budget of tokens.
+"""How a batch is split into micro-batches: by length, within a budget of tokens.
 
 The batch is what the hyperparameters say; its gradient is the sum of its micro-batches'.
 """
@@ -21,7 +21,7 @@ class MicroBatches:
     Args:
         task: pads them.
         most: tokens of one, padding included; None: a batch is computed at once.
-        call: what one costs beside its tokens, in tokens.
+        call: the fixed cost of one, in tokens.
     """
 
     def __init__(self, task: Task[Any], most: int | None, call: int) -> None:
@@ -41,10 +41,10 @@ class MicroBatches:
         return {"train/micro_batch_tokens": float(self.most or math.inf)}
 
     def halve(self, batch: Sequence[Batch]) -> list[Batch]:
-        """Cut a batch that found no memory further, and those that come after it.
+        """Split a batch that ran out of memory further, and those that follow it.
 
         Raises:
-            OutOfMemoryError: where each micro-batch is one example already.
+            OutOfMemoryError: if each micro-batch is already a single example.
         """
         sizes = [len(part["row"]) for part in batch]
         if max(sizes) == 1:
@@ -54,7 +54,7 @@ class MicroBatches:
                 "training.max_length, an adapter or a smaller model may help."
             )
         tokens = max(part["input_ids"].numel() for part in batch)
-        # Batches that were made ahead may be as large, with the budget halved already.
+        # Batches prepared in advance may be as large, with the budget already halved.
         self.most = max(1, min(self.most or tokens, tokens // 2))
         return [
             {name: value[some] for name, value in part.items()}

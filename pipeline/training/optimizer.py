@@ -13,10 +13,10 @@ from torch.nn import Parameter
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 
-# What torch.optim calls our hyperparameters; a name that is not here is the same there.
+# torch.optim's names for our hyperparameters; all others have the same name.
 _TORCH_NAMES = {"learning_rate": "lr", "beta1": "betas", "beta2": "betas"}
 
-# Of torch.optim: how it computes, which is not the user's, and what has another name here.
+# torch.optim's arguments that are not offered: how it computes, and those renamed above.
 _NOT_OURS = {
     "params",
     "lr",
@@ -36,7 +36,7 @@ def check_optimizer(config: OptimizerConfig) -> None:
     """Refuse an optimizer that cannot be built, before there is a model to build it over.
 
     Raises:
-        ConfigError: where torch.optim has no such class, or the class lacks a hyperparameter that
+        ConfigError: if torch.optim has no such class, or the class lacks a hyperparameter that
             is given or refuses its value.
     """
     names = [
@@ -50,7 +50,7 @@ def check_optimizer(config: OptimizerConfig) -> None:
         same = [name for name in names if name.lower() == config.name.lower()]  # adamw, sgd
         near = f" Did you mean {same[0]}?" if same else did_you_mean(config.name, names)
         raise ConfigError(
-            f"optimizer.name={config.name}: there is no such class in torch.optim."
+            f"optimizer.name={config.name}: torch.optim has no such class."
             f"{near} Valid: {listing(names, most=20)}."
         )
     chosen = getattr(torch.optim, config.name)
@@ -77,7 +77,7 @@ def optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]:
     """Return the class that the config names.
 
     Raises:
-        ConfigError: where torch.optim has no such optimizer, or it lacks a given hyperparameter.
+        ConfigError: if torch.optim has no such optimizer, or it lacks a given hyperparameter.
     """
     check_optimizer(config)
     chosen: type[torch.optim.Optimizer] = getattr(torch.optim, config.name)
@@ -93,7 +93,7 @@ def arguments(config: OptimizerConfig) -> dict[str, Any]:
 
 
 def _hyperparameters() -> list[str]:
-    """Return those whose bounds the config knows."""
+    """Return those whose bounds the config checks."""
     return [f.name for f in fields(OptimizerConfig) if f.name not in ("name", "others")]
 
 
@@ -138,11 +138,11 @@ def _build(
 
 
 class _AcceptedError(Exception):
-    """A class has checked its hyperparameters, and asks for what it is to train."""
+    """A class has accepted its hyperparameters, and asks for the parameters to train."""
 
 
 def _build_nothing(chosen: type[torch.optim.Optimizer], config: OptimizerConfig) -> None:
-    """Have an optimizer's class check hyperparameters; a whole one would import torch._dynamo."""
+    """Have an optimizer's class check hyperparameters; a real one would import torch._dynamo."""
 
     def asked() -> Iterator[Parameter]:
         raise _AcceptedError
@@ -160,14 +160,14 @@ def build_schedule(
     Args:
         config: shape, warm-up and decay.
         optimizer: whose rate moves.
-        steps: optimizer steps of the whole run.
+        steps: optimizer steps of the complete run.
     """
-    from transformers import get_scheduler  # takes 2 s to import, which a check can do without
+    from transformers import get_scheduler  # takes 2 s to import, which a check can save
 
     warmup = warmup_steps(config, steps)
     specific = {}
     if config.name == "warmup_stable_decay":
-        # Both are rounded: of a short run they would else take a step more than there is.
+        # Both are rounded: together they could exceed a short run by one step.
         decay = min(round((config.decay or 0.0) * steps), steps - warmup)
         specific = {"num_decay_steps": decay, "decay_type": "linear"}
     schedule: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
@@ -184,7 +184,7 @@ def warmup_steps(config: ScheduleConfig, steps: int) -> int:
     """Return the warm-up in steps; a share (a float) is of all steps, rounded up but for the last.
 
     Raises:
-        ConfigError: where the warm-up is not shorter than the run, or what is left of the run is
+        ConfigError: if the warm-up is not shorter than the run, or what is left of the run is
             shorter than its decay.
     """
     if isinstance(config.warmup, float):
@@ -192,12 +192,12 @@ def warmup_steps(config: ScheduleConfig, steps: int) -> int:
     warmup = config.warmup
     if warmup >= steps > 0:
         raise ConfigError(
-            f"schedule.warmup={warmup}: the whole run has {steps} steps; expected fewer for the "
-            "warm-up. A share is written with a point: 0.1."
+            f"schedule.warmup={warmup}: the run has {steps} steps; expected fewer for the "
+            "warm-up. Write a share with a point: 0.1."
         )
     if config.decay is not None and warmup + config.decay * steps > steps:
         raise ConfigError(
-            f"schedule.warmup={warmup}: the whole run has {steps} steps; expected no more than "
+            f"schedule.warmup={warmup}: the run has {steps} steps; expected at most "
             f"what schedule.decay={config.decay:g} leaves of them, "
             f"{math.floor(steps - config.decay * steps)}."
         )

@@ -1,4 +1,4 @@
-"""What a run may ask of the search it is part of, and what it gives back."""
+"""What a run may ask of its search, and what it returns."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths
 
 @dataclass(frozen=True)
 class Trial:
-    """What a run that is part of a search may ask of it."""
+    """What a run may ask of the search that it belongs to."""
 
     is_best: Callable[[float], bool]  # whether a score beats every finished trial's
     report: Callable[
         [float, float], PruningDecision
-    ]  # score so far, epochs behind it -> whether to go on
-    check_time: Callable[[], None]  # raises where the trial has had its time
-    reported: str | None = None  # the metric to report, where it is not the first objective
-    snapshot: Snapshot | None = None  # what it goes on from, where it was paused
-    # Told that it goes on from a state on disk: of a try that was killed, after so many epochs.
+    ]  # score so far, epochs done -> whether to continue
+    check_time: Callable[[], None]  # raises once the trial's time is up
+    reported: str | None = None  # the metric to report, if not the first objective
+    snapshot: Snapshot | None = None  # what it resumes from, if it was paused
+    # Called when it resumes from the checkpoint of a killed attempt, with the epochs done.
     resumed: Callable[[float], None] = lambda _: None
 
 
-# What a run on its own asks: nothing ends it, and it keeps its model.
+# For a run outside a search: nothing ends it, and it keeps its model.
 ALONE = Trial(is_best=lambda _: True, report=lambda *_: "continue", check_time=lambda: None)
 
 
@@ -41,8 +41,8 @@ class Result:
 
     state: State
     run_id: str  # its MLflow run
-    scores: tuple[float, ...]  # one an objective
-    excesses: dict[str, float]  # by how much each constraint is broken; 0 or less: kept
+    scores: tuple[float, ...]  # one per objective
+    excesses: dict[str, float]  # violation of each constraint; 0 or less: satisfied
     metrics: dict[str, float]  # by full name: val/best/f1_macro, test/accuracy …
     snapshot: Snapshot | None = None  # of a paused run
     account: Account = field(default_factory=Account)  # of its time, earlier parts included

@@ -1,4 +1,4 @@
-"""When a run is evaluated and its state is kept: steps that come of the config."""
+"""When a run is evaluated and its state is saved: steps that follow from the config."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def evaluation_points(
     """Return the steps at which to evaluate, each with its epoch; the last step is one of them.
 
     The epochs are the nominal ones (0.25, 0.5 …), so that runs with other batch sizes, whose steps
-    cannot fall on just these points, are compared where they are meant to be.
+    cannot fall on exactly these points, are compared at the same epochs.
     """
     within = _points(training.eval_every, training.epochs, steps_an_epoch, max_steps)
     return {**within, max_steps: training.epochs}
 
 
 def checkpoint_points(training: TrainingConfig, steps_an_epoch: int, max_steps: int) -> set[int]:
-    """Return the steps after which to keep the state on disk; the last step is none of them."""
+    """Return the steps after which to save the state to disk; never the last step."""
     if training.checkpoint_every is None:
         return set()
     return set(_points(training.checkpoint_every, training.epochs, steps_an_epoch, max_steps))

@@ -1,7 +1,7 @@
-"""Data and model as a task wants them: step two of a run, and what it is made of.
+"""Data and model as a task needs them: step two of a run, and its parts.
 
-What is made here is kept in the process by the settings that it depends on, so that the trials of
-a sweep share it.
+Results are cached in the process by the settings that they depend on, so that the trials of a sweep
+share them.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Encoded:
     splits: Splits
     task: Task[Any]  # that encodes them
     store: EncodedStore
-    examples: dict[str, Examples] = field(default_factory=dict)  # by split; test where asked for
+    examples: dict[str, Examples] = field(default_factory=dict)  # by split; test only if it is read
     is_kept: bool = False
 
     def read(self, *, keep: bool) -> None:
-        """Encode the splits, as far as they are not on disk.
+        """Encode the splits that are not on disk.
 
         Args:
-            keep: whether they are on disk from now on.
+            keep: whether to write them to disk.
 
         Raises:
             DataError: for rows that cannot be learned from.
@@ -78,7 +78,7 @@ class Encoded:
 
     @property
     def test(self) -> Examples | None:
-        """What the best weights are tested on, where that is asked for."""
+        """What the best weights are tested on, if the test split is read."""
         return self.examples.get("test")
 
     def token_ids(self, more: Sequence[Dataset] = ()) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -95,7 +95,7 @@ class Encoded:
 
     @cached_property
     def baseline(self) -> dict[str, float]:
-        """The scores of the answer that needs no model, on the split that a run is judged by."""
+        """The baseline's scores (its answer needs no model) on the split that judges a run."""
         judged = self.validation if self.test is None else self.test
         return self.task.baseline(self.train.rows, judged.rows)
 
@@ -110,7 +110,7 @@ class Prepared:
 
     @property
     def examples(self) -> dict[str, Examples]:
-        """The splits that there are."""
+        """The splits that exist."""
         return self.encoded.examples
 
     @property
@@ -127,11 +127,11 @@ def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
 
     Args:
         experiment: whose store has the encoded data of earlier runs.
-        keep: whether those of this one are written there; not before a run may be recorded.
+        keep: whether this run's are written there; not before a run may be recorded.
 
     Raises:
         DataError: for rows that cannot be read, labelled, split or learned from.
-        ModelError: for a checkpoint that is not there.
+        ModelError: for a missing checkpoint.
     """
     began = time.perf_counter()
     encoded = _encoded(
@@ -174,7 +174,7 @@ def early_positions(experiment: Experiment, validation: Rows) -> list[int] | Non
     """Return which rows of a split are scored before the end; None: all of them.
 
     Raises:
-        DataError: where they are fewer than there are labels.
+        DataError: if they are fewer than there are labels.
     """
     from pipeline.data.splits import sample
 
@@ -190,7 +190,7 @@ def task_of(experiment: Experiment) -> Task[Any]:
 
     Raises:
         DataError: for rows that cannot be read, labelled or split.
-        ModelError: for a checkpoint that is not there.
+        ModelError: for a missing checkpoint.
     """
     from pipeline.models import find_checkpoint
 
@@ -201,12 +201,12 @@ def task_of(experiment: Experiment) -> Task[Any]:
 
 @booked("model")
 def load_model(experiment: Experiment, task: Task[Any], seed: int | None = None) -> PreTrainedModel:
-    """Load the model for a task, with the adapter that the config asks for.
+    """Load the model for a task, with the adapter of the config.
 
     Args:
         experiment: says which.
         task: decides the head.
-        seed: of the new head's weights and all that is drawn from then on; None: as it is.
+        seed: of the new head's weights and all later draws; None: the generators stay as they are.
 
     Raises:
         ConfigError: for an adapter that this model cannot have.
@@ -222,7 +222,7 @@ def load_model(experiment: Experiment, task: Task[Any], seed: int | None = None)
 
     model = task.load_model(**load_options(experiment.adapter))
     adapted = adapt(model, experiment.adapter, new_head(model))
-    # Without the cache as before there was one: with dropout in frozen layers.
+    # Without the cache, frozen layers keep their dropout.
     is_frozen = (
         experiment.adapter.name in ("head", "freeze") and experiment.training.frozen_layer_cache
     )
@@ -248,7 +248,7 @@ def inputs(experiment: Experiment) -> dict[str, Any]:
 
 
 def cache_of(experiment: Experiment) -> Path:
-    """Return the folder of what is kept for later runs; it may be deleted at any time."""
+    """Return the folder of what is cached for later runs; it may be deleted at any time."""
     return Path(experiment.tracking.dir).absolute() / "cache"
 
 
@@ -257,12 +257,12 @@ def check_model(experiment: Experiment, task: Task[Any]) -> None:
 
     Raises:
         ConfigError: for the adapter.
-        ModelError: for a model that cannot be made.
+        ModelError: for a model that cannot be built.
     """
     from pipeline.models.adapters import adapt, check_adapter, new_head
 
     check_adapter(experiment.adapter)
-    if experiment.adapter.name not in ("none", "qlora"):  # which only bitsandbytes can make
+    if experiment.adapter.name not in ("none", "qlora"):  # which only bitsandbytes can create
         outline = task.outline()
         adapt(outline, experiment.adapter, new_head(outline))
 
@@ -289,7 +289,7 @@ def _encoded(
 
 @dataclass(frozen=True, eq=False)
 class _AsRead:
-    """A task's settings; equal are those from which the same tokens come."""
+    """A task's settings; equal if they produce the same tokens."""
 
     config: AnyTaskConfig
 

@@ -27,8 +27,8 @@ _PROBED_ROWS = 16  # of a batch in which precisions are compared
 _TIMED_ROWS = 32  # of each batch whose steps are timed
 _TIMED_BATCHES = 3  # the first one warms up
 _JUDGED_ROWS = 256  # of an evaluation that is timed
-# Of a run beside what is computed, measured in trials of the demo on two cores.
-_AROUND_SECONDS = 0.5  # its config, record, predictions and pictures, and a model that is kept
+# A run's overheads besides computing, measured in trials of the demo on two cores.
+_AROUND_SECONDS = 0.5  # its config, record, predictions and pictures, and a model that is saved
 _STEP_SECONDS = 0.002  # a step's batch, and Trainer's loop
 _EVALUATION_SECONDS = 0.02  # its metrics, and what is logged
 _RECORD_BYTES = 150_000  # parameters, curves, config, pictures
@@ -36,11 +36,10 @@ _ROW_BYTES = 200  # of a row in the table of predictions
 
 
 def faster_precision(experiment: Experiment) -> Precision:
-    """Return the precision in which training is faster here, where its losses agree.
+    """Return the precision in which training is faster here, if the losses agree.
 
-    It is measured once for a machine, its threads, a model, what of it is trained and whether its
-    layers are packed, on a batch of the training split. Where nothing can be measured it is
-    float32, and a warning says so.
+    It is measured on a batch of the training split, once per machine, threads, model, trained
+    weights and unpadding. If the measurement fails it is float32, with a warning.
     """
     from pipeline.training.speed import compare_precisions, where
 
@@ -57,7 +56,7 @@ def faster_precision(experiment: Experiment) -> Precision:
         with apply(experiment, model, data, reuse=False) as fast:
             return compare_precisions(experiment.training, model, fast.task, some)
 
-    if experiment.adapter.name == "qlora":  # its weights are made for it
+    if experiment.adapter.name == "qlora":  # its weights are stored for it
         return "bfloat16"
     what = {
         "what": "precision",
@@ -71,8 +70,10 @@ def faster_precision(experiment: Experiment) -> Precision:
     try:
         with booked("model"), without_gc():
             found: Precision = measured(cache_of(experiment), what, measure)["precision"]
-    except Exception:  # the run itself will say what is wrong, and in its record
-        log.warning("training.precision=auto: float32, nothing could be measured", exc_info=True)
+    except Exception:  # the run itself will report the error, in its record
+        log.warning(
+            "training.precision=auto: using float32, since the measurement failed", exc_info=True
+        )
         return "float32"
     log.info("training.precision=auto: %s", found)
     return found
@@ -90,14 +91,14 @@ class Timing:
 
 
 def time_steps(experiment: Experiment, *, keep: bool = False) -> Timing:
-    """Time a few training steps and an evaluation; once for a machine, its threads and a config.
+    """Time a few training steps and an evaluation, once per machine, threads and config.
 
-    Batches of other sizes take a row's time as often. Frozen layers are computed, as if no cache
-    had what they give.
+    The time of a batch of another size is that of a row times its rows. Frozen layers are computed,
+    as if nothing were cached.
 
     Args:
         experiment: with threads and a precision of its own, or auto.
-        keep: whether the encoded data is kept for the runs that follow.
+        keep: whether the encoded data is cached for later runs.
 
     Raises:
         TunewrightError: for data or a model that cannot be used.

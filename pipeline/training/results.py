@@ -1,4 +1,4 @@
-"""What a training gave: scores, costs, and the best weights judged in the end."""
+"""The result of a training: scores, costs, and the final evaluation of the best weights."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _STATES: Mapping[PruningDecision, State] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """The best weights on the split that the run is judged by: the test split where it is read."""
+    """The best weights on the split that the run is judged by: the test split if it is read."""
 
     split: str  # val or test
     examples: Examples
     read: Examples  # the same, as the model reads them
     evaluation: Evaluation
-    baseline: Mapping[str, float]  # scores of the answer that needs no model, by prefixed name
+    baseline: Mapping[str, float]  # scores of the baseline, which needs no model, by prefixed name
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -46,7 +46,7 @@ class Judged:
 def of_training(
     experiment: Experiment, tuner: FineTuner, decision: PruningDecision, run_id: str
 ) -> Result:
-    """Say what a training gave that ended by itself, or by the decision of its search."""
+    """Return the result of a training that finished, or that its search ended."""
     evaluations = tuner.evaluations
     best, last = evaluations.best, evaluations.last
     assert best is not None  # training ends with an evaluation
@@ -77,7 +77,7 @@ def of_training(
 
 
 def judge(tuner: FineTuner, data: Prepared) -> Judged:
-    """Put the best weights back and judge them, on the test split where that is asked for."""
+    """Restore the best weights and evaluate them, on the test split if it is read."""
     best = tuner.evaluations.best
     assert best is not None
     tuner.evaluations.restore(tuner.model)

@@ -1,4 +1,4 @@
-"""Where the states of runs lie on disk, and whether somebody is at them; imports nothing heavy."""
+"""Where runs keep their states on disk, and which are in use; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def folder_of(store: Path, run_id: str) -> Path:
 
 
 def lock_of(folder: Path) -> FileLock:
-    """Return the lock that is held by who is at a run; it dies with the process."""
+    """Return the lock that a run's process holds; it dies with the process."""
     return FileLock(folder.with_name(f"{folder.name}.lock"))
 
 
@@ -28,7 +28,7 @@ def has_states(folder: Path) -> bool:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether no living process is at a run, as far as its lock tells."""
+    """Whether no living process works on a run, judging by its lock."""
     lock = lock_of(folder)
     if not Path(lock.lock_file).exists():
         return True
@@ -39,20 +39,20 @@ def is_free(folder: Path) -> bool:
         return False
 
 
-def can_go_on(folder: Path) -> bool:
-    """Whether a run has a state, and no living process is at it."""
+def can_resume(folder: Path) -> bool:
+    """Whether a run has a state, and no living process works on it."""
     return has_states(folder) and is_free(folder)
 
 
 def left_in(store: Path) -> list[str]:
-    """Return the runs of which there is a state or a lock, and that no living process is at."""
+    """Return the runs that left a state or a lock, and that no living process works on."""
     parent = store / FOLDER
     names = {path.name for path in parent.glob("*/")} | {p.stem for p in parent.glob("*.lock")}
     return [name for name in sorted(names) if is_free(parent / name)]
 
 
 def drop(folder: Path) -> None:
-    """Delete a run's states and its lock, unless a living process is at the run."""
+    """Delete a run's states and its lock, unless a living process works on it."""
     lock = lock_of(folder)
     with suppress(Timeout), lock.acquire(timeout=0):
         remove(folder, lock)

@@ -1,4 +1,4 @@
-"""A training that stands still: all it needs to go on as if it had never stopped."""
+"""A paused training: all it needs to resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ class Snapshot:
     random: RandomState
     unlogged: tuple[torch.Tensor, int]  # loss since the last logged step, and that step
     evaluations: Evaluations  # best and last so far, with the best weights
-    spent: dict[str, float]  # seconds of the run so far by phase
+    spent: dict[str, float]  # seconds of the run so far, by phase
 
     @property
     def step(self) -> int:
-        """Optimizer steps behind it."""
+        """Optimizer steps done."""
         return int(json.loads(self.trainer_state)["global_step"])
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing is left to train: the run was cut off after its last step."""
+        """Whether nothing is left to train: the run was interrupted after its last step."""
         state = json.loads(self.trainer_state)
         return bool(state["global_step"] >= state["max_steps"] or self.evaluations.exhausted)
 

@@ -1,4 +1,4 @@
-"""What this machine computes in a second, what a model needs, and the precision that is faster."""
+"""This machine's speed, the operations that a model needs, and the faster precision."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LENGTHS = 3  # at which operations are counted; between them they are interpolat
 
 
 def where(training: TrainingConfig) -> dict[str, Any]:
-    """Return what a time depends on beside the processor and what is computed."""
+    """Return what timings depend on besides the processor and the computation."""
     name = device_here().type
     gpu = torch.cuda.get_device_name() if name == "cuda" else name
     threads = training.threads if name == "cpu" else None
@@ -115,14 +115,14 @@ def step_seconds(
     batches: Sequence[Sequence[Mapping[str, Any]]],
     call: int | None = None,
 ) -> tuple[float, float]:
-    """Time training steps, each as `FineTuner` makes it; the first batch only warms up.
+    """Time training steps, each as `FineTuner` runs it; the first batch only warms up.
 
     Args:
         experiment: says how it is trained.
         model: to be thrown away.
         task: its own.
         batches: encoded.
-        call: what a call of the model costs beside its tokens, in tokens; None: as usual.
+        call: the fixed cost of calling the model, in tokens; None: the default.
 
     Returns:
         Seconds of forward and backward of a batch, and of the optimizer's step after it.
@@ -191,7 +191,7 @@ class Operations:
     """The floating-point operations that a model needs for an example, by its length.
 
     They are counted on the model itself, so that frozen weights, adapters and heads are counted as
-    they are; matrix products and attention alone, padding left out, and no text that is generated.
+    they are; only matrix products and attention, without padding and generated text.
     """
 
     def __init__(self, model: PreTrainedModel, task: Task[Any], examples: Examples) -> None:

@@ -1,4 +1,4 @@
-"""What training changes in a model: all that has to be kept of it."""
+"""What training changes in a model: all that has to be saved."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load_trained_state(model: Module, state: Mapping[str, Tensor]) -> None:
     """Put back what `trained_state` returned.
 
     Raises:
-        RuntimeError: where the model trains other weights than those, or of other shapes.
+        RuntimeError: if the model trains different weights, or of other shapes.
     """
     others = trained_state(model).keys() ^ state.keys()
     if others:

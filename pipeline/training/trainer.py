@@ -3,7 +3,7 @@
 Private parts of `Trainer` that it relies on, each with a test that says when a release moves it:
 ``_save_checkpoint``, ``_load_from_checkpoint``, ``_load_optimizer_and_scheduler``,
 ``_load_rng_state`` and ``_get_grad_norm`` are overridden; ``_tr_loss`` and
-``_globalstep_last_logged`` are kept in snapshots; ``TrainingArguments._n_gpu`` is set.
+``_globalstep_last_logged`` are saved in snapshots; ``TrainingArguments._n_gpu`` is set.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class FineTuner(Trainer):  # type: ignore[misc]
     """Trains on one split and evaluates on another, keeping every evaluation's scores.
 
     Args:
-        experiment: the whole config; training, optimizer, schedule, evaluation and seed are used.
+        experiment: the config; training, optimizer, schedule, evaluation and seed are used.
         fast: the model with the weights to start from, trained in place; its task and splits.
         hooks: what accompanies the training.
-        checkpoints: where the states go from which a run that is cut off is resumed. Of a run that
-            is no trial SIGTERM waits for the end of the step, whose state is then kept.
+        checkpoints: where the states go from which an interrupted run resumes. Outside a search,
+            SIGTERM waits for the end of the step, whose state is then saved.
         output_dir: scratch folder; nothing is saved there by the trainer itself.
     """
 
@@ -97,15 +97,15 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._save_points: set[int] = set()
         self._weight = torch.tensor(1.0)  # of the batch whose gradients are there
         self._earlier: dict[str, float] = {}  # seconds of earlier parts of the run, by phase
-        self._saved = time.monotonic()  # when the state was kept last
+        self._saved = time.monotonic()  # when the state was last saved
 
     def fine_tune(self, snapshot: Snapshot | None = None) -> None:
-        """Train to the end, or until a hook says no, from the start or from a snapshot.
+        """Train to the end, or until a hook ends it, from the start or from a snapshot.
 
         Raises:
-            TrackingError: for a snapshot of another model; where a checkpoint cannot be written.
-            DivergedError: where a loss or an output is NaN or infinite.
-            KeyboardInterrupt: after SIGTERM, with the state of the step kept.
+            TrackingError: for a snapshot of a different model; if a checkpoint cannot be written.
+            DivergedError: if a loss or an output is NaN or infinite.
+            KeyboardInterrupt: after SIGTERM, once the state of the step is saved.
         """
         self._snapshot = snapshot
         if snapshot is not None:
@@ -136,7 +136,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             self.train(resume_from_checkpoint=folder)
 
     def take_snapshot(self) -> Snapshot:
-        """Copy all that the training needs to go on from here; call it between two steps."""
+        """Copy all that the training needs to resume from here; call it between two steps."""
         assert self.optimizer is not None
         assert self.lr_scheduler is not None
         return Snapshot(
@@ -162,7 +162,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         return [self._validation] * self.evaluations.full + early
 
     def begin(self) -> None:
-        """Lay out the evaluations; put back what Trainer sets anew when it goes on."""
+        """Schedule the evaluations; restore what Trainer resets when it resumes."""
         steps_an_epoch = -(-len(self.train_dataset) // self._experiment.training.batch_size)
         self._eval_points = evaluation_points(
             self._experiment.training, steps_an_epoch, self.state.max_steps
@@ -181,7 +181,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     @property
     def is_to_save(self) -> bool:
-        """Whether the state after this step is to be kept on disk."""
+        """Whether to save the state after this step to disk."""
         if self._termination.asked:
             return True
         seconds = time.monotonic() - self._saved
@@ -189,7 +189,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         return due and self.state.global_step in self._save_points
 
     def _save_checkpoint(self, *_: Any, **__: Any) -> None:
-        """Keep the state on disk; Trainer calls it after the step was logged and evaluated."""
+        """Save the state to disk; Trainer calls it after the step was logged and evaluated."""
         if self.control.should_training_stop and not self._termination.asked:
             return
         self._losses.check()
@@ -200,7 +200,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             if self._termination.asked:
                 self._checkpoints.wait()
         if self._termination.asked:
-            raise KeyboardInterrupt(f"SIGTERM; the state of step {self.state.global_step} is kept")
+            raise KeyboardInterrupt(f"SIGTERM; the state of step {self.state.global_step} is saved")
 
     def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
         assert self._snapshot is not None
@@ -245,9 +245,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         inputs: dict[str, list[Batch]],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Add up a batch's gradients, one micro-batch after the other; return its mean loss.
+        """Accumulate a batch's gradients, micro-batch by micro-batch; return its mean loss.
 
-        Where memory is short the budget is halved and the step done again, with the same dropout.
+        If memory runs out, the budget is halved and the step repeated with the same dropout.
         """
         del num_items_in_batch  # a step is one batch
         with booked("forward_backward"):
@@ -267,13 +267,13 @@ class FineTuner(Trainer):  # type: ignore[misc]
     def _add_up(self, model: torch.nn.Module, batch: Sequence[Batch]) -> torch.Tensor:
         losses, weights = [], []
         device = batch[0]["row"].device
-        # One context for all parts: weights are cast once, and kept until it ends.
+        # One context for all parts: weights are cast once, and cached until it ends.
         with autocast(device, self._experiment.training.precision):
             for part in batch:
                 outputs = self._task.forward(model, part)
                 loss = outputs["loss"].sum()
                 with torch.autocast(device.type, enabled=False):
-                    # Of the sum: the weight of the whole batch comes with its last part.
+                    # Of the sum: the weight of the full batch comes with its last part.
                     torch.autograd.backward(loss)
                 losses.append(loss.detach())
                 weights.append(outputs["weight"].detach().sum())
@@ -323,7 +323,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         """Score the validation split with the present weights; stop when patience is used up."""
         last = self.evaluations.last
         if last is not None and last.step == self.state.global_step:
-            return last.metrics  # Trainer asks twice where a run ends between two evaluations
+            return last.metrics  # Trainer evaluates twice if a run ends between two evaluations
         self._losses.check()
         is_end = self.state.global_step >= self.state.max_steps
         if self._early is None or is_end:
@@ -359,7 +359,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         """Score a split with the present weights.
 
         Raises:
-            DivergedError: where an output is NaN or infinite, naming rows.
+            DivergedError: if an output is NaN or infinite, naming rows.
         """
         outputs = self.infer(examples)
         self._check_finite(examples, outputs)
@@ -376,7 +376,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             hook.on_metrics(metrics, step)
 
     def _flush(self) -> Callable[[], None]:
-        """Begin to store what the hooks heard; return what waits for all of them."""
+        """Let the hooks store what they received; return a function that waits for all."""
         waits = [hook.flush() for hook in self.hooks]
 
         def wait() -> None:
@@ -411,11 +411,11 @@ class _Pace(TrainerCallback):  # type: ignore[misc]
         ledger().open("batches")
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Lay out the evaluations: only now the number of steps is known."""
+        """Schedule the evaluations: only now the number of steps is known."""
         self._tuner.begin()
 
     def on_step_end(self, _: Any, __: Any, control: TrainerControl, **___: Any) -> TrainerControl:
-        """Ask for an evaluation or a checkpoint where one is due."""
+        """Request an evaluation or a checkpoint when one is due."""
         for hook in self._tuner.hooks:
             hook.on_step()
         control.should_evaluate = self._tuner.is_due
@@ -433,7 +433,7 @@ def _arguments(experiment: Experiment, output_dir: Path) -> TrainingArguments:
         num_train_epochs=training.epochs,
         per_device_train_batch_size=training.batch_size,
         max_grad_norm=0.0,  # _get_grad_norm clips
-        eval_strategy="no",  # _Pace asks for evaluations
+        eval_strategy="no",  # _Pace requests evaluations
         logging_steps=training.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # it would hide what LossWatch is there to find

@@ -1,4 +1,4 @@
-"""A run's reports to the search that it is part of."""
+"""A run's reports to its search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TrialReports(TrainingHook):
-    """Reports each evaluation to the search, whose decision ends the training or lets it go on."""
+    """Reports each evaluation to the search, which decides whether training continues."""
 
     def __init__(self, experiment: Experiment, trial: Trial) -> None:
         self._trial = trial
@@ -27,13 +27,13 @@ class TrialReports(TrainingHook):
         self.decision: PruningDecision = "continue"
 
     def on_start(self, snapshot: Snapshot | None) -> None:
-        """Tell the search how far an earlier try came; of a pause it knows."""
+        """Tell the search how far a killed attempt came; it knows of pauses."""
         last = snapshot.evaluations.last if snapshot else None
         if self._trial.snapshot is None and last is not None:
             self._trial.resumed(last.epoch)
 
     def on_step(self) -> None:
-        """End the run where it has had its time."""
+        """End the run once its time is up."""
         self._trial.check_time()
 
     def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations) -> bool:

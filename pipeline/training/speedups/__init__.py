@@ -1,7 +1,7 @@
 """What makes training faster and leaves its results as they are, behind one door.
 
-Each speedup is exact but for the last bits, or it is off: it looks at the model first, and says in
-the log why it cannot. `apply` switches them on and undoes them; what trains knows none by name.
+Each speedup is exact but for the last bits, or it is off: it checks the model first, and logs why
+it does not apply. `apply` switches them on and undoes them; what trains knows none by name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Models whose outputs are those of a head, so that no new token is read.
+# Models with a head: they never read a token that they wrote.
 _HEADS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
 
 
@@ -39,7 +39,7 @@ class Accelerated:
     examples: Mapping[str, Examples]  # by split
     parameters: int  # of the whole model
     on: tuple[str, ...] = ()  # the speedups, by their keys in the config
-    # What a call of the model costs in training beside its tokens, in tokens; None: as usual.
+    # The fixed cost of calling the model in training, in tokens; None: the default.
     call_tokens: int | None = None
 
 
@@ -53,15 +53,15 @@ def apply(
     reuse: bool = True,
     in_sweep: bool = False,
 ) -> Iterator[Accelerated]:
-    """Switch on the speedups that the config asks for and the model can have; undo them at the end.
+    """Switch on the speedups that config and model allow; undo them at the end.
 
     Args:
-        experiment: says which are asked for.
+        experiment: says which are enabled.
         model: as it is loaded; changed in place meanwhile.
         data: what it is trained on and judged by.
-        more: what else it is going to read, encoded.
-        reuse: whether what frozen layers gave in another run may be used.
-        in_sweep: whether other runs may use what they give in this one.
+        more: what else the model will read, encoded.
+        reuse: whether activations that another run stored may be used.
+        in_sweep: whether other runs may use this run's activations.
     """
     with ExitStack() as undo:
         parameters = sum(p.numel() for p in model.parameters())
@@ -85,12 +85,12 @@ def _active_vocabulary(
     """Leave out the embeddings that the data cannot reach."""
     if not experiment.training.active_vocabulary:
         return fast
-    from pipeline.training.speedups.active_vocabulary import narrow
+    from pipeline.training.speedups.active_vocabulary import shrink
 
-    vocabulary = narrow(fast.model, data.encoded.token_ids(more), experiment.optimizer)
+    vocabulary = shrink(fast.model, data.encoded.token_ids(more), experiment.optimizer)
     if vocabulary is None:
         return fast
-    undo.callback(vocabulary.widen)
+    undo.callback(vocabulary.restore)
     return replace(fast, on=(*fast.on, "active_vocabulary"))
 
 
@@ -98,12 +98,12 @@ def _active_vocabulary(
 def _frozen_layer_cache(
     experiment: Experiment, fast: Accelerated, in_sweep: bool, undo: ExitStack
 ) -> Accelerated:
-    """Give the first layer that is trained what the frozen ones gave, where it pays."""
+    """Feed stored activations to the first trained layer, if it pays."""
     from pipeline.training.points import evaluation_points
 
     training = experiment.training
     is_frozen = experiment.adapter.name in ("head", "freeze")
-    # What swapped texts would give is in no cache.
+    # Activations of swapped texts are not in the cache.
     can = fast.task.auto_class in _HEADS and experiment.evaluation.counterfactual is None
     if not (training.frozen_layer_cache and is_frozen and can):
         return fast

@@ -1,4 +1,4 @@
-"""Computes what a model's frozen layers give, and tries whether it can stand for them."""
+"""Computes the activations of frozen layers, and checks that they can replace the layers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TRIED = 4  # lengths
 
 
 class Maker:
-    """Computes what a model's frozen layers give."""
+    """Computes the activations of a model's frozen layers."""
 
     def __init__(
         self, model: PreTrainedModel, task: Task[Any], layers: Sequence[Module], precision: str
@@ -45,14 +45,14 @@ class Maker:
         self._task = task
         self.layers = layers
         if any("forward" in vars(layer) for layer in layers):
-            raise UnfitError("one has a forward of its own")
+            raise UnfitError("one has a custom forward")
         self._precision = precision
 
     def form(self, examples: Examples) -> Form:
-        """Try a few lengths, and say what the layers give.
+        """Try a few lengths, and return the form of the layers' output.
 
         Raises:
-            UnfitError: where what is stored would not be exact.
+            UnfitError: if what is stored would not be exact.
         """
         offsets = token_offsets(examples.dataset)
         _, firsts = np.unique(np.diff(offsets), return_index=True)  # an example of each length
@@ -94,7 +94,7 @@ class Maker:
     def _outputs(
         self, layers: Sequence[Module], batch: Batch, precision: str
     ) -> list[tuple[int, Any]]:
-        """Compute up to the last of some layers; return what each call of one of them gave."""
+        """Compute up to the last of some layers; return the output of each call of one of them."""
         found: list[tuple[int, Any]] = []
 
         def note(place: int, _: Module, __: object, output: Any) -> None:
@@ -117,16 +117,16 @@ class Maker:
     def _compare(self, batch: Batch, alone: Sequence[Tensor], form: Form) -> None:
         """Train on a batch with and without the layers.
 
-        It is compared in float32 and in training mode, with the same dropout: so it shows layers
-        that read padding, are no sequence, or have dropout left.
+        The two are compared in float32 and in training mode, with the same dropout. This reveals
+        layers that read padding, are not a sequence, or still have dropout.
 
         Args:
             batch: of some examples.
-            alone: what the last of the layers gave of each of them, [tokens, width].
-            form: what they give.
+            alone: the last layer's output for each of them by itself, [tokens, width].
+            form: of their output.
 
         Raises:
-            UnfitError: where that is not the same.
+            UnfitError: if the results differ.
         """
         found: list[Tensor] = []
         hook = self.layers[-1].register_forward_hook(
@@ -139,25 +139,25 @@ class Maker:
                 hook.remove()
             together = checked_states(found[0], *batch["input_ids"].shape)
             if together.requires_grad:
-                raise UnfitError("what is before them is trained")
+                raise UnfitError("what precedes them is trained")
             kept = torch.zeros_like(together)
             for i, vectors in enumerate(alone):
                 same, size = together[i, : len(vectors)], vectors.norm(dim=-1)
                 if ((same - vectors).norm(dim=-1) > _SAME * size).any():
-                    raise UnfitError("what they give of an example depends on its batch")
+                    raise UnfitError("their output for an example depends on its batch")
                 kept[i, : len(vectors)] = same
             slot = Slot()
             slot.given = kept
             replace(self.layers, form.tuples, slot)
             try:
                 given = self._seeded(batch)
-            except Exception as error:  # of a model that takes more of its layers: any
+            except Exception as error:  # a model that needs more of its layers may raise anything
                 raise UnfitError(f"{type(error).__name__}: {error}") from error
             finally:
                 restore(self.layers)
         for name, value in plain.items():
             if not torch.allclose(value.float(), given[name].float(), rtol=1e-4, atol=1e-6):
-                raise UnfitError("what is above them needs more of them, or they have dropout")
+                raise UnfitError("later layers need more than their output, or they have dropout")
 
     def _seeded(self, batch: Batch) -> dict[str, Tensor]:
         device = self._model.device
@@ -169,4 +169,4 @@ class Maker:
 
 
 class _DoneError(Exception):
-    """What is above the frozen layers need not be computed."""
+    """The layers above the frozen ones need not be computed."""

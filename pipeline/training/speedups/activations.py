@@ -1,4 +1,4 @@
-"""What frozen layers give, on disk: a vector a token, an entry a split."""
+"""Activations of frozen layers on disk: one vector per token, one entry per split."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NO_INPUTS = {"row", "labels", "start_positions", "end_positions"}  # columns that no layer reads
-_FREE_SHARE = 0.25  # of the disk's room, which is the most that is taken
+_FREE_SHARE = 0.25  # of the free disk space: the most that is used
 _FORMAT = 1  # of what lies on disk
 _VALUES, _ABOUT = "activations", "about.json"  # of an entry
-# Of a config, what no layer reads; its versions are among the packages'.
+# Keys of a config that no layer reads; versions are among the packages'.
 _NO_CONFIG = {"id2label", "label2id", "problem_type", "transformers_version", "_name_or_path"}
 
-# bfloat16 is no type of numpy's.
+# numpy has no bfloat16.
 NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
 TORCH = {str(dtype): dtype for dtype in NUMPY}
 
 
 @dataclass(frozen=True)
 class Form:
-    """What the frozen layers give."""
+    """The form of the frozen layers' output."""
 
     dtype: str  # torch's name
     width: int
-    tuples: tuple[int, ...]  # a layer's elements, of which the first counts; 0: a tensor
+    tuples: tuple[int, ...]  # length of a layer's tuple, whose first element counts; 0: a tensor
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """The type by which it is stored."""
+        """The type in which it is stored."""
         return np.dtype(NUMPY[TORCH[self.dtype]])
 
     @property
@@ -61,12 +61,12 @@ class Form:
 
 
 def form_of(outputs: Sequence[tuple[int, Any]], layers: int) -> Form:
-    """Describe what the layers gave."""
+    """Describe the layers' output."""
     if [place for place, _ in outputs] != list(range(layers)):
-        raise UnfitError("they are not computed once each, one after the other")
+        raise UnfitError("they do not run once each, in order")
     vectors = hidden_states(outputs[-1][1])
     if vectors.dtype not in NUMPY:
-        raise UnfitError(f"they give {vectors.dtype}")
+        raise UnfitError(f"their output is {vectors.dtype}")
     sizes = tuple(len(o) if isinstance(o, tuple) else 0 for _, o in outputs)
     return Form(str(vectors.dtype), vectors.shape[-1], sizes)
 
@@ -78,17 +78,17 @@ def hidden_states(output: Any) -> Tensor:
 
 
 def checked_states(output: Any, examples: int, tokens: int) -> Tensor:
-    """Return a layer's hidden states where they are one a token of the batch."""
+    """Return a layer's hidden states if there is one per token of the batch."""
     vectors = hidden_states(output)
     shape = tuple(vectors.shape)
     if shape[:2] != (examples, tokens) or len(shape) != 3:
-        raise UnfitError(f"they give {shape} for {examples} examples of {tokens} tokens")
+        raise UnfitError(f"their output is {shape} for {examples} examples of {tokens} tokens")
     return vectors
 
 
 @dataclass
 class Stored:
-    """A split's activations on disk: a vector a token, one example's after the other's."""
+    """A split's activations on disk: one vector per token, example by example."""
 
     key: str
     offsets: Array  # [examples + 1]: where each example's begin
@@ -108,7 +108,7 @@ class Writer(Protocol):
 
 
 class Store:
-    """Activations on disk, an entry a split.
+    """Activations on disk, one entry per split.
 
     Args:
         folder: of all of them.
@@ -120,7 +120,7 @@ class Store:
         self._entries = Entries(folder, most_bytes)
 
     def form(self, one: Stored) -> Form | None:
-        """Return what is stored, and note that it is used; None where nothing is, or not all."""
+        """Return the form of what is stored and mark it as used; None if missing or incomplete."""
         entry = self.folder / one.key
         try:
             values = json.loads((entry / _ABOUT).read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ class Store:
         return form
 
     def has_room(self, form: Form, every: Sequence[Stored], missing: Sequence[Stored]) -> bool:
-        """Whether all that is wanted may lie here; says so in the log where not."""
+        """Whether there is room for all of it; logs if there is not."""
         total, new = (
             sum({one.key: one.tokens * form.token_bytes for one in some}.values())
             for some in (every, missing)
@@ -145,18 +145,18 @@ class Store:
             self._entries.tidy({one.key for one in every}, new)
             return True
         log.info(
-            "the frozen layers are computed each time: to store them takes %d MB, of which %d are "
-            "new; allowed are %d, and a quarter of the %d MB that are free",
+            "the frozen-layer cache is off: it needs %d MB, %d MB of them new; the limit is %d MB, "
+            "and a quarter of the %d MB of free disk space",
             *(n // 1_000_000 for n in (total, new, most, free)),
         )
         return False
 
     def make(self, one: Stored, form: Form, maker: Writer, examples: Examples) -> bool:
-        """Compute what is missing; return False where another process just did."""
+        """Compute a missing entry; return False if another process just did."""
         with self._entries.alone(one.key):
             if self.form(one) is not None:
                 return False
-            self._entries.remove(one.key)  # one that is not whole
+            self._entries.remove(one.key)  # an incomplete one
             with self._entries.put(one.key) as path:
                 maker.write(examples, form, path / _VALUES)
                 (path / _ABOUT).write_text(json.dumps(asdict(form)), encoding="utf-8")
@@ -166,7 +166,7 @@ class Store:
         """Map what is stored into memory."""
         form, *others = (self.form(one) for one in every)
         if form is None or any(other != form for other in others):
-            raise OSError("what was stored is gone, or not alike")
+            raise OSError("stored activations are missing or inconsistent")
         for one in every:
             path, shape = self.folder / one.key / _VALUES, (one.tokens, form.width)
             one.values = np.memmap(path, form.numpy, mode="r", shape=shape)
@@ -176,7 +176,7 @@ class Store:
 def common_key(
     model: PreTrainedModel, frozen: Sequence[Any], key_parts: Mapping[str, Any], precision: str
 ) -> str:
-    """Digest all but the tokens that decides what the frozen layers give."""
+    """Digest everything but the tokens that determines the activations."""
     import transformers
 
     config = {k: v for k, v in model.config.to_dict().items() if k not in _NO_CONFIG}

@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Weight decay is decoupled: on a row without a gradient, w *= 1 - lr * weight_decay. Of these
-# classes `build_optimizer` asks for that; Adafactor's statistics are of whole columns.
+# classes `build_optimizer` asks for that; Adafactor's statistics are of full columns.
 _DECOUPLED = {"Adam", "AdamW", "NAdam", "RAdam"}
 # Without weight decay a row without a gradient stays as it is; of ASGD's it does not.
 STILL = {*_DECOUPLED, "Adadelta", "Adagrad", "Adamax", "RMSprop", "SGD"}
-_MOST = 0.8  # of the rows; beyond that the second look-up is not paid back
+_MOST = 0.8  # of the rows; beyond that the second look-up costs more than it saves
 
 
 class ActiveEmbedding(torch.nn.Embedding):
-    """An embedding of some token ids, which looks up by the ids of the whole vocabulary.
+    """An embedding of some token ids, which looks up by the ids of the full vocabulary.
 
     ``weight`` is of shape [active, dim] and ``index``, each id's row in it, of shape [vocabulary].
     An id that is not active has a row past the end, so that looking it up raises.
 
     Args:
-        whole: the embedding that it stands for.
+        full: the embedding that it stands for.
         ids: the active token ids, ascending, those of the padding among them.
     """
 
     index: torch.Tensor
 
-    def __init__(self, whole: torch.nn.Embedding, ids: Ids) -> None:
-        padding, device = whole.padding_idx, whole.weight.device
+    def __init__(self, full: torch.nn.Embedding, ids: Ids) -> None:
+        padding, device = full.padding_idx, full.weight.device
         active = torch.from_numpy(ids).to(device)
-        rows = whole.weight.detach()[active]
+        rows = full.weight.detach()[active]
         row = None if padding is None else int(np.searchsorted(ids, padding))
-        super().__init__(len(ids), whole.embedding_dim, padding_idx=row, _weight=rows)
-        index = torch.full((whole.num_embeddings,), len(ids), device=device)
+        super().__init__(len(ids), full.embedding_dim, padding_idx=row, _weight=rows)
+        index = torch.full((full.num_embeddings,), len(ids), device=device)
         index[active] = torch.arange(len(ids), device=device)
         self.register_buffer("index", index, persistent=False)
         self.decay = 1.0  # the product of 1 - lr * weight_decay over the steps so far
@@ -69,25 +69,25 @@ class ActiveEmbedding(torch.nn.Embedding):
     def get_extra_state(self) -> torch.Tensor:
         """Return decay and digest of the ids, for the state dict.
 
-        No buffer: that would move to the device, to be read by the host, and not all of them have
-        float64.
+        Not a buffer: that would move to the device, to be read by the host, and not all devices
+        have float64.
         """
         return torch.tensor([self.decay, self._digest], dtype=torch.float64)
 
     def set_extra_state(self, state: torch.Tensor) -> None:
-        """Take the decay that belongs to the weights that are loaded.
+        """Restore the decay that belongs to the loaded weights.
 
         Raises:
-            RuntimeError: where they are of other token ids.
+            RuntimeError: if they are of other token ids.
         """
         decay, digest = state.tolist()
         if digest != self._digest:
-            raise RuntimeError("the state is of embeddings of other token ids: the data differ")
+            raise RuntimeError("the state has embeddings of other token ids: the data differ")
         self.decay = decay
 
 
 class ActiveVocabulary:
-    """A model whose input embedding was narrowed, and what it takes to widen it again.
+    """A model whose input embedding was reduced, and the way back to the full one.
 
     Args:
         model: its input embedding is replaced.
@@ -100,8 +100,8 @@ class ActiveVocabulary:
         self._parent: torch.nn.Module = model.get_submodule(parent)
         self._ids = torch.from_numpy(ids)
         # Kept as it is: its memory is taken back with the model's, see `pipeline.models.weights`.
-        self._whole: torch.nn.Embedding = model.get_submodule(name)
-        self._active = ActiveEmbedding(self._whole, ids).train(self._whole.training)
+        self._full: torch.nn.Embedding = model.get_submodule(name)
+        self._active = ActiveEmbedding(self._full, ids).train(self._full.training)
         setattr(self._parent, self._name, self._active)
         self._hook = register_optimizer_step_post_hook(self._note_decay)
 
@@ -113,19 +113,19 @@ class ActiveVocabulary:
                 active.decay *= 1 - float(group["lr"]) * float(group["weight_decay"])
 
     @torch.no_grad()
-    def widen(self) -> None:
-        """Put the whole embedding back into the model, on the device where the model is; once."""
+    def restore(self) -> None:
+        """Put the full embedding back into the model, on the model's device; once."""
         self._hook.remove()
-        whole, trained = self._whole, self._active.weight
-        weight = whole.weight
+        full, trained = self._full, self._active.weight
+        weight = full.weight
         if self._active.decay != 1.0:
             weight.mul_(self._active.decay)
         weight.index_copy_(0, self._ids.to(weight.device), trained.to(weight.device))
-        whole.to(trained.device).train(self._active.training)
-        setattr(self._parent, self._name, whole)
+        full.to(trained.device).train(self._active.training)
+        setattr(self._parent, self._name, full)
 
 
-def narrow(
+def shrink(
     model: PreTrainedModel, token_ids: Ids, optimizer: OptimizerConfig
 ) -> ActiveVocabulary | None:
     """Leave the input embeddings that are not reached out of a model, in place.
@@ -138,7 +138,7 @@ def narrow(
         optimizer: what the model is trained with.
 
     Returns:
-        What widens it again; None where training so would not be exact, or would not pay.
+        What restores it; None if this would not be exact, or would not pay.
     """
     still = _DECOUPLED if optimizer.weight_decay else STILL
     name = _place(model) if optimizer.name in still else None
@@ -154,7 +154,7 @@ def narrow(
 
 
 def _place(model: PreTrainedModel) -> str | None:
-    """Return the name of the input embedding, where only looking up tokens makes use of it."""
+    """Return the name of the input embedding if nothing but token look-up uses it."""
     # PEFT may hold a second copy, and code that a checkpoint brings may read the weight itself.
     if not type(model).__module__.startswith("transformers.models."):
         return None

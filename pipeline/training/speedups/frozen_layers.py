@@ -1,9 +1,9 @@
 """Frozen layers are computed once for all trials that have the same ones.
 
-Where the first layers and all before them are frozen, what they make of an example is the same at
-every step, in every epoch and trial. It is computed once, stored unpadded, and handed to the first
-layer that is trained. Equal to what is computed each time, but for the last bits: sums come out
-otherwise where a batch has other padding.
+If the first layers and everything before them are frozen, their output for an example is the same
+at every step, in every epoch and trial. It is computed once, stored unpadded, and passed to the
+first trained layer. It equals a fresh computation but for the last bits: with other padding, sums
+round differently.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ def pays(epochs: float, evaluations: int, *, in_sweep: bool) -> bool:
 
 
 class FrozenLayers:
-    """A model whose frozen layers are replaced by what they gave, and the way back.
+    """A model whose frozen layers are replaced by their activations, and the way back.
 
     Args:
         task: of the run.
         examples: the splits by name.
-        stored: what is stored of each of them.
+        stored: what is stored for each of them.
         layers: of the model, replaced until `restore`.
-        form: what they give.
+        form: of their output.
 
     Attributes:
         examples: the splits, with a column that says where an example is stored.
@@ -106,7 +106,7 @@ class FrozenLayers:
         return made
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
-        """Make a batch of examples of this cache, padded to the longest, with its activations.
+        """Build a batch of examples of this cache, padded to the longest, with its activations.
 
         Raises:
             NoActivationsError: for other examples.
@@ -132,7 +132,7 @@ class FrozenLayers:
             self._slot.given = None
 
     def restore(self) -> None:
-        """Put the model's own layers back; to be called before it is saved or asked."""
+        """Put the model's own layers back; call it before the model is saved or used."""
         restore(self._layers)
         self._layers = ()
 
@@ -156,23 +156,23 @@ def reuse_frozen_layers(
     precision: str,
     most_bytes: int = _MOST_BYTES,
 ) -> FrozenLayers | None:
-    """Replace a model's frozen layers by what they give for some splits, computed where missing.
+    """Replace a model's frozen layers by their activations for some splits, computed if missing.
 
-    Not for tasks that let the model write (`Task.generate`), nor for encoder-decoders. The model
+    Not for tasks whose model generates (`Task.generate`), nor for encoder-decoders. The model
     is moved to the accelerator if there is one. Other processes wait while one computes.
 
     Args:
         model: as it is about to be trained; its dropout is made `quiet`.
-        task: that encoded the examples; it gives the model what `collate` makes, unchanged.
+        task: that encoded the examples; it passes the model what `collate` returns, unchanged.
         examples: the splits by name.
         folder: where it is stored, for all runs.
         key_parts: what else the activations depend on; weights, config, tokens, versions and the
-            kind of device are seen to here.
+            kind of device are included here.
         precision: "float32", or "bfloat16" for autocast.
-        most_bytes: of the folder; what was used longest ago makes room.
+        most_bytes: of the folder; the least recently used entries make room.
 
     Returns:
-        None where it cannot be, is not exact or has no room; why is logged. The model is as it was.
+        None if it is impossible, inexact or lacks room: logs why, leaves the model unchanged.
     """
     found = frozen_layers(model)
     if found is None or not all(len(of.dataset) for of in examples.values()):
@@ -190,10 +190,10 @@ def reuse_frozen_layers(
         maker = Maker(model, task, layers, precision)
         form = _stored(Store(folder, most_bytes), wanted, list(examples.values()), maker)
     except UnfitError as error:
-        log.info("the frozen layers are computed each time: %s", error)
+        log.info("the frozen-layer cache is off: %s", error)
         return None
     except (OSError, NotImplementedError) as error:  # of the disk, or of its locks
-        log.warning("the frozen layers are computed each time: %s: %s", folder, error)
+        log.warning("the frozen-layer cache is off: %s: %s", folder, error)
         return None
     return None if form is None else FrozenLayers(task, examples, wanted, layers, form)
 
@@ -201,10 +201,10 @@ def reuse_frozen_layers(
 def _stored(
     store: Store, wanted: Sequence[Stored], splits: Sequence[Examples], maker: Maker
 ) -> Form | None:
-    """Compute what is missing of the splits and map all of it into memory; None: no room.
+    """Compute missing splits and map all of them into memory; None: no room.
 
     Raises:
-        UnfitError: where what is stored would not be exact.
+        UnfitError: if what is stored would not be exact.
     """
     missing = [i for i, one in enumerate(wanted) if store.form(one) is None]
     computed = 0
@@ -224,7 +224,7 @@ def _stored(
 
 
 def _placed(examples: Examples, first: int) -> Examples:
-    """Return a split, and what was computed of it, with the column of where examples are stored."""
+    """Return a split, and its stored tokens, with the column of where examples are stored."""
     places = np.arange(first, first + len(examples.dataset))
     placed = copy.copy(examples)
     vars(placed)["dataset"] = examples.dataset.add_column(STORED, places)

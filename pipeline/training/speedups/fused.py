@@ -63,7 +63,7 @@ class Bucket(Protocol):
     tokens: int
     shape: tuple[int, int]  # examples, and tokens of the longest
     index: Tensor | None  # where the tokens are among padded ones; None: there is no padding
-    mask: Tensor | None  # of the keys that are there, [examples, 1, 1, tokens]
+    mask: Tensor | None  # of the keys that are not padding, [examples, 1, 1, tokens]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class FusedLayer:
 
     @classmethod
     def of(cls, layer: Module) -> FusedLayer | None:
-        """Read a layer as it is now; None where it is of another kind, or has more in it."""
+        """Read a layer as it is now; None if it is of another kind, or contains more."""
         for names in _PARTS:
             try:
                 parts = {part: attrgetter(name)(layer) for part, name in names.items()}
@@ -90,13 +90,13 @@ class FusedLayer:
 
     @property
     def _is_plain(self) -> bool:
-        """Whether the parts are as transformers makes them: without adapters."""
+        """Whether the parts are as transformers builds them: without adapters."""
         return all(
             type(part) in _PLAIN and getattr(part, "p", 0.0) < _MOST for part in self.parts.values()
         ) and all(len(list(self.parts[name].parameters())) == 2 for name in _WEIGHTS)
 
     def __call__(self, hidden: Tensor, buckets: Sequence[Bucket]) -> Tensor:
-        """Compute hidden states, of shape [1, tokens, width], from such."""
+        """Map hidden states to hidden states, both [1, tokens, width]."""
         weights = [w for name in _WEIGHTS for w in self.parts[name].parameters()]
         given = hidden[0], self._settings(), buckets, *weights
         output: Tensor = _Layer.apply(*given)  # type: ignore[no-untyped-call]
@@ -163,7 +163,7 @@ class _Kept:
 
 
 class _Layer(torch.autograd.Function):
-    """Attention, its projection, and two more: each added to what it began with, and normalised."""
+    """Attention, its projection, and two more: each added to its input, and normalised."""
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]

@@ -1,4 +1,4 @@
-"""Layers that compute nothing: the last of them gives what is stored."""
+"""Layers that compute nothing: the last one returns the stored activations."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ if TYPE_CHECKING:
 
 
 class NoActivationsError(RuntimeError):
-    """A model whose first layers are replaced was called on a batch that they know nothing of."""
+    """A model whose first layers are replaced was called on a batch without activations."""
 
 
 class UnfitError(Exception):
-    """A model that a speedup would not leave exact; says why."""
+    """A speedup would not be exact for this model; says why."""
 
 
 class Slot:
     """Holds a batch's activations, [examples, tokens, width], until the last frozen layer's turn.
 
-    They are taken once: a second call of the model has to be given its own.
+    They are used once: a second call of the model needs its own.
     """
 
     def __init__(self) -> None:
         self.given: Tensor | None = None
 
     def take(self, instead_of: Tensor) -> Tensor:
-        """Give what is stored instead of a layer's input.
+        """Return the stored activations instead of a layer's input.
 
         Raises:
-            NoActivationsError: where nothing was given, or of another shape.
+            NoActivationsError: if there are none, or of another shape.
         """
         given, self.given = self.given, None
         if given is None:
@@ -48,14 +48,14 @@ class Slot:
 
 
 class Replaced:
-    """What a frozen layer computes instead: nothing; the last of them what is stored."""
+    """Replaces a frozen layer: computes nothing; the last one returns what is stored."""
 
     def __init__(self, elements: int, slot: Slot | None) -> None:
         self._elements = elements
         self._slot = slot
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Pass the hidden states on, or give the stored ones."""
+        """Pass the hidden states on, or return the stored ones."""
         hidden = args[0] if args else next(iter(kwargs.values()))
         if self._slot is not None:
             hidden = self._slot.take(hidden)
@@ -67,8 +67,8 @@ def replace(layers: Sequence[Module], tuples: Sequence[int], slot: Slot) -> None
 
     Args:
         layers: of a model, from the first on.
-        tuples: elements of what each of them gives, of which the first counts; 0: a tensor.
-        slot: has what the last of them is to give.
+        tuples: length of each layer's output tuple, whose first element counts; 0: a tensor.
+        slot: holds what the last one returns.
     """
     for layer, elements in zip(layers, tuples, strict=True):
         layer.forward = Replaced(elements, slot if layer is layers[-1] else None)

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 UNPADDED = "tunewright_unpadded"  # the attention of a model whose layers compute no padding
 CALL_TOKENS = 1_000_000  # what a call costs in training, in tokens: cutting a batch saves nothing
-_BUCKET = 50  # what a bucket costs beside its tokens, in tokens
+_BUCKET = 50  # the fixed cost of a bucket, in tokens
 _ANY = 2**62  # tokens of a bucket
 _TRIED = (7, 3, 9, 3, 11)  # lengths; 33 tokens have spare rows
 _SAME = 1e-4  # absolute and relative
@@ -49,13 +49,13 @@ _SAME = 1e-4  # absolute and relative
 
 @dataclass
 class _Plan:
-    """How a batch is unpadded that a model computes; ``masks`` are those that it made of it."""
+    """How the current batch is unpadded; ``masks`` are those that the model derived from it."""
 
-    config: Any  # the model's, which its attention has as well
-    before: _Plan | None  # another model's, which goes on then
+    config: Any  # the model's, which its attention shares
+    before: _Plan | None  # another model's, which continues afterwards
     shape: tuple[int, int]
     flat: Tensor  # positions of the tokens in the batch, as they are computed
-    buckets: Sequence[_Bucket]  # the last is of the spare rows, if there are such
+    buckets: Sequence[_Bucket]  # the last one is of the spare rows, if any
     spare: int  # rows of zeros after the tokens
     masks: list[Tensor | None] = field(default_factory=list)
     is_unpadded: bool = False  # now, between the first layer and the last
@@ -64,8 +64,8 @@ class _Plan:
 def _spare(tokens: int) -> int:
     """Return how many rows of zeros are put after so many tokens, an eighth of them at most.
 
-    Without them hardly two batches would have one shape, and for each shape that is new oneDNN
-    makes code, which costs more than a product of some hundred tokens itself.
+    Without them nearly every batch would have a new shape, and oneDNN generates code for each new
+    shape, which costs more than the product of a few hundred tokens itself.
     """
     return -tokens % (1 << max(0, tokens.bit_length() - 4))
 
@@ -90,7 +90,7 @@ def _plan_of(config: object) -> _Plan | None:
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """Make sdpa's mask, and note it; one that is not of padding alone is noted as None."""
+    """Create sdpa's mask and record it; one of more than padding is recorded as None."""
     made: Tensor | None = sdpa_mask(*args, **kwargs)
     plan = _plan_of(kwargs.get("config"))
     if plan is not None:
@@ -166,8 +166,8 @@ def unpad(model: PreTrainedModel) -> Unpadding | None:
             is stored of them, so that those after them are unpadded.
 
     Returns:
-        None where it cannot be, or is not exact, which is tried once for models of the same parts;
-        why is logged, and the model is as it was.
+        None if it is impossible or inexact, which is checked once per kind of model: logs why, and
+        leaves the model unchanged.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     exact: set[tuple[Any, ...]] = session().kept(Unpadding, set)  # kinds of models that were tried
@@ -178,12 +178,12 @@ def unpad(model: PreTrainedModel) -> Unpadding | None:
         if kind not in exact:
             unpadding.check(model)
             exact.add(kind)
-    except Exception as error:  # whatever a model's own code raises of what it does not expect
+    except Exception as error:  # a model's own code may raise anything
         if unpadding is not None:
             unpadding.undo()
         elif attention_of(inner.config) == UNPADDED:
             inner.set_attn_implementation("sdpa")
-        log.info("layers compute padding, %s cannot be unpadded: %s", type(inner).__name__, error)
+        log.info("unpadding is off for %s: %s", type(inner).__name__, error)
         return None
     return unpadding
 
@@ -191,8 +191,8 @@ def unpad(model: PreTrainedModel) -> Unpadding | None:
 class Unpadding:
     """A model whose layers compute unpadded tokens, and the way back.
 
-    A batch is computed as before where it has no padding, or other than on the right; with
-    gradient checkpointing; and where hidden states or attentions are asked for.
+    A batch is computed as before if it has no padding, or not only on the right; with gradient
+    checkpointing; and if hidden states or attentions are requested.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -206,10 +206,10 @@ class Unpadding:
         except ConfigError:
             raise UnfitError("it has no list of layers") from None
         if config.is_encoder_decoder or any(getattr(m, "is_causal", 0) for m in layers.modules()):
-            raise UnfitError("it is no encoder")
+            raise UnfitError("it is not an encoder")
         self._stored = [x for x in layers if isinstance(vars(x).get("forward"), Replaced)]
         if len(self._stored) == len(layers):
-            raise UnfitError("all layers are stored")
+            raise UnfitError("all its layers are cached")
         self._model, self._root, self._config = model, root, root.config
         names = list(inspect.signature(root.forward).parameters)
         self._place = names.index("attention_mask")
@@ -226,7 +226,7 @@ class Unpadding:
         self._fused = [layer for layer in own if _fuse(layer, self._config)]
 
     def undo(self) -> None:
-        """Let the model compute padding as before; nothing is left of this."""
+        """Let the model compute padding as before; undo every change."""
         for hook in self._hooks:
             hook.remove()
         for layer in self._fused:
@@ -237,7 +237,7 @@ class Unpadding:
         """Compute a batch of random tokens unpadded and as before, with all layers.
 
         Raises:
-            UnfitError: where it was not unpadded, or the outputs differ.
+            UnfitError: if it was not unpadded, or the outputs differ.
         """
         words = self._model.get_input_embeddings()
         ids = torch.arange(words.num_embeddings)
@@ -261,11 +261,11 @@ class Unpadding:
             for layer, forward in zip(self._stored, replaced, strict=True):
                 layer.forward = forward
         if not self.used:
-            raise UnfitError("layers read more than hidden states and a mask of padding")
+            raise UnfitError("its layers read more than hidden states and a padding mask")
         for a, b in zip(unpadded, plain, strict=True):
             some = mask == 1 if a.shape[:2] == mask.shape else ...
             if not torch.allclose(a[some], b[some], rtol=_SAME, atol=_SAME):
-                raise UnfitError("its outputs are others")
+                raise UnfitError("its outputs differ")
 
     def _begin(self, _: Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         before = _PLAN.get()

@@ -105,7 +105,7 @@ def test_terminated_run_keeps_state_of_that_step_and_resumes(tiny, working_folde
     straight, cut, rest = Kept(), Terminated(step), Kept()
     uncut = run_once(whole, straight, working_folder)
     former = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt, match=f"the state of step {step} is kept"):
+    with pytest.raises(KeyboardInterrupt, match=f"the state of step {step} is saved"):
         run_once(whole, cut, working_folder)
     assert signal.getsignal(signal.SIGTERM) == former
     folder = working_folder / "mlruns" / "checkpoints" / "none"

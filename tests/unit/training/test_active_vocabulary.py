@@ -20,7 +20,7 @@ from pipeline.training.speedups.active_vocabulary import (
     _DECOUPLED,
     STILL,
     ActiveEmbedding,
-    narrow,
+    shrink,
 )
 from pipeline.training.state import load_trained_state, trained_state
 
@@ -86,10 +86,10 @@ def batches(count, ids=IDS, seed=0):
 class Training:
     """What the trainer does at each step: clip, step, schedule."""
 
-    def __init__(self, model, config=ADAMW, *, narrowed=False, ids=IDS, max_norm=0.5):
+    def __init__(self, model, config=ADAMW, *, shrunk=False, ids=IDS, max_norm=0.5):
         self.model, self.max_norm = model.train(), max_norm
-        self.active = narrow(model, np.union1d(ids, [0]), config) if narrowed else None
-        assert bool(self.active) is narrowed
+        self.active = shrink(model, np.union1d(ids, [0]), config) if shrunk else None
+        assert bool(self.active) is shrunk
         decayed = get_parameter_names(model, [torch.nn.LayerNorm], [r"bias", r"layernorm"])
         self.optimizer = build_optimizer(config, model, decayed)
         self.schedule = build_schedule(ScheduleConfig("linear", 3), self.optimizer, STEPS)
@@ -106,7 +106,7 @@ class Training:
 
     def end(self):
         if self.active:
-            self.active.widen()
+            self.active.restore()
         return {name: value.clone() for name, value in self.model.state_dict().items()}
 
 
@@ -121,7 +121,7 @@ def test_weights_end_as_those_of_the_whole_vocabulary(make, name):
     model = make()
     begun = embedding(model).weight.detach().clone()
     whole = Training(make(), config).run().end()
-    ended = Training(make(), config, narrowed=True).run().end()
+    ended = Training(make(), config, shrunk=True).run().end()
     assert whole.keys() == ended.keys()
     for key, weight in whole.items():
         torch.testing.assert_close(ended[key], weight, rtol=1e-6, atol=1e-6 * float(weight.max()))
@@ -134,13 +134,13 @@ def test_weights_end_as_those_of_the_whole_vocabulary(make, name):
 def test_without_weight_decay_the_weights_are_the_same_to_the_bit(name):
     config = OptimizerConfig(name, 1e-2, 0.0, momentum=0.9 if name == "SGD" else None)
     whole = Training(bert(), config, max_norm=None).run().end()
-    ended = Training(bert(), config, narrowed=True, max_norm=None).run().end()
+    ended = Training(bert(), config, shrunk=True, max_norm=None).run().end()
     assert all(torch.equal(ended[key], weight) for key, weight in whole.items())
 
 
 @pytest.mark.parametrize("name", sorted(STILL))
 def test_optimizers_leave_rows_without_a_gradient_alone(name):
-    """Or multiply them by the decay, which `narrow` takes for granted of those it lets pass."""
+    """Or multiply them by the decay, which `shrink` takes for granted of those it accepts."""
     for decay in (0.0, 0.1) if name in _DECOUPLED else (0.0,):
         weight = torch.nn.Parameter(torch.randn(6, 4))
         before, factor = weight.detach().clone(), 1 - 0.5 * decay
@@ -159,8 +159,8 @@ def test_evaluation_reads_rows_that_training_never_saw():
     only_there = np.array([70, 71, 72])
     models = [bert(), bert()]
     seen = []
-    for model, narrowed in zip(models, (False, True), strict=True):
-        Training(model, narrowed=narrowed, ids=[*IDS, *only_there]).run()
+    for model, shrunk in zip(models, (False, True), strict=True):
+        Training(model, shrunk=shrunk, ids=[*IDS, *only_there]).run()
         with torch.no_grad():
             seen.append(model.eval()(**next(batches(1, only_there))).logits)
     assert isinstance(embedding(models[1]), ActiveEmbedding)
@@ -169,7 +169,7 @@ def test_evaluation_reads_rows_that_training_never_saw():
 
 def test_an_id_that_is_not_active_is_no_other_row():
     model = bert()
-    Training(model, narrowed=True, ids=[*IDS, VOCABULARY - 1])
+    Training(model, shrunk=True, ids=[*IDS, VOCABULARY - 1])
     for wrong in (4, 95, VOCABULARY, -1):
         with pytest.raises((IndexError, RuntimeError)):
             embedding(model)(torch.tensor([[2, wrong]]))
@@ -181,7 +181,7 @@ def test_only_active_rows_have_state():
         states = training.run(1).optimizer.state.values()
         return sum(state["exp_avg"].numel() for state in states)
 
-    whole, active = Training(bert()), Training(bert(), narrowed=True)
+    whole, active = Training(bert()), Training(bert(), shrunk=True)
     active_rows = len(embedding(active.model).weight)
     assert active_rows == len(IDS) + 1
     assert state_of(whole) - state_of(active) == (VOCABULARY - active_rows) * 16
@@ -194,13 +194,13 @@ def test_only_active_rows_have_state():
 
 def test_a_state_brings_the_decay_of_its_step():
     """As best weights and checkpoints do; the optimizer's groups are others after loading."""
-    training = Training(bert(), narrowed=True).run(5)
+    training = Training(bert(), shrunk=True).run(5)
     kept = copy.deepcopy((dict(trained_state(training.model)), training.optimizer.state_dict()))
     schedule = training.schedule.state_dict()
     decay = embedding(training.model).decay
     whole = training.run(STEPS - 5, seed=1).end()
 
-    again = Training(bert(), narrowed=True)
+    again = Training(bert(), shrunk=True)
     load_trained_state(again.model, kept[0])
     assert embedding(again.model).decay == decay < 1
     again.optimizer.load_state_dict(kept[1])
@@ -210,8 +210,8 @@ def test_a_state_brings_the_decay_of_its_step():
 
 
 def test_a_state_of_other_ids_is_refused():
-    state = trained_state(Training(bert(), narrowed=True).model)
-    other = Training(bert(), narrowed=True, ids=IDS + 1).model
+    state = trained_state(Training(bert(), shrunk=True).model)
+    other = Training(bert(), shrunk=True, ids=IDS + 1).model
     with pytest.raises(RuntimeError, match="other token ids"):
         load_trained_state(other, state)
 
@@ -221,7 +221,7 @@ def test_the_original_embedding_comes_back_and_its_memory_after_it():
     weights.load("key", lambda: kept)
     model = weights.load("key", lambda: kept)
     original, address = embedding(model), embedding(model).weight.data_ptr()
-    training = Training(model, narrowed=True).run(2)
+    training = Training(model, shrunk=True).run(2)
     training.end()
     assert embedding(model) is original
     assert original.weight.data_ptr() == address
@@ -302,7 +302,7 @@ def scaled():
 def test_models_that_use_the_embedding_otherwise_are_left_whole(make):
     model = make()
     before = dict(model.named_modules())
-    assert narrow(model, IDS, ADAMW) is None
+    assert shrink(model, IDS, ADAMW) is None
     assert dict(model.named_modules()) == before
 
 
@@ -310,17 +310,17 @@ def test_models_that_use_the_embedding_otherwise_are_left_whole(make):
     ("name", "decay"), [("Adafactor", 0.0), ("ASGD", 0.0), ("SGD", 0.1), ("Adamax", 0.1)]
 )
 def test_optimizers_that_do_more_to_a_row_are_left_the_whole(name, decay):
-    assert narrow(bert(), IDS, OptimizerConfig(name, 1e-2, decay)) is None
+    assert shrink(bert(), IDS, OptimizerConfig(name, 1e-2, decay)) is None
 
 
 def test_a_vocabulary_that_is_mostly_reached_is_left_whole():
-    assert narrow(bert(), np.arange(80), ADAMW) is None
-    assert narrow(bert(), np.arange(70), ADAMW) is not None
+    assert shrink(bert(), np.arange(80), ADAMW) is None
+    assert shrink(bert(), np.arange(70), ADAMW) is not None
 
 
 def test_ids_of_the_models_config_are_active():
     model = bert(pad_token_id=80, eos_token_id=[81, 82], bos_token_id=VOCABULARY)
-    narrow(model, IDS, ADAMW)
+    shrink(model, IDS, ADAMW)
     found = embedding(model)
     assert found(torch.tensor([80, 81, 82])).shape == (3, 16)
     found(torch.tensor([80, 2])).sum().backward()

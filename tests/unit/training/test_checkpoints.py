@@ -15,7 +15,7 @@ from pipeline.tracking import Record, open_store
 from pipeline.training.best import Evaluation
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.points import checkpoint_points
-from pipeline.training.run_folders import can_go_on, drop, left_in, lock_of
+from pipeline.training.run_folders import can_resume, drop, left_in, lock_of
 from pipeline.training.snapshot import RandomState
 from tests.support.configs import training
 from tests.support.experiments import experiment
@@ -123,9 +123,9 @@ def test_failed_write_is_raised_by_the_next_write(tmp_path):
     (tmp_path / "run").write_text("no folder")
     checkpoints = Checkpoints(tmp_path / "run", keep=1)
     checkpoints.write(snapshot(1))
-    with pytest.raises(TrackingError, match="cannot be written"):
+    with pytest.raises(TrackingError, match="cannot write a checkpoint"):
         checkpoints.write(snapshot(2))
-    with pytest.raises(TypeError, match="cannot be kept"):
+    with pytest.raises(TypeError, match="cannot be stored"):
         checkpoints.write(replace(snapshot(3), schedule={"fn": lambda: 1}))
 
 
@@ -153,7 +153,7 @@ def test_checkpoints_are_kept_by_how_a_run_ended(tmp_path, error, of_trial, stay
         with pytest.raises(type(error)):
             end()
     assert (tmp_path / "run").exists() == stays
-    assert can_go_on(tmp_path / "run") == stays
+    assert can_resume(tmp_path / "run") == stays
     if not stays:
         assert not files(tmp_path)
 
@@ -165,11 +165,11 @@ def test_run_is_locked_by_one_process_at_a_time(tmp_path):
     with lock_of(folder):
         with pytest.raises(TrackingError, match="run is still running"), Checkpoints(folder, 1):
             pass
-        assert not can_go_on(folder)
+        assert not can_resume(folder)
         drop(folder)
         assert left_in(tmp_path) == []
         assert folder.is_dir()
-    assert can_go_on(folder)
+    assert can_resume(folder)
     drop(folder)
     assert not list(folder.parent.iterdir())
 

@@ -84,7 +84,7 @@ def test_the_rate_follows_its_schedule(config, expected):
 
 def test_a_warmup_longer_than_the_run_is_refused():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    with pytest.raises(ConfigError, match=r"schedule\.warmup=100: the whole run has 100 steps"):
+    with pytest.raises(ConfigError, match=r"schedule\.warmup=100: the run has 100 steps"):
         build_schedule(ScheduleConfig("linear", 100), optimizer, steps=100)
     assert warmup_steps(ScheduleConfig("linear", 0.85), steps=10) == 9
     assert warmup_steps(ScheduleConfig("linear", 0.06), steps=1) == 0  # a share leaves a step

@@ -11,7 +11,7 @@ import transformers as hf
 
 from pipeline.config.optimizer import OptimizerConfig
 from pipeline.models.adapters import layers_of
-from pipeline.training.speedups.active_vocabulary import narrow
+from pipeline.training.speedups.active_vocabulary import shrink
 from pipeline.training.speedups.fused import FusedLayer, _Kept
 from pipeline.training.speedups.replaced import Slot, replace, restore
 from pipeline.training.speedups.unpadding import UNPADDED, unpad
@@ -261,9 +261,9 @@ def test_adapters_and_few_embeddings_fit():
     assert unpad(model)
     same(model, plain, batch_of(BATCHES["mixed"]))
 
-    narrowed = made("bert", HEADS["classes"])
-    assert narrow(narrowed, torch.arange(9).numpy(), OptimizerConfig("AdamW", 1e-3, 0.0))
-    assert unpad(narrowed)
+    shrunk = made("bert", HEADS["classes"])
+    assert shrink(shrunk, torch.arange(9).numpy(), OptimizerConfig("AdamW", 1e-3, 0.0))
+    assert unpad(shrunk)
 
 
 def test_layers_after_stored_ones_are_unpadded():
