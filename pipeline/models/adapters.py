@@ -1,4 +1,4 @@
-"""What of a model is trained: adapters beside frozen weights, the head alone, or the top layers."""
+"""What of a model is trained: adapters next to frozen weights, only the head, or the top layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch.nn import Module, ModuleList, Parameter
     from transformers import PreTrainedModel
 
-# Kept out of the 4 bits, by the names that transformers gives them: heads are trained whole.
+# Not quantized to 4 bits, by transformers' names: heads, whose full weights are trained.
 _HEADS = (
     "lm_head",
     "embed_out",
@@ -36,7 +36,7 @@ _HEADS = (
     "pooler",
     "head",
 )
-# After the last layer, outside all layers. Not in it: deberta's LayerNorm, which is of the
+# After the last layer, outside all layers. Not included: deberta's LayerNorm, which belongs to the
 # embeddings of relative positions.
 _AFTER_LAYERS = {
     "pooler",
@@ -68,12 +68,12 @@ def check_adapter(config: AdapterConfig) -> None:
     if missing:
         raise ConfigError(
             f"adapter.name=qlora: {' and '.join(missing)}. Expected both, for weights in 4 bits; "
-            "adapter=lora trains the same matrices beside weights in 32 bits."
+            "adapter=lora trains the same matrices next to 32-bit weights."
         )
 
 
 def load_options(config: AdapterConfig) -> dict[str, Any]:
-    """Return what `Checkpoint.load` is to pass on so that the weights fit the adapter."""
+    """Return the options of `Checkpoint.load` that fit the adapter."""
     if config.name != "qlora":
         return {}
     import torch
@@ -92,8 +92,8 @@ def load_options(config: AdapterConfig) -> dict[str, Any]:
 def new_head(model: PreTrainedModel) -> tuple[str, ...]:
     """Return the modules that a task added to a model, by name.
 
-    They are those that its base model lacks and that have weights, but for the layer that turns
-    vectors into words: a language model's is pre-trained and often the input embedding itself.
+    They have weights and are not in its base model. The output embedding is excluded: a language
+    model's is pre-trained and often tied to the input embedding.
     """
     output = model.get_output_embeddings()
     base = _base_names(model)
@@ -121,7 +121,7 @@ def _base_names(model: PreTrainedModel) -> set[str]:
 
 
 def adapt(model: PreTrainedModel, config: AdapterConfig, head: Sequence[str]) -> PreTrainedModel:
-    """Make a model train what the config says; what is new is drawn from torch's generator.
+    """Make a model train what the config says; new weights are drawn from torch's generator.
 
     Args:
         model: as it was loaded; it is changed in place.
@@ -129,10 +129,10 @@ def adapt(model: PreTrainedModel, config: AdapterConfig, head: Sequence[str]) ->
         head: modules that the task added to the model, see `new_head`; always trained.
 
     Returns:
-        A `PeftModel` where there is an adapter, else the model itself.
+        A `PeftModel` if there is an adapter, else the model itself.
 
     Raises:
-        ConfigError: where the model lacks what the adapter is for.
+        ConfigError: if the model lacks what the adapter is for.
     """
     if isinstance(config, FullConfig):
         return model
@@ -144,7 +144,7 @@ def adapt(model: PreTrainedModel, config: AdapterConfig, head: Sequence[str]) ->
 
 
 def is_adapter(model: Module) -> bool:
-    """Return whether a model has an adapter beside its weights."""
+    """Return whether a model has an adapter."""
     from peft import PeftModel
 
     return isinstance(model, PeftModel)
@@ -153,9 +153,9 @@ def is_adapter(model: Module) -> bool:
 def merged(model: PreTrainedModel) -> PreTrainedModel:
     """Return the plain model that computes the same; without an adapter, the model itself.
 
-    The adapter is added to the weights in place, so that the model given cannot be used further.
-    Weights in 4 bits stay so, and are rounded anew: for exact ones save the adapter and load it
-    over the checkpoint.
+    The adapter is merged into the weights in place, so the given model cannot be used any more.
+    4-bit weights stay 4-bit and are rounded again: for exact ones save the adapter and load it over
+    the checkpoint.
     """
     if not is_adapter(model):
         return model
@@ -164,30 +164,30 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Write an adapter and the head beside it in PEFT's own files."""
-    # Else PEFT asks the hub whether the embeddings have grown.
+    """Save an adapter and the head in PEFT's own files."""
+    # Else PEFT asks the hub whether the embeddings were resized.
     model.save_pretrained(folder, save_embedding_layers=False)
 
 
 def load_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Put an adapter that `save_adapter` wrote over the model it was made for, to be read only."""
+    """Load an adapter that `save_adapter` wrote over its base model, for inference."""
     import torch
     from peft import PeftModel
 
-    with torch.random.fork_rng():  # what is drawn is overwritten
+    with torch.random.fork_rng():  # the random weights are overwritten
         model: PreTrainedModel = PeftModel.from_pretrained(base, str(folder))
     return model
 
 
 def trained_share(model: Module) -> tuple[int, int]:
     """Return the number of trained parameters, and of all."""
-    # What stands beside a trained copy of it is no part of the model any more.
+    # The original next to its trained copy is no longer part of the model.
     every = [p for name, p in model.named_parameters() if ".original_module." not in name]
     return sum(_count(p) for p in every if p.requires_grad), sum(_count(p) for p in every)
 
 
 def _count(parameter: Parameter) -> int:
-    packed = getattr(parameter, "quant_state", None)  # several in a byte
+    packed = getattr(parameter, "quant_state", None)  # several per byte
     return parameter.numel() if packed is None else math.prod(packed.shape)
 
 
@@ -229,7 +229,7 @@ def _train(modules: Iterable[Module]) -> None:
 
 
 def layers_of(root: Module) -> tuple[str, ModuleList]:
-    """Find a model's layers: the longest list, lists inside of lists left out."""
+    """Find a model's layers: the longest module list that is not inside another."""
     from torch.nn import ModuleList
 
     lists: dict[str, ModuleList] = {}
@@ -245,7 +245,7 @@ def layers_of(root: Module) -> tuple[str, ModuleList]:
 
 
 def layers_after(root: Module, place: str) -> list[Module]:
-    """Return the final norm and the pooler: beside the list of layers, or beside what it is in."""
+    """Return the final norm and the pooler: siblings of the list of layers or of its parent."""
     parts = place.split(".")
     above = [root.get_submodule(".".join(parts[:depth])) for depth in range(len(parts))]
     return [
@@ -263,7 +263,7 @@ def _inject(
     from peft.utils import constants
 
     if config.name == "qlora":
-        # Layers are not computed twice to save memory: it is slower, and no part of the method.
+        # No gradient checkpointing: it is slower, and not part of the method.
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     kind = model.config.model_type
     if isinstance(config, Ia3Config):
@@ -290,11 +290,11 @@ def _inject(
 def _shared(
     model: PreTrainedModel, targets: list[str] | str, head: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the arguments that all of PEFT's configs have."""
+    """Return the arguments that all of PEFT's configs take."""
     linear = _linear(model)
     matched = [name for name in _bodies(model, head) if _is_target(name, targets)]
     return {
-        "target_modules": targets,  # in the head, which is trained whole, PEFT passes them over
+        "target_modules": targets,  # PEFT skips those in the head, whose full weights are trained
         "modules_to_save": list(head) or None,
         "fan_in_fan_out": all(linear[name] for name in matched),
         "task_type": _task_type(model),
@@ -302,9 +302,9 @@ def _shared(
 
 
 def _task_type(model: PreTrainedModel) -> str | None:
-    """Return what PEFT calls a model's task; it decides the class around the model.
+    """Return PEFT's name of a model's task, which decides the wrapper class.
 
-    None for question answering: its class would keep ``token_type_ids`` from the model.
+    None for question answering: its class would not pass ``token_type_ids`` to the model.
     """
     from transformers.models.auto import modeling_auto as auto
 
@@ -326,7 +326,7 @@ def _targets(
     """Return the names of the matrices that are adapted.
 
     Raises:
-        ConfigError: for a name that is given and names none.
+        ConfigError: for a given name that matches none.
     """
     bodies = _bodies(model, head)
     if config.targets is not None:
@@ -354,12 +354,12 @@ def _attention(model: PreTrainedModel, bodies: Sequence[str]) -> list[str]:
             f"adapter.targets=null: {type(model).__name__} has no linear layers to adapt; expected "
             "adapter=none."
         )
-    # What follows a layer's number is the same in all of them, and short in PEFT's file.
+    # The part after a layer's number is the same in all layers, and short in PEFT's file.
     return sorted({re.split(r"\.\d+\.", name)[-1] for name in attention or inside})
 
 
 def _linear(model: PreTrainedModel) -> dict[str, bool]:
-    """Return the names of all matrices, and whether they lie transposed."""
+    """Return the names of all matrices, and whether they are stored transposed."""
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
@@ -371,7 +371,7 @@ def _linear(model: PreTrainedModel) -> dict[str, bool]:
 
 
 def _bodies(model: PreTrainedModel, head: Sequence[str]) -> list[str]:
-    """Return the names of the matrices that may be adapted: not the head, not the words' layer."""
+    """Return the names of the matrices that may be adapted: not head or output embedding."""
     output = model.get_output_embeddings()
     return [
         name
@@ -381,7 +381,7 @@ def _bodies(model: PreTrainedModel, head: Sequence[str]) -> list[str]:
 
 
 def _is_target(name: str, targets: Sequence[str] | str) -> bool:
-    """Return whether a module is meant, by PEFT's rules."""
+    """Return whether a name matches a module, by PEFT's rules."""
     if isinstance(targets, str):
         return re.fullmatch(targets, name) is not None
     return any(name == target or name.endswith(f".{target}") for target in targets)

@@ -1,4 +1,4 @@
-"""Batches: examples cut by length, padded to one length, and outputs of several joined again."""
+"""Batches: examples split by length and padded, and outputs of several batches joined."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
     from pipeline.models import Checkpoint
 
-IGNORED = -100  # a target that has no part in the loss
+IGNORED = -100  # a target that the loss ignores
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what encoders read
 
-# What a call of the model costs beside its tokens, in tokens. On a CPU the fastest of several with
-# MiniLM; a GPU computes about so much while Python prepares the next call.
+# The fixed cost of calling the model, in tokens. On a CPU the fastest of several with MiniLM; a GPU
+# computes about this much while Python prepares the next call.
 CALL_TOKENS, CALL_TOKENS_GPU = 100, 4096
 
-MANY_LENGTHS = 256  # beyond which they are rounded up to multiples of 8, to cut in good time
+MANY_LENGTHS = 256  # beyond which they are rounded up to multiples of 8, to split quickly
 
-LEFT = "prompt_"  # prefix of what generation goes on from: it ends where the new tokens begin
+LEFT = "prompt_"  # prefix of columns that generation continues: padded on the left
 
 
 def reads_types(checkpoint: Checkpoint) -> bool:
-    """Return whether a model is told which text of a pair each token is of.
+    """Return whether a model uses token types: which text of a pair each token is from.
 
-    Not every tokenizer knows: some tell a model that has no use for it, or no embedding, and that
-    of another model tells nothing where it would have.
+    Tokenizers are not reliable here: some return types for a model that ignores them or has no
+    embedding of them, and some return none for a model that needs them.
     """
     return (getattr(checkpoint.config, "type_vocab_size", None) or 0) > 1
 
@@ -43,16 +43,16 @@ def reads_types(checkpoint: Checkpoint) -> bool:
 def cut(
     lengths: Sequence[int], most: int | None, call: int, rows: int | None = None
 ) -> list[list[int]]:
-    """Cut a batch into micro-batches that cost least: padded tokens, and something for each call.
+    """Split a batch into the cheapest micro-batches: padded tokens, and a fixed cost per call.
 
-    A dynamic programme over the lengths that occur: examples of one length stay together but for
-    the budget, so that its time depends on the number of lengths, not on that of the examples.
+    A dynamic programme over the lengths that occur: examples of one length stay together unless
+    they exceed the budget, so its time depends on the number of lengths, not of examples.
 
     Args:
         lengths: tokens of each example.
-        most: tokens of a micro-batch, padding included; a longer example is alone. None: no limit,
-            and no cut by length.
-        call: what a micro-batch costs beside its tokens, in tokens.
+        most: tokens of a micro-batch, padding included; a longer example is one by itself. None: no
+            limit, and no split by length.
+        call: the fixed cost of a micro-batch, in tokens.
         rows: examples of a micro-batch; None: no limit.
 
     Returns:
@@ -97,7 +97,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def call_tokens(model: PreTrainedModel) -> int:
-    """Return what a call of a model costs beside its tokens, in tokens."""
+    """Return the fixed cost of calling a model, in tokens."""
     return CALL_TOKENS if model.device.type == "cpu" else CALL_TOKENS_GPU
 
 
@@ -116,17 +116,17 @@ def reachable_ids(
     for split in splits:
         columns = [name for name in split.column_names if name.endswith("input_ids")]
         for name in columns if len(split) else []:
-            # Of the table that rows were selected from: that may only be more.
+            # Of the table that rows were selected from: a superset.
             ids = pc.unique(pc.list_flatten(split.data.column(name)))
             found.append(ids.to_numpy().astype(np.int64))
     return np.unique(np.concatenate(found))
 
 
 def collate(examples: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Make tensors of shape [examples, longest] of lists and of shape [examples] of numbers.
+    """Build tensors: [examples, longest] from lists, [examples] from numbers.
 
     Token ids are padded with the padding token, targets with `IGNORED`, masks and types with 0; on
-    the right, but on the left where a name begins with `LEFT`.
+    the right, or on the left if a name begins with `LEFT`.
     """
     import torch
 
@@ -154,7 +154,7 @@ def join(
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Join the outputs of batches whose examples come in ``order``, and undo the order.
 
-    Arrays of other widths are padded on the right.
+    Narrower arrays are padded on the right.
     """
     joined: dict[str, np.ndarray[Any, Any]] = {}
     for name in parts[0]:

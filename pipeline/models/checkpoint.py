@@ -1,4 +1,4 @@
-"""Checkpoints: a hub name, a local folder, an embedded file or a new model, opened one way."""
+"""Checkpoints: a hub name, a local folder, a file of a package or a new model, opened alike."""
 
 import copy
 import math
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
-# Whole, or the index of a checkpoint in several files.
+# A single file, or the index of a checkpoint in several files.
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tokenizer_config.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _CONVERT = (
     "Convert a model you trust once, with transformers: model = AutoModel.from_pretrained(source); "
-    "model.save_pretrained(folder), and save its tokenizer likewise."
+    "model.save_pretrained(folder), and save its tokenizer the same way."
 )
 
 
-# Their first position is the one after the padding's id, so that they have fewer than they say.
+# Their first position comes after the padding id, so they have fewer than configured.
 _OFFSET_POSITIONS = (
     "roberta",
     "roberta-prelayernorm",
@@ -45,24 +45,24 @@ _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_tok
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that was found; its weights are not loaded yet, or drawn when it is new."""
+    """A model that was found; its weights are not loaded or, for a new model, drawn yet."""
 
     name: str  # what the user wrote; of a new model, its architecture
     location: str  # what transformers loads: a folder or a hub name; of a new model, its tokenizer
     revision: str | None
-    is_trusted: bool  # whether code that it brings may run
+    is_trusted: bool  # whether its own code may run
     config: "PretrainedConfig"
     tokenizer: "PreTrainedTokenizerBase"
-    is_new: bool = False  # made from a config, its weights drawn
+    is_new: bool = False  # built from a config, with random weights
 
     def load(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
-        """Load the weights in float32 into ``auto_class``; a head that is missing starts random.
+        """Load the weights in float32 into ``auto_class``; a missing head starts random.
 
-        They are read once in a process, see `pipeline.models.weights`; a new model's are drawn from
-        torch's generator each time, and weights in 4 bits cannot be copied.
+        They are read once per process, see `pipeline.models.weights`; a new model's are drawn from
+        torch's generator each time, and 4-bit weights are read each time.
 
         Raises:
-            ModelError: where this architecture has no such head.
+            ModelError: if this architecture has no such head.
             ConfigError: for a new model in 4 bits.
         """
         from pipeline.models.weights import weights
@@ -71,7 +71,7 @@ class Checkpoint:
         if self.is_new and is_quantized:
             raise ConfigError(
                 f"adapter.name=qlora: model.from_config makes a new {self.name}, whose weights are "
-                "drawn and not read in 4 bits; expected a model.checkpoint, or another adapter."
+                "random and cannot be in 4 bits; expected a model.checkpoint, or another adapter."
             )
         if self.is_new:
             return self._draw(auto_class, **kwargs)
@@ -82,10 +82,10 @@ class Checkpoint:
         return weights().load(key, lambda: self._read(auto_class, **kwargs))
 
     def outline(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
-        """Make the model without any weights, to see what it is made of.
+        """Build the model without any weights, to inspect its modules.
 
         Raises:
-            ModelError: where this architecture has no such head.
+            ModelError: if this architecture has no such head.
         """
         import torch
 
@@ -93,10 +93,10 @@ class Checkpoint:
             return self._draw(auto_class, **kwargs)
 
     def count_stored(self) -> int | None:
-        """Count the numbers in its file of weights; None where there is no such one here.
+        """Count the parameters in its local file of weights; None if there is none.
 
         Raises:
-            ModelError: where the file cannot be read.
+            ModelError: if the file cannot be read.
         """
         from safetensors import safe_open
 
@@ -111,7 +111,7 @@ class Checkpoint:
         import torch
 
         config = copy.deepcopy(self.config)
-        # The number of labels first: setting it names them anew.
+        # The number of labels first: setting it renames them.
         for key in sorted(kwargs, key=lambda key: key != "num_labels"):
             if hasattr(config, key):
                 setattr(config, key, kwargs.pop(key))
@@ -133,7 +133,7 @@ class Checkpoint:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        # Else transformers asks a public service to convert, and loads from its pull request.
+        # Else transformers asks a public service to convert them, and loads from its pull request.
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
         with _readable(self._place):
             model: PreTrainedModel = auto_class.from_pretrained(
@@ -143,7 +143,7 @@ class Checkpoint:
                 use_safetensors=True,
                 weights_only=True,  # an index of safetensors can name other files
                 dtype=torch.float32,
-                ignore_mismatched_sizes=True,  # a head for other labels is made anew
+                ignore_mismatched_sizes=True,  # a head for other labels is replaced by a new one
                 **kwargs,
             )
         return self._with_padding(model)
@@ -153,7 +153,7 @@ class Checkpoint:
         return "model.from_config" if self.is_new else f"model.checkpoint={self.name}"
 
     def check_head(self, auto_class_name: str, task: str) -> None:
-        """Refuse a model whose architecture lacks what a task needs, before weights are read.
+        """Refuse a model whose architecture lacks the head of a task, before weights are read.
 
         Args:
             auto_class_name: of transformers, ``AutoModelForSeq2SeqLM``.
@@ -174,7 +174,7 @@ class Checkpoint:
         """Refuse texts longer than the model has positions; one without positions reads any.
 
         Raises:
-            ConfigError: naming the longest length that is allowed.
+            ConfigError: naming the greatest length allowed.
         """
         positions = getattr(self.config, "max_position_embeddings", None)
         if not positions or positions < 0:
@@ -191,7 +191,7 @@ class Checkpoint:
 @booked("model")
 @shared(maxsize=2)
 def find_checkpoint(config: ModelConfig) -> Checkpoint:
-    """Find the checkpoint that runs start from, as `read_checkpoint` does; its trials share it."""
+    """Find the checkpoint that runs start from, by `read_checkpoint`; trials share it."""
     return read_checkpoint(config)
 
 
@@ -201,16 +201,16 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
     A decoder without a padding token pads with its end-of-text token.
 
     Raises:
-        ModelError: for a name that neither a folder nor the hub (or its cache) knows, or a folder
-            that holds no model, or one that is pickled or needs code of its own that is not
-            trusted, or a tokenizer with more tokens than the model.
-        ConfigError: for a config that makes no model.
+        ModelError: for an unknown folder or hub name, a folder without a model, a model that is
+            pickled or needs code of its own that is not trusted, or a tokenizer with more tokens
+            than the model.
+        ConfigError: for a config that no model can be built from.
     """
     if config.from_config is not None:
         return _new(config.from_config, config.tokenizer)
     from transformers import AutoConfig
 
-    assert config.checkpoint is not None  # which the schema sees to
+    assert config.checkpoint is not None  # which the schema ensures
     name, location = _place_of(config.checkpoint)
     if isinstance(config.checkpoint, str):
         _check_folder(Path(location))
@@ -234,7 +234,7 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
 
 
 def _place_of(source: str | EmbeddedFile) -> tuple[str, str]:
-    """Return what the user calls a model or tokenizer, and the folder or hub name that it is."""
+    """Return the user's name of a model or tokenizer, and its folder or hub name."""
     if isinstance(source, EmbeddedFile):
         return source.distribution, str(locate(source).parent)
     return source, source
@@ -251,7 +251,7 @@ def _tokenizer(place: str, location: str, **options: Any) -> "PreTrainedTokenize
     from transformers import AutoTokenizer
 
     if Path(location).is_dir() and not _any(Path(location), _TOKENIZERS):
-        # transformers would make an empty one, which knows no word.
+        # transformers would build an empty one without a vocabulary.
         raise ModelError(
             f"{place}: there is no tokenizer: expected {' or '.join(_TOKENIZERS)}, found "
             f"{_contents(Path(location))}."
@@ -260,20 +260,20 @@ def _tokenizer(place: str, location: str, **options: Any) -> "PreTrainedTokenize
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **options)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise ModelError(f"{place}: its tokenizer has neither padding nor end.")
+            raise ModelError(f"{place}: its tokenizer has neither a padding nor an end token.")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def _new(given: Mapping[str, Any], source: str | EmbeddedFile | None) -> Checkpoint:
-    """Make the config of a new model, and see that it makes one."""
+    """Build the config of a new model, and check that a model can be built from it."""
     import torch
     from transformers import AutoConfig, AutoModel
 
-    assert source is not None  # which the schema sees to
+    assert source is not None  # which the schema ensures
     kind, valid = _check_keys(given)
     tokenizer = _other_tokenizer(source)
-    # A copy: transformers writes into nested values, and the config is a key of what is kept.
+    # A copy: transformers writes into nested values, and the config is a cache key.
     values = {**_token_values(tokenizer, valid), **copy.deepcopy(dict(given))}
     values.pop("model_type")
     try:
@@ -282,23 +282,23 @@ def _new(given: Mapping[str, Any], source: str | EmbeddedFile | None) -> Checkpo
             config.decoder_start_token_id = _first(config.pad_token_id, tokenizer.pad_token_id)
         with torch.device("meta"):  # no memory, and nothing is drawn
             AutoModel.from_config(config)
-    # transformers checks a config by errors of any type, and its modules by those of Python.
+    # transformers' checks of a config and of its modules raise errors of any type.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"model.from_config: no {kind} can be made of it: {reason[:300]}"
+            f"model.from_config: cannot build a {kind} from it: {reason[:300]}"
         ) from error
     vocabulary = getattr(config, "vocab_size", len(tokenizer))
     if vocabulary < len(tokenizer):
         raise ConfigError(
             f"model.from_config.vocab_size={vocabulary}: expected at least the {len(tokenizer)} "
-            "tokens of model.tokenizer, or no vocab_size, which takes their number."
+            "tokens of model.tokenizer, or leave vocab_size out to take their number."
         )
     return Checkpoint(kind, _place_of(source)[1], None, False, config, tokenizer, is_new=True)
 
 
 def _check_keys(given: Mapping[str, Any]) -> tuple[str, set[str]]:
-    """Refuse keys that the config's class lacks: transformers takes any, and uses it not.
+    """Refuse keys that the config's class lacks: transformers accepts and ignores them.
 
     Returns:
         The architecture's name, and the keys that it has.
@@ -308,7 +308,7 @@ def _check_keys(given: Mapping[str, Any]) -> tuple[str, set[str]]:
     kind = given.get("model_type")
     if kind is None:
         raise ConfigError(
-            "model.from_config: it must name an architecture of transformers: "
+            "model.from_config: expected an architecture of transformers: "
             "model.from_config.model_type=bert"
         )
     kinds = list(CONFIG_MAPPING.keys())
@@ -330,9 +330,9 @@ def _check_keys(given: Mapping[str, Any]) -> tuple[str, set[str]]:
 
 
 def _token_values(tokenizer: "PreTrainedTokenizerBase", valid: set[str]) -> dict[str, Any]:
-    """Return what a config says of its tokenizer; the classes' own defaults are of another's."""
+    """Return what a config says about its tokenizer; the classes' defaults describe another one."""
     end = _first(tokenizer.eos_token_id, tokenizer.sep_token_id)
-    pads = tokenizer.pad_token_id != end  # else the end's vector would be zero, and stay so
+    pads = tokenizer.pad_token_id != end  # else the end token's vector would be zero, and stay zero
     values = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id if pads else None,
@@ -353,8 +353,8 @@ def _check_folder(path: Path) -> None:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
-                f"model.checkpoint={path}: the folder is no model: expected config.json, weights "
-                f"and a tokenizer, found {_contents(path)}."
+                f"model.checkpoint={path}: the folder is not a model: expected config.json, "
+                f"weights and a tokenizer, found {_contents(path)}."
             )
     elif _looks_local(path) or path.is_file():
         raise ModelError(f"model.checkpoint={path}: there is no such folder.")
@@ -365,7 +365,7 @@ def _looks_local(path: Path) -> bool:
 
 
 def _check_weights(path: Path) -> None:
-    """Refuse a folder without weights now, not when a run that is already recorded loads them."""
+    """Refuse a folder without weights early, before a run is recorded."""
     if not path.is_dir() or _any(path, _WEIGHTS):
         return
     if _any(path, _PICKLED):
@@ -384,7 +384,7 @@ def _any(path: Path, globs: Sequence[str]) -> bool:
 
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    """Return what changes when a folder's files do; nothing for a name of the hub."""
+    """Return what changes with a folder's files; nothing for a name of the hub."""
     if not path.is_dir():
         return []
     stats = {p.name: p.stat() for p in sorted(path.iterdir()) if p.is_file()}
@@ -413,7 +413,7 @@ def _readable(place: str) -> Iterator[None]:
         if "trust_remote_code" in reason:
             key, _, name = place.partition("=")
             remedy = (
-                f"If you trust it, name it once more: model.trust_remote_code={name}."
+                f"If you trust it, repeat its name: model.trust_remote_code={name}."
                 if key == "model.checkpoint"
                 else "Expected a tokenizer without."
             )

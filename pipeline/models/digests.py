@@ -20,12 +20,12 @@ def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return a checkpoint's name, hub commit, and the digests of weights, config and tokenizer.
 
     ``weights`` is None for a model of the hub that is not in the cache yet, and for a new one,
-    which has ``new`` besides: its weights are of the run's seed.
+    which also has ``new``: its weights are drawn by the run's seed.
     """
     folder = None if checkpoint.is_new else _folder(checkpoint)
     weights = sorted(folder.glob("*.safetensors")) if folder else []
     config = {k: v for k, v in checkpoint.config.to_dict().items() if not k.startswith("_")}
-    # The version that reads a config writes itself into it; packages are recorded apart.
+    # transformers writes its version into a config; packages are recorded separately.
     config.pop("transformers_version", None)
     return {
         "name": checkpoint.name,
@@ -53,7 +53,7 @@ def _stamp(path: Path) -> tuple[Path, int, int]:
     return path, stat.st_mtime_ns, stat.st_size
 
 
-@shared(maxsize=4)  # a file is read once for all trials of a sweep, until it changes
+@shared(maxsize=4)  # a file is read once for all trials of a sweep, unless it changes
 def _of_files(stamps: tuple[tuple[Path, int, int], ...]) -> str:
     return _of_text("\n".join(f"{path.name} {sha256(path)}" for path, *_ in stamps))
 
@@ -64,7 +64,7 @@ def _of_text(text: str) -> str:
 
 @shared(maxsize=2)
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Digest all that decides how a text becomes tokens."""
+    """Digest everything that decides how a text becomes tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         rules = json.loads(backend.to_str())

@@ -25,8 +25,8 @@ _HEADS = {
 def can(config: PretrainedConfig, auto_class_name: str) -> bool:
     """Return whether an architecture has the head of one of transformers' auto classes.
 
-    Not counted are the decoder's half of an encoder-decoder, and an encoder that only with other
-    attention than it was trained with would be a decoder.
+    Not counted are the decoder of an encoder-decoder, and an encoder that would be a decoder only
+    with different attention than in its training.
     """
     if auto_class_name in (getattr(config, "auto_map", None) or {}):  # of the model's own code
         return True
@@ -45,7 +45,7 @@ def head_name(auto_class_name: str) -> str:
 
 @shared(maxsize=None)
 def families_with(auto_class_name: str) -> tuple[str, ...]:
-    """Return the models of the menu that have a head, as far as their files name what they are."""
+    """Return the models of the menu that have a head, if their files name the architecture."""
     from transformers import AutoConfig
 
     return tuple(
@@ -56,7 +56,7 @@ def families_with(auto_class_name: str) -> tuple[str, ...]:
 
 
 def _menu() -> dict[str, str]:
-    """Return transformers' name of the architecture of each file in conf/model that tells it."""
+    """Return the architecture (transformers' name) of each file in conf/model that states it."""
     from omegaconf import OmegaConf
     from transformers import CONFIG_MAPPING
 
@@ -64,7 +64,7 @@ def _menu() -> dict[str, str]:
     for path in (path for folder in folders("conf") for path in folder.glob("model/*.yaml")):
         given = OmegaConf.load(path)
         named = OmegaConf.select(given, "architecture")
-        # One that is to be given is no name yet.
+        # A mandatory value (???) is not a name yet.
         made = None if named else OmegaConf.select(given, "from_config.model_type")
         architecture = named or made
         if architecture in CONFIG_MAPPING:

@@ -24,8 +24,8 @@ M = TypeVar("M", bound="PreTrainedModel")
 class _Quiet:
     """Switches dropout off in some modules whenever the model is about to compute.
 
-    Trainer sets the whole model to training at every step. It holds names, not modules, so that it
-    is right for a copy of the model as well.
+    Trainer sets the entire model to training mode at every step. It holds names, not modules, so
+    that it also works for a copy of the model.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -40,10 +40,9 @@ class _Quiet:
 def quiet(model: M) -> M:
     """Keep dropout off in what is frozen, up to the first trained layer, also in training mode.
 
-    For models of which the head or the top layers are trained, not for adapters: what a frozen
-    module gives is then the same at every step, whether or not it is stored. Modules after the
-    layers that have no weights of their own are quiet as well if the model has them beside its
-    layers; the head's dropout is not.
+    For models whose head or top layers are trained, not for adapters: a frozen module's output is
+    then the same at every step, whether or not it is stored. Modules without weights after the
+    layers are quiet as well if the model has them next to its layers; the head's dropout is not.
     """
     if not any(isinstance(hook, _Quiet) for hook in forward_pre_hooks(model)):
         model.register_forward_pre_hook(_Quiet(tuple(_frozen(model))))
@@ -61,7 +60,7 @@ def _frozen(model: PreTrainedModel) -> Iterator[str]:
     yield from _below(root, "" if root is model else model.base_model_prefix, layers)
 
 
-# No function inside of another: that would refer to itself, and keep the layers' memory.
+# Not a nested function: that would refer to itself, and keep the layers in memory.
 def _below(module: Module, name: str, layers: Module | None) -> Iterator[str]:
     if not is_trained(module):
         yield name
@@ -71,7 +70,7 @@ def _below(module: Module, name: str, layers: Module | None) -> Iterator[str]:
 
 
 def is_trained(module: Module) -> bool:
-    """Whether something of a module is trained."""
+    """Whether any part of a module is trained."""
     return any(p.requires_grad for p in module.parameters())
 
 
@@ -79,8 +78,8 @@ def frozen_layers(model: PreTrainedModel) -> tuple[tuple[Module, ...], str] | No
     """Find the layers at the beginning that are not trained.
 
     Returns:
-        The layers, and a digest of all weights and buffers that they and what is before them can
-        read; None where there are none, or what is before them is trained.
+        The layers, and a digest of all weights and buffers that they and the modules before them
+        can read; None if there are none, or a module before them is trained.
     """
     if model.config.is_encoder_decoder:
         return None
@@ -109,7 +108,7 @@ def frozen_layers(model: PreTrainedModel) -> tuple[tuple[Module, ...], str] | No
 
 @contextmanager
 def mode(model: Module, *, training: bool) -> Iterator[None]:
-    """Put a model into training or evaluation mode meanwhile."""
+    """Put a model into training or evaluation mode for a while."""
     before = model.training
     model.train(training)
     try:

@@ -1,4 +1,4 @@
-"""Weights are read once in a process: a trial gets a copy, which nothing before it has touched."""
+"""Weights are read once per process: each trial gets a pristine copy."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class Weights:
-    """Keeps the model that was read last, as it was read, and hands out copies.
+    """Keeps the last model that was read, unchanged, and hands out copies.
 
-    A copy equals a model read at that moment, bit for bit: what the checkpoint lacks is drawn anew
-    from torch's generator, just as reading does. It has modules, config and parameters of its own,
+    A copy equals a model read at that moment, bit for bit: what the checkpoint lacks is drawn again
+    from torch's generator, as reading does. It has modules, config and parameters of its own,
     so hooks, wrapped methods, frozen or replaced layers of one trial do not reach the next. Only
     its memory is used again: once the model is collected, the next copy is written there.
 
-    The kept model costs no memory of its own where its file is mapped (safetensors, not on
-    Windows): processes share those pages. Else it costs the weights once more.
+    The cached model costs no extra memory if its file is mapped (safetensors, not on Windows):
+    processes share those pages. Else it costs the weights once more.
     """
 
     def __init__(self) -> None:
@@ -38,10 +38,10 @@ class Weights:
         self._memory: dict[str, Tensor] = {}  # of the last copy that is gone, by parameter
 
     def load(self, key: object, read: Callable[[], PreTrainedModel]) -> PreTrainedModel:
-        """Return a model in the host's memory that is the caller's alone.
+        """Return a model in the host's memory for the caller's exclusive use.
 
         Args:
-            key: equal where ``read`` would give the same model but for what it draws.
+            key: equal if ``read`` would return the same model except for random weights.
             read: reads the model from disk.
         """
         if key == self._refused:
@@ -53,11 +53,11 @@ class Weights:
         return _copy(self._model, self._memory)
 
     def _forget(self) -> None:
-        """Let the kept model go."""
+        """Drop the cached model."""
         self._key, self._model, self._memory, self._refused = None, None, {}, None
 
     def _read(self, key: object, read: Callable[[], PreTrainedModel]) -> PreTrainedModel:
-        """Read a model; keep it only if drawing again leaves it and the generator as they are."""
+        """Read a model; cache it only if drawing again reproduces it and the generator's state."""
         import torch
 
         before = torch.get_rng_state()
@@ -71,7 +71,9 @@ class Weights:
             self._key, self._model, self._memory = key, model, memory
         else:
             self._refused = key
-            log.info("%s is read anew for each run: its head is drawn otherwise", type(model))
+            log.info(
+                "%s is read again for each run: its head is initialised differently", type(model)
+            )
         torch.set_rng_state(after)
         return copied
 
@@ -79,18 +81,18 @@ class Weights:
 def _draw(model: PreTrainedModel) -> None:
     """Draw the weights that were not read, in the order and by the rules of `from_pretrained`.
 
-    Parameters that were read carry transformers' mark, and its rules spare them.
+    transformers marks parameters that were read, and does not draw those.
     """
     unmark(model)
     model.initialize_weights()
 
 
 def _copy(model: PreTrainedModel, memory: dict[str, Tensor]) -> PreTrainedModel:
-    """Copy a model into memory that fits, or new; the memory comes back when the copy is gone."""
+    """Copy a model into free or new memory, which is reclaimed when the copy is collected."""
     import torch
 
     copies: dict[str, Parameter] = {}
-    made: dict[int, Any] = {}  # what deepcopy is to take instead of copying
+    made: dict[int, Any] = {}  # what deepcopy uses instead of copying
     for name, parameter in model.named_parameters():
         place = memory.pop(name, None)
         if place is None or _layout(place) != _layout(parameter):

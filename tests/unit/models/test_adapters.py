@@ -458,7 +458,7 @@ def test_a_state_of_another_adapter_is_refused():
         step, weights = 3, trained_state(lora)
 
     check_fits(Snapshot, lora)
-    with pytest.raises(TrackingError, match=r"step 3 is of another model: .* has base_model"):
+    with pytest.raises(TrackingError, match=r"step 3 is of a different model: .* has base_model"):
         check_fits(Snapshot, plain)
 
 

@@ -170,12 +170,12 @@ def test_a_new_model_trains_and_writes(tokenizers_of, kind, given):
 @pytest.mark.parametrize(
     ("given", "fragments"),
     [
-        ({"hidden_size": 16}, ("it must name an architecture", "model_type=bert")),
+        ({"hidden_size": 16}, ("expected an architecture", "model_type=bert")),
         ({**BERT, "model_type": "berd"}, ("model.from_config.model_type=berd", "mean bert?")),
         ({**BERT, "hidden_sise": 16}, ("from_config.hidden_sise: a bert has", "mean hidden_size?")),
         ({**GPT2, "n_layers": 1}, ("n_layers: a gpt2 has no such key", "Did you mean n_layer?")),
-        ({**BERT, "hidden_size": "big"}, ("no bert can be made of it", "expected int, got str")),
-        ({**BERT, "num_attention_heads": 3}, ("no bert can be made of it", "multiple")),
+        ({**BERT, "hidden_size": "big"}, ("cannot build a bert from it", "expected int, got str")),
+        ({**BERT, "num_attention_heads": 3}, ("cannot build a bert from it", "multiple")),
         ({**BERT, "vocab_size": 10}, ("from_config.vocab_size=10: expected at least the",)),
     ],
 )
