@@ -1,6 +1,6 @@
-"""Conversations: what a row is to a language model, in each of the layouts that others use.
+"""Conversations, the rows of a language model, in each of the common layouts.
 
-A layout that cannot carry something of a conversation refuses it by name; nothing is dropped.
+A layout that cannot represent part of a conversation refuses it by name; nothing is dropped.
 """
 
 import re
@@ -18,7 +18,7 @@ Values: TypeAlias = Mapping[str, Any]  # of one record
 
 
 class Message(NamedTuple):
-    """One message; ``trained`` says something of an assistant's only (OpenAI's ``weight: 0``)."""
+    """One message; ``trained`` matters for an assistant's only (OpenAI's ``weight: 0``)."""
 
     role: Role
     content: str
@@ -28,11 +28,11 @@ class Message(NamedTuple):
 Conversation: TypeAlias = tuple[Message, ...]
 Placed: TypeAlias = tuple[str, Message]  # where in its record it stands, as messages[2]
 
-AUTO = "auto"  # in the place of a layout's name
+AUTO = "auto"  # instead of a layout's name
 
 
 class Feature(StrEnum):
-    """What not every layout can carry, by its name in messages."""
+    """What not every layout can represent, by its name in error messages."""
 
     SYSTEM = "a system message"
     EMPTY_SYSTEM = "an empty system message"
@@ -42,16 +42,16 @@ class Feature(StrEnum):
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to write conversations down as records."""
+    """A way to write conversations as records."""
 
     name: str
     keys: tuple[str, ...]  # a record has all of them
     placed: Callable[[Values], Iterator[Placed]]
-    fields: Callable[[Conversation], dict[str, Any]] | None  # None: it is only read
+    fields: Callable[[Conversation], dict[str, Any]] | None  # None: it is read-only
     optional: tuple[str, ...] = ()
     carries: frozenset[Feature] = frozenset()
-    refused: Mapping[str, str] = field(default_factory=dict)  # keys, each with the reason
-    answer: str | None = None  # key of the last answer, where it has its own
+    refused: Mapping[str, str] = field(default_factory=dict)  # refused keys, each with the reason
+    answer: str | None = None  # key of the last answer, if it has its own
 
     def needed(self, *, to_answer: bool) -> tuple[str, ...]:
         """Return the keys that a record must have."""
@@ -62,11 +62,11 @@ class Layout:
 
         Args:
             values: the record.
-            to_answer: whether the last answer is what is asked for; one that is there is not read.
+            to_answer: whether the last answer is to be predicted; one that is present is not read.
 
         Raises:
-            DataError: without the place, where the record is not of this layout or its messages
-                are no conversation.
+            DataError: without the place, if the record is not of this layout or its messages are
+                not a conversation.
         """
         for key in self.needed(to_answer=to_answer):
             if key not in values:
@@ -78,8 +78,8 @@ class Layout:
         absent = [key for key in self.optional if key not in values]
         for key in self.left_out(values):
             near = get_close_matches(key, absent, n=1, cutoff=0.8)
-            if near:  # not just a column more
-                raise DataError(f"{key!r} is no key of {self.name}. Did you mean {near[0]}?")
+            if near:  # not merely an extra column
+                raise DataError(f"{key!r} is not a key of {self.name}. Did you mean {near[0]}?")
         if to_answer:
             values = {key: value for key, value in values.items() if key != self.answer}
         return _checked(list(self.placed(values)), to_answer=to_answer)
@@ -88,18 +88,18 @@ class Layout:
         """Return a record of a conversation that was read.
 
         Raises:
-            DataError: without the place, where this layout cannot carry all of it.
+            DataError: without the place, if this layout cannot represent all of it.
         """
         if self.fields is None:
-            raise DataError(f"{self.name} is only read.")
+            raise DataError(f"{self.name} is read-only.")
         for feature in _features(conversation):
             if feature not in self.carries:
                 others = [one.name for one in LAYOUTS.values() if feature in one.carries]
-                raise DataError(f"{self.name} cannot carry {feature}; {listing(others)} can.")
+                raise DataError(f"{self.name} cannot represent {feature}; {listing(others)} can.")
         return self.fields(conversation)
 
     def left_out(self, values: Values) -> list[str]:
-        """Return the keys of a record that are no part of the conversation."""
+        """Return the keys of a record that are not part of the conversation."""
         known = (*self.keys, *self.optional)
         return [key for key, value in values.items() if value is not None and key not in known]
 
@@ -111,9 +111,9 @@ def read_conversation(
 
     Args:
         values: the record.
-        layout: one of LAYOUTS or its name, or AUTO: what the record's keys tell.
+        layout: one of LAYOUTS or its name, or AUTO: recognized by the record's keys.
         place: file and line, for messages.
-        to_answer: whether the last answer is what is asked for; one that is there is not read.
+        to_answer: whether the last answer is to be predicted; one that is present is not read.
 
     Raises:
         DataError: naming the place, what was found there and what was expected.
@@ -129,7 +129,7 @@ def read_conversation(
 def _named(name: str) -> Layout:
     if name not in LAYOUTS:
         near = did_you_mean(name, [AUTO, *LAYOUTS])
-        raise DataError(f"{name!r} is no layout; expected {listing([AUTO, *LAYOUTS])}.{near}")
+        raise DataError(f"{name!r} is not a layout; expected {listing([AUTO, *LAYOUTS])}.{near}")
     return LAYOUTS[name]
 
 
@@ -142,7 +142,7 @@ def write_conversation(conversation: Conversation, layout: Layout, place: str) -
         place: file and line that it was read from, for messages.
 
     Raises:
-        DataError: naming the place and what the layout cannot carry.
+        DataError: naming the place and what the layout cannot represent.
     """
     try:
         return layout.write(conversation)
@@ -157,7 +157,7 @@ def detect(
 
     Args:
         values: the record.
-        layouts: the candidates; LAYOUTS where none are given. The first that fits is taken.
+        layouts: the candidates; LAYOUTS by default. The first that fits is taken.
         to_answer: whether the last answer may be missing.
 
     Raises:
@@ -177,7 +177,7 @@ def detect(
 
 
 def layouts_with(source: str | None, target: str | None) -> dict[str, Layout]:
-    """Return LAYOUTS with other names of the two columns, where one is given."""
+    """Return LAYOUTS with the given names of the two columns, if any."""
     renamed = {
         name: _columns(name, source or own[0], target or own[1]) for name, own in COLUMNS.items()
     }
@@ -199,8 +199,7 @@ def check_whole(text: str, where: str) -> None:
     half = _LONE_SURROGATE.search(text)
     if half:
         raise DataError(
-            f"{where} holds {half[0]!a}, half of a character that is written as two; expected "
-            "whole characters."
+            f"{where} holds {half[0]!a}, half of a surrogate pair; expected complete characters."
         )
 
 
@@ -210,7 +209,7 @@ def plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def asked(conversation: Conversation) -> Conversation:
-    """Return what stands before the last reply, whether it is there or to come."""
+    """Return what precedes the last reply, whether it is present or to be predicted."""
     return conversation[:-1] if conversation[-1].role == "assistant" else conversation
 
 
@@ -223,7 +222,9 @@ def _checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
         check_whole(message.content, where)
         if message.role == "system":
             if conversation:
-                raise DataError(f"{where} is a system message; expected it as the first only.")
+                raise DataError(
+                    f"{where} is a system message; expected one only as the first message."
+                )
         elif message.role != expected:
             raise DataError(
                 f"{where} is from the {message.role}; expected one from the {expected}: the two "
@@ -238,12 +239,12 @@ def _checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
     if not any(message.role == last for message in conversation):
         raise DataError(f"there is no message from the {last}; expected at least one.")
     if conversation[-1].role != last:
-        raise DataError(f"{where} is from the {other}; expected the {last} to have the last word.")
+        raise DataError(f"{where} is from the {other}; expected the last message from the {last}.")
     return tuple(conversation)
 
 
 def _features(conversation: Conversation) -> Iterator[Feature]:
-    """Yield what a conversation has that not every layout can carry."""
+    """Yield what a conversation has that not every layout can represent."""
     first = conversation[0]
     if first.role == "system":
         yield Feature.SYSTEM if first.content else Feature.EMPTY_SYSTEM
@@ -261,11 +262,11 @@ def _turns(conversation: Conversation) -> Conversation:
     return conversation[1:] if conversation[0].role == "system" else conversation
 
 
-# Parts of records, each with what is wrong with it.
+# Parts of records that are refused, each with the reason.
 
 _NO_TOOLS = "tool calls are not supported"
 _ONLY_TEXT = "only text is supported"
-_NO_PREFERENCES = "pairs of preferences are not supported"
+_NO_PREFERENCES = "preference pairs are not supported"
 
 _REFUSED_IN_RECORDS = {
     **dict.fromkeys(("tools", "functions", "function_call"), _NO_TOOLS),
@@ -284,14 +285,14 @@ _TOOL_ROLES = ("tool", "function", "function_call", "observation")
 
 def _refuse(values: Values, refused: Mapping[str, str], where: str = "") -> None:
     for key, reason in refused.items():
-        if values.get(key):  # an empty list of tools is none
+        if values.get(key):  # an empty list of tools counts as none
             raise DataError(f"{where}{key}: {reason}.")
 
 
 def _object(
     value: object, where: str, keys: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return an object of known keys; null is no value: parquet gives every row every key."""
+    """Return an object of known keys without nulls: parquet gives every row every key."""
     if not isinstance(value, dict):
         raise DataError(f"{where} is {reprlib.repr(value)}; expected an object.")
     _refuse(value, _REFUSED_IN_MESSAGES, f"{where}.")
@@ -370,7 +371,7 @@ def _is_trained(weight: object, role: Role, where: str) -> bool:
     if weight is None:
         return True
     if role != "assistant":
-        raise DataError(f"{where} has a weight; expected one in an assistant's messages only.")
+        raise DataError(f"{where} has a weight; expected one only in an assistant's messages.")
     if isinstance(weight, bool) or weight not in (0, 1):
         raise DataError(f"{where}.weight is {reprlib.repr(weight)}; expected 0 or 1.")
     return weight == 1
@@ -446,14 +447,14 @@ def _read_alpaca(values: Values) -> Iterator[Placed]:
 
 
 def _write_alpaca(conversation: Conversation) -> dict[str, Any]:
-    *former, asked, answer = (message.content for message in _turns(conversation))
+    *earlier, asked, answer = (message.content for message in _turns(conversation))
     system = _system(conversation)
     return {
         "instruction": asked,
         "input": "",
         "output": answer,
         **({} if system is None else {"system": system}),
-        **({"history": [former[i : i + 2] for i in range(0, len(former), 2)]} if former else {}),
+        **({"history": [earlier[i : i + 2] for i in range(0, len(earlier), 2)]} if earlier else {}),
     }
 
 
@@ -487,13 +488,13 @@ def _read_squad(values: Values) -> Iterator[Placed]:
     yield "question", Message("user", f"{context}\n\n{question}")
     if "answers" in values:
         given = values["answers"]
-        if isinstance(given, list):  # as the official files have them
+        if isinstance(given, list):  # as in the official files
             each = [_object(one, "answers", ["text"], ["answer_start"]) for one in given]
             given = {"text": [one["text"] for one in each]}
         answers = _object(given, "answers", ["text"], ["answer_start"])
         texts = _list(answers["text"], "answers.text")
         if not texts:
-            raise DataError("answers.text is empty; expected an answer: there is none to train on.")
+            raise DataError("answers.text is empty; expected at least one answer to train on.")
         yield "answers.text[0]", Message("assistant", _text(texts[0], "answers.text[0]"))
 
 

@@ -30,7 +30,7 @@ OWN_NAMES = Columns()
 
 
 class Converted(NamedTuple):
-    """What was written, and which keys of the records were no part of the conversations."""
+    """What was written, and which keys of the records were not part of the conversations."""
 
     rows: int
     source: str  # layout
@@ -48,28 +48,28 @@ def convert(
     encoding: str = "utf-8",
     force: bool = False,
 ) -> Converted:
-    """Write a file's conversations in another layout; the new file is there whole or not at all.
+    """Write a file's conversations in another layout; the new file is complete or absent.
 
     Args:
         path: a file of any format that `pipeline.data.readers` knows.
         out: a jsonl file, or a csv file of a layout of two columns.
         target: the layout to write.
-        source: the layout to read; that of the first record where it is not given.
-        columns: names of the two columns in the file that is read or, where that has other keys, in
+        source: the layout to read; that of the first record by default.
+        columns: names of the two columns in the file that is read or, if that has other keys, in
             the one that is written.
         encoding: of the file that is read.
-        force: replace a file that is there.
+        force: replace an existing file.
 
     Raises:
-        ConfigError: for a layout, column, suffix or encoding that cannot be.
-        DataError: naming file and line of the first record that cannot be read or written, or the
-            file that cannot.
+        ConfigError: for an invalid layout, column, suffix or encoding.
+        DataError: naming the first record (file and line), or the file, that cannot be read or
+            written.
     """
     _check_names(target, source, columns, encoding)
     check_out(path, out, force=force)
     if out.suffix.lower() == ".csv" and target not in COLUMNS:
         raise ConfigError(
-            f"{out}: a csv file has columns, which {target} has not; expected .jsonl, or --to "
+            f"{out}: {target} has no columns for a csv file; expected .jsonl, or --to "
             f"{' or '.join(COLUMNS)}."
         )
     records = read_records(path, encoding)
@@ -91,9 +91,11 @@ def _check_names(target: str, source: str | None, columns: Columns, encoding: st
             )
     if LAYOUTS[target].fields is None:
         writable = [name for name, layout in LAYOUTS.items() if layout.fields]
-        raise ConfigError(f"--to {target}: is only read; expected {listing(writable)}.")
+        raise ConfigError(f"--to {target}: this layout is read-only; expected {listing(writable)}.")
     if columns.input is not None and columns.input == columns.target:
-        raise ConfigError(f"--input-column and --target-column are both {columns.input!r}.")
+        raise ConfigError(
+            f"--input-column and --target-column are both {columns.input!r}; expected two names."
+        )
     if "" in columns:
         raise ConfigError("--input-column or --target-column is empty; expected a name.")
     check_encoding(encoding)
@@ -139,7 +141,7 @@ def _write(
     write: Write,
 ) -> Converted:
     source, target = layouts
-    left_out: dict[str, None] = {}  # a set in order
+    left_out: dict[str, None] = {}  # an ordered set
     rows = 0
     for number, values in records:
         place = f"{path}:{number}"

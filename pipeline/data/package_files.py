@@ -1,4 +1,4 @@
-"""Files that lie inside installed distributions: found through their metadata, never imported."""
+"""Files inside installed distributions: found through their metadata, never imported."""
 
 import hashlib
 from importlib.metadata import PackageNotFoundError, distribution
@@ -14,7 +14,7 @@ def locate(file: EmbeddedFile) -> Path:
     """Return the path of an embedded file whose bytes have the stated sha256.
 
     Raises:
-        DataError: where the distribution is not installed, lacks the file, or carries another one.
+        DataError: if the distribution is not installed, lacks the file, or has another one.
     """
     try:
         path = Path(str(distribution(file.distribution).locate_file(file.path)))

@@ -1,4 +1,4 @@
-"""Files to records, one small reader a format, each telling where a record lies in its file.
+"""Files to records: one small reader per format, which reports where a record is in its file.
 
 `datasets` reads these formats too, but hides what went wrong: its errors name neither line nor
 cause. Errors here name the file, the line, what was found and what was expected.
@@ -14,26 +14,26 @@ from typing import Any
 
 from pipeline.common.errors import DataError, did_you_mean, listing
 
-# Characters. csv's own limit of 131,072 is less than a long text; none at all would let a quote
-# that is never closed read a file of any size into memory.
+# Characters. csv's own limit of 131,072 is too small for a long text; without a limit an unclosed
+# quote would read a file of any size into memory.
 _LONGEST_FIELD = 2**24
 
 Record = tuple[int, Mapping[str, Any]]  # line (text formats) or row number, from 1; and the values
-Refuse = Callable[[DataError], None]  # is told of a record that cannot be used
+Refuse = Callable[[DataError], None]  # called for a record that cannot be used
 
 
 def stop(error: DataError) -> None:
-    """End the reading at the first record that cannot be used."""
+    """Stop reading at the first record that cannot be used."""
     raise error
 
 
 def read_records(path: Path, encoding: str, refuse: Refuse = stop) -> Iterator[Record]:
-    """Yield the records of a file; its suffix tells the format.
+    """Yield the records of a file; its suffix determines the format.
 
     Args:
         path: a csv, tsv, json, jsonl, parquet or arrow file.
         encoding: of the text formats; a byte order mark is skipped.
-        refuse: what becomes of a line of bad syntax, where the ones after it can be told from it.
+        refuse: handles a line of bad syntax, if the lines after it can still be read.
 
     Raises:
         DataError: for a missing or empty file, an unknown suffix, wrong encoding or bad syntax.
@@ -41,7 +41,7 @@ def read_records(path: Path, encoding: str, refuse: Refuse = stop) -> Iterator[R
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(
-            f"{path}: the suffix {path.suffix!r} is no known format. Valid: {listing(READERS)}."
+            f"{path}: the suffix {path.suffix!r} is not a known format. Valid: {listing(READERS)}."
         )
     with _readable(path):
         _check_file(path)
@@ -70,7 +70,7 @@ def _readable(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except RecursionError as error:
-        raise DataError(f"{path}: lists or objects are nested too deep to be read.") from error
+        raise DataError(f"{path}: lists or objects are nested too deeply to be read.") from error
 
 
 def _names_beside(path: Path) -> list[str]:
@@ -120,7 +120,7 @@ def _read_delimited(path: Path, encoding: str, refuse: Refuse, delimiter: str) -
             raise DataError(f"{path}, line 1: expected a header with the names of the columns.")
         twice = sorted({name for name in header if header.count(name) > 1})
         if twice:
-            raise DataError(f"{path}, line 1: the column {twice[0]!r} stands there twice.")
+            raise DataError(f"{path}, line 1: the header names the column {twice[0]!r} twice.")
         start = reader.line_num + 1
         for values in reader:
             if values:  # csv yields [] for a blank line
@@ -135,10 +135,10 @@ def _read_delimited(path: Path, encoding: str, refuse: Refuse, delimiter: str) -
                     )
             start = reader.line_num + 1
     except csv.Error as error:
-        # The line where csv gave up may be the file's last: an open quote swallows what follows.
+        # csv may fail as late as the last line: an open quote swallows what follows.
         raise DataError(
             f"{path}, line {start}: {error}, in the record that starts there; expected every quote "
-            "to be closed, and doubled where it is part of a text."
+            "to be closed, and doubled if it is part of a text."
         ) from error
 
 
@@ -194,7 +194,7 @@ def _squad(articles: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:
                     "id": question.get("id", ""),
                 }
                 if question.get("is_impossible") is True:
-                    yield {**row, "answers": []}  # what is plausible, but wrong, is beside them
+                    yield {**row, "answers": []}  # plausible but wrong answers have their own key
                 elif "answers" in question:
                     yield {**row, "answers": question["answers"]}
                 else:  # of a test file, to predict from
@@ -214,7 +214,7 @@ def _list_in(values: Mapping[str, Any], key: str, path: Path, place: str) -> lis
 
 
 def _parsed(text: str, path: Path, line: int | None, expected: str) -> Any:
-    """Return what a line, or a whole file without, says in JSON."""
+    """Parse the JSON of a line or, without a line number, of a file."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -222,7 +222,7 @@ def _parsed(text: str, path: Path, line: int | None, expected: str) -> Any:
             f"{path}, line {line or error.lineno}: not JSON ({error.msg}, column {error.colno}); "
             f"expected {expected}."
         ) from error
-    except ValueError as error:  # Python's guard against numbers that take long to read
+    except ValueError as error:  # Python's guard against numbers that take long to parse
         place = f"{path}, line {line}" if line else path
         digits = sys.get_int_max_str_digits()
         raise DataError(
@@ -266,7 +266,7 @@ def _read_arrow(path: Path, _encoding: str, _refuse: Refuse) -> Iterator[Record]
         try:
             table = pa.ipc.open_file(source).read_all()
         except pa.ArrowInvalid:
-            # `datasets` writes the streaming layout, which carries no footer.
+            # `datasets` writes the streaming format, which has no footer.
             source.seek(0)
             try:
                 table = pa.ipc.open_stream(source).read_all()

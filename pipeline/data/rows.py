@@ -1,4 +1,4 @@
-"""Rows: what every source becomes, and what the splits and tasks work on."""
+"""Rows: what every source is read into, and what splits and tasks work on."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """Examples as they were read, column by column; ids and columns are of one length.
+    """Examples as they were read, column by column; ids and columns have the same length.
 
-    ``ids`` say where a row comes from (``train.csv:17`` is the row that starts at line 17) and
-    follow it to the predictions. The shape says what the columns are.
+    ``ids`` say where a row comes from (``train.csv:17`` is the row that starts at line 17) and stay
+    with it up to the predictions. The shape says what the columns are.
     """
 
     shape: "Shape"
@@ -30,7 +30,7 @@ class Rows:
 
     @cached_property
     def digest(self) -> str:
-        """A digest of the columns in their order; where rows come from has no part in it."""
+        """A digest of the columns in their order, independent of where the rows come from."""
         digest = hashlib.blake2b(digest_size=8)
         for values in zip(*self.columns.values(), strict=True):
             digest.update(repr(values).encode("utf-8", "surrogatepass"))
@@ -43,10 +43,10 @@ class Rows:
 
     @cached_property
     def strata(self) -> Sequence[str]:
-        """The label by which each row is counted when rows are cut off; one for all without."""
+        """The label that a split stratifies each row by; the same for all if there are none."""
         return self.shape.strata(self)
 
     @cached_property
     def groups(self) -> Sequence[str]:
-        """The text of each row; rows with the same stay in one split."""
+        """The text of each row; rows with the same text stay in one split."""
         return self.shape.groups(self)

@@ -1,4 +1,4 @@
-"""Shapes: what a task reads of a record, the columns that makes, and what a cut keeps together."""
+"""Shapes: what a task reads of a record, in which columns, and which rows stay together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.data.rows import Rows
 
 
 class Shape(ABC):
-    """What a task reads of a record; the task's own class lies beside it, with its columns."""
+    """What a task reads of a record; a task defines its own class, with its columns."""
 
     has_classes: ClassVar[bool] = False  # labels that training lacks cannot be predicted
 
@@ -25,28 +25,28 @@ class Shape(ABC):
         Args:
             values: what the file holds.
             place: file and line, for messages.
-            with_targets: False where the targets are what is asked for.
+            with_targets: False if the targets are to be predicted.
 
         Raises:
-            DataError: naming place and column of what cannot be used.
+            DataError: naming the place and column of a value that cannot be used.
         """
 
     @abstractmethod
     def groups(self, rows: Rows) -> Sequence[str]:
-        """Return the text of each row that must not stand on both sides of a cut."""
+        """Return the text of each row that must not be in two splits."""
 
     def texts(self, rows: Rows) -> Sequence[str]:
-        """Return all that the model reads of each row; two rows with the same are copies."""
+        """Return all that the model reads of each row; rows with the same are duplicates."""
         return self.groups(rows)
 
     @property
     @abstractmethod
     def inputs(self) -> Mapping[str, str]:
-        """The column of rows for each column of a file that prediction reads."""
+        """The rows' column for each column of a file that prediction reads."""
 
     @abstractmethod
     def check(self, train: Rows) -> list[str]:
-        """Return what is odd about training rows; before rows are cut off.
+        """Return what is odd about training rows, before they are cut to size.
 
         Raises:
             DataError: for rows that cannot be learned from.
@@ -67,11 +67,11 @@ class Shape(ABC):
 
     @property
     def has_one_label(self) -> bool:
-        """Whether each row has exactly one label, of a few."""
+        """Whether each row has exactly one label, out of a few."""
         return False
 
     def strata(self, rows: Rows) -> Sequence[str]:
-        """Return the label of each row whose share cuts keep; the same where there are none."""
+        """Return the label that splits stratify each row by; the same if there are none."""
         return [""] * len(rows)
 
 
@@ -79,7 +79,7 @@ def column_of(values: Mapping[str, Any], key: str, column: str, place: str) -> A
     """Return a column's value; ``translation.de`` is key ``de`` of column ``translation``.
 
     Raises:
-        DataError: where there is no such column.
+        DataError: if there is no such column.
     """
     here: Any = values
     for part in [column] if column in values else column.split("."):
@@ -93,7 +93,7 @@ def column_of(values: Mapping[str, Any], key: str, column: str, place: str) -> A
 
 
 def _names(values: Mapping[str, Any]) -> list[str]:
-    """Return the columns, and the keys of those that have some."""
+    """Return the columns, and the keys of nested ones."""
     nested = ((name, value) for name, value in values.items() if isinstance(value, Mapping))
     return [*values, *(f"{name}.{key}" for name, value in nested for key in value)]
 
@@ -102,7 +102,7 @@ def text_of(values: Mapping[str, Any], key: str, column: str, place: str) -> str
     """Return the text in a column.
 
     Raises:
-        DataError: where there is none, or no whole characters.
+        DataError: if there is none, or it has half a surrogate pair.
     """
     text = column_of(values, key, column, place)
     if not isinstance(text, str) or not text.strip():
@@ -123,5 +123,5 @@ def check_characters(text: str, column: str, place: str) -> None:
 
 
 def place_of(rows: Rows) -> str:
-    """Return the file that rows are from."""
+    """Return the file that the rows come from."""
     return rows.ids[0].rsplit(":", 1)[0]

@@ -1,4 +1,4 @@
-"""Columns that rows are grouped by, besides what the task reads: their source, their language."""
+"""Columns to group rows by, besides what the task reads: their source, their language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources: where rows come from. Each returns the splits it was given; cutting is not their job."""
+"""Sources: where rows come from. Each returns the given splits; cutting is not their job."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SPLITS = ("train", "validation", "test")
 
 
 def read_split(config: DataConfig, shape: Shape, split: str, refuse: Refuse = stop) -> Rows | None:
-    """Read one split, or return None where the config names none, or none of it can be used.
+    """Read one split; return None if the config names none, or no record can be used.
 
     Args:
         config: where the rows are.
         shape: what is read of them.
         split: train, validation or test.
-        refuse: what becomes of records that cannot be used.
+        refuse: handles records that cannot be used.
 
     Raises:
-        DataError: for the first such record, unless `refuse` lets it pass.
+        DataError: for the first such record, unless `refuse` tolerates it.
     """
     try:
         if isinstance(config, FilesConfig):
@@ -42,7 +42,7 @@ def read_split(config: DataConfig, shape: Shape, split: str, refuse: Refuse = st
 
 
 def read_files(config: FilesConfig, split: str, shape: Shape, refuse: Refuse) -> Rows | None:
-    """Read one split from its file, or return None where the config names none.
+    """Read one split from its file, or return None if the config names none.
 
     Raises:
         DataError: naming file and line of the first row that the task cannot use.
@@ -56,7 +56,7 @@ def read_files(config: FilesConfig, split: str, shape: Shape, refuse: Refuse) ->
 
 
 def records(config: DataConfig, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the records of a split with the ids of their rows; none where the config names none.
+    """Yield the records of a split with the ids of their rows; none if the config names no split.
 
     Raises:
         DataError: for a file or a data set that cannot be read; lines of bad syntax are left out.
@@ -80,10 +80,10 @@ def file_digests(config: FilesConfig) -> dict[str, str]:
 
 
 def read_hub(config: HubConfig, split: str, shape: Shape, refuse: Refuse) -> Rows | None:
-    """Read one split of a hub data set, or return None where the config names none.
+    """Read one split of a hub data set, or return None if the config names none.
 
     Raises:
-        DataError: where the hub cannot be reached and the data set is not cached, or lacks the
+        DataError: if the hub cannot be reached and the data set is not cached, or lacks the
             split or a column.
     """
     name: str | None = getattr(config, split)
@@ -96,7 +96,7 @@ def read_hub(config: HubConfig, split: str, shape: Shape, refuse: Refuse) -> Row
     feature = dataset.features.get(column) if column is not None else None
     several = getattr(feature, "feature", None)  # of a list
     labelled: Iterable[Mapping[str, Any]] = dataset
-    # -1 is the hub's mark for a hidden label; it stays out of range and is refused below.
+    # The hub marks a hidden label by -1; it stays out of range and is refused below.
     if column is not None and isinstance(feature, ClassLabel):
         names = dict(enumerate(feature.names))
         labelled = ({**row, column: names.get(row[column])} for row in dataset)
@@ -114,7 +114,7 @@ def _load(config: HubConfig, name: str) -> Dataset:
         return load_dataset(
             config.name, config.subset, split=name, revision=config.revision or None
         )
-    except Exception as error:  # datasets raises whatever its storage raises
+    except Exception as error:  # datasets passes on any error of its storage
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         place = _place(config, name)
         raise DataError(f"{place}: cannot be loaded: {type(error).__name__}: {reason}") from error
@@ -125,7 +125,7 @@ def _place(config: HubConfig, name: str) -> str:
 
 
 def path_of(config: FilesConfig, split: str) -> Path | None:
-    """Return where a split's file lies, or None where the config names none."""
+    """Return the path of a split's file, or None if the config names none."""
     file: str | EmbeddedFile | None = getattr(config, split)
     if file is None:
         return None

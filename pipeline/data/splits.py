@@ -1,4 +1,4 @@
-"""Splits: what was given is checked, what is missing is cut, the same way every time."""
+"""Splits: given ones are checked, missing ones are cut, the same way every time."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -16,18 +16,18 @@ from pipeline.data.sources import file_digests, read_split
 
 @dataclass(frozen=True)
 class Splits:
-    """Rows to train on, to choose by, and to report."""
+    """Rows to train on, to select by, and to report on."""
 
     train: Rows
     validation: Rows
-    test: Rows | None  # None: not asked for, so not read
+    test: Rows | None  # None: not requested, so not read
     label_counts: Mapping[str, int]  # of all training rows, by label, sorted; empty without labels
-    files: Mapping[str, str]  # split -> sha256 of the file it is from
+    files: Mapping[str, str]  # split -> sha256 of its file
     warnings: tuple[str, ...]  # what is odd about the training rows
 
     @property
     def by_name(self) -> dict[str, Rows]:
-        """The splits that there are."""
+        """The splits that exist."""
         every = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: rows for name, rows in every.items() if rows is not None}
 
@@ -40,15 +40,14 @@ class Splits:
 
 @shared(maxsize=2)  # the trials of a sweep share their rows
 def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
-    """Read, check, cut and shorten the splits of a data set.
+    """Read, check, cut and subsample the splits of a data set.
 
     A split that is missing is cut from the training rows, first the test split, then validation;
-    the cut for the test split is made even when the test rows are not asked for, so that no run
-    trains on them.
+    the test split is cut even if its rows are not requested, so that no run trains on them.
 
     Raises:
-        DataError: for rows that cannot be read or learned from, labels that training lacks, or
-            more labels than rows may be kept.
+        DataError: for rows that cannot be read or learned from, labels that training lacks, or more
+            labels than the rows to keep.
     """
     train = read_split(config, shape, "train")
     assert train is not None  # the schema demands it
@@ -66,7 +65,7 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
 
     test = test if with_test else None
 
-    # Before they are shortened: what is wrong with the data is not the fault of a small sample.
+    # Before subsampling: the findings are about the data, not a small sample.
     counts = _label_counts(train, {"validation": validation, "test": test})
     seed = config.split_seed
     train = _shorten(train, config.max_train_samples, seed, "train")
@@ -83,13 +82,12 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
 def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows, Rows]:
     """Cut a share off: (what stays, what was cut), both in the order of ``rows``.
 
-    Each label loses the same share, to the nearest whole text; identical texts stay together. A
-    text that has several labels counts for its most frequent one. Which texts go is decided by a
-    hash of seed and text, so the cut does not depend on the order of the file, and of every label
-    at least one text stays.
+    Each label loses the same share, rounded to texts; identical texts stay together. A text with
+    several labels counts for its most frequent one. A hash of seed and text decides which texts go,
+    so the cut does not depend on the order of the file. At least one text of every label stays.
 
     Raises:
-        DataError: where no label has two different texts, so that nothing can be cut.
+        DataError: if no label has two different texts, so that nothing can be cut.
     """
     counts, texts = _counts(rows.strata), _by_hash(rows, seed)
     quotas = _quotas(counts, max(len(counts), round(share * len(rows))))
@@ -114,12 +112,12 @@ def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows,
 
 
 def _fold(rows: Rows, folds: int, fold: int, seed: int) -> tuple[Rows, Rows]:
-    """Part rows for cross-validation: (the other folds, the fold of a number).
+    """Split rows for cross-validation: (the other folds, the given fold).
 
-    Each label is shared out evenly, and identical texts stay together.
+    Labels are distributed evenly, and identical texts stay together.
 
     Raises:
-        DataError: where a fold would be empty.
+        DataError: if a fold would be empty.
     """
     texts = _by_hash(rows, seed)
     if len(texts) < folds:
@@ -127,7 +125,7 @@ def _fold(rows: Rows, folds: int, fold: int, seed: int) -> tuple[Rows, Rows]:
             f"data.folds={folds}: {place_of(rows)} has {len(texts)} different texts; expected at "
             "most as many folds."
         )
-    # Each label begins with another fold, so that small ones are not all in the first.
+    # Each label starts with another fold, so that small ones are not all in the first.
     dealt = Counter({label: i for i, label in enumerate(_counts(rows.strata))})
     cut_off: set[int] = set()
     for where in texts.values():
@@ -142,14 +140,14 @@ def _fold(rows: Rows, folds: int, fold: int, seed: int) -> tuple[Rows, Rows]:
 
 
 def _shorten(rows: Rows, most: int | None, seed: int, split: str) -> Rows:
-    """Return at most this many rows; identical texts may be parted: the others are in no split."""
+    """Return at most this many rows; identical texts may be separated: the rest is in no split."""
     if most is None or len(rows) <= most:
         return rows
     return rows.take(sample(rows, most, seed, split, f"data.max_{split}_samples"))
 
 
 def sample(rows: Rows, most: int, seed: int, split: str, key: str) -> list[int]:
-    """Draw at most this many rows, labels in the same proportion, at least one row a label.
+    """Draw at most this many rows, stratified by label, at least one row per label.
 
     Args:
         rows: of a split.
@@ -162,7 +160,7 @@ def sample(rows: Rows, most: int, seed: int, split: str, key: str) -> list[int]:
         Their positions, in ascending order.
 
     Raises:
-        DataError: where there are more labels than rows may be kept.
+        DataError: if there are more labels than rows to keep.
     """
     if len(rows) <= most:
         return list(range(len(rows)))
@@ -170,7 +168,7 @@ def sample(rows: Rows, most: int, seed: int, split: str, key: str) -> list[int]:
     if most < len(counts):
         raise DataError(
             f"{key}={most}: the {split} split has {len(counts)} labels "
-            f"({listing(counts, most=5)}); expected at least {len(counts)}, one row a label."
+            f"({listing(counts, most=5)}); expected at least {len(counts)}, one row per label."
         )
     quotas = _quotas(counts, most)
     chosen: list[int] = []
@@ -185,7 +183,7 @@ def sample(rows: Rows, most: int, seed: int, split: str, key: str) -> list[int]:
 
 
 def _by_hash(rows: Rows, seed: int) -> dict[str, list[int]]:
-    """Return the positions of each text, texts in an order that the file has no part in."""
+    """Return the positions of each text, in an order of texts that is independent of the file."""
     positions: dict[str, list[int]] = defaultdict(list)
     for i, text in enumerate(rows.groups):
         positions[text].append(i)
@@ -201,9 +199,9 @@ def _usual_label(rows: Rows, where: Sequence[int]) -> str:
 
 
 def _quotas(counts: Mapping[str, int], total: int) -> dict[str, int]:
-    """Share ``total`` out in proportion to the counts (largest remainders), at least 1 a label.
+    """Distribute ``total`` in proportion to the counts (largest remainders), at least 1 per label.
 
-    ``total`` is from one a label to the sum of the counts, and is met exactly.
+    ``total`` is between one per label and the sum of the counts, and is met exactly.
     """
     whole = sum(counts.values())
     exact = {label: total * count / whole for label, count in counts.items()}
@@ -228,7 +226,7 @@ def _hash(seed: int, text: str) -> bytes:
 
 
 def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, int]:
-    """Return training rows a label, labels sorted; a label that training lacks is refused."""
+    """Return training rows per label, labels sorted; refuse a label that training lacks."""
     shape = train.shape
     counts = count_labels([train])
     for split, rows in others.items() if shape.has_classes else ():
@@ -243,7 +241,7 @@ def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, i
 
 
 def count_labels(splits: Sequence[Rows]) -> dict[str, int]:
-    """Return rows a label over all of these, labels sorted; empty where there are no labels."""
+    """Return rows per label over all of these, labels sorted; empty without labels."""
     return _counts(name for r in splits for names in r.shape.labels(r) for name in names)
 
 

@@ -1,4 +1,4 @@
-"""Files of records that a verb writes: complete or not at all."""
+"""Files of records that a command writes: complete or not at all."""
 
 import csv
 import json
@@ -30,11 +30,11 @@ def check_encoding(encoding: str) -> None:
 
 
 def check_out(path: Path, out: Path, *, force: bool) -> None:
-    """Refuse a file that cannot or must not be written.
+    """Refuse a file that cannot or may not be written.
 
     Args:
         path: the file that is read.
-        out: the one that is to be written.
+        out: the file to write.
         force: whether an existing file may be replaced.
 
     Raises:
@@ -57,17 +57,17 @@ def _check_place(path: Path, out: Path, *, force: bool) -> None:
     if not out.exists():
         return
     if path.exists() and out.samefile(path):
-        raise DataError(f"{out}: is the input file; expected another name.")
+        raise DataError(f"{out}: is the input file; expected a different name.")
     if not force:
         raise DataError(f"{out}: already exists; give another name, or --force to replace it.")
 
 
 @contextmanager
 def output_file(out: Path) -> Iterator[TextIO]:
-    """Open a new text file, which takes its place at the end; after an error nothing stays of it.
+    """Open a new text file, which appears when it is complete; an error leaves nothing behind.
 
     Raises:
-        DataError: where it cannot be written.
+        DataError: if it cannot be written.
     """
     with ExitStack() as stack:
         with _refused(out):
@@ -76,7 +76,7 @@ def output_file(out: Path) -> Iterator[TextIO]:
         try:
             yield stream
         except BaseException:
-            with suppress(OSError):  # the same that kept it from being written
+            with suppress(OSError):  # the error that stopped the writing, again
                 stream.close()
             raise
         with _refused(out):
@@ -95,7 +95,7 @@ def _refused(out: Path) -> Iterator[None]:
 def writer(out: Path, stream: TextIO, columns: Sequence[str]) -> Write:
     """Return what writes one record; the columns are a csv file's, whose cells may hold JSON.
 
-    What it returns raises DataError where the file cannot be written.
+    What it returns raises DataError if the file cannot be written.
     """
     rows = csv.DictWriter(stream, columns)
     is_csv = out.suffix.lower() == ".csv"

@@ -1,7 +1,7 @@
 """Tasks: one module each, found by name; importing this package imports nothing heavy.
 
 A module holds a config class and the task's class, which it calls ``TASK``; `pipeline.config.task`
-finds both by the module's name. What several tasks share lies in ``parts``.
+finds both by the module's name. What several tasks share is in ``parts``.
 """
 
 from importlib import import_module
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 
 def get_task(config: "AnyTaskConfig") -> "type[Task[Any]]":
-    """Return the class of a task: the module of its name says which."""
+    """Return the class of a task, which the module of its name defines."""
     task: type[Task[Any]] = import_module(f"{__name__}.{config.name}").TASK
     return task.variant(config)

@@ -1,4 +1,4 @@
-"""What a task is to the pipeline: from rows to token ids, from a model's outputs to scores."""
+"""The interface of a task: from rows to token ids, from a model's outputs to scores."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Batch = dict[str, "torch.Tensor"]
 
 C = TypeVar("C", bound=AnyTaskConfig)
 
-PADDING = -100  # in outputs, where one example's is shorter than another's
+PADDING = -100  # pads outputs whose lengths differ
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A split, encoded: usually an example a row, more where a long row makes several.
+    """A split, encoded: usually one example per row, several for a long row.
 
     ``dataset`` holds what the model reads, unpadded, and ``row``, each example's position in
     ``rows``. Rows that were ``dropped`` have none.
@@ -68,7 +68,7 @@ class Examples:
         return list(self.dataset["row"][:])
 
     def of_rows(self, positions: Sequence[int]) -> Examples:
-        """Return the examples of some rows; how many were too long is not known of them."""
+        """Return the examples of some rows; how many of them were too long is unknown."""
         import pyarrow as pa
         from datasets import Dataset
         from datasets.table import InMemoryTable
@@ -76,8 +76,8 @@ class Examples:
         place = {position: new for new, position in enumerate(positions)}
         kept = [i for i, row in enumerate(self.row) if row in place]
         rows = [place[self.row[i]] for i in kept]
-        # By Arrow: select and add_column of datasets would write a file beside the kept data, which
-        # then is not what was written there.
+        # With Arrow: select and add_column of datasets would write a file next to the cached data,
+        # which would then differ from what was written.
         table = self.dataset.with_format("arrow")[kept]
         at = table.column_names.index("row")
         renumbered = table.set_column(at, table.field(at), pa.array(rows, table.field(at).type))
@@ -92,16 +92,16 @@ class Task(ABC, Generic[C]):
 
     Args:
         config: the task's settings.
-        checkpoint: the model it is for.
+        checkpoint: its model.
         max_length: tokens that the model may see of an example.
-        label_counts: training rows a label, labels sorted; empty where there are no labels.
+        label_counts: training rows per label, labels sorted; empty without labels.
     """
 
     config_class: ClassVar[type[AnyTaskConfig]]  # of the settings that the config names
     columns_class: ClassVar[type[AnyColumns]]  # of the keys of `data` that say what is read
-    baseline_name: ClassVar[str]  # of the answer that needs no model
-    answers_untrained: ClassVar[bool] = False  # whether a pre-trained model answers as it is
-    # Settings that no token depends on, nor a baseline: trials that differ in them share both.
+    baseline_name: ClassVar[str]  # of the baseline, which needs no model
+    answers_untrained: ClassVar[bool] = False  # whether a pre-trained model needs no training
+    # Settings that affect neither tokens nor baseline: trials that differ in them share both.
     after_encoding: ClassVar[frozenset[str]] = frozenset({"objective"})
 
     def __init__(
@@ -118,22 +118,22 @@ class Task(ABC, Generic[C]):
 
     @classmethod
     def variant(cls, config: C) -> type[Task[C]]:
-        """Return the class that these settings ask for."""
+        """Return the class for these settings."""
         del config  # a task that has variants overrides this
         return cls
 
     @classmethod
     @abstractmethod
     def metrics(cls, config: C) -> Mapping[str, Direction]:
-        """Return metrics by name, without the split, and the direction in which each gets better.
+        """Return metrics by name, without the split, with the direction in which each improves.
 
-        A name that ends in "/" stands for one metric a label: "f1/" for "f1/positive".
+        A name that ends in "/" stands for one metric per label: "f1/" for "f1/positive".
         """
 
     @classmethod
     @abstractmethod
     def shape(cls, config: C, columns: Any) -> Shape:
-        """Return what is read of a record, by which columns: an object of `columns_class`."""
+        """Return what is read of a record, from which columns: an object of `columns_class`."""
 
     @property
     @abstractmethod
@@ -142,12 +142,12 @@ class Task(ABC, Generic[C]):
 
     @classmethod
     def uncut(cls, config: C) -> C:
-        """Return settings that cut, drop or refuse no row where ``max_length`` is beyond all."""
+        """Return settings that cut, drop or refuse no row if ``max_length`` exceeds all."""
         return replace(config, long_rows="truncate")
 
     @classmethod
     def for_prediction(cls, config: C) -> C:
-        """Return settings for prediction: each row is answered, and none is left out or refused."""
+        """Return settings for prediction: each row is answered; none is left out or refused."""
         return replace(config, long_rows="truncate") if config.long_rows != "window" else config
 
     def check(self) -> None:
@@ -176,12 +176,12 @@ class Task(ABC, Generic[C]):
         Args:
             rows: a split.
             longer: positions of those that are too long.
-            length_of: tells the tokens of a row.
+            length_of: returns the number of tokens of a row.
             training: whether this is the training split; others keep all rows, which are cut, so
                 that every run is judged on the same ones.
 
         Raises:
-            DataError: for a long row where none may be, or where none is left.
+            DataError: for a long row if none is allowed, or if no row is left.
         """
         policy, most = self.config.long_rows, self.max_length
         dropped = set(longer) if policy == "drop" and training else set()
@@ -196,7 +196,7 @@ class Task(ABC, Generic[C]):
 
     @abstractmethod
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
-        """Turn rows into token ids, and targets where the rows have them.
+        """Turn rows into token ids, and targets if the rows have them.
 
         Raises:
             DataError: for rows that cannot be learned from.
@@ -204,7 +204,7 @@ class Task(ABC, Generic[C]):
 
     @property
     def head(self) -> Mapping[str, Any]:
-        """What transformers is to know of the head that this task needs."""
+        """Return what transformers must know of the head that this task needs."""
         return {}
 
     def load_model(self, **options: Any) -> PreTrainedModel:
@@ -215,13 +215,13 @@ class Task(ABC, Generic[C]):
         return self.checkpoint.load(auto_class, **self.head, **options)
 
     def outline(self) -> PreTrainedModel:
-        """Make the model that `load_model` loads, without any weights."""
+        """Build the model that `load_model` loads, without any weights."""
         import transformers
 
         return self.checkpoint.outline(getattr(transformers, self.auto_class), **self.head)
 
     def count_parameters(self) -> int:
-        """Count parameters as the model's files have them, else as it would be made."""
+        """Count parameters in the model's files, else in the model as it would be built."""
         stored = self.checkpoint.count_stored()
         if stored is not None:
             return stored
@@ -229,32 +229,33 @@ class Task(ABC, Generic[C]):
 
     @abstractmethod
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return a batch's outputs, each with one entry an example.
+        """Return a batch's outputs, each with one entry per example.
 
-        Where there are targets, ``loss`` is among them, each example's sum, and ``weight``, what
-        it counts for: the batch's loss is the sum of the one over that of the other. In training
-        mode it is the loss that is minimised, else the plain one, so that trials are compared.
+        With targets, they include ``loss``, the sum over each example, and ``weight``, what it
+        counts: the batch's loss is the sum of the losses divided by the sum of the weights. In
+        training mode it is the loss that is minimised, else the plain one, so that trials can be
+        compared.
         """
 
     def generate(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return further outputs, which evaluations and predictions alone need."""
+        """Return further outputs, which only evaluations and predictions need."""
         del model, batch
         return {}
 
     @abstractmethod
     def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
-        """Score outputs by all metrics but the loss."""
+        """Score outputs by all metrics except the loss."""
 
     @abstractmethod
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
-        """Score the best answer that needs no model, by the same metrics."""
+        """Score the baseline, the best answer that needs no model, by the same metrics."""
 
     @abstractmethod
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
-        """Return the predictions, one a row, as columns of a table."""
+        """Return the predictions, one per row, as columns of a table."""
 
     def answers(self, rows: Rows) -> Sequence[str]:
-        """Return the texts of the answers, where answers are texts in a language."""
+        """Return the texts of the answers, if answers are texts in a language."""
         del rows
         return ()
 
@@ -264,12 +265,12 @@ class Task(ABC, Generic[C]):
         if found is None or suffix(given):
             return []
         return [
-            f"the answers look like task.language={found}, but it is {given}: metrics of words "
-            "mean little without blanks between them"
+            f"the answers look like task.language={found}, but it is {given}: word metrics "
+            "mean little without spaces between words"
         ]
 
     def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:
-        """Return pictures of the result by file name."""
+        """Return figures of the result by file name."""
         del examples, outputs
         return {}
 
@@ -279,7 +280,7 @@ class Task(ABC, Generic[C]):
         return tuple(self.label_counts)
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
-        """Make a batch of encoded examples, padded to the longest."""
+        """Build a batch of encoded examples, padded to the longest."""
         from pipeline.models.batches import collate
 
         return collate(examples, self.checkpoint.tokenizer.pad_token_id)
@@ -304,9 +305,9 @@ class Task(ABC, Generic[C]):
         Args:
             model: on any device.
             examples: encoded by this task.
-            batch_size: examples at once, at most; None: no limit.
-            tokens: at once, padding included, at most; None: no limit.
-            bfloat16: whether matrix products are computed so.
+            batch_size: most examples at once; None: no limit.
+            tokens: most tokens at once, padding included; None: no limit.
+            bfloat16: whether matrix products are computed in it.
 
         Returns:
             Outputs in the examples' order, those of `forward` and `generate`.

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from pipeline.models import Checkpoint
 
 _LEAST_PROMPT = 4  # tokens
-_AFTER = 3  # tokens between a reply's last word and the next turn, where no more are known
-_MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")  # transformers' own, around what a reply is
+_AFTER = 3  # tokens between a reply's last word and the next turn, unless more are known
+_MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")  # transformers' own tag around a reply
 
 _PROBE = (Message("user", "Ping?"), Message("assistant", "Pong."))
 
@@ -67,10 +67,10 @@ class Chats(Shape):
     def read(
         self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
     ) -> dict[str, Any]:
-        """Return the conversation; one that is to be answered ends with the user."""
+        """Return the conversation; one to be answered ends with the user."""
         layout = self.columns.layout
         if not with_targets and values.keys() == self.inputs.keys():
-            layout = AUTO  # what a server is asked, whatever the layout of the training file
+            layout = AUTO  # the layout of a server's requests, whatever that of the training file
         if layout not in (AUTO, *LAYOUTS):
             valid = [AUTO, *LAYOUTS]
             raise DataError(
@@ -80,14 +80,14 @@ class Chats(Shape):
         return {"messages": read_conversation(values, layout, place, to_answer=not with_targets)}
 
     def groups(self, rows: Rows) -> Sequence[str]:
-        """Keep conversations that begin alike together."""
+        """Keep conversations with the same beginning together."""
         return [
             "\n".join(m.content for m in messages[: 1 + (messages[0].role == "system")])
             for messages in rows["messages"]
         ]
 
     def texts(self, rows: Rows) -> Sequence[str]:
-        """Return each whole conversation."""
+        """Return each complete conversation."""
         return ["\n".join(m.content for m in messages) for messages in rows["messages"]]
 
     @property
@@ -100,7 +100,7 @@ class Chats(Shape):
         return {"messages": plain(asked(rows["messages"][i]))}
 
     def check(self, train: Rows) -> list[str]:
-        """Warn of conversations of which nothing is learned."""
+        """Warn of conversations that train nothing."""
         idle = sum(
             not any(m.trained for m in messages if m.role == "assistant")
             for messages in train["messages"]
@@ -126,7 +126,7 @@ class Chat(WritingTask[ChatConfig]):
         label_counts: Mapping[str, int],
     ) -> None:
         if config.chat_template is not None:
-            # A copy, since runs share the checkpoint; the template is kept with the model.
+            # A copy, since runs share the checkpoint; the template is saved with the model.
             tokenizer = copy.copy(checkpoint.tokenizer)
             tokenizer.chat_template = _read_template(config.chat_template)
             checkpoint = replace(checkpoint, tokenizer=tokenizer)
@@ -134,7 +134,7 @@ class Chat(WritingTask[ChatConfig]):
 
     @classmethod
     def metrics(cls, config: ChatConfig) -> Mapping[str, Direction]:
-        """Return the loss and figures of single tokens, and those of written replies if any."""
+        """Return the loss and token metrics, and those of generated replies if any."""
         return {**TOKEN_METRICS, **(reply_metrics(config.language) if config.generate else {})}
 
     @classmethod
@@ -148,7 +148,7 @@ class Chat(WritingTask[ChatConfig]):
     def for_prediction(cls, config: ChatConfig) -> ChatConfig:
         """Return settings for prediction: replies are written.
 
-        A chat template that was given as a file is the tokenizer's by now.
+        By now the tokenizer has a chat template that was given as a file.
         """
         return replace(super().for_prediction(config), generate=True, chat_template=None)
 
@@ -156,7 +156,7 @@ class Chat(WritingTask[ChatConfig]):
         """Refuse a model that cannot write, reads with an encoder, or has no chat template.
 
         Raises:
-            ConfigError: for a template that is none, or a model without positions to write at.
+            ConfigError: for an invalid template, or a model without positions left to write at.
             ModelError: for a model that cannot hold a conversation.
         """
         super().check()
@@ -169,22 +169,22 @@ class Chat(WritingTask[ChatConfig]):
             )
         if not self.checkpoint.tokenizer.is_fast:
             raise ModelError(
-                f"task=chat: the tokenizer of model.checkpoint={name} does not tell which token "
-                "is of which character; expected one of the tokenizers library (tokenizer.json)."
+                f"task=chat: the tokenizer of model.checkpoint={name} does not map tokens "
+                "to characters; expected one of the tokenizers library (tokenizer.json)."
             )
-        self._read_frame()  # a template that is none is refused now
-        # Whatever is written at evaluations, a model that is kept will be asked.
+        self._read_frame()  # an invalid template is refused now
+        # Even if evaluations write nothing, a saved model will have to.
         self.check_positions(_LEAST_PROMPT)
 
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn conversations into token ids, with the assistant's as targets.
 
-        What is too long is cut at its end, and a prompt at its beginning. Training leaves out
-        conversations without a token to learn from, and counts them. Conversations that are to be
-        answered have a prompt alone.
+        Text that is too long is cut at its end, and a prompt at its beginning. Training leaves out
+        conversations without a token to learn from, and counts them. Conversations to be answered
+        have only a prompt.
 
         Raises:
-            DataError: where none is left, or the template refuses a conversation.
+            DataError: if none is left, or if the template refuses a conversation.
         """
         from datasets import Dataset
 
@@ -205,7 +205,7 @@ class Chat(WritingTask[ChatConfig]):
             raise DataError(
                 f"row {rows.ids[i]}: {len(prompts[i])} tokens before its last reply; "
                 f"{self.checkpoint.name} has {self.positions} positions, which leave "
-                f"{self._prompt_room} beside task.generation.max_new_tokens="
+                f"{self._prompt_room} after task.generation.max_new_tokens="
                 f"{self.config.generation.max_new_tokens}; expected no more, since "
                 "task.long_rows=error."
             )
@@ -213,9 +213,9 @@ class Chat(WritingTask[ChatConfig]):
         learned = [i for i in kept if any(label != IGNORED for label in cut[i][1])]
         if not learned:
             raise DataError(
-                f"row {rows.ids[kept[0]]}: no token of a reply to learn from, as on all "
+                f"row {rows.ids[kept[0]]}: no reply token to learn from, like all "
                 f"{len(kept)} rows of its split; expected replies within "
-                f"training.max_length={self.max_length} tokens whose weight is not 0."
+                f"training.max_length={self.max_length} tokens with a weight other than 0."
             )
         kept = learned if training else kept
         columns = {
@@ -232,7 +232,7 @@ class Chat(WritingTask[ChatConfig]):
         return super().generate(model, batch) if self.config.generate else {}
 
     def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
-        """Score the tokens, and the written replies against the conversations' last ones."""
+        """Score the tokens, and the generated replies against the conversations' last ones."""
         scores = self.token_scores(outputs)
         if not self.config.generate:
             return scores
@@ -242,7 +242,7 @@ class Chat(WritingTask[ChatConfig]):
         return {**scores, **reply_scores(self.texts(outputs), references, self.config.language)}
 
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
-        """Score the reply that is training's most frequent one, always; nothing without replies."""
+        """Score always answering with training's most frequent reply; nothing without replies."""
         if not self.config.generate:
             return {}
         from pipeline.evaluation.text import reply_scores
@@ -263,12 +263,12 @@ class Chat(WritingTask[ChatConfig]):
         return _replies(rows)
 
     def warnings(self, rows: Rows) -> list[str]:
-        """Return what is odd, with a template whose text depends on the day."""
+        """Return what is odd; also a template whose text depends on the date."""
         found = super().warnings(rows)
         if "strftime_now" in (self._template or ""):
             found.append(
-                "the chat template writes the day's date: a rerun on another day reads other "
-                "tokens; task.chat_template=FILE takes one that does not"
+                "the chat template writes the current date: a rerun on another day reads different "
+                "tokens; use task.chat_template=FILE with one that does not"
             )
         return found
 
@@ -278,14 +278,14 @@ class Chat(WritingTask[ChatConfig]):
         return [text.split(after)[0].strip() if after else text for text in super().texts(outputs)]
 
     def predictions(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
-        """Return the conversations as lists of role and content, with the written replies."""
+        """Return the conversations as lists of role and content, with the generated replies."""
         columns = super().predictions(examples, outputs)
         columns["messages"] = [plain(messages) for messages in columns["messages"]]
         return columns
 
     @cached_property
     def end(self) -> int:
-        """The token by which the template ends a reply, or else the tokenizer's own end."""
+        """The token with which the template ends a reply, else the tokenizer's end token."""
         special = self._special
         (after,) = self._ids([self._frame.after])
         return next((token for token in after if token in special), end_token_id(self.checkpoint))
@@ -297,7 +297,7 @@ class Chat(WritingTask[ChatConfig]):
 
     @property
     def _prompt_room(self) -> int:
-        """Tokens of a prompt after which the model can still write."""
+        """Most tokens of a prompt that leave the model room to write."""
         if self.positions is None:
             return self.max_length
         return min(self.max_length, self.positions - self.config.generation.max_new_tokens)
@@ -306,7 +306,7 @@ class Chat(WritingTask[ChatConfig]):
     def _template(self) -> str | None:
         given = self.checkpoint.tokenizer.chat_template
         template: str | None = given.get("default") if isinstance(given, Mapping) else given
-        return template  # of several by name, the one for plain conversations
+        return template  # of several named ones, the one for plain conversations
 
     @property
     def _template_name(self) -> str:
@@ -318,28 +318,28 @@ class Chat(WritingTask[ChatConfig]):
         return self._read_frame()
 
     def _read_frame(self) -> _Frame:
-        """Return what the template writes around a reply, beyond what begins one.
+        """Return what the template writes around a reply, besides what begins one.
 
         Raises:
             ConfigError: for a template that is none.
         """
         try:
             before, whole = self._apply(_PROBE[:1], to_answer=True), self._apply(_PROBE)
-        except DataError:  # it may want a system message; rows are refused with their place
+        except DataError:  # it may require a system message; rows are refused with their place
             return _Frame("", "")
         content = _PROBE[1].content
         if content not in whole:
             return _Frame("", "")
         head, _, after = whole.rpartition(content)
-        begins = before != self._apply(_PROBE[:1])  # else the template knows nothing of it
+        begins = before != self._apply(_PROBE[:1])  # else the template does not know it
         return _Frame("" if begins or not head.startswith(before) else head[len(before) :], after)
 
     def _apply(self, messages: Sequence[Message], *, to_answer: bool = False) -> str:
-        """Render messages by the template; with ``to_answer`` a reply is begun.
+        """Render messages by the template; ``to_answer`` starts a reply at the end.
 
         Raises:
             ConfigError: for a template that is none.
-            DataError: where the template refuses the messages.
+            DataError: if the template refuses the messages.
         """
         with self._refusals(messages):
             return str(
@@ -353,11 +353,11 @@ class Chat(WritingTask[ChatConfig]):
 
     @contextmanager
     def _refusals(self, messages: Sequence[Message]) -> Iterator[None]:
-        """Say what a template's errors mean.
+        """Turn a template's errors into ours.
 
         Raises:
             ConfigError: for a template that is none.
-            DataError: where the template refuses the messages.
+            DataError: if the template refuses the messages.
         """
         from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
@@ -365,15 +365,15 @@ class Chat(WritingTask[ChatConfig]):
             yield
         except TemplateSyntaxError as error:
             raise ConfigError(
-                f"task.chat_template: {self._template_name}, line {error.lineno}: no Jinja "
+                f"task.chat_template: {self._template_name}, line {error.lineno}: not a Jinja "
                 f"template: {error}."
             ) from error
-        # A template's filters and additions raise what Python's do.
+        # A template's filters and operators raise Python's errors.
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             roles = ", ".join(message.role for message in messages)
             raise DataError(
                 f"{self._template_name} refuses a conversation of the roles {roles}: {error}. "
-                "task.chat_template=FILE takes another."
+                "Use another one: task.chat_template=FILE."
             ) from error
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -386,12 +386,12 @@ class Chat(WritingTask[ChatConfig]):
     def _begun(self, messages: Sequence[Message]) -> str:
         """Render messages and the beginning of a reply.
 
-        A blank at its end belongs to the reply: tokenizers write blanks and words as one.
+        A space at its end belongs to the reply: tokenizers join a space and its word.
         """
         return (self._apply(messages, to_answer=True) + self._frame.before).rstrip(" ")
 
     def _prompts(self, rows: Rows) -> list[list[int]]:
-        """Return the tokens before each conversation's last reply, or the one that is to come.
+        """Return the tokens before each conversation's last reply, or before the one to come.
 
         Raises:
             DataError: naming the row whose conversation the template refuses.
@@ -403,7 +403,7 @@ class Chat(WritingTask[ChatConfig]):
         return self._ids(texts)
 
     def _prompt_columns(self, prompts: Sequence[list[int]]) -> dict[str, list[list[int]]]:
-        """Return what generation goes on from; the end of a prompt that is too long."""
+        """Return the prompt to continue; of one that is too long, its end."""
         cut = [prompt[-self._prompt_room :] for prompt in prompts]
         return {f"{LEFT}input_ids": cut, f"{LEFT}attention_mask": [[1] * len(ids) for ids in cut]}
 
@@ -412,7 +412,7 @@ class Chat(WritingTask[ChatConfig]):
 
         Raises:
             DataError: naming the row whose conversation the template refuses.
-            ModelError: for a template that does not tell what a reply is.
+            ModelError: for a template that does not show where a reply is.
         """
         render = self._marked if _MARKS.search(self._template or "") else self._parted
         texts, replies = [], []
@@ -429,7 +429,7 @@ class Chat(WritingTask[ChatConfig]):
     ) -> tuple[list[int], list[int]]:
         """Return token ids, and as targets those of replies up to the token that ends each.
 
-        Where a template writes no end after a reply, the model is taught one all the same: it is
+        If a template writes no end after a reply, the model is taught one nevertheless: it becomes
         the target of what follows the reply.
         """
         ids, offsets = list(encoding.ids), encoding.offsets
@@ -441,7 +441,9 @@ class Chat(WritingTask[ChatConfig]):
             start, stop = inside[0], inside[-1] + 1
             ends = [j for j in range(max(start, stop - self._after), stop) if ids[j] == self.end]
             if ends:
-                stop = ends[-1] + 1  # the rest is the next turn's, and nobody writes it
+                stop = (
+                    ends[-1] + 1
+                )  # the rest belongs to the next turn, which the model does not write
             labels[start:stop] = ids[start:stop]
             if not ends and stop == len(ids):
                 ids, labels = [*ids, self.end], [*labels, self.end]
@@ -451,15 +453,15 @@ class Chat(WritingTask[ChatConfig]):
 
     @cached_property
     def _after(self) -> int:
-        """The most tokens that stand between a reply's last word and the next turn."""
+        """The most tokens between a reply's last word and the next turn."""
         (after,) = self._ids([self._frame.after])
         return max(_AFTER, len(after))
 
     def _parted(self, messages: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """Return a conversation's text, and where in it the replies are that are trained.
 
-        Rendered up to a reply and up to its end, one text begins with the other: what is between
-        is the reply, with what ends it.
+        The text rendered up to a reply is a prefix of that up to its end: the difference is the
+        reply and its end.
         """
         text = self._apply(messages)
         replies = []
@@ -470,8 +472,8 @@ class Chat(WritingTask[ChatConfig]):
             until = text if i + 1 == len(messages) else self._apply(messages[: i + 1])
             if not (text.startswith(until) and until.startswith(before)):
                 raise ModelError(
-                    f"{self._template_name} writes messages[{i}] otherwise once more messages "
-                    "follow, so replies cannot be told apart; expected task.chat_template=FILE "
+                    f"{self._template_name} writes messages[{i}] differently once more messages "
+                    "follow, so replies cannot be located; expected task.chat_template=FILE "
                     "with one that does not or that has {% generation %} around replies, or "
                     "weight 0 on every reply but the last."
                 )
@@ -479,8 +481,8 @@ class Chat(WritingTask[ChatConfig]):
         return text, replies
 
     def _marked(self, messages: Conversation) -> tuple[str, list[tuple[int, int]]]:
-        """Return a conversation's text, and the trained replies' places, as the template marks."""
-        # `apply_chat_template` tells of tokens only, and makes them of one conversation at a time.
+        """Return a conversation's text, and where the template marks trained replies."""
+        # `apply_chat_template` returns only tokens, for one conversation at a time.
         from transformers.utils.chat_template_utils import render_jinja_template
 
         tokenizer = self.checkpoint.tokenizer
@@ -497,8 +499,8 @@ class Chat(WritingTask[ChatConfig]):
             return text, runs
         if len(runs) != len(trained):
             raise ModelError(
-                f"{self._template_name} marks {len(runs)} replies of {len(trained)}, so it cannot "
-                "be told which have weight 0; expected {% generation %} around each."
+                f"{self._template_name} marks {len(runs)} replies of {len(trained)}, so those of "
+                "weight 0 are unknown; expected {% generation %} around each."
             )
         return text, [run for run, is_in in zip(runs, trained, strict=True) if is_in]
 
@@ -513,7 +515,7 @@ class _Frame:
 
 @contextmanager
 def _named(place: str) -> Iterator[None]:
-    """Name the row whose conversation is refused."""
+    """Add the row whose conversation is refused to an error."""
     try:
         yield
     except DataError as error:
@@ -523,7 +525,7 @@ def _named(place: str) -> Iterator[None]:
 
 
 def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return spans with those made one that touch, without empty ones."""
+    """Return spans, adjacent ones merged, empty ones removed."""
     joined: list[tuple[int, int]] = []
     for start, stop in spans:
         if joined and joined[-1][1] == start:
@@ -537,7 +539,7 @@ def _read_template(path: str) -> str:
     """Return a file's text.
 
     Raises:
-        ConfigError: for a file that is not there or is no text.
+        ConfigError: for a file that is missing or is not text.
     """
     try:
         return Path(path).read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ class ClassificationConfig(LabelConfig):
     # head: a new layer over the model; generative: the probability of the label's name as the
     # model's next words after the prompt, of a decoder or encoder-decoder.
     approach: Literal["head", "generative"]
-    prompt: Text  # of the generative approach; also {text_pair} and {labels}
+    prompt: Text  # for the generative approach; also {text_pair} and {labels}
     stride: Count  # tokens that neighbouring windows share
 
     @model_validator(mode="after")
@@ -60,7 +60,7 @@ class Classification(LabelTask[ClassificationConfig]):
 
     @classmethod
     def variant(cls, config: ClassificationConfig) -> type[Task[ClassificationConfig]]:
-        """Return the generative approach where it is asked for."""
+        """Return the class of the approach: this one, or the generative one."""
         if config.approach == "generative":
             from pipeline.tasks.parts.generative import GenerativeClassification
 
@@ -73,11 +73,11 @@ class Classification(LabelTask[ClassificationConfig]):
         return "AutoModelForSequenceClassification"
 
     def check(self) -> None:
-        """Refuse what any task of labels does, and a tokenizer that cannot make windows.
+        """Refuse what any task of labels refuses, and a tokenizer that cannot make windows.
 
         Raises:
             ConfigError: for another number of class weights than of labels.
-            ModelError: naming models that can; and for such a tokenizer.
+            ModelError: naming models that can; also for a tokenizer without windows.
         """
         super().check()
         if self._windows and not self.checkpoint.tokenizer.is_fast:
@@ -88,19 +88,19 @@ class Classification(LabelTask[ClassificationConfig]):
 
     @property
     def encoding_refuses(self) -> bool:
-        """Windows of a first text need room beside the second."""
+        """Windows of a first text need room next to the second."""
         return super().encoding_refuses or self._windows
 
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn texts into unpadded token ids, at most ``max_length``, and labels into positions.
 
-        With ``task.long_rows=window`` a long text makes several examples; of a pair it is the
-        first that has windows, each read with the whole second. Special tokens that a text spells
-        out are plain characters.
+        With ``task.long_rows=window`` a long text makes several examples; of a pair, the first text
+        has windows, each read with the complete second. Special tokens spelled out in a text are
+        plain characters.
 
         Raises:
-            DataError: for long rows that are to be refused; in training for a second text that
-                leaves windows of the first no room, which is cut elsewhere.
+            DataError: for long rows that are to be refused; in training also for a second text that
+                leaves windows of the first no room (other splits cut it).
         """
         tokenizer = self.checkpoint.tokenizer
         texts = [list(rows[name]) for name in ("text", "text_pair") if name in rows.columns]
@@ -118,7 +118,7 @@ class Classification(LabelTask[ClassificationConfig]):
         return self.config.long_rows == "window"
 
     def _read(self, texts: Sequence[list[str]]) -> Read:
-        """Return an example a row; of a pair the longer text is cut."""
+        """Return one example per row; of a pair the longer text is cut."""
         tokenizer, read = self.checkpoint.tokenizer, texts
         if len(texts) > 1:
             read = [_capped(column, tokenizer, self.max_length) for column in texts]
@@ -131,7 +131,7 @@ class Classification(LabelTask[ClassificationConfig]):
         )
 
     def _read_windows(self, rows: Rows, texts: Sequence[list[str]], training: bool) -> Read:
-        """Return as many examples a row as its first text has windows."""
+        """Return as many examples per row as its first text has windows."""
         tokenizer, (first, *others) = self.checkpoint.tokenizer, texts
         room: int = self.max_length - tokenizer.num_special_tokens_to_add(pair=bool(others))
         rooms, cut = [room] * len(first), set[int]()
@@ -166,9 +166,9 @@ class Classification(LabelTask[ClassificationConfig]):
 
 
 def _capped(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[str]:
-    """Return texts of a pair without what follows so many tokens, which no example can hold.
+    """Return texts of a pair, cut after so many tokens, more than an example can hold.
 
-    Else a tokenizer would make every combination of what it cuts off the one and the other.
+    Else a tokenizer would return every combination of the parts that it cuts off both.
     """
     if not tokenizer.is_fast:
         return texts

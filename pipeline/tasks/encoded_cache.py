@@ -37,17 +37,17 @@ FACTS, DATASET = "examples.json", "dataset"  # of an entry
 MOST_ENTRIES = 64
 MOST_BYTES = 5 * 2**30
 
-# Whose versions decide what a text becomes, or how it is written.
+# Packages whose versions affect how a text is encoded or stored.
 _PACKAGES = ("datasets", "jinja2", "sentencepiece", "tokenizers", "transformers")
-# In a chat template: what no key can foresee, such as the minute; it may match too much.
+# In a chat template: what a key cannot capture, such as the time; it may match too much.
 _UNFORESEEN = re.compile(r"random|lipsum|%-?[HIMSpfcXsTRrzZ]")
 
 
 @dataclass(frozen=True)
 class EncodedStore:
-    """A folder with one entry a split and way to encode it, by `encoding_key`.
+    """A folder with one entry per split and encoding, by `encoding_key`.
 
-    Entries are in the format of datasets and read where they lie (memory-mapped).
+    Entries are in the format of datasets and are memory-mapped.
     """
 
     folder: Path
@@ -55,13 +55,13 @@ class EncodedStore:
     def get(
         self, key: str, rows: Rows, make: Callable[[], Examples], *, keep: bool = True
     ) -> Examples:
-        """Return the examples of rows: those on disk, or else those that are made now.
+        """Return the examples of rows: from disk, or else encoded now.
 
         Args:
-            key: all that they depend on.
-            rows: what they are made of.
-            make: encodes the rows; of several processes that need it at once, one is asked.
-            keep: whether what is made is written; without it nothing in the folder changes.
+            key: everything that they depend on.
+            rows: to encode.
+            make: encodes the rows; of several processes that need them at once, one encodes.
+            keep: whether new examples are written; without it the folder does not change.
         """
         entry = self.folder / key
         if not keep:
@@ -72,7 +72,7 @@ class EncodedStore:
                 lock.enter_context(entries.alone(key))
                 can_write = True
             except (OSError, NotImplementedError) as error:
-                log.warning("%s: encoded data are not kept: %s", self.folder, error)
+                log.warning("%s: cannot cache encoded data: %s", self.folder, error)
                 can_write = False
             found = _read(entry, rows)
             if found is not None:
@@ -87,16 +87,16 @@ class EncodedStore:
             try:
                 with entries.put(key) as path:
                     _write(path, made)
-            except Exception as error:  # pyarrow's own, and the disk's
-                log.warning("%s: encoded data are not kept: %s", entry, error)
+            except Exception as error:  # of pyarrow and the disk
+                log.warning("%s: cannot cache encoded data: %s", entry, error)
             entries.tidy(kept=[key])
             return _read(entry, rows) or made
 
 
 def encoding_key(task: Task[Any], rows: Rows, *, training: bool) -> str | None:
-    """Return a digest of all that a task's examples of rows depend on; None: it cannot be told.
+    """Return a digest of all that a task's examples of rows depend on; None: it is unknown.
 
-    Rather too much is in it: a text that is tokenised once more costs little.
+    It rather includes too much: tokenising a text again costs little.
     """
     checkpoint = task.checkpoint
     rules = _rules(checkpoint.tokenizer)
@@ -119,7 +119,7 @@ def encoding_key(task: Task[Any], rows: Rows, *, training: bool) -> str | None:
 
 @cache
 def _code() -> str:
-    """Digest the code that encodes: an entry of another version is none."""
+    """Digest the code that encodes: entries of another version are not used."""
     root = Path(__file__).parents[1]
     folders = (root / "data", root / "models", root / "tasks")
     digest = hashlib.sha256(sys.version.encode())  # Python's tables of characters are in it
@@ -130,7 +130,7 @@ def _code() -> str:
 
 
 def _rules(tokenizer: PreTrainedTokenizerBase) -> list[Any] | None:
-    """Return all that decides how a tokenizer reads texts and conversations, or None."""
+    """Return everything that affects how a tokenizer reads texts and conversations, or None."""
     from transformers import PreTrainedTokenizer
 
     from pipeline.models.digests import tokenizer_digest
@@ -140,7 +140,7 @@ def _rules(tokenizer: PreTrainedTokenizerBase) -> list[Any] | None:
     if not kind.__module__.startswith("transformers.") or (
         _UNFORESEEN.search(template) if has_day else re.search("random|lipsum", template)
     ):
-        return None  # code of its own can do anything
+        return None  # custom code can do anything
     files: list[str] = []
     if not tokenizer.is_fast:
         if not isinstance(tokenizer, PreTrainedTokenizer):
@@ -158,7 +158,7 @@ def _rules(tokenizer: PreTrainedTokenizerBase) -> list[Any] | None:
 
 
 class Arrays(Sequence["np.ndarray[Any, Any]"]):
-    """A column of lists of lists as arrays of two axes, which are read where they lie."""
+    """A column of lists of lists as memory-mapped arrays of two axes."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         self._chunks = column.chunks
@@ -179,12 +179,12 @@ class Arrays(Sequence["np.ndarray[Any, Any]"]):
 
 
 def _files(entry: Path) -> dict[str, str]:
-    """Return the digests of a data set's files: a changed token would be a wrong result."""
+    """Return the digests of a data set's files: a changed token would give wrong results."""
     return {path.name: sha256(path) for path in sorted((entry / DATASET).iterdir())}
 
 
 def _write(path: Path, examples: Examples) -> None:
-    """Write examples into a folder; what a kind of them has more are arrays, one each."""
+    """Write examples into a folder, with the further arrays of subclasses."""
     from datasets import Dataset, concatenate_datasets
 
     more = {f.name: getattr(examples, f.name) for f in fields(examples)[len(fields(Examples)) :]}
@@ -202,7 +202,7 @@ def _write(path: Path, examples: Examples) -> None:
 
 
 def _read(entry: Path, rows: Rows) -> Examples | None:
-    """Return an entry's examples, or None where it is not there or cannot be read."""
+    """Return an entry's examples, or None if it is missing or cannot be read."""
     from datasets import Dataset
 
     if not entry.is_dir():
@@ -210,7 +210,7 @@ def _read(entry: Path, rows: Rows) -> Examples | None:
     try:
         facts = json.loads((entry / FACTS).read_text(encoding="utf-8"))
         if _files(entry) != facts["files"]:
-            raise ValueError("its files are not those that were written")
+            raise ValueError("its files differ from those that were written")
         whole = Dataset.load_from_disk(entry / DATASET, keep_in_memory=False)
         more = {name: Arrays(whole.data.column(name)) for name in facts["more"]}
         return _kinds(Examples)[facts["kind"]](
@@ -221,13 +221,13 @@ def _read(entry: Path, rows: Rows) -> Examples | None:
             notes=tuple(facts["notes"]),
             **more,
         )
-    except Exception as error:  # json's, pyarrow's, those of datasets and of the disk
-        log.warning("%s: encoded data cannot be read and are made again: %s", entry, error)
+    except Exception as error:  # of json, pyarrow, datasets and the disk
+        log.warning("%s: cannot read encoded data; encoding again: %s", entry, error)
         return None
 
 
 def _kinds(kind: type[Examples]) -> dict[str, type[Examples]]:
-    """Return a class and those made of it, by name: which one a task has, its module decides."""
+    """Return a class and its subclasses by name: a task's module decides which one it uses."""
     found = {kind.__name__: kind}
     for one in kind.__subclasses__():
         found |= _kinds(one)

@@ -1,7 +1,7 @@
-"""What a run is judged by: a metric, how its evaluations make one score, and limits it must keep.
+"""What judges a run: a metric, how its evaluations make one score, and constraints.
 
 ``val/f1_macro`` is the best evaluation's value, ``val/f1_macro@last`` the last one's and
-``val/f1_macro@mean3`` the mean of the last three. ``cost/train_seconds`` is what the run cost.
+``val/f1_macro@mean3`` the mean of the last three. ``cost/train_seconds`` is the run's cost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COSTS: Mapping[str, Direction] = {
     "cost/parameters": "minimize",
     "cost/memory_mb": "minimize",
 }
-# The digits are bounded, since a record's text may be somebody else's.
+# The digits are bounded, since a record is untrusted input.
 _AGGREGATION = re.compile(r"best|last|mean[1-9][0-9]{0,5}")
 _CONSTRAINT = re.compile(r"\s*(\S.*?)\s*(<=|>=)\s*(\S+)\s*")
 
@@ -48,7 +48,7 @@ class Objective:
 
     @property
     def is_cost(self) -> bool:
-        """Whether it is what a run costs, not how good it is."""
+        """Whether it measures a run's cost, not its quality."""
         return is_cost(self.metric)
 
     @property
@@ -79,7 +79,7 @@ class Constraint:
         return is_cost(self.metric)
 
     def excess(self, value: float) -> float:
-        """Return by how much a value breaks the limit; 0 or less where it keeps it."""
+        """Return by how much a value violates the limit; 0 or less if it satisfies it."""
         return self.limit - value if self.at_least else value - self.limit
 
 
@@ -87,8 +87,8 @@ def objectives(experiment: Experiment) -> tuple[Objective, ...]:
     """Return the objectives of an experiment; the first one decides which weights are kept.
 
     Raises:
-        ConfigError: where the task does not produce such a metric on the validation split, or a run
-            cannot be judged by it alone.
+        ConfigError: if the task does not produce a metric on the validation split, or the first
+            objective cannot judge a run.
     """
     found = tuple(read_objective(experiment, text) for text in experiment.evaluation.objectives)
     if found[0].is_cost:
@@ -100,10 +100,10 @@ def objectives(experiment: Experiment) -> tuple[Objective, ...]:
 
 
 def constraints(experiment: Experiment) -> tuple[Constraint, ...]:
-    """Return the limits that a run's metrics must keep.
+    """Return the limits that a run's metrics must satisfy.
 
     Raises:
-        ConfigError: for what is no comparison, or a metric that the task does not produce.
+        ConfigError: for an invalid comparison, or a metric that the task does not produce.
     """
     found = []
     for text in experiment.evaluation.constraints:
@@ -123,7 +123,7 @@ def constraints(experiment: Experiment) -> tuple[Constraint, ...]:
 
 
 def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:
-    """Refuse a metric of a label that the data does not have.
+    """Refuse a metric of a label that the data lacks.
 
     Raises:
         ConfigError: naming the label and the nearest one.
@@ -142,7 +142,7 @@ def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:
 def read_objective(
     experiment: Experiment, text: str, key: str = "evaluation.objective"
 ) -> Objective:
-    """Read one objective as the config writes it; ``key`` is where it stands.
+    """Read one objective as the config writes it; ``key`` is its key.
 
     Raises:
         ConfigError: for a metric that the task does not produce, or an unknown aggregation.
@@ -151,12 +151,12 @@ def read_objective(
 
 
 def parse(text: str, direction: Direction, key: str = "evaluation.objective") -> Objective:
-    """Read an objective as a config writes it, without asking whether a task produces the metric.
+    """Read an objective as a config writes it, without checking that a task produces the metric.
 
     Args:
         text: ``val/f1_macro@mean3``.
-        direction: in which the metric gets better.
-        key: where the text stands.
+        direction: in which the metric improves.
+        key: of the text.
 
     Raises:
         ConfigError: for an unknown aggregation.
@@ -168,7 +168,7 @@ def parse(text: str, direction: Direction, key: str = "evaluation.objective") ->
 
 
 def _direction(experiment: Experiment, metric: str, key: str) -> Direction:
-    """Return in which direction a metric gets better, by its own definition."""
+    """Return in which direction a metric improves, by its own definition."""
     if metric in COSTS:
         return COSTS[metric]
     asked = experiment.evaluation

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_ROOM = 8  # tokens that a question must leave for its context
-_LISTED = 5  # answers that a prediction names at most
+_ROOM = 8  # least tokens that a question must leave for its context
+_LISTED = 5  # most answers listed by a prediction
 _LEFT_OUT = "CMZ"  # Unicode's categories of control characters, accents and blanks
 
 
@@ -43,7 +43,7 @@ class QuestionAnsweringConfig(AnyTaskConfig):
 
     name: Literal["question_answering"]
     stride: Count  # tokens of the context that neighbouring windows share
-    n_best: Count  # starts and ends that are looked at for spans
+    n_best: Count  # candidate starts and ends of spans
     max_answer_tokens: Count
     # How much better than the best span "no answer" must score to be given, in logits.
     no_answer_threshold: Number
@@ -53,8 +53,8 @@ class QuestionAnsweringConfig(AnyTaskConfig):
 class Windows(Examples):
     """Parts of contexts, each with its question.
 
-    ``offsets`` [tokens, 2] say which characters of its context a window's tokens are; -1 is what
-    is not of the context.
+    ``offsets`` [tokens, 2] give the characters of the context that a window's tokens span; -1: not
+    from the context.
     """
 
     offsets: Sequence[np.ndarray[Any, Any]] = ()
@@ -68,17 +68,17 @@ class Windows(Examples):
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a context, and how well it answers."""
+    """A span of a context, and its score as an answer."""
 
     text: str
-    score: float  # logits of its first and of its last token, added
+    score: float  # sum of the logits of its first and last token
 
 
 class QuestionAnswering(Task[QuestionAnsweringConfig]):
     """Cross-entropy over the first and the last token of the answer; scored on texts.
 
-    Long contexts are read in windows that overlap; the best span of all of them is the answer. A
-    window without the answer points at the first token, and so does a question without an answer
+    Long contexts are read in overlapping windows; the best span of all windows is the answer. A
+    window without the answer points at the first token, as does a question without an answer
     (Devlin et al., 2019).
     """
 
@@ -101,33 +101,34 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
 
     @property
     def auto_class(self) -> str:
-        """A model with a new head that points at tokens."""
+        """A model with a new head for the first and last token of an answer."""
         return "AutoModelForQuestionAnswering"
 
     def check(self) -> None:
-        """Refuse a model that cannot point, or whose tokenizer forgets where tokens were.
+        """Refuse a model without such a head, or whose tokenizer has no offsets.
 
         Raises:
-            ModelError: for the one or the other.
+            ModelError: for either.
         """
         super().check()
         if not self.checkpoint.tokenizer.is_fast:
             raise ModelError(
                 f"model.checkpoint={self.checkpoint.name}: its tokenizer is written in Python and "
-                "does not tell where in a text its tokens are; task=question_answering needs that."
+                "does not give the positions of tokens in a text, which task=question_answering "
+                "needs."
             )
 
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn questions and contexts into token ids, and first answers into token positions.
 
-        A context makes as many examples as it has windows. Training leaves out rows of whose answer
-        no window has all: they would teach that there is none. A question that leaves its context
-        no room is cut, but not in training. Special tokens that a text spells out are plain
+        A context makes as many examples as it has windows. Training leaves out rows whose answer no
+        window contains completely: they would teach that there is none. A question that leaves its
+        context no room is cut, but not in training. Special tokens spelled out in a text are plain
         characters.
 
         Raises:
-            DataError: for a question of training that leaves its context no room, long rows that
-                are to be refused, or where no row is left that has an answer.
+            DataError: for a training question that leaves its context no room, for long rows that
+                are to be refused, or if no row with an answer is left.
         """
         from datasets import Dataset
 
@@ -153,7 +154,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         from torch.nn import functional
 
         found = model(**{name: batch[name] for name in MODEL_INPUTS if name in batch})
-        # Padding cannot be pointed at; finite, so that outputs that are not are found.
+        # Padding cannot be an answer; finite, so that truly infinite outputs are detected.
         padding = batch["attention_mask"] == 0
         starts = found.start_logits.float().masked_fill(padding, -1e4)
         ends = found.end_logits.float().masked_fill(padding, -1e4)
@@ -172,16 +173,16 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
         """Score a random span of each context, as long as training's answers on average."""
         chance = random.Random(0)
-        # Where words are not parted by blanks, characters are what metrics count.
+        # If words are not separated by spaces, metrics count characters.
         word = r"\S" if suffix(self.config.language) else r"\S+"
         lengths = [len(re.findall(word, a[0][0])) for a in train["answers"] if a]
         words = max(1, round(fmean(lengths))) if lengths else 1
         return self._scores([_random_span(c, word, words, chance) for c in rows["context"]], rows)
 
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
-        """Return each row's answer, empty where there is none, and its score in logits.
+        """Return each row's answer, empty if there is none, and its score in logits.
 
-        ``n_best`` lists the best spans of other texts each, whether or not one is the answer.
+        ``n_best`` lists the best spans with distinct texts, whether or not one is the answer.
         """
         assert isinstance(examples, Windows)
         spans, nothing = self._candidates(examples, outputs)
@@ -199,7 +200,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         return [text for answers in rows["answers"] for text, _ in answers]
 
     def predictions(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
-        """Return the rows, their answers as texts, with the predictions."""
+        """Return the rows, with their answers as texts and the predictions."""
         columns = super().predictions(examples, outputs)
         if "answers" in columns:
             columns["answers"] = [[text for text, _ in answers] for answers in columns["answers"]]
@@ -214,7 +215,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         nothing = [float("inf")] * len(contexts)
         logits = zip(outputs["start_logits"], outputs["end_logits"], strict=True)
         for i, offsets, (starts, ends) in zip(examples.row, examples.offsets, logits, strict=True):
-            # A window without the answer says "nothing here": only the least sure of them counts.
+            # A window without the answer predicts "no answer": only the least certain one counts.
             nothing[i] = min(nothing[i], float(starts[0] + ends[0]))
             spans[i] += self._spans(contexts[i], offsets, starts, ends)
         ordered = [sorted(of, key=lambda span: -span.score) for of in spans]
@@ -236,7 +237,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         lasts = inside[np.argsort(-ends[inside], kind="stable")[:count]]
         apart = lasts[None, :] - firsts[:, None]  # [firsts, lasts]
         fit = (apart >= 0) & (apart < self.config.max_answer_tokens)
-        if not fit.any():  # the best first and last tokens do not fit together: one token does
+        if not fit.any():  # no candidate pair is a valid span: take a single token
             lasts, fit = firsts, np.eye(len(firsts), dtype=bool)
         i, j = np.nonzero(fit)
         scores = starts[firsts[i]] + ends[lasts[j]]
@@ -246,7 +247,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         return self._best(Span(text, float(score)) for text, score in spans)
 
     def _best(self, spans: Iterable[Span]) -> list[Span]:
-        """Return the first span of each text but the empty one, as many as are listed."""
+        """Return the first span of each non-empty text, as many as are listed."""
         found: dict[str, Span] = {}
         for span in spans:
             if span.text:
@@ -256,7 +257,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         return list(found.values())
 
     def _answer(self, spans: Sequence[Span], nothing: float) -> Span:
-        """Return the best span, or "no answer" where that is ahead or there is no span."""
+        """Return the best span, or "no answer" if that scores higher or there is no span."""
         least = nothing - self.config.no_answer_threshold
         if not spans or (self._may_be_none and least > spans[0].score):
             return Span("", nothing)
@@ -299,10 +300,10 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         )
 
     def _notes(self, rows: Rows, within: Sequence[int], kept: Sequence[int]) -> tuple[str, ...]:
-        """Say how many rows lost their answers.
+        """Report how many rows lost their answers.
 
         Raises:
-            DataError: where no row is left that has an answer.
+            DataError: if no row with an answer is left.
         """
         lost = len(within) - len(kept)
         if not lost:
@@ -336,14 +337,14 @@ def _targets(
 
 
 def _lost(answers: Sequence[Answers], columns: Mapping[str, Sequence[Any]]) -> set[int]:
-    """Return the positions of the rows of whose answer no window has all."""
+    """Return the positions of the rows whose answer no window contains completely."""
     pairs = zip(columns["row"], columns["start_positions"], strict=True)
     whole = {i for i, start in pairs if start > 0}
     return {i for i, of in enumerate(answers) if of} - whole
 
 
 def _of_context(spans: Sequence[tuple[int, int]], of: Sequence[int | None]) -> np.ndarray[Any, Any]:
-    """Return a window's offsets, -1 where the text that a token is ``of`` is not the context."""
+    """Return a window's offsets, -1 for tokens that are not from the context."""
     import numpy as np
 
     is_context = np.array([text == 1 for text in of])
@@ -351,13 +352,13 @@ def _of_context(spans: Sequence[tuple[int, int]], of: Sequence[int | None]) -> n
 
 
 def _positions(answers: Answers, offsets: np.ndarray[Any, Any]) -> tuple[int, int]:
-    """Return the tokens of the first answer; the first token where the window does not hold it."""
+    """Return the tokens of the first answer; the first token if the window does not contain it."""
     if not answers:
         return 0, 0
     text, start = answers[0]
     end = start + len(text)
     covered = ((offsets[:, 0] >= 0) & (offsets[:, 0] < end) & (offsets[:, 1] > start)).nonzero()[0]
-    # At its ends an answer may have characters that a tokenizer leaves out.
+    # At its ends an answer may have characters that a tokenizer skips.
     kept = [i for i, char in enumerate(text) if unicodedata.category(char)[0] not in _LEFT_OUT]
     if not len(covered) or not kept:
         return 0, 0
@@ -368,14 +369,14 @@ def _positions(answers: Answers, offsets: np.ndarray[Any, Any]) -> tuple[int, in
 
 
 def _text(context: str, start: int, end: int) -> str:
-    """Return a part of it; with the accents of its last letter, which tokenizers may leave out."""
+    """Return a part of it, with the accents of its last letter, which tokenizers may skip."""
     while end < len(context) and unicodedata.category(context[end])[0] == "M":
         end += 1
     return context[start:end].strip()
 
 
 def _random_span(context: str, word: str, words: int, chance: random.Random) -> str:
-    """Return so many words of a context, from a random one on; ``word`` is what one matches."""
+    """Return so many words of a context, from a random one on; ``word`` matches one."""
     found = list(re.finditer(word, context))
     first = chance.randrange(max(1, len(found) - words + 1))
     last = min(first + words, len(found)) - 1

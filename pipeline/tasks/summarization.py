@@ -1,4 +1,4 @@
-"""Summarization: a text is written shorter."""
+"""Summarization: a text is shortened."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from pipeline.tasks.parts.writing import TOKEN_METRICS
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
 class SummarizationConfig(TextToTextConfig):
-    """A text is written shorter."""
+    """Shortens a text."""
 
     name: Literal["summarization"]
 
 
 class Summarization(TextToText[SummarizationConfig]):
-    """ROUGE of written summaries."""
+    """ROUGE of generated summaries."""
 
     config_class = SummarizationConfig
     baseline_name = "lead3"
 
     @classmethod
     def metrics(cls, config: SummarizationConfig) -> Mapping[str, Direction]:
-        """Return the loss and figures of single tokens, and ROUGE in the summaries' language."""
+        """Return the loss and token metrics, and ROUGE in the summaries' language."""
         return {**TOKEN_METRICS, **summary_metrics(config.language)}
 
     def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Translation: a text is written in another language."""
+"""Translation: a text in another language."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from pipeline.tasks.parts.writing import TOKEN_METRICS
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
 class TranslationConfig(TextToTextConfig):
-    """A text is written in another language."""
+    """Translates a text."""
 
     name: Literal["translation"]
 
 
 class Translation(TextToText[TranslationConfig]):
-    """BLEU, chrF and TER of written translations, by sacrebleu."""
+    """BLEU, chrF and TER of generated translations, by sacrebleu."""
 
     config_class = TranslationConfig
     baseline_name = "copy_source"
 
     @classmethod
     def metrics(cls, config: TranslationConfig) -> Mapping[str, Direction]:
-        """Return the loss and figures of single tokens, and sacrebleu's in the target language."""
+        """Return the loss and token metrics, and sacrebleu's metrics in the target language."""
         return {**TOKEN_METRICS, **translation_metrics(config.language)}
 
     def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:

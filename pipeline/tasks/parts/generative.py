@@ -1,10 +1,9 @@
 """Classification by a language model: how likely is each label's name as its next words?
 
-The names make a tree of tokens. Where it branches the model's probabilities are shared out among
-the branches alone, so the probability of a name is the product of its branches' and all of them
-add up to 1. Where all names differ in their first token, as is usual, one look at the prompt's end
-tells all; names that begin alike cost one more sequence for each further branching, in the same
-forward pass.
+The names make a tree of tokens. At each branching the model's probabilities are normalised over the
+branches, so the probability of a name is the product of its branches' and all names add up to 1. If
+all names differ in their first token, as is usual, the prompt's end is enough; names with a common
+beginning cost one more sequence for each further branching, in the same forward pass.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Branching:
-    """A place where names part."""
+    """A place where names branch."""
 
-    prefix: Tokens  # what they share before it
+    prefix: Tokens  # the tokens they share before it
     branches: Tokens  # the next token of each branch
-    branch_of: tuple[int, ...]  # of each name, its branch here; -1: it does not come by
+    branch_of: tuple[int, ...]  # of each name, its branch here; -1: its path does not pass
 
 
 def branchings(names: Sequence[Tokens]) -> list[Branching]:
-    """Return where names part; none of them may begin another one."""
+    """Return where names branch; none may be a prefix of another one."""
     prefixes = sorted({name[:i] for name in names for i in range(len(name))})
     found = []
     for prefix in prefixes:
@@ -60,7 +59,7 @@ def branchings(names: Sequence[Tokens]) -> list[Branching]:
 class GenerativeClassification(LabelTask["ClassificationConfig"]):
     """Scores the label names as the next words of a decoder, or as what an encoder-decoder writes.
 
-    Loss, metrics and predictions are those of a head, so both can be compared in one study.
+    Loss, metrics and predictions are as with a head, so both can be compared in one study.
     """
 
     answers_untrained = True
@@ -70,7 +69,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
         """Return text, second text and label.
 
         Raises:
-            ConfigError: where the prompt leaves out the second text, or has none to show.
+            ConfigError: if the prompt leaves out the second text, or there is none.
         """
         if ("{text_pair}" in config.prompt) != (columns.text_pair is not None):
             found = "without {text_pair}" if columns.text_pair else "with {text_pair}"
@@ -86,7 +85,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
         return "AutoModelForSeq2SeqLM" if self._has_encoder else "AutoModelForCausalLM"
 
     def check(self) -> None:
-        """Refuse a model that cannot write, and a prompt that leaves its text no room.
+        """Refuse a model that cannot generate, and a prompt that leaves its text no room.
 
         Raises:
             ConfigError: for the prompt, or windows.
@@ -100,8 +99,9 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
         super().check()
         if len(set(self._names)) < len(self._names):
             raise ModelError(
-                f"model.checkpoint={self.checkpoint.name}: its tokenizer writes two of the labels "
-                f"{', '.join(self.labels)} alike; expected task.approach=head, or other labels."
+                f"model.checkpoint={self.checkpoint.name}: its tokenizer encodes two of the "
+                f"labels {', '.join(self.labels)} identically; expected "
+                "task.approach=head, or other labels."
             )
         if self._room < 4:
             raise ConfigError(
@@ -112,15 +112,15 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn prompts into token ids, and labels into positions.
 
-        Of a text that is too long the end is cut, not what the prompt says after it. Special tokens
-        that a text spells out are plain characters, unless the prompt itself has special tokens.
+        A text that is too long is cut at its end, not what the prompt says after it. Special tokens
+        spelled out in a text are plain characters, unless the prompt itself has special tokens.
         """
         pairs = rows.columns.get("text_pair", [""] * len(rows))
         filled = [self._fill(*texts) for texts in zip(rows["text"], pairs, strict=True)]
         most = self.max_length - self._longest_name
         lengths = [len(ids) for ids in self._encoded(filled)]
         longer = [i for i, length in enumerate(lengths) if length > most]
-        for i in longer:  # the pair stays whole where it can
+        for i in longer:  # the pair stays complete if it can
             filled[i] = self._fill(self._shorter(rows["text"][i], lengths[i] - most), pairs[i])
         ids = [sequence[-most:] for sequence in self._encoded(filled)]
         columns: dict[str, list[Any]] = {
@@ -134,11 +134,11 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
 
     @property
     def head(self) -> Mapping[str, Any]:
-        """None but the language model's own."""
+        """No head but the language model's own."""
         return {}
 
     def logits(self, model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
-        """Return the log of each label's probability, of shape [examples, labels]."""
+        """Return each label's log probability, [examples, labels]."""
         import torch
 
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
@@ -154,13 +154,13 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
     def _continued(
         self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor
     ) -> list[tuple[Branching, torch.Tensor]]:
-        """Read on after the prompts, by a decoder; sequences end together, at the right."""
+        """Continue the prompts with a decoder; sequences end together, at the right."""
         import torch
 
         most = max(len(path) for path in self._paths)
         pairs = [_followed(ids, mask, path, most) for path in self._paths]
         whole, masks = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
-        # Not of what wraps it: an adapter takes any argument, a mixed precision hides all names.
+        # Not of a wrapper: an adapter takes any argument, mixed precision hides all names.
         plain = model.get_base_model() if hasattr(model, "get_base_model") else model
         accepted = signature(type(plain).forward).parameters
         options: dict[str, object] = {}
@@ -175,7 +175,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
     def _written(
         self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor
     ) -> list[tuple[Branching, torch.Tensor]]:
-        """Write after the start, by an encoder-decoder."""
+        """Continue the start token with an encoder-decoder."""
         import torch
 
         own, config = model.generation_config.decoder_start_token_id, model.config
@@ -202,9 +202,9 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
 
     @cached_property
     def _names(self) -> list[Tokens]:
-        """The label names as the model would write them, each with an end."""
+        """The label names as the model would write them, each with an end token."""
         tokenizer, end = self.checkpoint.tokenizer, end_token_id(self.checkpoint)
-        if self._has_encoder:  # BART's begin with a token of their own
+        if self._has_encoder:  # BART's begin with a special token
             ids = tokenizer(text_target=list(self.labels))["input_ids"]
         else:
             blank = "" if self.config.prompt[-1:].isspace() else " "
@@ -218,7 +218,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
 
     @cached_property
     def _paths(self) -> list[Tokens]:
-        """The prefixes to read on, fewest that pass all branchings."""
+        """The fewest prefixes to read that pass all branchings."""
         prefixes = [branching.prefix for branching in self._branchings]
         return [p for p in prefixes if not any(q != p and q[: len(p)] == p for q in prefixes)]
 
@@ -236,7 +236,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
 
     @property
     def _room(self) -> int:
-        """Tokens that are left for a text."""
+        """Tokens left for a text."""
         return self.max_length - self._longest_name - len(self._encoded([self._fill("", "")])[0])
 
     def _shorter(self, text: str, excess: int) -> str:
@@ -273,7 +273,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
 
     @cached_property
     def _is_plain(self) -> bool:
-        """Whether the prompt has no special token: else they are read wherever they stand."""
+        """Whether the prompt has no special token: else they are recognized in texts, too."""
         special = self.checkpoint.tokenizer.all_special_tokens
         return not any(token in self.config.prompt for token in special)
 
@@ -283,7 +283,7 @@ def _followed(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return prompts followed by a path, ``most`` columns wider, at the right end; and their mask.
 
-    What a model of the prompts' ids [examples, tokens] is to read: padding comes first.
+    What a model reads for the prompts' ids [examples, tokens]: padding comes first.
     """
     import torch
 
@@ -295,5 +295,5 @@ def _followed(
 
 
 def _replace(template: str, values: Mapping[str, str]) -> str:
-    """Fill a template in one pass, so that what a text says is not filled again."""
+    """Fill a template in one pass, so that braces in a text are not filled."""
     return re.sub("|".join(map(re.escape, values)), lambda found: values[found[0]], template)

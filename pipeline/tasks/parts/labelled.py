@@ -24,16 +24,16 @@ class LabelColumns(AnyColumns):
     """A text or two, and a label or several."""
 
     text: Text
-    text_pair: Text | None  # a second text that is read with the first; null: there is none
+    text_pair: Text | None  # a second text, read with the first; null: none
     label: Text  # several where the task is multi-label
     label_separator: Text | None  # between the labels of one cell; null: a cell is a list
 
 
 @dataclass(frozen=True)
 class Labelled(Shape):
-    """Columns ``text``, ``text_pair`` where there are two, and ``label``.
+    """Columns ``text``, ``text_pair`` for pairs, and ``label``.
 
-    A label is a name, whatever the source held; with ``many`` it is a sorted tuple of names.
+    A label is a name, whatever its type in the source; with ``many``, a sorted tuple of names.
     """
 
     has_classes = True
@@ -75,7 +75,7 @@ class Labelled(Shape):
         return self.columns.label
 
     def strata(self, rows: Rows) -> Sequence[str]:
-        """Return the labels; of several the rarest, which is the hardest to share out."""
+        """Return the labels; of several the rarest, which is the hardest to distribute."""
         if not self.many:
             return rows["label"]
         counts = Counter(name for names in rows["label"] for name in names)
@@ -86,7 +86,7 @@ class Labelled(Shape):
         return rows["label"] if self.many else [(label,) for label in rows["label"]]
 
     def check(self, train: Rows) -> list[str]:
-        """Refuse labels that are no classes."""
+        """Refuse labels that are not classes."""
         counts = Counter(name for names in self.labels(train) for name in names)
         self._check_number(train, counts)
         longest = max(sorted(counts), key=len)
@@ -101,7 +101,7 @@ class Labelled(Shape):
             if other != label:
                 raise DataError(
                     f"{place_of(train)}: the labels {other!r} and {label!r} would share their "
-                    f"metrics' names ({metric_name(label)}: letters, digits, _, - and blanks "
+                    f"metrics' names ({metric_name(label)}: letters, digits, _, - and spaces "
                     "only); expected labels that differ in those."
                 )
         return []
@@ -139,8 +139,8 @@ class Labelled(Shape):
         if not isinstance(given, list):
             raise DataError(
                 f"{place}: found {given!r} in column {self.columns.label!r}, expected a list of "
-                "labels, since task.multi_label=true. Where a cell holds several, "
-                "data.label_separator is what stands between them."
+                "labels, since task.multi_label=true. If a cell holds several, "
+                "set data.label_separator to what separates them."
             )
         return tuple(sorted({self._label(one, place) for one in given}))
 

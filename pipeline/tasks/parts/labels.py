@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.data import Rows
     from pipeline.data.shapes import Shape
 
-MOST_SHOWN = 50  # labels whose probabilities are logged, each with each row
+MOST_SHOWN = 50  # most labels whose probabilities are logged for each row
 
 
 def _weights(value: Any) -> Any:
@@ -38,29 +38,31 @@ def _weights(value: Any) -> Any:
         for one in value
     )
     if value not in (None, "balanced") and not (numbers and value):
-        raise ValueError("Input should be balanced, or a list of positive numbers, one a label")
+        raise ValueError("Input should be balanced, or a list of positive numbers, one per label")
     return value
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
 class LabelConfig(AnyTaskConfig):
-    """What tasks share that give labels."""
+    """What tasks that predict labels share."""
 
     multi_label: bool  # a row has any number of labels
-    # Of each label in the loss, in the labels' sorted order, of several where a row has it;
-    # balanced: as rare as it is, of one label a row.
+    # Weight of each label in the loss, in the labels' sorted order; with several per row, where a
+    # row has it; balanced: inverse to its frequency, for one label per row.
     class_weights: Annotated[
         Literal["balanced"] | tuple[Positive, ...] | None, BeforeValidator(_weights)
     ]
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)]  # share of the target spread evenly
+    label_smoothing: Annotated[
+        Number, Field(ge=0, lt=1)
+    ]  # share of the target that is spread evenly
 
     @model_validator(mode="after")
     def _balances_one_label(self) -> LabelConfig:
         if self.multi_label and self.class_weights == "balanced":
-            # It would take the rows without a label, which the counts of labels do not tell.
+            # It would need the number of rows without a label, which the counts do not include.
             raise PydanticCustomError(
                 COMBINATION,
-                "task.class_weights=balanced: that is for one label a row, and "
+                "task.class_weights=balanced: that is for one label per row, and "
                 "task.multi_label=true reads several; expected null or a list of weights, such as "
                 "the rows without each label divided by those with it",
             )
@@ -78,7 +80,7 @@ class LabelTask(Task[L]):
     after_encoding = Task.after_encoding | {"class_weights", "label_smoothing"}
 
     def check(self) -> None:
-        """Refuse a model that cannot do the task, and weights that are not one a label.
+        """Refuse a model that cannot do the task, and weights that are not one per label.
 
         Raises:
             ConfigError: for another number of class weights than of labels.
@@ -89,16 +91,16 @@ class LabelTask(Task[L]):
         if isinstance(given, tuple) and len(given) != len(self.labels):
             raise ConfigError(
                 f"task.class_weights={list(given)}: {len(given)} weights; expected "
-                f"{len(self.labels)}, one a label, in the order {listing(self.labels)}."
+                f"{len(self.labels)}, one per label, in the order {listing(self.labels)}."
             )
 
     @classmethod
     def metrics(cls, config: L) -> Mapping[str, Direction]:
-        """Return loss, accuracy, and F1, precision and recall by label and on average."""
+        """Return loss, accuracy, and F1, precision and recall, by label and averaged."""
         averages = ("macro", "weighted", "micro") if config.multi_label else ("macro", "weighted")
         names: dict[str, Direction] = {"loss": "minimize", "accuracy": "maximize"}
         for kind in ("f1", "precision", "recall"):
-            # Of several labels the micro average is a figure of its own, for F1 alone.
+            # With several labels per row the micro average is a separate metric, for F1 only.
             kinds = averages if kind == "f1" else averages[:2]
             names |= dict.fromkeys([*(f"{kind}_{a}" for a in kinds), f"{kind}/"], "maximize")
         return names | ({"hamming_loss": "minimize"} if config.multi_label else {})
@@ -108,18 +110,19 @@ class LabelTask(Task[L]):
         """Return text, second text and label.
 
         Raises:
-            ConfigError: where one label is read of cells that are said to hold several.
+            ConfigError: if one label is read from cells that are declared to hold several.
         """
         if columns.label_separator is not None and not config.multi_label:
             raise ConfigError(
                 f"data.label_separator={columns.label_separator!r}: expected null, since "
-                "task.multi_label=false reads one label a row; task.multi_label=true reads several."
+                "task.multi_label=false reads one label per row; set task.multi_label=true "
+                "to read several."
             )
         return Labelled(columns, many=config.multi_label)
 
     @property
     def head(self) -> Mapping[str, Any]:
-        """One whose outputs are named by the labels."""
+        """A head whose outputs are named by the labels."""
         kind = "multi" if self.config.multi_label else "single"
         return {
             "num_labels": len(self.labels),
@@ -129,7 +132,7 @@ class LabelTask(Task[L]):
         }
 
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return logits of shape [examples, labels], and the loss where there are labels."""
+        """Return logits of shape [examples, labels], and the loss if there are labels."""
         inputs = {name: value for name, value in batch.items() if name not in ("labels", "row")}
         logits = self.logits(model, inputs)
         targets = batch.get("labels")
@@ -139,22 +142,22 @@ class LabelTask(Task[L]):
         return {"logits": logits, "loss": loss, "weight": weight}
 
     def logits(self, model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
-        """Return what is highest for the predicted label, of shape [examples, labels]."""
+        """Return scores, highest for the predicted label, of shape [examples, labels]."""
         logits: torch.Tensor = model(**inputs).logits.float()
         return logits
 
     def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
-        """Score the labels that the logits mean."""
+        """Score the labels that the logits predict."""
         return self.scores(self.predicted(examples, outputs), examples.rows["label"])
 
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
-        """Score the answer that is always training's most frequent label, or labels."""
+        """Score always answering with training's most frequent label, or labels."""
         counts = Counter(train["label"])
         majority = max(sorted(counts), key=lambda label: counts[label])
         return self.scores([majority] * len(rows), rows["label"])
 
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
-        """Return the prediction and its probability; of several labels that of each label."""
+        """Return the prediction and its probability; with several labels per row, each label's."""
         predicted = self.predicted(examples, outputs)
         shares = _round(self.probabilities(examples, outputs))
         columns: dict[str, list[Any]] = {"prediction": predicted}
@@ -177,7 +180,7 @@ class LabelTask(Task[L]):
         return columns
 
     def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:
-        """Return the confusion matrix, where a row has one label."""
+        """Return the confusion matrix, if a row has one label."""
         if self.config.multi_label:
             return {}
         from pipeline.evaluation.figures import confusion_matrix_figure
@@ -187,7 +190,7 @@ class LabelTask(Task[L]):
         return {"confusion_matrix.png": figure}
 
     def _targets(self, labels: Sequence[Any]) -> list[Any]:
-        """Return positions of labels; of several, 1.0 where a row has the label."""
+        """Return positions of labels; with several per row, 1.0 where a row has the label."""
         position = {label: i for i, label in enumerate(self.labels)}
         if not self.config.multi_label:
             return [position[label] for label in labels]
@@ -204,7 +207,7 @@ class LabelTask(Task[L]):
         weights = logits.new_tensor(self._weights if training else [1.0] * len(self.labels))
         if self.config.multi_label:
             smooth = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
-            # A weight counts where the label is there: else a rare one would stay rarely predicted.
+            # A weight counts where the label is present: else rare ones would be predicted rarely.
             each = functional.binary_cross_entropy_with_logits(
                 logits, smooth, reduction="none", pos_weight=weights
             )
@@ -223,7 +226,7 @@ class LabelTask(Task[L]):
         *,
         training: bool,
     ) -> Examples:
-        """Return examples of the rows that stay, with targets where the rows have labels."""
+        """Return examples of the rows that stay, with targets if the rows have labels."""
         from datasets import Dataset
 
         kept = self.kept_rows(rows, longer, length_of, training=training)
@@ -235,7 +238,7 @@ class LabelTask(Task[L]):
 
     @cached_property
     def _weights(self) -> list[float]:
-        """What each label counts in the loss; "balanced" as scikit-learn has it."""
+        """The weight of each label in the loss; "balanced" as in scikit-learn."""
         given = self.config.class_weights
         if given is None:
             return [1.0] * len(self.labels)
@@ -274,7 +277,7 @@ class LabelTask(Task[L]):
         return means
 
     def scores(self, predicted: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
-        """Score predictions of rows by all metrics but the loss."""
+        """Score predictions of rows by all metrics except the loss."""
         from pipeline.evaluation.metrics import classification_scores, multilabel_scores
 
         scores = multilabel_scores if self.config.multi_label else classification_scores

@@ -1,4 +1,4 @@
-"""Users' texts as token ids, and what becomes of rows longer than the model may read."""
+"""Users' texts as token ids, and the handling of rows longer than the model may read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 
-# A text by itself, without what stands around it.
+# A text by itself, without special tokens around it.
 _ALONE: Mapping[str, Any] = {
     "add_special_tokens": False,
     "split_special_tokens": True,
@@ -22,21 +22,21 @@ _ALONE: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Read:
-    """Rows as a tokenizer reads them: an example each, or one a window, in the rows' order."""
+    """Rows as a tokenizer reads them: one example each, or one per window, in the rows' order."""
 
-    # What the model reads, and ``row``, the position of each example's row; with offsets, which of
-    # a pair's texts each token is of, 0, 1 or None, as ``text_of``.
+    # What the model reads, and ``row``, the position of each example's row; with offsets also
+    # ``text_of``: which of a pair's texts each token is from, 0, 1 or None.
     columns: dict[str, list[Any]]
     cut: list[int]  # positions of the rows that are longer than an example
 
 
 @dataclass(frozen=True)
 class Beside:
-    """Texts that each window of another one is read with, as far as they leave room for it."""
+    """Texts read with each window of another one, cut to leave room for it."""
 
     texts: list[str]
     lengths: list[int]  # in tokens
-    cut: Mapping[int, int]  # by the position of a text that was cut, its tokens before
+    cut: Mapping[int, int]  # by the position of a text that was cut: its tokens before the cut
 
 
 def read_texts(
@@ -52,8 +52,9 @@ def read_texts(
         tokenizer: of the model; for windows a fast one.
         texts: one column, or both of pairs.
         max_length: tokens of an example.
-        strides: of each row, tokens that neighbouring windows share: a tokenizer is told one for
-            all, but a row's windows must not depend on its neighbours. None: no windows, it is cut.
+        strides: of each row, tokens that neighbouring windows share: a tokenizer takes one number
+            for all, but a row's windows must not depend on its neighbours. None: no windows, it is
+            cut.
         options: of the tokenizer.
     """
     options = {
@@ -90,7 +91,7 @@ def _read(
     columns |= {"input_ids": unforged_ids(tokenizer, encoded), "row": row}
     if "offset_mapping" in columns:
         columns["text_of"] = [encoded.sequence_ids(j) for j in range(len(row))]
-    if encoded.encodings is not None:  # it kept what it cut off
+    if encoded.encodings is not None:  # the tokenizer returned what it cut off
         longer = {i for i, of in zip(row, encoded.encodings, strict=True) if of.overflowing}
         return Read(columns, sorted(longer))
     lengths = map(len, tokenizer(*texts, split_special_tokens=True, verbose=False)["input_ids"])
@@ -99,7 +100,7 @@ def _read(
 
 
 def length_of(tokenizer: PreTrainedTokenizerBase, *texts: str) -> int:
-    """Return the tokens of a whole text, or a pair, with those around it."""
+    """Return the tokens of a complete text, or a pair, with the special tokens around it."""
     return len(tokenizer(*texts, split_special_tokens=True, verbose=False)["input_ids"])
 
 
@@ -117,7 +118,7 @@ def _beginning(tokenizer: PreTrainedTokenizerBase, text: str, most: int) -> str:
         offsets = tokenizer(text, return_offsets_mapping=True, **_ALONE)["offset_mapping"]
         if len(offsets) <= most or not text:
             return text
-        # The beginning of a word can have more tokens by itself than it has within the word.
+        # The beginning of a word can have more tokens alone than within the word.
         text = text[: offsets[kept - 1][1]] if kept else ""
         kept -= 1
 
@@ -127,10 +128,10 @@ def _lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[i
 
 
 def unforged_ids(tokenizer: PreTrainedTokenizerBase, encoded: BatchEncoding) -> list[list[int]]:
-    """Return token ids, the unknown token's in place of special ones that texts spell out.
+    """Return token ids, with special tokens spelled out in texts replaced by the unknown token.
 
-    A vocabulary of pieces (Unigram) has special tokens among them, and finds them in texts even
-    where these are read with ``split_special_tokens``.
+    A Unigram vocabulary contains the special tokens as pieces, and finds them in texts even with
+    ``split_special_tokens``.
     """
     ids: list[list[int]] = encoded["input_ids"]
     unknown, spelled = tokenizer.unk_token_id, _spelled(tokenizer)
@@ -144,7 +145,7 @@ def unforged_ids(tokenizer: PreTrainedTokenizerBase, encoded: BatchEncoding) -> 
 
 
 def _spelled(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the special tokens that a text can spell out all the same."""
+    """Return the special tokens that a text can still spell out."""
     names = tokenizer.all_special_tokens
     found = tokenizer(names, **_ALONE)["input_ids"] if names else []
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}

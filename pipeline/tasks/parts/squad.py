@@ -16,9 +16,9 @@ from pipeline.config.types import STRICT, Text
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, column_of, place_of, text_of
 
-ANSWER, NO_ANSWER = "answer", "no answer"  # of a question there is the one or the other
+ANSWER, NO_ANSWER = "answer", "no answer"  # a question has either
 
-Answers = tuple[tuple[str, int], ...]  # text and where it starts in its context, in characters
+Answers = tuple[tuple[str, int], ...]  # text, and its start in the context in characters
 
 
 @checked(config=STRICT, frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class QuestionAnswers(Shape):
         return {self.columns.context: "context", self.columns.question: "question"}
 
     def check(self, train: Rows) -> list[str]:
-        """Refuse rows of which none has an answer."""
+        """Refuse rows if none of them has an answer."""
         if not any(train["answers"]):
             raise DataError(
                 f"{place_of(train)}: no row has an answer; expected at least one (data.answers "
@@ -87,14 +87,14 @@ def _answers(given: Any, context: str, column: str, place: str) -> Answers:
     if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
         raise DataError(
             f"{place}: found the answers {given!r} in column {column!r}; expected "
-            '{"text": ["…"], "answer_start": [0]}, with empty lists where there is no answer.'
+            '{"text": ["…"], "answer_start": [0]}, with empty lists if there is no answer.'
         )
     starts = [None] * len(texts) if starts is None else starts
     starts = [starts] if isinstance(starts, int) else starts
     if not isinstance(starts, list) or len(starts) != len(texts):
         raise DataError(
-            f"{place}: the answers in column {column!r} are {len(texts)}, but answer_start is "
-            f"{starts!r}; expected one start an answer, in characters from 0."
+            f"{place}: column {column!r} has {len(texts)} answers, but answer_start is "
+            f"{starts!r}; expected one start per answer, in characters from 0."
         )
     return tuple(
         (text, _start(text, start, context, place))
@@ -103,17 +103,17 @@ def _answers(given: Any, context: str, column: str, place: str) -> Answers:
 
 
 def _texts_and_starts(given: Any) -> tuple[Any, Any]:
-    """Return what stands for the texts, and for where they start; the latter may be left out."""
+    """Return the texts and their starts as given; the starts may be missing."""
     if isinstance(given, Mapping):
         return given.get("text"), given.get("answer_start")
     if isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given):
-        starts = [one.get("answer_start") for one in given]  # as the official files have them
+        starts = [one.get("answer_start") for one in given]  # as in the official files
         return [one.get("text") for one in given], starts
     return given, None
 
 
 def _json_of(text: str) -> Any:
-    """Return what a cell of a csv file holds: SQuAD's answers as JSON, or one answer."""
+    """Parse a cell of a csv file: SQuAD's answers as JSON, or one answer."""
     if not text.strip():
         return []
     if text.lstrip().startswith(("{", "[")):
@@ -125,7 +125,7 @@ def _json_of(text: str) -> Any:
 
 
 def _start(text: str, start: Any, context: str, place: str) -> int:
-    """Return where an answer starts, which is looked for where it is not said."""
+    """Return where an answer starts; if that is not given, search for it."""
     is_place = isinstance(start, int) and not isinstance(start, bool) and start >= 0
     if is_place and context.startswith(text, start):
         return int(start)
@@ -136,8 +136,8 @@ def _start(text: str, start: Any, context: str, place: str) -> int:
     there = context[start : start + len(text)] if is_place else ""
     reads = f"there it reads {there!r}; " if there else ""
     near = min(found, key=lambda i: abs(i - start) if is_place else i, default=0)
-    where = f"it stands at character {near}" if found else "it is nowhere in it"
-    quotes = " JSON's texts are in double quotes." if text.lstrip().startswith(("{", "[")) else ""
+    where = f"it is at character {near}" if found else "it is nowhere in it"
+    quotes = " JSON strings need double quotes." if text.lstrip().startswith(("{", "[")) else ""
     raise DataError(
         f"{place}: the answer {text!r} is not in its context{at}: {reads}{where}. Expected a span "
         f"of the context.{quotes}"

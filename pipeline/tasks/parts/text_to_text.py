@@ -1,4 +1,4 @@
-"""Summarization and translation: a text is written from another one."""
+"""Summarization and translation: one text is generated from another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.tasks.parts.writing import WritingConfig, WritingTask, start_token
 
 @checked(config=STRICT, frozen=True, kw_only=True)
 class TextToTextConfig(WritingConfig):
-    """A text is written from another one, by an encoder-decoder or a decoder."""
+    """One text is generated from another, by an encoder-decoder or a decoder."""
 
     prefix: str  # before the source; T5 was trained with "summarize: "
     # Between source and target, for decoders, which read both as one text.
@@ -98,11 +98,11 @@ class TextToText(WritingTask[T]):
         return replace(super().uncut(config), max_target_length=_WHOLE)
 
     def check(self) -> None:
-        """Refuse a model that cannot write, and targets that leave a decoder no room for sources.
+        """Refuse a model that cannot generate, and targets that leave sources no room in a decoder.
 
         Raises:
-            ConfigError: for the latter, or for more tokens than the model has positions.
-            ModelError: for the former.
+            ConfigError: for such targets, or for more tokens than the model has positions.
+            ModelError: for the model.
         """
         super().check()
         room, longest = self._source_room, self.config.max_target_length
@@ -110,7 +110,7 @@ class TextToText(WritingTask[T]):
             raise ConfigError(
                 f"training.max_length={self.max_length}: a decoder reads source and target as one "
                 f"text, and task.max_target_length={longest} leaves {max(0, room)} tokens for the "
-                "source; expected at least 4: raise the one or lower the other."
+                "source; expected at least 4: raise max_length or lower max_target_length."
             )
         if not self.is_encoder_decoder:
             self.check_positions(room)
@@ -123,15 +123,15 @@ class TextToText(WritingTask[T]):
     @property
     def encoding_refuses(self) -> bool:
         """Whether rows can be refused for their tokens, so that all are encoded early."""
-        return self.config.long_rows != "truncate"  # to drop may leave none
+        return self.config.long_rows != "truncate"  # dropping may leave none
 
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
-        """Turn sources and targets into token ids; what is too long is cut at its end.
+        """Turn sources and targets into token ids; texts that are too long are cut at their ends.
 
-        A target that is cut has no end: the model is not taught to stop within a sentence.
+        A target that is cut has no end token: the model must not learn to stop within a sentence.
 
         Raises:
-            DataError: for the first long row where none may be, or where none is left.
+            DataError: for the first long row if none is allowed, or if none is left.
         """
         from datasets import Dataset
 
@@ -175,13 +175,13 @@ class TextToText(WritingTask[T]):
 
     @property
     def _source_room(self) -> int:
-        """Tokens of a source, with those around it."""
+        """Tokens of a source, with the special tokens around it."""
         if self.is_encoder_decoder:
             return self.max_length
         return self.max_length - self.config.max_target_length
 
     def _sources(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of whole sources, with those around them."""
+        """Return the token ids of complete sources, with special tokens."""
         tokenizer = self.checkpoint.tokenizer
         whole = [self.config.prefix + text for text in texts]
         if self.is_encoder_decoder:
@@ -192,17 +192,17 @@ class TextToText(WritingTask[T]):
         return [start_tokens(self.checkpoint) + ids for ids in found]
 
     def _targets(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of whole targets with the token that ends them."""
+        """Return the token ids of complete targets, with the end token."""
         tokenizer, end = self.checkpoint.tokenizer, [self.end]
         if self.is_encoder_decoder:
             ids: list[list[int]] = tokenizer(text_target=list(texts), verbose=False)["input_ids"]
-            # Where a tokenizer writes the language last, the end stands before it.
+            # If a tokenizer writes the language last, the end token is before it.
             return [target if self.end in target[-2:] else target + end for target in ids]
         found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return [target + end for target in found]
 
     def _cut(self, source: list[int]) -> list[int]:
-        """Cut a source at its end, but keep what stands after every source."""
+        """Cut a source at its end, but keep the tokens that follow every source."""
         room = self._source_room
         if len(source) <= room:
             return source
@@ -222,7 +222,7 @@ class TextToText(WritingTask[T]):
     def _columns(
         self, sources: list[list[int]], targets: list[list[int]] | None, *, training: bool
     ) -> Mapping[str, list[list[int]]]:
-        """Return what the model reads: of a decoder source and target as one, and what is asked."""
+        """Return what the model reads: a decoder reads source and target as one text."""
         if self.is_encoder_decoder:
             read = {"input_ids": sources, "attention_mask": _ones(sources)}
             return read if targets is None else {**read, "labels": targets}
@@ -244,7 +244,7 @@ def _ones(rows: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def common_end(one: Sequence[int], other: Sequence[int]) -> list[int]:
-    """Return the longest list that both end with."""
+    """Return the longest common suffix."""
     size = 0
     while size < min(len(one), len(other)) and one[-1 - size] == other[-1 - size]:
         size += 1

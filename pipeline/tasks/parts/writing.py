@@ -1,4 +1,4 @@
-"""Tasks whose answer is a text that the model writes, by a decoder or an encoder-decoder."""
+"""Tasks whose answer is a text that the model generates, by a decoder or an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(config=STRICT, frozen=True)
 class GenerationConfig:
-    """How a model writes: passed to transformers' generate."""
+    """How a model generates: passed to transformers' generate."""
 
     max_new_tokens: Count
     num_beams: Count
@@ -42,7 +42,7 @@ class GenerationConfig:
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
 class WritingConfig(AnyTaskConfig):
-    """What tasks share whose answers are written."""
+    """What tasks with generated answers share."""
 
     long_rows: LongRows
     generation: GenerationConfig
@@ -57,13 +57,13 @@ TOKEN_METRICS: Mapping[str, Direction] = {
     "token_accuracy": "maximize",
 }
 
-# Of every batch, so that evaluations differ by their weights alone. What is drawn for a row depends
-# on its place in its batch all the same: a generator for each would take a call for each.
+# Of every batch, so that evaluations differ only by their weights. The draws for a row still depend
+# on its place in its batch: a generator per row would take a call per row.
 _SAMPLING_SEED = 0
 
 
 def end_token_id(checkpoint: Checkpoint) -> int:
-    """Return the token that ends what a model writes; BERT's tokenizers separate with theirs.
+    """Return the token that ends generated text; BERT's tokenizers use theirs as a separator.
 
     Raises:
         ModelError: for a tokenizer without any.
@@ -73,35 +73,35 @@ def end_token_id(checkpoint: Checkpoint) -> int:
             return int(end)
     raise ModelError(
         f"model.checkpoint={checkpoint.name}: its tokenizer has no end-of-text token, which a task "
-        "needs whose answers are written."
+        "with generated answers needs."
     )
 
 
 def start_tokens(checkpoint: Checkpoint) -> list[int]:
-    """Return the token that a tokenizer puts before every text, where it has one."""
+    """Return the token that a tokenizer puts before every text, if it has one."""
     bos = checkpoint.tokenizer.bos_token_id
     return [bos] if bos in checkpoint.tokenizer("")["input_ids"][:1] else []
 
 
 class WritingTask(Task[W]):
-    """Cross-entropy over the target's tokens; scored on texts that the model writes."""
+    """Cross-entropy over the target's tokens; scored on generated texts."""
 
     heads: ClassVar[tuple[str, ...]] = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
 
     @property
     def auto_class(self) -> str:
-        """A language model: what the checkpoint is, or a decoder."""
+        """A language model: an encoder-decoder if the checkpoint is one, else a decoder."""
         if self.is_encoder_decoder:
             return "AutoModelForSeq2SeqLM"
         return "AutoModelForCausalLM"
 
     @property
     def is_encoder_decoder(self) -> bool:
-        """Whether the source is read by an encoder, apart from what is written."""
+        """Whether an encoder reads the source, separate from the target."""
         return bool(self.checkpoint.config.is_encoder_decoder)
 
     def check(self) -> None:
-        """Refuse a model that cannot write, or has no token that ends what it writes.
+        """Refuse a model that cannot generate, or has no end token.
 
         Raises:
             ConfigError: for texts that the model has no positions for.
@@ -112,7 +112,7 @@ class WritingTask(Task[W]):
             able = [name for head in self.heads for name in families_with(head)]
             raise ModelError(
                 f"task={self.config.name}: model.checkpoint={self.checkpoint.name} is a "
-                f"{config.model_type}, which cannot write such answers. Models that can: "
+                f"{config.model_type}, which cannot generate such answers. Models that can: "
                 f"{listing(sorted(able), most=30)}."
             )
         end_token_id(self.checkpoint)
@@ -121,7 +121,7 @@ class WritingTask(Task[W]):
 
     @property
     def positions(self) -> int | None:
-        """Tokens that the model can tell the places of; None: any number."""
+        """Positions that the model has; None: no limit."""
         positions = getattr(self.checkpoint.config, "max_position_embeddings", None)
         return positions if positions and positions > 0 else None
 
@@ -129,7 +129,7 @@ class WritingTask(Task[W]):
         """Refuse to write beyond the model's last position.
 
         Args:
-            before: tokens that stand before what is written.
+            before: tokens before the generated ones.
 
         Raises:
             ConfigError: naming how many tokens may be written.
@@ -138,7 +138,7 @@ class WritingTask(Task[W]):
         if self.positions is not None and before + most > self.positions:
             raise ConfigError(
                 f"task.generation.max_new_tokens={most}: {self.checkpoint.name} has "
-                f"{self.positions} positions, of which up to {before} are taken before it writes; "
+                f"{self.positions} positions, up to {before} of which precede its answer; "
                 f"expected at most {self.positions - before}."
             )
 
@@ -150,7 +150,7 @@ class WritingTask(Task[W]):
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return loss, weight (tokens) and correctly predicted tokens, each of shape [examples].
 
-        Without targets there is nothing to compute before an answer is written.
+        Without targets there is nothing to compute before an answer is generated.
         """
         import torch
 
@@ -185,7 +185,7 @@ class WritingTask(Task[W]):
         prompt = {name: batch[prefix + name] for name in ("input_ids", "attention_mask")}
         config = self._generation(model)
         devices = [model.device] if model.device.type == "cuda" else []
-        # Training draws from the same generators: what it draws must not depend on evaluations.
+        # Training draws from the same generators: its draws must not depend on evaluations.
         with torch.random.fork_rng(devices, enabled=config.do_sample):
             if config.do_sample:
                 torch.manual_seed(_SAMPLING_SEED)
@@ -201,7 +201,7 @@ class WritingTask(Task[W]):
         tokens = float(outputs["weight"].sum())
         mean = float(outputs["loss"].sum(dtype="float64")) / tokens
         return {
-            "perplexity": math.exp(min(mean, 700.0)),  # of more there is no float
+            "perplexity": math.exp(min(mean, 700.0)),  # beyond that a float overflows
             "token_accuracy": float(outputs["correct"].sum()) / tokens,
         }
 
@@ -225,9 +225,9 @@ class WritingTask(Task[W]):
         return torch.cat([start, torch.where(before == IGNORED, pad, before)], dim=1)
 
     def _generation(self, model: PreTrainedModel) -> Any:
-        """Return the settings, with the ends that the checkpoint's own name beside ours.
+        """Return the settings, with the end tokens that the checkpoint has besides ours.
 
-        What is not given here, transformers takes from the checkpoint.
+        transformers takes other settings from the checkpoint.
         """
         from transformers import GenerationConfig
 

@@ -270,7 +270,7 @@ def _many():
 @pytest.mark.parametrize(
     ("name", "content", "fragment"),
     [
-        ("deep.jsonl", b"[" * 100_000, "nested too deep"),
+        ("deep.jsonl", b"[" * 100_000, "nested too deeply"),
         ("noise.arrow", bytes(range(256)) * 8, "noise.arrow"),
     ],
 )

@@ -147,7 +147,7 @@ def test_a_model_that_cannot_write_is_refused_and_leaves_no_run(
             *config_of(tiny_model, task, translations, *NESTED[:2], "training.max_length=32"),
         )
         assert ended.code == 2
-        assert "is a bert, which cannot write" in ended.err
+        assert "is a bert, which cannot generate" in ended.err
         assert "t5-small" in ended.err
         assert "gpt2" in ended.err
     from mlflow import MlflowClient

@@ -298,7 +298,7 @@ def test_padding_has_no_part_under_an_adapter(models_folder):
 
 def test_labels_with_distinct_first_tokens_take_one_pass(decoder):
     assert generative(decoder, ("neg", "pos", "rare"))._paths == [()]
-    with pytest.raises(ModelError, match="alike"):
+    with pytest.raises(ModelError, match="identically"):
         generative(decoder, ("unknown", "unheard"))
 
 
