@@ -1,6 +1,6 @@
 """One run, from config to score: the five steps of fine-tuning, in order.
 
-What accompanies a run comes in through hooks: its log, the search that it is part of, fairness.
+What accompanies a run comes in through hooks: its log, its search, fairness.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def run(
     checkpoints: Checkpoints,
     trial: Trial = ALONE,
 ) -> Result:
-    """Fine-tune a model once and say how good it became.
+    """Fine-tune a model once and return its scores.
 
     The score is that of the best evaluation; the best evaluation's weights are the ones that are
-    tested and kept. A run on its own keeps its model; a trial only when it is the best so far.
+    tested and saved. Outside a search a run saves its model; a trial only if best so far.
 
     Args:
         experiment: everything that can change the result.
         record: the open MLflow run that gets parameters, metrics and artifacts.
         output_dir: scratch folder of this run.
         checkpoints: the run's states on disk, with its lock held; it resumes from the latest.
-        trial: what it may ask of a search, if it is part of one.
+        trial: what it may ask of its search, if it belongs to one.
 
     Raises:
         TunewrightError: for what cannot work, for NaN losses, and for a model that predicts
@@ -59,10 +59,10 @@ def run(
     data = prepare(experiment, keep=True)
     log = RunLog(record, experiment, data)
 
-    # 3. Choose the hyperparameters: they are the config's; a search has put its own there.
+    # 3. Choose the hyperparameters: the config's, into which a search has put its own.
     reports, fairness = TrialReports(experiment, trial), Fairness(experiment, data.task)
 
-    # 4. Fine-tune: from the start, from a pause, or from where an earlier try was cut off.
+    # 4. Fine-tune: from the start, from a pause, or from where an attempt was interrupted.
     resumed = None if trial.snapshot else checkpoints.latest()
     model = load_model(experiment, data.task, experiment.seed)
     with (
@@ -75,7 +75,7 @@ def run(
         tuner.fine_tune(trial.snapshot or resumed)
         result = results.of_training(experiment, tuner, reports.decision, record.run_id)
 
-        # 5. Evaluate: the best weights on the validation split, and on the test split if asked for.
+        # 5. Evaluate: the best weights on the validation split, and on the test split if read.
         judged = results.judge(tuner, data) if result.state == "complete" else None
         bias = fairness.report(judged, tuner.infer, record.run_id) if judged else {}
     result = log.outcome(result, tuner.evaluations, judged, exceptions, resumed)

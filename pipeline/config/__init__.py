@@ -1,4 +1,4 @@
-"""What is trained, as types: the schema by group, how it is composed, and records that are read.
+"""What is trained, as types: the schema by group, how it is composed, and how records are read.
 
 Imports nothing heavy, so that a bad config is refused before torch is loaded.
 """

@@ -17,7 +17,7 @@ class FullConfig:
 
 @dataclass(config=STRICT, frozen=True)
 class LoraConfig:
-    """Low-rank updates beside frozen matrices (LoRA; DoRA splits magnitude off; QLoRA: 4 bits)."""
+    """Low-rank updates next to frozen matrices (LoRA; DoRA splits magnitude off; QLoRA: 4 bits)."""
 
     name: Literal["lora", "dora", "qlora"]
     r: Count  # rank
@@ -36,14 +36,14 @@ class Ia3Config:
 
 @dataclass(config=STRICT, frozen=True)
 class HeadConfig:
-    """The task's new head alone is trained."""
+    """Only the task's new head is trained."""
 
     name: Literal["head"]
 
 
 @dataclass(config=STRICT, frozen=True)
 class FreezeConfig:
-    """The top layers and the head are trained, what is below is frozen."""
+    """The top layers and the head are trained, everything below is frozen."""
 
     name: Literal["freeze"]
     trained_layers: Count  # from the top

@@ -1,4 +1,4 @@
-"""From a command line to a composed config: Hydra's loader, our folders, our words for errors."""
+"""From a command line to a composed config: Hydra's loader, our folders and error messages."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def hydra_app(job_name: str) -> Iterator[Hydra]:
 
 
 def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:
-    """Compose the whole config, ``hydra`` node included.
+    """Compose the complete config, ``hydra`` node included.
 
     Raises:
-        ConfigError: for an unknown key or option, or an override that is no override.
+        ConfigError: for an unknown key or option, or an invalid override.
     """
     from hydra.types import RunMode
 
@@ -65,14 +65,14 @@ def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -
 
 @contextmanager
 def plain_errors(nearest: Callable[[str], str] = lambda _: "") -> Iterator[None]:
-    """Turn Hydra's refusals into a `ConfigError`; ``nearest`` says what key was meant."""
+    """Turn Hydra's refusals into a `ConfigError`; ``nearest`` suggests a valid key."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
         yield
-    # ValueError: Hydra's own for an empty key, and what a file that is no text raises.
+    # ValueError: Hydra's own for an empty key; also raised by a file that is not text.
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(_explain(error, nearest)) from error
 
@@ -86,8 +86,8 @@ def run_job(
 ) -> Any:
     """Run a task as a Hydra job, with its output folder and log file, and return what it returns.
 
-    Hydra keeps a job's exception behind a property that prints before it raises; here it is raised
-    as it was. Hydra sees, and writes into the job's folder, a config without secrets.
+    Hydra hides a job's exception behind a property that prints before it raises; here it is raised
+    unchanged. Hydra sees, and writes into the job's folder, a config without secrets.
     """
     from hydra.core.utils import env_override
     from hydra.core.utils import run_job as hydra_run_job
@@ -142,7 +142,7 @@ def changing(node: DictConfig) -> Iterator[None]:
 
 
 def without_secrets(config: DictConfig) -> DictConfig:
-    """Return a composed config as it may be written down; the same one where it has no secrets."""
+    """Return a composed config without secrets; the same one if it has none."""
     from omegaconf import OmegaConf
 
     plain: Any = OmegaConf.to_container(config, resolve=False)
@@ -185,11 +185,11 @@ def key_of(override: str) -> str:
 
 
 def as_run(overrides: Sequence[str], decided: Mapping[str, Any]) -> list[str]:
-    """Return the command line that makes a run again to the last bit.
+    """Return the command line that reproduces a run to the last bit.
 
     Args:
-        overrides: what was asked for.
-        decided: what the machine decided then, by key.
+        overrides: of the original command.
+        decided: what the machine chose, by key.
     """
     left_open = {key: f"{key}={literal(OPEN[key])}" for key in decided}
     asked = [o for o in overrides if o != left_open.get(key_of(o))]
@@ -198,7 +198,7 @@ def as_run(overrides: Sequence[str], decided: Mapping[str, Any]) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """Return a value of a YAML file as an override writes it, quoted where the grammar asks."""
+    """Return a value of a YAML file as an override writes it, quoted if the grammar requires it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -214,7 +214,7 @@ def literal(value: Any) -> str:
     return str(value)
 
 
-# Text that the grammar reads as the same text: no number, no true or null, no sign of its own.
+# Text that the grammar reads unchanged: not a number, true or null, without special characters.
 _PLAIN = re.compile(
     r"(?!(?:true|false|null|inf|nan)$)[A-Za-z_/][\w/.@-]*", re.IGNORECASE | re.ASCII
 )
@@ -223,7 +223,7 @@ _PLAIN = re.compile(
 def choice(values: Iterable[Any]) -> str:
     """Return a YAML list as a choice in the grammar."""
     texts = [literal(value) for value in values]
-    # Hydra's choice(…) does not take null, a comma does; one value without a comma is no choice.
+    # Hydra's choice(…) does not take null, a comma does; one value without a comma is not a choice.
     return f"choice({texts[0]})" if len(texts) == 1 and texts != ["null"] else ",".join(texts)
 
 
@@ -240,7 +240,7 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
     if unknown and (now := renamed(unknown[1])):
         return now
     if isinstance(cause, OmegaConfBaseException) and unknown:
-        return f"{unknown[1]} is no key of the config.{nearest(unknown[1])}"
+        return f"{unknown[1]} is not a key of the config.{nearest(unknown[1])}"
     if unknown and "Available options in" in text:
         group, _, name = unknown[1].rpartition("/")
         options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
@@ -248,18 +248,18 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
         return f"{group}={name}: there is no such option.{hint} Valid: {listing(options)}."
     if unknown:
         name = unknown[1].split("/")[0]
-        return f"{name} is no key or group of the config.{nearest(name)}"
+        return f"{name} is not a key or group of the config.{nearest(name)}"
     if "add --multirun" in text:
         override = re.search(r"argument '([^']+)'", text)
         return (
-            f"{override[1] if override else 'override'}: several values are a search: add -m. "
+            f"{override[1] if override else 'override'}: several values mean a search: add -m. "
             "For a list write key=[a,b]."
         )
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _nearest_key(hydra: Hydra, overrides: Sequence[str], key: str) -> str:
-    """Look the key up in the config that the command line's group choices alone would make."""
+    """Look the key up in the config that the command line's group choices alone compose."""
     from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf import OmegaConf

@@ -26,15 +26,15 @@ class SplitConfig:
     """How missing splits are cut, and how many rows are read; shared by every source."""
 
     columns: InstanceOf[AnyColumns]  # what the task reads of a record, by the task's own keys
-    validation_size: Share  # share of the training rows, cut where no validation split is given
+    validation_size: Share  # share of the training rows, cut if no validation split is given
     test_size: Share  # likewise for the test split
-    split_seed: Seed  # which rows the cuts take; apart from `seed`, so trials share their rows
+    split_seed: Seed  # which rows the cuts take; independent of `seed`, so trials share their rows
     max_train_samples: Count | None  # rows; null: all
     max_validation_samples: Count | None
     max_test_samples: Count | None
-    train_share: Annotated[Number, Field(gt=0, le=1)]  # of the training rows that is used
-    # Cross-validation: parts of the training rows, of which the one of a number is the validation
-    # split, and a validation split that is given is left alone; null: none.
+    train_share: Annotated[Number, Field(gt=0, le=1)]  # share of the training rows to use
+    # Cross-validation: number of parts of the training rows, one of which is the validation split;
+    # a given validation split is not used; null: none.
     folds: Annotated[int, Field(strict=True, ge=2, le=1000)] | None
     fold: Annotated[int, Field(strict=True, ge=0)]
 
@@ -52,7 +52,7 @@ class SplitConfig:
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
 class FilesConfig(SplitConfig):
-    """Rows from files: csv, tsv, json, jsonl, parquet or arrow, told by the suffix."""
+    """Rows from files: csv, tsv, json, jsonl, parquet or arrow, recognized by the suffix."""
 
     source: Literal["files"]
     train: Text | EmbeddedFile  # path, relative to the working folder
@@ -62,7 +62,7 @@ class FilesConfig(SplitConfig):
 
     @property
     def title(self) -> str:
-        """What the rows are called: their training file."""
+        """The name of the rows: their training file."""
         file = self.train
         return f"{file.distribution}/{file.path}" if isinstance(file, EmbeddedFile) else file
 
@@ -81,7 +81,7 @@ class HubConfig(SplitConfig):
 
     @property
     def title(self) -> str:
-        """What the rows are called: the data set's name, with subset and revision."""
+        """The name of the rows: the data set's, with subset and revision."""
         subset = f"/{self.subset}" if self.subset else ""
         return self.name + subset + (f"@{self.revision}" if self.revision else "")
 

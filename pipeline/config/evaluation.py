@@ -19,19 +19,18 @@ class EvaluationConfig:
     # The metric that judges a run (val/f1_macro, val/f1_macro@last …), or several for a search.
     objective: Text | Annotated[tuple[Text, ...], Field(min_length=1)]
     constraints: tuple[Text, ...]  # limits on metrics: val/recall/positive >= 0.9
-    # Rows at once, at most; null: only training.micro_batch_tokens counts. No influence on the
-    # scores but of sampled texts.
+    # Rows at once, at most; null: only training.micro_batch_tokens counts. Affects no scores but
+    # those of sampled texts.
     batch_size: Count | None
     test: bool  # read the test split once, with the best weights, at the end of the run
-    # Validation rows of every evaluation but the last, which judges the run alone; null: all rows.
+    # Validation rows of every evaluation but the last, the only one to judge the run; null: all.
     early_rows: Count | None
-    # Columns of the data whose values are groups that are compared; one may stand alone.
+    # Columns of the data whose values are groups to compare; a single one needs no list.
     slices: Annotated[tuple[Text, ...], BeforeValidator(_listed)]
-    # List of terms of identity that are swapped to see whether answers change: a YAML file, or
-    # default; null: none are.
+    # Identity terms to swap, to see whether answers change: a YAML file, or default; null: none.
     counterfactual: Text | None
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The objectives, also where there is one."""
+        """The objectives as a sequence, even a single one."""
         return (self.objective,) if isinstance(self.objective, str) else self.objective

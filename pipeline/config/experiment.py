@@ -1,7 +1,7 @@
-"""The schema of an experiment: one dataclass a group, every field with its meaning, unit and bound.
+"""The schema of an experiment: one dataclass per group; fields with meaning, unit and bounds.
 
 The YAML files under ``conf/`` hold the values and are the menu; this package says which values are
-legal, and has no defaults of its own. It imports nothing heavy, so that a bad config is refused
+valid, and has no defaults of its own. It imports nothing heavy, so that a bad config is refused
 before torch is loaded.
 """
 
@@ -53,8 +53,8 @@ class Experiment:
         if rows is not None and others:
             raise PydanticCustomError(
                 COMBINATION,
-                "evaluation.early_rows={rows}: only the last evaluation is of all rows, and "
-                "{other} goes by those before; expected one of the two",
+                "evaluation.early_rows={rows}: only the last evaluation is on all rows, and "
+                "{other} depends on earlier ones; expected one of the two",
                 {"rows": rows, "other": others[0]},
             )
         return self

@@ -1,4 +1,4 @@
-"""The first of pydantic's findings in our words: place, found, expected, nearest name."""
+"""The first of pydantic's findings as our message: place, found, expected, nearest name."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -18,12 +18,12 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
     Args:
         error: pydantic's.
         tree: the config that it refused.
-        schema: the dataclass that the config was to fit.
+        schema: the dataclass that the config must fit.
     """
     found = first(error)
     if found["type"] == COMBINATION:
         return f"{found['msg']}."
-    # Drop the tags that pydantic adds for the branches of a union: they are no keys of the config.
+    # Drop the tags that pydantic adds for the branches of a union: they are not keys of the config.
     place: list[str] = []
     here: Any = tree
     for part in found["loc"]:
@@ -37,7 +37,9 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
     if found["type"] == "unexpected_keyword_argument":
         parent = ".".join(place[:-1])
         valid = [f"{parent}.{name}".lstrip(".") for name in _fields_at(schema, tree, place[:-1])]
-        return f"{key} is no key of the config.{did_you_mean(key, valid)} Valid: {listing(valid)}."
+        return (
+            f"{key} is not a key of the config.{did_you_mean(key, valid)} Valid: {listing(valid)}."
+        )
     if found["type"] == "missing":
         return f"{key} must be given: {key}=…"
     if found["type"] == "union_tag_invalid":
@@ -52,7 +54,7 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
 
 
 def first(error: ValidationError) -> Any:
-    """Return the finding to say: a key that is not known, before one that it was meant for."""
+    """Return the finding to report: an unknown key before the missing one that it stands for."""
     return min(error.errors(), key=lambda one: one["type"] != "unexpected_keyword_argument")
 
 
@@ -71,7 +73,7 @@ def _fields_at(schema: Any, tree: Mapping[Any, Any], place: list[str]) -> list[s
 
 
 def _chosen(annotation: Any, node: Mapping[str, Any]) -> Any:
-    """Return the class of a node; of several it is the one whose name or source the node has."""
+    """Return the class of a node; of several, the one whose name or source the node has."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if annotation is AnyTaskConfig:

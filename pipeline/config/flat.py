@@ -1,4 +1,4 @@
-"""A config as plain values: a tree, or flat by dotted key; what of it has a part in a result."""
+"""A config as plain values: a tree, or flat by dotted key; which of them affect a result."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def as_tree(config: "DictConfig") -> dict[str, Any]:
-    """Return a composed config as the experiment that it is: plain values, resolved."""
+    """Return a composed config's experiment: plain values, resolved."""
     from omegaconf import OmegaConf
 
     tree = OmegaConf.to_container(config, resolve=True)
@@ -24,24 +24,24 @@ def flat(config: "DictConfig") -> dict[str, Any]:
 _SEARCH = "search"  # of a group's file: its own search
 MESSAGES = ("model.architecture",)  # keys that nothing but messages reads
 
-# What the machine decides where nobody else does; a run logs what it took.
+# What the machine decides unless the user does; a run logs the decision.
 OPEN: Mapping[str, Any] = {"training.threads": None, "training.precision": "auto"}
 
 
 def settings(flat: Mapping[str, Any], *, with_threads: bool = True) -> dict[str, Any]:
-    """Return what has a part in a result: not where it is recorded.
+    """Return what affects a result: not where it is recorded.
 
     Args:
         flat: values by dotted key.
-        with_threads: whether the threads count, which the machine may decide and which have a part
-            in the last bits only.
+        with_threads: whether the threads count, which the machine may decide and which affect only
+            the last bits.
     """
     apart = ("tracking.",) if with_threads else ("tracking.", "training.threads")
     return {key: value for key, value in flat.items() if not key.startswith(apart)}
 
 
 def experiment_of(tree: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Leave out what a group's file may say beside the experiment."""
+    """Leave out what a group's file may hold besides the experiment."""
 
     def is_aside(key: str) -> bool:
         return key in MESSAGES or key.endswith(f".{_SEARCH}")

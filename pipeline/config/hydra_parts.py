@@ -1,10 +1,10 @@
 """Hydra's private parts: the only file that imports from ``hydra._internal``.
 
-Hydra's public API (``hydra.main``, ``compose``) has no way to what is used here:
+Hydra's public API (``hydra.main``, ``compose``) does not offer what is used here:
 
 - ``Hydra``: a program without ``@hydra.main``, which composes, checks and runs in its own steps.
 - ``create_config_search_path``: such a program's search path.
-- ``Callbacks``: what a job's context has to hold.
+- ``Callbacks``: what a job's context must hold.
 - ``ConfigLoaderImpl.repository``, ``ConfigRepository.load_config`` and ``.sources``: where config
   files are read.
 - the module of the basic launcher, by name.
@@ -34,7 +34,7 @@ BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher"  # the module of 
 
 
 def make_hydra(job_name: str, folders: Sequence[Path]) -> Hydra:
-    """Set Hydra up for config folders, the first one first; its global state must be clear."""
+    """Set Hydra up for config folders, in order of precedence; its global state must be clear."""
     first, *others = folders
     search_path = create_config_search_path(str(first))
     for folder in others:
@@ -48,7 +48,7 @@ def context_of(hydra: Hydra, config: DictConfig) -> HydraContext:
 
 
 def reading_once(loader: ConfigLoader) -> ConfigLoader:
-    """Return a loader for a worker: a quarter of a trial's overhead was to read files again."""
+    """Return a loader for a worker: rereading files was a quarter of a trial's overhead."""
     if isinstance(loader, ConfigLoaderImpl):
         loader = copy.copy(loader)
         loader.repository = _ReadOnce(loader.repository)

@@ -1,7 +1,7 @@
-"""What logged configs meant: keys that were renamed or added since, as records are read.
+"""What logged configs meant: renamed and added keys, migrated when a record is read.
 
 A command has to use today's names, and conf/ gives every key; a record keeps what it was written
-with, and is migrated where it is read.
+with, and is migrated when it is read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.config.flat import MESSAGES, flatten
 
 
 class Renamed(NamedTuple):
-    """A key that has another name now."""
+    """A key that was renamed."""
 
     old: str
     new: str
@@ -28,7 +28,7 @@ RENAMED = (
 
 
 class Added(NamedTuple):
-    """A key that records may lack, and what was done then, however old the record is."""
+    """A key that records may lack, and what older code did, however old the record is."""
 
     key: str
     meant: Any
@@ -64,7 +64,7 @@ ADDED = (
     Added("data.train_share", 1.0),
     Added("data.folds", None),
     Added("data.fold", 0),
-    # Until then a known data set gave the columns of its own task alone.
+    # Until then a known data set gave only the columns of its own task.
     Added("data.text_pair", None),
     Added("data.label_separator", None),
     Added("data.input", "source"),
@@ -79,7 +79,7 @@ _NEW = {one.old: one.new for one in RENAMED}
 
 
 def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a logged config as it would be written today.
+    """Return a logged config as if it were written today.
 
     Args:
         tree: the record's, of any age and not trusted.
@@ -140,5 +140,5 @@ def migrated_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def renamed(key: str) -> str | None:
-    """Return the sentence that refuses a key's old name, or None where it is none."""
+    """Return the sentence that refuses a key's old name; None for other keys."""
     return f"{key} is now called {_NEW[key]}." if key in _NEW else None

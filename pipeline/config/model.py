@@ -17,10 +17,10 @@ class ModelConfig:
     # Hub name, local folder, or the weights file of a package; null: from_config.
     checkpoint: Text | EmbeddedFile | None
     revision: str | None  # branch, tag or commit on the hub
-    trust_remote_code: Text | None  # the checkpoint once more, where its own code may run
-    # A transformers config with its model_type: a model with random weights, of the seed.
+    trust_remote_code: Text | None  # the checkpoint's name again, to allow its own code to run
+    # A transformers config with its model_type: a model with random weights, drawn by seed.
     from_config: Annotated[Mapping[str, Any], AfterValidator(Settings)] | None
-    # Hub name, local folder, or a file beside it in a package; null: the checkpoint's own.
+    # Hub name, local folder, or a file of the same package; null: the checkpoint's own.
     tokenizer: Text | EmbeddedFile | None
 
     @model_validator(mode="after")

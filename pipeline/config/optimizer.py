@@ -1,4 +1,4 @@
-"""The optimizer and the schedule group: how weights move, and how the learning rate does."""
+"""The optimizer and schedule groups: how weights and the learning rate are updated."""
 
 import math
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ def _own_fields(cls: Any) -> set[str]:
 class OptimizerConfig:
     """A class of torch.optim and its hyperparameters; an optimizer's YAML lists those it has.
 
-    Those without a field here are told apart by the class itself: `training.optimizer` checks them
+    Those without a field here are checked by the class itself: `training.optimizer` checks them
     against its signature.
     """
 
     name: Text  # the class: AdamW, Adafactor, SGD, NAdam …
     learning_rate: Annotated[Number, Field(gt=0, le=10)]  # peak, after warm-up
-    # Decoupled where the class can; never on biases and norms.
+    # Decoupled if the class supports it; never on biases and norms.
     weight_decay: Annotated[Number, Field(ge=0, le=1)]
     beta1: Annotated[Number, Field(ge=0, lt=1)] | None = None  # Adam's first-moment decay
     beta2: Annotated[Number, Field(ge=0, lt=1)] | None = None  # Adam's second-moment decay
@@ -48,7 +48,7 @@ class OptimizerConfig:
     nesterov: bool | None = None
     beta2_decay: Annotated[Number, Field(ge=-1, lt=0)] | None = None  # of beta2, in Adafactor
     d: Annotated[Number, Field(gt=0)] | None = None  # Adafactor's update clipping threshold
-    # By torch's own names; no key of the config: all keys without a field are collected here.
+    # By torch's own names. Not a config key: all keys without a field are collected here.
     others: Annotated[Mapping[str, _Value], AfterValidator(Settings)] = Field(
         default_factory=Settings
     )
@@ -56,7 +56,7 @@ class OptimizerConfig:
     @model_validator(mode="before")
     @classmethod
     def _collect(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):  # made in code
+        if not isinstance(given, Mapping):  # built in code
             return given
         known = {key: value for key, value in given.items() if key in _own_fields(cls)}
         return {**known, "others": {k: v for k, v in given.items() if k not in known}}
@@ -64,7 +64,7 @@ class OptimizerConfig:
 
 @dataclass(config=STRICT, frozen=True)
 class ScheduleConfig:
-    """How the learning rate moves over the steps of the whole run."""
+    """How the learning rate changes over the steps of the run."""
 
     name: Literal["linear", "cosine", "constant", "warmup_stable_decay"]
     warmup: int | float  # a whole number is steps; a share of all steps has a point: 0.06
@@ -74,7 +74,7 @@ class ScheduleConfig:
     @classmethod
     def _unambiguous(cls, value: Any) -> int | float:
         is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        is_share = isinstance(value, float) and 0 <= value < 1  # which NaN is not
+        is_share = isinstance(value, float) and 0 <= value < 1  # false for NaN
         if not is_steps and not is_share:
             raise ValueError(
                 "Input should be a whole number of steps (0, 100) or a share of all steps "
@@ -90,7 +90,7 @@ class ScheduleConfig:
             raise PydanticCustomError(
                 COMBINATION,
                 "schedule.decay=null: expected a share of all steps (0.2), since "
-                "schedule.name=warmup_stable_decay decays; schedule=warmup_stable_decay brings one",
+                "schedule.name=warmup_stable_decay decays; schedule=warmup_stable_decay sets one",
             )
         if not decays and self.decay is not None:
             raise PydanticCustomError(

@@ -35,7 +35,7 @@ class AnyTaskConfig:
     objective: Text  # the metric that judges a run unless evaluation.objective says otherwise
     # Rows longer than training.max_length: cut, left out of training, or refused, and counted.
     long_rows: LongTexts
-    # Of the answers, ISO 639-1: how metrics cut texts into words (zh, ja, ko: characters).
+    # Of the answers, ISO 639-1: how metrics split texts into words (zh, ja, ko: characters).
     language: Annotated[str, AfterValidator(code)]
 
 
@@ -86,13 +86,13 @@ def _named(name: Any) -> Any:
 
 
 def task_names() -> list[str]:
-    """Return the names of all tasks: of the modules of `pipeline.tasks` that have one."""
+    """Return the names of all tasks: of the modules of `pipeline.tasks` that define one."""
     found = iter_modules(import_module(_PACKAGE).__path__)
     return sorted(one.name for one in found if not one.ispkg and _task(one.name) is not None)
 
 
 def _task(name: str) -> Any:
-    """Return the task in a module; None where the module has none."""
+    """Return the task in a module; None if the module has none."""
     return getattr(import_module(f"{_PACKAGE}.{name}"), "TASK", None)
 
 

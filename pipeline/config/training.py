@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.config.types import COMBINATION, STRICT, Count, NonNegative, Number
 
-_MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state kept
+_MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state saved
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -27,21 +27,21 @@ class TrainingConfig:
     eval_every: int | float | tuple[float, ...]
     logging_steps: Count  # steps between points of train/loss
     early_stopping_patience: Count | None  # evaluations without a better objective; null: never
-    # Of the matrix products (autocast); weights stay float32. auto: the faster, where the losses
-    # agree; a run logs what it took.
+    # Of the matrix products (autocast); weights stay float32. auto: the faster one, if the losses
+    # agree; a run logs which.
     precision: Literal["auto", "float32", "bfloat16"]
-    # Tokens, padding included, that are computed at once: a batch is cut by length to keep within
-    # them, and its gradient stays the same; null: a batch is computed whole.
+    # Tokens, padding included, that are computed at once: a batch is split by length to stay within
+    # them, and its gradient stays the same; null: a batch is not split.
     micro_batch_tokens: Count | None
     active_vocabulary: bool  # leave out embeddings that the data cannot reach; exact
-    unpadding: bool  # layers compute no padding, on a CPU, where the model can
+    unpadding: bool  # layers compute no padding, on a CPU, if the model supports it
     frozen_layer_cache: bool  # compute frozen layers once for all trials; exact
-    threads: Count | None  # of torch; null: as many as the process was given, logged
-    deterministic: bool  # only algorithms that give the same bits again, where there are
-    # Between states on disk, to go on from after a crash: read as eval_every is; null: none.
+    threads: Count | None  # of torch; null: as many as the process may use; logged
+    deterministic: bool  # only algorithms that repeat to the bit, where they exist
+    # Between checkpoints, to resume from after a crash: written as eval_every; null: none.
     checkpoint_every: int | float | None
-    checkpoint_seconds: NonNegative  # of training that must have passed since the last one
-    keep_checkpoints: Count  # states; the best weights are kept beside them
+    checkpoint_seconds: NonNegative  # least training time since the last one
+    keep_checkpoints: Count  # states to resume from, each with the best weights so far
 
     @field_validator("eval_every", mode="before")
     @classmethod
@@ -52,7 +52,7 @@ class TrainingConfig:
         if not is_steps and not (epochs and are_epochs):
             raise ValueError(
                 "Input should be a whole number of steps (50), a number of epochs written with a "
-                "point (0.25, 1.0), or a list of such numbers of epochs"
+                "point (0.25, 1.0), or a list of epochs ([0.25, 1.0])"
             )
         every: int | float | tuple[float, ...] = tuple(value) if isinstance(value, list) else value
         return every
@@ -78,7 +78,7 @@ class TrainingConfig:
             if isinstance(every, float) and every < least:
                 raise PydanticCustomError(
                     COMBINATION,
-                    "training.{key}={every}: too often in training.epochs={epochs}; expected at "
+                    "training.{key}={every}: too often for training.epochs={epochs}; expected at "
                     "least {least}",
                     {"key": key, "every": every, "epochs": self.epochs, "least": least},
                 )

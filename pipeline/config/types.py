@@ -7,11 +7,11 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid")
-COMBINATION = "combination"  # the type of our errors that are about two keys and name them
+COMBINATION = "combination"  # the type of our errors about two keys, which name both
 
 
 def _no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python takes for 0 and 1
+    if isinstance(value, bool):  # which Python treats as 0 and 1
         raise ValueError("Input should be a valid number")
     return value
 
@@ -31,13 +31,13 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 class EmbeddedFile:
     """A file inside an installed distribution, read as a file: the package's code never runs."""
 
-    distribution: Text  # the name pip knows
+    distribution: Text  # the name on PyPI
     path: Text  # the file, relative to site-packages
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the file's bytes
 
 
 class Settings(dict[str, Any]):
-    """A mapping of a library's own keys, that can be part of a frozen config."""
+    """A mapping of a library's own keys, usable in a frozen config."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(json.dumps(self, sort_keys=True, default=str))

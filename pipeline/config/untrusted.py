@@ -1,4 +1,4 @@
-"""A record is input from somebody else: nothing in it may name code to run or files to open.
+"""Records are untrusted input: nothing in them may name code to run or files to open.
 
 Private part of OmegaConf that is touched here, and nowhere else: ``_utils.get_yaml_loader``, which
 reads a file of the config. Public is only ``OmegaConf.load``, which builds objects unchecked.
@@ -27,14 +27,14 @@ _PATHS = (*_SPLITS, "data.name", "model.checkpoint", "model.tokenizer", "task.ch
 
 
 def read_config(text: bytes, place: str) -> dict[str, Any]:
-    """Read a logged config: YAML of plain values, as OmegaConf writes it with all resolved.
+    """Read a logged config: YAML of plain values, as OmegaConf writes it once resolved.
 
     Args:
         text: the file's bytes.
         place: names the file in messages.
 
     Raises:
-        ConfigError: where it is no such YAML, is too large, or could call code (``_target_``) or
+        ConfigError: if it is not such YAML, is too large, or could call code (``_target_``) or
             read the environment (``${oc.env:…}``).
     """
     from omegaconf._utils import get_yaml_loader
@@ -43,7 +43,7 @@ def read_config(text: bytes, place: str) -> dict[str, Any]:
         content = _decoded(text, MOST_BYTES)
         _check_events(yaml.parse(content, get_yaml_loader()))
         tree = yaml.load(content, get_yaml_loader())
-    # Beside its own errors, the loader lets through those of Python's numbers and characters.
+    # Besides its own errors, the loader lets through Python's for numbers and characters.
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{place}: expected a logged config: {_reason(error)}.") from error
     if not isinstance(tree, dict):
@@ -64,13 +64,13 @@ def check_values(
     Values of a wrong type are left to `pipeline.config.experiment.validate`.
 
     Args:
-        tree: a logged config, with what the user changed in it.
-        allowed: folders beside the working folder whose files may be read.
-        given: dotted keys that the user set, alone or with all that is below; not checked.
+        tree: a logged config, with the user's changes.
+        allowed: folders, besides the working folder, whose files may be read.
+        given: dotted keys that the user set, with all below them; not checked.
         place: names the config in messages.
 
     Raises:
-        ConfigError: naming the key, what it leads to and how to allow it.
+        ConfigError: naming the key, what it would access and how to allow it.
     """
     roots = [os.path.realpath(folder) for folder in (Path.cwd(), *allowed)]
     from_hub = _at(tree, "data.source") == "hub"
@@ -100,7 +100,7 @@ def read_json(text: bytes, place: str) -> Any:
     """Read JSON that a tracking server sent.
 
     Raises:
-        TrackingError: where it is no JSON, or more than 8 MiB of it.
+        TrackingError: if it is not JSON, or more than 8 MiB of it.
     """
     try:
         return json.loads(_decoded(text, MOST_JSON_BYTES))
@@ -121,7 +121,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_events(events: Iterator[Any]) -> None:
-    """Bound what is going to be built, while nothing is built yet."""
+    """Check the limits before anything is built."""
     nodes = depth = documents = 0
     for event in events:
         nodes += isinstance(event, yaml.NodeEvent)
@@ -166,18 +166,18 @@ def _problems(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _problem_of(value: Any, roots: Sequence[str], *, is_split: bool) -> str | None:
-    """Return what is wrong with a path or name, up to the remedy, or None."""
+    """Return what is wrong with a path or name, without the remedy, or None."""
     if not isinstance(value, str):
         return None
     if "://" in value:
         return "is an address; expected a path or a name. If you trust this record,"
     if is_split:
         is_name = "/" not in value and ".." not in value
-        return None if is_name else "is no name of a split. If you trust this record,"
+        return None if is_name else "is not the name of a split. If you trust this record,"
     try:
         path = Path(os.path.realpath(os.path.expanduser(value)))
     except ValueError:  # a zero byte
-        return "is no path;"
+        return "is not a path;"
     if any(path.is_relative_to(root) for root in roots):
         return None
     folder = _word(str(path if path.is_dir() else path.parent))
@@ -185,7 +185,7 @@ def _problem_of(value: Any, roots: Sequence[str], *, is_split: bool) -> str | No
 
 
 def _leaves(path: str) -> bool:
-    """Whether a path inside a distribution, of any system, leads out of it."""
+    """Whether a path inside a distribution, on any system, leads out of it."""
     kinds = PurePosixPath(path), PureWindowsPath(path)
     return any(kind.anchor or ".." in kind.parts for kind in kinds)
 
@@ -201,5 +201,5 @@ def _at(tree: Any, key: str) -> Any:
 
 
 def _word(text: str) -> str:
-    """Return a text as one word of a command line."""
+    """Return a text quoted as one word of a command line."""
     return printable(shlex.quote(text))

@@ -218,7 +218,7 @@ def _settled(
     if not setting:  # the same in every trial
         if when.key not in base.keys:
             hint = did_you_mean(when.key, base.keys)
-            raise ConfigError(f"{block.place}: {when.key} is no key of the config.{hint}")
+            raise ConfigError(f"{block.place}: {when.key} is not a key of the config.{hint}")
         return None if when.holds({when.key: base.value(when.key)}) else False
     if not all(isinstance(d.distribution, CategoricalDistribution) for d in setting):
         raise ConfigError(
@@ -299,7 +299,7 @@ def _filter(space: Space, read: Filter, base: Base) -> Filter:
     for key in read.keys:
         if key not in valid:
             raise ConfigError(
-                f"hydra.sweeper.filter={read.text}: {key} is no key of the config."
+                f"hydra.sweeper.filter={read.text}: {key} is not a key of the config."
                 f"{did_you_mean(key, sorted(valid))} A text needs quotes."
             )
         parent = base.depends_on(key, sorted(own))

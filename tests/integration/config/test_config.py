@@ -47,8 +47,8 @@ CONF = folders("conf")[-1]
             "schedule=warmup_stable_decay schedule.warmup=0.9",
             ("schedule.decay=0.2: expected at most", "schedule.warmup=0.9", "0.1"),
         ),
-        ("training.eval_every=[0.5,1]", ("training.eval_every=[0.5, 1]", "list of such numbers")),
-        ("training.eval_every=[]", ("training.eval_every=[]", "list of such numbers")),
+        ("training.eval_every=[0.5,1]", ("training.eval_every=[0.5, 1]", "list of epochs")),
+        ("training.eval_every=[]", ("training.eval_every=[]", "list of epochs")),
         (
             "training.eval_every=[0.5,9.0]",
             ("training.eval_every=[0.5, 9.0]: 9.0 is after the end", "training.epochs=3"),

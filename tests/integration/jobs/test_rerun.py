@@ -65,7 +65,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b
         ("encoding: utf-8", "encoding: ${oc.env:HOME}", "${"),
         ("train: reviews.jsonl", "train: ../reviews.jsonl", "--allow"),
         ("checkpoint: tiny", "checkpoint: /etc", "--allow /"),
-        ("batch_size: 16", "batch_size: 16\n  batchsize: 16", "training.batchsize is no key"),
+        ("batch_size: 16", "batch_size: 16\n  batchsize: 16", "training.batchsize is not a key"),
         ("seed: 42", "seed: 42\n#" + "x" * 2**20, "bytes"),
         ("seed: 42", "seed: [42", "line"),
         ("seed: 42", BOMB, "anchor"),

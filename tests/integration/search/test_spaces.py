@@ -129,7 +129,10 @@ def test_a_groups_file_may_bring_its_own_search(program):
     ("when", "said"),
     [
         (r"{opt\=sdg:{opt.momentum:[0.1,0.2]}}", "sdg is none of the values of opt. Did you mean"),
-        (r"{opf\=sgd:{opt.momentum:[0.1,0.2]}}", "opf is no key of the config. Did you mean opt?"),
+        (
+            r"{opf\=sgd:{opt.momentum:[0.1,0.2]}}",
+            "opf is not a key of the config. Did you mean opt?",
+        ),
         (r"{opt\=sgd:{x:[1,2]}}", "x is searched already in every trial"),
         (r"{opt\=sgd:{opt.lr:[1,2]},opt\=sgd\,adam:{opt.lr:[3,4]}}", "already where opt is sgd"),
         (r"{y\=1:{opt.lr:[1,2]}}", "only a choice opens keys, and y is a range"),
@@ -217,8 +220,8 @@ def test_a_filter_that_leaves_nothing_is_refused_before_the_first_trial(program)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("xx > 1", "xx is no key of the config. Did you mean x?"),
-        ("opt == sgd", "sgd is no key of the config.*quotes"),
+        ("xx > 1", "xx is not a key of the config. Did you mean x?"),
+        ("opt == sgd", "sgd is not a key of the config.*quotes"),
         ("budget > 1", "budget follows x, which is searched"),
     ],
 )

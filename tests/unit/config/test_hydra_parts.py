@@ -45,7 +45,7 @@ def test_hydras_private_part_is_where_it_was(module, name, parameters, needed):
 def test_hydra_composes_with_a_loader_that_reads_files_once():
     with hydra_app("canary") as app:
         loader = reading_once(app.config_loader)
-        assert loader is not app.config_loader, "Hydra's loader is no ConfigLoaderImpl any more"
+        assert loader is not app.config_loader, "Hydra's loader is not a ConfigLoaderImpl any more"
         config = loader.load_configuration(CONFIG_NAME, ["seed=7"], RunMode.RUN)
         assert config.seed == 7
         assert loader.repository._read, "Hydra reads config files past ConfigRepository.load_config"

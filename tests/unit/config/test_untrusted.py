@@ -231,7 +231,7 @@ def test_allowed_folders_are_accepted(working_folder):
 def test_names_of_the_hub():
     hub = {"source": "hub", "name": "owner/name", "train": "train[:10%]", "test": None}
     check_values({"data": hub, "model": {"checkpoint": "google-bert/bert-base-uncased"}}, [])
-    outside("data.train", "../train", "is no name of a split", source="hub")
+    outside("data.train", "../train", "is not the name of a split", source="hub")
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x.csv", "a/../../x", "C:\\x", "a\\..\\..\\x"])
