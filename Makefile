@@ -17,11 +17,11 @@ BIN := .venv/bin
 demo: .venv/demo.done
 	$(BIN)/tunewright sweep demo
 
-# What is a function, and commands in this process: minutes.
+# Functions, and commands inside the test process: minutes.
 test: .venv/test.done
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/unit tests/integration
 
-# Servers, clusters, browsers and kills as well.
+# Also servers, clusters, browsers and killed processes.
 test-all: .venv/test.done
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
@@ -30,7 +30,7 @@ lint: .venv/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The tables of benchmarks/README.md: what a search takes beside others, then what its parts cost.
+# The tables of benchmarks/README.md: a search compared with others, then the cost of its parts.
 bench: .venv/test.done
 	$(BIN)/python benchmarks/warm.py
 	$(BIN)/python benchmarks/versus.py

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 
 class OptunaSweeper(Sweeper):
-    """The thin end of `pipeline.search.sweeper.Sweep`, which has the options and the work."""
+    """Delegates to `pipeline.search.sweeper.Sweep`, which holds the options and does the work."""
 
     def __init__(self, **_: Any) -> None:
         # The options are read from the config that `setup` gets.
@@ -38,8 +38,8 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Search; see `pipeline.search.sweeper.Sweep.run`.
 
-        In a program of the user's, what he can mend is said in a paragraph, without the traceback
-        that Hydra would print; HYDRA_FULL_ERROR=1 shows it.
+        In a user's own program, an error that the user can fix is printed as a paragraph, without
+        Hydra's traceback; HYDRA_FULL_ERROR=1 shows it.
         """
         from pipeline.common.errors import TunewrightError
         from pipeline.search.searchable import Searchable
@@ -65,7 +65,7 @@ class OptunaSweeper(Sweeper):
 
 
 class ProcessLauncher(Launcher):
-    """The thin end of `pipeline.search.workers.launcher.Launcher`, which does the work."""
+    """Delegates to `pipeline.search.workers.launcher.Launcher`, which does the work."""
 
     def __init__(self, **options: Any) -> None:
         self._options = options
