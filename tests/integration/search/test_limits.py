@@ -54,15 +54,6 @@ def _journal(folder):
     return optuna.storages.JournalStorage(backend)
 
 
-def test_isolated_trials_have_a_process_each(cli, tiny, runs):
-    given = ("hydra.sweeper.isolation=trial", "hydra.sweeper.study_name=apart")
-    ended = cli("train", "-m", *tiny, "seed=1,2", *given)
-    assert ended.code == 0, ended.err
-    study = optuna.load_study(study_name="apart", storage=_journal("mlruns/studies/apart"))
-    assert len({t.user_attrs["owner"]["pid"] for t in study.trials}) == 2
-    assert [t.info.status for t in runs("trial")] == ["FINISHED", "FINISHED"]
-
-
 def test_a_study_of_another_store_is_another_study(cli, tiny, runs):
     cli("train", "-m", *tiny, "seed=1,2")
     ended = cli("train", "-m", *tiny, "seed=1,2", "tracking.uri=sqlite:///other.db")
