@@ -33,6 +33,7 @@ COSTS: Mapping[str, Direction] = {
     "cost/parameters": "minimize",
     "cost/memory_mb": "minimize",
 }
+SECONDS = ("cost/train_seconds", "cost/evaluate_seconds")  # what a run spends on its own work
 # The digits are bounded, since a record is untrusted input.
 _AGGREGATION = re.compile(r"best|last|mean[1-9][0-9]{0,5}")
 _CONSTRAINT = re.compile(r"\s*(\S.*?)\s*(<=|>=)\s*(\S+)\s*")

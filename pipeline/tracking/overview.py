@@ -14,7 +14,7 @@ from pipeline.common.tables import Cell, Table
 from pipeline.common.text import printable
 from pipeline.config.flat import settings
 from pipeline.config.migrations import migrated_params
-from pipeline.tasks.objective import COSTS, parse
+from pipeline.tasks.objective import SECONDS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, find_study, history, searched_keys, trials_of
@@ -191,7 +191,8 @@ def _score(
 
 
 def _seconds(metrics: Mapping[str, float]) -> float | None:
-    spent = [metrics[cost] for cost in COSTS if cost in metrics]
+    """Return the seconds of training and evaluation; None of a run that logged neither."""
+    spent = [metrics[cost] for cost in SECONDS if cost in metrics]
     return sum(spent) if spent else None
 
 

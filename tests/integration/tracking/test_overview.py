@@ -77,13 +77,17 @@ def table(cli, store):
     return read
 
 
-def test_trials_are_listed_best_first_with_what_varies_and_failed_ones_last(table, cli, store):
+def test_trials_are_listed_best_first_with_what_varies_and_failed_ones_last(
+    table, cli, store, client
+):
     rows = table("compare", "rates")
     assert [list(row) for row in rows] == [["trial", *KEYS]] * 3
     assert [row["state"] for row in rows] == ["complete", "complete", "failed"]
     assert rows[0]["val/loss"] < rows[1]["val/loss"]
     assert [row["optimizer.learning_rate"] for row in rows] == [0.01, 1e-7, 0.001]
-    assert rows[0]["seconds"] > 0
+    metrics = client.get_run(rows[0]["run_id"]).data.metrics
+    spent = metrics["cost/train_seconds"] + metrics["cost/evaluate_seconds"]
+    assert rows[0]["seconds"] == pytest.approx(spent, rel=1e-3)
     assert rows[2]["val/loss"] is None
     assert rows[0]["run_id"] in cli("best", "rates", store).out
 
