@@ -8,12 +8,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from pipeline.common.text import words
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-LANGUAGES = _words(
+LANGUAGES = words(
     """
     aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de
     dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia
@@ -45,8 +42,8 @@ _SENTENCE_END_BY_CHARACTER = re.compile(rf"[.…]+{_CLOSING}(?=\s|$)|[。！？�
 _OPENING = "([{\"'„“‚‘«¿¡"
 _NUMBER = re.compile(r"\s*\d")
 _ABBREVIATIONS = {
-    language: _words(words)
-    for language, words in {
+    language: words(some)
+    for language, some in {
         "": "mr mrs ms dr prof st jr vs",
         "de": "bzw vgl evtl ggf inkl zzgl ca hr fr z d u o str sog",
         "en": "gen col capt lt sgt rep sen gov rev hon messrs mt approx inc ltd corp co cf",
@@ -58,11 +55,11 @@ _ABBREVIATIONS = {
         "ru": "г т ул им руб тыс млн млрд стр см",
     }.items()
 }
-_NUMBERED = _words(
+_NUMBERED = words(
     "no nos nr fig figs vol eq sec ch art pp p abb bd s kap"
     " jan feb mar apr jun jul aug sep sept oct nov dec"
 )
-_DOT_AFTER_ORDINALS = _words("bs cs da de et fi fo hr hu is lv nb nn no pl sk sl sr")
+_DOT_AFTER_ORDINALS = words("bs cs da de et fi fo hr hu is lv nb nn no pl sk sl sr")
 
 
 def code(language: str) -> str:
@@ -100,8 +97,8 @@ def tokens(text: str, language: str) -> list[str]:
     text = unicodedata.normalize("NFKC", text).lower()
     if suffix(language):
         text = _CHARACTER.sub(r" \g<0> ", text)
-    words = "".join(char if _in_word(char) else " " for char in text).split()
-    return [word for word in words if re.search(r"\w", word)]  # no marks of an emoji
+    spaced = "".join(char if _in_word(char) else " " for char in text)
+    return [word for word in spaced.split() if re.search(r"\w", word)]  # no marks of an emoji
 
 
 def _goes_on(sentence: str, number_follows: bool, language: str) -> bool:

@@ -13,49 +13,21 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from pipeline.common.text import words
+
 MASK = "***"  # stands for a secret
 
 # A word begins anew at a capital too: `openaiApiKey`, `HFToken`. `bypass` and `compass` do not.
 _LETTER = r"[^\W\d_]"
 _BEGIN = rf"(?:(?<!{_LETTER})|(?-i:(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])))"
 # Tokens of a language model or a listing: `pad_token`, `loss_per_token`, `page_token`.
-_SPOKEN = [
-    "pad",
-    "eos",
-    "bos",
-    "unk",
-    "sep",
-    "cls",
-    "mask",
-    "special",
-    "additional",
-    "extra",
-    "image",
-    "audio",
-    "video",
-    "prompt",
-    "input",
-    "output",
-    "word",
-    "sub",
-    "new",
-    "next",
-    "prev",
-    "previous",
-    "first",
-    "last",
-    "start",
-    "stop",
-    "end",
-    "max",
-    "min",
-    "num",
-    "per",
-    "each",
-    "every",
-]
+_SPOKEN = words(
+    "pad eos bos unk sep cls mask special additional extra image audio video prompt input output"
+    " word sub new next prev previous first last start stop end max min num per each every"
+)
 _NOT_SPOKEN = "".join(
-    rf"(?<!(?<!{_LETTER}){word}token)(?<!(?<!{_LETTER}){word}[_ .-]token)" for word in _SPOKEN
+    rf"(?<!(?<!{_LETTER}){word}token)(?<!(?<!{_LETTER}){word}[_ .-]token)"
+    for word in sorted(_SPOKEN)
 )
 _NAME = rf"""(?:
     (?:pass(?:word|wd|phrase|key)|secret|credential|api[_-]?key)s?  # however the key begins

@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, as it may be shown."""
+"""Text that somebody else wrote, as it may be shown; and sets of words."""
 
 import re
 
@@ -11,3 +11,8 @@ CONTROL = re.compile(
 def printable(text: str) -> str:
     """Return a text as it may be printed: a terminal must not take its signs for commands."""
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def words(text: str) -> frozenset[str]:
+    """Return the words between a text's blanks: a long set of names, as it is best read."""
+    return frozenset(text.split())

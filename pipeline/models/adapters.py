@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.text import words
 from pipeline.config.adapter import (
     AdapterConfig,
     FreezeConfig,
@@ -25,29 +26,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Not quantized to 4 bits, by transformers' names: heads, whose full weights are trained.
-_HEADS = (
-    "lm_head",
-    "embed_out",
-    "classifier",
-    "pre_classifier",
-    "score",
-    "qa_outputs",
-    "classification_head",
-    "pooler",
-    "head",
+_HEADS = words(
+    "lm_head embed_out classifier pre_classifier score qa_outputs classification_head pooler head"
 )
 # After the last layer, outside all layers. Not included: deberta's LayerNorm, which belongs to the
 # embeddings of relative positions.
-_AFTER_LAYERS = {
-    "pooler",
-    "norm",
-    "norm_f",
-    "ln_f",
-    "final_norm",
-    "final_layer_norm",
-    "final_layernorm",
-    "layer_norm",
-}
+_AFTER_LAYERS = words(
+    "pooler norm norm_f ln_f final_norm final_layer_norm final_layernorm layer_norm"
+)
 
 
 def check_adapter(config: AdapterConfig) -> None:
@@ -84,7 +70,7 @@ def load_options(config: AdapterConfig) -> dict[str, Any]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=list(_HEADS),
+        llm_int8_skip_modules=sorted(_HEADS),
     )
     return {"quantization_config": quantization}
 

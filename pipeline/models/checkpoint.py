@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ConfigError, ModelError, did_you_mean, listing
 from pipeline.common.session import shared
+from pipeline.common.text import words
 from pipeline.common.timing import booked
 from pipeline.config.model import ModelConfig
 from pipeline.config.types import EmbeddedFile
@@ -33,13 +34,7 @@ _CONVERT = (
 
 
 # Their first position comes after the padding id, so they have fewer than configured.
-_OFFSET_POSITIONS = (
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "camembert",
-)
+_OFFSET_POSITIONS = words("roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl camembert")
 _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 
 

@@ -11,23 +11,16 @@ import torch
 from torch.nn import Parameter
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.text import words
 from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 
 # torch.optim's names for our hyperparameters; all others have the same name.
 _TORCH_NAMES = {"learning_rate": "lr", "beta1": "betas", "beta2": "betas"}
 
 # torch.optim's arguments that are not offered: how it computes, and those renamed above.
-_NOT_OURS = {
-    "params",
-    "lr",
-    "betas",
-    "foreach",
-    "fused",
-    "capturable",
-    "differentiable",
-    "maximize",
-    "decoupled_weight_decay",
-}
+_NOT_OURS = words(
+    "params lr betas foreach fused capturable differentiable maximize decoupled_weight_decay"
+)
 
 _FUSED = ("Adam", "AdamW", "SGD")  # that update all of a parameter in one pass, on any device
 
