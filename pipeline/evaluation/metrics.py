@@ -1,6 +1,6 @@
-"""Classification metrics: `evaluate.Metric` classes over scikit-learn, with no script from a hub.
+"""Classification metrics: an `evaluate.Metric` over scikit-learn, with no script from a hub.
 
-The classes take labels as positions in the list of all names: names would be written to evaluate's
+It takes labels as positions in the list of all names: names would be written to evaluate's
 table and compared as strings, which is slow. Averages follow scikit-learn: over the labels that
 occur in either, one that is never predicted counting as zero.
 """
@@ -18,15 +18,12 @@ from pipeline.evaluation.names import metric_name
 Positions = np.ndarray[Any, Any]
 
 
-class _LabelMetric(evaluate.Metric):  # type: ignore[misc]
-    """Metrics of predicted against true labels."""
-
-    description = ""
-    kinds: Sequence[str]  # of what `_scores` returns
+class EveryMetric(evaluate.Metric):  # type: ignore[misc]
+    """Accuracy, precision, recall and F1 from one pass over the rows."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description=self.description,
+            description="Accuracy, precision, recall and F1.",
             citation="",
             inputs_description=(
                 "predictions, references: positions in labels, one a row; labels: all names"
@@ -40,46 +37,13 @@ class _LabelMetric(evaluate.Metric):  # type: ignore[misc]
     def _compute(
         self, predictions: Positions, references: Positions, labels: Sequence[str]
     ) -> dict[str, float]:
-        scores = _scores(predictions, references, labels)
-        return {name: value for kind in self.kinds for name, value in scores[kind].items()}
-
-
-class Accuracy(_LabelMetric):
-    """Share of rows whose label was predicted."""
-
-    description, kinds = "Share of rows whose label was predicted.", ("accuracy",)
-
-
-class Precision(_LabelMetric):
-    """Share of the rows predicted as a label that have it."""
-
-    description = "Of the rows predicted as a label, the share that have it."
-    kinds = ("precision",)
-
-
-class Recall(_LabelMetric):
-    """Share of the rows with a label that were predicted so."""
-
-    description, kinds = "Of the rows with a label, the share predicted so.", ("recall",)
-
-
-class F1(_LabelMetric):
-    """Harmonic mean of precision and recall."""
-
-    description, kinds = "Harmonic mean of precision and recall.", ("f1",)
-
-
-class EveryMetric(_LabelMetric):
-    """All of them from one pass over the rows, as each evaluation wants them."""
-
-    description = "Accuracy, precision, recall and F1."
-    kinds = ("accuracy", "precision", "recall", "f1")
+        return _scores(predictions, references, labels)
 
 
 def _scores(
     predictions: Positions, references: Positions, labels: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Return the metrics by kind; rows are positions, or rows of 0 and 1 with a column a label."""
+) -> dict[str, float]:
+    """Return every metric by name; rows are positions, or rows of 0 and 1 with a column a label."""
     equal = predictions == references
     if references.ndim == 1:
         present = np.union1d(references, predictions)
@@ -90,9 +54,9 @@ def _scores(
     *found, rows = sk.precision_recall_fscore_support(
         references, predictions, labels=np.arange(len(labels)), zero_division=0.0
     )
-    scores = {"accuracy": {"accuracy": float(np.mean(equal))}}
+    scores = {"accuracy": float(np.mean(equal))}
     for kind, values in zip(("precision", "recall", "f1"), found, strict=True):
-        scores[kind] = {
+        scores |= {
             f"{kind}_macro": _average(values[present], np.ones(len(present))),
             f"{kind}_weighted": _average(values[present], rows[present]),
             **{f"{kind}/{metric_name(n)}": float(v) for n, v in zip(labels, values, strict=True)},
@@ -145,7 +109,7 @@ def multilabel_scores(
     predicted, true = _indicators(predictions, labels), _indicators(references, labels)
     named = int(predicted.sum() + true.sum())
     return {
-        **{k: v for kind in _scores(predicted, true, labels).values() for k, v in kind.items()},
+        **_scores(predicted, true, labels),
         "f1_micro": 2 * int((predicted & true).sum()) / named if named else 0.0,
         "hamming_loss": float(np.mean(predicted != true)),
     }
