@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -22,7 +21,7 @@ from pipeline.config.adapter import (
 from pipeline.models.transformers_parts import has_architecture
 
 if TYPE_CHECKING:
-    from torch.nn import Module, ModuleList, Parameter
+    from torch.nn import Module, ModuleList
     from transformers import PreTrainedModel
 
 # Not quantized to 4 bits, by transformers' names: heads, whose full weights are trained.
@@ -163,18 +162,6 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     with torch.random.fork_rng():  # the random weights are overwritten
         model: PreTrainedModel = PeftModel.from_pretrained(base, str(folder))
     return model
-
-
-def trained_share(model: Module) -> tuple[int, int]:
-    """Return the number of trained parameters, and of all."""
-    # The original next to its trained copy is no longer part of the model.
-    every = [p for name, p in model.named_parameters() if ".original_module." not in name]
-    return sum(_count(p) for p in every if p.requires_grad), sum(_count(p) for p in every)
-
-
-def _count(parameter: Parameter) -> int:
-    packed = getattr(parameter, "quant_state", None)  # several per byte
-    return parameter.numel() if packed is None else math.prod(packed.shape)
 
 
 def _train_head(model: PreTrainedModel, head: Sequence[str]) -> PreTrainedModel:

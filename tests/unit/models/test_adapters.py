@@ -21,7 +21,6 @@ from pipeline.models.adapters import (
     merged,
     new_head,
     save_adapter,
-    trained_share,
 )
 from pipeline.tasks.objective import Objective
 from pipeline.training.best import Evaluation, Evaluations
@@ -176,14 +175,11 @@ def test_head_is_the_modules_that_the_task_added(family, does, expected):
 @pytest.mark.parametrize(("family", "does", "adapter"), EVERY)
 def test_training_changes_only_trained_parameters(family, does, adapter):
     plain = make(family, does)
-    size = trained_share(plain)[1]
+    size = sum(p.numel() for p in plain.parameters())
     head = new_head(plain)
     model = adapt(plain, ADAPTERS[adapter], head)
     assert is_adapter(model) == (adapter in ("lora", "dora", "ia3"))
-    trained, every = trained_share(model)
-    assert 0 < trained < every / 2
-    added = [p for name, p in model.named_parameters() if "lora_" in name or "ia3_" in name]
-    assert every == size + sum(p.numel() for p in added)
+    assert 0 < sum(p.numel() for p in model.parameters() if p.requires_grad) < size / 2
     before = copied(model)
     names = {name for name, p in model.named_parameters() if p.requires_grad}
     train(model, does)
@@ -258,8 +254,7 @@ def test_without_an_adapter_a_model_is_left_alone():
     assert adapt(model, FullConfig("none"), ("classifier",)) is model
     assert merged(model) is model
     assert load_options(FullConfig("none")) == {}
-    every = sum(p.numel() for p in model.parameters())
-    assert trained_share(model) == (every, every)
+    assert all(p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize("family", ["distilbert", "modernbert", "marian"])
