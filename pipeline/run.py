@@ -13,10 +13,10 @@ from pipeline.common.process import without_gc
 from pipeline.common.timing import booked
 from pipeline.models import find_checkpoint
 from pipeline.tracking.run_log import RunLog
+from pipeline.training.hooks import TrialReports
 from pipeline.training.lower_bound import lower_bound
 from pipeline.training.outcome import ALONE, Result, Trial
 from pipeline.training.prepare import load_model, prepare
-from pipeline.training.trial_reports import TrialReports
 
 if TYPE_CHECKING:
     from pipeline.config.experiment import Experiment

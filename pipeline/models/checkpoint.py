@@ -17,7 +17,8 @@ from pipeline.common.timing import booked
 from pipeline.config.model import ModelConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate
-from pipeline.models.families import can, families_with, head_name
+from pipeline.models.digests import stamp
+from pipeline.models.families import HEADS, can, families_with
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -72,7 +73,8 @@ class Checkpoint:
             return self._draw(auto_class, **kwargs)
         if is_quantized:
             return self._read(auto_class, **kwargs)
-        files = _stamps(Path(self.location))
+        folder = Path(self.location)  # or a name of the hub, whose files do not change
+        files = sorted(stamp(p) for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
         key = (self.location, self.revision, self.is_trusted, auto_class, kwargs, files)
         return weights().load(key, lambda: self._read(auto_class, **kwargs))
 
@@ -161,7 +163,7 @@ class Checkpoint:
             return
         raise ModelError(
             f"task={task}: {self._place} is a {self.config.model_type}, which has no "
-            f"{head_name(auto_class_name)}. Models that can: "
+            f"{HEADS.get(auto_class_name, auto_class_name)}. Models that can: "
             f"{listing(families_with(auto_class_name), most=30)}."
         )
 
@@ -376,14 +378,6 @@ def _check_weights(path: Path) -> None:
 
 def _any(path: Path, globs: Sequence[str]) -> bool:
     return any(found for glob in globs for found in path.glob(glob))
-
-
-def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    """Return what changes with a folder's files; nothing for a name of the hub."""
-    if not path.is_dir():
-        return []
-    stats = {p.name: p.stat() for p in sorted(path.iterdir()) if p.is_file()}
-    return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()]
 
 
 def _contents(path: Path) -> str:

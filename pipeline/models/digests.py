@@ -31,7 +31,7 @@ def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
         "name": checkpoint.name,
         "revision": checkpoint.revision,
         "commit": folder.name if folder and not Path(checkpoint.location).is_dir() else None,
-        "weights": _of_files(tuple(_stamp(path) for path in weights)) if weights else None,
+        "weights": _of_files(tuple(map(stamp, weights))) if weights else None,
         "config": _of_text(json.dumps(config, sort_keys=True, default=str)),
         "tokenizer": tokenizer_digest(checkpoint.tokenizer),
         **({"new": True} if checkpoint.is_new else {}),
@@ -48,7 +48,8 @@ def _folder(checkpoint: Checkpoint) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _stamp(path: Path) -> tuple[Path, int, int]:
+def stamp(path: Path) -> tuple[Path, int, int]:
+    """Return what changes with a file: it is read again only then."""
     stat = path.stat()
     return path, stat.st_mtime_ns, stat.st_size
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_HEADS = {
+HEADS = {  # what an auto class is called in a message
     "AutoModelForSequenceClassification": "head for sequence classification",
     "AutoModelForQuestionAnswering": "head for question answering",
     "AutoModelForCausalLM": "causal language model",
@@ -36,11 +36,6 @@ def can(config: PretrainedConfig, auto_class_name: str) -> bool:
         return True
     is_encoder = has_architecture("AutoModelForMaskedLM", config)
     return not is_encoder and not config.is_encoder_decoder
-
-
-def head_name(auto_class_name: str) -> str:
-    """Return what an auto class is called in a message."""
-    return _HEADS.get(auto_class_name, auto_class_name)
 
 
 @shared(maxsize=None)

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.common.errors import DivergedError
 from pipeline.tasks.objective import Objective
-from pipeline.training.state import load_trained_state, trained_state
+from pipeline.training.snapshot import load_trained_state, trained_state
 
 if TYPE_CHECKING:
     from pipeline.tasks.base import Outputs
@@ -57,7 +57,8 @@ class Evaluations:
         self._patience = patience
         self._since_best = 0
         self._history: list[dict[str, float]] = []
-        self._weights: dict[str, torch.Tensor] = {}
+        # The best ones; they are overwritten in place when a better evaluation comes.
+        self.weights: dict[str, torch.Tensor] = {}
         self.best: Evaluation | None = None
         self.last: Evaluation | None = None
         self.early = 0  # how many were on a sample
@@ -108,12 +109,7 @@ class Evaluations:
 
     def restore(self, model: torch.nn.Module) -> None:
         """Put the best weights back into the model."""
-        load_trained_state(model, self._weights)
-
-    @property
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The best weights; they are overwritten in place when a better evaluation comes."""
-        return self._weights
+        load_trained_state(model, self.weights)
 
     def export(self) -> dict[str, Any]:
         """Return all but the weights as plain values and arrays."""
@@ -133,7 +129,7 @@ class Evaluations:
         made = cls(Objective(**state["objective"]), state["patience"])
         made._since_best = state["since_best"]
         made._history = list(state["history"])
-        made._weights = weights
+        made.weights = weights
         made.best = Evaluation(**state["best"]) if state["best"] else None
         made.last = Evaluation(**state["last"]) if state["last"] else None
         made.early = state.get("early", 0)  # absent from older states
@@ -141,7 +137,7 @@ class Evaluations:
 
     def _copy(self, model: torch.nn.Module) -> None:
         for name, weight in trained_state(model).items():
-            if name in self._weights:
-                self._weights[name].copy_(weight)
+            if name in self.weights:
+                self.weights[name].copy_(weight)
             else:
-                self._weights[name] = weight.detach().to("cpu", copy=True)
+                self.weights[name] = weight.detach().to("cpu", copy=True)

@@ -23,8 +23,7 @@ from pipeline.common.atomic import remove_leftovers, replacing
 from pipeline.common.errors import DivergedError, TrackingError
 from pipeline.training.best import Evaluations
 from pipeline.training.run_folders import STATES, lock_of, remove
-from pipeline.training.snapshot import RandomState, Snapshot
-from pipeline.training.state import trained_state
+from pipeline.training.snapshot import RandomState, Snapshot, trained_state
 
 log = logging.getLogger(__name__)
 

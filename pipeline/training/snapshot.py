@@ -1,15 +1,19 @@
-"""A paused training: all it needs to resume as if it had never stopped."""
+"""A paused training: all it needs to resume as if it had never stopped, its weights first."""
 
 from __future__ import annotations
 
 import copy
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from pipeline.models.torch_parts import EXTRA
 
 if TYPE_CHECKING:
     from pipeline.training.best import Evaluations
@@ -74,3 +78,32 @@ def to_host(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(to_host(value) for value in state)
     return copy.deepcopy(state)
+
+
+def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the entries of the state dict that can change: trained parameters, and all buffers.
+
+    They are the model's own tensors, no copies. Tied weights come once for each of their names.
+    """
+    named = chain(
+        (n for n, p in model.named_parameters(remove_duplicate=False) if p.requires_grad),
+        (n for n, _ in model.named_buffers(remove_duplicate=False)),
+    )
+    kept = set(named)
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if name in kept or name.endswith(EXTRA)
+    }
+
+
+def load_trained_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Put back what `trained_state` returned.
+
+    Raises:
+        RuntimeError: if the model trains different weights, or of other shapes.
+    """
+    others = trained_state(model).keys() ^ state.keys()
+    if others:
+        raise RuntimeError(f"only one of model and state has {min(others)} ({len(others)} in all)")
+    model.load_state_dict(state, strict=False)

@@ -43,9 +43,14 @@ from pipeline.training.microbatches import MicroBatches
 from pipeline.training.optimizer import build_optimizer, build_schedule
 from pipeline.training.points import checkpoint_points, evaluation_points
 from pipeline.training.prepare import early_examples
-from pipeline.training.snapshot import RandomState, Snapshot, to_host
+from pipeline.training.snapshot import (
+    RandomState,
+    Snapshot,
+    load_trained_state,
+    to_host,
+    trained_state,
+)
 from pipeline.training.speedups import Accelerated
-from pipeline.training.state import load_trained_state, trained_state
 
 
 class FineTuner(Trainer):  # type: ignore[misc]

@@ -68,11 +68,11 @@ def test_a_run_that_broke_leaves_nothing(tiny, working_folder, monkeypatch, read
 
 def test_no_copy_of_weights_that_a_run_keeps_is_the_next_runs(tiny, working_folder):
     paused = run_once(experiment(tiny), Log(), working_folder, trial(iter(["pause"])))
-    kept = copy.deepcopy((paused.snapshot.weights, paused.snapshot.evaluations._weights))
+    kept = copy.deepcopy((paused.snapshot.weights, paused.snapshot.evaluations.weights))
     gc.collect()
     scores(experiment(tiny, "seed=7"), working_folder)
     assert same(paused.snapshot.weights, kept[0])
-    assert same(paused.snapshot.evaluations._weights, kept[1])
+    assert same(paused.snapshot.evaluations.weights, kept[1])
 
 
 def test_pickled_weights_are_refused_and_not_read(cli, tiny, tiny_model):

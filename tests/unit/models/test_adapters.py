@@ -25,7 +25,7 @@ from pipeline.models.adapters import (
 from pipeline.tasks.objective import Objective
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import check_fits
-from pipeline.training.state import load_trained_state, trained_state
+from pipeline.training.snapshot import load_trained_state, trained_state
 from tests.support.configs import model_of
 
 ENCODER = {

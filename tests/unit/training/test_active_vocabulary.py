@@ -16,13 +16,13 @@ from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 from pipeline.models.batches import reachable_ids
 from pipeline.models.weights import Weights
 from pipeline.training.optimizer import build_optimizer, build_schedule
+from pipeline.training.snapshot import load_trained_state, trained_state
 from pipeline.training.speedups.active_vocabulary import (
     _DECOUPLED,
     STILL,
     ActiveEmbedding,
     shrink,
 )
-from pipeline.training.state import load_trained_state, trained_state
 
 VOCABULARY = 97
 IDS = np.array([2, 3, *range(5, 60, 4)])  # what batches are made of

@@ -15,11 +15,11 @@ from pipeline.config.adapter import FreezeConfig, FullConfig, HeadConfig
 from pipeline.models import adapters
 from pipeline.models.adapters import adapt, new_head
 from pipeline.models.frozen import quiet
+from pipeline.training.snapshot import trained_state
 from pipeline.training.speedups.activation_maker import Maker
 from pipeline.training.speedups.activations import inputs_digest
 from pipeline.training.speedups.frozen_layers import STORED, pays, reuse_frozen_layers
 from pipeline.training.speedups.replaced import NoActivationsError
-from pipeline.training.state import trained_state
 from tests.support.rows import BAD, FILLERS, GOOD, labelled, tiny_task
 
 SIZES = {
