@@ -66,17 +66,6 @@ def check_optimizer(config: OptimizerConfig) -> None:
         raise ConfigError(f"{given}: {config.name} refuses these values: {error}.") from error
 
 
-def optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]:
-    """Return the class that the config names.
-
-    Raises:
-        ConfigError: if torch.optim has no such optimizer, or it lacks a given hyperparameter.
-    """
-    check_optimizer(config)
-    chosen: type[torch.optim.Optimizer] = getattr(torch.optim, config.name)
-    return chosen
-
-
 def arguments(config: OptimizerConfig) -> dict[str, Any]:
     """Return the hyperparameters that are set, under torch.optim's names."""
     given = _given(config)
@@ -101,14 +90,15 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer over the parameters that are trained.
 
-    Args:
-        config: class and hyperparameters.
-        model: whose parameters to train.
-        decayed: names of the parameters that weight decay applies to; not biases and norms.
+    Weight decay applies to those named in ``decayed``: not to biases and norms.
+
+    Raises:
+        ConfigError: as `check_optimizer` does.
     """
+    check_optimizer(config)
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     return _build(
-        optimizer_class(config),
+        getattr(torch.optim, config.name),
         config,
         [p for name, p in trained if name in decayed],
         [p for name, p in trained if name not in decayed],
@@ -148,13 +138,7 @@ def _build_nothing(chosen: type[torch.optim.Optimizer], config: OptimizerConfig)
 def build_schedule(
     config: ScheduleConfig, optimizer: torch.optim.Optimizer, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Build the learning-rate schedule of a run.
-
-    Args:
-        config: shape, warm-up and decay.
-        optimizer: whose rate moves.
-        steps: optimizer steps of the complete run.
-    """
+    """Build the learning-rate schedule of a run of so many optimizer steps."""
     from transformers import get_scheduler  # takes 2 s to import, which a check can save
 
     warmup = warmup_steps(config, steps)

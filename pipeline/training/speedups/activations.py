@@ -6,10 +6,10 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
     from transformers import PreTrainedModel
-
-    from pipeline.tasks.base import Examples
 
     Array = np.ndarray[Any, Any]
 
@@ -100,20 +98,8 @@ class Stored:
         return int(self.offsets[-1])
 
 
-class Writer(Protocol):
-    """Computes what is missing."""
-
-    def write(self, examples: Examples, form: Form, path: Path) -> None:
-        """Write the activations of all tokens of a split, one example after the other."""
-
-
 class Store:
-    """Activations on disk, one entry per split.
-
-    Args:
-        folder: of all of them.
-        most_bytes: that they may take together.
-    """
+    """Activations on disk, one entry per split; together they take at most ``most_bytes``."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self.folder = folder
@@ -151,14 +137,14 @@ class Store:
         )
         return False
 
-    def make(self, one: Stored, form: Form, maker: Writer, examples: Examples) -> bool:
-        """Compute a missing entry; return False if another process just did."""
+    def make(self, one: Stored, form: Form, write: Callable[[Path], None]) -> bool:
+        """Have a missing entry written; return False if another process just did."""
         with self._entries.alone(one.key):
             if self.form(one) is not None:
                 return False
             self._entries.remove(one.key)  # an incomplete one
             with self._entries.put(one.key) as path:
-                maker.write(examples, form, path / _VALUES)
+                write(path / _VALUES)
                 (path / _ABOUT).write_text(json.dumps(asdict(form)), encoding="utf-8")
         return True
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,7 @@ _VALIDATION_SHARE = 0.1  # its rows, by those of training
 def pays(epochs: float, evaluations: int, *, in_sweep: bool) -> bool:
     """Return whether storing costs less than computing the frozen layers whenever they are needed.
 
-    Args:
-        epochs: passes over the training split.
-        evaluations: passes over the validation split.
-        in_sweep: whether other trials can use it.
+    That is at each pass over the training and the validation split, and in other trials of a sweep.
     """
     each_time = epochs + evaluations * _VALIDATION_SHARE
     return in_sweep or each_time > (1 + _VALIDATION_SHARE) * _OVERHEAD
@@ -212,7 +210,9 @@ def _stored(
         form = maker.form(splits[missing[0]])
         if not store.has_room(form, wanted, [wanted[i] for i in missing]):
             return None
-        computed = sum(store.make(wanted[i], form, maker, splits[i]) for i in missing)
+        computed = sum(
+            store.make(wanted[i], form, partial(maker.write, splits[i], form)) for i in missing
+        )
     log.info(
         "the output of %d frozen layers is read from %s; computed now: %d of %d splits",
         len(maker.layers),
