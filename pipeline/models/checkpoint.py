@@ -390,14 +390,7 @@ def _readable(place: str) -> Iterator[None]:
 
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        ImportError,
-        SafetensorError,
-        UnpicklingError,
-    ) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, UnpicklingError) as error:
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason:
             key, _, name = place.partition("=")

@@ -114,11 +114,7 @@ class Checkpoints:
         self.wait()
         evaluations = snapshot.evaluations
         state = _plain(
-            {
-                **vars(snapshot),
-                "random": vars(snapshot.random),
-                "evaluations": evaluations.export(),
-            }
+            {**vars(snapshot), "random": vars(snapshot.random), "evaluations": evaluations.export()}
         )
         best, weights = evaluations.best, None
         if best is not None and (self._best is None or self._best["step"] != best.step):

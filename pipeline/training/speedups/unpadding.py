@@ -248,11 +248,7 @@ class Unpadding:
         batch = {"input_ids": ids[drawn], "attention_mask": mask}
         replaced = [vars(layer).pop("forward") for layer in self._stored]
         try:
-            with (
-                mode(model, training=False),
-                torch.no_grad(),
-                torch.autocast("cpu", enabled=False),
-            ):
+            with mode(model, training=False), torch.no_grad(), torch.autocast("cpu", enabled=False):
                 unpadded = list(model(**batch).values())
                 self._is_on = False
                 plain = list(model(**batch).values())
