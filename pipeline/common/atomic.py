@@ -50,11 +50,9 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Delete what killed processes did not finish; call it only where nobody else writes.
+    """Delete what killed processes did not finish of things whose name has a pattern.
 
-    Args:
-        folder: where things were made.
-        name: of the things, a pattern.
+    Call it only where nobody else writes.
     """
     for left in folder.glob(f".{name}-*{_SUFFIX}"):
         shutil.rmtree(left, ignore_errors=True)

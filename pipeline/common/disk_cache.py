@@ -66,9 +66,7 @@ class Entries:
     def tidy(self, kept: Collection[str], new_bytes: int = 0) -> None:
         """Remove what killed processes left, and the longest unused entries beyond the limits.
 
-        Args:
-            kept: keys of entries that stay.
-            new_bytes: to make room for.
+        Entries whose keys are in ``kept`` stay; room is made for ``new_bytes`` more.
         """
         found: list[tuple[bool, float, int, str]] = []
         total = new_bytes

@@ -11,13 +11,7 @@ def note(text: str) -> str:
 
 
 def page(kind: str, title: str, body: str) -> str:
-    """Return a page.
-
-    Args:
-        kind: what it is about, in a word.
-        title: of it.
-        body: HTML.
-    """
+    """Return a page about a kind of thing (in a word), with a title and a body of HTML."""
     head = f"<header><p>{escape(kind)}</p><h1>{escape(title)}</h1></header>"
     return PAGE.format(title=escape(title), style=STYLE, body=head + body)
 

@@ -36,12 +36,8 @@ def measured(folder: Path, what: Mapping[str, Any], measure: Callable[[], Any]) 
 def best_rate(folder: Path, what: Mapping[str, Any], measure: Callable[[], float]) -> float:
     """Return the best rate that was ever measured on a machine like this one.
 
-    Each process measures once: what was measured while others were busy is too low.
-
-    Args:
-        folder: as of `measured`.
-        what: as of `measured`.
-        measure: returns a rate.
+    Each process measures once: what was measured while others were busy is too low. The arguments
+    are as of `measured`.
     """
     key = folder, json.dumps(what, sort_keys=True)
 

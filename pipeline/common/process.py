@@ -26,8 +26,7 @@ def identity() -> dict[str, Any]:
 def is_gone(owner: Mapping[str, Any]) -> bool | None:
     """Whether the process that signed is gone; None where that cannot be seen from here.
 
-    Args:
-        owner: its `identity`; empty where nobody signed.
+    Its ``owner`` is its `identity`, or empty where nobody signed.
     """
     if ABANDONED in owner:
         return True

@@ -37,11 +37,7 @@ def session() -> Session:
 
 
 def shared(maxsize: int | None) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate a function: the session keeps what it returned for its latest arguments.
-
-    Args:
-        maxsize: of the results that are kept, one for each arguments; None: all.
-    """
+    """Decorate a function: the session keeps its results for the last arguments, or all (None)."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)

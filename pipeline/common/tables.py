@@ -47,11 +47,7 @@ class Table:
 
 
 def render(table: Table, style: str) -> str:
-    """Return a table as text that ends with its line.
-
-    Args:
-        table: what is shown.
-        style: one of `STYLES`.
+    """Return a table as text that ends with its line, in one of `STYLES`.
 
     Raises:
         KeyError: for another style.

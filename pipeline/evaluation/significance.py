@@ -96,9 +96,7 @@ def _test(value: float, of_rows: float, own: Array, other: Array) -> tuple[float
 def mcnemar(first: Array, second: Array) -> float:
     """Return the exact p of McNemar's test (1947) for two sides being right equally often.
 
-    Args:
-        first: whether each row was right.
-        second: likewise.
+    Each side says of each row whether it was right.
     """
     from scipy.stats import binomtest
 
@@ -112,13 +110,9 @@ def mcnemar(first: Array, second: Array) -> float:
 def interval(
     predicted: Array, truth: Array, metric: str, labels: Sequence[str]
 ) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of one side's metric.
+    """Return the 95 % bootstrap interval of one side's metric, as `scores_of` has it.
 
-    Args:
-        predicted: positions of labels, of shape [rows].
-        truth: likewise.
-        metric: as `scores_of` has it.
-        labels: all names.
+    Predicted and true labels are positions in all names, of shape [rows].
     """
     codes = (truth * len(labels) + predicted)[None]
     drawn = _resampled(codes, RESAMPLES // 4, metric, labels)

@@ -108,10 +108,7 @@ def _base_names(model: PreTrainedModel) -> set[str]:
 def adapt(model: PreTrainedModel, config: AdapterConfig, head: Sequence[str]) -> PreTrainedModel:
     """Make a model train what the config says; new weights are drawn from torch's generator.
 
-    Args:
-        model: as it was loaded; it is changed in place.
-        config: the adapter.
-        head: modules that the task added to the model, see `new_head`; always trained.
+    The model is changed in place. Its `new_head` is always trained.
 
     Returns:
         A `PeftModel` if there is an adapter, else the model itself.
@@ -296,11 +293,7 @@ def _targets(
     usual: Sequence[str] | str | None,
     head: Sequence[str],
 ) -> list[str] | str:
-    """Return the names of the matrices that are adapted.
-
-    Raises:
-        ConfigError: for a given name that matches none.
-    """
+    """Return the names of the matrices that are adapted; refuse a given one that matches none."""
     bodies = _bodies(model, head)
     if config.targets is not None:
         for target in config.targets:

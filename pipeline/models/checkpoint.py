@@ -152,10 +152,6 @@ class Checkpoint:
     def check_head(self, auto_class_name: str, task: str) -> None:
         """Refuse a model whose architecture lacks the head of a task, before weights are read.
 
-        Args:
-            auto_class_name: of transformers, ``AutoModelForSeq2SeqLM``.
-            task: as the user names it.
-
         Raises:
             ModelError: naming the models of the menu that can.
         """
@@ -295,11 +291,7 @@ def _new(given: Mapping[str, Any], source: str | EmbeddedFile | None) -> Checkpo
 
 
 def _check_keys(given: Mapping[str, Any]) -> tuple[str, set[str]]:
-    """Refuse keys that the config's class lacks: transformers accepts and ignores them.
-
-    Returns:
-        The architecture's name, and the keys that it has.
-    """
+    """Return an architecture and its keys; refuse others, which transformers would ignore."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = given.get("model_type")

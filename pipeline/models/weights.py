@@ -47,14 +47,11 @@ class Weights:
         if key == self._refused:
             return read()
         if self._model is None or key != self._key:
-            self._forget()  # first: there may be no room for two
+            self._key = self._model = self._refused = None  # first: there may be no room for two
+            self._memory = {}
             return self._read(key, read)
         _draw(self._model)
         return _copy(self._model, self._memory)
-
-    def _forget(self) -> None:
-        """Drop the cached model."""
-        self._key, self._model, self._memory, self._refused = None, None, {}, None
 
     def _read(self, key: object, read: Callable[[], PreTrainedModel]) -> PreTrainedModel:
         """Read a model; cache it only if drawing again reproduces it and the generator's state."""

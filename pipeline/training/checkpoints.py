@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -78,12 +78,7 @@ class Checkpoints:
             ) from error
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         failure = self._pending.exception() if self._pending else None
         self._pending = None
         self._writer.shutdown()
@@ -304,11 +299,7 @@ def _snapshot(state: dict[str, Any], weights: dict[str, torch.Tensor]) -> Snapsh
 
 
 def _plain(tree: Any) -> Any:
-    """Return a tree of what `torch.load` reads without running code: no classes but tensors.
-
-    Raises:
-        TypeError: for any other value.
-    """
+    """Return a tree of what `torch.load` reads without running code: no classes but tensors."""
     if isinstance(tree, np.ndarray):
         content = np.ascontiguousarray(tree).reshape(-1).view(np.uint8).copy()
         return {_ARRAY: tree.dtype.str, "shape": tree.shape, "bytes": torch.from_numpy(content)}

@@ -40,13 +40,7 @@ class TrainingHook:
         outputs: Outputs,  # noqa: ARG002
         infer: Infer,  # noqa: ARG002
     ) -> dict[str, float]:
-        """Return metrics of a split besides the task's own.
-
-        Args:
-            examples: of the split.
-            outputs: the model's, on them.
-            infer: runs the model for further outputs.
-        """
+        """Return metrics of a split besides the task's own; ``infer`` gives further outputs."""
         return {}
 
     def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations) -> bool:  # noqa: ARG002

@@ -34,12 +34,7 @@ def lower_bound(
 ) -> float:
     """Return seconds: all operations divided by this machine's best rate; NaN if unknown.
 
-    Args:
-        experiment: says how it was trained.
-        model: whose operations are counted, with its adapter not merged.
-        data: what it was trained on.
-        tuner: that trained it.
-        judged: the final evaluation of the best weights, if there was one.
+    The model's adapter is not merged yet; ``judged`` is the final evaluation, if there was one.
     """
     from pipeline.training.speed import matmul_rate, where
 

@@ -44,10 +44,7 @@ class Encoded:
     is_kept: bool = False
 
     def read(self, *, keep: bool) -> None:
-        """Encode the splits that are not on disk.
-
-        Args:
-            keep: whether to write them to disk.
+        """Encode the splits that are not on disk, and write them there if they are to be kept.
 
         Raises:
             DataError: for rows that cannot be learned from.
@@ -203,10 +200,7 @@ def task_of(experiment: Experiment) -> Task[Any]:
 def load_model(experiment: Experiment, task: Task[Any], seed: int | None = None) -> PreTrainedModel:
     """Load the model for a task, with the adapter of the config.
 
-    Args:
-        experiment: says which.
-        task: decides the head.
-        seed: of the new head's weights and all later draws; None: the generators stay as they are.
+    The seed is of the new head's weights and all later draws; None: generators stay as they are.
 
     Raises:
         ConfigError: for an adapter that this model cannot have.

@@ -96,10 +96,6 @@ def time_steps(experiment: Experiment, *, keep: bool = False) -> Timing:
     The time of a batch of another size is that of a row times its rows. Frozen layers are computed,
     as if nothing were cached.
 
-    Args:
-        experiment: with threads and a precision of its own, or auto.
-        keep: whether the encoded data is cached for later runs.
-
     Raises:
         TunewrightError: for data or a model that cannot be used.
     """

@@ -72,13 +72,9 @@ def compare_precisions(
     task: Task[Any],
     examples: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Time training steps in both precisions.
+    """Time training steps in both precisions, on a batch of encoded examples.
 
-    Args:
-        training: says by how many threads.
-        model: as it is loaded, to be thrown away; without dropout losses can be compared.
-        task: its own.
-        examples: a batch, encoded.
+    The model is thrown away afterwards; it has no dropout, so that losses can be compared.
 
     Returns:
         ``precision``, the faster of those whose losses agree within `TOLERANCE`; and the seconds
@@ -117,12 +113,7 @@ def step_seconds(
 ) -> tuple[float, float]:
     """Time training steps, each as `FineTuner` runs it; the first batch only warms up.
 
-    Args:
-        experiment: says how it is trained.
-        model: to be thrown away.
-        task: its own.
-        batches: encoded.
-        call: the fixed cost of calling the model, in tokens; None: the default.
+    The model is thrown away afterwards; a call of it has a fixed cost in tokens, None: the default.
 
     Returns:
         Seconds of forward and backward of a batch, and of the optimizer's step after it.
@@ -158,14 +149,8 @@ def evaluation_seconds(
     if rows is None and training.micro_batch_tokens is None:
         rows = training.batch_size
     model.to(device_here())
-    infer = partial(
-        task.infer,
-        model,
-        examples,
-        rows,
-        training.micro_batch_tokens,
-        bfloat16=training.precision == "bfloat16",
-    )
+    most, in_bfloat16 = training.micro_batch_tokens, training.precision == "bfloat16"
+    infer = partial(task.infer, model, examples, rows, most, bfloat16=in_bfloat16)
     with repeatable(training):
         return _seconds(infer)
 

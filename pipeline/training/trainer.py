@@ -168,13 +168,10 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def begin(self) -> None:
         """Schedule the evaluations; restore what Trainer resets when it resumes."""
-        steps_an_epoch = -(-len(self.train_dataset) // self._experiment.training.batch_size)
-        self._eval_points = evaluation_points(
-            self._experiment.training, steps_an_epoch, self.state.max_steps
-        )
-        self._save_points = checkpoint_points(
-            self._experiment.training, steps_an_epoch, self.state.max_steps
-        )
+        training, steps = self._experiment.training, self.state.max_steps
+        steps_an_epoch = -(-len(self.train_dataset) // training.batch_size)
+        self._eval_points = evaluation_points(training, steps_an_epoch, steps)
+        self._save_points = checkpoint_points(training, steps_an_epoch, steps)
         if self._snapshot is not None:
             loss, self._globalstep_last_logged = self._snapshot.unlogged
             self._tr_loss = loss.to(self.args.device, copy=True)
@@ -211,18 +208,14 @@ class FineTuner(Trainer):  # type: ignore[misc]
         assert self._snapshot is not None
         load_trained_state(self.model, self._snapshot.weights)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        assert self._snapshot is not None
-        assert self.optimizer is not None
-        assert self.lr_scheduler is not None
-        self.optimizer.load_state_dict(copy.deepcopy(self._snapshot.optimizer))
-        self.lr_scheduler.load_state_dict(self._snapshot.schedule)
+    def _load_optimizer_and_scheduler(self, _: str | None) -> None:
+        if self._snapshot is not None:
+            self.create_optimizer().load_state_dict(copy.deepcopy(self._snapshot.optimizer))
+            assert self.lr_scheduler is not None
+            self.lr_scheduler.load_state_dict(self._snapshot.schedule)
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            assert self._snapshot is not None
+    def _load_rng_state(self, _: str | None) -> None:
+        if self._snapshot is not None:
             self._snapshot.random.put_back()
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
@@ -349,16 +342,12 @@ class FineTuner(Trainer):  # type: ignore[misc]
     @booked("evaluation")
     def infer(self, examples: Examples) -> Outputs:
         """Return the outputs of the present weights, in micro-batches of the training's budget."""
-        most, rows = self._micro_batches.most, self._experiment.evaluation.batch_size
+        training, most = self._experiment.training, self._micro_batches.most
+        rows = self._experiment.evaluation.batch_size
         if most is None and rows is None:
-            rows = self._experiment.training.batch_size  # never a whole split at once
-        return self._task.infer(
-            self.model,
-            examples,
-            rows,
-            most,
-            bfloat16=self._experiment.training.precision == "bfloat16",
-        )
+            rows = training.batch_size  # never a whole split at once
+        in_bfloat16 = training.precision == "bfloat16"
+        return self._task.infer(self.model, examples, rows, most, bfloat16=in_bfloat16)
 
     def evaluate_on(self, examples: Examples) -> Evaluation:
         """Score a split with the present weights.

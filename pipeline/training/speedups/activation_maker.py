@@ -120,13 +120,7 @@ class Maker:
         The two are compared in float32 and in training mode, with the same dropout. This reveals
         layers that read padding, are not a sequence, or still have dropout.
 
-        Args:
-            batch: of some examples.
-            alone: the last layer's output for each of them by itself, [tokens, width].
-            form: of their output.
-
-        Raises:
-            UnfitError: if the results differ.
+        ``alone`` is the last layer's output for each example by itself, [tokens, width].
         """
         found: list[Tensor] = []
         hook = self.layers[-1].register_forward_hook(

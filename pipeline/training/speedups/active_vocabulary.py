@@ -87,13 +87,7 @@ class ActiveEmbedding(torch.nn.Embedding):
 
 
 class ActiveVocabulary:
-    """A model whose input embedding was reduced, and the way back to the full one.
-
-    Args:
-        model: its input embedding is replaced.
-        name: of the embedding in it.
-        ids: the active token ids, ascending.
-    """
+    """A model whose input embedding was reduced to some ids, and the way back to the full one."""
 
     def __init__(self, model: PreTrainedModel, name: str, ids: Ids) -> None:
         parent, _, self._name = name.rpartition(".")

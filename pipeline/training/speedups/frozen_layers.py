@@ -66,15 +66,7 @@ def pays(epochs: float, evaluations: int, *, in_sweep: bool) -> bool:
 class FrozenLayers:
     """A model whose frozen layers are replaced by their activations, and the way back.
 
-    Args:
-        task: of the run.
-        examples: the splits by name.
-        stored: what is stored for each of them.
-        layers: of the model, replaced until `restore`.
-        form: of their output.
-
-    Attributes:
-        examples: the splits, with a column that says where an example is stored.
+    Its ``examples`` have a column that says where each is stored; ``stored`` has their order.
     """
 
     def __init__(
@@ -199,11 +191,7 @@ def reuse_frozen_layers(
 def _stored(
     store: Store, wanted: Sequence[Stored], splits: Sequence[Examples], maker: Maker
 ) -> Form | None:
-    """Compute missing splits and map all of them into memory; None: no room.
-
-    Raises:
-        UnfitError: if what is stored would not be exact.
-    """
+    """Compute missing splits and map all of them into memory; None: no room."""
     missing = [i for i, one in enumerate(wanted) if store.form(one) is None]
     computed = 0
     if missing:
