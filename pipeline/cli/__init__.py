@@ -37,8 +37,7 @@ from pipeline.cli import (
     ui,
 )
 from pipeline.cli.common import Stopped
-from pipeline.common.errors import TunewrightError
-from pipeline.common.failure import is_interrupted
+from pipeline.common.errors import TunewrightError, is_interrupted
 from pipeline.common.secrets import masked_message
 from pipeline.common.text import printable
 from pipeline.common.timing import ledger

@@ -3,6 +3,9 @@
 It takes labels as positions in the list of all names: names would be written to evaluate's
 table and compared as strings, which is slow. Averages follow scikit-learn: over the labels that
 occur in either, one that is never predicted counting as zero.
+
+Predictions and references are as many, one a row; ``labels`` are all names, in the order of the
+model's outputs.
 """
 
 from collections.abc import Sequence
@@ -74,11 +77,6 @@ def classification_scores(
 ) -> dict[str, float]:
     """Score predictions by every classification metric.
 
-    Args:
-        predictions: label names, one a row.
-        references: the true names, as many.
-        labels: all names, in the order of the model's outputs.
-
     Returns:
         ``accuracy``, ``f1_macro``, ``f1/<label>`` …, each between 0 and 1.
     """
@@ -95,11 +93,6 @@ def multilabel_scores(
     predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], labels: Sequence[str]
 ) -> dict[str, float]:
     """Score predictions of any number of labels a row.
-
-    Args:
-        predictions: each row's label names.
-        references: the true names of each row, as many rows.
-        labels: all names, in the order of the model's outputs.
 
     Returns:
         The same as `classification_scores`, ``accuracy`` being the share of rows all of whose

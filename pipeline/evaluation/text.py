@@ -2,6 +2,9 @@
 
 Each is computed on the tokens of its language (`languages.tokens`, sacrebleu's tokenizers), and
 its name says so where these are characters: ``rouge1`` and ``rouge1_zh`` cannot be compared.
+
+Predictions and references are texts, one a row, as many of each and at least one. The language is
+the ISO 639-1 code of both; of a translation, that of the language translated to.
 """
 
 import sys
@@ -58,11 +61,6 @@ def summary_scores(
 
     Words are not stemmed.
 
-    Args:
-        predictions: the summaries, one a row.
-        references: the true ones, as many and at least one.
-        language: its ISO 639-1 code.
-
     Returns:
         ``rouge1``, ``rouge2``, ``rougeL`` and ``rougeLsum`` (``rouge1_zh`` …): F-measures between 0
         and 1, the mean over rows. A text of one token has no bigram: its ``rouge2`` is 0.
@@ -74,11 +72,6 @@ def translation_scores(
     predictions: Sequence[str], references: Sequence[str], language: str
 ) -> dict[str, float]:
     """Score translations by sacrebleu (Post, 2018: A call for clarity in reporting BLEU scores).
-
-    Args:
-        predictions: the translations, one a row.
-        references: the true ones, as many and at least one.
-        language: the ISO 639-1 code of the language translated to.
 
     Returns:
         Scores of the corpus. ``bleu`` (Papineni et al., 2002) and ``chrf`` (Popović, 2015) between
@@ -107,11 +100,6 @@ def reply_scores(
     predictions: Sequence[str], references: Sequence[str], language: str
 ) -> dict[str, float]:
     """Score replies by the share that equal the reference and by ROUGE.
-
-    Args:
-        predictions: the replies, one a row.
-        references: the true ones, as many and at least one.
-        language: its ISO 639-1 code.
 
     Returns:
         ``exact_match``, blanks around a reply not counting; ``rouge1`` and ``rougeL``

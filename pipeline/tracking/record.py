@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.common.failure import reason_of
+from pipeline.common.errors import reason_of
 from pipeline.common.secrets import masked_value
 from pipeline.common.timing import booked
 from pipeline.tracking import tags

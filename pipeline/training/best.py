@@ -78,13 +78,12 @@ class Evaluations:
             self.early += 1
         elif self.last is not None and self.last.is_early:
             self._history.clear()
+        sign = 1 if self._objective.direction == "maximize" else -1
+        so_far = (metrics[self._objective.name] for metrics in self._history)
+        better = all(sign * score > sign * than for than in so_far)
+        self._since_best = 0 if better else self._since_best + 1
         self._history.append(evaluation.metrics)
         self.last = evaluation
-        self._since_best += 1
-        so_far = [metrics[self._objective.name] for metrics in self._history[:-1]]
-        better = not so_far or all(self._is_better(score, than) for than in so_far)
-        if better:
-            self._since_best = 0
         if better or self._objective.aggregation != "best":
             self.best = evaluation
             self._copy(model)
@@ -98,9 +97,6 @@ class Evaluations:
     def score(self, objective: Objective) -> float:
         """Make one score of all evaluations so far."""
         return objective.score([metrics[objective.name] for metrics in self._history])
-
-    def _is_better(self, score: float, than: float) -> bool:
-        return score > than if self._objective.direction == "maximize" else score < than
 
     @property
     def exhausted(self) -> bool:

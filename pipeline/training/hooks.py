@@ -34,13 +34,9 @@ class TrainingHook:
     def on_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Receive metrics as they arrive, by full name."""
 
-    def more_metrics(
-        self,
-        examples: Examples,  # noqa: ARG002
-        outputs: Outputs,  # noqa: ARG002
-        infer: Infer,  # noqa: ARG002
-    ) -> dict[str, float]:
+    def more_metrics(self, examples: Examples, outputs: Outputs, infer: Infer) -> dict[str, float]:
         """Return metrics of a split besides the task's own; ``infer`` gives further outputs."""
+        del examples, outputs, infer
         return {}
 
     def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations) -> bool:  # noqa: ARG002

@@ -21,9 +21,8 @@ class Trial:
     """What a run may ask of the search that it belongs to."""
 
     is_best: Callable[[float], bool]  # whether a score beats every finished trial's
-    report: Callable[
-        [float, float], PruningDecision
-    ]  # score so far, epochs done -> whether to continue
+    # Takes the score so far and the epochs done; returns whether to continue.
+    report: Callable[[float, float], PruningDecision]
     check_time: Callable[[], None]  # raises once the trial's time is up
     reported: str | None = None  # the metric to report, if not the first objective
     snapshot: Snapshot | None = None  # what it resumes from, if it was paused

@@ -19,6 +19,7 @@ from pipeline.training.speedups import apply
 
 if TYPE_CHECKING:
     from pipeline.config.experiment import Experiment
+    from pipeline.training.prepare import Prepared
     from pipeline.training.speed import Precision
 
 log = logging.getLogger(__name__)
@@ -90,18 +91,14 @@ class Timing:
     parameters: int
 
 
-def time_steps(experiment: Experiment, *, keep: bool = False) -> Timing:
+def _time_steps(experiment: Experiment, data: Prepared) -> Timing:
     """Time a few training steps and an evaluation, once per machine, threads and config.
 
     The time of a batch of another size is that of a row times its rows. Frozen layers are computed,
     as if nothing were cached.
-
-    Raises:
-        TunewrightError: for data or a model that cannot be used.
     """
     from pipeline.training.speed import where
 
-    data = prepare(experiment, keep=keep)
     training = experiment.training
     what = {
         "what": "steps",
@@ -120,7 +117,8 @@ def time_steps(experiment: Experiment, *, keep: bool = False) -> Timing:
         **where(training),
     }
     with without_gc():
-        return Timing(**measured(cache_of(experiment), what, lambda: asdict(_timing(experiment))))
+        found = measured(cache_of(experiment), what, lambda: asdict(_timing(experiment, data)))
+    return Timing(**found)
 
 
 def run_cost(experiment: Experiment) -> RunCost:
@@ -140,7 +138,8 @@ def run_cost(experiment: Experiment) -> RunCost:
         precision = faster_precision(replace(experiment, training=training))
         training = replace(training, precision=precision)
     experiment = replace(experiment, training=training)
-    timing, encoded = time_steps(experiment, keep=True), prepare(experiment).encoded
+    data = prepare(experiment, keep=True)
+    timing, encoded = _time_steps(experiment, data), data.encoded
     rows = len(encoded.train.dataset)
     steps_an_epoch = math.ceil(rows / training.batch_size)
     steps = math.ceil(training.epochs * steps_an_epoch)
@@ -165,13 +164,12 @@ def run_costs(experiments: Sequence[Experiment]) -> list[RunCost]:
     return [run_cost(experiment) for experiment in experiments]
 
 
-def _timing(experiment: Experiment) -> Timing:
+def _timing(experiment: Experiment, data: Prepared) -> Timing:
     import numpy as np
     import torch
 
     from pipeline.training.speed import evaluation_seconds, step_seconds
 
-    data = prepare(experiment)
     encoded = data.encoded
     began = time.perf_counter()
     with torch.random.fork_rng():

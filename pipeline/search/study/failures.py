@@ -14,7 +14,7 @@ import traceback
 import optuna
 from optuna.trial import Trial, TrialState
 
-from pipeline.common.failure import reason_of
+from pipeline.common.errors import reason_of
 from pipeline.search.study.trials import REASON, TRACE, TRACEBACK, ended, state_of
 
 TEACHES = ("oom", "diverged", "timeout")  # kinds that are the parameters' doing

@@ -1,6 +1,6 @@
 """Why a run failed: an interrupt stays one, whatever a library makes of it."""
 
-from pipeline.common.failure import is_interrupted, reason_of
+from pipeline.common.errors import is_interrupted, reason_of
 
 
 def test_interrupt_wrapped_by_an_import_is_told_as_stopped():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from optuna.trial import Trial, TrialState
 
-from pipeline.common.failure import reason_of
+from pipeline.common.errors import reason_of
 from pipeline.search.samplers import make_sampler
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.budget import Budget
