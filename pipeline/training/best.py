@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,26 +42,25 @@ class Evaluation:
         return digest.hexdigest()
 
 
+@dataclass(eq=False)
 class Evaluations:
     """Remembers the best and the last evaluation, and the best weights.
 
     Early ones, on a sample of the rows, are compared only with each other; the first evaluation on
     all rows discards them.
 
-    The weights are kept in the host's memory, not on disk: one copy, overwritten when a better
-    evaluation comes. Only trained weights are stored.
+    The weights are kept in the host's memory, not on disk: one copy, overwritten in place when a
+    better evaluation comes. Only trained weights are stored.
     """
 
-    def __init__(self, objective: Objective, patience: int | None) -> None:
-        self._objective = objective
-        self._patience = patience
-        self._since_best = 0
-        self._history: list[dict[str, float]] = []
-        # The best ones; they are overwritten in place when a better evaluation comes.
-        self.weights: dict[str, torch.Tensor] = {}
-        self.best: Evaluation | None = None
-        self.last: Evaluation | None = None
-        self.early = 0  # how many were on a sample
+    objective: Objective
+    patience: int | None
+    since_best: int = 0  # evaluations since the best one
+    history: list[dict[str, float]] = field(default_factory=list)  # the metrics of each
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    best: Evaluation | None = None
+    last: Evaluation | None = None
+    early: int = 0  # how many were on a sample; absent from older states
 
     def add(self, evaluation: Evaluation, model: torch.nn.Module) -> None:
         """Add a new evaluation; of two equal ones the earlier counts as better.
@@ -71,20 +70,20 @@ class Evaluations:
         Raises:
             DivergedError: if the objective is NaN or infinite.
         """
-        score = evaluation.metrics[self._objective.name]
+        score = evaluation.metrics[self.objective.name]
         if not math.isfinite(score):
-            raise DivergedError(f"step {evaluation.step}: {self._objective.metric} is {score}.")
+            raise DivergedError(f"step {evaluation.step}: {self.objective.metric} is {score}.")
         if evaluation.is_early:
             self.early += 1
         elif self.last is not None and self.last.is_early:
-            self._history.clear()
-        sign = 1 if self._objective.direction == "maximize" else -1
-        so_far = (metrics[self._objective.name] for metrics in self._history)
+            self.history.clear()
+        sign = 1 if self.objective.direction == "maximize" else -1
+        so_far = (metrics[self.objective.name] for metrics in self.history)
         better = all(sign * score > sign * than for than in so_far)
-        self._since_best = 0 if better else self._since_best + 1
-        self._history.append(evaluation.metrics)
+        self.since_best = 0 if better else self.since_best + 1
+        self.history.append(evaluation.metrics)
         self.last = evaluation
-        if better or self._objective.aggregation != "best":
+        if better or self.objective.aggregation != "best":
             self.best = evaluation
             self._copy(model)
 
@@ -92,16 +91,16 @@ class Evaluations:
     def full(self) -> int:
         """How many were on all rows."""
         is_early = self.last is None or self.last.is_early
-        return 0 if is_early else len(self._history)
+        return 0 if is_early else len(self.history)
 
     def score(self, objective: Objective) -> float:
         """Make one score of all evaluations so far."""
-        return objective.score([metrics[objective.name] for metrics in self._history])
+        return objective.score([metrics[objective.name] for metrics in self.history])
 
     @property
     def exhausted(self) -> bool:
         """Whether the last ``patience`` evaluations were all no better than one before."""
-        return self._patience is not None and self._since_best >= self._patience
+        return self.patience is not None and self.since_best >= self.patience
 
     def restore(self, model: torch.nn.Module) -> None:
         """Put the best weights back into the model."""
@@ -109,27 +108,17 @@ class Evaluations:
 
     def export(self) -> dict[str, Any]:
         """Return all but the weights as plain values and arrays."""
-        return {
-            "objective": vars(self._objective),
-            "patience": self._patience,
-            "since_best": self._since_best,
-            "history": list(self._history),
-            "best": vars(self.best) if self.best else None,
-            "last": vars(self.last) if self.last else None,
-            "early": self.early,
-        }
+        inner = {name: vars(self)[name] for name in ("objective", "best", "last")}
+        state = {**vars(self), **{name: one and vars(one) for name, one in inner.items()}}
+        del state["weights"]
+        return state
 
     @classmethod
     def from_export(cls, state: Mapping[str, Any], weights: dict[str, torch.Tensor]) -> Evaluations:
         """Rebuild what `export` returned; it takes over the weights."""
-        made = cls(Objective(**state["objective"]), state["patience"])
-        made._since_best = state["since_best"]
-        made._history = list(state["history"])
-        made.weights = weights
-        made.best = Evaluation(**state["best"]) if state["best"] else None
-        made.last = Evaluation(**state["last"]) if state["last"] else None
-        made.early = state.get("early", 0)  # absent from older states
-        return made
+        seen = {name: state[name] and Evaluation(**state[name]) for name in ("best", "last")}
+        objective = Objective(**state["objective"])
+        return cls(**{**state, **seen, "objective": objective, "weights": weights})
 
     def _copy(self, model: torch.nn.Module) -> None:
         for name, weight in trained_state(model).items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,24 +16,18 @@ from pipeline.models.batches import cut, length
 from pipeline.tasks.base import Batch, Task
 
 
+@dataclass
 class MicroBatches:
-    """Makes the micro-batches of a run's batches.
+    """Makes the micro-batches of a run's batches."""
 
-    Args:
-        task: pads them.
-        most: tokens of one, padding included; None: a batch is computed at once.
-        call: the fixed cost of one, in tokens.
-    """
-
-    def __init__(self, task: Task[Any], most: int | None, call: int) -> None:
-        self._task = task
-        self._call = call
-        self.most = most
+    task: Task[Any]  # pads them
+    most: int | None  # tokens of one, padding included; None: a batch is computed at once
+    call: int  # the fixed cost of one, in tokens
 
     def make(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, list[Batch]]:
         """Cut a batch of encoded examples, as Trainer's data collator."""
-        parts = cut([length(e) for e in examples], self.most, self._call)
-        batches = [self._task.collate([examples[i] for i in part]) for part in parts]
+        parts = cut([length(e) for e in examples], self.most, self.call)
+        batches = [self.task.collate([examples[i] for i in part]) for part in parts]
         return {"micro_batches": batches}
 
     @property

@@ -140,9 +140,7 @@ class Maker:
                 if ((same - vectors).norm(dim=-1) > _SAME * size).any():
                     raise UnfitError("their output for an example depends on its batch")
                 kept[i, : len(vectors)] = same
-            slot = Slot()
-            slot.given = kept
-            replace(self.layers, form.tuples, slot)
+            replace(self.layers, form.tuples, Slot(kept))
             try:
                 given = self._seeded(batch)
             except Exception as error:  # a model that needs more of its layers may raise anything

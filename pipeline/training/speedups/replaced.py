@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,14 +19,14 @@ class UnfitError(Exception):
     """A speedup would not be exact for this model; says why."""
 
 
+@dataclass(eq=False)
 class Slot:
     """Holds a batch's activations, [examples, tokens, width], until the last frozen layer's turn.
 
     They are used once: a second call of the model needs its own.
     """
 
-    def __init__(self) -> None:
-        self.given: Tensor | None = None
+    given: Tensor | None = None
 
     def take(self, instead_of: Tensor) -> Tensor:
         """Return the stored activations instead of a layer's input.
@@ -47,19 +48,19 @@ class Slot:
         return given.to(instead_of.device)
 
 
+@dataclass(eq=False)
 class Replaced:
     """Replaces a frozen layer: computes nothing; the last one returns what is stored."""
 
-    def __init__(self, elements: int, slot: Slot | None) -> None:
-        self._elements = elements
-        self._slot = slot
+    elements: int
+    slot: Slot | None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Pass the hidden states on, or return the stored ones."""
         hidden = args[0] if args else next(iter(kwargs.values()))
-        if self._slot is not None:
-            hidden = self._slot.take(hidden)
-        return (hidden, *[None] * (self._elements - 1)) if self._elements else hidden
+        if self.slot is not None:
+            hidden = self.slot.take(hidden)
+        return (hidden, *[None] * (self.elements - 1)) if self.elements else hidden
 
 
 def replace(layers: Sequence[Module], tuples: Sequence[int], slot: Slot) -> None:
