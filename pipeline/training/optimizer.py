@@ -22,6 +22,9 @@ _NOT_OURS = words(
     "params lr betas foreach fused capturable differentiable maximize decoupled_weight_decay"
 )
 
+# The hyperparameters whose bounds the config checks.
+_CHECKED = [f.name for f in fields(OptimizerConfig) if f.name not in ("name", "others")]
+
 _FUSED = ("Adam", "AdamW", "SGD")  # that update all of a parameter in one pass, on any device
 
 
@@ -48,7 +51,7 @@ def check_optimizer(config: OptimizerConfig) -> None:
         )
     chosen = getattr(torch.optim, config.name)
     accepted = inspect.signature(chosen).parameters
-    known = [key for key in _hyperparameters() if _TORCH_NAMES.get(key, key) in accepted]
+    known = [key for key in _CHECKED if _TORCH_NAMES.get(key, key) in accepted]
     valid = list(dict.fromkeys([*known, *(key for key in accepted if key not in _NOT_OURS)]))
     for key in _given(config):
         if key not in valid:
@@ -74,14 +77,9 @@ def arguments(config: OptimizerConfig) -> dict[str, Any]:
     return {_TORCH_NAMES.get(key, key): value for key, value in given.items()}
 
 
-def _hyperparameters() -> list[str]:
-    """Return those whose bounds the config checks."""
-    return [f.name for f in fields(OptimizerConfig) if f.name not in ("name", "others")]
-
-
 def _given(config: OptimizerConfig) -> dict[str, Any]:
     """Return the hyperparameters that are set, under the user's names."""
-    values = {**{key: getattr(config, key) for key in _hyperparameters()}, **config.others}
+    values = {**{key: getattr(config, key) for key in _CHECKED}, **config.others}
     return {key: value for key, value in values.items() if value is not None}
 
 

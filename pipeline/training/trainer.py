@@ -89,8 +89,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self.data_collator = self._micro_batches.make
         self.remove_callback(PrinterCallback)
         self.add_callback(_Pace(self))
-        self.optimizer: torch.optim.Optimizer | None
-        self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
+        # None until they are created.
+        self.optimizer: torch.optim.Optimizer
+        self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler
         first, *_ = objectives(experiment)
         self.evaluations = Evaluations(first, experiment.training.early_stopping_patience)
         self.hooks = hooks
@@ -142,8 +143,6 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def take_snapshot(self) -> Snapshot:
         """Copy all that the training needs to resume from here; call it between two steps."""
-        assert self.optimizer is not None
-        assert self.lr_scheduler is not None
         return Snapshot(
             trainer_state=json.dumps(dataclasses.asdict(self.state)),
             weights=to_host(trained_state(self.model)),
@@ -210,8 +209,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def _load_optimizer_and_scheduler(self, _: str | None) -> None:
         if self._snapshot is not None:
-            self.create_optimizer().load_state_dict(copy.deepcopy(self._snapshot.optimizer))
-            assert self.lr_scheduler is not None
+            self.optimizer.load_state_dict(copy.deepcopy(self._snapshot.optimizer))
             self.lr_scheduler.load_state_dict(self._snapshot.schedule)
 
     def _load_rng_state(self, _: str | None) -> None:

@@ -70,7 +70,7 @@ class Bucket(Protocol):
 class FusedLayer:
     """What a layer computes of unpadded tokens, in training and without."""
 
-    parts: dict[str, Module]
+    parts: dict[str, Any]  # modules
     heads: int
     scaling: float
 
@@ -110,15 +110,10 @@ class FusedLayer:
             heads=self.heads,
             scaling=self.scaling,
             **rates,
-            middle_eps=self._eps("middle"),
-            end_eps=self._eps("end"),
+            middle_eps=self.parts["middle"].eps,
+            end_eps=self.parts["end"].eps,
             seed=int(torch.randint(2**62, ())) if any(rates.values()) else 0,
         )
-
-    def _eps(self, name: str) -> float:
-        norm = self.parts[name]
-        assert isinstance(norm, LayerNorm)
-        return norm.eps
 
     def _rate(self, name: str) -> float:
         dropout = self.parts.get(name)
