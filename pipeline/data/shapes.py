@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from pipeline.common.errors import DataError, did_you_mean, listing
 from pipeline.data.conversations import check_whole
 from pipeline.data.rows import Rows
+
+Values: TypeAlias = Mapping[str, Any]  # what a file holds of one record
+Row: TypeAlias = dict[str, Any]  # what is read of it, by the column of `Rows`
 
 
 class Shape(ABC):
@@ -17,13 +20,11 @@ class Shape(ABC):
     has_classes: ClassVar[bool] = False  # labels that training lacks cannot be predicted
 
     @abstractmethod
-    def read(
-        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
-    ) -> dict[str, Any]:
-        """Return a record as the values of a row, by column.
+    def read(self, values: Values, place: str, *, with_targets: bool = True) -> Row:
+        """Return a record as the values of a row.
 
         Args:
-            values: what the file holds.
+            values: of the record.
             place: file and line, for messages.
             with_targets: False if the targets are to be predicted.
 
@@ -75,7 +76,7 @@ class Shape(ABC):
         return [""] * len(rows)
 
 
-def column_of(values: Mapping[str, Any], key: str, column: str, place: str) -> Any:
+def column_of(values: Values, key: str, column: str, place: str) -> Any:
     """Return a column's value; ``translation.de`` is key ``de`` of column ``translation``.
 
     Raises:
@@ -84,21 +85,17 @@ def column_of(values: Mapping[str, Any], key: str, column: str, place: str) -> A
     here: Any = values
     for part in [column] if column in values else column.split("."):
         if not isinstance(here, Mapping) or part not in here:
+            objects = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+            nested = [f"{name}.{inner}" for name, value in objects.items() for inner in value]
             raise DataError(
                 f"{place}: there is no column {column!r} ({key}); found "
-                f"{listing(values)}.{did_you_mean(column, _names(values))}"
+                f"{listing(values)}.{did_you_mean(column, [*values, *nested])}"
             )
         here = here[part]
     return here
 
 
-def _names(values: Mapping[str, Any]) -> list[str]:
-    """Return the columns, and the keys of nested ones."""
-    nested = ((name, value) for name, value in values.items() if isinstance(value, Mapping))
-    return [*values, *(f"{name}.{key}" for name, value in nested for key in value)]
-
-
-def text_of(values: Mapping[str, Any], key: str, column: str, place: str) -> str:
+def text_of(values: Values, key: str, column: str, place: str) -> str:
     """Return the text in a column.
 
     Raises:
@@ -109,17 +106,8 @@ def text_of(values: Mapping[str, Any], key: str, column: str, place: str) -> str
         raise DataError(
             f"{place}: no text: found {text!r} in column {column!r}, expected at least one letter."
         )
-    check_characters(text, column, place)
-    return text
-
-
-def check_characters(text: str, column: str, place: str) -> None:
-    """Refuse halves of characters.
-
-    Raises:
-        DataError: naming the column.
-    """
     check_whole(text, f"{place}: column {column!r}")
+    return text
 
 
 def place_of(rows: Rows) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.errors import DataError
+from pipeline.common.errors import DataError, did_you_mean, listing
+from pipeline.common.session import shared
 from pipeline.config.data import DataConfig, FilesConfig, HubConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate, sha256
 from pipeline.data.readers import Refuse, read_records, stop
 from pipeline.data.rows import Rows
-from pipeline.data.shapes import Shape
+from pipeline.data.shapes import Row, Shape
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,47 +31,70 @@ def read_split(config: DataConfig, shape: Shape, split: str, refuse: Refuse = st
         refuse: handles records that cannot be used.
 
     Raises:
-        DataError: for the first such record, unless `refuse` tolerates it.
+        DataError: for the first such record, naming file and line or number, unless `refuse`
+            tolerates it; for a file or a hub data set that cannot be read.
     """
+    if getattr(config, split) is None:
+        return None
+    ids: list[str] = []
+    rows: list[Row] = []
     try:
-        if isinstance(config, FilesConfig):
-            return read_files(config, split, shape, refuse)
-        return read_hub(config, split, shape, refuse)
+        place = _place(config, split)
+        for row_id, values in records(config, split, refuse, shape.label_column):
+            try:
+                rows.append(shape.read(values, f"{place}, row {row_id}"))
+            except DataError as error:
+                refuse(error)
+            else:
+                ids.append(row_id)
+        if not ids:
+            raise DataError(f"{place}: no rows; expected at least one below the header.")
     except DataError as error:
         refuse(error)
         return None
+    return Rows(shape, ids, {name: [row[name] for row in rows] for name in rows[0]})
 
 
-def read_files(config: FilesConfig, split: str, shape: Shape, refuse: Refuse) -> Rows | None:
-    """Read one split from its file, or return None if the config names none.
-
-    Raises:
-        DataError: naming file and line of the first row that the task cannot use.
-    """
-    path = path_of(config, split)
-    if path is None:
-        return None
-    read = read_records(path, config.encoding, refuse)
-    numbered = ((f"{path.name}:{line}", values) for line, values in read)
-    return _collect(numbered, str(path), shape, refuse)
-
-
-def records(config: DataConfig, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def records(
+    config: DataConfig, split: str, refuse: Refuse, label_column: str | None = None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the records of a split with the ids of their rows; none if the config names no split.
 
+    Args:
+        config: where they are.
+        split: train, validation or test.
+        refuse: handles lines of bad syntax.
+        label_column: its labels are given by name where a hub data set holds their numbers.
+
     Raises:
-        DataError: for a file or a data set that cannot be read; lines of bad syntax are left out.
+        DataError: for a file or a data set that cannot be read.
     """
     if isinstance(config, HubConfig):
         name: str | None = getattr(config, split)
         if name is not None:
-            for number, row in enumerate(_load(config, name), start=1):
+            for number, row in enumerate(_named(_load(config, split), label_column), start=1):
                 yield f"{name}:{number}", row
         return
     path = path_of(config, split)
     if path is not None:
-        for line, values in read_records(path, config.encoding, lambda _: None):
+        for line, values in read_records(path, config.encoding, refuse):
             yield f"{path.name}:{line}", values
+
+
+def _named(dataset: Dataset, column: str | None) -> Iterable[Mapping[str, Any]]:
+    """Return a data set with names in its column of labels, instead of their numbers."""
+    from datasets import ClassLabel
+
+    feature = dataset.features.get(column)
+    several = getattr(feature, "feature", None)  # of a list
+    labels = feature if isinstance(feature, ClassLabel) else several
+    if not isinstance(labels, ClassLabel):
+        return dataset
+    # The hub marks a hidden label by -1; it stays out of range and is refused by the shape.
+    names = dict(enumerate(labels.names))
+    if labels is several:
+        return ({**row, column: [names.get(i) for i in row[column]]} for row in dataset)
+    return ({**row, column: names.get(row[column])} for row in dataset)
 
 
 def file_digests(config: FilesConfig) -> dict[str, str]:
@@ -79,49 +103,23 @@ def file_digests(config: FilesConfig) -> dict[str, str]:
     return {split: sha256(path) for split, path in files.items() if path and path.is_file()}
 
 
-def read_hub(config: HubConfig, split: str, shape: Shape, refuse: Refuse) -> Rows | None:
-    """Read one split of a hub data set, or return None if the config names none.
-
-    Raises:
-        DataError: if the hub cannot be reached and the data set is not cached, or lacks the
-            split or a column.
-    """
-    name: str | None = getattr(config, split)
-    if name is None:
-        return None
-    from datasets import ClassLabel
-
-    dataset = _load(config, name)
-    column = shape.label_column
-    feature = dataset.features.get(column) if column is not None else None
-    several = getattr(feature, "feature", None)  # of a list
-    labelled: Iterable[Mapping[str, Any]] = dataset
-    # The hub marks a hidden label by -1; it stays out of range and is refused below.
-    if column is not None and isinstance(feature, ClassLabel):
-        names = dict(enumerate(feature.names))
-        labelled = ({**row, column: names.get(row[column])} for row in dataset)
-    elif column is not None and isinstance(several, ClassLabel):
-        names = dict(enumerate(several.names))
-        labelled = ({**row, column: [names.get(i) for i in row[column]]} for row in dataset)
-    numbered = ((f"{name}:{number}", row) for number, row in enumerate(labelled, start=1))
-    return _collect(numbered, _place(config, name), shape, refuse)
-
-
-def _load(config: HubConfig, name: str) -> Dataset:
+def _load(config: HubConfig, split: str) -> Dataset:
     from datasets import load_dataset
 
+    name, revision = getattr(config, split), config.revision or None
     try:
-        return load_dataset(
-            config.name, config.subset, split=name, revision=config.revision or None
-        )
+        return load_dataset(config.name, config.subset, split=name, revision=revision)
     except Exception as error:  # datasets passes on any error of its storage
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        place = _place(config, name)
+        place = _place(config, split)
         raise DataError(f"{place}: cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
-def _place(config: HubConfig, name: str) -> str:
-    return f"{config.name} ({config.subset or 'default'}), split {name}"
+def _place(config: DataConfig, split: str) -> str:
+    """Return where a split is, for messages."""
+    if isinstance(config, FilesConfig):
+        return str(path_of(config, split))
+    return f"{config.name} ({config.subset or 'default'}), split {getattr(config, split)}"
 
 
 def path_of(config: FilesConfig, split: str) -> Path | None:
@@ -132,18 +130,26 @@ def path_of(config: FilesConfig, split: str) -> Path | None:
     return locate(file) if isinstance(file, EmbeddedFile) else Path(file)
 
 
-def _collect(
-    records: Iterable[tuple[str, Mapping[str, Any]]], place: str, shape: Shape, refuse: Refuse
-) -> Rows:
-    ids: list[str] = []
-    rows: list[dict[str, Any]] = []
-    for row_id, values in records:
-        try:
-            rows.append(shape.read(values, f"{place}, row {row_id}"))
-        except DataError as error:
-            refuse(error)
-        else:
-            ids.append(row_id)
-    if not ids:
-        raise DataError(f"{place}: no rows; expected at least one below the header.")
-    return Rows(shape, ids, {name: [row[name] for row in rows] for name in rows[0]})
+@shared(maxsize=4)
+def slice_values(config: DataConfig, columns: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
+    """Return the values of some columns for each row that the config names, by its id.
+
+    Raises:
+        DataError: for a column that a split lacks.
+    """
+    found: dict[str, Sequence[str]] = {}
+    for split in SPLITS:
+        for row_id, values in records(config, split, lambda _: None):
+            for column in columns:
+                if column not in values:
+                    raise DataError(
+                        f"evaluation.slices: the {split} split, row {row_id}, has no column "
+                        f"{column!r}.{did_you_mean(column, values)} Found {listing(values)}."
+                    )
+            found[row_id] = [_slice_of(values[column]) for column in columns]
+    return found
+
+
+def _slice_of(value: Any) -> str:
+    text = "" if value is None or value != value else str(value).strip()
+    return text or "(none)"

@@ -12,8 +12,9 @@ from pydantic.dataclasses import dataclass as checked
 from pipeline.common.errors import DataError, listing
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
+from pipeline.data.conversations import check_whole
 from pipeline.data.rows import Rows
-from pipeline.data.shapes import Shape, check_characters, column_of, place_of, text_of
+from pipeline.data.shapes import Row, Shape, Values, column_of, place_of, text_of
 from pipeline.evaluation.names import metric_name
 
 LABEL_CHARACTERS = 200  # MLflow's names of metrics end at 250
@@ -40,11 +41,9 @@ class Labelled(Shape):
     columns: LabelColumns
     many: bool = False
 
-    def read(
-        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
-    ) -> dict[str, Any]:
+    def read(self, values: Values, place: str, *, with_targets: bool = True) -> Row:
         """Return texts and label; a text without letters or a missing label is refused."""
-        row: dict[str, Any] = {"text": text_of(values, "data.text", self.columns.text, place)}
+        row: Row = {"text": text_of(values, "data.text", self.columns.text, place)}
         if self.columns.text_pair is not None:
             row["text_pair"] = text_of(values, "data.text_pair", self.columns.text_pair, place)
         if with_targets:
@@ -127,7 +126,7 @@ class Labelled(Shape):
                 f"{place}: no label: found {given!r} in column {self.columns.label!r}, expected a "
                 "name or a whole number."
             )
-        check_characters(name, self.columns.label, place)
+        check_whole(name, f"{place}: column {self.columns.label!r}")
         return name
 
     def _labels(self, given: Any, place: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pipeline.common.errors import DataError
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data.rows import Rows
-from pipeline.data.shapes import Shape, column_of, place_of, text_of
+from pipeline.data.shapes import Row, Shape, Values, column_of, place_of, text_of
 
 ANSWER, NO_ANSWER = "answer", "no answer"  # a question has either
 
@@ -36,15 +36,11 @@ class QuestionAnswers(Shape):
 
     columns: AnswerColumns
 
-    def read(
-        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
-    ) -> dict[str, Any]:
+    def read(self, values: Values, place: str, *, with_targets: bool = True) -> Row:
         """Return both texts and every answer with its place in the context."""
         context = text_of(values, "data.context", self.columns.context, place)
-        row: dict[str, Any] = {
-            "context": context,
-            "question": text_of(values, "data.question", self.columns.question, place),
-        }
+        question = text_of(values, "data.question", self.columns.question, place)
+        row: Row = {"context": context, "question": question}
         if with_targets:
             column = self.columns.answers
             given = column_of(values, "data.answers", column, place)

@@ -15,7 +15,7 @@ from pipeline.common.errors import ConfigError, DataError
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data import Rows
-from pipeline.data.shapes import Shape, text_of
+from pipeline.data.shapes import Row, Shape, Values, text_of
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Examples, Outputs
 from pipeline.tasks.parts.writing import WritingConfig, WritingTask, start_tokens
@@ -45,11 +45,9 @@ class SourceTarget(Shape):
 
     columns: TextToTextColumns
 
-    def read(
-        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
-    ) -> dict[str, Any]:
+    def read(self, values: Values, place: str, *, with_targets: bool = True) -> Row:
         """Return both texts; neither may be empty."""
-        row = {"source": text_of(values, "data.input", self.columns.input, place)}
+        row: Row = {"source": text_of(values, "data.input", self.columns.input, place)}
         if with_targets:
             row["target"] = text_of(values, "data.target", self.columns.target, place)
         return row
