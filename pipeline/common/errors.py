@@ -3,7 +3,8 @@
 Every other error is a bug and keeps its traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from pipeline.common.secrets import masked_message
@@ -37,6 +38,15 @@ class DivergedError(TunewrightError):
 
 class TrialTimeoutError(TunewrightError):
     """A trial had its time and was not done."""
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Put a place before the message of a data or model error."""
+    try:
+        yield
+    except (DataError, ModelError) as error:
+        raise type(error)(f"{place}: {error}") from error
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from pipeline.common.errors import DataError, did_you_mean, listing
+from pipeline.common.errors import DataError, at, did_you_mean, listing
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 Values: TypeAlias = Mapping[str, Any]  # of one record
@@ -105,49 +106,22 @@ class Layout:
 
 
 def read_conversation(
-    values: Values, layout: Layout | str, place: str, *, to_answer: bool = False
+    values: Values, layout: str, place: str, *, to_answer: bool = False
 ) -> Conversation:
     """Return the conversation of a record.
 
     Args:
         values: the record.
-        layout: one of LAYOUTS or its name, or AUTO: recognized by the record's keys.
+        layout: the name of one of LAYOUTS, or AUTO: recognized by the record's keys.
         place: file and line, for messages.
         to_answer: whether the last answer is to be predicted; one that is present is not read.
 
     Raises:
         DataError: naming the place, what was found there and what was expected.
     """
-    try:
-        if isinstance(layout, str):
-            layout = _named(detect(values, to_answer=to_answer) if layout == AUTO else layout)
-        return layout.read(values, to_answer=to_answer)
-    except DataError as error:
-        raise DataError(f"{place}: {error}") from error
-
-
-def _named(name: str) -> Layout:
-    if name not in LAYOUTS:
-        near = did_you_mean(name, [AUTO, *LAYOUTS])
-        raise DataError(f"{name!r} is not a layout; expected {listing([AUTO, *LAYOUTS])}.{near}")
-    return LAYOUTS[name]
-
-
-def write_conversation(conversation: Conversation, layout: Layout, place: str) -> dict[str, Any]:
-    """Return a conversation as a record.
-
-    Args:
-        conversation: one that was read.
-        layout: one of LAYOUTS.
-        place: file and line that it was read from, for messages.
-
-    Raises:
-        DataError: naming the place and what the layout cannot represent.
-    """
-    try:
-        return layout.write(conversation)
-    except DataError as error:
-        raise DataError(f"{place}: {error}") from error
+    with at(place):
+        name = detect(values, to_answer=to_answer) if layout == AUTO else layout
+        return LAYOUTS[name].read(values, to_answer=to_answer)
 
 
 def detect(
@@ -523,53 +497,45 @@ def _label_name(value: object) -> object:
 COLUMNS = {"source_target": ("source", "target"), "text_label": ("text", "label")}
 
 _ALL = frozenset(Feature)
+_NO_WEIGHTS = _ALL - {Feature.WEIGHT}
+
+_chats = partial(Layout, refused=_REFUSED_IN_RECORDS)
 
 LAYOUTS: Mapping[str, Layout] = {
     layout.name: layout
     for layout in (
-        Layout(
-            "messages",
-            ("messages",),
-            _read_messages,
-            _write_messages,
-            carries=_ALL,
-            refused=_REFUSED_IN_RECORDS,
-        ),
-        Layout(
+        _chats("messages", ("messages",), _read_messages, _write_messages, carries=_ALL),
+        _chats(
             "contents",
             ("contents",),
             _read_contents,
             _write_contents,
             optional=("systemInstruction",),
-            carries=_ALL - {Feature.WEIGHT},
-            refused=_REFUSED_IN_RECORDS,
+            carries=_NO_WEIGHTS,
         ),
-        Layout(
+        _chats(
             "sharegpt",
             ("conversations",),
             _read_sharegpt,
             _write_sharegpt,
             optional=("system",),
-            carries=_ALL - {Feature.WEIGHT},
-            refused=_REFUSED_IN_RECORDS,
+            carries=_NO_WEIGHTS,
         ),
-        Layout(
+        _chats(
             "alpaca",
             ("instruction", "output"),
             _read_alpaca,
             _write_alpaca,
             optional=("input", "system", "history"),
-            carries=_ALL - {Feature.WEIGHT, Feature.EMPTY_SYSTEM},
-            refused=_REFUSED_IN_RECORDS,
+            carries=_NO_WEIGHTS - {Feature.EMPTY_SYSTEM},
             answer="output",
         ),
-        Layout(
+        _chats(
             "prompt_completion",
             ("prompt", "completion"),
             _read_prompt_completion,
             _write_prompt_completion,
-            carries=_ALL - {Feature.WEIGHT},
-            refused=_REFUSED_IN_RECORDS,
+            carries=_NO_WEIGHTS,
             answer="completion",
         ),
         Layout("squad", ("context", "question", "answers"), _read_squad, None, answer="answers"),

@@ -5,16 +5,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.common.errors import ConfigError, DataError, did_you_mean, listing
-from pipeline.data.conversations import (
-    COLUMNS,
-    LAYOUTS,
-    Layout,
-    detect,
-    layouts_with,
-    read_conversation,
-    write_conversation,
-)
+from pipeline.common.errors import ConfigError, DataError, at, did_you_mean, listing
+from pipeline.data.conversations import COLUMNS, LAYOUTS, Layout, detect, layouts_with
 from pipeline.data.readers import Record, read_records
 from pipeline.data.writers import Write, check_encoding, check_out, output_file, writer
 
@@ -135,18 +127,15 @@ def _detected(
 
 
 def _write(
-    records: Iterable[Record],
-    path: Path,
-    layouts: tuple[Layout, Layout],
-    write: Write,
+    records: Iterable[Record], path: Path, layouts: tuple[Layout, Layout], write: Write
 ) -> Converted:
     source, target = layouts
     left_out: dict[str, None] = {}  # an ordered set
     rows = 0
     for number, values in records:
-        place = f"{path}:{number}"
-        conversation = read_conversation(values, source, place)
-        write(write_conversation(conversation, target, place))
+        with at(f"{path}:{number}"):
+            record = target.write(source.read(values))
+        write(record)
         left_out.update(dict.fromkeys(source.left_out(values)))
         rows += 1
     return Converted(rows, source.name, target.name, tuple(left_out))

@@ -7,8 +7,9 @@ cause. Errors here name the file, the line, what was found and what was expected
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def _check_file(path: Path) -> None:
     if path.is_dir():
         raise DataError(f"{path}: is a folder; expected a file.")
     if not path.is_file():
-        near = did_you_mean(path.name, _names_beside(path))
+        others = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, others)
         raise DataError(f"{path}: there is no such file (working folder: {Path.cwd()}).{near}")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; expected rows.")
@@ -71,10 +73,6 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except RecursionError as error:
         raise DataError(f"{path}: lists or objects are nested too deeply to be read.") from error
-
-
-def _names_beside(path: Path) -> list[str]:
-    return [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
 def _lines(path: Path, encoding: str) -> Iterator[str]:
@@ -142,14 +140,6 @@ def _read_delimited(path: Path, encoding: str, refuse: Refuse, delimiter: str) -
         ) from error
 
 
-def _read_csv(path: Path, encoding: str, refuse: Refuse) -> Iterator[Record]:
-    return _read_delimited(path, encoding, refuse, ",")
-
-
-def _read_tsv(path: Path, encoding: str, refuse: Refuse) -> Iterator[Record]:
-    return _read_delimited(path, encoding, refuse, "\t")
-
-
 def _read_jsonl(path: Path, encoding: str, refuse: Refuse) -> Iterator[Record]:
     for number, line in enumerate(_lines(path, encoding), start=1):
         if not line.strip():
@@ -166,7 +156,7 @@ def _read_jsonl(path: Path, encoding: str, refuse: Refuse) -> Iterator[Record]:
 def _read_json(path: Path, encoding: str, _refuse: Refuse) -> Iterator[Record]:
     value = _parsed("".join(_lines(path, encoding)), path, None, "one array of objects")
     if isinstance(value, dict) and isinstance(value.get("data"), list):
-        yield from _number(_squad(value["data"], path))
+        yield from enumerate(_squad(value["data"], path), start=1)
         return
     if not isinstance(value, list):
         raise DataError(
@@ -194,11 +184,10 @@ def _squad(articles: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:
                     "id": question.get("id", ""),
                 }
                 if question.get("is_impossible") is True:
-                    yield {**row, "answers": []}  # plausible but wrong answers have their own key
-                elif "answers" in question:
-                    yield {**row, "answers": question["answers"]}
-                else:  # of a test file, to predict from
-                    yield row
+                    row["answers"] = []  # plausible but wrong answers have their own key
+                elif "answers" in question:  # a test file, to predict from, has none
+                    row["answers"] = question["answers"]
+                yield row
 
 
 def _list_in(values: Mapping[str, Any], key: str, path: Path, place: str) -> list[Any]:
@@ -253,8 +242,7 @@ def _read_parquet(path: Path, _encoding: str, _refuse: Refuse) -> Iterator[Recor
     import pyarrow.parquet as pq
 
     try:
-        batches = pq.ParquetFile(path).iter_batches()
-        yield from _number(row for batch in batches for row in batch.to_pylist())
+        yield from _rows(pq.ParquetFile(path).iter_batches())
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: not a parquet file ({error}).") from error
 
@@ -264,24 +252,23 @@ def _read_arrow(path: Path, _encoding: str, _refuse: Refuse) -> Iterator[Record]
 
     with pa.memory_map(str(path)) as source:
         try:
-            table = pa.ipc.open_file(source).read_all()
-        except pa.ArrowInvalid:
-            # `datasets` writes the streaming format, which has no footer.
-            source.seek(0)
             try:
+                table = pa.ipc.open_file(source).read_all()
+            except pa.ArrowInvalid:  # `datasets` writes the streaming format, without a footer
+                source.seek(0)
                 table = pa.ipc.open_stream(source).read_all()
-            except pa.ArrowInvalid as error:
-                raise DataError(f"{path}: not an arrow file ({error}).") from error
-        yield from _number(row for batch in table.to_batches() for row in batch.to_pylist())
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{path}: not an arrow file ({error}).") from error
+        yield from _rows(table.to_batches())
 
 
-def _number(rows: Iterator[Mapping[str, Any]]) -> Iterator[Record]:
-    return enumerate(rows, start=1)
+def _rows(batches: Iterable[Any]) -> Iterator[Record]:
+    return enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
 
 
 READERS: dict[str, Callable[[Path, str, Refuse], Iterator[Record]]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": partial(_read_delimited, delimiter=","),
+    ".tsv": partial(_read_delimited, delimiter="\t"),
     ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,

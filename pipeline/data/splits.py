@@ -51,23 +51,21 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
     """
     train = read_split(config, shape, "train")
     assert train is not None  # the schema demands it
-    warnings = shape.check(train)
-    test: Rows | None
+    warnings, seed = shape.check(train), config.split_seed
+    test: Rows | None = None
     if config.test is None:
-        train, test = cut(train, config.test_size, config.split_seed, "test")
-    else:
-        test = read_split(config, shape, "test") if with_test else None
+        train, cut_off = cut(train, config.test_size, seed, "test")
+        test = cut_off if with_test else None
+    elif with_test:
+        test = read_split(config, shape, "test")
     validation = None if config.folds else read_split(config, shape, "validation")
     if config.folds:
-        train, validation = _fold(train, config.folds, config.fold, config.split_seed)
+        train, validation = _fold(train, config.folds, config.fold, seed)
     elif validation is None:
-        train, validation = cut(train, config.validation_size, config.split_seed, "validation")
-
-    test = test if with_test else None
+        train, validation = cut(train, config.validation_size, seed, "validation")
 
     # Before subsampling: the findings are about the data, not a small sample.
     counts = _label_counts(train, {"validation": validation, "test": test})
-    seed = config.split_seed
     train = _shorten(train, config.max_train_samples, seed, "train")
     if config.train_share < 1:
         most = max(1, round(config.train_share * len(train)))
@@ -112,13 +110,7 @@ def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows,
 
 
 def _fold(rows: Rows, folds: int, fold: int, seed: int) -> tuple[Rows, Rows]:
-    """Split rows for cross-validation: (the other folds, the given fold).
-
-    Labels are distributed evenly, and identical texts stay together.
-
-    Raises:
-        DataError: if a fold would be empty.
-    """
+    """Split rows as `cut` does: (the other folds, the given fold), labels distributed evenly."""
     texts = _by_hash(rows, seed)
     if len(texts) < folds:
         raise DataError(
@@ -220,9 +212,8 @@ def _quotas(counts: Mapping[str, int], total: int) -> dict[str, int]:
 
 
 def _hash(seed: int, text: str) -> bytes:
-    return hashlib.blake2b(
-        f"{seed}:{text}".encode("utf-8", "surrogatepass"), digest_size=16
-    ).digest()
+    data = f"{seed}:{text}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, int]:

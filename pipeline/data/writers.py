@@ -43,23 +43,15 @@ def check_out(path: Path, out: Path, *, force: bool) -> None:
     """
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{out}: the suffix is {out.suffix!r}; expected {' or '.join(SUFFIXES)}.")
-    try:
-        _check_place(path, out, force=force)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}.") from error
-
-
-def _check_place(path: Path, out: Path, *, force: bool) -> None:
-    if not out.parent.is_dir():
-        raise DataError(f"{out}: the folder {out.parent} does not exist.")
-    if out.is_dir():
-        raise DataError(f"{out}: is a folder; expected a file.")
-    if not out.exists():
-        return
-    if path.exists() and out.samefile(path):
-        raise DataError(f"{out}: is the input file; expected a different name.")
-    if not force:
-        raise DataError(f"{out}: already exists; give another name, or --force to replace it.")
+    with _refused(out):
+        if not out.parent.is_dir():
+            raise DataError(f"{out}: the folder {out.parent} does not exist.")
+        if out.is_dir():
+            raise DataError(f"{out}: is a folder; expected a file.")
+        if out.exists() and path.exists() and out.samefile(path):
+            raise DataError(f"{out}: is the input file; expected a different name.")
+        if out.exists() and not force:
+            raise DataError(f"{out}: already exists; give another name, or --force to replace it.")
 
 
 @contextmanager

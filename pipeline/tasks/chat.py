@@ -16,12 +16,12 @@ from pydantic.dataclasses import dataclass as checked
 from typing_extensions import override
 
 from pipeline.common.contract import Direction
-from pipeline.common.errors import ConfigError, DataError, ModelError, did_you_mean, listing
+from pipeline.common.errors import ConfigError, DataError, ModelError, at, did_you_mean, listing
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data import Rows
 from pipeline.data.conversations import AUTO, LAYOUTS, Message, asked, plain, read_conversation
-from pipeline.data.shapes import Shape
+from pipeline.data.shapes import Row, Shape, Values
 from pipeline.evaluation.names import reply_metrics
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Batch, Examples, Outputs
@@ -64,9 +64,7 @@ class Chats(Shape):
 
     columns: ChatColumns
 
-    def read(
-        self, values: Mapping[str, Any], place: str, *, with_targets: bool = True
-    ) -> dict[str, Any]:
+    def read(self, values: Values, place: str, *, with_targets: bool = True) -> Row:
         """Return the conversation; one to be answered ends with the user."""
         layout = self.columns.layout
         if not with_targets and values.keys() == self.inputs.keys():
@@ -398,7 +396,7 @@ class Chat(WritingTask[ChatConfig]):
         """
         texts = []
         for place, messages in zip(rows.ids, rows["messages"], strict=True):
-            with _named(place):
+            with at(f"row {place}"):
                 texts.append(self._begun(asked(messages)))
         return self._ids(texts)
 
@@ -417,7 +415,7 @@ class Chat(WritingTask[ChatConfig]):
         render = self._marked if _MARKS.search(self._template or "") else self._parted
         texts, replies = [], []
         for place, messages in zip(rows.ids, rows["messages"], strict=True):
-            with _named(place):
+            with at(f"row {place}"):
                 text, spans = render(messages)
             texts.append(text)
             replies.append(spans)
@@ -511,17 +509,6 @@ class _Frame:
 
     before: str
     after: str
-
-
-@contextmanager
-def _named(place: str) -> Iterator[None]:
-    """Add the row whose conversation is refused to an error."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"row {place}: {error}") from error
-    except ModelError as error:
-        raise ModelError(f"row {place}: {error}") from error
 
 
 def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

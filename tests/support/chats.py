@@ -2,7 +2,7 @@
 
 import random
 
-from pipeline.data.conversations import LAYOUTS, Message, write_conversation
+from pipeline.data.conversations import LAYOUTS, Message
 from tests.support.rows import write_rows
 
 REPLIES = {
@@ -41,5 +41,4 @@ def chats(count, seed=0):
 
 
 def write_chats(path, conversations, layout="messages"):
-    records = [write_conversation(c, LAYOUTS[layout], "") for c in conversations]
-    return write_rows(path, records)
+    return write_rows(path, [LAYOUTS[layout].write(c) for c in conversations])

@@ -3,11 +3,7 @@
 import json
 from pathlib import Path
 
-from pipeline.data.conversations import (
-    LAYOUTS,
-    Message,
-    read_conversation,
-)
+from pipeline.data.conversations import LAYOUTS, Message
 from pipeline.data.readers import read_records
 
 CHATS = ("messages", "contents", "sharegpt", "alpaca", "prompt_completion")
@@ -15,8 +11,7 @@ CHATS = ("messages", "contents", "sharegpt", "alpaca", "prompt_completion")
 
 def in_file(path, layout):
     """Return the conversations of a file."""
-    records = read_records(Path(path), "utf-8")
-    return [read_conversation(v, LAYOUTS[layout], f"{path}:{line}") for line, v in records]
+    return [LAYOUTS[layout].read(values) for _, values in read_records(Path(path), "utf-8")]
 
 
 U, A = Message("user", "Hi"), Message("assistant", "Ho")

@@ -142,7 +142,7 @@ def test_stopped_conversion_leaves_nothing(cli, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.data.convert.write_conversation", stop)
+    monkeypatch.setattr("pipeline.data.conversations.Layout.write", stop)
     ended = cli("convert", "in.jsonl", "out.jsonl", "--to", "sharegpt")
     assert (ended.code, ended.err) == (130, "tunewright: stopped.\n")
     assert [path.name for path in Path().iterdir()] == ["in.jsonl"]
