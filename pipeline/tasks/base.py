@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import DataError
 from pipeline.common.languages import cjk_language, suffix
 from pipeline.config.task import AnyColumns, AnyTaskConfig
-from pipeline.evaluation.names import metric_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
     from pipeline.data.shapes import Shape
     from pipeline.models import Checkpoint
 
-__all__ = ["Examples", "Outputs", "Task", "metric_name"]
-
-Outputs = Mapping[str, "np.ndarray[Any, Any]"]  # by name; the first axis is that of the examples
+Array: TypeAlias = "np.ndarray[Any, Any]"
+Outputs = Mapping[str, Array]  # by name; the first axis is that of the examples
 Batch = dict[str, "torch.Tensor"]
 
 C = TypeVar("C", bound=AnyTaskConfig)
@@ -161,7 +159,7 @@ class Task(ABC, Generic[C]):
     @property
     def encoding_refuses(self) -> bool:
         """Whether rows can be refused for their tokens, so that all are encoded early."""
-        return self.config.long_rows in ("error", "drop")
+        return self.config.long_rows in ("error", "drop")  # which may leave none
 
     def kept_rows(
         self,
@@ -319,7 +317,7 @@ class Task(ABC, Generic[C]):
         model.eval()
         device = model.device
         cuts = cut(examples.lengths, tokens, call_tokens(model), batch_size)
-        parts: list[dict[str, np.ndarray[Any, Any]]] = []
+        parts: list[dict[str, Array]] = []
         with torch.no_grad(), autocast(device, "bfloat16" if bfloat16 else "float32"):
             for some in cuts:
                 rows = examples.dataset.__getitems__(some)
@@ -329,7 +327,7 @@ class Task(ABC, Generic[C]):
         return join(parts, list(chain.from_iterable(cuts)), PADDING)
 
 
-def _to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
+def _to_numpy(value: torch.Tensor) -> Array:
     value = value.detach().cpu()
-    array: np.ndarray[Any, Any] = (value.float() if value.is_floating_point() else value).numpy()
+    array: Array = (value.float() if value.is_floating_point() else value).numpy()
     return array

@@ -7,14 +7,12 @@ import json
 import logging
 import re
 import sys
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import cache
 from importlib.metadata import version
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,19 +68,17 @@ class EncodedStore:
         with ExitStack() as lock:
             try:
                 lock.enter_context(entries.alone(key))
-                can_write = True
             except (OSError, NotImplementedError) as error:
                 log.warning("%s: cannot cache encoded data: %s", self.folder, error)
-                can_write = False
+                return _read(entry, rows) or make()
             found = _read(entry, rows)
             if found is not None:
                 entries.touch(key)
                 return found
-            if can_write:
-                with suppress(OSError):
-                    entries.remove(key)  # one that could not be read
+            with suppress(OSError):
+                entries.remove(key)  # one that could not be read
             made = make()
-            if not can_write or not len(made.dataset):  # columns without values have no type
+            if not len(made.dataset):  # columns without values have no type
                 return made
             try:
                 with entries.put(key) as path:
@@ -161,20 +157,17 @@ class Arrays(Sequence["np.ndarray[Any, Any]"]):
     """A column of lists of lists as memory-mapped arrays of two axes."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self._chunks = column.chunks
-        self._starts = [0, *accumulate(map(len, self._chunks))]
+        self._column = column
 
     @override
     def __len__(self) -> int:
-        return self._starts[-1]
+        return len(self._column)
 
     @override
     def __getitem__(self, i: Any) -> Any:
         if isinstance(i, slice):
             return [self[j] for j in range(*i.indices(len(self)))]
-        i = range(len(self))[i]
-        part = bisect_right(self._starts, i) - 1
-        lists = self._chunks[part][i - self._starts[part]].values
+        lists = self._column[i].values
         return lists.flatten().to_numpy().reshape(len(lists), -1)
 
 

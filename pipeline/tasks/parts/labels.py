@@ -16,12 +16,11 @@ from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, listing
 from pipeline.config.task import AnyTaskConfig
 from pipeline.config.types import COMBINATION, STRICT, Number, Positive
-from pipeline.tasks.base import Batch, Examples, Outputs, Task
+from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
 from pipeline.tasks.parts.labelled import LabelColumns, Labelled
 from pipeline.tasks.parts.long_rows import chosen
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from matplotlib.figure import Figure
     from transformers import PreTrainedModel
@@ -52,9 +51,7 @@ class LabelConfig(AnyTaskConfig):
     class_weights: Annotated[
         Literal["balanced"] | tuple[Positive, ...] | None, BeforeValidator(_weights)
     ]
-    label_smoothing: Annotated[
-        Number, Field(ge=0, lt=1)
-    ]  # share of the target that is spread evenly
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)]  # share of the target, spread evenly
 
     @model_validator(mode="after")
     def _balances_one_label(self) -> LabelConfig:
@@ -158,13 +155,9 @@ class LabelTask(Task[L]):
 
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return the prediction and its probability; with several labels per row, each label's."""
-        predicted = self.predicted(examples, outputs)
-        shares = _round(self.probabilities(examples, outputs))
-        columns: dict[str, list[Any]] = {"prediction": predicted}
-        if self.config.multi_label:
-            columns["probability"] = [dict(zip(self.labels, p, strict=True)) for p in shares]
-        else:
-            columns["probability"] = [max(p) for p in shares]
+        predicted, shares = self.predicted(examples, outputs), self._shares(examples, outputs)
+        best = shares if self.config.multi_label else [max(of.values()) for of in shares]
+        columns: dict[str, list[Any]] = {"prediction": predicted, "probability": best}
         if "label" in examples.rows.columns:
             pairs = zip(predicted, examples.rows["label"], strict=True)
             columns["correct"] = [a == b for a, b in pairs]
@@ -173,11 +166,16 @@ class LabelTask(Task[L]):
     def predictions(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return the rows with their predictions, and the probability of each label."""
         columns = super().predictions(examples, outputs)
-        if self.config.multi_label or len(self.labels) > MOST_SHOWN:
-            return columns
-        shares = _round(self.probabilities(examples, outputs))
-        columns["probabilities"] = [dict(zip(self.labels, row, strict=True)) for row in shares]
+        if not self.config.multi_label and len(self.labels) <= MOST_SHOWN:
+            columns["probabilities"] = self._shares(examples, outputs)
         return columns
+
+    def _shares(self, examples: Examples, outputs: Outputs) -> list[dict[str, float]]:
+        """Return each row's probabilities by label, rounded."""
+        return [
+            {label: round(share, 6) for label, share in zip(self.labels, row, strict=True)}
+            for row in self.probabilities(examples, outputs).tolist()
+        ]
 
     def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:
         """Return the confusion matrix, if a row has one label."""
@@ -247,14 +245,12 @@ class LabelTask(Task[L]):
             return [mean / count for count in self.label_counts.values()]
         return list(given)
 
-    def probabilities(self, examples: Examples, outputs: Outputs) -> np.ndarray[Any, Any]:
+    def probabilities(self, examples: Examples, outputs: Outputs) -> Array:
         """Return probabilities of shape [rows, labels]."""
         from scipy.special import expit, softmax
 
         logits = self._by_row(examples, outputs)
-        shares: np.ndarray[Any, Any] = (
-            expit(logits) if self.config.multi_label else softmax(logits, axis=-1)
-        )
+        shares: Array = expit(logits) if self.config.multi_label else softmax(logits, axis=-1)
         return shares
 
     def predicted(self, examples: Examples, outputs: Outputs) -> list[Any]:
@@ -265,7 +261,7 @@ class LabelTask(Task[L]):
         named = [zip(self.labels, row, strict=True) for row in logits]
         return [tuple(label for label, logit in row if logit > 0) for row in named]
 
-    def _by_row(self, examples: Examples, outputs: Outputs) -> np.ndarray[Any, Any]:
+    def _by_row(self, examples: Examples, outputs: Outputs) -> Array:
         """Return logits of shape [rows, labels]: the mean of those of a row's windows."""
         import numpy as np
 
@@ -273,7 +269,7 @@ class LabelTask(Task[L]):
         counts = np.bincount(examples.row, minlength=len(examples.rows))
         sums = np.zeros((len(examples.rows), logits.shape[1]))
         np.add.at(sums, examples.row, logits)
-        means: np.ndarray[Any, Any] = sums / counts[:, None]
+        means: Array = sums / counts[:, None]
         return means
 
     def scores(self, predicted: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
@@ -282,7 +278,3 @@ class LabelTask(Task[L]):
 
         scores = multilabel_scores if self.config.multi_label else classification_scores
         return scores(predicted, labels, self.labels)
-
-
-def _round(probabilities: np.ndarray[Any, Any]) -> list[list[float]]:
-    return [[round(float(p), 6) for p in row] for row in probabilities]
