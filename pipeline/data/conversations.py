@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pipeline.common.errors import DataError, at, did_you_mean, listing
+from pipeline.data.rows import Values
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
-Values: TypeAlias = Mapping[str, Any]  # of one record
 
 
 class Message(NamedTuple):

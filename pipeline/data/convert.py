@@ -1,6 +1,6 @@
 """Conversion: a file of conversations in one layout becomes a file in another."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pipeline.common.errors import ConfigError, DataError, at, did_you_mean, listing
 from pipeline.data.conversations import COLUMNS, LAYOUTS, Layout, detect, layouts_with
 from pipeline.data.readers import Record, read_records
-from pipeline.data.writers import Write, check_encoding, check_out, output_file, writer
+from pipeline.data.writers import check_files, output_file, writer
 
 
 class Columns(NamedTuple):
@@ -57,8 +57,8 @@ def convert(
         DataError: naming the first record (file and line), or the file, that cannot be read or
             written.
     """
-    _check_names(target, source, columns, encoding)
-    check_out(path, out, force=force)
+    _check_names(target, source, columns)
+    check_files(path, encoding, out, force=force)
     if out.suffix.lower() == ".csv" and target not in COLUMNS:
         raise ConfigError(
             f"{out}: {target} has no columns for a csv file; expected .jsonl, or --to "
@@ -68,13 +68,20 @@ def convert(
     first = next(records, None)
     if first is None:
         raise DataError(f"{path}: no rows; expected at least one.")
-    layouts = _layouts(first, path, target, source, columns)
+    read, written = _layouts(first, path, target, source, columns)
+    rows, left_out = 0, dict[str, None]()  # an ordered set
     with output_file(out) as stream:
-        write = writer(out, stream, layouts[1].keys)
-        return _write(chain([first], records), path, layouts, write)
+        write = writer(out, stream, written.keys)
+        for number, values in chain([first], records):
+            with at(f"{path}:{number}"):
+                record = written.write(read.read(values))
+            write(record)
+            rows += 1
+            left_out |= dict.fromkeys(read.left_out(values))
+    return Converted(rows, read.name, written.name, tuple(left_out))
 
 
-def _check_names(target: str, source: str | None, columns: Columns, encoding: str) -> None:
+def _check_names(target: str, source: str | None, columns: Columns) -> None:
     for option, name in (("--to", target), ("--from", source)):
         if name is not None and name not in LAYOUTS:
             raise ConfigError(
@@ -90,7 +97,6 @@ def _check_names(target: str, source: str | None, columns: Columns, encoding: st
         )
     if "" in columns:
         raise ConfigError("--input-column or --target-column is empty; expected a name.")
-    check_encoding(encoding)
 
 
 def _layouts(
@@ -124,18 +130,3 @@ def _detected(
                     f"{did_you_mean(name, values)}"
                 ) from error
         raise DataError(f"{place}: {error}") from error
-
-
-def _write(
-    records: Iterable[Record], path: Path, layouts: tuple[Layout, Layout], write: Write
-) -> Converted:
-    source, target = layouts
-    left_out: dict[str, None] = {}  # an ordered set
-    rows = 0
-    for number, values in records:
-        with at(f"{path}:{number}"):
-            record = target.write(source.read(values))
-        write(record)
-        left_out.update(dict.fromkeys(source.left_out(values)))
-        rows += 1
-    return Converted(rows, source.name, target.name, tuple(left_out))

@@ -45,19 +45,15 @@ def read_records(path: Path, encoding: str, refuse: Refuse = stop) -> Iterator[R
             f"{path}: the suffix {path.suffix!r} is not a known format. Valid: {listing(READERS)}."
         )
     with _readable(path):
-        _check_file(path)
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder; expected a file.")
+        if not path.is_file():
+            others = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            near = did_you_mean(path.name, others)
+            raise DataError(f"{path}: there is no such file (working folder: {Path.cwd()}).{near}")
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty; expected rows.")
     return _read(reader(path, encoding, refuse), path)
-
-
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; expected a file.")
-    if not path.is_file():
-        others = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = did_you_mean(path.name, others)
-        raise DataError(f"{path}: there is no such file (working folder: {Path.cwd()}).{near}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty; expected rows.")
 
 
 def _read(records: Iterator[Record], path: Path) -> Iterator[Record]:

@@ -4,10 +4,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from pipeline.data.shapes import Shape
+
+Values: TypeAlias = Mapping[str, Any]  # what a file holds of one record
+Row: TypeAlias = dict[str, Any]  # what is read of it, by the column of `Rows`
 
 
 @dataclass(frozen=True)

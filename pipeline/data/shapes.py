@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from pipeline.common.errors import DataError, did_you_mean, listing
 from pipeline.data.conversations import check_whole
-from pipeline.data.rows import Rows
-
-Values: TypeAlias = Mapping[str, Any]  # what a file holds of one record
-Row: TypeAlias = dict[str, Any]  # what is read of it, by the column of `Rows`
+from pipeline.data.rows import Row, Rows, Values
 
 
 class Shape(ABC):

@@ -12,8 +12,8 @@ from pipeline.config.data import DataConfig, FilesConfig, HubConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate, sha256
 from pipeline.data.readers import Refuse, read_records, stop
-from pipeline.data.rows import Rows
-from pipeline.data.shapes import Row, Shape
+from pipeline.data.rows import Row, Rows
+from pipeline.data.shapes import Shape
 
 if TYPE_CHECKING:
     from datasets import Dataset

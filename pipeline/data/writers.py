@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,11 +16,18 @@ SUFFIXES = (".jsonl", ".csv")
 Write = Callable[[Mapping[str, Any]], object]  # one record
 
 
-def check_encoding(encoding: str) -> None:
-    """Refuse an unknown encoding.
+def check_files(path: Path, encoding: str, out: Path, *, force: bool) -> None:
+    """Refuse an unknown encoding, and a file that cannot or may not be written.
+
+    Args:
+        path: the file that is read.
+        encoding: its encoding.
+        out: the file to write.
+        force: whether an existing file may be replaced.
 
     Raises:
-        ConfigError: naming the option.
+        ConfigError: for an encoding, or another suffix than `SUFFIXES`.
+        DataError: for the rest.
     """
     try:
         "".encode(encoding)
@@ -27,20 +35,6 @@ def check_encoding(encoding: str) -> None:
         raise ConfigError(
             f"--encoding {encoding}: no such encoding. For example utf-8, latin-1, gb18030."
         ) from error
-
-
-def check_out(path: Path, out: Path, *, force: bool) -> None:
-    """Refuse a file that cannot or may not be written.
-
-    Args:
-        path: the file that is read.
-        out: the file to write.
-        force: whether an existing file may be replaced.
-
-    Raises:
-        ConfigError: for another suffix than `SUFFIXES`.
-        DataError: for the rest.
-    """
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{out}: the suffix is {out.suffix!r}; expected {' or '.join(SUFFIXES)}.")
     with _refused(out):
@@ -89,7 +83,7 @@ def writer(out: Path, stream: TextIO, columns: Sequence[str]) -> Write:
 
     What it returns raises DataError if the file cannot be written.
     """
-    rows = csv.DictWriter(stream, columns)
+    rows, dumps = csv.DictWriter(stream, columns), partial(json.dumps, ensure_ascii=False)
     is_csv = out.suffix.lower() == ".csv"
     if is_csv:
         with _refused(out):
@@ -98,13 +92,12 @@ def writer(out: Path, stream: TextIO, columns: Sequence[str]) -> Write:
     def write(record: Mapping[str, Any]) -> None:
         with _refused(out):
             if is_csv:
-                rows.writerow({name: _cell(value) for name, value in record.items()})
+                cells = {
+                    name: dumps(value) if isinstance(value, list | dict) else value
+                    for name, value in record.items()
+                }
+                rows.writerow(cells)
             else:
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+                stream.write(dumps(record) + "\n")
 
     return write
-
-
-def _cell(value: Any) -> Any:
-    is_plain = not isinstance(value, list | dict)
-    return value if is_plain else json.dumps(value, ensure_ascii=False)

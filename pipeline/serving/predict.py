@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from pipeline.common.errors import ConfigError, DataError
-from pipeline.data.readers import Record, read_records
-from pipeline.data.writers import Write, check_encoding, check_out, output_file, writer
+from pipeline.data.readers import read_records
+from pipeline.data.writers import Write, check_files, output_file, writer
 
 BATCHES_A_PART = 16  # that are sorted by length together, and all that is in memory
 
@@ -52,9 +52,9 @@ def predict(
     """
     if batch_size < 1:
         raise ConfigError(f"--batch-size {batch_size}: expected a whole number of 1 or more.")
-    check_encoding(encoding)
-    check_out(path, out, force=force)
-    parts = _parts(read_records(path, encoding), BATCHES_A_PART * batch_size)
+    check_files(path, encoding, out, force=force)
+    records, size = read_records(path, encoding), BATCHES_A_PART * batch_size
+    parts = iter(lambda: list(islice(records, size)), [])
     first = next(parts, None)
     if first is None:
         raise DataError(f"{path}: no rows; expected at least one.")
@@ -65,8 +65,7 @@ def predict(
         started, rows = time.perf_counter(), 0
         with output_file(out) as stream:
             write: Write | None = None
-            part: Sequence[Record] | None = first
-            while part is not None:
+            for part in chain([first], parts):
                 places = [f"{path}:{number}" for number, _ in part]
                 found = predictor.predict([values for _, values in part], places, batch_size)
                 for (number, _), prediction in zip(part, found, strict=True):
@@ -75,10 +74,4 @@ def predict(
                     write(line)
                 rows += len(part)
                 advance(len(part))
-                part = next(parts, None)
         return Predicted(rows, time.perf_counter() - started)
-
-
-def _parts(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
-    while part := list(islice(records, size)):
-        yield part

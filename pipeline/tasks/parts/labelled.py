@@ -13,8 +13,8 @@ from pipeline.common.errors import DataError, listing
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data.conversations import check_whole
-from pipeline.data.rows import Rows
-from pipeline.data.shapes import Row, Shape, Values, column_of, place_of, text_of
+from pipeline.data.rows import Row, Rows, Values
+from pipeline.data.shapes import Shape, column_of, place_of, text_of
 from pipeline.evaluation.names import metric_name
 
 LABEL_CHARACTERS = 200  # MLflow's names of metrics end at 250

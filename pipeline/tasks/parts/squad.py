@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,8 @@ from pydantic.dataclasses import dataclass as checked
 from pipeline.common.errors import DataError
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
-from pipeline.data.rows import Rows
-from pipeline.data.shapes import Row, Shape, Values, column_of, place_of, text_of
+from pipeline.data.rows import Row, Rows, Values
+from pipeline.data.shapes import Shape, column_of, place_of, text_of
 
 ANSWER, NO_ANSWER = "answer", "no answer"  # a question has either
 
@@ -110,14 +111,10 @@ def _texts_and_starts(given: Any) -> tuple[Any, Any]:
 
 def _json_of(text: str) -> Any:
     """Parse a cell of a csv file: SQuAD's answers as JSON, or one answer."""
-    if not text.strip():
-        return []
     if text.lstrip().startswith(("{", "[")):
-        try:
+        with suppress(ValueError, RecursionError):
             return json.loads(text)
-        except (ValueError, RecursionError):
-            return text
-    return text
+    return text if text.strip() else []
 
 
 def _start(text: str, start: Any, context: str, place: str) -> int:
