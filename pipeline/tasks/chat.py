@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic.dataclasses import dataclass as checked
 from typing_extensions import override
@@ -21,7 +21,8 @@ from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data import Rows
 from pipeline.data.conversations import AUTO, LAYOUTS, Message, asked, plain, read_conversation
-from pipeline.data.shapes import Row, Shape, Values
+from pipeline.data.rows import Row, Values
+from pipeline.data.shapes import Shape
 from pipeline.evaluation.names import reply_metrics
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.tasks.base import Batch, Examples, Outputs
@@ -170,7 +171,7 @@ class Chat(WritingTask[ChatConfig]):
                 f"task=chat: the tokenizer of model.checkpoint={name} does not map tokens "
                 "to characters; expected one of the tokenizers library (tokenizer.json)."
             )
-        self._read_frame()  # an invalid template is refused now
+        _ = self._frame  # an invalid template is refused now
         # Even if evaluations write nothing, a saved model will have to.
         self.check_positions(_LEAST_PROMPT)
 
@@ -229,36 +230,23 @@ class Chat(WritingTask[ChatConfig]):
         """Write each conversation's last reply."""
         return super().generate(model, batch) if self.config.generate else {}
 
-    def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
-        """Score the tokens, and the generated replies against the conversations' last ones."""
-        scores = self.token_scores(outputs)
-        if not self.config.generate:
-            return scores
+    def text_scores(self, written: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
+        """Return the metrics of replies."""
         from pipeline.evaluation.text import reply_scores
 
-        references = _replies(examples.rows)
-        return {**scores, **reply_scores(self.texts(outputs), references, self.config.language)}
+        return reply_scores(written, targets, self.config.language)
 
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
         """Score always answering with training's most frequent reply; nothing without replies."""
         if not self.config.generate:
             return {}
-        from pipeline.evaluation.text import reply_scores
-
-        counts = Counter(_replies(train))
+        counts = Counter(self.answers(train))
         frequent = max(sorted(counts), key=lambda reply: counts[reply])
-        return reply_scores([frequent] * len(rows), _replies(rows), self.config.language)
-
-    @override
-    def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
-        """Return the replies that the model wrote."""
-        if not self.config.generate:
-            return {}
-        return {"prediction": self.texts(outputs)}
+        return self.text_scores([frequent] * len(rows), self.answers(rows))
 
     def answers(self, rows: Rows) -> Sequence[str]:
-        """Return the last replies."""
-        return _replies(rows)
+        """Return the last reply of each conversation."""
+        return [messages[-1].content for messages in rows["messages"]]
 
     def warnings(self, rows: Rows) -> list[str]:
         """Return what is odd; also a template whose text depends on the date."""
@@ -284,14 +272,10 @@ class Chat(WritingTask[ChatConfig]):
     @cached_property
     def end(self) -> int:
         """The token with which the template ends a reply, else the tokenizer's end token."""
-        special = self._special
-        (after,) = self._ids([self._frame.after])
-        return next((token for token in after if token in special), end_token_id(self.checkpoint))
-
-    @cached_property
-    def _special(self) -> set[int]:
         added = self.checkpoint.tokenizer.added_tokens_decoder
-        return {token for token, text in added.items() if text.special}
+        (after,) = self._ids([self._frame.after])
+        special = (token for token in after if token in added and added[token].special)
+        return next(special, end_token_id(self.checkpoint))
 
     @property
     def _prompt_room(self) -> int:
@@ -313,14 +297,7 @@ class Chat(WritingTask[ChatConfig]):
 
     @cached_property
     def _frame(self) -> _Frame:
-        return self._read_frame()
-
-    def _read_frame(self) -> _Frame:
-        """Return what the template writes around a reply, besides what begins one.
-
-        Raises:
-            ConfigError: for a template that is none.
-        """
+        """What the template writes around a reply, besides what begins one."""
         try:
             before, whole = self._apply(_PROBE[:1], to_answer=True), self._apply(_PROBE)
         except DataError:  # it may require a system message; rows are refused with their place
@@ -333,30 +310,19 @@ class Chat(WritingTask[ChatConfig]):
         return _Frame("" if begins or not head.startswith(before) else head[len(before) :], after)
 
     def _apply(self, messages: Sequence[Message], *, to_answer: bool = False) -> str:
-        """Render messages by the template; ``to_answer`` starts a reply at the end.
-
-        Raises:
-            ConfigError: for a template that is none.
-            DataError: if the template refuses the messages.
-        """
+        """Render messages by the template; ``to_answer`` starts a reply at the end."""
         with self._refusals(messages):
-            return str(
-                self.checkpoint.tokenizer.apply_chat_template(
-                    plain(messages),
-                    chat_template=self._template,
-                    tokenize=False,
-                    add_generation_prompt=to_answer,
-                )
+            text = self.checkpoint.tokenizer.apply_chat_template(
+                plain(messages),
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=to_answer,
             )
+        return str(text)
 
     @contextmanager
     def _refusals(self, messages: Sequence[Message]) -> Iterator[None]:
-        """Turn a template's errors into ours.
-
-        Raises:
-            ConfigError: for a template that is none.
-            DataError: if the template refuses the messages.
-        """
+        """Turn a template's errors into ours: it is none, or it refuses the messages."""
         from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
         try:
@@ -376,10 +342,7 @@ class Chat(WritingTask[ChatConfig]):
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         tokenizer = self.checkpoint.tokenizer
-        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)[
-            "input_ids"
-        ]
-        return ids
+        return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"])
 
     def _begun(self, messages: Sequence[Message]) -> str:
         """Render messages and the beginning of a reply.
@@ -389,11 +352,7 @@ class Chat(WritingTask[ChatConfig]):
         return (self._apply(messages, to_answer=True) + self._frame.before).rstrip(" ")
 
     def _prompts(self, rows: Rows) -> list[list[int]]:
-        """Return the tokens before each conversation's last reply, or before the one to come.
-
-        Raises:
-            DataError: naming the row whose conversation the template refuses.
-        """
+        """Return the tokens before each conversation's last reply, or before the one to come."""
         texts = []
         for place, messages in zip(rows.ids, rows["messages"], strict=True):
             with at(f"row {place}"):
@@ -406,12 +365,7 @@ class Chat(WritingTask[ChatConfig]):
         return {f"{LEFT}input_ids": cut, f"{LEFT}attention_mask": [[1] * len(ids) for ids in cut]}
 
     def _tokens(self, rows: Rows) -> list[tuple[list[int], list[int]]]:
-        """Return each conversation's token ids, and which of them are targets.
-
-        Raises:
-            DataError: naming the row whose conversation the template refuses.
-            ModelError: for a template that does not show where a reply is.
-        """
+        """Return each conversation's token ids, and which of them are targets."""
         render = self._marked if _MARKS.search(self._template or "") else self._parted
         texts, replies = [], []
         for place, messages in zip(rows.ids, rows["messages"], strict=True):
@@ -438,10 +392,8 @@ class Chat(WritingTask[ChatConfig]):
                 continue
             start, stop = inside[0], inside[-1] + 1
             ends = [j for j in range(max(start, stop - self._after), stop) if ids[j] == self.end]
-            if ends:
-                stop = (
-                    ends[-1] + 1
-                )  # the rest belongs to the next turn, which the model does not write
+            if ends:  # the rest belongs to the next turn, which the model does not write
+                stop = ends[-1] + 1
             labels[start:stop] = ids[start:stop]
             if not ends and stop == len(ids):
                 ids, labels = [*ids, self.end], [*labels, self.end]
@@ -503,8 +455,7 @@ class Chat(WritingTask[ChatConfig]):
         return text, [run for run, is_in in zip(runs, trained, strict=True) if is_in]
 
 
-@dataclass(frozen=True)
-class _Frame:
+class _Frame(NamedTuple):
     """What a template writes around the content of a reply."""
 
     before: str
@@ -523,11 +474,7 @@ def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _read_template(path: str) -> str:
-    """Return a file's text.
-
-    Raises:
-        ConfigError: for a file that is missing or is not text.
-    """
+    """Return a file's text."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -535,11 +482,6 @@ def _read_template(path: str) -> str:
             f"task.chat_template={path}: cannot be read: {error}; expected a file with a Jinja "
             "template."
         ) from error
-
-
-def _replies(rows: Rows) -> list[str]:
-    """Return the last reply of each conversation."""
-    return [messages[-1].content for messages in rows["messages"]]
 
 
 TASK = Chat

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
 from typing_extensions import override
 
 from pipeline.common.contract import Direction
+from pipeline.common.languages import lead
 from pipeline.config.types import STRICT
 from pipeline.data import Rows
 from pipeline.evaluation.names import summary_metrics
-from pipeline.tasks.base import Examples, Outputs
 from pipeline.tasks.parts.text_to_text import TextToText, TextToTextConfig
 from pipeline.tasks.parts.writing import TOKEN_METRICS
 
@@ -35,23 +35,17 @@ class Summarization(TextToText[SummarizationConfig]):
         """Return the loss and token metrics, and ROUGE in the summaries' language."""
         return {**TOKEN_METRICS, **summary_metrics(config.language)}
 
-    def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
-        """Score what the model wrote against the targets."""
+    def text_scores(self, written: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
+        """Return ROUGE."""
         from pipeline.evaluation.text import summary_scores
 
-        written, targets = self.texts(outputs), examples.rows["target"]
-        scores = summary_scores(written, targets, self.config.language)
-        return {**self.token_scores(outputs), **scores}
+        return summary_scores(written, targets, self.config.language)
 
     @override
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
         """Score the first three sentences of each source."""
-        from pipeline.common.languages import lead
-        from pipeline.evaluation.text import summary_scores
-
-        language = self.config.language
-        leads = [lead(source, 3, language) for source in rows["source"]]
-        return summary_scores(leads, rows["target"], language)
+        leads = [lead(source, 3, self.config.language) for source in rows["source"]]
+        return self.text_scores(leads, rows["target"])
 
 
 TASK = Summarization

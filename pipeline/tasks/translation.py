@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
@@ -12,7 +12,6 @@ from pipeline.common.contract import Direction
 from pipeline.config.types import STRICT
 from pipeline.data import Rows
 from pipeline.evaluation.names import translation_metrics
-from pipeline.tasks.base import Examples, Outputs
 from pipeline.tasks.parts.text_to_text import TextToText, TextToTextConfig
 from pipeline.tasks.parts.writing import TOKEN_METRICS
 
@@ -35,20 +34,16 @@ class Translation(TextToText[TranslationConfig]):
         """Return the loss and token metrics, and sacrebleu's metrics in the target language."""
         return {**TOKEN_METRICS, **translation_metrics(config.language)}
 
-    def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
-        """Score what the model wrote against the targets."""
+    def text_scores(self, written: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
+        """Return sacrebleu's metrics."""
         from pipeline.evaluation.text import translation_scores
 
-        written, targets = self.texts(outputs), examples.rows["target"]
-        scores = translation_scores(written, targets, self.config.language)
-        return {**self.token_scores(outputs), **scores}
+        return translation_scores(written, targets, self.config.language)
 
     @override
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
         """Score the sources as they are."""
-        from pipeline.evaluation.text import translation_scores
-
-        return translation_scores(rows["source"], rows["target"], self.config.language)
+        return self.text_scores(rows["source"], rows["target"])
 
 
 TASK = Translation

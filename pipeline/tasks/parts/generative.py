@@ -22,7 +22,7 @@ from pipeline.tasks.base import Batch, Examples
 from pipeline.tasks.parts.labelled import LabelColumns
 from pipeline.tasks.parts.labels import LabelTask
 from pipeline.tasks.parts.long_rows import unforged_ids
-from pipeline.tasks.parts.writing import end_token_id, start_tokens
+from pipeline.tasks.parts.writing import decoder_start, end_token_id, start_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -178,9 +178,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
         """Continue the start token with an encoder-decoder."""
         import torch
 
-        own, config = model.generation_config.decoder_start_token_id, model.config
-        start = config.decoder_start_token_id if own is None else own
-        most = max(len(path) for path in self._paths)
+        start, most = decoder_start(model), max(len(path) for path in self._paths)
         pad = self.checkpoint.tokenizer.pad_token_id
         begun = torch.tensor(
             [[start, *path, *[pad] * (most - len(path))] for path in self._paths],

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
+from itertools import takewhile
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
@@ -15,9 +16,10 @@ from pipeline.common.errors import ConfigError, DataError
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data import Rows
-from pipeline.data.shapes import Row, Shape, Values, text_of
+from pipeline.data.rows import Row, Values
+from pipeline.data.shapes import Shape, text_of
 from pipeline.models.batches import IGNORED, LEFT
-from pipeline.tasks.base import Examples, Outputs
+from pipeline.tasks.base import Examples
 from pipeline.tasks.parts.writing import WritingConfig, WritingTask, start_tokens
 
 
@@ -118,11 +120,6 @@ class TextToText(WritingTask[T]):
                 f"{self.positions} tokens."
             )
 
-    @property
-    def encoding_refuses(self) -> bool:
-        """Whether rows can be refused for their tokens, so that all are encoded early."""
-        return self.config.long_rows != "truncate"  # dropping may leave none
-
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn sources and targets into token ids; texts that are too long are cut at their ends.
 
@@ -162,11 +159,6 @@ class TextToText(WritingTask[T]):
         notes = (note,) if cut_targets else ()
         return Examples(rows, dataset, len(longer), len(dropped), notes)
 
-    @override
-    def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
-        """Return what the model wrote."""
-        return {"prediction": self.texts(outputs)}
-
     def answers(self, rows: Rows) -> Sequence[str]:
         """Return the targets."""
         return rows["target"]
@@ -183,8 +175,7 @@ class TextToText(WritingTask[T]):
         tokenizer = self.checkpoint.tokenizer
         whole = [self.config.prefix + text for text in texts]
         if self.is_encoder_decoder:
-            ids: list[list[int]] = tokenizer(whole, verbose=False)["input_ids"]
-            return ids
+            return list(tokenizer(whole, verbose=False)["input_ids"])
         parted = [text + self.config.separator for text in whole]
         found = tokenizer(parted, add_special_tokens=False, verbose=False)["input_ids"]
         return [start_tokens(self.checkpoint) + ids for ids in found]
@@ -243,7 +234,5 @@ def _ones(rows: Sequence[Sequence[int]]) -> list[list[int]]:
 
 def common_end(one: Sequence[int], other: Sequence[int]) -> list[int]:
     """Return the longest common suffix."""
-    size = 0
-    while size < min(len(one), len(other)) and one[-1 - size] == other[-1 - size]:
-        size += 1
-    return list(one[len(one) - size :])
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)][::-1]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from typing_extensions import override
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, ModelError, listing
@@ -17,7 +19,7 @@ from pipeline.config.task import AnyTaskConfig, LongRows
 from pipeline.config.types import STRICT, Count, Number, Positive
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.models.families import can, families_with
-from pipeline.tasks.base import PADDING, Batch, Outputs, Task
+from pipeline.tasks.base import PADDING, Batch, Examples, Outputs, Task
 
 if TYPE_CHECKING:
     import torch
@@ -196,6 +198,22 @@ class WritingTask(Task[W]):
         after = (ends.cumsum(dim=1) - ends.int()) > 0  # what follows the first end is padding
         return {"written": torch.where(after, PADDING, written)}
 
+    @abstractmethod
+    def text_scores(self, written: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
+        """Score what was written by the task's metrics of texts."""
+
+    def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
+        """Score the tokens, and what the model wrote, if it did, against the targets."""
+        scores = self.token_scores(outputs)
+        if "written" not in outputs:
+            return scores
+        return {**scores, **self.text_scores(self.texts(outputs), self.answers(examples.rows))}
+
+    @override
+    def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
+        """Return what the model wrote, if it did."""
+        return {"prediction": self.texts(outputs)} if "written" in outputs else {}
+
     def token_scores(self, outputs: Outputs) -> dict[str, float]:
         """Return perplexity and accuracy over all tokens of the targets."""
         tokens = float(outputs["weight"].sum())
@@ -219,7 +237,7 @@ class WritingTask(Task[W]):
         if own is not None:  # some start with the language's token, which stands last in labels
             shifted: torch.Tensor = own(labels)
             return shifted
-        start = torch.full_like(labels[:, :1], _decoder_start(model))
+        start = torch.full_like(labels[:, :1], decoder_start(model))
         before = labels[:, :-1]
         pad = self.checkpoint.tokenizer.pad_token_id
         return torch.cat([start, torch.where(before == IGNORED, pad, before)], dim=1)
@@ -245,12 +263,12 @@ class WritingTask(Task[W]):
             eos_token_id=sorted({self.end, *(end for end in ends if end is not None)}),
             pad_token_id=self.checkpoint.tokenizer.pad_token_id,
             bos_token_id=own.bos_token_id,
-            decoder_start_token_id=_decoder_start(model) if self.is_encoder_decoder else None,
+            decoder_start_token_id=decoder_start(model) if self.is_encoder_decoder else None,
             forced_bos_token_id=own.forced_bos_token_id,
         )
 
 
-def _decoder_start(model: PreTrainedModel) -> int:
+def decoder_start(model: PreTrainedModel) -> int:
     """Return the token that a decoder begins with."""
     own = model.generation_config.decoder_start_token_id
     return int(model.config.decoder_start_token_id if own is None else own)
