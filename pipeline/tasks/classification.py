@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from pipeline.common.errors import DataError, ModelError
+from pipeline.common.errors import ModelError
 from pipeline.config.types import COMBINATION, STRICT, Count, Text
 from pipeline.models.batches import reads_types
 from pipeline.tasks.base import Examples, Task
 from pipeline.tasks.parts.labels import LabelConfig, LabelTask
-from pipeline.tasks.parts.long_rows import Read, length_of, read_texts, texts_beside
+from pipeline.tasks.parts.long_rows import Pair, Read, length_of, read_pairs, read_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from pipeline.data import Rows
 
-_ROOM = 4  # tokens that a second text must leave for the windows of the first
+_PAIR = Pair(
+    ("text", "text_pair"),
+    1,
+    "its second text",
+    "windows of the first",
+    least=4,
+    advice=", or task.long_rows=truncate, which cuts the longer one",
+)
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
@@ -57,6 +64,7 @@ class Classification(LabelTask[ClassificationConfig]):
     """The labels are those of a new head over the model."""
 
     config_class = ClassificationConfig
+    auto_class = "AutoModelForSequenceClassification"  # with a new head
 
     @classmethod
     def variant(cls, config: ClassificationConfig) -> type[Task[ClassificationConfig]]:
@@ -66,11 +74,6 @@ class Classification(LabelTask[ClassificationConfig]):
 
             return GenerativeClassification
         return cls
-
-    @property
-    def auto_class(self) -> str:
-        """A model with a new head."""
-        return "AutoModelForSequenceClassification"
 
     def check(self) -> None:
         """Refuse what any task of labels refuses, and a tokenizer that cannot make windows.
@@ -104,7 +107,7 @@ class Classification(LabelTask[ClassificationConfig]):
         """
         tokenizer = self.checkpoint.tokenizer
         texts = [list(rows[name]) for name in ("text", "text_pair") if name in rows.columns]
-        read = self._read_windows(rows, texts, training) if self._windows else self._read(texts)
+        read = self._read_windows(rows, training) if self._windows else self._read(texts)
         return self.examples(
             rows,
             read.columns,
@@ -127,42 +130,23 @@ class Classification(LabelTask[ClassificationConfig]):
             read,
             self.max_length,
             truncation=True,
-            return_token_type_ids=self._reads_types(texts),
+            return_token_type_ids=len(texts) > 1 and reads_types(self.checkpoint),
         )
 
-    def _read_windows(self, rows: Rows, texts: Sequence[list[str]], training: bool) -> Read:
+    def _read_windows(self, rows: Rows, training: bool) -> Read:
         """Return as many examples per row as its first text has windows."""
-        tokenizer, (first, *others) = self.checkpoint.tokenizer, texts
-        room: int = self.max_length - tokenizer.num_special_tokens_to_add(pair=bool(others))
-        rooms, cut = [room] * len(first), set[int]()
-        if others:
-            most = room - _ROOM
-            second = texts_beside(tokenizer, others[0], most)
-            if second.cut and (training or most < 1):
-                raise self._no_room(rows, second.cut, room)
-            others, cut = [second.texts], set(second.cut)
-            rooms = [room - length for length in second.lengths]
-        read = read_texts(
+        stride, tokenizer = self.config.stride, self.checkpoint.tokenizer
+        if "text_pair" in rows.columns:
+            return read_pairs(self, rows, _PAIR, stride, training=training)
+        room: int = self.max_length - tokenizer.num_special_tokens_to_add(pair=False)
+        return read_texts(
             tokenizer,
-            [first, *others],
+            [list(rows["text"])],
             self.max_length,
-            [min(self.config.stride, room // 2) for room in rooms],
+            [min(stride, room // 2)] * len(rows),
             truncation="only_first",
-            return_token_type_ids=self._reads_types(texts),
+            return_token_type_ids=False,
         )
-        return Read(read.columns, sorted(cut.union(read.cut)))
-
-    def _no_room(self, rows: Rows, lengths: Mapping[int, int], room: int) -> DataError:
-        longest = max(lengths, key=lengths.__getitem__)
-        return DataError(
-            f"row {rows.ids[longest]}: its second text has {lengths[longest]} tokens and leaves "
-            f"{max(0, room - lengths[longest])} of training.max_length={self.max_length} for "
-            f"windows of the first; expected at least {_ROOM}, or task.long_rows=truncate, which "
-            "cuts the longer one."
-        )
-
-    def _reads_types(self, texts: Sequence[list[str]]) -> bool:
-        return len(texts) > 1 and reads_types(self.checkpoint)
 
 
 def _capped(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[str]:

@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,17 +21,16 @@ from pipeline.config.types import STRICT, Count, Number
 from pipeline.data import Rows
 from pipeline.data.shapes import Shape
 from pipeline.evaluation.names import answer_metrics
-from pipeline.models.batches import MODEL_INPUTS, reads_types
-from pipeline.tasks.base import Batch, Examples, Outputs, Task
-from pipeline.tasks.parts.long_rows import Read, chosen, length_of, read_texts, texts_beside
+from pipeline.models.batches import MODEL_INPUTS
+from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
+from pipeline.tasks.parts.long_rows import Pair, Read, chosen, length_of, read_pairs
 from pipeline.tasks.parts.squad import NO_ANSWER, AnswerColumns, Answers, QuestionAnswers
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from transformers import PreTrainedModel
 
-_ROOM = 8  # least tokens that a question must leave for its context
+_PAIR = Pair(("question", "context"), 0, "its question", "its context", least=8)
 _LISTED = 5  # most answers listed by a prediction
 _LEFT_OUT = "CMZ"  # Unicode's categories of control characters, accents and blanks
 
@@ -57,7 +55,7 @@ class Windows(Examples):
     from the context.
     """
 
-    offsets: Sequence[np.ndarray[Any, Any]] = ()
+    offsets: Sequence[Array] = ()
 
     def of_rows(self, positions: Sequence[int]) -> Windows:
         """Return the windows of some rows."""
@@ -86,6 +84,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     columns_class = AnswerColumns
     baseline_name = "random_span"
     after_encoding = Task.after_encoding | {"n_best", "max_answer_tokens", "no_answer_threshold"}
+    auto_class = "AutoModelForQuestionAnswering"  # a new head for first and last tokens
     encoding_refuses = True
 
     @classmethod
@@ -98,11 +97,6 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     def shape(cls, config: QuestionAnsweringConfig, columns: AnswerColumns) -> Shape:
         """Return context, question and answers."""
         return QuestionAnswers(columns)
-
-    @property
-    def auto_class(self) -> str:
-        """A model with a new head for the first and last token of an answer."""
-        return "AutoModelForQuestionAnswering"
 
     def check(self) -> None:
         """Refuse a model without such a head, or whose tokenizer has no offsets.
@@ -221,13 +215,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         ordered = [sorted(of, key=lambda span: -span.score) for of in spans]
         return [self._best(of) for of in ordered], nothing
 
-    def _spans(
-        self,
-        context: str,
-        offsets: np.ndarray[Any, Any],
-        starts: np.ndarray[Any, Any],
-        ends: np.ndarray[Any, Any],
-    ) -> list[Span]:
+    def _spans(self, context: str, offsets: Array, starts: Array, ends: Array) -> list[Span]:
         """Return the best spans of a window: first before last, not too long, in the context."""
         import numpy as np
 
@@ -259,52 +247,22 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     def _answer(self, spans: Sequence[Span], nothing: float) -> Span:
         """Return the best span, or "no answer" if that scores higher or there is no span."""
         least = nothing - self.config.no_answer_threshold
-        if not spans or (self._may_be_none and least > spans[0].score):
+        may_be_none = NO_ANSWER in self.label_counts  # training had such questions
+        if not spans or (may_be_none and least > spans[0].score):
             return Span("", nothing)
         return spans[0]
 
-    @cached_property
-    def _may_be_none(self) -> bool:
-        """Whether training had questions without an answer."""
-        return NO_ANSWER in self.label_counts
-
     def _read(self, rows: Rows, *, training: bool) -> Read:
         """Return windows of the contexts with their questions, or the contexts' beginnings."""
-        tokenizer = self.checkpoint.tokenizer
-        room: int = self.max_length - tokenizer.num_special_tokens_to_add(pair=True)
-        most = room - _ROOM
-        questions = texts_beside(tokenizer, rows["question"], most)
-        if questions.cut and (training or most < 1):
-            raise self._no_room(rows, questions.cut, room)
-        strides = [min(self.config.stride, (room - n) // 2) for n in questions.lengths]
-        read = read_texts(
-            tokenizer,
-            [questions.texts, list(rows["context"])],
-            self.max_length,
-            strides if self.config.long_rows == "window" else None,
-            truncation="only_second",
-            return_offsets_mapping=True,
-            return_token_type_ids=reads_types(self.checkpoint),
-        )
+        stride = self.config.stride if self.config.long_rows == "window" else None
+        read = read_pairs(self, rows, _PAIR, stride, training=training, return_offsets_mapping=True)
         columns = read.columns
         parts = zip(columns.pop("offset_mapping"), columns.pop("text_of"), strict=True)
         columns["offsets"] = [_of_context(*part) for part in parts]
-        return Read(columns, sorted(set(questions.cut).union(read.cut)))
-
-    def _no_room(self, rows: Rows, lengths: Mapping[int, int], room: int) -> DataError:
-        longest = max(lengths, key=lengths.__getitem__)
-        return DataError(
-            f"row {rows.ids[longest]}: its question has {lengths[longest]} tokens and leaves "
-            f"{max(0, room - lengths[longest])} of training.max_length={self.max_length} for its "
-            f"context; expected at least {_ROOM}."
-        )
+        return read
 
     def _notes(self, rows: Rows, within: Sequence[int], kept: Sequence[int]) -> tuple[str, ...]:
-        """Report how many rows lost their answers.
-
-        Raises:
-            DataError: if no row with an answer is left.
-        """
+        """Report how many rows lost their answers; refuse rows if none with an answer is left."""
         lost = len(within) - len(kept)
         if not lost:
             return ()
@@ -330,10 +288,7 @@ def _targets(
     """Return where each window has the first answer of its row."""
     pairs = zip(columns["row"], columns["offsets"], strict=True)
     places = [_positions(answers[i], offsets) for i, offsets in pairs]
-    return {
-        "start_positions": [start for start, _ in places],
-        "end_positions": [end for _, end in places],
-    }
+    return {"start_positions": [a for a, _ in places], "end_positions": [b for _, b in places]}
 
 
 def _lost(answers: Sequence[Answers], columns: Mapping[str, Sequence[Any]]) -> set[int]:
@@ -343,7 +298,7 @@ def _lost(answers: Sequence[Answers], columns: Mapping[str, Sequence[Any]]) -> s
     return {i for i, of in enumerate(answers) if of} - whole
 
 
-def _of_context(spans: Sequence[tuple[int, int]], of: Sequence[int | None]) -> np.ndarray[Any, Any]:
+def _of_context(spans: Sequence[tuple[int, int]], of: Sequence[int | None]) -> Array:
     """Return a window's offsets, -1 for tokens that are not from the context."""
     import numpy as np
 
@@ -351,7 +306,7 @@ def _of_context(spans: Sequence[tuple[int, int]], of: Sequence[int | None]) -> n
     return np.where(is_context[:, None], np.array(spans, dtype=np.int32), np.int32(-1))
 
 
-def _positions(answers: Answers, offsets: np.ndarray[Any, Any]) -> tuple[int, int]:
+def _positions(answers: Answers, offsets: Array) -> tuple[int, int]:
     """Return the tokens of the first answer; the first token if the window does not contain it."""
     if not answers:
         return 0, 0

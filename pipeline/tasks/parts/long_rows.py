@@ -6,11 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.models.batches import MODEL_INPUTS
+from pipeline.common.errors import DataError
+from pipeline.models.batches import MODEL_INPUTS, reads_types
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+    from pipeline.data import Rows
+    from pipeline.tasks.base import Task
 
 # A text by itself, without special tokens around it.
 _ALONE: Mapping[str, Any] = {
@@ -31,12 +34,15 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Texts read with each window of another one, cut to leave room for it."""
+class Pair:
+    """How a pair of texts is read: one of them complete, with each window of the other."""
 
-    texts: list[str]
-    lengths: list[int]  # in tokens
-    cut: Mapping[int, int]  # by the position of a text that was cut: its tokens before the cut
+    columns: tuple[str, str]
+    complete: int  # which of the two: 0 or 1
+    name: str  # of it and of the other, for messages
+    other: str
+    least: int  # tokens that must be left for the other
+    advice: str = ""
 
 
 def read_texts(
@@ -104,16 +110,53 @@ def length_of(tokenizer: PreTrainedTokenizerBase, *texts: str) -> int:
     return len(tokenizer(*texts, split_special_tokens=True, verbose=False)["input_ids"])
 
 
-def texts_beside(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], most: int) -> Beside:
-    """Return texts of at most so many tokens, cut at their ends; the tokenizer is a fast one."""
-    lengths = _lengths(tokenizer, texts)
-    cut = {i: length for i, length in enumerate(lengths) if length > most}
-    kept = [_beginning(tokenizer, text, most) if i in cut else text for i, text in enumerate(texts)]
-    return Beside(kept, _lengths(tokenizer, kept) if cut else lengths, cut)
+def read_pairs(
+    task: Task[Any], rows: Rows, pair: Pair, stride: int | None, *, training: bool, **options: Any
+) -> Read:
+    """Return pairs of texts as token ids; a complete text that leaves no room is cut at its end.
+
+    Args:
+        task: whose tokenizer is a fast one.
+        rows: of a split.
+        pair: their columns, and which of them is complete.
+        stride: tokens that neighbouring windows share, if there is room; None: no windows, the
+            other text is cut.
+        training: whether this is the training split.
+        options: of the tokenizer.
+
+    Raises:
+        DataError: for a complete text that leaves no room in training, or none at all.
+    """
+    tokenizer, texts = task.checkpoint.tokenizer, [list(rows[name]) for name in pair.columns]
+    room: int = task.max_length - tokenizer.num_special_tokens_to_add(pair=True)
+    most, whole = room - pair.least, texts[pair.complete]
+    lengths = _lengths(tokenizer, whole)
+    cut = [i for i, length in enumerate(lengths) if length > most]
+    if cut and (training or most < 1):
+        longest = max(cut, key=lengths.__getitem__)
+        raise DataError(
+            f"row {rows.ids[longest]}: {pair.name} has {lengths[longest]} tokens and leaves "
+            f"{max(0, room - lengths[longest])} of training.max_length={task.max_length} for "
+            f"{pair.other}; expected at least {pair.least}{pair.advice}."
+        )
+    for i in cut:
+        whole[i] = _beginning(tokenizer, whole[i], most)
+    if cut:
+        lengths = _lengths(tokenizer, whole)
+    read = read_texts(
+        tokenizer,
+        texts,
+        task.max_length,
+        None if stride is None else [min(stride, (room - length) // 2) for length in lengths],
+        truncation=("only_second", "only_first")[pair.complete],
+        return_token_type_ids=reads_types(task.checkpoint),
+        **options,
+    )
+    return Read(read.columns, sorted({*cut, *read.cut}))
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase, text: str, most: int) -> str:
-    kept = max(0, most)
+    kept = most
     while True:
         offsets = tokenizer(text, return_offsets_mapping=True, **_ALONE)["offset_mapping"]
         if len(offsets) <= most or not text:
