@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -79,26 +79,22 @@ def read(folder: Path) -> Description:
         content = read_json(place.read_bytes(), str(place))
     except TrackingError as error:
         raise ModelError(str(error)) from error
-    _check_format(content, place)
-    try:
-        description: Description = _SCHEMA.validate_python(content)
-    except ValidationError as error:
-        found = first(error)
-        key = ".".join(map(str, found["loc"]))
-        raise ModelError(
-            f"{place}: {printable(key)}: {found['msg'].rstrip('.')}; expected what a run of "
-            "tunewright writes."
-        ) from error
-    return description
-
-
-def _check_format(content: Any, place: Path) -> None:
     found = content.get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found > FORMAT:
         raise ModelError(
             f"{place}: format {found}, from a later version; this is tunewright {__version__}, "
             f"which reads format {FORMAT}."
         )
+    try:
+        description: Description = _SCHEMA.validate_python(content)
+    except ValidationError as error:
+        wrong = first(error)
+        key = ".".join(map(str, wrong["loc"]))
+        raise ModelError(
+            f"{place}: {printable(key)}: {wrong['msg'].rstrip('.')}; expected what a run of "
+            "tunewright writes."
+        ) from error
+    return description
 
 
 _SCHEMA = TypeAdapter(Description)

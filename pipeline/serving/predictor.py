@@ -75,23 +75,14 @@ class SavedCheckpoint(Checkpoint):
         return whole
 
 
+@dataclass(frozen=True)
 class Predictor:
-    """A model, and what it takes to ask it about records.
+    """A model, and what it takes to ask it about records."""
 
-    Args:
-        task: of the model, with settings for prediction.
-        shape: what is read of a record.
-        model: on any device.
-        bfloat16: whether matrix products are computed so.
-    """
-
-    def __init__(
-        self, task: Task[Any], shape: Shape, model: PreTrainedModel, *, bfloat16: bool
-    ) -> None:
-        self.task = task
-        self.shape = shape
-        self.model = model
-        self._bfloat16 = bfloat16
+    task: Task[Any]  # with settings for prediction
+    shape: Shape
+    model: PreTrainedModel  # on any device
+    bfloat16: bool  # whether matrix products are computed so
 
     @classmethod
     def load(cls, folder: Path, *, base: PreTrainedModel | None = None) -> Predictor:
@@ -149,12 +140,13 @@ class Predictor:
         ]
         columns = {name: [row[name] for row in read_rows] for name in read_rows[0]}
         rows = Rows(self.shape, list(names), columns)
-        examples, outputs = self.infer(rows, batch_size, bfloat16=self._bfloat16)
+        examples, outputs = self.infer(rows, batch_size, bfloat16=self.bfloat16)
         decoded = self.task.decode(examples, outputs)
-        return [
-            {name: _plain(values[i]) for name, values in decoded.items()}
-            for i in range(len(records))
-        ]
+        plain = {
+            name: [list(value) if isinstance(value, tuple) else value for value in values]
+            for name, values in decoded.items()
+        }
+        return [dict(zip(plain, line, strict=True)) for line in zip(*plain.values(), strict=True)]
 
     def infer(
         self, rows: Rows, batch_size: int, *, bfloat16: bool = False
@@ -180,7 +172,3 @@ def _checkpoint(folder: Path) -> SavedCheckpoint:
     found = read_checkpoint(ModelConfig(str(folder.absolute()), None, None, None, None))
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     return SavedCheckpoint(**values)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -17,7 +17,7 @@ from pipeline.config.experiment import Experiment
 from pipeline.serving.description import describe, write
 from pipeline.serving.predictor import ADAPTER_FOLDER, Interface, Predictor
 from pipeline.tasks import get_task
-from pipeline.tasks.base import PADDING
+from pipeline.tasks.base import PADDING, Array
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 CHECKED_ROWS = 8
 TOLERANCE = 1e-3  # of a number, relative and absolute: float32 may add up in another order
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -143,13 +141,7 @@ def _check_adapter(
 
 
 def _check(folder: Path, expected: Answers, *, is_merged: bool) -> Interface:
-    """Read a model again and ask it what it was asked in memory.
-
-    Args:
-        folder: as `save` made it.
-        expected: the answers from memory.
-        is_merged: whether an adapter was added to the weights since, which may turn a tie.
-    """
+    """Read a model again and ask it likewise; an adapter merged since may turn a tie."""
     predictor = Predictor.load(folder)
     _compare(expected, _ask(predictor, expected.rows), "the saved model", may_tie=is_merged)
     return predictor.interface(expected.rows)
