@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from pipeline.config.data import DataConfig, FilesConfig, HubConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate, sha256
 from pipeline.data.readers import Refuse, read_records, stop
-from pipeline.data.rows import Row, Rows
+from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.shapes import Shape
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_split(config: DataConfig, shape: Shape, split: str, refuse: Refuse = st
 
 def records(
     config: DataConfig, split: str, refuse: Refuse, label_column: str | None = None
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+) -> Iterator[tuple[str, Values]]:
     """Yield the records of a split with the ids of their rows; none if the config names no split.
 
     Args:
@@ -81,20 +81,22 @@ def records(
             yield f"{path.name}:{line}", values
 
 
-def _named(dataset: Dataset, column: str | None) -> Iterable[Mapping[str, Any]]:
-    """Return a data set with names in its column of labels, instead of their numbers."""
+def _named(dataset: Dataset, column: str | None) -> Iterator[Values]:
+    """Yield the rows of a data set, with names of labels instead of their numbers."""
     from datasets import ClassLabel
 
     feature = dataset.features.get(column)
     several = getattr(feature, "feature", None)  # of a list
     labels = feature if isinstance(feature, ClassLabel) else several
-    if not isinstance(labels, ClassLabel):
-        return dataset
     # The hub marks a hidden label by -1; it stays out of range and is refused by the shape.
-    names = dict(enumerate(labels.names))
-    if labels is several:
-        return ({**row, column: [names.get(i) for i in row[column]]} for row in dataset)
-    return ({**row, column: names.get(row[column])} for row in dataset)
+    names = dict(enumerate(labels.names)) if isinstance(labels, ClassLabel) else None
+    for row in dataset:
+        if column is None or names is None:
+            yield row
+        elif labels is several:
+            yield {**row, column: [names.get(i) for i in row[column]]}
+        else:
+            yield {**row, column: names.get(row[column])}
 
 
 def file_digests(config: FilesConfig) -> dict[str, str]:
