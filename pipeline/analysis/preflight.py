@@ -58,7 +58,7 @@ def check_inputs(experiment: Experiment) -> str:
     early_positions(experiment, splits.validation)
     examples = len(splits.train)
     if task.encoding_refuses:  # and may make more or fewer examples than there are rows
-        examples = len(prepare(experiment).encoded.train.dataset)
+        examples = len(prepare(experiment).examples["train"].dataset)
     steps_an_epoch = math.ceil(examples / training.batch_size)
     warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
     return splits.digest

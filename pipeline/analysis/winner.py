@@ -217,7 +217,7 @@ def baselines(experiment: Experiment) -> list[Side]:
 
 
 def _zero_shot(experiment: Experiment, test: Rows) -> list[str]:
-    task, examples = task_of(experiment), prepare(experiment).encoded.test
+    task, examples = task_of(experiment), prepare(experiment).examples.get("test")
     assert examples is not None
     assert len(examples.rows) == len(test)
     model = load_model(experiment, task)

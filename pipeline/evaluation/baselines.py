@@ -28,16 +28,8 @@ def out_of_fold(
 ) -> np.ndarray[Any, Any]:
     """Return each text's probabilities by the baseline that was trained on the other folds.
 
-    The words are weighed once, over all texts; no label has a part in that.
-
-    Args:
-        texts: of all rows.
-        labels: one a row, each on at least ``folds`` rows.
-        names: all labels, sorted.
-        folds: how many.
-
-    Returns:
-        Probabilities of shape [rows, labels].
+    The words are weighed once, over all texts; no label has a part in that. Each label is that of
+    at least ``folds`` texts; ``names`` are all of them, sorted. Of shape [texts, names].
     """
     import numpy as np
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

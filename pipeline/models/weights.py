@@ -40,9 +40,7 @@ class Weights:
     def load(self, key: object, read: Callable[[], PreTrainedModel]) -> PreTrainedModel:
         """Return a model in the host's memory for the caller's exclusive use.
 
-        Args:
-            key: equal if ``read`` would return the same model except for random weights.
-            read: reads the model from disk.
+        Keys are equal if ``read`` would return the same model except for random weights.
         """
         if key == self._refused:
             return read()

@@ -135,7 +135,7 @@ class RunLog(TrainingHook):
             ModelError: where it predicts differently after reloading.
         """
         assert evaluations.best is not None
-        asked = self._data.encoded.validation, evaluations.best.outputs
+        asked = self._data.examples["validation"], evaluations.best.outputs
         task = self._data.task
         with (
             booked("model"),

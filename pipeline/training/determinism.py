@@ -49,16 +49,13 @@ def repeatable(training: TrainingConfig) -> Iterator[set[str]]:
             memory.fill_uninitialized_memory = filled
             torch.use_deterministic_algorithms(was_on, warn_only=only_warned)
             torch.set_num_threads(threads)
-            others = []
-            for warning in caught:
-                said = _SAYS.match(str(warning.message))
+            for one in reversed(caught):  # the stack calls the last one first
+                said = _SAYS.match(str(one.message))
                 if said:
                     exceptions.add(said[1] or said[2][-100:])
                 else:
-                    others.append(warning)
-            stack.callback(_warn_again, others)
+                    stack.callback(_warn_again, one)
 
 
-def _warn_again(others: list[warnings.WarningMessage]) -> None:
-    for one in others:
-        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+def _warn_again(one: warnings.WarningMessage) -> None:
+    warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

@@ -38,7 +38,7 @@ def lower_bound(
     """
     from pipeline.training.speed import matmul_rate, where
 
-    training, train = experiment.training, data.encoded.train
+    training, train = experiment.training, data.examples["train"]
     rated = {"what": "products", "precision": training.precision, **where(training)}
     try:
         rate = best_rate(cache_of(experiment), rated, partial(matmul_rate, training))
@@ -68,5 +68,5 @@ def _operations(experiment: Experiment, model: PreTrainedModel, data: Prepared) 
     counted = session().kept(Operations, dict[object, Operations])
     if of not in counted:
         counted.clear()  # the last ones are kept
-        counted[of] = Operations(model, data.task, data.encoded.train)
+        counted[of] = Operations(model, data.task, data.examples["train"])
     return counted[of]

@@ -63,21 +63,6 @@ class Encoded:
         key = encoding_key(self.task, rows, training=training)
         return make() if key is None else self.store.get(key, rows, make, keep=keep)
 
-    @property
-    def train(self) -> Examples:
-        """What is trained on."""
-        return self.examples["train"]
-
-    @property
-    def validation(self) -> Examples:
-        """What evaluations judge by."""
-        return self.examples["validation"]
-
-    @property
-    def test(self) -> Examples | None:
-        """What the best weights are tested on, if the test split is read."""
-        return self.examples.get("test")
-
     def token_ids(self, more: Sequence[Dataset] = ()) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the token ids that any batch of the splits, or of further data, can have."""
         import numpy as np
@@ -93,8 +78,8 @@ class Encoded:
     @cached_property
     def baseline(self) -> dict[str, float]:
         """The baseline's scores (its answer needs no model) on the split that judges a run."""
-        judged = self.validation if self.test is None else self.test
-        return self.task.baseline(self.train.rows, judged.rows)
+        judged = self.examples.get("test", self.examples["validation"])
+        return self.task.baseline(self.examples["train"].rows, judged.rows)
 
 
 @dataclass(frozen=True)
@@ -107,7 +92,7 @@ class Prepared:
 
     @property
     def examples(self) -> dict[str, Examples]:
-        """The splits that exist."""
+        """The splits that exist, by name."""
         return self.encoded.examples
 
     @property
@@ -224,10 +209,7 @@ def load_model(experiment: Experiment, task: Task[Any], seed: int | None = None)
 
 
 def inputs(experiment: Experiment) -> dict[str, Any]:
-    """Return what a run reads, by content: the rows of each split as used, files, and the model.
-
-    Returns:
-        ``data`` and ``model``, as plain values.
+    """Return what a run reads, by content: its rows and files as ``data``, and its ``model``.
 
     Raises:
         TunewrightError: as `prepare` does.

@@ -48,10 +48,11 @@ def faster_precision(experiment: Experiment) -> Precision:
         import torch
 
         data = prepare(experiment, keep=True)
-        longest = max(data.encoded.train.lengths)
+        train = data.examples["train"]
+        longest = max(train.lengths)
         most = (experiment.training.micro_batch_tokens or longest) // longest
-        rows = min(_PROBED_ROWS, max(1, most), len(data.encoded.train.dataset))
-        some = data.encoded.train.dataset.__getitems__(list(range(rows)))
+        rows = min(_PROBED_ROWS, max(1, most), len(train.dataset))
+        some = train.dataset.__getitems__(list(range(rows)))
         with torch.random.fork_rng():
             model = load_model(experiment, data.task)
         with apply(experiment, model, data, reuse=False) as fast:
@@ -139,15 +140,14 @@ def run_cost(experiment: Experiment) -> RunCost:
         training = replace(training, precision=precision)
     experiment = replace(experiment, training=training)
     data = prepare(experiment, keep=True)
-    timing, encoded = _time_steps(experiment, data), data.encoded
-    rows = len(encoded.train.dataset)
+    timing, rows = _time_steps(experiment, data), len(data.examples["train"].dataset)
     steps_an_epoch = math.ceil(rows / training.batch_size)
     steps = math.ceil(training.epochs * steps_an_epoch)
     evaluations = len(evaluation_points(training, steps_an_epoch, steps))
-    whole = len(encoded.validation.rows)
+    whole = len(data.examples["validation"].rows)
     early = min(experiment.evaluation.early_rows or whole, whole)
     judged = whole + (evaluations - 1) * early
-    judged += 0 if encoded.test is None else len(encoded.test.rows)
+    judged += len(data.examples["test"].rows) if "test" in data.examples else 0
     seconds = (
         timing.load
         + training.epochs * rows * timing.row
@@ -170,23 +170,19 @@ def _timing(experiment: Experiment, data: Prepared) -> Timing:
 
     from pipeline.training.speed import evaluation_seconds, step_seconds
 
-    encoded = data.encoded
+    train, judged = data.examples["train"].dataset, data.examples["validation"]
     began = time.perf_counter()
     with torch.random.fork_rng():
         model = load_model(experiment, data.task)
     load = time.perf_counter() - began
     count = sum(p.numel() for p in model.parameters())
     with apply(experiment, model, data, reuse=False) as fast:
-        rows = len(encoded.train.dataset)
+        rows = len(train)
         size = min(_TIMED_ROWS, rows)
         order = np.random.default_rng(0).permutation(rows)
         drawn = np.take(order, np.arange(_TIMED_BATCHES * size), mode="wrap")
-        batches = [
-            encoded.train.dataset.__getitems__(some.tolist())
-            for some in np.split(drawn, _TIMED_BATCHES)
-        ]
+        batches = [train.__getitems__(some.tolist()) for some in np.split(drawn, _TIMED_BATCHES)]
         computing, stepping = step_seconds(experiment, model, fast.task, batches, fast.call_tokens)
-        judged = encoded.validation
         if len(judged.rows) > _JUDGED_ROWS:
             step = len(judged.rows) / _JUDGED_ROWS
             judged = judged.of_rows([int(i * step) for i in range(_JUDGED_ROWS)])

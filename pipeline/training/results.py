@@ -81,12 +81,12 @@ def judge(tuner: FineTuner, data: Prepared) -> Judged:
     best = tuner.evaluations.best
     assert best is not None
     tuner.evaluations.restore(tuner.model)
-    encoded, name = data.encoded, data.task.baseline_name
-    baseline = named(name, encoded.baseline)
-    if encoded.test is None:
-        return Judged("val", encoded.validation, tuner.splits["validation"], best, baseline)
-    read = tuner.splits["test"]
-    return Judged("test", encoded.test, read, tuner.evaluate_on(read), baseline)
+    baseline = named(data.task.baseline_name, data.encoded.baseline)
+    splits, read = data.examples, tuner.splits
+    if "test" not in splits:
+        return Judged("val", splits["validation"], read["validation"], best, baseline)
+    evaluation = tuner.evaluate_on(read["test"])
+    return Judged("test", splits["test"], read["test"], evaluation, baseline)
 
 
 def costs(tuner: FineTuner) -> dict[str, float]:

@@ -282,13 +282,10 @@ class FineTuner(Trainer):  # type: ignore[misc]
     def _get_grad_norm(
         self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Make the gradients those of the mean loss; Trainer calls it before each step.
+        """Make the gradients those of the mean loss, and return their norm before it is clipped.
 
-        Its own clipping is off, so that gradients are multiplied once. Clipping is as in
-        `torch.nn.utils.clip_grad_norm_`.
-
-        Returns:
-            Their norm, before they are clipped.
+        Trainer calls it before each step. Its own clipping is off, so that gradients are multiplied
+        once. Clipping is as in `torch.nn.utils.clip_grad_norm_`.
         """
         del grad_norm
         with booked("optimizer"):

@@ -55,13 +55,8 @@ def apply(
 ) -> Iterator[Accelerated]:
     """Switch on the speedups that config and model allow; undo them at the end.
 
-    Args:
-        experiment: says which are enabled.
-        model: as it is loaded; changed in place meanwhile.
-        data: what it is trained on and judged by.
-        more: what else the model will read, encoded.
-        reuse: whether activations that another run stored may be used.
-        in_sweep: whether other runs may use this run's activations.
+    The model is changed in place meanwhile. Besides the data it will read ``more``, encoded;
+    ``reuse`` lets it use activations that another run stored, ``in_sweep`` other runs use its own.
     """
     with ExitStack() as undo:
         parameters = sum(p.numel() for p in model.parameters())

@@ -64,12 +64,9 @@ class Replaced:
 
 
 def replace(layers: Sequence[Module], tuples: Sequence[int], slot: Slot) -> None:
-    """Replace what layers compute; the modules stay, so that all names and states do.
+    """Replace what a model's first layers compute; the modules stay, so all names and states do.
 
-    Args:
-        layers: of a model, from the first on.
-        tuples: length of each layer's output tuple, whose first element counts; 0: a tensor.
-        slot: holds what the last one returns.
+    Each has the length of its output tuple, whose first element counts; 0: a tensor.
     """
     for layer, elements in zip(layers, tuples, strict=True):
         layer.forward = Replaced(elements, slot if layer is layers[-1] else None)
