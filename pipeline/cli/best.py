@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import STORE, STUDY, tracking
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
+from pipeline.cli.common import STORE, STUDY, Verbs, store_at
 
 
 def add(verbs: Verbs) -> None:
@@ -22,9 +18,8 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store
     from pipeline.tracking.best import best_lines
 
-    for line in best_lines(open_store(tracking(options.overrides)), options.study):
+    for line in best_lines(store_at(options.overrides), options.study):
         print(line)
     return 0

@@ -7,14 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.common import add_format
+from pipeline.cli.common import Verbs, add_format, composed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.analysis.data_check import DataReport, Finding
-    from pipeline.cli.common import Verbs
-
 _SHOWN = 20  # findings of a level that are printed
 _ROWS = 3  # groups of rows of a finding
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -42,11 +40,10 @@ def add(verbs: Verbs) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from pipeline.analysis.data_check import inspect_data
-    from pipeline.config.compose import compose, hydra_app, without_hydra
+    from pipeline.config.compose import without_hydra
     from pipeline.config.experiment import validate
 
-    with hydra_app("train") as hydra:
-        experiment = validate(without_hydra(compose(hydra, options.overrides)))
+    experiment = validate(without_hydra(composed(options.overrides)))
     if options.fix is not None:
         from pipeline.analysis.data_check.fix import CHANGES, write_cleaned
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pipeline.common.tables import Table
-    from pipeline.config.tracking import TrackingConfig
+    from pipeline.tracking import Store
 
-    Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 FORMATS = ("table", "csv", "json", "md")
 
@@ -75,9 +75,9 @@ def names_and_overrides(
     return [word for word in words if word not in overrides], overrides
 
 
-def tracking(overrides: Sequence[str]) -> TrackingConfig:
-    """Compose just to learn where the record is."""
-    return tracking_of(composed(overrides))
+def store_at(overrides: Sequence[str]) -> Store:
+    """Return the store that overrides lead to, composing just to learn where it is."""
+    return store_of(composed(overrides))
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -88,12 +88,13 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         return compose(hydra, overrides)
 
 
-def tracking_of(config: DictConfig) -> TrackingConfig:
-    """Return where the record is, of a composed config."""
+def store_of(config: DictConfig) -> Store:
+    """Return the store of a composed config."""
     from pipeline.config.compose import without_hydra
     from pipeline.config.experiment import validate
+    from pipeline.tracking import open_store
 
-    return validate(without_hydra(config)).tracking
+    return open_store(validate(without_hydra(config)).tracking)
 
 
 def as_asked(options: argparse.Namespace) -> list[str]:

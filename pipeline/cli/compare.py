@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import STORE, STUDY, add_format, names_and_overrides, show_table, tracking
+from pipeline.cli.common import (
+    STORE,
+    STUDY,
+    Verbs,
+    add_format,
+    names_and_overrides,
+    show_table,
+    store_at,
+)
 from pipeline.common.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 
 def add(verbs: Verbs) -> None:
@@ -26,10 +30,10 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store, overview
+    from pipeline.tracking import overview
 
     names, overrides = names_and_overrides(options.overrides)
     if not names:
         raise ConfigError("compare: expected the name of a study, or a prefix of it.")
-    store = open_store(tracking(overrides))
+    store = store_at(overrides)
     return show_table(overview.compare(store, names), options.format)

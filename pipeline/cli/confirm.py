@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import STUDY, STUDY_STORE
+from pipeline.cli.common import STUDY, STUDY_STORE, Verbs
 from pipeline.cli.multirun import retrain
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 
 def add(verbs: Verbs) -> None:

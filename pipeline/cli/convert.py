@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pipeline.cli.common import Verbs
 from pipeline.common.errors import ConfigError, listing
 from pipeline.common.text import printable
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 LAYOUTS = "messages, contents, sharegpt, alpaca, prompt_completion, source_target or text_label"
 

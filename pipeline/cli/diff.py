@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import RUN_OR_FOLDER, STORE, add_format, tracking
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
+from pipeline.cli.common import RUN_OR_FOLDER, STORE, Verbs, add_format, store_at
 
 
 def add(verbs: Verbs) -> None:
@@ -28,10 +24,10 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.tracking import logged, open_store
+    from pipeline.tracking import logged
     from pipeline.tracking.diff import diff
 
-    store = open_store(tracking(options.overrides))
+    store = store_at(options.overrides)
     found = diff(logged.read(store, options.a), logged.read(store, options.b))
     print(found.as_json() if options.format == "json" else found.as_text(), end="")
     return int(not found.is_same)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import STUDY_STORE, composed, names_and_overrides, tracking_of
+from pipeline.cli.common import STUDY_STORE, Verbs, composed, names_and_overrides, store_of
 from pipeline.common.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 
 def add(verbs: Verbs) -> None:
@@ -29,11 +25,10 @@ def add(verbs: Verbs) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from pipeline.jobs.doctor import treat
-    from pipeline.tracking import open_store
 
     names, overrides = names_and_overrides(options.overrides)
     if len(names) > 1:
         raise ConfigError(f"{' '.join(names)}: expected one study's name, or none for all.")
     config = composed(overrides)
-    store, storage = open_store(tracking_of(config)), config.hydra.sweeper.storage
+    store, storage = store_of(config), config.hydra.sweeper.storage
     return min(1, treat(store, names[0] if names else None, storage, fix=options.fix, say=print))

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import RUN_ID, STORE, tracking
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
+from pipeline.cli.common import RUN_ID, STORE, Verbs, store_at
 
 
 def add(verbs: Verbs) -> None:
@@ -27,10 +23,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store
     from pipeline.tracking.export import export
 
-    store = open_store(tracking(options.overrides))
+    store = store_at(options.overrides)
     files = export(store, options.run_id, options.folder)
     print(f"{options.folder}: {', '.join(files)}")
     return 0

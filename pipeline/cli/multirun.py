@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.cli.common import SAME_COMMAND, composed, resumable, tracking_of
+from pipeline.cli.common import SAME_COMMAND, composed, resumable, store_of
 
 if TYPE_CHECKING:
     from pipeline.jobs.trial import ExperimentTask
@@ -46,10 +46,9 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
 def retrain(study: str, seeds: int, given: list[str]) -> int:
     """Train a study's winner and the default config on fresh seeds, and print the verdict."""
     from pipeline.jobs import confirm
-    from pipeline.tracking import open_store
 
     config = composed(given)
-    store, storage = open_store(tracking_of(config)), config.hydra.sweeper.storage
+    store, storage = store_of(config), config.hydra.sweeper.storage
     confirmation = confirm.plan(store, study, storage, seeds)
     for search in (confirmation.winner, confirmation.default):
         overrides = [*search.overrides, *given]

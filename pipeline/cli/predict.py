@@ -7,14 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import STORE, names_and_overrides, tracking
+from pipeline.cli.common import STORE, Verbs, names_and_overrides, store_at
 from pipeline.common.errors import ConfigError
 from pipeline.common.text import printable
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 MODEL = "MLflow run id, registered name, models:/NAME/VERSION, or a model folder"
 
@@ -46,13 +42,12 @@ def add(verbs: Verbs) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from pipeline.serving.predict import predict
-    from pipeline.tracking import open_store
     from pipeline.tracking.registry import model_folder
 
     names, overrides = names_and_overrides(options.overrides)
     if names:
         raise ConfigError(f"predict: {' '.join(names)}: expected one model, --input and --output.")
-    store = open_store(tracking(overrides))
+    store = store_at(overrides)
     with _progress() as advance:
         done = predict(
             model_folder(store, options.model),

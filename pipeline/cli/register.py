@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import RUN_ID, STORE, tracking
+from pipeline.cli.common import RUN_ID, STORE, Verbs, store_at
 from pipeline.common.secrets import masked, masked_override
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 
 def add(verbs: Verbs) -> None:
@@ -28,10 +24,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store
     from pipeline.tracking.registry import register
 
-    store = open_store(tracking(options.overrides))
+    store = store_at(options.overrides)
     made = register(store, options.run_id, options.name)
     where = shlex.quote(f"MLFLOW_TRACKING_URI={masked(store.uri)}")
     print(f"registered  {made.name}, version {made.version}")

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import STUDY, STUDY_STORE, composed, tracking_of
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
+from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, composed, store_of
 
 
 def add(verbs: Verbs) -> None:
@@ -26,9 +22,8 @@ def add(verbs: Verbs) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from pipeline.analysis.report import report
-    from pipeline.tracking import open_store
 
     config = composed(options.overrides)
-    store = open_store(tracking_of(config))
+    store = store_of(config)
     print(report(store, options.study, config.hydra.sweeper.storage))
     return 0

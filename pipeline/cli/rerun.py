@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import RUN_OR_FOLDER, add_allow, resumable
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
+from pipeline.cli.common import RUN_OR_FOLDER, Verbs, add_allow, resumable
 
 
 def add(verbs: Verbs) -> None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import RUN_ID, SAME_COMMAND, STORE, add_allow, resumable
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
+from pipeline.cli.common import RUN_ID, SAME_COMMAND, STORE, Verbs, add_allow, resumable
 
 
 def add(verbs: Verbs) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import DRY_RUN, STUDY, STUDY_STORE, as_asked, composed, tracking_of
+from pipeline.cli.common import DRY_RUN, STUDY, STUDY_STORE, Verbs, as_asked, composed, store_of
 from pipeline.cli.multirun import multirun
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 
 def add(verbs: Verbs) -> None:
@@ -33,11 +29,10 @@ def add(verbs: Verbs) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from pipeline.jobs.retry import again
-    from pipeline.tracking import open_store
 
     given = as_asked(options)
     config = composed(given)
-    store, sweeper = open_store(tracking_of(config)), config.hydra.sweeper
+    store, sweeper = store_of(config), config.hydra.sweeper
     is_dry = bool(sweeper.dry_run)
     found = again(store, options.study, sweeper.storage, given, every=options.all, dry_run=is_dry)
     multirun(found.job, found.overrides, found.task)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import STORE, add_format, names_and_overrides, show_table, tracking
+from pipeline.cli.common import STORE, Verbs, add_format, names_and_overrides, show_table, store_at
 from pipeline.common.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 
 def add(verbs: Verbs) -> None:
@@ -35,7 +31,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store, overview
+    from pipeline.tracking import overview
 
     # A condition has a `=` as well.
     conditions, overrides = names_and_overrides(options.overrides, ("tracking.", "tracking="))
@@ -43,5 +39,5 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"{' '.join(conditions)}: expected one filter, in quotes: {overview.EXAMPLE}."
         )
-    store = open_store(tracking(overrides))
+    store = store_at(overrides)
     return show_table(overview.runs(store, "".join(conditions), options.limit), options.format)

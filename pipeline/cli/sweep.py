@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import DRY_RUN, as_asked
+from pipeline.cli.common import DRY_RUN, Verbs, as_asked
 from pipeline.cli.multirun import multirun
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 
 def add(verbs: Verbs) -> None:

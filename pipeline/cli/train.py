@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import DRY_RUN, as_asked, resumable
+from pipeline.cli.common import DRY_RUN, Verbs, as_asked, resumable
 from pipeline.cli.multirun import multirun
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 
 def add(verbs: Verbs) -> None:
@@ -39,10 +35,6 @@ def add(verbs: Verbs) -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.multirun:
         return multirun("sweep", as_asked(options))
-    return _run_once(options)
-
-
-def _run_once(options: argparse.Namespace) -> int:
     from pipeline.analysis.preflight import check_inputs, check_settings
     from pipeline.config.compose import compose, hydra_app, run_single, without_hydra
     from pipeline.config.experiment import validate

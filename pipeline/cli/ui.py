@@ -7,13 +7,9 @@ import os
 import socket
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
 
-from pipeline.cli.common import STORE, tracking
+from pipeline.cli.common import STORE, Verbs, store_at
 from pipeline.common.errors import TrackingError
-
-if TYPE_CHECKING:
-    from pipeline.cli.common import Verbs
 
 
 def add(verbs: Verbs) -> None:
@@ -27,9 +23,8 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store
 
-    store = open_store(tracking(options.overrides))
+    store = store_at(options.overrides)
     if not store.is_server:
         store.make_folder()
         _check_port(options.port)
