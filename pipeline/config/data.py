@@ -6,11 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, InstanceOf, PlainValidator, TypeAdapter, ValidationInfo, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from pipeline.config.task import AnyColumns, columns_class, split_columns
 from pipeline.config.types import (
-    COMBINATION,
     STRICT,
     Count,
     EmbeddedFile,
@@ -18,6 +16,7 @@ from pipeline.config.types import (
     Seed,
     Share,
     Text,
+    conflict,
 )
 
 
@@ -41,11 +40,10 @@ class SplitConfig:
     @model_validator(mode="after")
     def _fold_is_there(self) -> "SplitConfig":
         if self.fold >= (self.folds or 1):
-            raise PydanticCustomError(
-                COMBINATION,
-                "data.fold={fold}: data.folds={folds} has no part of that number; expected 0 to "
-                "one less than data.folds",
-                {"fold": self.fold, "folds": "null" if self.folds is None else self.folds},
+            folds = "null" if self.folds is None else self.folds
+            raise conflict(
+                f"data.fold={self.fold}: data.folds={folds} has no part of that number; expected 0 "
+                "to one less than data.folds"
             )
         return self
 

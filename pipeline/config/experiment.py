@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from pipeline.common.errors import ConfigError
 from pipeline.config.adapter import AdapterConfig
 from pipeline.config.data import DataConfig
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.explain import explain
-from pipeline.config.flat import experiment_of
+from pipeline.config.flat import as_tree
 from pipeline.config.model import ModelConfig
 from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 from pipeline.config.task import TaskConfig
 from pipeline.config.tracking import TrackingConfig
 from pipeline.config.training import TrainingConfig
-from pipeline.config.types import COMBINATION, STRICT, Seed
+from pipeline.config.types import STRICT, Seed, conflict
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,11 +50,9 @@ class Experiment:
         if patience is not None:
             others.insert(0, f"training.early_stopping_patience={patience}")
         if rows is not None and others:
-            raise PydanticCustomError(
-                COMBINATION,
-                "evaluation.early_rows={rows}: only the last evaluation is on all rows, and "
-                "{other} depends on earlier ones; expected one of the two",
-                {"rows": rows, "other": others[0]},
+            raise conflict(
+                f"evaluation.early_rows={rows}: only the last evaluation is on all rows, and "
+                f"{others[0]} depends on earlier ones; expected one of the two"
             )
         return self
 
@@ -79,13 +76,10 @@ def validate(config: "DictConfig") -> Experiment:
     if missing:
         raise ConfigError(f"{missing[0]} must be given: {missing[0]}=…")
     try:
-        tree = OmegaConf.to_container(config, resolve=True)
+        tree = as_tree(config)
     except OmegaConfBaseException as error:
         raise ConfigError(f"config: {str(error).splitlines()[0]}") from error
-    assert isinstance(tree, dict)
-    tree = experiment_of(tree)
     try:
-        experiment: Experiment = _SCHEMA.validate_python(tree)
+        return _SCHEMA.validate_python(tree)
     except ValidationError as error:
         raise ConfigError(explain(error, tree, Experiment)) from error
-    return experiment

@@ -7,13 +7,21 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def as_tree(config: "DictConfig") -> dict[str, Any]:
-    """Return a composed config's experiment: plain values, resolved."""
+def as_tree(config: "DictConfig") -> dict[Any, Any]:
+    """Return a composed config's experiment, resolved: all but what a group's file has besides."""
     from omegaconf import OmegaConf
 
-    tree = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(tree, dict)
-    return experiment_of(tree)
+    tree: Any = OmegaConf.to_container(config, resolve=True)
+    return {
+        group: {k: v for k, v in node.items() if not _is_aside(f"{group}.{k}")}
+        if isinstance(node, dict)
+        else node
+        for group, node in tree.items()
+    }
+
+
+def _is_aside(key: str) -> bool:
+    return key in MESSAGES or key.endswith(f".{_SEARCH}")
 
 
 def flat(config: "DictConfig") -> dict[str, Any]:
@@ -38,20 +46,6 @@ def settings(flat: Mapping[str, Any], *, with_threads: bool = True) -> dict[str,
     """
     apart = ("tracking.",) if with_threads else ("tracking.", "training.threads")
     return {key: value for key, value in flat.items() if not key.startswith(apart)}
-
-
-def experiment_of(tree: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Leave out what a group's file may hold besides the experiment."""
-
-    def is_aside(key: str) -> bool:
-        return key in MESSAGES or key.endswith(f".{_SEARCH}")
-
-    return {
-        group: {key: value for key, value in node.items() if not is_aside(f"{group}.{key}")}
-        if isinstance(node, Mapping)
-        else node
-        for group, node in tree.items()
-    }
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,18 +13,10 @@ from typing import Any, NamedTuple
 from pipeline.common.errors import ConfigError
 from pipeline.config.flat import MESSAGES, flatten
 
-
-class Renamed(NamedTuple):
-    """A key that was renamed."""
-
-    old: str
-    new: str
-
-
-RENAMED = (
-    Renamed("training.packing", "training.unpadding"),
-    Renamed("training.prefix_cache", "training.frozen_layer_cache"),
-)
+RENAMED = {  # the new name of each old one
+    "training.packing": "training.unpadding",
+    "training.prefix_cache": "training.frozen_layer_cache",
+}
 
 
 class Added(NamedTuple):
@@ -75,8 +67,6 @@ ADDED = (
     Added("data.layout", "auto"),
 )
 
-_NEW = {one.old: one.new for one in RENAMED}
-
 
 def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a logged config as if it were written today.
@@ -88,7 +78,7 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: for a key that has two values, under its old and its new name.
     """
     now = {k: dict(node) if isinstance(node, Mapping) else node for k, node in tree.items()}
-    for old, new in RENAMED:
+    for old, new in RENAMED.items():
         (group, before), (_, name) = old.split("."), new.split(".")
         node = now.get(group)
         if isinstance(node, dict) and before in node:
@@ -115,7 +105,7 @@ def migrated_settings(settings: Mapping[str, Any], keys: Collection[str] = ()) -
         settings: the record's.
         keys: what may be added, with what it meant then.
     """
-    now = {_NEW.get(key, key): value for key, value in settings.items() if key not in MESSAGES}
+    now = {RENAMED.get(key, key): value for key, value in settings.items() if key not in MESSAGES}
     for one in ADDED:
         for key, meant in flatten({one.key: one.meant}).items():
             if key in keys and one.task in (None, now.get("task.name")):
@@ -125,7 +115,7 @@ def migrated_settings(settings: Mapping[str, Any], keys: Collection[str] = ()) -
 
 def migrated_params(params: Mapping[str, str]) -> dict[str, str]:
     """Return logged values by dotted key under today's names."""
-    return {_NEW.get(key, key): value for key, value in params.items()}
+    return {RENAMED.get(key, key): value for key, value in params.items()}
 
 
 def migrated_overrides(overrides: Sequence[str]) -> list[str]:
@@ -135,10 +125,10 @@ def migrated_overrides(overrides: Sequence[str]) -> list[str]:
         key, equals, value = override.partition("=")
         name = key.lstrip("+~")
         sign = key.removesuffix(name)
-        now.append(f"{sign}{_NEW.get(name, name)}{equals}{value}")
+        now.append(f"{sign}{RENAMED.get(name, name)}{equals}{value}")
     return now
 
 
 def renamed(key: str) -> str | None:
     """Return the sentence that refuses a key's old name; None for other keys."""
-    return f"{key} is now called {_NEW[key]}." if key in _NEW else None
+    return f"{key} is now called {RENAMED[key]}." if key in RENAMED else None

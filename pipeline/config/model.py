@@ -5,9 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
-from pipeline.config.types import COMBINATION, STRICT, EmbeddedFile, Settings, Text
+from pipeline.config.types import STRICT, EmbeddedFile, Settings, Text, conflict
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -26,32 +25,24 @@ class ModelConfig:
     @model_validator(mode="after")
     def _is_one_model(self) -> "ModelConfig":
         if (self.checkpoint is None) == (self.from_config is None):
-            raise PydanticCustomError(
-                COMBINATION,
-                "model.checkpoint={checkpoint}: expected a checkpoint or model.from_config, and "
-                "not both",
-                {"checkpoint": self.checkpoint},
+            raise conflict(
+                f"model.checkpoint={self.checkpoint}: expected a checkpoint or model.from_config, "
+                "and not both"
             )
         if self.from_config is not None and self.tokenizer is None:
-            raise PydanticCustomError(
-                COMBINATION,
+            raise conflict(
                 "model.tokenizer=null: a model of model.from_config has no tokenizer of its own; "
-                "expected the folder or the hub name of one",
+                "expected the folder or the hub name of one"
             )
         return self
 
     @model_validator(mode="after")
     def _trusts_by_name(self) -> "ModelConfig":
         if self.trust_remote_code not in (None, self.checkpoint):
-            is_named = isinstance(self.checkpoint, str)
-            raise PydanticCustomError(
-                COMBINATION,
-                "model.trust_remote_code={trusted}: expected null or {name}",
-                {
-                    "trusted": self.trust_remote_code,
-                    "name": f"the name in model.checkpoint, {self.checkpoint}"
-                    if is_named
-                    else "a model.checkpoint of that name; code of a package's model never runs",
-                },
+            name = "a model.checkpoint of that name; code of a package's model never runs"
+            if isinstance(self.checkpoint, str):
+                name = f"the name in model.checkpoint, {self.checkpoint}"
+            raise conflict(
+                f"model.trust_remote_code={self.trust_remote_code}: expected null or {name}"
             )
         return self

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
-from pipeline.config.types import COMBINATION, STRICT, Number, Settings, Share, Text
+from pipeline.config.types import STRICT, Number, Settings, Share, Text, conflict, is_steps
 
 
 def _plain(value: Any) -> Any:
@@ -72,38 +71,31 @@ class ScheduleConfig:
 
     @field_validator("warmup", mode="before")
     @classmethod
-    def _unambiguous(cls, value: Any) -> int | float:
-        is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    def _unambiguous(cls, value: Any) -> Any:
         is_share = isinstance(value, float) and 0 <= value < 1  # false for NaN
-        if not is_steps and not is_share:
+        if not is_steps(value, least=0) and not is_share:
             raise ValueError(
                 "Input should be a whole number of steps (0, 100) or a share of all steps "
                 "written with a point, at least 0.0 and below 1.0 (0.06)"
             )
-        number: int | float = value
-        return number
+        return value
 
     @model_validator(mode="after")
     def _decay_fits(self) -> "ScheduleConfig":
         decays = self.name == "warmup_stable_decay"
         if decays and self.decay is None:
-            raise PydanticCustomError(
-                COMBINATION,
+            raise conflict(
                 "schedule.decay=null: expected a share of all steps (0.2), since "
-                "schedule.name=warmup_stable_decay decays; schedule=warmup_stable_decay sets one",
+                "schedule.name=warmup_stable_decay decays; schedule=warmup_stable_decay sets one"
             )
         if not decays and self.decay is not None:
-            raise PydanticCustomError(
-                COMBINATION,
-                "schedule.decay={decay}: expected none, since schedule.name={name} has no decay to "
-                "set; schedule=warmup_stable_decay has",
-                {"decay": self.decay, "name": self.name},
+            raise conflict(
+                f"schedule.decay={self.decay}: expected none, since schedule.name={self.name} has "
+                "no decay to set; schedule=warmup_stable_decay has"
             )
         if isinstance(self.warmup, float) and self.warmup + (self.decay or 0.0) > 1:
-            raise PydanticCustomError(
-                COMBINATION,
-                "schedule.decay={decay}: expected at most what schedule.warmup={warmup} leaves of "
-                "the steps, {left}",
-                {"decay": self.decay, "warmup": self.warmup, "left": round(1 - self.warmup, 6)},
+            raise conflict(
+                f"schedule.decay={self.decay}: expected at most what schedule.warmup={self.warmup} "
+                f"leaves of the steps, {round(1 - self.warmup, 6)}"
             )
         return self

@@ -14,11 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, PlainValidator, TypeAdapter, ValidationInfo
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from pipeline.common.errors import did_you_mean, listing
 from pipeline.common.languages import code
-from pipeline.config.types import COMBINATION, STRICT, Text
+from pipeline.config.types import STRICT, Text, conflict
 
 _PACKAGE = "pipeline.tasks"
 
@@ -77,11 +76,8 @@ def _named(name: Any) -> Any:
     task = _task(name) if is_name and find_spec(f"{_PACKAGE}.{name}") else None
     if task is None:
         valid = task_names()
-        raise PydanticCustomError(
-            COMBINATION,
-            "task.name={name}: there is no such task.{hint} Valid: {valid}",
-            {"name": name, "hint": did_you_mean(str(name), valid), "valid": listing(valid)},
-        )
+        hint = did_you_mean(str(name), valid)
+        raise conflict(f"task.name={name}: there is no such task.{hint} Valid: {listing(valid)}")
     return task
 
 
@@ -115,7 +111,7 @@ def _of_the_task(value: Any, info: ValidationInfo) -> Any:
         return value  # without a task all is refused anyway
     if isinstance(value, Mapping):
         columns, unknown = split_columns(value, task.name)
-        value = {**columns, **unknown}
+        value = columns | unknown
     return TypeAdapter(columns_class(task.name)).validate_python(value)
 
 

@@ -5,9 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
-from pipeline.config.types import COMBINATION, STRICT, Count, NonNegative, Number
+from pipeline.config.types import STRICT, Count, NonNegative, Number, conflict, is_steps
 
 _MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state saved
 
@@ -45,30 +44,26 @@ class TrainingConfig:
 
     @field_validator("eval_every", mode="before")
     @classmethod
-    def _unambiguous(cls, value: Any) -> int | float | tuple[float, ...]:
-        is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    def _unambiguous(cls, value: Any) -> Any:
         epochs = value if isinstance(value, list | tuple) else [value]
         are_epochs = all(isinstance(e, float) and 0 < e < math.inf for e in epochs)
-        if not is_steps and not (epochs and are_epochs):
+        if not is_steps(value) and not (epochs and are_epochs):
             raise ValueError(
                 "Input should be a whole number of steps (50), a number of epochs written with a "
                 "point (0.25, 1.0), or a list of epochs ([0.25, 1.0])"
             )
-        every: int | float | tuple[float, ...] = tuple(value) if isinstance(value, list) else value
-        return every
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("checkpoint_every", mode="before")
     @classmethod
-    def _steps_or_epochs(cls, value: Any) -> int | float | None:
-        is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    def _steps_or_epochs(cls, value: Any) -> Any:
         are_epochs = isinstance(value, float) and 0 < value < math.inf
-        if value is not None and not is_steps and not are_epochs:
+        if value is not None and not is_steps(value) and not are_epochs:
             raise ValueError(
                 "Input should be a whole number of steps (50), a number of epochs written with a "
                 "point (0.25, 1.0), or null"
             )
-        every: int | float | None = value
-        return every
+        return value
 
     @model_validator(mode="after")
     def _points_are_few(self) -> "TrainingConfig":
@@ -76,25 +71,17 @@ class TrainingConfig:
         for key in ("eval_every", "checkpoint_every"):
             every = getattr(self, key)
             if isinstance(every, float) and every < least:
-                raise PydanticCustomError(
-                    COMBINATION,
-                    "training.{key}={every}: too often for training.epochs={epochs}; expected at "
-                    "least {least}",
-                    {"key": key, "every": every, "epochs": self.epochs, "least": least},
+                raise conflict(
+                    f"training.{key}={every}: too often for training.epochs={self.epochs}; "
+                    f"expected at least {least}"
                 )
         return self
 
     @model_validator(mode="after")
     def _evaluates_within(self) -> "TrainingConfig":
         if isinstance(self.eval_every, tuple) and max(self.eval_every) > self.epochs:
-            raise PydanticCustomError(
-                COMBINATION,
-                "training.eval_every={every}: {last} is after the end; expected epochs up to "
-                "training.epochs={epochs}",
-                {
-                    "every": list(self.eval_every),
-                    "last": max(self.eval_every),
-                    "epochs": self.epochs,
-                },
+            raise conflict(
+                f"training.eval_every={list(self.eval_every)}: {max(self.eval_every)} is after the "
+                f"end; expected epochs up to training.epochs={self.epochs}"
             )
         return self

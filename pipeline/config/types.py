@@ -5,15 +5,26 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 STRICT = ConfigDict(extra="forbid")
 COMBINATION = "combination"  # the type of our errors about two keys, which name both
+
+
+def conflict(message: str) -> PydanticCustomError:
+    """Return the error of keys that do not fit together."""
+    return PydanticCustomError(COMBINATION, message)
 
 
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):  # which Python treats as 0 and 1
         raise ValueError("Input should be a valid number")
     return value
+
+
+def is_steps(value: Any, least: int = 1) -> bool:
+    """Whether a value is a whole number of steps, not a share or a number of epochs."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]

@@ -1,6 +1,8 @@
 """What of a config is the experiment, and what only stands beside it."""
 
-from pipeline.config.flat import experiment_of
+from omegaconf import OmegaConf
+
+from pipeline.config.flat import as_tree
 
 
 def test_keys_for_messages_are_left_out_of_their_own_group_alone():
@@ -9,7 +11,7 @@ def test_keys_for_messages_are_left_out_of_their_own_group_alone():
         "training": {"architecture": "bert", "epochs": 1},
         "seed": 1,
     }
-    assert experiment_of(tree) == {
+    assert as_tree(OmegaConf.create(tree)) == {
         "model": {},
         "training": {"architecture": "bert", "epochs": 1},
         "seed": 1,
