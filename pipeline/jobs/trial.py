@@ -237,7 +237,7 @@ class ExperimentTask(Searchable):
 
     def dropped(self, outcome: Outcome) -> None:
         """Close the run of a paused trial that will not be resumed."""
-        studies.end_pruned(self._store, outcome.kept.run_id)
+        studies.close_trial(self._store, outcome.kept.run_id, "pruned")
 
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
         """Add trials to the study's own history, name the best, keep no model but its."""

@@ -1,20 +1,21 @@
 """A study's result: its best trial, as text."""
 
+from __future__ import annotations
+
 import json
 import shlex
+from typing import TYPE_CHECKING
 
+from pipeline.common.errors import TrackingError
 from pipeline.config.compose import as_run
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import (
-    best_trial,
-    find_study,
-    model_path,
-    searched_keys,
-    stand_in,
-)
+from pipeline.tracking.studies import MODEL_FOLDER, find_study, has_model, local_path, searched_keys
+
+if TYPE_CHECKING:
+    from pipeline.tracking.studies import Run
 
 
 def best_lines(store: Store, name: str) -> list[str]:
@@ -24,25 +25,38 @@ def best_lines(store: Store, name: str) -> list[str]:
         TrackingError: where there is no such study, or no trial of it is complete.
     """
     study = find_study(store, name)
-    best = best_trial(store, study)
     known = study.data.tags
+    if tags.BEST_RUN not in known:
+        raise TrackingError(f"{known[tags.STUDY]}: no trial of it is complete yet.")
+    best = store.client.get_run(known[tags.BEST_RUN])
     objective, score = known[tags.OBJECTIVE], known.get(tags.BEST_SCORE, "not recorded")
     # A run that a changed space or a fork took over has the number of its first trial.
     number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])
     params = [(k, best.data.params[k]) for k in searched_keys(study) if k in best.data.params]
     overrides = migrated_overrides(json.loads(best.data.tags[tags.OVERRIDES]))
     decided = {key: best.data.params[key] for key in OPEN if key in best.data.params}
-    model = model_path(store, best)
-    previous = stand_in(store, study) if model is None else None
-    if previous is not None and (other := model_path(store, previous)):
-        trial = previous.data.tags[tags.TRIAL]
-        model = f"not kept; the previous best trial's, {trial}, is in {other}"
     return [
         f"study      {known[tags.STUDY]} ({known[tags.STATE]})",
         f"best       trial {number}",
         f"score      {objective} = {score}",
         *(f"           {key} = {value}" for key, value in params),
         f"run        {best.info.run_id}",
-        f"model      {model or 'not kept'}",
+        f"model      {_model(store, study, best)}",
         f"run again  tunewright train {shlex.join(as_run(overrides, decided))}",
     ]
+
+
+def _model(store: Store, study: Run, best: Run) -> str:
+    """Return where the best trial's model is, or the one that the study keeps instead."""
+    if has_model(store, best):
+        return _path(best)
+    kept = study.data.tags.get(tags.MODEL_RUN)
+    previous = store.client.get_run(kept) if kept else None
+    if previous is None or not has_model(store, previous):
+        return "not kept"
+    trial = previous.data.tags[tags.TRIAL]
+    return f"not kept; the previous best trial's, {trial}, is in {_path(previous)}"
+
+
+def _path(run: Run) -> str:
+    return local_path(f"{run.info.artifact_uri}/{MODEL_FOLDER}")

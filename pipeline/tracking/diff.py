@@ -33,6 +33,10 @@ class Difference:
     counts: Mapping[str, int]  # how many keys, packages and metrics were compared
 
     @property
+    def _runs(self) -> tuple[tuple[str, LoggedRun], ...]:
+        return ("a", self.a), ("b", self.b)
+
+    @property
     def is_same(self) -> bool:
         """Whether nothing is known to differ or unknown, seconds aside."""
         results = [key for key in self.metrics if not is_cost(key)]
@@ -40,21 +44,24 @@ class Difference:
 
     def as_text(self) -> str:
         """Return it for people: a line for what is the same, a table for what is not."""
+        runs = (f"{side}  {run.run_id}  {run.name}, {run.state}" for side, run in self._runs)
         parts = [
-            "".join(f"{side}  {_title(run)}\n" for side, run in (("a", self.a), ("b", self.b))),
+            "".join(f"{printable(run)}\n" for run in runs),
             self._section("config", self.config),
             "".join(f"{drift}\n" for drift in self.drifts),
+            *([self._section("packages", self.packages)] if self.packages else []),
+            self._section("metrics", self.metrics),
         ]
-        if self.packages:
-            parts.append(self._section("packages", self.packages))
-        parts.append(self._section("metrics", self.metrics))
         return "\n".join(parts)
 
     def as_json(self) -> str:
         """Return it for programs."""
         content = {
             "same": self.is_same,
-            **{side: _about(run) for side, run in (("a", self.a), ("b", self.b))},
+            **{
+                side: {"run_id": run.run_id, "name": run.name, "state": run.state}
+                for side, run in self._runs
+            },
             "config": self.config,
             **{d.what: {"state": d.state, "detail": d.detail} for d in self.drifts},
             "metrics": {
@@ -87,27 +94,19 @@ def diff(a: LoggedRun, b: LoggedRun) -> Difference:
     Raises:
         ConfigError: where the config of one is not as a run logs it.
     """
-    configs = [_config(run) for run in (a, b)]
-    packages = [_packages(run) for run in (a, b)]
-    metrics = [_last(run) for run in (a, b)]
+    compared: Mapping[str, list[Mapping[str, Any]]] = {
+        "config": [settings(flatten(run.tree())) for run in (a, b)],
+        "packages": [_packages(run) for run in (a, b)],
+        "metrics": [_last(run) for run in (a, b)],
+    }
     found = drifts(*({**run.provenance, **run.inputs} for run in (a, b)))
     return Difference(
         a,
         b,
-        config=_changes(*configs),
         drifts=[*found, _predictions(a, b)],
-        packages=_changes(*packages),
-        metrics=_changes(*metrics),
-        counts={
-            "config": len({**configs[0], **configs[1]}),
-            "packages": len({**packages[0], **packages[1]}),
-            "metrics": len({**metrics[0], **metrics[1]}),
-        },
+        counts={what: len({**one, **other}) for what, (one, other) in compared.items()},
+        **{what: _changes(one, other) for what, (one, other) in compared.items()},
     )
-
-
-def _config(run: LoggedRun) -> dict[str, Any]:
-    return settings(flatten(run.tree()))
 
 
 def _packages(run: LoggedRun) -> Mapping[str, Any]:
@@ -153,11 +152,3 @@ def _shown(values: Mapping[str, Any], side: str) -> Cell:
     if isinstance(value, str | float):
         return value
     return json.dumps(value, default=str, ensure_ascii=False)
-
-
-def _title(run: LoggedRun) -> str:
-    return printable(f"{run.run_id}  {run.name}, {run.state}")
-
-
-def _about(run: LoggedRun) -> dict[str, str]:
-    return {"run_id": run.run_id, "name": run.name, "state": run.state}

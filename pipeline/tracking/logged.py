@@ -223,24 +223,18 @@ def _artifacts(store: Store, run_id: str, place: str) -> dict[str, bytes]:
     from mlflow.exceptions import MlflowException
 
     wanted = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, DIFF_FILE)
-    found_there = store.client.list_artifacts(run_id)
-    # An unknown size counts as too large.
-    sizes = {
-        a.path: math.inf if a.file_size is None else a.file_size
-        for a in found_there
-        if not a.is_dir
-    }
+    files = {f.path: f for f in store.client.list_artifacts(run_id) if not f.is_dir}
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in wanted:
-            if name in sizes:
-                _check_size(name, sizes[name], place)
-                try:
-                    path = store.client.download_artifacts(run_id, name, folder)
-                    found[name] = _bounded(Path(path), place)
-                except (MlflowException, OSError) as error:
-                    reason = printable(str(error).splitlines()[0])[:200]
-                    raise TrackingError(f"{place}: {name} cannot be read ({reason}).") from error
+        for name in filter(files.__contains__, wanted):
+            size = files[name].file_size
+            _check_size(name, math.inf if size is None else size, place)
+            try:
+                path = store.client.download_artifacts(run_id, name, folder)
+                found[name] = _bounded(Path(path), place)
+            except (MlflowException, OSError) as error:
+                reason = printable(str(error).splitlines()[0])[:200]
+                raise TrackingError(f"{place}: {name} cannot be read ({reason}).") from error
     return found
 
 

@@ -11,24 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
-    from mlflow.types import DataType
+    from mlflow.types import DataType, Schema
     from mlflow.types.schema import Array, Object
 
     from pipeline.serving.predictor import Interface
 
 _PACKAGE = Path(__file__).parent.parent
 _CODE = "code"  # folder of the modules that prediction needs
-_MODULES = (
-    "__init__.py",
-    "common",
-    "config",
-    "data",
-    "evaluation",
-    "models",
-    "serving",
-    "tasks",
-)
+_MODULES = ("__init__.py", "common", "config", "data", "evaluation", "models", "serving", "tasks")
 _SERVED = Path(__file__).with_name("served.py")
 # What MLflow writes next to the code; more where it finds a project of uv in the working folder.
 _FILES = (
@@ -64,7 +54,7 @@ def write(folder: Path, interface: Interface, run_id: str) -> None:
     """
     import mlflow.pyfunc
     import pandas as pd
-    from mlflow.models import Model
+    from mlflow.models import Model, ModelSignature
 
     with tempfile.TemporaryDirectory() as made_in, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hints on how to write the class
@@ -73,9 +63,10 @@ def write(folder: Path, interface: Interface, run_id: str) -> None:
             made,
             python_model=str(_SERVED),
             mlflow_model=Model(run_id=run_id),
-            signature=_signature(interface),
+            signature=ModelSignature(_schema(interface.record), _schema(interface.prediction)),
             input_example=pd.DataFrame([dict(interface.record)]),
-            pip_requirements=[f"{name}=={_release(name)}" for name in _REQUIREMENTS],
+            # Without the mark of a build, which no index has.
+            pip_requirements=[f"{n}=={version(n).partition('+')[0]}" for n in _REQUIREMENTS],
         )
         for name in _FILES:
             shutil.copy(made / name, folder / name)
@@ -98,24 +89,10 @@ def _copy_code(place: Path) -> None:
             shutil.copy(source, place / name)
 
 
-def _release(name: str) -> str:
-    """Return an installed version without the mark of a build, which no index has."""
-    return version(name).partition("+")[0]
+def _schema(example: Mapping[str, Any]) -> Schema:
+    from mlflow.types import ColSpec, Schema
 
-
-def _signature(interface: Interface) -> ModelSignature:
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema
-
-    return ModelSignature(
-        Schema(_columns(interface.record)), Schema(_columns(interface.prediction))
-    )
-
-
-def _columns(example: Mapping[str, Any]) -> list[Any]:
-    from mlflow.types import ColSpec
-
-    return [ColSpec(_type(value), name) for name, value in example.items()]
+    return Schema([ColSpec(_type(value), name) for name, value in example.items()])
 
 
 def _type(value: Any) -> DataType | Array | Object:

@@ -17,7 +17,7 @@ from pipeline.config.migrations import migrated_params
 from pipeline.tasks.objective import SECONDS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import DATA, find_study, history, searched_keys, trials_of
+from pipeline.tracking.studies import DATA, find_runs, find_study, history, searched_keys, trials_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 EXAMPLE = "\"metrics.`val/best/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3}  # 2: those that may still end
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
-_PAGE = 1000  # runs that MLflow is asked for at once
 
 
 def compare(store: Store, names: Sequence[str]) -> Table:
@@ -54,7 +53,7 @@ def compare(store: Store, names: Sequence[str]) -> Table:
     ranked = []
     for run in runs:
         scores = [
-            _score(store, run, goal, way, is_first=i == 0) for i, (goal, way) in enumerate(goals)
+            score_of(store, run, goal, way, is_first=i == 0) for i, (goal, way) in enumerate(goals)
         ]
         ranked.append((_place(run, scores[0], direction), _trial(run, some, params, scores)))
     columns = [tag.removeprefix(tags.PREFIX) for tag in some]
@@ -163,8 +162,14 @@ def _place(run: Run, score: float | None, direction: Direction) -> tuple[float |
     )
 
 
-def _score(
-    store: Store, run: Run, goal: str, direction: Direction, *, is_first: bool = True
+def objectives_of(run: Run) -> list[str]:
+    """Return a run's objectives, of which a list is logged as Python writes it."""
+    logged: str = run.data.params.get("evaluation.objective", "")
+    return logged.strip("[]'").split("', '")
+
+
+def score_of(
+    store: Store, run: Run, goal: str, direction: Direction = "maximize", *, is_first: bool = True
 ) -> float | None:
     """Return a run's score, as `pipeline.tasks.objective` makes it; None where it has none.
 
@@ -172,7 +177,7 @@ def _score(
         store: where the run is.
         run: the run.
         goal: an objective as the config writes it.
-        direction: of it.
+        direction: of it; the score of the first objective does not depend on it.
         is_first: whether the run's best evaluation was chosen by it.
     """
     try:
@@ -201,19 +206,8 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
     from mlflow.exceptions import MlflowException
 
     ours = f"tags.`{tags.KIND}` LIKE '%'"
-    found: list[Run] = []
-    page: str | None = None
     try:
-        while len(found) < most and (page is None or page):
-            some = store.client.search_runs(
-                [store.experiment_id],
-                f"{ours} and {condition}" if condition.strip() else ours,
-                order_by=["attributes.start_time DESC"],
-                max_results=min(most - len(found), _PAGE),
-                page_token=page,
-            )
-            found += some
-            page = some.token or ""
+        return find_runs(store, f"{ours} and {condition}" if condition.strip() else ours, most=most)
     except MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
@@ -222,7 +216,6 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
             f"{condition}: MLflow cannot read this filter: {reason}. Expected comparisons of "
             f"metrics, params, tags or attributes, joined by `and`, such as {EXAMPLE}."
         ) from error
-    return found
 
 
 def _listed(store: Store, run: Run) -> list[Cell]:
@@ -231,10 +224,9 @@ def _listed(store: Store, run: Run) -> list[Cell]:
     if kind == "study":
         objectives = known.get(tags.OBJECTIVE, "").split(", ")
         score = run.data.metrics.get("search/best_score")
-    else:  # a list of several is logged as Python writes it
-        objectives = run.data.params.get("evaluation.objective", "").strip("[]'").split("', '")
-        # Of the first objective, no score depends on the direction.
-        score = _score(store, run, objectives[0], "maximize")
+    else:
+        objectives = objectives_of(run)
+        score = score_of(store, run, objectives[0])
     return [
         run.info.run_id,
         kind,

@@ -21,7 +21,7 @@ from pipeline.common.secrets import masked, masked_message
 from pipeline.common.session import shared
 
 DIFF_BYTES = 1 << 20  # of a diff that are kept; its digest is of the whole
-_GIT_SECONDS, _DRIVER_SECONDS = 20.0, 20.0
+_COMMAND_SECONDS = 20.0
 _VECTOR_UNITS = ("avx", "amx", "sse4", "fma", "f16c", "neon", "asimd", "sve", "bf16", "i8mm")
 
 
@@ -88,13 +88,12 @@ def _changes(folder: Path) -> bytes:
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
     """Return git's output, or None without git, repository or commit."""
+    return _output("git", "-C", str(folder), *arguments)
+
+
+def _output(*command: str) -> bytes | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            timeout=_GIT_SECONDS,
-            check=True,
-        )
+        done = subprocess.run(command, capture_output=True, timeout=_COMMAND_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
@@ -113,12 +112,11 @@ def _machine() -> dict[str, Any]:
 
     cudnn: Any = torch.backends.cudnn
     name, flags = cpu()
-    vectors = sorted({f for f in flags if f.startswith(_VECTOR_UNITS)})
     return {
         "platform": platform.platform(),
         "architecture": platform.machine(),
         "cpu": name,
-        "cpu_features": vectors,
+        "cpu_features": sorted({f for f in flags if f.startswith(_VECTOR_UNITS)}),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -129,11 +127,5 @@ def _machine() -> dict[str, Any]:
 
 
 def _driver() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_DRIVER_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.split("\n")[0].strip() or None
+    said = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or b""
+    return said.decode().partition("\n")[0].strip() or None

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from pipeline.common.contract import State
 from pipeline.common.errors import reason_of
 from pipeline.common.secrets import masked_value
 from pipeline.common.timing import booked
@@ -37,14 +38,8 @@ DATASET_NAME = 500  # characters of a data set's name that MLflow takes
 INPUT_ATTEMPTS = 5  # at storing data sets that other trials store as well
 FLUSH_SECONDS = 2.0  # points are sent in batches, at most one in this time
 
-
-EndState = Literal["complete", "pruned", "paused"]
 # MLflow knows no pruned runs; a paused one is not over.
-_STATUS: Mapping[EndState, str | None] = {
-    "complete": "FINISHED",
-    "pruned": "KILLED",
-    "paused": None,
-}
+_STATUS: Mapping[State, str | None] = {"complete": "FINISHED", "pruned": "KILLED", "paused": None}
 
 
 class Record:
@@ -52,8 +47,8 @@ class Record:
 
     Metrics are buffered and sent by a thread of the record's own, so that no training step waits
     for the store. What the thread could not write is raised when the record is closed, or by what
-    `flush` returns. Leaving the
-    ``with`` block by an exception closes the run as failed, with the reason.
+    `flush` returns. Leaving the ``with`` block by an exception closes the run as failed, with the
+    reason.
 
     Args:
         store: where the run is.
@@ -78,12 +73,17 @@ class Record:
         was_cut_off: bool = False,
     ) -> None:
         self._store = store
-        self._state: EndState = "complete"
+        self._state: State = "complete"
         all_tags = {"mlflow.runName": name, tags.STATE: "running", **run_tags}
         if parent_run_id:
             all_tags["mlflow.parentRunId"] = parent_run_id
         with booked("logging"):
-            self.run_id: str = run_id or _create_run(store, name, all_tags)
+            self.run_id: str = (
+                run_id
+                or store.client.create_run(
+                    store.experiment_id, tags=all_tags, run_name=name
+                ).info.run_id
+            )
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._pending: list[Future[None]] = []
         self._points: list[Metric] = []
@@ -185,7 +185,7 @@ class Record:
 
         return wait
 
-    def end(self, state: EndState) -> None:
+    def end(self, state: State) -> None:
         """Set the state of the run if nothing goes wrong; the default is complete."""
         self._state = state
 
@@ -311,11 +311,6 @@ def _datasets(data: Mapping[str, Any]) -> list[DatasetInput]:
         )
         for name, split in data["splits"].items()
     ]
-
-
-def _create_run(store: Store, name: str, run_tags: dict[str, str]) -> str:
-    run = store.client.create_run(store.experiment_id, tags=run_tags, run_name=name)
-    return str(run.info.run_id)
 
 
 def log_params(store: Store, run_id: str, params: Mapping[str, Any]) -> None:

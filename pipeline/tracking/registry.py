@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.errors import ConfigError, TrackingError, did_you_mean, listing
 from pipeline.common.secrets import masked
 from pipeline.common.text import printable
-from pipeline.tasks.objective import parse
 from pipeline.tracking import tags
 from pipeline.tracking.logged import find_run
+from pipeline.tracking.overview import objectives_of, score_of
 from pipeline.tracking.record import MODEL_FOLDER
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import REGISTERED, has_model, local_path
@@ -63,7 +63,7 @@ def register(store: Store, run_id: str, name: str) -> Version:
             name,
             f"{run.info.artifact_uri}/{MODEL_FOLDER}",
             run_id,
-            tags=_notes(run),
+            tags=_notes(store, run),
         )
     except MlflowException as error:
         with suppress(MlflowException):  # of an unreachable store, which is reported below
@@ -146,19 +146,14 @@ def _make_name(store: Store, name: str) -> None:
             raise
 
 
-def _notes(run: Run) -> dict[str, str]:
+def _notes(store: Store, run: Run) -> dict[str, str]:
     """Return a version's tags: its run, task, objective and score."""
     notes = {f"{tags.PREFIX}run_id": str(run.info.run_id)}
     task = run.data.params.get("task.name")
     if task:
         notes[f"{tags.PREFIX}task"] = task
-    goal = run.data.params.get("evaluation.objective", "").strip("[]'").split("', '")[0]
-    try:
-        objective = parse(goal, "maximize")
-    except ConfigError:  # of a record that is not as a run writes it
-        return notes
-    way = "last" if objective.aggregation == "last" else "best"
-    score = run.data.metrics.get(objective.metric.replace("val/", f"val/{way}/", 1))
+    goal = objectives_of(run)[0]
+    score = score_of(store, run, goal)
     if score is not None:
         notes |= {tags.OBJECTIVE: goal, f"{tags.PREFIX}score": f"{score:.6g}"}
     return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the r
 DATA = "data"  # parameter of a study: the digest of its data
 TAG_CHARACTERS = 5000  # that every MLflow store takes
 _STORAGE = "hydra.sweeper.storage"
+_PAGE = 1000  # runs that MLflow is asked for at once
 
 
 def open_study(
@@ -37,7 +39,7 @@ def open_study(
 
     The notes are written at every start: a study's storage may have moved.
     """
-    found = _find(
+    found = find_runs(
         store, f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'study'"
     )
     if found:
@@ -181,11 +183,6 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
         repository.delete_artifacts(MODEL_FOLDER)
 
 
-def end_pruned(store: Store, run_id: str) -> None:
-    """Close the run of a paused trial that will not be resumed."""
-    close_trial(store, run_id, "pruned")
-
-
 def close_trial(store: Store, run_id: str, state: str, reason: str = "") -> None:
     """Close a trial's run as its study has it: complete, pruned or failed."""
     store.client.set_tag(run_id, tags.STATE, state)
@@ -216,7 +213,7 @@ def close_killed(store: Store, run_id: str) -> None:
 def trials_of(store: Store, study: str) -> list[Run]:
     """Return the runs of a study's trials, the latest first."""
     condition = f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'trial'"
-    return _find(store, condition)
+    return find_runs(store, condition)
 
 
 @dataclass(frozen=True)
@@ -245,7 +242,7 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
         TrackingError: where there is no such study.
     """
     if source == "*":
-        trials = [] if store.is_empty else _find(store, f"tags.`{tags.KIND}` = 'trial'")
+        trials = [] if store.is_empty else find_runs(store, f"tags.`{tags.KIND}` = 'trial'")
         runs = [*trials, *own_runs(store)]
     else:
         runs = trials_of(store, find_study(store, source).data.tags[tags.STUDY])
@@ -266,15 +263,12 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
                 parent.data.params.get(DATA) if parent else None,
                 (known[tags.STUDY], known[tags.TRIAL]) if tags.TRIAL in known else None,
                 int(known[tags.REPEAT]) if tags.REPEAT in known else None,
-                _limits_of(parent).get("repeats") if parent else None,
+                json.loads(parent.data.tags.get(tags.LIMITS, "{}")).get("repeats")
+                if parent
+                else None,
             )
         )
     return found
-
-
-def _limits_of(study: Run) -> dict[str, Any]:
-    limits: dict[str, Any] = json.loads(study.data.tags.get(tags.LIMITS, "{}"))
-    return limits
 
 
 def space_note(space: Mapping[str, str]) -> str:
@@ -302,12 +296,12 @@ def history(store: Store, run_id: str, metric: str) -> dict[int, float]:
 
 def own_runs(store: Store) -> list[Run]:
     """Return the runs that are part of no study, the latest first."""
-    return [] if store.is_empty else _find(store, f"tags.`{tags.KIND}` = 'run'")
+    return [] if store.is_empty else find_runs(store, f"tags.`{tags.KIND}` = 'run'")
 
 
 def all_studies(store: Store) -> list[Run]:
     """Return the parent runs of all studies, the latest first; just asking makes no store."""
-    return [] if store.is_empty else _find(store, f"tags.`{tags.KIND}` = 'study'")
+    return [] if store.is_empty else find_runs(store, f"tags.`{tags.KIND}` = 'study'")
 
 
 def names_everywhere(store: Store) -> set[str]:
@@ -315,13 +309,13 @@ def names_everywhere(store: Store) -> set[str]:
     if store.is_empty:
         return set()
     every = [e.experiment_id for e in store.client.search_experiments()]
-    found = _find(store, f"tags.`{tags.KIND}` = 'study'", every)
+    found = find_runs(store, f"tags.`{tags.KIND}` = 'study'", every)
     return {run.data.tags[tags.STUDY] for run in found}
 
 
 def count(store: Store, tag: str, value: str) -> int:
     """Return how many runs of the experiment have a tag of this value."""
-    return len(_find(store, f"tags.`{tag}` = '{_quoted(value)}'"))
+    return len(find_runs(store, f"tags.`{tag}` = '{_quoted(value)}'"))
 
 
 def has_model(store: Store, run: Run) -> bool:
@@ -339,12 +333,10 @@ def find_study(store: Store, name: str) -> Run:
     """
     studies = all_studies(store)
     names = [run.data.tags[tags.STUDY] for run in studies]
-    for run, found in zip(studies, names, strict=True):
-        if found == name:
-            return run
-    for run, found in zip(studies, names, strict=True):
-        if found.startswith(name):
-            return run
+    for is_it in (str.__eq__, str.startswith):
+        for run, found in zip(studies, names, strict=True):
+            if is_it(found, name):
+                return run
     known = f" Known: {listing(names)}." if names else " There is none yet."
     raise TrackingError(
         f"{name}: no study of that name in {store.uri}, experiment {store.config.experiment}."
@@ -352,41 +344,18 @@ def find_study(store: Store, name: str) -> Run:
     )
 
 
-def best_trial(store: Store, study: Run) -> Run:
-    """Return the run of a study's best trial.
-
-    Raises:
-        TrackingError: where no trial is complete.
-    """
-    best = study.data.tags.get(tags.BEST_RUN)
-    if best is None:
-        raise TrackingError(f"{study.data.tags[tags.STUDY]}: no trial of it is complete yet.")
-    return store.client.get_run(best)
-
-
-def stand_in(store: Store, study: Run) -> Run | None:
-    """Return the run whose model a study keeps where its best trial has none, if there is one."""
-    run_id = study.data.tags.get(tags.MODEL_RUN)
-    return store.client.get_run(run_id) if run_id else None
-
-
-def model_path(store: Store, run: Run) -> str | None:
-    """Return where a run's model is, as a local path where it is one; None without a model."""
-    if not store.client.list_artifacts(run.info.run_id, MODEL_FOLDER):
-        return None
-    return local_path(f"{run.info.artifact_uri}/{MODEL_FOLDER}")
-
-
-def _find(store: Store, condition: str, experiments: list[str] | None = None) -> list[Run]:
+def find_runs(
+    store: Store, condition: str, experiments: list[str] | None = None, most: float = math.inf
+) -> list[Run]:
     """Search runs, the latest first; in our experiment, unless others are given."""
     found: list[Run] = []
     page: str | None = None
-    while page is None or page:
+    while len(found) < most and (page is None or page):
         some = store.client.search_runs(
             experiments or [store.experiment_id],
             condition,
             order_by=["attributes.start_time DESC"],
-            max_results=1000,
+            max_results=int(min(most - len(found), _PAGE)),
             page_token=page,
         )
         found += some
