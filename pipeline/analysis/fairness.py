@@ -72,10 +72,6 @@ class Bias:
     flipped: Mapping[str, int]  # of them, those whose prediction changed
     flips: Sequence[Flip]
 
-    def as_json(self) -> str:
-        """Return it as JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
-
 
 @dataclass(frozen=True)
 class Swapped:
@@ -129,8 +125,8 @@ class Fairness(TrainingHook):
         asked = self.experiment.evaluation
         if not asked.slices and asked.counterfactual is None:
             return {}
-        bias = self._bias(judged, infer)
-        return {FILE: bias.as_json(), "bias.html": bias_page(bias, run_id)}
+        bias = json.dumps(asdict(self._bias(judged, infer)), ensure_ascii=False)
+        return {FILE: bias, "bias.html": page("bias", run_id, bias_section(json.loads(bias)))}
 
     def _bias(self, judged: Judged, infer: Infer) -> Bias:
         examples, outputs = judged.read, judged.evaluation.outputs
@@ -141,14 +137,13 @@ class Fairness(TrainingHook):
         ]
         metrics = self.more_metrics(examples, outputs, infer)
         flips: list[Flip] = []
-        swapped: dict[str, int] = defaultdict(int)
-        flipped: dict[str, int] = defaultdict(int)
+        swapped, flipped = Counter[str](), Counter[str]()
         found = self._swap(examples) if self.experiment.evaluation.counterfactual else None
         if found is not None:
             _, before, after = self._compare(examples, outputs, infer)
+            swapped.update(found.categories)
             pairs = zip(found.origins, found.categories, strict=True)
             for i, (origin, category) in enumerate(pairs):
-                swapped[category] += 1
                 if before[i] != after[i]:
                     flipped[category] += 1
                     row = examples.rows.ids[origin]
@@ -302,8 +297,3 @@ def bias_section(bias: Mapping[str, Any]) -> str:
         ]
         parts += [render(Table.of(rows), "html"), render(Table.of(bias["flips"]), "html")]
     return "".join(parts)
-
-
-def bias_page(bias: Bias, title: str) -> str:
-    """Return it as a page."""
-    return page("bias", title, bias_section(json.loads(bias.as_json())))

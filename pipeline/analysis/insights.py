@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.analysis.label_issues import find_label_issues
@@ -42,11 +42,11 @@ def insights(
         metric: of its first objective.
     """
     searched = {key for d in spec.space.dimensions for key in d.keys}
-    makers: dict[str, tuple[str, Callable[[], Insight | None]]] = {
-        SHARE: (CURVE_FILE, lambda: _curve(store, study, spec, metric)),
-        FOLD: (LABELS_FILE, lambda: _label_issues(store, study, spec)),
-    }
-    found = {file: make() for key, (file, make) in makers.items() if key in searched}
+    found: dict[str, Insight | None] = {}
+    if SHARE in searched:
+        found[CURVE_FILE] = _curve(store, study, spec, metric)
+    if FOLD in searched:
+        found[LABELS_FILE] = _label_issues(store, study, spec)
     return {file: insight for file, insight in found.items() if insight is not None}
 
 

@@ -77,7 +77,8 @@ def fit_power_law(
     chance = np.random.default_rng(_SEED)
     drawn = fitted + chance.choice(residuals, (_RESAMPLES, len(y)))
     most = max(rows)
-    gains = _gain(*_fit(n, drawn, bound), most)
+    _, factors, exponents = _fit(n, drawn, bound)
+    gains = _gain(factors, exponents, most)
     low, high = np.quantile(gains, (0.025, 0.975))
     return LearningCurve(
         metric,
@@ -87,7 +88,7 @@ def fit_power_law(
         float(factor[0]),
         float(exponent[0]),
         most,
-        float(_gain(limit, factor, exponent, most)[0]),
+        float(_gain(factor, exponent, most)[0]),
         float(gains.std(ddof=1)),
         (float(low), float(high)),
     )
@@ -111,7 +112,6 @@ def _fit(n: Array, y: Array, bound: float | None) -> tuple[Array, Array, Array]:
     return limits[rows, best], factors[rows, best], _EXPONENTS[best]
 
 
-def _gain(limit: Array, factor: Array, exponent: Array, rows: int) -> Array:
-    del limit  # the same before and after
+def _gain(factor: Array, exponent: Array, rows: int) -> Array:
     found: Array = factor * (rows**-exponent - (2.0 * rows) ** -exponent)
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.tasks import get_task
 from pipeline.tasks.objective import objectives
-from pipeline.tracking import Store, studies, tags
+from pipeline.tracking import Store, studies
 from pipeline.training.prepare import load_model, prepare, shape_of, splits_of, task_of
 
 if TYPE_CHECKING:
@@ -93,23 +93,17 @@ class WinnerReport:
 
 
 def judge(
-    winner: Side, others: Sequence[Side], truth: Sequence[str], metric: str, labels: Sequence[str]
-) -> list[Against]:
-    """Compare the winner with each of the others, row by row where rows are given.
+    winner: Side, other: Side, truth: Sequence[str], metric: str, labels: Sequence[str]
+) -> Against:
+    """Compare the winner with something else, row by row where rows are given.
 
     Args:
         winner: on its fresh seeds.
-        others: the default config, and baselines.
+        other: the default config, or a baseline.
         truth: the true label of each row; empty where no rows can be compared.
         metric: without the split.
         labels: all names.
     """
-    return [_against(winner, other, truth, metric, labels) for other in others]
-
-
-def _against(
-    winner: Side, other: Side, truth: Sequence[str], metric: str, labels: Sequence[str]
-) -> Against:
     import numpy as np
 
     from pipeline.evaluation.significance import compare, compare_scores
@@ -223,8 +217,3 @@ def _zero_shot(experiment: Experiment, test: Rows) -> list[str]:
     model = load_model(experiment, task)
     outputs = task.infer(model, examples, experiment.training.batch_size)
     return [str(label) for label in task.decode(examples, outputs)["prediction"]]
-
-
-def count_test_reads(store: Store, digest: str) -> int:
-    """Return how many runs of the store read the test split of this digest."""
-    return studies.count(store, tags.TEST_ROWS, digest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pipeline.analysis import winner as winners
@@ -168,13 +168,13 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
         metric=f"test/{metric}",
         rows=len(truth),
         mean=first.mean,
-        spread=stdev(first.scores),
+        spread=first.spread,
         seeds=len(first.scores),
         search_score=score,
         validation_mean=fmean(validation),
         selection_gap=sign * (score - fmean(validation)),
-        test_reads=winners.count_test_reads(store, splits.test.digest),
-        against=winners.judge(first, sides, truth, metric, labels),
+        test_reads=studies.count(store, tags.TEST_ROWS, splits.test.digest),
+        against=[winners.judge(first, side, truth, metric, labels) for side in sides],
     )
     studies.log_texts(store, confirmation.parent.info.run_id, {FILE: report.as_json()})
     points = {

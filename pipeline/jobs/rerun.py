@@ -162,8 +162,18 @@ def verdict_on(record: LoggedRun, store: Store, rerun_id: str, tolerance: float)
 
 
 def trial_of(record: LoggedRun | None) -> Trial | None:
-    """Return what ends the rerun of a pruned trial where that ended; None where nothing does."""
-    return _stopping_with(record) if record is not None and record.state == "pruned" else None
+    """Return what ends the rerun of a pruned trial after as many evaluations; None for others."""
+    if record is None or record.state != "pruned":
+        return None
+    losses = (record.histories.get(f"{split}/loss", {}) for split in ("early", "val"))
+    left = sum(map(len, losses))
+
+    def report(_: float, __: float) -> PruningDecision:
+        nonlocal left
+        left -= 1
+        return "continue" if left > 0 else "prune"
+
+    return Trial(is_best=lambda _: False, report=report, check_time=lambda: None)
 
 
 def check_verifiable(record: LoggedRun) -> None:
@@ -197,19 +207,6 @@ def check_no_drift(drift: Sequence[Drift]) -> None:
             f"--strict: {listing(one.what for one in others)} not the same as in the record; "
             "nothing was run."
         )
-
-
-def _stopping_with(record: LoggedRun) -> Trial:
-    """Return what ends a rerun after as many evaluations as the record has."""
-    losses = (record.histories.get(f"{split}/loss", {}) for split in ("early", "val"))
-    left = sum(map(len, losses))
-
-    def report(_: float, __: float) -> PruningDecision:
-        nonlocal left
-        left -= 1
-        return "continue" if left > 0 else "prune"
-
-    return Trial(is_best=lambda _: False, report=report, check_time=lambda: None)
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

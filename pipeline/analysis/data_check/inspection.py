@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.analysis.data_check.corpus import Corpus
 from pipeline.analysis.data_check.duplicates import duplicate_findings
@@ -17,9 +15,8 @@ from pipeline.analysis.data_check.tokens import token_findings
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.errors import DataError, TunewrightError
 from pipeline.common.tables import Cell, Table
-from pipeline.config.data import FilesConfig
-from pipeline.data import Rows, Splits, count_labels, load_splits, read_split
-from pipeline.data.sources import SPLITS, path_of
+from pipeline.data import Splits, count_labels, load_splits, read_split
+from pipeline.data.sources import SPLITS
 from pipeline.training.prepare import shape_of, splits_of, task_of
 
 if TYPE_CHECKING:
@@ -43,7 +40,7 @@ def inspect_data(experiment: Experiment) -> DataReport:
         split: read_split(experiment.data, shape, split, refused[split].append) for split in SPLITS
     }
     found = {split: rows for split, rows in read.items() if rows is not None}
-    errors = _unique(str(error) for some in refused.values() for error in some)
+    errors = list(dict.fromkeys(str(e) for some in refused.values() for e in some))
     splits: Splits | None = None
     if not errors:
         try:
@@ -53,18 +50,19 @@ def inspect_data(experiment: Experiment) -> DataReport:
         except TunewrightError as error:
             errors.append(str(error))
     findings = [Finding("error", "row", error) for error in errors]
-    findings += _file_findings(experiment, found, refused)
-    used = splits.by_name if splits else found
+    findings += file_findings(experiment.data, found, refused)
     if not found:
         return DataReport(findings)
-    corpus = Corpus(used)
-    findings += _findings(corpus, splits)
-    findings += language_findings(corpus)
+    corpus = Corpus(splits.by_name if splits else found)
     seen = token_findings(experiment, found, count_labels(list(found.values())))
-    findings += seen.findings
-    findings += _label_issues(corpus)
+    findings += [
+        *_findings(corpus, splits),
+        *language_findings(corpus),
+        *seen.findings,
+        *_label_issues(corpus),
+    ]
     scores = _baselines(experiment, splits) if splits else Table((), ())
-    return DataReport(_unique(findings), seen.table, label_table(corpus), scores)
+    return DataReport(list(dict.fromkeys(findings)), seen.table, label_table(corpus), scores)
 
 
 def inspect_splits(experiment: Experiment) -> DataReport:
@@ -75,8 +73,8 @@ def inspect_splits(experiment: Experiment) -> DataReport:
     """
     splits = splits_of(experiment)
     corpus = Corpus(splits.by_name)
-    findings = [*_file_findings(experiment, splits.by_name, {}), *_findings(corpus, splits)]
-    return DataReport(_unique(findings), labels=label_table(corpus))
+    findings = [*file_findings(experiment.data, splits.by_name, {}), *_findings(corpus, splits)]
+    return DataReport(list(dict.fromkeys(findings)), labels=label_table(corpus))
 
 
 def _findings(corpus: Corpus, splits: Splits | None) -> list[Finding]:
@@ -88,36 +86,6 @@ def _findings(corpus: Corpus, splits: Splits | None) -> list[Finding]:
         *text_findings(corpus),
         *script_findings(corpus),
     ]
-
-
-def _file_findings(
-    experiment: Experiment, found: Mapping[str, Rows], refused: Mapping[str, list[DataError]]
-) -> list[Finding]:
-    if not isinstance(experiment.data, FilesConfig):
-        return []
-    findings = []
-    for split in SPLITS:
-        path = path_of(experiment.data, split)
-        if path is not None and path.is_file():
-            is_odd = _ends_oddly(path, found.get(split), refused.get(split, []))
-            findings += file_findings(split, path, is_odd)
-    return findings
-
-
-def _ends_oddly(path: Path, rows: Rows | None, refused: list[DataError]) -> bool:
-    """Whether a file's last row was refused, or its label is a prefix of another."""
-    with path.open("rb") as file:
-        last = sum(1 for _ in file)
-    if any(f"line {last}" in str(error) or f":{last}:" in str(error) for error in refused):
-        return True
-    if rows is None:
-        return False
-    labels = rows.shape.labels(rows)
-    others = {name for names in labels[:-1] for name in names}
-    return any(
-        name not in others and any(other.startswith(name) for other in others)
-        for name in labels[-1]
-    )
 
 
 def _baselines(experiment: Experiment, splits: Splits) -> Table:
@@ -167,7 +135,3 @@ def _label_issues(corpus: Corpus) -> list[Finding]:
         f"{ids[0][0]}, labelled {first.given!r}, predicted {first.suggested!r}"
     )
     return [Finding.about("note", "label issue", message, ids)]
-
-
-def _unique(found: Any) -> list[Any]:
-    return list(dict.fromkeys(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import chain
 
 from pipeline.analysis.data_check.corpus import Corpus
 from pipeline.analysis.data_check.report import Finding
@@ -18,7 +19,7 @@ def label_table(corpus: Corpus) -> Table:
     """Return the rows of each label in each split, the most frequent first, with its share."""
     counts = _counts(corpus)
     first = next(iter(corpus.splits), "")
-    every = Counter(name for own in counts.values() for name in own.elements())
+    every = _every(corpus)
     size = sum(counts[first].values()) if every else 1
     rows: list[list[Cell]] = []
     for label, _ in every.most_common():
@@ -33,7 +34,7 @@ def label_findings(corpus: Corpus) -> list[Finding]:
     Rows of a task without labels have none.
     """
     counts = _counts(corpus)
-    every = Counter(name for own in counts.values() for name in own.elements())
+    every = _every(corpus)
     if not every:
         return []
     return [*_twins(corpus, every), *_rare(corpus, counts), *_balance(counts)]
@@ -46,6 +47,10 @@ def _counts(corpus: Corpus) -> dict[str, Counter[str]]:
     return counts
 
 
+def _every(corpus: Corpus) -> Counter[str]:
+    return Counter(chain.from_iterable(corpus.labels))
+
+
 def _with(corpus: Corpus, labels: set[str]) -> list[list[str]]:
     """Return the ids of rows that have one of these labels."""
     pairs = zip(corpus.ids, corpus.labels, strict=True)
@@ -54,11 +59,7 @@ def _with(corpus: Corpus, labels: set[str]) -> list[list[str]]:
 
 def spellings(corpus: Corpus) -> dict[str, str]:
     """Return the most frequent spelling of each label that differs from it in case or blanks."""
-    return {
-        label: usual
-        for usual, *others in _spelt(Counter(n for names in corpus.labels for n in names))
-        for label in others
-    }
+    return {label: usual for usual, *others in _spelt(_every(corpus)) for label in others}
 
 
 def _spelt(every: Counter[str]) -> Iterable[list[str]]:

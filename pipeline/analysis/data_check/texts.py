@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from pipeline.analysis.data_check.corpus import Corpus
-from pipeline.analysis.data_check.report import Finding
+from pipeline.analysis.data_check.report import Finding, Level
 
 # UTF-8 that was read as latin-1 or cp1252, and what a decoder puts where it could not.
 _BROKEN = re.compile("[ÃÂ][\x80-\xbf\u2018-\u203a€™]|â€|ï»¿|\ufffd")
@@ -28,27 +28,26 @@ def text_findings(corpus: Corpus) -> list[Finding]:
     texts = corpus.texts
     median = statistics.median(map(len, texts))
     most = max(LEAST_LONG, LONG * median)
-    kinds = {
-        "broken": [i for i, text in enumerate(texts) if _BROKEN.search(text)],
-        "short": [i for i, text in enumerate(corpus.normal) if len(text) <= SHORT],
-        "long": [i for i, text in enumerate(texts) if len(text) > most],
-    }
-    of = f"of {len(texts)}"
-    messages = {
-        "broken": f"{len(kinds['broken'])} {of} texts look as if they were read with a wrong "
-        "encoding (Ã¤, â€™, \ufffd); see data.encoding",
-        "short": f"{len(kinds['short'])} {of} texts have at most {SHORT} letters or digits",
-        "long": f"{len(kinds['long'])} {of} texts are over {most:,.0f} characters long, the median "
-        f"is {median:.0f}",
-    }
+    broken = [i for i, text in enumerate(texts) if _BROKEN.search(text)]
+    short = [i for i, text in enumerate(corpus.normal) if len(text) <= SHORT]
+    long = [i for i, text in enumerate(texts) if len(text) > most]
+    kinds: list[tuple[Level, list[int], str]] = [
+        (
+            "warning",
+            broken,
+            "look as if they were read with a wrong encoding (Ã¤, â€™, \ufffd); see data.encoding",
+        ),
+        ("note", short, f"have at most {SHORT} letters or digits"),
+        ("note", long, f"are over {most:,.0f} characters long, the median is {median:.0f}"),
+    ]
     return [
         Finding.about(
-            "warning" if kind == "broken" else "note",
+            level,
             "text",
-            messages[kind],
+            f"{len(found)} of {len(texts)} texts {what}",
             corpus.groups_of([[i] for i in found]),
         )
-        for kind, found in kinds.items()
+        for level, found, what in kinds
         if found
     ]
 

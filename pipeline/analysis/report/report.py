@@ -13,14 +13,18 @@ from matplotlib import rc_context
 from pipeline.analysis.fairness import FILE as BIAS_FILE
 from pipeline.analysis.fairness import bias_section
 from pipeline.analysis.insights import CURVE_FILE, LABELS_FILE
-from pipeline.analysis.report.data_section import cost_section, data_section
 from pipeline.analysis.report.drawing import LOOK
-from pipeline.analysis.report.insight_sections import label_section, learning_curve_section
 from pipeline.analysis.report.param_charts import importances, parallel, slices
 from pipeline.analysis.report.score_charts import history, intermediate_scores, pareto
+from pipeline.analysis.report.sections import (
+    cost_section,
+    data_section,
+    label_section,
+    learning_curve_section,
+    winner_section,
+)
 from pipeline.analysis.report.texts import best_table, failures, head
 from pipeline.analysis.report.view import About, View
-from pipeline.analysis.report.winner_section import winner_section
 from pipeline.common.html import PAGE, STYLE
 from pipeline.search.study.storage import find_study
 from pipeline.tracking import Store, studies, tags

@@ -7,7 +7,7 @@ and draw every trial as vectors: 300 trials with ten reports each take 0.9 MB.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate, combinations
 from typing import Any
 
@@ -101,8 +101,13 @@ def pareto(view: View) -> str:
     pairs = list(combinations(range(len(names)), 2))[:3]
     figure = new_figure(4.0 * len(pairs) + 0.8, 3.4)
     for axes, (x, y) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
-        _dots(axes, view.complete, x, y, color=SKY, ms=4, label="complete", raster=view.raster)
-        _dots(axes, front, x, y, color=VERMILION, ms=6, label="front", raster=view.raster)
+        for trials, color, ms, label in (
+            (view.complete, SKY, 4, "complete"),
+            (front, VERMILION, 6, "front"),
+        ):
+            places = [t.values[x] for t in trials], [t.values[y] for t in trials]
+            look: dict[str, Any] = {"color": color, "ms": ms, "rasterized": view.raster}
+            axes.plot(*places, "o", ls="", label=label, **look)
         for trial in front[:12]:
             place = (trial.values[x], trial.values[y])
             axes.annotate(str(trial.number), place, (4, 4), textcoords="offset points", size=7)
@@ -116,21 +121,6 @@ def pareto(view: View) -> str:
     )
     alt = "Complete trials by two objectives, the Pareto front highlighted"
     return captioned([embed(figure, "pareto", alt)], caption)
-
-
-def _dots(
-    axes: Axes,
-    trials: Sequence[FrozenTrial],
-    x: int,
-    y: int,
-    *,
-    color: str,
-    ms: float,
-    label: str,
-    raster: bool,
-) -> None:
-    places = [t.values[x] for t in trials], [t.values[y] for t in trials]
-    axes.plot(*places, "o", ls="", color=color, ms=ms, label=label, rasterized=raster)
 
 
 def intermediate_scores(view: View) -> str:

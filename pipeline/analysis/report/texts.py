@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from html import escape
 from typing import Any
 
@@ -65,16 +65,9 @@ def head(view: View) -> str:
 
 
 def _counts(view: View) -> dict[str, int]:
-    states: list[str] = [state_of(t) for t in view.trials]
-    words = {
-        "complete": "complete",
-        "pruned": "pruned",
-        "failed": "failed",
-        "running": "running",
-        "paused": "paused",
-        "waiting": "queued",
-    }
-    counts = {word: states.count(state) for state, word in words.items()}
+    states: Counter[str] = Counter(state_of(t) for t in view.trials)
+    words = ("complete", "pruned", "failed", "running", "paused")
+    counts = {**{state: states[state] for state in words}, "queued": states["waiting"]}
     # A killed trial without parameters is of a worker that came too late for the last one.
     counts["killed and run again"] = sum(
         state_of(t) == "killed" and bool(t.params) for t in view.trials

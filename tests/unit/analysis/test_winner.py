@@ -29,7 +29,7 @@ def test_a_model_that_reads_labels_is_compared_with_itself_untrained(tiny, worki
 def test_tasks_without_labels_are_compared_by_their_seeds():
     winner, same = Side("the winner", [0.41, 0.43, 0.42], []), Side("x", [0.42, 0.43, 0.41], [])
     worse = Side("y", [0.31, 0.32, 0.33], [])
-    found = judge(winner, [same, worse], [], "rougeL", [])
+    found = [judge(winner, side, [], "rougeL", []) for side in (same, worse)]
     assert [one.words.split(" by ")[0].split(" (")[0] for one in found] == [
         "not distinguishable from x",
         "better than y",
