@@ -84,15 +84,10 @@ class Swapped:
 
 @dataclass
 class Fairness(TrainingHook):
-    """Computes what `evaluation.slices` and `evaluation.counterfactual` ask for.
+    """Computes what `evaluation.slices` and `evaluation.counterfactual` ask for."""
 
-    Args:
-        experiment: that asks.
-        task: decodes predictions.
-    """
-
-    experiment: Experiment
-    task: Any  # a classification, where anything is asked for
+    experiment: Experiment  # that asks
+    task: Any  # decodes predictions: a classification, where anything is asked for
     _swapped: dict[str, Swapped | None] = field(default_factory=dict)  # by digest of the rows
 
     @property

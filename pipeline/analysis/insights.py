@@ -33,13 +33,9 @@ class Insight(Protocol):
 def insights(
     store: Store, study: optuna.Study, spec: StudySpec, metric: str
 ) -> Mapping[str, Insight]:
-    """Return what the study's space asks for, by the name of its artifact.
+    """Return what the space of a study that is over asks for, by the name of its artifact.
 
-    Args:
-        store: where its runs are.
-        study: that is over.
-        spec: its own.
-        metric: of its first objective.
+    The metric is that of its first objective.
     """
     searched = {key for d in spec.space.dimensions for key in d.keys}
     found: dict[str, Insight | None] = {}

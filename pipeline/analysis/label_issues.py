@@ -50,11 +50,9 @@ class LabelReport:
 
 
 def find_label_issues(store: Store, runs: Sequence[Run]) -> LabelReport | None:
-    """Find label issues by runs that each left some rows out; None where there is one label.
+    """Find label issues by complete runs, each with predictions for its own part of the rows.
 
-    Args:
-        store: where the runs are.
-        runs: complete, each with the predictions for its own part of the rows.
+    None where there is one label.
     """
     import numpy as np
 

@@ -153,14 +153,9 @@ def has_rows(experiment: Experiment) -> bool:
 
 
 def side_of(store: Store, name: str, runs: Sequence[Run], metric: str, *, with_rows: bool) -> Side:
-    """Return a config's results on the test split.
+    """Return a config's results on the test split, of complete runs, one a seed.
 
-    Args:
-        store: where they are.
-        name: of the config.
-        runs: complete, one a seed.
-        metric: without the split.
-        with_rows: whether their predictions are read.
+    The metric is without the split; with rows the runs' predictions are read as well.
     """
     scores = [run.data.metrics[f"test/{metric}"] for run in runs]
     tables = [_table(store, run) for run in runs] if with_rows else []
@@ -184,9 +179,7 @@ def baselines(experiment: Experiment) -> list[Side]:
 
     The most frequent label; TF-IDF with logistic regression; and, where the model answers by the
     probability of the labels' names, the model as it is.
-
-    Args:
-        experiment: of one label a row, that reads its test split.
+    The experiment is of one label a row, and reads its test split.
     """
     from pipeline.evaluation.baselines import tfidf_predictions
     from pipeline.evaluation.metrics import classification_scores

@@ -62,14 +62,9 @@ def add_format(verb: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) 
 def names_and_overrides(
     words: Sequence[str], keys: str | tuple[str, ...] = ""
 ) -> tuple[list[str], list[str]]:
-    """Tell names from overrides.
+    """Return the names and the overrides among words, each in their order.
 
-    Args:
-        words: of the command line, in any order.
-        keys: how an override begins, where a name may have a ``=`` too.
-
-    Returns:
-        The names and the overrides, each in their order.
+    The keys are how an override begins, where a name may have a ``=`` too.
     """
     overrides = [word for word in words if "=" in word and word.startswith(keys)]
     return [word for word in words if word not in overrides], overrides

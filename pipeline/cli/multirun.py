@@ -11,15 +11,9 @@ if TYPE_CHECKING:
 
 
 def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> int:
-    """Run a search; where ``hydra.sweeper.confirm`` says so, confirm its winner.
+    """Run a search under a Hydra job's name, which begins the study's; return the exit code.
 
-    Args:
-        name: the Hydra job's name, which begins the study's.
-        overrides: of the command line.
-        task: what runs a trial; default: an experiment.
-
-    Returns:
-        The exit code.
+    Where ``hydra.sweeper.confirm`` says so, confirm its winner.
     """
     from pipeline.common.process import without_gc
     from pipeline.config.compose import CONFIG_NAME, compose, hydra_app

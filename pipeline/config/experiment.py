@@ -61,10 +61,7 @@ _SCHEMA = TypeAdapter(Experiment)
 
 
 def validate(config: "DictConfig") -> Experiment:
-    """Turn a composed config into a checked experiment.
-
-    Args:
-        config: the composed tree, without the ``hydra`` node.
+    """Turn a composed config, without the ``hydra`` node, into a checked experiment.
 
     Raises:
         ConfigError: naming the first wrong key, what was found and what was expected.

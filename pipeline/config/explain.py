@@ -13,13 +13,7 @@ from pipeline.config.types import COMBINATION
 
 
 def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> str:
-    """Return what is wrong with a config.
-
-    Args:
-        error: pydantic's.
-        tree: the config that it refused.
-        schema: the dataclass that the config must fit.
-    """
+    """Return what is wrong with a config that must fit a schema, a dataclass."""
     found = first(error)
     if found["type"] == COMBINATION:
         return f"{found['msg']}."

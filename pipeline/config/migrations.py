@@ -69,10 +69,7 @@ ADDED = (
 
 
 def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a logged config as if it were written today.
-
-    Args:
-        tree: the record's, of any age and not trusted.
+    """Return a logged config, of any age and not trusted, as if it were written today.
 
     Raises:
         ConfigError: for a key that has two values, under its old and its new name.
@@ -101,9 +98,7 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
 def migrated_settings(settings: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Any]:
     """Return values by dotted key as they would be recorded today, without those for messages.
 
-    Args:
-        settings: the record's.
-        keys: what may be added, with what it meant then.
+    The keys are those that may be added, with what they meant then.
     """
     now = {RENAMED.get(key, key): value for key, value in settings.items() if key not in MESSAGES}
     for one in ADDED:

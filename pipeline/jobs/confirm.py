@@ -75,13 +75,10 @@ class Confirmation:
 
 
 def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmation:
-    """Say what is to be retrained.
+    """Say what is to be retrained on so many fresh seeds.
 
-    Args:
-        store: where the study's runs are.
-        name: the study's name, or how it begins.
-        storage: of the study; None: the one that its parent run names.
-        seeds: how many fresh ones.
+    The name may be the beginning of the study's; its storage is by default the one that its parent
+    run names.
 
     Raises:
         TrackingError: where there is no such study, or its storage or command is not known.
@@ -137,9 +134,7 @@ def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmati
 def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerReport:
     """Judge what the retrained runs found, and log it with the study.
 
-    Args:
-        confirmation: whose searches are over.
-        config: the default config, composed, that reads its test split.
+    The config is the default one, composed, and reads its test split.
 
     Raises:
         TrackingError: where fewer than two seeds of a side are complete.

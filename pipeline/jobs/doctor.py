@@ -49,17 +49,10 @@ if TYPE_CHECKING:
 def treat(
     store: Store, name: str | None, storage: str | None, *, fix: bool, say: Callable[[str], None]
 ) -> int:
-    """Say what is wrong; with ``fix`` each defect is fixed before the next one is looked for.
+    """Say what is wrong, a line a defect, and return how many defects are left.
 
-    Args:
-        store: where the runs are.
-        name: of the study to look at, or how it begins; None: all, and the runs on their own.
-        storage: of studies whose own is not known; None: the one that a parent run names.
-        fix: whether to repair.
-        say: takes a line for each defect.
-
-    Returns:
-        How many defects are left.
+    With ``fix`` each is fixed before the next one is looked for. A name, or its beginning, limits
+    this to one study. The storage is of studies whose parent run does not name their own.
 
     Raises:
         TrackingError: where there is no such study.

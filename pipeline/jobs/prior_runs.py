@@ -31,13 +31,8 @@ def prior_trials(
     """Return the recorded trials that differ from this search in nothing but what it searches.
 
     A trial on several seeds is one with the means of its runs' scores, if all of them are there.
-
-    Args:
-        store: where the runs are.
-        config: the base of this search.
-        digest: of its data.
-        source: a study's name, how it begins, or ``*`` for all trials and runs of the experiment.
-        space: of this search.
+    Config, digest of the data and space are this search's; the source is a study's name, how it
+    begins, or ``*`` for all trials and runs of the experiment.
 
     Raises:
         TrackingError: where there is no such study.

@@ -146,12 +146,6 @@ def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
 def verdict_on(record: LoggedRun, store: Store, rerun_id: str, tolerance: float) -> RerunVerdict:
     """Compare a rerun's record with the one that it was made from, note it, and link the two.
 
-    Args:
-        record: of the first run.
-        store: where the rerun is, and where the first one is, unless that is of a folder.
-        rerun_id: the rerun's.
-        tolerance: of a metric that counts as equivalent.
-
     Raises:
         TrackingError: where the rerun's record is not whole.
     """

@@ -32,16 +32,10 @@ _BOUND = ("data", "model")  # what may not change on the way
 
 
 def find_cut_off(store: Store, config: DictConfig) -> str | None:
-    """Return the run to resume: the latest interrupted one of this very config.
+    """Return the id of the run to resume: the latest interrupted one of this very config.
 
-    Args:
-        store: where the runs are.
-        config: the composed config, without the ``hydra`` node. Where it is recorded, and what
-            the machine decides, may differ.
-
-    Returns:
-        The run's id, also of one that was cut off before its first checkpoint; None where there is
-        none.
+    Where it is recorded, and what the machine decides, may differ. It may have been cut off before
+    its first checkpoint.
     """
     asked = flat(config)
     # The threads differ where another machine resumes.
@@ -65,14 +59,8 @@ def rebuild_cut_off(
 ) -> tuple[Rebuilt, list[Drift]]:
     """Make the experiment of a run that was cut off from its record, just as it was logged.
 
-    Args:
-        hydra: set up by `hydra_app`.
-        run_id: the run, which is part of no study.
-        overrides: where the store is.
-        allowed: folders besides the working folder that the record may name.
-
-    Returns:
-        The experiment, and what is not known to be as it was when the run began.
+    Besides it, what is returned is what is not known to be as it was when the run began. The
+    arguments are those of `rebuild`, the overrides say only where the store is.
 
     Raises:
         TunewrightError: for a record that `rebuild` refuses, or a run that cannot be resumed here.
@@ -95,10 +83,6 @@ def resume(config: DictConfig, run_id: str) -> Result:
 
     Where there is none yet, it begins again, under that record as well. It computes with the
     threads it began with, so that it ends as if it had never stopped.
-
-    Args:
-        config: the run's own config, without the ``hydra`` node.
-        run_id: the run, which is part of no study.
 
     Raises:
         TrackingError: where there is no such run, it is still running or complete, none of its

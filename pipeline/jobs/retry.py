@@ -54,13 +54,10 @@ def again(
 ) -> Again:
     """Say how a study's failed trials are run again; none is queued yet.
 
-    Args:
-        store: where the study's runs are.
-        name: the study's name, or how it begins.
-        storage: of the study; None: the one that its parent run names.
-        given: overrides that replace those of the study's own command line.
-        every: also what failed for its parameters: `failures.TEACHES`.
-        dry_run: leave even a torn journal as it is.
+    The name may be the beginning of the study's; its storage is by default the one that its parent
+    run names. What is given replaces overrides of the study's own command line; ``every`` means
+    also what failed for its parameters, `failures.TEACHES`; a dry run leaves even a torn journal as
+    it is.
 
     Raises:
         TrackingError: where there is no such study, or its storage or command is not known.

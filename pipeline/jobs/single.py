@@ -54,11 +54,7 @@ def run_alone(
 ) -> Result:
     """Run once, outside any search, under a record of its own that this process signs.
 
-    Args:
-        config: the composed config, without the ``hydra`` node.
-        run_tags: what the run is, besides a run of its own.
-        trial: what ends it early.
-        command: what its config was made with, where that is not the job's.
+    A trial may end it early; the command is that of the job, where none is given.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -126,16 +122,8 @@ def open_record(
 ) -> Record:
     """Open a run's record with its parameters, config, command line and provenance.
 
-    Args:
-        store: where it is.
-        config: the composed config, without the ``hydra`` node.
-        name: shown in the UI.
-        run_tags: what the run is.
-        command: what the config was made with.
-        origin: what the run came from: its study, trial and sampler.
-        parent_run_id: of the study that it is part of.
-        run_id: of a run to resume, instead of a new one.
-        was_cut_off: whether that run did not pause, but was cut off.
+    The origin is what the run came from: its study, trial and sampler. The others are as `Record`
+    takes them.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf

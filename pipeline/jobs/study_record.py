@@ -67,14 +67,7 @@ class StudyRecord:
     def open(
         cls, config: DictConfig, spec: StudySpec, digest: str, command: tuple[str, list[str]]
     ) -> StudyRecord:
-        """Open the study's parent run.
-
-        Args:
-            config: the base.
-            spec: the study's.
-            digest: of the data.
-            command: the job's name and the overrides, to be run again.
-        """
+        """Open the parent run, with the job's name and the overrides that run the study again."""
         experiment = validate(config)
         searched = spec.space.describe()
         options = {

@@ -32,11 +32,8 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-
 def compare(store: Store, names: Sequence[str]) -> Table:
     """Return the trials of studies: the complete ones first, of these the best first.
 
-    Of the parameters there are those that have more than one value in the trials shown.
-
-    Args:
-        store: where the studies are.
-        names: of the studies, each in full or how it begins.
+    Of the parameters there are those that have more than one value in the trials shown. A name may
+    be the beginning of a study's.
 
     Raises:
         TrackingError: where there is no such study, or the studies have not the same objectives.
@@ -173,12 +170,8 @@ def score_of(
 ) -> float | None:
     """Return a run's score, as `pipeline.tasks.objective` makes it; None where it has none.
 
-    Args:
-        store: where the run is.
-        run: the run.
-        goal: an objective as the config writes it.
-        direction: of it; the score of the first objective does not depend on it.
-        is_first: whether the run's best evaluation was chosen by it.
+    The goal is an objective as the config writes it. The first, by which a run's best evaluation
+    was chosen, has the same score in either direction.
     """
     try:
         objective = parse(goal, direction)

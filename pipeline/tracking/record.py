@@ -131,11 +131,7 @@ class Record:
         self._do(self._keep_another, text, file)
 
     def inputs(self, inputs: Mapping[str, Any]) -> None:
-        """Store what the run reads: ``inputs.json``, and its splits as MLflow data sets.
-
-        Args:
-            inputs: digests of data and model, as `pipeline.training.prepare.inputs` returns them.
-        """
+        """Store what `pipeline.training.prepare.inputs` returns, and splits as MLflow data sets."""
         self.text(as_json(inputs), INPUTS_FILE)
         self._do(_write_inputs, self._store, self.run_id, _datasets(inputs["data"]))
 
@@ -155,12 +151,7 @@ class Record:
         self._do(self._store.client.set_tag, self.run_id, "mlflow.loggedArtifacts", listed)
 
     def model(self, folder: Path, interface: Interface) -> None:
-        """Make a saved model's folder an MLflow model, and store it as the run's, now.
-
-        Args:
-            folder: what `pipeline.serving.saved.save` made; files are added to it.
-            interface: what the model is asked and what it answers.
-        """
+        """Make a folder of `pipeline.serving.saved` an MLflow model, and store it as the run's."""
         from pipeline.tracking.mlmodel import write
 
         write(folder, interface, self.run_id)
@@ -171,11 +162,7 @@ class Record:
         self._log_file = path
 
     def flush(self) -> Callable[[], None]:
-        """Begin to write all that is buffered.
-
-        Returns:
-            What waits until it is written, and raises what kept it from that.
-        """
+        """Begin to write all that is buffered; return what waits for it, and raises its error."""
         self._flush()
         pending = list(self._pending)
 

@@ -31,13 +31,7 @@ log = logging.getLogger(RUN_LOGGER)
 
 
 class RunLog(TrainingHook):
-    """Writes down what a run reads, how it goes and what it found.
-
-    Args:
-        record: the run's, open.
-        experiment: that is run.
-        data: that it reads.
-    """
+    """Writes down in a run's open record what the run reads, how it goes and what it found."""
 
     def __init__(self, record: Record, experiment: Experiment, data: Prepared) -> None:
         self._record, self._experiment, self._data = record, experiment, data
@@ -144,13 +138,7 @@ class RunLog(TrainingHook):
             self._record.model(folder, interface)
 
     def close(self, result: Result, spent: Mapping[str, float], bound: float) -> Result:
-        """Log where the time went, and the least that the machine needs.
-
-        Args:
-            result: of the run.
-            spent: seconds by phase.
-            bound: seconds of the matrix products alone.
-        """
+        """Log the seconds by phase, and their lower bound: those of the matrix products alone."""
         account = Account(spent, bound)
         ledger().take()
         self._record.metrics(account.metrics)

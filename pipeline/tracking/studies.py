@@ -164,11 +164,8 @@ def set_best(store: Store, parent_run_id: str, trial: int, run_id: str, score: s
 def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None:
     """Delete a run's model, and nothing else of it.
 
-    Args:
-        store: where the run is.
-        run_id: the run's.
-        of_study: the study that deletes it; another one's run, which a fork copied, is left alone.
-            So is one that a fork names as its best, and one that was registered.
+    One that a fork names as its best and one that was registered are left alone; where a study
+    deletes it, so is another study's, which a fork copied.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -232,11 +229,7 @@ class LoggedTrial:
 
 
 def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
-    """Return a study's trials, or all trials and runs of the experiment, the latest first.
-
-    Args:
-        store: where they are.
-        source: the study's name, how it begins, or ``*``.
+    """Return the trials of a study, or with ``*`` all trials and runs, the latest first.
 
     Raises:
         TrackingError: where there is no such study.

@@ -42,15 +42,10 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 
 
 def report(store: Store, name: str, storage: str | None = None) -> str:
-    """Make the page of a study, finished or not, and store it with the study's parent run.
+    """Make the page of a study, finished or not, store it with the study, and return where it is.
 
-    Args:
-        store: where the study's runs are.
-        name: the study's name, or how it begins.
-        storage: of the study; the one that its parent run names by default.
-
-    Returns:
-        The page's path, or its URI where it is not on this machine.
+    The name may be the beginning of the study's; its storage is by default the one that its parent
+    run names.
 
     Raises:
         TrackingError: where there is no such study, or its storage cannot be opened.
@@ -86,9 +81,6 @@ def study_page(
         study: in any state; read only.
         about: what the study itself does not know.
         logged: content of the files logged with the study, by name: `SECTIONS`.
-
-    Returns:
-        HTML without scripts and without a link to anything outside it.
     """
     view = View(study, about)
     with rc_context(LOOK):

@@ -79,12 +79,7 @@ def label_section(issues: Mapping[str, Any]) -> str:
 
 
 def check_page(report: DataReport, title: str) -> str:
-    """Return a data report as a page.
-
-    Args:
-        report: of the data.
-        title: name of the data.
-    """
+    """Return a data report as a page with the data's name as its title."""
     return page("data", title, note(report.summary) + data_section(report.as_tree()))
 
 
