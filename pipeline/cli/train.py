@@ -24,9 +24,7 @@ def add(verbs: Verbs) -> None:
     )
     way.add_argument("--cfg", action="store_true", help="print the composed config and exit")
     way.add_argument(
-        "--resume",
-        action="store_true",
-        help="resume this config's interrupted run, else start",
+        "--resume", action="store_true", help="resume this config's interrupted run, else start"
     )
     verb.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     verb.set_defaults(run=_run)

@@ -8,16 +8,7 @@ from pydantic import Field, InstanceOf, PlainValidator, TypeAdapter, ValidationI
 from pydantic.dataclasses import dataclass
 
 from pipeline.config.task import AnyColumns, columns_class, split_columns
-from pipeline.config.types import (
-    STRICT,
-    Count,
-    EmbeddedFile,
-    Number,
-    Seed,
-    Share,
-    Text,
-    conflict,
-)
+from pipeline.config.types import STRICT, Count, EmbeddedFile, Number, Seed, Share, Text, conflict
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)

@@ -140,11 +140,7 @@ class StudyRecord:
             return
         best = ranked[0]
         studies.set_best(
-            self.store,
-            self.run_id,
-            best.number,
-            best.user_attrs[RUN_ID],
-            score_text(best),
+            self.store, self.run_id, best.number, best.user_attrs[RUN_ID], score_text(best)
         )
         for trial in news:
             if state_of(trial) == "complete" and trial.number != best.number:

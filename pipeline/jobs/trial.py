@@ -37,14 +37,7 @@ from pipeline.search.cost import Spent
 from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJob
 from pipeline.search.space.space import Space
 from pipeline.search.study.study import StudySpec
-from pipeline.search.study.trials import (
-    ACCOUNT,
-    COMMAND,
-    COSTED,
-    REPEAT,
-    RUN_ID,
-    SECONDS,
-)
+from pipeline.search.study.trials import ACCOUNT, COMMAND, COSTED, REPEAT, RUN_ID, SECONDS
 from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, objectives, read_objective

@@ -19,13 +19,7 @@ from pipeline.common.text import printable
 from pipeline.config.migrations import migrated
 from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, read_config, read_json
 from pipeline.tracking import tags
-from pipeline.tracking.record import (
-    CONFIG_FILE,
-    DIFF_FILE,
-    INPUTS_FILE,
-    PROVENANCE_FILE,
-    as_json,
-)
+from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, INPUTS_FILE, PROVENANCE_FILE, as_json
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import TAG_CHARACTERS, history
 

@@ -60,10 +60,7 @@ def register(store: Store, run_id: str, name: str) -> Version:
         store.client.set_tag(run_id, REGISTERED, json.dumps(sorted(names)))
         _make_name(store, name)
         made = store.client.create_model_version(
-            name,
-            f"{run.info.artifact_uri}/{MODEL_FOLDER}",
-            run_id,
-            tags=_notes(store, run),
+            name, f"{run.info.artifact_uri}/{MODEL_FOLDER}", run_id, tags=_notes(store, run)
         )
     except MlflowException as error:
         with suppress(MlflowException):  # of an unreachable store, which is reported below
