@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import optuna
 
 from pipeline.analysis.label_issues import find_label_issues
 from pipeline.analysis.learning_curve import fit_power_law
+from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REPEATS, ended
 from pipeline.tracking import Store, studies, tags
-
-if TYPE_CHECKING:
-    import optuna
-
-    from pipeline.search.study.study import StudySpec
 
 SHARE, FOLD = "data.train_share", "data.fold"  # the keys whose search has a meaning of its own
 CURVE_FILE, LABELS_FILE = "learning_curve.json", "label_errors.json"  # artifacts of the study

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.analysis.winner import TABLE
 from pipeline.tracking import Store, studies
-
-if TYPE_CHECKING:
-    from pipeline.tracking.studies import Run
 
 COLUMNS = ("id", "text", "label", "suggested", "p_label", "p_suggested")
 
@@ -40,16 +37,15 @@ class LabelReport:
 
     def as_tree(self) -> dict[str, Any]:
         """Return it as plain values: a table that the MLflow UI shows, and what was estimated."""
-        rows = [list(row) for row in self.table]
         return {
             "columns": list(COLUMNS),
-            "data": rows,
+            "data": [list(row) for row in self.table],
             "estimate": self.estimate,
             "judged": self.judged,
         }
 
 
-def find_label_issues(store: Store, runs: Sequence[Run]) -> LabelReport | None:
+def find_label_issues(store: Store, runs: Sequence[studies.Run]) -> LabelReport | None:
     """Find label issues by complete runs, each with predictions for its own part of the rows.
 
     None where there is one label.

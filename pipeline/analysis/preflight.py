@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pipeline.analysis.fairness import check_fairness
 from pipeline.common.process import without_gc
+from pipeline.config.experiment import Experiment
 from pipeline.tasks.objective import check_labels, constraints, objectives
 from pipeline.tracking import open_store
 from pipeline.training.prepare import check_model, early_positions, prepare, splits_of, task_of
-
-if TYPE_CHECKING:
-    from pipeline.config.experiment import Experiment
 
 
 def check_settings(experiment: Experiment) -> None:

@@ -83,7 +83,7 @@ class WinnerReport:
             f"{seeds}",
             f"selection gap: the search saw {self.search_score:.4f}, fresh seeds give "
             f"{self.validation_mean:.4f} on the same validation rows ({self.selection_gap:+.4f})",
-            *(f"{one.words}" for one in self.against),
+            *(one.words for one in self.against),
             f"{self.test_reads} runs of this store have read the test split so far",
         ]
 

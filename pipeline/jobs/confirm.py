@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+from optuna import Study
+from optuna.trial import FrozenTrial
 
 from pipeline.analysis import winner as winners
 from pipeline.analysis.report import report as write_report
@@ -26,13 +29,6 @@ from pipeline.search.study.trials import COMMAND, RUN_ID, best_first
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies, tags
 from pipeline.training.prepare import splits_of
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-    from optuna import Study
-    from optuna.trial import FrozenTrial
-
-    from pipeline.tracking.studies import Run
 
 FILE = "winner.json"  # artifact of the study
 # How a study's runs are launched, which its confirmation shares.
@@ -66,7 +62,7 @@ class Confirmation:
     """What is retrained, and for which study."""
 
     store: Store
-    parent: Run
+    parent: studies.Run
     storage: str
     trial: FrozenTrial
     seeds: range
@@ -185,7 +181,7 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
     return report
 
 
-def _complete(confirmation: Confirmation, study: str) -> list[Run]:
+def _complete(confirmation: Confirmation, study: str) -> list[studies.Run]:
     """Return a study's complete runs on the fresh seeds, in the seeds' order."""
     runs = [
         run

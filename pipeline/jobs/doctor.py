@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -41,9 +40,6 @@ from pipeline.search.study.trials import (
     state_of,
 )
 from pipeline.tracking import Store, studies, tags
-
-if TYPE_CHECKING:
-    from pipeline.tracking.studies import Run
 
 
 def treat(
@@ -97,7 +93,7 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Def
         yield from checkpoints(store)
 
 
-def at_work(run: Run, study: optuna.Study) -> str | None:
+def at_work(run: studies.Run, study: optuna.Study) -> str | None:
     """Say which process is at a study now, as far as it can be seen from here."""
     if run.info.status == "RUNNING" and is_gone(signature_of(run)) is False:
         return f"process {signature_of(run)['pid']} of this machine"
@@ -109,7 +105,7 @@ def at_work(run: Run, study: optuna.Study) -> str | None:
     return None
 
 
-def _study(store: Store, run: Run, storage: str) -> Iterator[Defect]:
+def _study(store: Store, run: studies.Run, storage: str) -> Iterator[Defect]:
     name = run.data.tags[tags.STUDY]
     place = f"study {name}"
     if is_torn(storage):
@@ -156,7 +152,9 @@ def _left_trial(place: str, study: optuna.Study, trial: FrozenTrial, retries: in
     )
 
 
-def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) -> Defect | None:
+def _trial_run(
+    store: Store, place: str, run: studies.Run, trial: FrozenTrial | None
+) -> Defect | None:
     """Compare a trial's run in MLflow with the trial."""
     is_open, run_id = run.info.status == "RUNNING", run.info.run_id
     where = f"{place}, run {run_id} of trial {run.data.tags[tags.TRIAL]}"
@@ -183,7 +181,7 @@ def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) ->
 
 
 def _over(
-    store: Store, place: str, run: Run, study: optuna.Study, runs: list[Run]
+    store: Store, place: str, run: studies.Run, study: optuna.Study, runs: list[studies.Run]
 ) -> Iterator[Defect]:
     """Look at what only a study that nobody is at can be told from: its best, models, its run."""
     ranked = best_first(study)
@@ -229,7 +227,7 @@ def _over(
         )
 
 
-def _elsewhere(run: Run, study: optuna.Study) -> str | None:
+def _elsewhere(run: studies.Run, study: optuna.Study) -> str | None:
     """Say what of a study runs on another machine, if anything does."""
     here = socket.gethostname()
     trials = [t for t in _running(study) if t.user_attrs.get(OWNER, {}).get("host", here) != here]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.common.errors import TrackingError
 from pipeline.common.process import is_gone
@@ -17,9 +17,6 @@ from pipeline.common.secrets import masked
 from pipeline.search.study.warm_start import JOURNAL
 from pipeline.tracking import Store, logged, studies, tags
 from pipeline.training.run_folders import drop, folder_of, has_states, left_in
-
-if TYPE_CHECKING:
-    from pipeline.tracking.studies import Run
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def orphans(store: Store, name: str | None) -> list[Defect]:
     ]
 
 
-def signature_of(run: Run) -> dict[str, Any]:
+def signature_of(run: studies.Run) -> dict[str, Any]:
     """Return what tells the process that writes a run from others; empty where it did not say."""
     signature: dict[str, Any] = json.loads(run.data.tags.get(tags.PROCESS, "{}"))
     return signature

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from omegaconf import DictConfig
 
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.contract import PruningDecision
@@ -21,22 +23,17 @@ from pipeline.config.compose import (
 )
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import as_tree, flat, flatten
+from pipeline.config.hydra_parts import Hydra
 from pipeline.config.migrations import migrated_overrides
 from pipeline.config.untrusted import check_values
 from pipeline.jobs.single import Command, run_alone
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.drift import Drift, config_drift, drifts
+from pipeline.tracking.logged import LoggedRun
 from pipeline.tracking.provenance import environment
 from pipeline.tracking.verdict import RerunVerdict, judge
-from pipeline.training.outcome import Trial
+from pipeline.training.outcome import Result, Trial
 from pipeline.training.prepare import inputs
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from pipeline.config.hydra_parts import Hydra
-    from pipeline.tracking.logged import LoggedRun
-    from pipeline.training.outcome import Result
 
 _ENDED = ("complete", "pruned")  # what a rerun can be checked against
 _OWN = ("tracking", "hydra")  # what is the user's own in every rerun
@@ -120,12 +117,6 @@ def drift_of(rebuilt: Rebuilt) -> list[Drift]:
     return [config, *drifts(then, now)]
 
 
-def _drift_between(record: LoggedRun, rerun: LoggedRun) -> list[Drift]:
-    config = config_drift(flatten(record.tree()), flatten(rerun.tree()))
-    then, now = ({**run.provenance, **run.inputs} for run in (record, rerun))
-    return [config, *drifts(then, now)]
-
-
 def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
     """Run a record's experiment, under a record of its own that names the first.
 
@@ -150,7 +141,9 @@ def verdict_on(record: LoggedRun, store: Store, rerun_id: str, tolerance: float)
         TrackingError: where the rerun's record is not whole.
     """
     now = logged.read(store, rerun_id)
-    verdict = judge(record, now, _drift_between(record, now), tolerance)
+    config = config_drift(flatten(record.tree()), flatten(now.tree()))
+    others = drifts(*({**run.provenance, **run.inputs} for run in (record, now)))
+    verdict = judge(record, now, [config, *others], tolerance)
     logged.note_verdict(store, record, rerun_id, str(verdict))
     return verdict
 

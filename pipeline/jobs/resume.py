@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.process import identity, is_gone
 from pipeline.config.experiment import validate
 from pipeline.config.flat import OPEN, flat, settings
+from pipeline.config.hydra_parts import Hydra
 from pipeline.config.migrations import migrated_params
 from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
 from pipeline.jobs.single import Command, compute_as, open_checkpoints, open_record
@@ -18,15 +20,9 @@ from pipeline.run import run
 from pipeline.tracking import Store, logged, open_store, studies, tags
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.record import as_params
-from pipeline.training.outcome import ALONE
+from pipeline.training.outcome import ALONE, Result
 from pipeline.training.prepare import inputs
 from pipeline.training.run_folders import folder_of, has_states, is_free
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from pipeline.config.hydra_parts import Hydra
-    from pipeline.training.outcome import Result
 
 _BOUND = ("data", "model")  # what may not change on the way
 

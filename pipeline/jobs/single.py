@@ -9,27 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.conf import HydraConf
+from omegaconf import DictConfig
+
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked_override, masked_value
 from pipeline.config.compose import changing
-from pipeline.config.experiment import validate
+from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import as_tree, flat
 from pipeline.run import run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.provenance import code_diff, environment
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, PROVENANCE_FILE, as_json
-from pipeline.training.outcome import ALONE
+from pipeline.training.outcome import ALONE, Result, Trial
 from pipeline.training.probe import faster_precision
 from pipeline.training.run_folders import folder_of
 
 if TYPE_CHECKING:
-    from hydra.conf import HydraConf
-    from omegaconf import DictConfig
-
-    from pipeline.config.experiment import Experiment
     from pipeline.training.checkpoints import Checkpoints
-    from pipeline.training.outcome import Result, Trial
 
 
 @dataclass(frozen=True)

@@ -70,16 +70,18 @@ class StudyRecord:
         """Open the parent run, with the job's name and the overrides that run the study again."""
         experiment = validate(config)
         searched = spec.space.describe()
-        options = {
-            "search.sampler": json.dumps(dict(spec.sampler)),
-            "search.pruner": json.dumps(dict(spec.pruner)),
+        limits = {
+            "n_trials": spec.budget.n_trials,
+            "retries": spec.retries,
+            "repeats": len(spec.seeds) or 1,
         }
         run_id = studies.open_study(
             open_store(experiment.tracking),
             spec.name,
             params={
                 **{f"search.{key}": values for key, values in searched.items()},
-                **options,
+                "search.sampler": json.dumps(dict(spec.sampler)),
+                "search.pruner": json.dumps(dict(spec.pruner)),
                 **spec.space.without(flat(config)),
                 studies.DATA: digest,
             },
@@ -88,13 +90,7 @@ class StudyRecord:
                 tags.DIRECTION: ", ".join(spec.directions),
                 tags.STORAGE: masked(spec.storage),
                 tags.PROCESS: json.dumps(identity()),
-                tags.LIMITS: json.dumps(
-                    {
-                        "n_trials": spec.budget.n_trials,
-                        "retries": spec.retries,
-                        "repeats": len(spec.seeds) or 1,
-                    }
-                ),
+                tags.LIMITS: json.dumps(limits),
                 tags.SPACE: studies.space_note(searched),
                 **studies.command_notes(*command),
             },

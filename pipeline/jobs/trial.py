@@ -189,7 +189,7 @@ class ExperimentTask(Searchable):
             run_tags,
             Command(job.overrides, Command.of(HydraConfig.get()).choices),
             {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},
-            self._parent_run_id,
+            self._study.run_id,
             before.run_id if before else cut_off,
             was_cut_off=cut_off is not None,
         )
@@ -248,10 +248,6 @@ class ExperimentTask(Searchable):
     def _study(self) -> StudyRecord:
         assert self._record is not None  # set by begin, before any trial
         return self._record
-
-    @property
-    def _parent_run_id(self) -> str:
-        return self._study.run_id
 
     @property
     def _store(self) -> Store:

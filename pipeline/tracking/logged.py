@@ -180,11 +180,12 @@ def _read_folder(folder: Path) -> LoggedRun:
             "`tunewright export RUN_ID DIR` writes them."
         )
     names = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, RESULTS_FILE, DIFF_FILE)
-    there = [name for name in names if (folder / name).is_symlink() or (folder / name).exists()]
-    for name in there:
-        if (folder / name).is_symlink() or not (folder / name).is_file():
-            raise TrackingError(f"{place}: {name} is no regular file, as an exported one is.")
-    files = {name: _bounded(folder / name, place) for name in there}
+    files = {}
+    for path in (folder / name for name in names):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise TrackingError(f"{place}: {path.name} is no regular file, as an exported one is.")
+        if path.exists():
+            files[path.name] = _bounded(path, place)
     results = _mapping(files[RESULTS_FILE], f"{place}/{RESULTS_FILE}")
     try:
         histories = {

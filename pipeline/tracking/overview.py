@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.tables import Cell, Table
 from pipeline.common.text import printable
@@ -22,7 +23,6 @@ from pipeline.tracking.studies import DATA, find_runs, find_study, history, sear
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from pipeline.common.contract import Direction
 
 EXAMPLE = "\"metrics.`val/best/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3}  # 2: those that may still end

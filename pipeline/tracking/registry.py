@@ -64,19 +64,14 @@ def register(store: Store, run_id: str, name: str) -> Version:
         )
     except MlflowException as error:
         with suppress(MlflowException):  # of an unreachable store, which is reported below
-            _put_back(store, run_id, previous)
+            if previous is None:
+                store.client.delete_tag(run_id, REGISTERED)
+            else:
+                store.client.set_tag(run_id, REGISTERED, previous)
         raise TrackingError(
             f"{name}: the registry of {masked(store.uri)} refuses it: {_reason(error)}."
         ) from error
     return Version(name, int(made.version))
-
-
-def _put_back(store: Store, run_id: str, previous: str | None) -> None:
-    """Restore a run's tag as it was before the registration."""
-    if previous is None:
-        store.client.delete_tag(run_id, REGISTERED)
-    else:
-        store.client.set_tag(run_id, REGISTERED, previous)
 
 
 @contextmanager

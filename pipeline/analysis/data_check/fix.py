@@ -6,7 +6,7 @@ import csv
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.analysis.data_check.corpus import Corpus, repeated
 from pipeline.analysis.data_check.duplicates import conflicting, nearly_repeated
@@ -14,14 +14,12 @@ from pipeline.analysis.data_check.labels import spellings
 from pipeline.common.atomic import replacing
 from pipeline.common.errors import ConfigError, DataError
 from pipeline.config.data import FilesConfig
+from pipeline.config.experiment import Experiment
 from pipeline.data import read_split
 from pipeline.data.readers import read_records
 from pipeline.data.sources import SPLITS, path_of
 from pipeline.data.writers import SUFFIXES, Write, writer
 from pipeline.training.prepare import shape_of
-
-if TYPE_CHECKING:
-    from pipeline.config.experiment import Experiment
 
 CHANGES = "changes.csv"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from pipeline.analysis.data_check.corpus import Corpus
 from pipeline.analysis.data_check.duplicates import duplicate_findings
@@ -15,12 +14,10 @@ from pipeline.analysis.data_check.tokens import token_findings
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.errors import DataError, TunewrightError
 from pipeline.common.tables import Cell, Table
+from pipeline.config.experiment import Experiment
 from pipeline.data import Splits, count_labels, load_splits, read_split
 from pipeline.data.sources import SPLITS
 from pipeline.training.prepare import shape_of, splits_of, task_of
-
-if TYPE_CHECKING:
-    from pipeline.config.experiment import Experiment
 
 FOLDS = 5
 MOST_JUDGED = 50_000  # rows searched for label issues; more take minutes
@@ -54,15 +51,15 @@ def inspect_data(experiment: Experiment) -> DataReport:
     if not found:
         return DataReport(findings)
     corpus = Corpus(splits.by_name if splits else found)
-    seen = token_findings(experiment, found, count_labels(list(found.values())))
+    tokens, odd = token_findings(experiment, found, count_labels(list(found.values())))
     findings += [
         *_findings(corpus, splits),
         *language_findings(corpus),
-        *seen.findings,
+        *odd,
         *_label_issues(corpus),
     ]
     scores = _baselines(experiment, splits) if splits else Table((), ())
-    return DataReport(list(dict.fromkeys(findings)), seen.table, label_table(corpus), scores)
+    return DataReport(list(dict.fromkeys(findings)), tokens, label_table(corpus), scores)
 
 
 def inspect_splits(experiment: Experiment) -> DataReport:

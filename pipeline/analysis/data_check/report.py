@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pipeline.common.errors import amount
@@ -11,6 +11,7 @@ from pipeline.common.tables import Table
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")  # the worst first
+_NONE = Table((), ())
 KEPT = 1000  # groups of rows that a finding keeps; it counts them all
 
 
@@ -37,9 +38,9 @@ class DataReport:
     """What was found; a run starts in spite of warnings, but not of errors."""
 
     findings: Sequence[Finding]
-    tokens: Table = field(default_factory=lambda: Table((), ()))  # a line a split
-    labels: Table = field(default_factory=lambda: Table((), ()))  # a line a label
-    scores: Table = field(default_factory=lambda: Table((), ()))  # a line a baseline
+    tokens: Table = _NONE  # a line a split
+    labels: Table = _NONE  # a line a label
+    scores: Table = _NONE  # a line a baseline
 
     @classmethod
     def read(cls, tree: Mapping[str, Any]) -> DataReport:

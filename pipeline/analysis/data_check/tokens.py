@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.analysis.data_check.report import Finding
 from pipeline.common.errors import TunewrightError
 from pipeline.common.tables import Cell, Table
+from pipeline.config.experiment import Experiment
+from pipeline.config.task import TaskConfig
+from pipeline.data import Rows
 from pipeline.models import find_checkpoint
 from pipeline.models.batches import IGNORED
 from pipeline.tasks import get_task
+from pipeline.tasks.base import Examples, Task
 from pipeline.tasks.parts.writing import WritingTask
-
-if TYPE_CHECKING:
-    from pipeline.config.experiment import Experiment
-    from pipeline.config.task import TaskConfig
-    from pipeline.data import Rows
-    from pipeline.tasks.base import Examples, Task
 
 _WHOLE = 2**30  # tokens: longer than any row
 _MUCH = 0.05  # of the rows: so many that are cut are a warning
@@ -29,49 +26,38 @@ COLUMNS = (
 )
 
 
-@dataclass
-class Seen:
-    """The token counts, and the findings about them."""
-
-    lines: list[list[Cell]] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def table(self) -> Table:
-        """A line a split.
-
-        Its rows; the tokens of a row with its target (median, 95th percentile, longest) and of all;
-        the rows that are longer than the model may read, and their share. Where targets are texts,
-        also the tokens that are trained on, of all and a row, and the rows that are idle, without a
-        single one within ``training.max_length``.
-        """
-        return Table(COLUMNS, self.lines)
-
-
 def token_findings(
     experiment: Experiment, splits: Mapping[str, Rows], counts: Mapping[str, int]
-) -> Seen:
+) -> tuple[Table, list[Finding]]:
     """Encode all rows, as they are and as the model would see them.
 
     Args:
         experiment: names model and task.
         splits: the rows.
         counts: of rows by label.
+
+    Returns:
+        What is odd, after a table with a line a split: its rows; the tokens of a row with its
+        target (median, 95th percentile, longest) and of all; the rows that are longer than the
+        model may read, and their share. Where targets are texts, also the tokens that are trained
+        on, of all and a row, and the rows that are idle, without a single one within
+        ``training.max_length``.
     """
     task = _task(experiment, experiment.task, counts, experiment.training.max_length)
     whole = _task(experiment, task.uncut(experiment.task), counts, _WHOLE)
-    seen = Seen()
+    lines: list[list[Cell]] = []
+    findings: list[Finding] = []
     for split, rows in splits.items():
         try:
             cut = task.encode(rows)
             line = _line(split, task, whole.encode(rows), cut)
             asked = task.encode(rows, training=True) if split == "train" else cut
         except TunewrightError as error:
-            seen.findings.append(Finding("error", "row", f"{split} split, {error}"))
+            findings.append(Finding("error", "row", f"{split} split, {error}"))
             continue
-        seen.lines.append(line)
+        lines.append(line)
         notes = [*task.warnings(rows), *(f"{split}: {note}" for note in asked.notes)]
-        seen.findings += [Finding("warning", "row", note) for note in notes]
+        findings += [Finding("warning", "row", note) for note in notes]
         share = cut.truncated / len(rows)
         if share > _MUCH:
             message = (
@@ -79,8 +65,8 @@ def token_findings(
                 f"training.max_length={experiment.training.max_length}, and 95 % have at most "
                 f"{line[3]} tokens; task.long_rows={experiment.task.long_rows}"
             )
-            seen.findings.append(Finding("warning", "length", message))
-    return seen
+            findings.append(Finding("warning", "length", message))
+    return Table(COLUMNS, lines), findings
 
 
 def _task(
@@ -92,17 +78,14 @@ def _task(
 def _line(split: str, task: Task[Any], whole: Examples, cut: Examples) -> list[Cell]:
     lengths = [len(ids) for ids in whole.dataset["input_ids"]]
     rows = len(whole.rows)
-    trained: int | None = None
-    each_row: float | None = None
-    idle: int | None = None
+    targets: list[Cell] = [None, None, None]
     if isinstance(task, WritingTask):
         if task.is_encoder_decoder:
-            targets = map(len, whole.dataset["labels"])
-            lengths = [a + b for a, b in zip(lengths, targets, strict=True)]
+            added = map(len, whole.dataset["labels"])
+            lengths = [a + b for a, b in zip(lengths, added, strict=True)]
         each = [sum(label != IGNORED for label in labels) for labels in cut.dataset["labels"]]
-        trained, idle = sum(each), each.count(0)
-        each_row = round(trained / rows, 1)
+        targets = [sum(each), round(sum(each) / rows, 1), each.count(0)]
     p95 = sorted(lengths)[int(0.95 * (len(lengths) - 1))]
     tokens = [int(statistics.median(lengths)), p95, max(lengths), sum(lengths)]
     cut_share = round(cut.truncated / rows, 4)
-    return [split, rows, *tokens, cut.truncated, cut_share, trained, each_row, idle]
+    return [split, rows, *tokens, cut.truncated, cut_share, *targets]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pipeline.analysis.data_check import DataReport
 from pipeline.analysis.report.drawing import BLUE, VERMILION, captioned, embed, new_figure
 from pipeline.common.html import note, page
 from pipeline.common.tables import Table, render
-
-if TYPE_CHECKING:
-    from pipeline.analysis.data_check import DataReport
 
 SHOWN_ROWS = 5  # groups of a finding whose ids are shown
 SHOWN_LABELS = 30  # the likeliest issues
