@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import optuna
 
-from pipeline.analysis.label_issues import find_label_issues
-from pipeline.analysis.learning_curve import fit_power_law
+from pipeline.analysis.label_issues import LabelReport, find_label_issues
+from pipeline.analysis.learning_curve import LearningCurve, fit_power_law
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REPEATS, ended
 from pipeline.tracking import Store, studies, tags
@@ -17,15 +16,7 @@ SHARE, FOLD = "data.train_share", "data.fold"  # the keys whose search has a mea
 CURVE_FILE, LABELS_FILE = "learning_curve.json", "label_errors.json"  # artifacts of the study
 _ROWS = "data/train_rows"  # metric of a run
 
-
-class Insight(Protocol):
-    """What was found, as text and as plain values."""
-
-    def lines(self) -> list[str]:
-        """Return it as text."""
-
-    def as_tree(self) -> dict[str, Any]:
-        """Return it as plain values."""
+Insight = LearningCurve | LabelReport
 
 
 def insights(

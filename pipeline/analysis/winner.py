@@ -95,14 +95,9 @@ class WinnerReport:
 def judge(
     winner: Side, other: Side, truth: Sequence[str], metric: str, labels: Sequence[str]
 ) -> Against:
-    """Compare the winner with something else, row by row where rows are given.
+    """Compare the winner with the default config or a baseline, by a metric without the split.
 
-    Args:
-        winner: on its fresh seeds.
-        other: the default config, or a baseline.
-        truth: the true label of each row; empty where no rows can be compared.
-        metric: without the split.
-        labels: all names.
+    The truth is the label of each row; empty where no rows can be compared.
     """
     import numpy as np
 

@@ -185,12 +185,7 @@ def key_of(override: str) -> str:
 
 
 def as_run(overrides: Sequence[str], decided: Mapping[str, Any]) -> list[str]:
-    """Return the command line that reproduces a run to the last bit.
-
-    Args:
-        overrides: of the original command.
-        decided: what the machine chose, by key.
-    """
+    """Return a command line with what the machine decided: it reproduces a run to the last bit."""
     left_open = {key: f"{key}={literal(OPEN[key])}" for key in decided}
     asked = [o for o in overrides if o != left_open.get(key_of(o))]
     given = {key_of(override) for override in asked}

@@ -37,12 +37,9 @@ OPEN: Mapping[str, Any] = {"training.threads": None, "training.precision": "auto
 
 
 def settings(flat: Mapping[str, Any], *, with_threads: bool = True) -> dict[str, Any]:
-    """Return what affects a result: not where it is recorded.
+    """Return what affects a result, of values by dotted key: not where it is recorded.
 
-    Args:
-        flat: values by dotted key.
-        with_threads: whether the threads count, which the machine may decide and which affect only
-            the last bits.
+    The threads, which the machine may decide, affect only the last bits.
     """
     apart = ("tracking.",) if with_threads else ("tracking.", "training.threads")
     return {key: value for key, value in flat.items() if not key.startswith(apart)}

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.contract import PruningDecision
@@ -88,7 +88,11 @@ def rebuild(
             )
         tree["tracking"]["experiment"] = record.experiment
     check_values(tree, allowed, [key_of(o) for o in changes], place)
-    experiment = _validated(tree, f"{place}, with your changes" if changes else place)
+    try:
+        experiment = validate(OmegaConf.create(tree))
+    except ConfigError as error:
+        where = f"{place}, with your changes" if changes else place
+        raise ConfigError(f"{where}: {error}") from error
     with changing(config):
         for key in [key for key in config if key != "hydra"]:
             del config[key]
@@ -211,15 +215,6 @@ def _set(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(f"{override}: there is no group of keys {'.'.join(groups)}.")
         node[name] = parsed.value()
-
-
-def _validated(tree: Mapping[str, Any], place: str) -> Experiment:
-    from omegaconf import OmegaConf
-
-    try:
-        return validate(OmegaConf.create(dict(tree)))
-    except ConfigError as error:
-        raise ConfigError(f"{place}: {error}") from error
 
 
 def _command(

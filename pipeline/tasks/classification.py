@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from pipeline.common.errors import ModelError
-from pipeline.config.types import COMBINATION, STRICT, Count, Text
+from pipeline.config.types import STRICT, Count, Text, conflict
 from pipeline.models.batches import reads_types
 from pipeline.tasks.base import Examples, Task
 from pipeline.tasks.parts.labels import LabelConfig, LabelTask
@@ -46,16 +45,13 @@ class ClassificationConfig(LabelConfig):
     def _can_be_prompted(self) -> ClassificationConfig:
         if self.approach == "generative":
             if "{text}" not in self.prompt:
-                raise PydanticCustomError(
-                    COMBINATION,
-                    "task.prompt={prompt}: expected a template with {text} in it",
-                    {"prompt": repr(self.prompt), "text": "{text}"},
+                raise conflict(
+                    f"task.prompt={self.prompt!r}: expected a template with {{text}} in it"
                 )
             if self.multi_label:
-                raise PydanticCustomError(
-                    COMBINATION,
+                raise conflict(
                     "task.multi_label=true: task.approach=generative answers with one label; "
-                    "expected task.approach=head",
+                    "expected task.approach=head"
                 )
         return self
 

@@ -82,17 +82,10 @@ class RunLog(TrainingHook):
         exceptions: set[str],
         resumed: Snapshot | None,
     ) -> Result:
-        """Log what the training gave, and what the best weights predict.
+        """Log what the training gave, and return the result with the metrics of the judging.
 
-        Args:
-            result: of the training.
-            evaluations: of the training.
-            judged: the best weights in the end; None where the search ended the run.
-            exceptions: operations that had no deterministic algorithm.
-            resumed: the state on disk that it was resumed from.
-
-        Returns:
-            The result, with the metrics that came of the judging.
+        Nothing is judged where the search ended the run. The exceptions are operations that had no
+        deterministic algorithm.
         """
         best, last = evaluations.best, evaluations.last
         assert best is not None

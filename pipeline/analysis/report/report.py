@@ -59,11 +59,8 @@ def report(store: Store, name: str, storage: str | None = None) -> str:
 def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
     """Store the page with the study's parent run and return where it is."""
     run = studies.run_of(store, parent_run_id)
-    logged = {}
-    for file in SECTIONS:
-        text = studies.read_text(store, run, file)
-        if text is not None:
-            logged[file] = json.loads(text)
+    texts = {file: studies.read_text(store, run, file) for file in SECTIONS}
+    logged = {file: json.loads(text) for file, text in texts.items() if text is not None}
     best = run.data.tags.get(tags.BEST_RUN)
     bias = studies.read_text(store, studies.run_of(store, best), BIAS_FILE) if best else None
     if bias is not None:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, listing
 from pipeline.config.task import AnyTaskConfig
-from pipeline.config.types import COMBINATION, STRICT, Number, Positive
+from pipeline.config.types import STRICT, Number, Positive, conflict
 from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
 from pipeline.tasks.parts.labelled import LabelColumns, Labelled
 from pipeline.tasks.parts.long_rows import chosen
@@ -57,11 +56,10 @@ class LabelConfig(AnyTaskConfig):
     def _balances_one_label(self) -> LabelConfig:
         if self.multi_label and self.class_weights == "balanced":
             # It would need the number of rows without a label, which the counts do not include.
-            raise PydanticCustomError(
-                COMBINATION,
+            raise conflict(
                 "task.class_weights=balanced: that is for one label per row, and "
                 "task.multi_label=true reads several; expected null or a list of weights, such as "
-                "the rows without each label divided by those with it",
+                "the rows without each label divided by those with it"
             )
         return self
 
