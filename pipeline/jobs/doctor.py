@@ -109,12 +109,9 @@ def _study(store: Store, run: studies.Run, storage: str) -> Iterator[Defect]:
     name = run.data.tags[tags.STUDY]
     place = f"study {name}"
     if is_torn(storage):
-        yield Defect(
-            place,
-            f"a crash cut off the last line of {storage}",
-            "the rest of that line is removed",
-            partial(mend_journal, storage),
-        )
+        wrong = f"a crash cut off the last line of {storage}"
+        fix = partial(mend_journal, storage)
+        yield Defect(place, wrong, "the rest of that line is removed", fix)
     runs = studies.trials_of(store, name)  # before the trials: a trial is older than its run
     try:
         study = find_study(name, storage)
@@ -175,9 +172,8 @@ def _trial_run(
         return None
     state, reason = state_of(trial), str(trial.user_attrs.get(REASON, ""))
     close = partial(studies.close_trial, store, run_id, state, reason)
-    return Defect(
-        where, f"is RUNNING in MLflow, but its trial is {state}", f"closed as {state}", close
-    )
+    wrong = f"is RUNNING in MLflow, but its trial is {state}"
+    return Defect(where, wrong, f"closed as {state}", close)
 
 
 def _over(
@@ -187,30 +183,18 @@ def _over(
     ranked = best_first(study)
     best = ranked[0].user_attrs.get(RUN_ID) if ranked else None
     if best and run.data.tags.get(tags.BEST_RUN) != best:
-        yield Defect(
-            place,
-            f"its run does not name trial {ranked[0].number}, the best one",
-            "named",
-            partial(
-                studies.set_best,
-                store,
-                run.info.run_id,
-                ranked[0].number,
-                best,
-                score_text(ranked[0]),
-            ),
-        )
+        number, score = ranked[0].number, score_text(ranked[0])
+        wrong = f"its run does not name trial {number}, the best one"
+        fix = partial(studies.set_best, store, run.info.run_id, number, best, score)
+        yield Defect(place, wrong, "named", fix)
     with_model = [one for one in runs if studies.has_model(store, one)]
     if best not in [one.info.run_id for one in with_model]:
         with_model = []  # the study keeps the one it has, until a best trial has its own
     for one in with_model:
         if one.info.run_id != best and tags.KEPT_FOR not in one.data.tags:
-            yield Defect(
-                f"{place}, run {one.info.run_id} of trial {one.data.tags[tags.TRIAL]}",
-                "keeps a model, but is not the best",
-                "its model is deleted",
-                partial(studies.delete_model, store, one.info.run_id),
-            )
+            where = f"{place}, run {one.info.run_id} of trial {one.data.tags[tags.TRIAL]}"
+            fix = partial(studies.delete_model, store, one.info.run_id)
+            yield Defect(where, "keeps a model, but is not the best", "its model is deleted", fix)
     own = store.dir / "studies" / study.study_name
     for folder in sorted(own.glob(f"*/{studies.MODEL_FOLDER}")):
         yield unsaved_model(folder)
@@ -219,12 +203,9 @@ def _over(
         most = json.loads(run.data.tags.get(tags.LIMITS, "{}")).get("n_trials")
         done = most is not None and len(over) >= most
         state = "unfinished" if not done else "complete" if ranked else "failed"
-        yield Defect(
-            place,
-            "its run is RUNNING in MLflow, but no process is at it",
-            f"closed as {state}",
-            partial(studies.close_study, store, run.info.run_id, state, {}),
-        )
+        wrong = "its run is RUNNING in MLflow, but no process is at it"
+        fix = partial(studies.close_study, store, run.info.run_id, state, {})
+        yield Defect(place, wrong, f"closed as {state}", fix)
 
 
 def _elsewhere(run: studies.Run, study: optuna.Study) -> str | None:
