@@ -202,6 +202,5 @@ def _zero_shot(experiment: Experiment, test: Rows) -> list[str]:
     task, examples = task_of(experiment), prepare(experiment).examples.get("test")
     assert examples is not None
     assert len(examples.rows) == len(test)
-    model = load_model(experiment, task)
-    outputs = task.infer(model, examples, experiment.training.batch_size)
+    outputs = task.infer(load_model(experiment, task), examples, experiment.training.batch_size)
     return [str(label) for label in task.decode(examples, outputs)["prediction"]]

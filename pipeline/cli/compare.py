@@ -35,5 +35,4 @@ def _run(options: argparse.Namespace) -> int:
     names, overrides = names_and_overrides(options.overrides)
     if not names:
         raise ConfigError("compare: expected the name of a study, or a prefix of it.")
-    store = store_at(overrides)
-    return show_table(overview.compare(store, names), options.format)
+    return show_table(overview.compare(store_at(overrides), names), options.format)

@@ -25,7 +25,6 @@ def add(verbs: Verbs) -> None:
 def _run(options: argparse.Namespace) -> int:
     from pipeline.tracking.export import export
 
-    store = store_at(options.overrides)
-    files = export(store, options.run_id, options.folder)
+    files = export(store_at(options.overrides), options.run_id, options.folder)
     print(f"{options.folder}: {', '.join(files)}")
     return 0

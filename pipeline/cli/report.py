@@ -24,6 +24,5 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.analysis.report import report
 
     config = composed(options.overrides)
-    store = store_of(config)
-    print(report(store, options.study, config.hydra.sweeper.storage))
+    print(report(store_of(config), options.study, config.hydra.sweeper.storage))
     return 0

@@ -17,9 +17,7 @@ class TrainingConfig:
 
     epochs: Annotated[Number, Field(gt=0, le=10_000)]  # passes over the training split
     batch_size: Count  # rows whose mean gradient makes one optimizer step
-    max_length: Annotated[
-        int, Field(strict=True, ge=4)
-    ]  # tokens; longer texts are cut, and counted
+    max_length: Annotated[int, Field(strict=True, ge=4)]  # tokens; longer texts are cut and counted
     max_grad_norm: NonNegative  # gradient clipping; 0: none
     # A whole number is steps between evaluations; with a point: epochs; a list: at these epochs.
     # The end is always evaluated.

@@ -28,9 +28,7 @@ def is_steps(value: Any, least: int = 1) -> bool:
 
 
 Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
-Count = Annotated[
-    int, Field(strict=True, ge=1, lt=2**31)
-]  # a whole number of rows, steps or tokens
+Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]  # whole number of rows, steps or tokens
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Share = Annotated[Number, Field(gt=0, lt=1)]  # a part of the whole, both ends excluded
 NonNegative = Annotated[Number, Field(ge=0)]

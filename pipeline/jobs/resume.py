@@ -114,9 +114,8 @@ def _check(store: Store, run_id: str) -> None:
     run = logged.find_run(store, run_id)
     known = run.data.tags
     if known[tags.KIND] != "run":
-        study = known.get(tags.STUDY)
         raise TrackingError(
-            f"{run_id}: a trial of {study}, which resumes with its study: "
+            f"{run_id}: a trial of {known.get(tags.STUDY)}, which resumes with its study: "
             "run the study's command again."
         )
     if run.info.status == "FINISHED":

@@ -86,8 +86,7 @@ def again(
 
 
 def _chosen(study: optuna.Study, *, every: bool) -> list[FrozenTrial]:
-    failed = ended(study, "failed")
-    return [t for t in failed if every or kind_of_failure(t) not in TEACHES]
+    return [t for t in ended(study, "failed") if every or kind_of_failure(t) not in TEACHES]
 
 
 def _lines(study: optuna.Study, *, every: bool) -> list[str]:

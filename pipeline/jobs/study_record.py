@@ -101,8 +101,7 @@ class StudyRecord:
         """Look over the rows and log the report with the study; return what it says in short."""
         from pipeline.analysis.report import check_page
 
-        run = studies.run_of(self.store, self.run_id)
-        known = studies.read_text(self.store, run, CHECK_FILE)
+        known = studies.read_text(self.store, studies.run_of(self.store, self.run_id), CHECK_FILE)
         if known is not None:  # of an earlier start: a study is one of its data
             report = DataReport.read(json.loads(known))
         else:
@@ -126,10 +125,10 @@ class StudyRecord:
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
         """Add trials to the study's own history, name the best, keep no model but its."""
         ranked = best_first(study)
-        for trial in news:
-            if state_of(trial) == "complete":
-                points = {"search/score": trial.values[0], "search/best_score": ranked[0].values[0]}
-                studies.log_progress(self.store, self.run_id, trial.number, points)
+        complete = [t for t in news if state_of(t) == "complete"]
+        for trial in complete:
+            points = {"search/score": trial.values[0], "search/best_score": ranked[0].values[0]}
+            studies.log_progress(self.store, self.run_id, trial.number, points)
         dead = [t.number for t in news if kind_of_failure(t) == "killed"]
         studies.close_dead(self.store, study.study_name, dead)
         if not ranked:
@@ -138,10 +137,8 @@ class StudyRecord:
         studies.set_best(
             self.store, self.run_id, best.number, best.user_attrs[RUN_ID], score_text(best)
         )
-        for trial in news:
-            if state_of(trial) == "complete" and trial.number != best.number:
-                run_id = trial.user_attrs[RUN_ID]
-                studies.delete_model(self.store, run_id, of_study=study.study_name)
+        for run_id in (t.user_attrs[RUN_ID] for t in complete if t.number != best.number):
+            studies.delete_model(self.store, run_id, of_study=study.study_name)
 
     def end(self, study: optuna.Study, spec: StudySpec) -> None:
         """Store the table of trials and the page with the study, and end its run."""
@@ -217,10 +214,9 @@ def _trials_csv(study: optuna.Study, spec: StudySpec) -> str:
     widths = [f"{score}_sd" for score in scores] if spec.seeds else []
     rows: list[list[Cell]] = []
     for t in ended(study):
-        params = [t.params.get(key) for key in keys]
         known = [*t.values, *spreads(t)] if state_of(t) == "complete" else []
         values = [*known, *[None] * (len(scores) + len(widths) - len(known))]
         notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
+        params = [t.params.get(key) for key in keys]
         rows.append([t.number, *params, *values, state_of(t), *notes])
-    columns = ["trial", *keys, *scores, *widths, "state", RUN_ID, REASON]
-    return render(Table(columns, rows), "csv")
+    return render(Table(["trial", *keys, *scores, *widths, "state", RUN_ID, REASON], rows), "csv")

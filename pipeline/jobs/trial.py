@@ -165,8 +165,7 @@ class ExperimentTask(Searchable):
             with suppress(Exception):  # the study may be out of reach: the error itself counts
                 job.note(ACCOUNT, astuple(sum([*accounts, *held], lost)))
             raise
-        costs = {key: result.metrics[key] for key in COSTS if key in result.metrics}
-        job.note(COSTED, costs)
+        job.note(COSTED, {key: result.metrics[key] for key in COSTS if key in result.metrics})
         job.note(SECONDS, sum(o.kept.seconds for o in job.earlier) + result.seconds)
         job.note(ACCOUNT, astuple(sum(accounts, result.account)))
         return Outcome(result.scores, result.state, result.excesses, result)
@@ -197,13 +196,12 @@ class ExperimentTask(Searchable):
         job.note(REPEAT, job.repeat)
         shown = [masked_override(override) for override in job.overrides]
         job.note(COMMAND, as_run(shown, {key: OmegaConf.select(config, key) for key in OPEN}))
-        snapshot = before.snapshot if before else None
         trial = Trial(
             job.is_best,
             job.report,
             job.report.check_time,
             reported=job.reported,
-            snapshot=snapshot,
+            snapshot=before.snapshot if before else None,
             resumed=partial(_take_over, job),
         )
         with record:

@@ -155,13 +155,12 @@ def _read_run(store: Store, run_id: str) -> LoggedRun:
     files = _artifacts(store, run_id, place)
     if CONFIG_FILE not in files:
         raise TrackingError(f"{place}: has no artifact {CONFIG_FILE}, so it cannot be run again.")
-    experiment = store.client.get_experiment(run.info.experiment_id).name
     known = run.data.tags
     return LoggedRun(
         place=place,
         run_id=run_id,
         name=printable(run.info.run_name or run_id),
-        experiment=experiment,
+        experiment=store.client.get_experiment(run.info.experiment_id).name,
         state=known.get(tags.STATE, ""),
         config=files[CONFIG_FILE],
         provenance=_mapping(files.get(PROVENANCE_FILE), f"{place}, {PROVENANCE_FILE}"),

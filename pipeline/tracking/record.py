@@ -145,8 +145,7 @@ class Record:
     def table(self, columns: Mapping[str, list[Any]], file: str) -> None:
         """Store a table that the MLflow UI shows: a JSON file of columns and rows."""
         rows = [list(row) for row in zip(*columns.values(), strict=True)]
-        content = json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False)
-        self.text(content, file)
+        self.text(json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False), file)
         listed = json.dumps([{"path": file, "type": "table"}])
         self._do(self._store.client.set_tag, self.run_id, "mlflow.loggedArtifacts", listed)
 

@@ -123,10 +123,9 @@ class RunLog(TrainingHook):
         """
         assert evaluations.best is not None
         asked = self._data.examples["validation"], evaluations.best.outputs
-        task = self._data.task
         with (
             booked("model"),
-            save_checked(folder, model, task, self._experiment, *asked) as interface,
+            save_checked(folder, model, self._data.task, self._experiment, *asked) as interface,
         ):
             self._record.model(folder, interface)
 

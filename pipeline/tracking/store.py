@@ -58,11 +58,7 @@ class Store:
             ) from error
 
     def make_folder(self) -> None:
-        """Make the local folder.
-
-        Raises:
-            TrackingError: as `check_writable` does.
-        """
+        """Make the local folder; raises as `check_writable` does."""
         self.check_writable()
         self.dir.mkdir(parents=True, exist_ok=True)
 

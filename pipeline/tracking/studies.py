@@ -174,9 +174,8 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
     is_anothers = of_study is not None and known.get(tags.STUDY) != of_study
     if is_anothers or tags.KEPT_FOR in known or REGISTERED in known:
         return
-    artifact_uri = run.info.artifact_uri
     if store.client.list_artifacts(run_id, MODEL_FOLDER):
-        repository = get_artifact_repository(artifact_uri, tracking_uri=store.uri)
+        repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=store.uri)
         repository.delete_artifacts(MODEL_FOLDER)
 
 

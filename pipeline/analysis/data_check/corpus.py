@@ -33,8 +33,7 @@ class Corpus:
     @cached_property
     def texts(self) -> list[str]:
         """What the model reads of each row."""
-        every = (rows.shape.texts(rows) for rows in self.splits.values())
-        return list(chain.from_iterable(every))
+        return list(chain.from_iterable(rows.shape.texts(rows) for rows in self.splits.values()))
 
     @cached_property
     def labels(self) -> list[tuple[str, ...]]:

@@ -29,8 +29,7 @@ class Finding:
     @classmethod
     def about(cls, level: Level, kind: str, message: str, rows: Sequence[Sequence[str]]) -> Finding:
         """Make a finding about rows, of which it keeps the first `KEPT` groups."""
-        kept = tuple(tuple(group) for group in rows[:KEPT])
-        return cls(level, kind, message, kept, len(rows))
+        return cls(level, kind, message, tuple(tuple(group) for group in rows[:KEPT]), len(rows))
 
 
 @dataclass(frozen=True)

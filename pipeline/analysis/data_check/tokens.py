@@ -87,5 +87,4 @@ def _line(split: str, task: Task[Any], whole: Examples, cut: Examples) -> list[C
         targets = [sum(each), round(sum(each) / rows, 1), each.count(0)]
     p95 = sorted(lengths)[int(0.95 * (len(lengths) - 1))]
     tokens = [int(statistics.median(lengths)), p95, max(lengths), sum(lengths)]
-    cut_share = round(cut.truncated / rows, 4)
-    return [split, rows, *tokens, cut.truncated, cut_share, *targets]
+    return [split, rows, *tokens, cut.truncated, round(cut.truncated / rows, 4), *targets]

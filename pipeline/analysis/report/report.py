@@ -51,8 +51,7 @@ def report(store: Store, name: str, storage: str | None = None) -> str:
         TrackingError: where there is no such study, or its storage cannot be opened.
     """
     run = studies.find_study(store, name)
-    known = run.data.tags.get(tags.STORAGE, "")
-    study = find_study(run.data.tags[tags.STUDY], storage or known)
+    study = find_study(run.data.tags[tags.STUDY], storage or run.data.tags.get(tags.STORAGE, ""))
     return write_page(store, study, run.info.run_id)
 
 
@@ -72,13 +71,7 @@ def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
 def study_page(
     study: optuna.Study, about: About, logged: Mapping[str, Mapping[str, Any]] | None = None
 ) -> str:
-    """Return the page of a study.
-
-    Args:
-        study: in any state; read only.
-        about: what the study itself does not know.
-        logged: content of the files logged with the study, by name: `SECTIONS`.
-    """
+    """Return the page of a study in any state, with the contents of files logged: `SECTIONS`."""
     view = View(study, about)
     with rc_context(LOOK):
         sections = {

@@ -125,8 +125,7 @@ def pareto(view: View) -> str:
 
 def intermediate_scores(view: View) -> str:
     """Return a chart of the scores that trials reported during training."""
-    unit = view.about.unit
-    curves = {t.number: _curve(t, unit) for t in view.trials if _reports(t)}
+    curves = {t.number: _curve(t, view.about.unit) for t in view.trials if _reports(t)}
     if not curves:
         return note("No trial reported an intermediate score.")
     shown = _thinned(curves, view.best)
@@ -174,8 +173,7 @@ def _thinned(curves: Mapping[int, Curve], best: int | None) -> dict[int, Curve]:
 
 def _mark_ends(view: View, axes: Axes, shown: Mapping[int, Curve]) -> None:
     """Mark the ends of pruned and paused trials."""
-    marks = {"pruned": ("v", ORANGE), "paused": ("s", GREY)}
-    for state, (marker, colour) in marks.items():
+    for state, (marker, colour) in {"pruned": ("v", ORANGE), "paused": ("s", GREY)}.items():
         numbers = [t.number for t in view.trials if t.number in shown and state_of(t) == state]
         ends = [(shown[n][0][-1], shown[n][1][-1]) for n in numbers]
         if ends:

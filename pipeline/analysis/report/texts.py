@@ -80,11 +80,10 @@ def best_table(view: View) -> str:
     if not view.ranked:
         return ""
     shown = view.ranked[:SHOWN_TRIALS]
-    names = view.about.objectives
     broken = any(violation(t) for t in shown)
     # A long name may break after its dots, and so takes no more width than its values.
     keys = [escape(s.key).replace(".", ".<wbr>") for s in view.varying]
-    columns = ["trial", *keys, *(escape(n) for n in names)]
+    columns = ["trial", *keys, *(escape(n) for n in view.about.objectives)]
     columns += ["violates"] if broken else []
     columns.append("seconds")
     rows = []
@@ -92,8 +91,7 @@ def best_table(view: View) -> str:
         cells = [_brief(trial.params.get(s.key, "")) for s in view.varying]
         cells += score_texts(trial, ".4g")
         cells += [_broken(trial)] if broken else []
-        seconds = trial.user_attrs.get(SECONDS) or seconds_of(trial)
-        cells.append(f"{seconds:.1f}")
+        cells.append(f"{trial.user_attrs.get(SECONDS) or seconds_of(trial):.1f}")
         row = "".join(f"<td>{escape(short(cell))}</td>" for cell in cells)
         lines = f"MLflow run {trial.user_attrs.get(RUN_ID, 'none')}", _command(trial)
         code = "<br>".join(f"<code>{escape(line)}</code>" for line in lines)
