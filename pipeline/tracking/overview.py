@@ -66,12 +66,8 @@ def compare(store: Store, names: Sequence[str]) -> Table:
 def runs(store: Store, condition: str, limit: int) -> Table:
     """Return the studies, trials and runs of the experiment, the latest first.
 
-    ``seconds`` are by the clock, from a run's start to its end.
-
-    Args:
-        store: where they are.
-        condition: in the grammar of MLflow's search; empty for all.
-        limit: how many to return at most.
+    ``seconds`` are by the clock, from a run's start to its end. The condition is in the grammar of
+    MLflow's search; empty for all.
 
     Raises:
         ConfigError: for a limit below 1, or a condition that MLflow cannot read.

@@ -6,24 +6,21 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.common.timing import Account, booked, ledger
+from pipeline.config.experiment import Experiment
 from pipeline.serving.saved import save_checked
+from pipeline.tracking.record import Record
 from pipeline.training.hooks import TrainingHook
-from pipeline.training.outcome import RUN_LOGGER
-from pipeline.training.prepare import inputs
+from pipeline.training.outcome import RUN_LOGGER, Result
+from pipeline.training.prepare import Prepared, inputs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import PreTrainedModel
 
-    from pipeline.config.experiment import Experiment
-    from pipeline.tracking.record import Record
     from pipeline.training.best import Evaluations
-    from pipeline.training.outcome import Result
-    from pipeline.training.prepare import Prepared
     from pipeline.training.results import Judged
     from pipeline.training.snapshot import Snapshot
 
