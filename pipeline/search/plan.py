@@ -103,11 +103,7 @@ def is_here(launcher: DictConfig) -> bool:
 
 
 def plan_workers(
-    options: Options,
-    launcher: DictConfig,
-    spec: StudySpec,
-    left: int,
-    footprint: Callable[[], int],
+    options: Options, launcher: DictConfig, spec: StudySpec, left: int, footprint: Callable[[], int]
 ) -> WorkerPlan:
     """Say how many workers a search has: what was asked for, or what the machine is good for.
 
@@ -191,10 +187,7 @@ def fingerprint(
     given = {key_of(override) for override in spec.space.fixed}
     config |= {key: whole[key] for key in whole if key in given}
     fixed = {k: v for k, v in config.items() if not k.startswith("tracking.")}
-    searched: dict[str, Any] = {
-        SPACE: spec.space.describe(),
-        "direction": list(spec.directions),
-    }
+    searched: dict[str, Any] = {SPACE: spec.space.describe(), "direction": list(spec.directions)}
     if spec.seeds:
         searched["repeats"] = len(spec.seeds)
     return {**fixed, **searched, **content}

@@ -160,11 +160,7 @@ class SeededSampler(BaseSampler):
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Any,
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any
     ) -> None:
         """Tell the trial's sampler."""
         self._sampler.after_trial(study, trial, state, values)
@@ -206,10 +202,7 @@ def _qmc(space: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]
 
 # What is given to the samplers that a trial's seed does not do for.
 _OWN_WAYS = {"CmaEsSampler": _cma_es, "QMCSampler": _qmc}
-_OWN_CLASSES: dict[str, type[BaseSampler]] = {
-    "CmaEsSampler": _PlacedCmaEs,
-    "QMCSampler": PlacedQmc,
-}
+_OWN_CLASSES: dict[str, type[BaseSampler]] = {"CmaEsSampler": _PlacedCmaEs, "QMCSampler": PlacedQmc}
 
 
 def _allowed(options: Mapping[str, Any]) -> Collection[str]:

@@ -10,13 +10,7 @@ from omegaconf import OmegaConf
 
 from pipeline.search.samplers import sampler_name
 from pipeline.search.study.study import StudySpec
-from pipeline.search.study.trials import (
-    KILLED,
-    REASON,
-    best_first,
-    ended,
-    pareto_front,
-)
+from pipeline.search.study.trials import KILLED, REASON, best_first, ended, pareto_front
 from pipeline.search.workers.sizing import WorkerPlan
 
 

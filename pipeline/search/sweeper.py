@@ -36,13 +36,7 @@ from pipeline.search.plan import (
     tree,
 )
 from pipeline.search.power import metered
-from pipeline.search.progress import (
-    Progress,
-    describe,
-    front_table,
-    points_table,
-    trial_table,
-)
+from pipeline.search.progress import Progress, describe, front_table, points_table, trial_table
 from pipeline.search.searchable import Searchable
 from pipeline.search.space.change import hint_of_neighbour, open_kept, open_or_continue
 from pipeline.search.space.dimension import Params

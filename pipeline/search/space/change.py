@@ -125,11 +125,7 @@ def open_or_continue(
 
 
 def hint_of_neighbour(
-    spec: StudySpec,
-    common: Mapping[str, Any],
-    base: Mapping[str, Any],
-    migrate: Migrate,
-    job: str,
+    spec: StudySpec, common: Mapping[str, Any], base: Mapping[str, Any], migrate: Migrate, job: str
 ) -> list[str]:
     """Return a line on the study of this job, kept next to this one, with the most fitting trials.
 
@@ -311,9 +307,7 @@ def _adopt(change: _Change) -> None:
 
 
 def _fork(
-    change: _Change,
-    place: Callable[[str], StudySpec],
-    opening: Callable[[StudySpec], optuna.Study],
+    change: _Change, place: Callable[[str], StudySpec], opening: Callable[[StudySpec], optuna.Study]
 ) -> Opened:
     """Open the fork with this space; it is made where it is not there yet."""
     origin = change.study.study_name

@@ -7,12 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipeline.search.optuna_parts import (
-    latest,
-    note,
-    queued_params,
-    take_back,
-)
+from pipeline.search.optuna_parts import latest, note, queued_params, take_back
 from pipeline.search.space.dimension import Dimension, Params
 from pipeline.search.study.liveness import Heartbeat, Watch, was_interrupted
 from pipeline.search.study.study import StudySpec

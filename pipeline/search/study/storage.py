@@ -10,11 +10,7 @@ from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy import create_engine, inspect, make_url
-from sqlalchemy.exc import (
-    IntegrityError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import MASK, masked
