@@ -1,13 +1,14 @@
-"""What one start of a search has cost."""
+"""What one start of a search has cost; its energy is measured where sensors can be read."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import optuna
 
 from pipeline.search.cost import Rates, Spent
-from pipeline.search.power import Energy
 from pipeline.search.searchable import Searchable
 from pipeline.search.study.budget import machine_seconds
 
@@ -16,20 +17,54 @@ class Spending:
     """Counts time, disk, energy and money from its making on; the time from the process's start."""
 
     def __init__(self, study: optuna.Study, task: Searchable, rates: Rates, began: float) -> None:
-        self.energy = Energy()
         self._study = study
         self._task = task
         self._rates = rates
         self._began = began
         self._machine_before = machine_seconds(study)
         self._disk_before = task.disk(study)
+        self._measured: float | None = None  # kWh; None: nothing is measured here, or not yet
 
     def so_far(self) -> Spent:
         """Return it."""
         seconds = machine_seconds(self._study) - self._machine_before
         disk = self._task.disk(self._study) - self._disk_before
-        measured = self.energy.kwh
-        kwh = self._rates.kwh(seconds) if measured is None else measured
+        kwh = self._rates.kwh(seconds) if self._measured is None else self._measured
         usd = self._rates.usd(seconds, kwh)
         wall = time.time() - self._began
-        return Spent(wall, seconds, disk, kwh, usd, is_measured=measured is not None)
+        return Spent(wall, seconds, disk, kwh, usd, is_measured=self._measured is not None)
+
+    @contextmanager
+    def metered(self) -> Iterator[None]:
+        """Count the energy of processor, memory and GPUs of the whole machine while it is open.
+
+        What CodeCarbon would only estimate counts as not measured: the stated power says that
+        better.
+        """
+        if not has_sensors():
+            yield
+            return
+        from codecarbon import OfflineEmissionsTracker
+
+        tracker = OfflineEmissionsTracker(
+            country_iso_code="USA",  # for the carbon, which is not read; it asks no address for it
+            save_to_file=False,
+            log_level="error",
+            allow_multiple_runs=True,
+        )
+        tracker.start()
+        try:
+            yield
+        finally:
+            tracker.stop()
+            self._measured = float(tracker.final_emissions_data.energy_consumed)
+
+
+def has_sensors() -> bool:
+    """Whether the processor's counters (RAPL) or a GPU's can be read, and CodeCarbon is there."""
+    try:
+        from codecarbon.core.cpu import is_rapl_available
+        from codecarbon.core.gpu import is_gpu_details_available
+    except ImportError:
+        return False
+    return bool(is_rapl_available() or is_gpu_details_available())

@@ -35,8 +35,16 @@ from pipeline.search.plan import (
     study_name,
     tree,
 )
-from pipeline.search.power import metered
-from pipeline.search.progress import Progress, describe, front_table, points_table, trial_table
+from pipeline.search.progress import (
+    Progress,
+    describe,
+    front_table,
+    plan_lines,
+    points_table,
+    summary_lines,
+    trial_table,
+    write_results,
+)
 from pipeline.search.searchable import Searchable
 from pipeline.search.space.change import hint_of_neighbour, open_kept, open_or_continue
 from pipeline.search.space.dimension import Params
@@ -47,10 +55,8 @@ from pipeline.search.study.queue import is_done, queue_first, queue_grid, settle
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REASON, best_first, ended, state_of
 from pipeline.search.study.warm_start import JOURNAL, sources_of, warm_start
-from pipeline.search.summary import plan_lines, summary_lines, write_results
-from pipeline.search.workers.launching import launch
 from pipeline.search.workers.supervisor import LOOK_SECONDS, Supervisor
-from pipeline.search.workers.worker import Worker
+from pipeline.search.workers.worker import Worker, launch
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +185,7 @@ class Sweep:
                 self._say(line)
             expected = self._forecast(search, left_to_run(study, spec))
             with (
-                metered(spending.energy),
+                spending.metered(),
                 Supervisor(spec, self._task) as supervisor,
                 Progress(spec, self._console),
             ):

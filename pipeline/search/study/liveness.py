@@ -12,7 +12,6 @@ import contextlib
 import logging
 import threading
 import time
-from types import TracebackType
 from typing import Any
 
 import optuna
@@ -60,12 +59,7 @@ class Heartbeat:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._stop.set()
         self._thread.join()
         if error is not None:

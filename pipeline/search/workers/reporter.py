@@ -15,8 +15,8 @@ from optuna.trial import Trial
 
 from pipeline.common.contract import PruningDecision
 from pipeline.common.errors import TrialTimeoutError
-from pipeline.search.optuna_parts import latest, report_step
-from pipeline.search.pruners import PauseAndPromote, Pruner, should_prune
+from pipeline.search.optuna_parts import as_one_objective, latest, report_step
+from pipeline.search.pruners import PauseAndPromote, Pruner
 from pipeline.search.study.budget import seconds_of
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class Reporter:
             climbed = self._pruner.rung(step) > self._pruner.rung(before)
             return "pause" if climbed else "continue"
         assert isinstance(self._pruner, BasePruner)
-        trial = latest(self._study, self._trial)
-        pruned = should_prune(self._study, self._pruner, trial, self._direction)
+        seen = as_one_objective(self._study, self._direction)
+        pruned = self._pruner.prune(seen, latest(self._study, self._trial))
         return "prune" if pruned else "continue"
 
     def take_over(self, earlier: Mapping[int, float]) -> None:

@@ -14,16 +14,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, run_job
 from pipeline.config.hydra_parts import reading_once
-from pipeline.search.pruners import PauseAndPromote
-from pipeline.search.rungs import promotable
+from pipeline.search.pruners import PauseAndPromote, promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
 from pipeline.search.study.failures import tell_failure, why_hopeless
 from pipeline.search.study.liveness import Heartbeat, Watch
@@ -333,3 +333,26 @@ def _check(outcome: Outcome, objectives: int) -> None:
         raise ValueError(f"found {len(outcome.values)} scores, expected {objectives}")
     if not all(math.isfinite(v) for v in outcome.values):
         raise ValueError(f"the score is {list(outcome.values)}, expected finite numbers")
+
+
+def launch(worker: Worker, count: int) -> Exception | None:
+    """Launch workers and wait for them; return what one raised that is no trial's error."""
+    # hydra-ray-launcher sets the memory of every Ray; a cluster that runs refuses to be told.
+    ray = OmegaConf.select(worker.config, "hydra.launcher.ray.init")
+    if ray is not None and (ray.get("address") or os.environ.get("RAY_ADDRESS")):
+        with changing(ray):
+            ray.setdefault("object_store_memory", None)
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=worker.context, task_function=worker, config=worker.config
+    )
+    jobs = [
+        # A worker has no config to write down: its trials have.
+        [worker.spec.naming, f"hydra.sweep.subdir=workers/{number}", "hydra.output_subdir=null"]
+        for number in range(count)
+    ]
+    try:
+        for job in launcher.launch(jobs, initial_job_idx=0):
+            _ = job.return_value  # raises what a worker raised
+    except Exception as error:
+        return error
+    return None

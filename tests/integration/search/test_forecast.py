@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.search import power, sweeper
+from pipeline.search import spending, sweeper
 from pipeline.search.cost import forecast
 from tests.support.stores import artifact
 
@@ -74,7 +74,7 @@ def test_the_data_is_looked_over_before_the_first_trial(cli, tiny, runs):
 
 def test_energy_from_sensors_is_reported_as_measured(cli, tiny, runs, monkeypatch):
     """On a machine without sensors CodeCarbon estimates, which stands for a measurement here."""
-    monkeypatch.setattr(power, "has_sensors", lambda: True)
+    monkeypatch.setattr(spending, "has_sensors", lambda: True)
     ended = cli("train", *SWEEP, *tiny)
     assert "Wh (measured)" in ended.out
     (study,) = runs("study")

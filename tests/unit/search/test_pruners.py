@@ -11,8 +11,7 @@ from omegaconf import OmegaConf
 import hydra_plugins.tunewright
 from pipeline.common.errors import ConfigError
 from pipeline.search.optuna_parts import report_step
-from pipeline.search.pruners import PauseAndPromote, make_pruner
-from pipeline.search.rungs import promotable
+from pipeline.search.pruners import PauseAndPromote, make_pruner, promotable
 from pipeline.search.study.trials import PAUSED_AT, best_first, ended, state_of
 from pipeline.search.workers.reporter import Reporter
 from pipeline.training.points import evaluation_points
