@@ -54,8 +54,7 @@ def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], Non
         queue_first(study, spec)
         heartbeat = Heartbeat(study)
         asked = (claim(study, spec, heartbeat) for _ in range(min(FIRST, left)))
-        points = [trial.params for trial in asked if trial is not None]
-        points = [_own(spec, params) for params in points]
+        points = [spec.space.own(trial.params) for trial in asked if trial is not None]
     for point in points:
         check(point)
     return points
@@ -64,9 +63,4 @@ def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], Non
 def to_run(study: optuna.Study, spec: StudySpec) -> list[Params]:
     """Return the points that are queued, as many as may begin yet, in the order of the queue."""
     queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    return [_own(spec, params_of(trial)) for trial in queued[: left_to_run(study, spec)]]
-
-
-def _own(spec: StudySpec, params: Params) -> Params:
-    own = spec.space.distributions.keys()
-    return {key: value for key, value in params.items() if key in own}
+    return [spec.space.own(params_of(trial)) for trial in queued[: left_to_run(study, spec)]]

@@ -12,7 +12,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.common.errors import ConfigError
-from pipeline.config.compose import key_of
 from pipeline.config.flat import flatten
 from pipeline.config.hydra_parts import BASIC_LAUNCHER
 from pipeline.search.options import Options
@@ -184,8 +183,7 @@ def fingerprint(
     whole = task.migrated(flatten(tree(base)))
     config = spec.space.without(whole)
     # Given for what lies in a searched group, it is the same whichever file is chosen.
-    given = {key_of(override) for override in spec.space.fixed}
-    config |= {key: whole[key] for key in whole if key in given}
+    config |= {key: whole[key] for key in whole if key in spec.space.fixed_keys}
     fixed = {k: v for k, v in config.items() if not k.startswith("tracking.")}
     searched: dict[str, Any] = {SPACE: spec.space.describe(), "direction": list(spec.directions)}
     if spec.seeds:

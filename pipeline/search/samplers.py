@@ -17,7 +17,7 @@ from hydra.utils import get_class, instantiate
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.search.optuna_parts import PlacedQmc, every_trial
@@ -49,7 +49,7 @@ def sampler_name(options: Mapping[str, Any], space: Space) -> str:
     if target is None:
         return "TPESampler" if space.infinite else GRID
     prefix, _, name = str(target).rpartition(".")
-    if prefix != "optuna.samplers" and target in _allowed(options):
+    if prefix != "optuna.samplers" and target in options.get(ALLOWED, ()):
         return str(target)
     names = [n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n != "BaseSampler"]
     if prefix != "optuna.samplers" or name not in [*names, *_NOW_CALLED]:
@@ -73,7 +73,9 @@ def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSam
     """
     name = sampler_name(options, space)
     if name == GRID:
-        _check_grid(options)
+        shuffle = options.get("shuffle", False)
+        if not isinstance(shuffle, bool):
+            raise ConfigError(f"hydra.sweeper.sampler.shuffle={shuffle}: expected true or false.")
         # A grid's points are queued in the study; what custom_search_space adds is still drawn.
         return SeededSampler(lambda seed, _: optuna.samplers.RandomSampler(seed=seed), seed)
     sampler_class = _class_of(name)
@@ -88,7 +90,7 @@ def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSam
                 f"hydra.sweeper.sampler.{option}: {name} has no such option."
                 f"{did_you_mean(option, accepted)} Valid: {listing(accepted, most=20)}."
             )
-    make = partial(_make, _OWN_CLASSES.get(name, sampler_class), given, _allowed(options))
+    make = partial(_make, _OWN_CLASSES.get(name, sampler_class), given, options.get(ALLOWED, ()))
     own = _OWN_WAYS.get(name)
     try:
         if own is not None:
@@ -100,12 +102,6 @@ def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSam
         return make(seed, {})
     except (TypeError, ValueError, ImportError, HydraException) as error:
         raise ConfigError(f"hydra.sweeper.sampler: {name}: {error}") from error
-
-
-def _check_grid(options: Mapping[str, Any]) -> None:
-    shuffle = options.get("shuffle", False)
-    if not isinstance(shuffle, bool):
-        raise ConfigError(f"hydra.sweeper.sampler.shuffle={shuffle}: expected true or false.")
 
 
 class SeededSampler(BaseSampler):
@@ -137,33 +133,21 @@ class SeededSampler(BaseSampler):
             # generation the trials that it was asked for.
             self.sample_relative(study, trial, self.infer_relative_search_space(study, trial))
 
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(self, *asked: Any) -> dict[str, BaseDistribution]:
         """Ask the trial's sampler."""
-        return self._sampler.infer_relative_search_space(study, trial)
+        return self._sampler.infer_relative_search_space(*asked)
 
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def sample_relative(self, *asked: Any) -> dict[str, Any]:
         """Ask the trial's sampler."""
-        return self._sampler.sample_relative(study, trial, search_space)
+        return self._sampler.sample_relative(*asked)
 
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
+    def sample_independent(self, *asked: Any) -> Any:
         """Ask the trial's sampler."""
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        return self._sampler.sample_independent(*asked)
 
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any
-    ) -> None:
+    def after_trial(self, *told: Any) -> None:
         """Tell the trial's sampler."""
-        self._sampler.after_trial(study, trial, state, values)
+        self._sampler.after_trial(*told)
 
 
 class _PlacedCmaEs(optuna.samplers.CmaEsSampler):
@@ -203,11 +187,6 @@ def _qmc(space: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]
 # What is given to the samplers that a trial's seed does not do for.
 _OWN_WAYS = {"CmaEsSampler": _cma_es, "QMCSampler": _qmc}
 _OWN_CLASSES: dict[str, type[BaseSampler]] = {"CmaEsSampler": _PlacedCmaEs, "QMCSampler": PlacedQmc}
-
-
-def _allowed(options: Mapping[str, Any]) -> Collection[str]:
-    allowed: Collection[str] = options.get(ALLOWED, ())
-    return allowed
 
 
 def _class_of(name: str) -> type[BaseSampler]:

@@ -207,7 +207,7 @@ class Sweep:
     def _forecast(self, search: _Search, left: int) -> Spent | None:
         """Say what so many trials are expected to cost; None where that cannot be told."""
         study, spec = search.study, search.spec
-        is_over = not left or self._why_over(study, spec)
+        is_over = not left or spec.why_over(study)
         if is_over or not self._options.forecast or not is_here(self._config.hydra.launcher):
             return None
         configs = search.probes
@@ -244,7 +244,7 @@ class Sweep:
 
     def _work(self, study: optuna.Study, spec: StudySpec, supervisor: Supervisor) -> None:
         """Launch workers until the search is over; again where all of them died before that."""
-        while not is_done(study, spec) and self._why_over(study, spec) is None:
+        while not is_done(study, spec) and spec.why_over(study) is None:
             before = len(ended(study))
             error = self._launch(spec)
             supervisor.look()
@@ -259,9 +259,6 @@ class Sweep:
             if error is not None and not is_done(study, spec):
                 log.warning("a worker ended early; started again", exc_info=error)
 
-    def _why_over(self, study: optuna.Study, spec: StudySpec) -> str | None:
-        return why_hopeless(study, spec.max_failure_rate) or spec.budget.exhausted(study)
-
     def _rehearse(self, search: _Search) -> None:
         """Say what the search would do, having composed and checked what it would run."""
         study, spec = search.study, search.spec
@@ -269,7 +266,7 @@ class Sweep:
         def check(params: Params) -> None:
             self._task.prepare([self._composer.composed(spec.space, params)])
 
-        done, left, why = len(ended(study)), left_to_run(study, spec), self._why_over(study, spec)
+        done, left, why = len(ended(study)), left_to_run(study, spec), spec.why_over(study)
         points = [] if why else rehearse(study, spec, check)
         self._say_plan(search)
         if points:
@@ -317,7 +314,7 @@ class Sweep:
             self._console.print(as_rich(front_table(spec, study)))
         for line in summary_lines(study, spec):
             self._say(line)
-        why = self._why_over(study, spec)
+        why = spec.why_over(study)
         if not ranked or why_hopeless(study, spec.max_failure_rate):
             failed = [str(t.user_attrs.get(REASON)) for t in ended(study, "failed")]
             reasons = f" The first that failed: {failed[0]}" if failed else ""

@@ -19,7 +19,6 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.common.errors import ConfigError
-from pipeline.config.compose import key_of
 from pipeline.search.space.dimension import Params
 from pipeline.search.space.transfer import (
     Migrate,
@@ -218,7 +217,6 @@ class _Change:
 
 def _beyond_space(prior: Mapping[str, Any], now: Mapping[str, Any], spec: StudySpec) -> list[str]:
     """Return the keys of two fingerprints that differ in more than what is searched."""
-    fixed = {key_of(override) for override in spec.space.fixed}
     spaces: list[Mapping[str, str]] = [f.get(SPACE, {}) for f in (prior, now)]
 
     def in_group(key: str, side: int) -> bool:
@@ -234,7 +232,7 @@ def _beyond_space(prior: Mapping[str, Any], now: Mapping[str, Any], spec: StudyS
                 in_group(key, 1 - here)
                 # A value that is given for what lies in a searched group is no part of the space.
                 and not in_group(key, here)
-                and not (here and key in fixed)
+                and not (here and key in spec.space.fixed_keys)
             )
         if not same:
             others.append(key)
@@ -286,7 +284,6 @@ def _adopt(change: _Change) -> None:
             f"{study.study_name} is running with the previous space; end that search first, and "
             "wait a minute if it ran on another machine."
         )
-    own = spec.space.distributions.keys()
     aside: set[int] = set(study.user_attrs.get(SET_ASIDE, ()))
     copies = []
     for trial in counted(study, waiting=True):
@@ -296,7 +293,7 @@ def _adopt(change: _Change) -> None:
                 unqueue(study, trial)  # the new space queues its own
         elif params is None:
             aside.add(trial.number)
-        elif params != {key: value for key, value in trial.params.items() if key in own}:
+        elif params != spec.space.own(trial.params):
             # A key was not searched then or had another name, so it needs that parameter.
             attrs = {**_kept(trial), REPLACES: trial.number}
             copies.append(copy_of(trial, params, spec.space, attrs))

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.config.compose import key_of, literal, plain_errors, without_hydra
+from pipeline.config.compose import literal, plain_errors, without_hydra
 from pipeline.config.flat import flatten
 from pipeline.search.options import Options
 from pipeline.search.space.dimension import Condition, Dimension, encode, text_of
@@ -119,13 +119,8 @@ def enrich(space: Space, options: Options, base: Base) -> Space:
     return _with_first(space, options.first)
 
 
-def _fixed_keys(space: Space) -> set[str]:
-    return {key_of(override) for override in space.fixed}
-
-
 def _with_pairs(space: Space, blocks: Any) -> Space:
     """Add a dimension for each block of lists; a key that is fixed leaves its block."""
-    fixed = _fixed_keys(space)
     pairs = []
     for block in [blocks] if isinstance(blocks, Mapping) else blocks or []:
         if not isinstance(block, Mapping) or not all(isinstance(v, list) for v in block.values()):
@@ -136,7 +131,7 @@ def _with_pairs(space: Space, blocks: Any) -> Space:
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             found = listing(f"{key} has {length}" for key, length in lengths.items())
             raise ConfigError(f"hydra.sweeper.zip: {found}; expected lists of one length, from 1.")
-        kept = {str(k): v for k, v in block.items() if str(k).lstrip("+~") not in fixed}
+        kept = {str(k): v for k, v in block.items() if str(k).lstrip("+~") not in space.fixed_keys}
         if kept:
             pairs.append(_pair(kept))
     return replace(space, dimensions=(*space.dimensions, *pairs))
@@ -188,7 +183,6 @@ def _blocks(space: Space, given: Any, base: Base) -> list[_Block]:
 
 def _with_conditions(space: Space, blocks: list[_Block], base: Base) -> Space:
     """Add the keys of blocks; a block comes after all that may open it."""
-    fixed = _fixed_keys(space)
     dimensions = list(space.dimensions)
     waiting = list(blocks)
     while waiting:
@@ -203,7 +197,7 @@ def _with_conditions(space: Space, blocks: list[_Block], base: Base) -> Space:
             waiting.remove(block)
             when = _settled(block, dimensions, base)
             if when is not False:
-                dimensions += _opened(block, when, dimensions, fixed)
+                dimensions += _opened(block, when, dimensions, space.fixed_keys)
     return replace(space, dimensions=tuple(_named_apart(dimensions)))
 
 
@@ -274,10 +268,9 @@ def _named_apart(dimensions: Sequence[Dimension]) -> Iterator[Dimension]:
     """Name the dimensions of one key after their conditions: samplers take them for two."""
     count = Counter(d.key for d in dimensions)
     for d in dimensions:
-        several = d.when is not None and count[d.key] > 1
-        yield (
-            replace(d, key=f"{d.key} for {' or '.join(d.when.values)}") if several and d.when else d
-        )
+        if d.when and count[d.key] > 1:
+            d = replace(d, key=f"{d.key} for {' or '.join(d.when.values)}")
+        yield d
 
 
 def _filter(space: Space, read: Filter, base: Base) -> Filter:
@@ -316,12 +309,11 @@ def _with_first(space: Space, points: Any) -> Space:
     """Add the points to begin with; what is fixed on the command line leaves them."""
     if not isinstance(points, list | None) or not all(isinstance(p, Mapping) for p in points or []):
         raise ConfigError(f"hydra.sweeper.first={points}: expected a list of points, key: value.")
-    fixed = _fixed_keys(space)
     first = []
     for number, point in enumerate(points or [], start=1):
         given = {str(key).lstrip("+~"): value for key, value in point.items()}
         try:
-            params = space.match({k: v for k, v in given.items() if k not in fixed})
+            params = space.match({k: v for k, v in given.items() if k not in space.fixed_keys})
         except ValueError as error:
             raise ConfigError(f"hydra.sweeper.first: point {number}: {error}") from error
         if space.find(params) is None:

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from pipeline.common.errors import ConfigError, did_you_mean
+from pipeline.config.compose import key_of
 from pipeline.search.space.dimension import Dimension, Params, describe, encode, plain
 from pipeline.search.space.filters import Filter
 
@@ -36,6 +37,16 @@ class Space:
     def unconditional(self) -> dict[str, BaseDistribution]:
         """Optuna's view of what every trial has."""
         return {d.key: d.distribution for d in self.dimensions if d.when is None}
+
+    @cached_property
+    def fixed_keys(self) -> set[str]:
+        """The keys that stay fixed."""
+        return {key_of(override) for override in self.fixed}
+
+    def own(self, params: Mapping[str, Any]) -> Params:
+        """Return those parameters that are this space's."""
+        own = self.distributions.keys()
+        return {key: value for key, value in params.items() if key in own}
 
     def opened(self, params: Mapping[str, Any]) -> Dimension | None:
         """Return a dimension that these parameters open and that has no value yet."""

@@ -76,8 +76,7 @@ def _held(study: optuna.Study, spec: StudySpec) -> set[tuple[tuple[str, str], ..
 
 
 def _own_point(trial: FrozenTrial, spec: StudySpec) -> tuple[tuple[str, str], ...]:
-    own = spec.space.distributions.keys()
-    return _point({key: value for key, value in params_of(trial).items() if key in own})
+    return _point(spec.space.own(params_of(trial)))
 
 
 def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:

@@ -20,6 +20,7 @@ from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.space.dimension import Params
 from pipeline.search.space.space import Space
 from pipeline.search.study.budget import Budget
+from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.storage import DRIVERS, UNREADABLE, damage, open_storage
 
 FINGERPRINT = "fingerprint"  # user attribute of the study: what its trials have in common
@@ -59,6 +60,10 @@ class StudySpec:
     def prunes(self) -> bool:
         """Whether trials may end early."""
         return not isinstance(self.make_pruner(), NopPruner)
+
+    def why_over(self, study: optuna.Study) -> str | None:
+        """Say why no further trial may begin, or return None; n_trials is not asked."""
+        return why_hopeless(study, self.max_failure_rate) or self.budget.exhausted(study)
 
     def points(self) -> Iterator[Params]:
         """Yield the grid's points in the order in which they are to be run, as many as may be."""

@@ -104,23 +104,16 @@ def best_first(study: optuna.Study) -> list[FrozenTrial]:
 def pareto_front(study: optuna.Study) -> list[FrozenTrial]:
     """Return the complete trials, of those that keep all constraints, that none beats in all."""
     signs = [sign_of(direction) for direction in study.directions]
-    scores = {
-        t.number: [sign * value for sign, value in zip(signs, t.values, strict=True)]
-        for t in ended(study, "complete")
-        if violation(t) == 0
-    }
+    allowed = _allowed(study)
+    scores = [[s * value for s, value in zip(signs, t.values, strict=True)] for t in allowed]
 
     def is_beaten(own: list[float]) -> bool:
         return any(
             other != own and all(o >= mine for o, mine in zip(other, own, strict=True))
-            for other in scores.values()
+            for other in scores
         )
 
-    return [
-        t
-        for t in ended(study, "complete")
-        if t.number in scores and not is_beaten(scores[t.number])
-    ]
+    return [t for t, own in zip(allowed, scores, strict=True) if not is_beaten(own)]
 
 
 def violation(trial: FrozenTrial) -> float:
@@ -131,8 +124,13 @@ def violation(trial: FrozenTrial) -> float:
 def is_best(study: optuna.Study, score: float, number: int) -> bool:
     """Whether a trial with this score comes before every complete one, as `best_first` has it."""
     sign = sign_of(study.directions[0])
-    complete = [t for t in ended(study, "complete") if violation(t) == 0]
-    return all((-sign * score, number) < (-sign * t.values[0], t.number) for t in complete)
+    own = (-sign * score, number)
+    return all(own < (-sign * t.values[0], t.number) for t in _allowed(study))
+
+
+def _allowed(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the complete trials that keep all constraints."""
+    return [t for t in ended(study, "complete") if violation(t) == 0]
 
 
 def spreads(trial: FrozenTrial) -> list[float]:

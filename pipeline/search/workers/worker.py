@@ -25,7 +25,7 @@ from pipeline.config.compose import changing, run_job
 from pipeline.config.hydra_parts import reading_once
 from pipeline.search.pruners import PauseAndPromote, promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
-from pipeline.search.study.failures import tell_failure, why_hopeless
+from pipeline.search.study.failures import tell_failure
 from pipeline.search.study.liveness import Heartbeat, Watch
 from pipeline.search.study.queue import claim, is_busy, settle
 from pipeline.search.study.study import StudySpec
@@ -64,8 +64,7 @@ class Worker:
         if self.folder.is_dir():  # Ray starts workers in another; on another machine it may not be
             os.chdir(self.folder)
         if not self.isolated:
-            with TrialLoop(self) as loop:
-                loop.work()
+            TrialLoop(self).work()
             return
         alone, deaths = replace(self, isolated=False), 0
         while deaths <= self.spec.retries + 1:  # more than one point can cost
@@ -86,16 +85,7 @@ class Worker:
 
 
 def _work_once(worker: Worker) -> bool:
-    with TrialLoop(worker) as loop:
-        return loop.work(most=1)
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A paused trial, and what it resumes from."""
-
-    trial: Trial
-    outcome: Outcome
+    return TrialLoop(worker).work(most=1)
 
 
 class TrialLoop:
@@ -110,25 +100,32 @@ class TrialLoop:
         self._pruner = worker.spec.make_pruner()
         self._heartbeat = Heartbeat(self._study)
         self._watch = Watch()
-        self._held: dict[int, _Held] = {}
-
-    def __enter__(self) -> TrialLoop:
-        self._heartbeat.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._heartbeat.__exit__(*error)
+        self._held: dict[int, tuple[Trial, Outcome]] = {}  # paused trials and what they resume from
 
     def work(self, most: int | None = None) -> bool:
         """Run trials, at most ``most`` of them; return whether any was run."""
         ledger().open("search")
+        with self._heartbeat:
+            done = self._run_all(most)
+            for trial, outcome in self._held.values():
+                step = trial.user_attrs[PAUSED_AT]
+                self._tell(trial, partial(self._finish, trial, outcome, step))
+                self._task.dropped(outcome)
+        return done > 0
+
+    def _run_all(self, most: int | None) -> int:
+        """Run trials until there are no more for this worker; return how many it ran."""
         done = 0
-        while not self._is_over():
+        while not self._spec.why_over(self._study):
             busy = is_busy(self._study)  # first: what ends while we look may have made work
             if self._run_next():
                 done += 1
                 if done == 1:
-                    _keep_out_of_collections()
+                    # What the first trial imported stays for good. Taken out of the collector's
+                    # sight, it no longer costs each later collection (accelerate makes one a
+                    # trial) 0.4 s.
+                    gc.collect()
+                    gc.freeze()
                 if done == most:
                     break
             elif busy:
@@ -137,15 +134,7 @@ class TrialLoop:
                 settle(self._study, self._spec, self._watch)
             else:
                 break
-        for held in self._held.values():
-            self._drop(held)
-        return done > 0
-
-    def _is_over(self) -> bool:
-        return bool(
-            why_hopeless(self._study, self._spec.max_failure_rate)
-            or self._spec.budget.exhausted(self._study)
-        )
+        return done
 
     def _run_next(self) -> bool:
         is_eager = isinstance(self._pruner, PauseAndPromote) and self._pruner.eager
@@ -161,13 +150,16 @@ class TrialLoop:
         """Resume a trial that waits here, if one may; see `promotable`."""
         if not isinstance(self._pruner, PauseAndPromote):
             return False
-        held = set(self._held)
-        number = promotable(self._study, self._pruner, held, self._spec.reported, least)
+        number = promotable(self._study, self._pruner, self._held, self._spec.reported, least)
         if number is None:
             return False
-        chosen = self._held.pop(number)
-        _end_pause(chosen.trial)
-        self._run(chosen.trial, chosen.outcome)
+        trial, outcome = self._held.pop(number)
+        known = trial.user_attrs
+        waited = time.time() - known[PAUSED_SINCE]
+        trial.set_user_attr(WAITED, known.get(WAITED, 0.0) + waited)
+        trial.set_user_attr(PAUSED_SINCE, None)
+        trial.set_user_attr(PAUSED_AT, None)
+        self._run(trial, outcome)
         return True
 
     def _run(self, trial: Trial, before: Outcome | None) -> None:
@@ -188,7 +180,7 @@ class TrialLoop:
         try:
             trial.set_user_attr(PAUSED_AT, step)
             trial.set_user_attr(PAUSED_SINCE, time.time())
-            self._held[trial.number] = _Held(trial, outcome)
+            self._held[trial.number] = trial, outcome
         except UpdateFinishedTrialError:  # others took this process for dead
             self._heartbeat.release(trial)
             self._task.dropped(outcome)
@@ -210,11 +202,6 @@ class TrialLoop:
             # Others took this process for dead, and gave its point to another.
             log.warning("trial %d was settled by another process", trial.number, exc_info=True)
         self._heartbeat.release(trial)
-
-    def _drop(self, held: _Held) -> None:
-        step = held.trial.user_attrs[PAUSED_AT]
-        self._tell(held.trial, partial(self._finish, held.trial, held.outcome, step))
-        self._task.dropped(held.outcome)
 
     def _launch(self, trial: Trial, reporter: Reporter, before: Outcome | None) -> Outcome:
         """Run a trial, on all its seeds; what ends the first one early ends the trial."""
@@ -302,27 +289,12 @@ def _killed_before(trial: Trial, trials: Sequence[FrozenTrial]) -> list[FrozenTr
     return killed
 
 
-def _end_pause(trial: Trial) -> None:
-    known = trial.user_attrs
-    waited = time.time() - known[PAUSED_SINCE]
-    trial.set_user_attr(WAITED, known.get(WAITED, 0.0) + waited)
-    trial.set_user_attr(PAUSED_SINCE, None)
-    trial.set_user_attr(PAUSED_AT, None)
-
-
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:
     """Make one outcome of those of all seeds."""
     values = [fmean(column) for column in zip(*(o.values for o in outcomes), strict=True)]
     names = outcomes[0].constraints
     constraints = {name: fmean(o.constraints[name] for o in outcomes) for name in names}
     return Outcome(values, constraints=constraints)
-
-
-def _keep_out_of_collections() -> None:
-    # What the first trial imported stays for good. Taken out of the collector's sight, it no
-    # longer costs each later collection (accelerate makes one a trial) 0.4 s.
-    gc.collect()
-    gc.freeze()
 
 
 def _check(outcome: Outcome, objectives: int) -> None:
