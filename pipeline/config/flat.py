@@ -9,19 +9,24 @@ if TYPE_CHECKING:
 
 def as_tree(config: "DictConfig") -> dict[Any, Any]:
     """Return a composed config's experiment, resolved: all but what a group's file has besides."""
-    from omegaconf import OmegaConf
-
-    tree: Any = OmegaConf.to_container(config, resolve=True)
     return {
         group: {k: v for k, v in node.items() if not _is_aside(f"{group}.{k}")}
         if isinstance(node, dict)
         else node
-        for group, node in tree.items()
+        for group, node in tree(config, resolve=True).items()
     }
 
 
 def _is_aside(key: str) -> bool:
     return key in MESSAGES or key.endswith(f".{_SEARCH}")
+
+
+def tree(config: "DictConfig", *, resolve: bool = False) -> dict[str, Any]:
+    """Return a config as plain values."""
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(config, resolve=resolve)
+    return {str(key): value for key, value in plain.items()}
 
 
 def flat(config: "DictConfig") -> dict[str, Any]:

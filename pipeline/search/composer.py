@@ -10,10 +10,9 @@ from omegaconf import DictConfig
 
 from pipeline.common.errors import did_you_mean
 from pipeline.config.compose import plain_errors, without_hydra
-from pipeline.config.flat import flatten
+from pipeline.config.flat import flatten, tree
 from pipeline.config.hydra_parts import reading_once
 from pipeline.search.options import Options
-from pipeline.search.plan import tree
 from pipeline.search.searchable import Searchable
 from pipeline.search.space.conditions import Base, enrich
 from pipeline.search.space.dimension import Params

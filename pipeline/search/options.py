@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.config.flat import tree
 from pipeline.search.cost import Prices
 from pipeline.search.samplers import ALLOWED
 from pipeline.search.study.budget import Budget
@@ -138,9 +139,8 @@ class Options:
         Raises:
             ConfigError: for an unknown option or one out of bounds.
         """
-        given = OmegaConf.to_container(node, resolve=True)
-        assert isinstance(given, dict)
-        options = {str(key): value for key, value in given.items() if key not in _HYDRA_KEYS}
+        given = tree(node, resolve=True)
+        options = {key: value for key, value in given.items() if key not in _HYDRA_KEYS}
         if options.pop("search_space", None):
             raise ConfigError(
                 "hydra.sweeper.search_space: this form is no longer read, nor is it by "

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pipeline.common.errors import ConfigError
-from pipeline.config.flat import flatten
+from pipeline.config.flat import flatten, tree
 from pipeline.config.hydra_parts import BASIC_LAUNCHER
 from pipeline.search.options import Options
 from pipeline.search.pruners import PauseAndPromote
@@ -217,10 +217,3 @@ def _checked_name(name: str) -> str:
             "digits, spaces and -_. only."
         )
     return name
-
-
-def tree(config: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
-    """Return a config as plain values."""
-    plain = OmegaConf.to_container(config, resolve=resolve)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -134,13 +135,12 @@ def describe(trial: FrozenTrial, spec: StudySpec) -> str:
 
 def trial_table(spec: StudySpec, trials: list[FrozenTrial], *, workers: bool = False) -> Table:
     """Return trials as a table: number, what was searched, score, state, time, and who runs it."""
-    keys = [dimension.key for dimension in spec.space.dimensions]
     rows: list[list[Cell]] = []
     for trial in trials:
         outcome = [_score(trial), _state(trial, spec), span(seconds_of(trial))]
         who = [_worker(trial)] if workers else []
-        rows.append([trial.number, *_encoded(trial.params, keys), *outcome, *who])
-    columns = ["trial", *keys, "score", "state", "time", *["worker"] * workers]
+        rows.append([trial.number, *_encoded(trial.params, spec), *outcome, *who])
+    columns = ["trial", *spec.space.distributions, "score", "state", "time", *["worker"] * workers]
     return Table(columns, rows, left=["state"])
 
 
@@ -148,14 +148,13 @@ def front_table(spec: StudySpec, study: optuna.Study) -> Table:
     """Return the Pareto front: what was searched, the scores, and what each trial's run cost."""
     front = pareto_front(study)
     names = list(dict.fromkeys(name for t in front for name in t.user_attrs.get(COSTED, {})))
-    keys = [dimension.key for dimension in spec.space.dimensions]
     rows: list[list[Cell]] = []
     for trial in front:
         costs = trial.user_attrs.get(COSTED, {})
         shown = (_figure(costs[name]) if name in costs else "" for name in names)
-        rows.append([trial.number, *_encoded(trial.params, keys), score_text(trial), *shown])
-    columns = ["front: trial", *keys, "scores", *(name.removeprefix("cost/") for name in names)]
-    return Table(columns, rows, left=[])
+        rows.append([trial.number, *_encoded(trial.params, spec), score_text(trial), *shown])
+    costs = (name.removeprefix("cost/") for name in names)
+    return Table(["front: trial", *spec.space.distributions, "scores", *costs], rows, left=[])
 
 
 def _figure(value: float) -> str:
@@ -164,24 +163,24 @@ def _figure(value: float) -> str:
 
 def points_table(spec: StudySpec, points: Sequence[Params]) -> Table:
     """Return points that are not run yet as a table, at most the first ``SHOWN_POINTS``."""
-    keys = [dimension.key for dimension in spec.space.dimensions]
+    keys = spec.space.distributions
     rows: list[list[Cell]] = [
-        [number, *_encoded(point, keys)] for number, point in enumerate(points[:SHOWN_POINTS])
+        [number, *_encoded(point, spec)] for number, point in enumerate(points[:SHOWN_POINTS])
     ]
     if len(points) > SHOWN_POINTS:
         rows.append(["…", *[None] * len(keys)])
     return Table(["trial", *keys], rows, left=[])
 
 
-def _encoded(params: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    return [encode(params.get(key, "")) for key in keys]
+def _encoded(params: Mapping[str, Any], spec: StudySpec) -> list[str]:
+    return [encode(params.get(key, "")) for key in spec.space.distributions]
 
 
 def _over(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that are over, in the order of their ends, killed ones included."""
     over = ended(study, "complete", "pruned", "failed", "killed")
     told = [t for t in over if t.params and t.datetime_complete is not None]
-    return sorted(told, key=lambda t: (t.datetime_complete is None, t.datetime_complete))
+    return sorted(told, key=attrgetter("datetime_complete"))
 
 
 def _state(trial: FrozenTrial, spec: StudySpec) -> str:
@@ -232,9 +231,8 @@ def summary_lines(study: optuna.Study, spec: StudySpec) -> list[str]:
     parts = [f"{len(done)} of {spec.budget.n_trials} trials done", f"{len(failed)} failed"]
     parts += [f"{len(pruned)} pruned"] if pruned else []
     parts += [f"{len(killed)} killed and run again"] if killed else []
-    lines = [f"{spec.name}: {', '.join(parts)}."]
-    lines += [f"trial {t.number} failed: {t.user_attrs.get(REASON, '')}" for t in failed]
-    return lines
+    why = [f"trial {t.number} failed: {t.user_attrs.get(REASON, '')}" for t in failed]
+    return [f"{spec.name}: {', '.join(parts)}.", *why]
 
 
 def write_results(study: optuna.Study, spec: StudySpec, folder: Path) -> None:
@@ -242,14 +240,11 @@ def write_results(study: optuna.Study, spec: StudySpec, folder: Path) -> None:
     ranked = best_first(study)
     if not ranked:
         return
+    settings = spec.space.settings
     results: dict[str, Any] = {"name": "optuna"}
     if len(study.directions) == 1:
-        params = spec.space.settings(ranked[0].params)
-        results |= {"best_params": params, "best_value": ranked[0].value}
+        results |= {"best_params": settings(ranked[0].params), "best_value": ranked[0].value}
     else:
-        front = [
-            {"params": spec.space.settings(t.params), "values": t.values}
-            for t in pareto_front(study)
-        ]
-        results |= {"solutions": front}
+        front = pareto_front(study)
+        results["solutions"] = [{"params": settings(t.params), "values": t.values} for t in front]
     OmegaConf.save(OmegaConf.create(results), folder / "optimization_results.yaml")

@@ -20,7 +20,7 @@ from pipeline.common.errors import TunewrightError
 from pipeline.common.tables import as_rich
 from pipeline.common.terminal import console
 from pipeline.config.compose import changing, without_secrets
-from pipeline.config.flat import flatten
+from pipeline.config.flat import flatten, tree
 from pipeline.search.composer import Composer
 from pipeline.search.cost import Spent, compared, forecast
 from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
@@ -33,7 +33,6 @@ from pipeline.search.plan import (
     method,
     plan_workers,
     study_name,
-    tree,
 )
 from pipeline.search.progress import (
     Progress,

@@ -187,6 +187,10 @@ class _Change:
         fitted = [(trial, self.fitted(trial)) for trial in ended(self.study, "complete")]
         return [(trial, params) for trial, params in fitted if params is not None]
 
+    def fits(self) -> str:
+        """Say how many trials fit."""
+        return f"{len(self.fitting())} of its {len(ended(self.study, 'complete'))} complete trials"
+
     def clash(self) -> str | None:
         """Return a key that Optuna does not let one study have in both spaces, or None."""
         for trial in self.study.get_trials(deepcopy=False):
@@ -242,21 +246,16 @@ def _beyond_space(prior: Mapping[str, Any], now: Mapping[str, Any], spec: StudyS
 def _choices(change: _Change, clash: str | None) -> str:
     """Say what changed, what of it fits, and which ways there are."""
     name = change.study.study_name
-    fits, count = len(change.fitting()), len(ended(change.study, "complete"))
-    said = f"hydra.sweeper.study_name={name}: the space has changed: {change.describe()}. "
-    said += f"{fits} of its {count} complete trials fit the new one. "
     if clash is not None:
-        said += (
-            "hydra.sweeper.on_change=continue is not possible: "
-            f"Optuna keeps the values of a choice, and the scale of a range, as a study began with "
-            f"them, and {clash} has others now. "
+        may_continue = (
+            "is not possible: Optuna keeps the values of a choice, and the scale of a range, as a "
+            f"study began with them, and {clash} has others now"
         )
     else:
-        said += (
-            "hydra.sweeper.on_change=continue continues this study: they stay counted, and the "
-            "others are set aside. "
-        )
-    return said + (
+        may_continue = "continues this study: they stay counted, and the others are set aside"
+    return (
+        f"hydra.sweeper.study_name={name}: the space has changed: {change.describe()}. "
+        f"{change.fits()} fit the new one. hydra.sweeper.on_change=continue {may_continue}. "
         f"hydra.sweeper.on_change=fork begins a study {name}-2 (or the next free number) with "
         "copies of those that fit, and leaves this one as it is. Or give the previous space, or "
         "another study_name."
@@ -265,11 +264,11 @@ def _choices(change: _Change, clash: str | None) -> str:
 
 def _continue(change: _Change) -> str:
     """Make a study one of the new space; return what to say of it."""
-    fits, count = len(change.fitting()), len(ended(change.study, "complete"))
+    fits = change.fits()
     _adopt(change)
     return (
         f"study {change.study.study_name} continues with another space ({change.describe()}): "
-        f"{fits} of its {count} complete trials fit and stay counted"
+        f"{fits} fit and stay counted"
     )
 
 
@@ -318,14 +317,12 @@ def _fork(
     line = study.user_attrs.get(_FORKED)
     if line is None:
         there = {trial.user_attrs.get(COPIED) for trial in study.get_trials(deepcopy=False)}
-        fitting = change.fitting()
-        for trial, params in fitting:
+        for trial, params in change.fitting():
             source = f"{origin}#{trial.number}"
             if source not in there:  # where an earlier start was cut short in this very place
                 attrs = {**_kept(trial), COPIED: source}
                 study.add_trial(copy_of(trial, params, spec.space, attrs))
-        count = len(ended(change.study, "complete"))
-        line = f"forked from {origin}: {len(fitting)} of its {count} complete trials are copied"
+        line = f"forked from {origin}: {change.fits()} are copied"
         study.set_user_attr(_FORKED, line)
     return Opened(study, spec, is_new=False, lines=(str(line),))
 

@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.config.compose import literal, plain_errors, without_hydra
-from pipeline.config.flat import flatten
+from pipeline.config.flat import flatten, tree
 from pipeline.search.options import Options
 from pipeline.search.space.dimension import Condition, Dimension, encode, text_of
 from pipeline.search.space.filters import Filter, read_filter
@@ -54,9 +54,7 @@ class Base:
 
     @cached_property
     def _tree(self) -> dict[str, Any]:
-        tree = OmegaConf.to_container(without_hydra(self._whole, resolve=False))
-        assert isinstance(tree, dict)
-        return {str(key): value for key, value in tree.items()}
+        return tree(without_hydra(self._whole, resolve=False))
 
     @cached_property
     def choices(self) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Named sweeps: one YAML under ``sweeps/`` each, turned into a command line for Hydra."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -32,6 +31,7 @@ class NamedSweep:
     warm_start: str | list[str] | None = None  # earlier studies to learn from
 
 
+_NOT_YAML = (YAMLError, OmegaConfBaseException, UnicodeDecodeError)
 _SPACE_OPTIONS = ("when", "zip", "filter", "first", "warm_start")  # hydra.sweeper has them too
 
 
@@ -48,10 +48,6 @@ def load_sweep(name: str) -> NamedSweep:
             f"sweep {name}: there is no such file in sweeps/.{did_you_mean(name, found)} "
             f"Valid: {listing(sorted(found))}."
         )
-    return _read(path)
-
-
-def _read(path: Path) -> NamedSweep:
     try:
         sweep: NamedSweep = TypeAdapter(NamedSweep).validate_python(
             OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -61,13 +57,7 @@ def _read(path: Path) -> NamedSweep:
         key = ".".join(str(part) for part in first["loc"]) or "file"
         valid = listing(NamedSweep.__dataclass_fields__)
         raise ConfigError(f"{path}: {key}: {first['msg']}. Valid keys: {valid}.") from error
-    except (
-        YAMLError,
-        OmegaConfBaseException,
-        UnicodeDecodeError,
-        OSError,
-        RecursionError,
-    ) as error:
+    except (*_NOT_YAML, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ConfigError(f"{path}: not YAML: {reason}") from error
     return sweep
