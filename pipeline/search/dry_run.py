@@ -35,13 +35,8 @@ def left_to_run(study: optuna.Study, spec: StudySpec) -> int:
 def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], None]) -> list[Params]:
     """Check every job of a grid that is to be run, or the first ones of a sampler.
 
-    Args:
-        study: a copy of the search's, as `open_copy` makes it.
-        spec: the search's.
-        check: composes a point's config and refuses what cannot run.
-
-    Returns:
-        The points, in the order in which they would be run.
+    ``study`` is a copy of the search's, as `open_copy` makes it. Returns the points in the order in
+    which they would be run.
 
     Raises:
         ConfigError: for the first point that cannot run.

@@ -106,12 +106,7 @@ def plan_workers(
 ) -> WorkerPlan:
     """Say how many workers a search has: what was asked for, or what the machine is good for.
 
-    Args:
-        options: of the sweeper.
-        launcher: the launcher's node of the config.
-        spec: the study's.
-        left: how many trials may begin yet.
-        footprint: tells the bytes that a worker needs.
+    ``left`` trials may begin yet; ``footprint`` tells the bytes that a worker needs.
     """
     if isinstance(options.n_jobs, int):
         return WorkerPlan(min(options.n_jobs, spec.budget.n_trials))
@@ -194,24 +189,17 @@ def fingerprint(
 def study_name(options: Options, job: str, spec: StudySpec, common: Mapping[str, Any]) -> str:
     """Return the name that is given, or the job's and a digest of what makes it this study.
 
-    Args:
-        options: of the sweeper.
-        job: the Hydra job's name.
-        spec: the study's.
-        common: its fingerprint.
+    Raises:
+        ConfigError: for a name that no folder can have.
     """
-    if options.study_name:
-        return _checked_name(options.study_name)
-    whole = {**common, "sampler": dict(spec.sampler), "pruner": dict(spec.pruner)}
-    if options.warm_start:
-        whole["warm_start"] = sources_of(options.warm_start)
-    text = json.dumps(whole, sort_keys=True, default=str)
-    digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-    return _checked_name(f"{job}-{digest}")
-
-
-def _checked_name(name: str) -> str:
-    if not name or any(sign in name for sign in "/\\'\"`\n*?[]") or name in (".", ".."):
+    name = options.study_name
+    if not name:
+        whole = {**common, "sampler": dict(spec.sampler), "pruner": dict(spec.pruner)}
+        if options.warm_start:
+            whole["warm_start"] = sources_of(options.warm_start)
+        text = json.dumps(whole, sort_keys=True, default=str)
+        name = f"{job}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+    if any(sign in name for sign in "/\\'\"`\n*?[]") or name in (".", ".."):
         raise ConfigError(
             f"hydra.sweeper.study_name={name!r}: a study's folder has its name; expected letters, "
             "digits, spaces and -_. only."

@@ -95,59 +95,39 @@ class Searchable:
     def check(self, config: "DictConfig") -> None:
         """Refuse a composed config that cannot run."""
 
-    def prepare(self, configs: Sequence["DictConfig"]) -> Mapping[str, str]:  # noqa: ARG002
+    def prepare(self, configs: Sequence["DictConfig"]) -> Mapping[str, str]:
         """Refuse what only data and models can show, before anything of the study is written.
 
-        Args:
-            configs: one for each value in the space that must work; the first is the base.
+        There is a config for each value in the space that must work; the first is the base.
 
         Returns:
             What identifies a study besides its config, such as digests of data, by name.
         """
         return {}
 
-    def migrated(
-        self,
-        settings: Mapping[str, Any],
-        keys: Collection[str] = (),  # noqa: ARG002
-    ) -> dict[str, Any]:
+    def migrated(self, settings: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Any]:
         """Return values that a study of any age recorded as it would record them today.
 
-        Args:
-            settings: by the keys of the config of then.
-            keys: of today's config, which may be added with what they meant before there were any.
+        ``keys`` of today's config may be added, with what they meant before there were any.
         """
         return dict(settings)
 
-    def footprint(self, configs: Sequence["DictConfig"]) -> int:  # noqa: ARG002
-        """Return the bytes of memory that a worker needs at most; 0: not known.
-
-        Args:
-            configs: those that were prepared.
-        """
+    def footprint(self, configs: Sequence["DictConfig"]) -> int:
+        """Return the bytes of memory that a worker needs at most for them; 0: not known."""
         return 0
 
-    def costs(
-        self,
-        configs: Sequence["DictConfig"],  # noqa: ARG002
-        plan: "WorkerPlan",  # noqa: ARG002
-    ) -> Sequence["RunCost"]:
-        """Forecast what each of these configs costs; none where that is not known.
-
-        Args:
-            configs: of points.
-            plan: of the search.
-        """
+    def costs(self, configs: Sequence["DictConfig"], plan: "WorkerPlan") -> Sequence["RunCost"]:
+        """Forecast what each of these configs costs in such a plan; none where not known."""
         return []
 
     def connect(self, config: "DictConfig") -> None:
         """Refuse a store that is out of reach, before anything of the study is written."""
 
-    def directions(self, config: "DictConfig") -> tuple["Direction", ...]:  # noqa: ARG002
+    def directions(self, config: "DictConfig") -> tuple["Direction", ...]:
         """Return the directions that hold where the sweeper's config names none."""
         return ("minimize",)
 
-    def reported(self, config: "DictConfig", metric: str) -> "Direction":  # noqa: ARG002
+    def reported(self, config: "DictConfig", metric: str) -> "Direction":
         """Return the direction of a metric that trials are to report instead of the score.
 
         Raises:
@@ -157,7 +137,7 @@ class Searchable:
             f"hydra.sweeper.pruner.metric={metric}: a plain task function reports one score."
         )
 
-    def prior_trials(self, config: "DictConfig", source: str, space: "Space") -> PriorTrials:  # noqa: ARG002
+    def prior_trials(self, config: "DictConfig", source: str, space: "Space") -> PriorTrials:
         """Return what the record of an earlier search tells a new one to learn from.
 
         Args:
@@ -179,18 +159,18 @@ class Searchable:
     def begin(self, config: "DictConfig", spec: "StudySpec") -> None:
         """Prepare before the first trial; `end` follows, whatever happens."""
 
-    def describe_data(self, config: "DictConfig") -> list[str]:  # noqa: ARG002
+    def describe_data(self, config: "DictConfig") -> list[str]:
         """Return what is odd about what the trials have in common, to be told before the first."""
         return []
 
     def spent(self, expected: "Spent", found: "Spent") -> None:
         """Hear what the search was expected to cost, and what it did."""
 
-    def disk(self, study: "Study") -> int:  # noqa: ARG002
+    def disk(self, study: "Study") -> int:
         """Return the bytes that the study's trials have written."""
         return 0
 
-    def run(self, config: "DictConfig", job: TrialJob) -> Outcome:  # noqa: ARG002
+    def run(self, config: "DictConfig", job: TrialJob) -> Outcome:
         """Run one trial.
 
         Raises:
@@ -203,15 +183,13 @@ class Searchable:
         except BaseException:
             log.exception("the trial failed")  # to the job's log
             raise
+        scores = returned if isinstance(returned, list | tuple) else [returned]
         try:
-            values = [
-                float(v) for v in (returned if isinstance(returned, list | tuple) else [returned])
-            ]
+            return Outcome([float(score) for score in scores])
         except (TypeError, ValueError) as error:
             raise BadReturnValueError(
                 f"the task function returned {returned!r}; expected a number or a list of numbers."
             ) from error
-        return Outcome(values)
 
     def free_memory(self) -> None:
         """Give back memory after a trial, however it ended."""
@@ -226,7 +204,7 @@ class Searchable:
     def end(self, study: "Study", spec: "StudySpec") -> None:
         """Hear of the search's end."""
 
-    def hints(self, study: "Study", began: float, workers: int) -> list[str]:  # noqa: ARG002
+    def hints(self, study: "Study", began: float, workers: int) -> list[str]:
         """Return what to tell the user at the end; ``began`` is when the process did."""
         return []
 

@@ -90,10 +90,7 @@ class Sweep:
         self._console = console()
 
     def run(self, arguments: list[str]) -> optuna.Study | None:
-        """Search.
-
-        Args:
-            arguments: the command line's overrides, sweeping and fixed.
+        """Search, by the command line's overrides, sweeping and fixed.
 
         Returns:
             The study, with at least one complete trial; None of a dry run.
@@ -113,15 +110,13 @@ class Sweep:
             if search.spec.is_grid:
                 queue_grid(study, search.spec)
             queue_first(study, search.spec)
-        self._plan_workers(search)
-        search = replace(search, spec=self._priced(search.spec))
+        search = self._planned(search)
         if is_dry:
             self._rehearse(search)
             return None
         costs = self._search(search)
         self._say_end(study, search.spec)
-        for line in costs:
-            self._say(line)
+        self._say(*costs)
         return study
 
     def _checked(self, arguments: list[str]) -> tuple[StudySpec, list[DictConfig], dict[str, Any]]:
@@ -180,8 +175,7 @@ class Sweep:
         spending = Spending(study, self._task, spec.budget.rates, self._began)
         expected = None
         try:
-            for line in self._task.describe_data(base):
-                self._say(line)
+            self._say(*self._task.describe_data(base))
             expected = self._forecast(search, left_to_run(study, spec))
             with (
                 spending.metered(),
@@ -197,11 +191,6 @@ class Sweep:
             finally:
                 self._task.end(study, spec)
         return [] if expected is None else [compared(expected, found)]
-
-    def _priced(self, spec: StudySpec) -> StudySpec:
-        """Give a spec what one of its workers draws and costs."""
-        rates = self._options.prices.rates(self._plan.cores_each, self._plan.gpus_each)
-        return replace(spec, budget=replace(spec.budget, rates=rates))
 
     def _forecast(self, search: _Search, left: int) -> Spent | None:
         """Say what so many trials are expected to cost; None where that cannot be told."""
@@ -290,19 +279,22 @@ class Sweep:
         worker = Worker(spec, self._context, self._config, self._task, isolated, extend)
         return launch(worker, self._plan.workers)
 
-    def _plan_workers(self, search: _Search) -> None:
-        """Choose how many workers there are, now that what is left to run is known."""
+    def _planned(self, search: _Search) -> _Search:
+        """Choose how many workers there are, now that what is left is known, and price them."""
         launcher, left = self._config.hydra.launcher, left_to_run(search.study, search.spec)
         footprint = partial(self._task.footprint, search.probes)
         self._plan = plan_workers(self._options, launcher, search.spec, left, footprint)
+        rates = self._options.prices.rates(self._plan.cores_each, self._plan.gpus_each)
+        budget = replace(search.spec.budget, rates=rates)
+        return replace(search, spec=replace(search.spec, budget=budget))
 
-    def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True)
+    def _say(self, *lines: str) -> None:
+        for line in lines:
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def _say_plan(self, search: _Search) -> None:
         done = len(ended(search.study))
-        for line in [*plan_lines(search.spec, self._plan, done), *search.lines]:
-            self._say(line)
+        self._say(*plan_lines(search.spec, self._plan, done), *search.lines)
 
     def _say_end(self, study: optuna.Study, spec: StudySpec) -> None:
         ranked = best_first(study)
@@ -311,8 +303,7 @@ class Sweep:
         self._console.print(as_rich(trial_table(spec, [*ranked, *others])))
         if len(spec.directions) > 1 and ranked:
             self._console.print(as_rich(front_table(spec, study)))
-        for line in summary_lines(study, spec):
-            self._say(line)
+        self._say(*summary_lines(study, spec))
         why = spec.why_over(study)
         if not ranked or why_hopeless(study, spec.max_failure_rate):
             failed = [str(t.user_attrs.get(REASON)) for t in ended(study, "failed")]
@@ -324,5 +315,4 @@ class Sweep:
             self._say(f"stopped: {why}. Run the same command to resume.")
         self._say(f"best: trial {ranked[0].number}, {describe(ranked[0], spec)}")
         began = psutil.Process().create_time()
-        for line in self._task.hints(study, began, self._plan.workers):
-            self._say(line)
+        self._say(*self._task.hints(study, began, self._plan.workers))

@@ -128,12 +128,8 @@ def hint_of_neighbour(
 ) -> list[str]:
     """Return a line on the study of this job, kept next to this one, with the most fitting trials.
 
-    Args:
-        spec: this study's. Only journals that lie as its own does are looked at.
-        common: its fingerprint.
-        base: values of what it keeps fixed.
-        migrate: gives recorded values under today's names.
-        job: the Hydra job's name, which names given by us begin with.
+    Only journals that lie as its own does are looked at. ``job`` is the Hydra job's name, which
+    names given by us begin with; the others are as `open_or_continue` has them.
     """
     own = Path(spec.storage)
     if "://" in spec.storage or own.parent.name != spec.name:

@@ -98,11 +98,6 @@ class Base:
 def enrich(space: Space, options: Options, base: Base) -> Space:
     """Add to a space what the sweeper's options say of it beyond single keys.
 
-    Args:
-        space: what the overrides say.
-        options: the sweeper's.
-        base: the config with what is fixed.
-
     Raises:
         ConfigError: for blocks that do not go together with each other or with the space.
     """

@@ -63,11 +63,7 @@ class Filter:
         return list(dict.fromkeys(_keys(_parse(self.text))))
 
     def allows(self, settings: Mapping[str, Any], pending: Collection[str] = ()) -> bool:
-        """Whether a point, or any that it can still become, may be tried.
-
-        Args:
-            settings: values by the keys of the config.
-            pending: keys that are not decided yet.
+        """Whether a point, or any that it can still become by its pending keys, may be tried.
 
         Raises:
             ConfigError: where the expression cannot be worked out for these values.

@@ -60,7 +60,8 @@ def _distribution(key: str, override: Override) -> BaseDistribution:
         choices = list(override.sweep_iterator(transformer=Transformer.encode))
         # A list or a mapping becomes its text in the grammar: Optuna keeps plain values only.
         plain = [c if isinstance(c, str | int | float | bool | None) else str(c) for c in choices]
-        return CategoricalDistribution(_unique(plain))
+        unique = {(type(value), value): value for value in plain}  # 1 and True differ
+        return CategoricalDistribution(list(unique.values()))
     except ValueError as error:
         raise ConfigError(f"{override.input_line}: {key}: {error}") from error
 
@@ -104,8 +105,3 @@ def _range(sweep: RangeSweep) -> BaseDistribution:
     if log:
         raise ValueError("a logarithmic range holds whole numbers; use tag(log, interval(…)).")
     return FloatDistribution(float(low), float(high), step=float(abs(step)))
-
-
-def _unique(values: list[Any]) -> list[Any]:
-    """Drop repeated values; 1 and True differ."""
-    return list({(type(value), value): value for value in values}.values())

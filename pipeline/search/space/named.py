@@ -64,12 +64,7 @@ def load_sweep(name: str) -> NamedSweep:
 
 
 def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
-    """Return the command line of a sweep; what the user gives replaces what the sweep says.
-
-    Args:
-        sweep: the named sweep.
-        given: the user's overrides.
-    """
+    """Return the command line of a sweep; what the user gives replaces what the sweep says."""
     own: dict[str, str] = {key: literal(value) for key, value in (sweep.settings or {}).items()}
     own |= _group("sampler", sweep.sampler, "auto") | _group("pruner", sweep.pruner, "none")
     if sweep.n_trials is not None:

@@ -79,8 +79,7 @@ class Space:
     def grid(self, chance: random.Random | None = None) -> Iterator[Params]:
         """Yield every point once: the first points, then with the last key changing fastest.
 
-        Args:
-            chance: shuffles all but the first points.
+        All but the first points are shuffled by ``chance``, if it is given.
         """
         seen: list[Params] = []
         for given in self.first:
@@ -110,10 +109,7 @@ class Space:
         return settings
 
     def match(self, settings: Mapping[str, Any]) -> Params:
-        """Return the parameters that set what is given.
-
-        Args:
-            settings: values by the keys of the config, of a whole point or of a part of one.
+        """Return the parameters that set what is given of a whole point or of a part of one.
 
         Raises:
             ValueError: naming a key or a value that this space does not have.

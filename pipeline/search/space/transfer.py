@@ -20,13 +20,7 @@ _NO_KEYS = ("filter", "first")  # what a space is described by besides its keys
 
 
 def fingerprint_of(study: Study, base: Mapping[str, Any], migrate: Migrate) -> dict[str, Any]:
-    """Return a study's fingerprint as it would be recorded today; empty where it has none.
-
-    Args:
-        study: of any age.
-        base: values of today's config, by its keys.
-        migrate: gives recorded values under today's names.
-    """
+    """Return a study's fingerprint as it would be recorded today; empty where it has none."""
     recorded: dict[str, Any] = dict(study.user_attrs.get(FINGERPRINT, {}))
     if SPACE not in recorded:
         return migrate(recorded, base)

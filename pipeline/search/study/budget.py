@@ -28,9 +28,10 @@ class Budget:
         """Say which limit keeps the next trial from beginning, or None; n_trials is not asked."""
         if self.stop_at is not None and time.time() >= self.stop_at:
             return "hydra.sweeper.budget.minutes are used up"
-        used = self._used_up(machine_seconds(study)) if self._is_of_machine else None
-        if used is not None:
-            return used
+        if any(limit is not None for limit in (self.machine_seconds, self.kwh, self.usd)):
+            used = self._used_up(machine_seconds(study))
+            if used is not None:
+                return used
         ranked = best_first(study)
         if self.patience is not None and ranked:
             since = [t for t in ended(study, "complete", "pruned") if t.number > ranked[0].number]
@@ -40,11 +41,6 @@ class Budget:
                     f"{ranked[0].number} were no better"
                 )
         return None
-
-    @property
-    def _is_of_machine(self) -> bool:
-        limits = (self.machine_seconds, self.kwh, self.usd)
-        return any(limit is not None for limit in limits)
 
     def _used_up(self, seconds: float) -> str | None:
         kwh = self.rates.kwh(seconds)
@@ -60,8 +56,7 @@ class Budget:
 
 def machine_seconds(study: optuna.Study) -> float:
     """Return how long the study's own trials ran together, those that still run included."""
-    own = [trial for trial in counted(study) if COPIED not in trial.user_attrs]
-    return sum(seconds_of(trial) for trial in own)
+    return sum(seconds_of(t) for t in counted(study) if COPIED not in t.user_attrs)
 
 
 def seconds_of(trial: FrozenTrial) -> float:

@@ -83,10 +83,8 @@ def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:
     """Settle the trials whose process died: each is marked killed, and its point queued again.
 
     Any process may do this at any time: only one of several gets to tell the study. A point whose
-    process died more often than ``spec.retries`` allows is a failed one.
-
-    Returns:
-        The numbers of the trials that were settled now.
+    process died more often than ``spec.retries`` allows is a failed one. Returns the numbers of
+    the trials that were settled now.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [t.number for t in running if watch.is_dead(t) and settle_one(study, t, spec.retries)]

@@ -47,10 +47,6 @@ def open_storage(storage: str) -> BaseStorage:
 def find_study(name: str, storage: str) -> optuna.Study:
     """Open a study that is there; looking for it makes nothing.
 
-    Args:
-        name: the study's.
-        storage: as its parent run in MLflow names it, or the user.
-
     Raises:
         TrackingError: where it is not there, cannot be read, or its secrets are not known.
     """

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -120,8 +119,7 @@ def _open(source: str, storage: str) -> optuna.Study:
             f"{did_you_mean(name, known)} Studies next to this one: {listing(known) or 'none'}."
         )
     try:
-        opened: str | BaseStorage = open_storage(place)
-        return optuna.load_study(study_name=name, storage=opened)
+        return optuna.load_study(study_name=name, storage=open_storage(place))
     except (KeyError, ValueError, OSError, ImportError, SQLAlchemyError) as error:
         reason = masked(" ".join(str(error).split()))[:300] or type(error).__name__
         raise ConfigError(

@@ -82,9 +82,6 @@ def warm_up(modules: Sequence[str]) -> None:
 
     For modules that are safe to fork after: none that starts threads or begins CUDA. A program of
     somebody else's is not warmed up, since nobody knows that of it.
-
-    Args:
-        modules: what workers import, by name.
     """
     if sys.platform == "linux":
         server = fork_server()

@@ -159,9 +159,7 @@ def _gpu_memory(gpus: list[str]) -> int | None:
     for row in _asked_of_driver("index,uuid,memory.total"):
         if len(row) == 3 and row[2].isdecimal():
             known[row[0]] = known[row[1]] = int(row[2]) * 2**20
-    sizes = [known.get(name) for name in gpus]
-    found = [size for size in sizes if size is not None]
-    return min(found) if len(found) == len(sizes) else None
+    return min(known[name] for name in gpus) if known.keys() >= set(gpus) else None
 
 
 def _asked_of_driver(fields: str) -> list[list[str]]:
