@@ -1,7 +1,5 @@
 """The configs of a search's jobs: composed as Hydra's launchers do, and checked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 
@@ -45,7 +43,7 @@ class Composer:
         params = self._options.params or {}
         configured = [f"{key}={space_text(value)}" for key, value in params.items()]
         space = parse_space([*configured, *arguments], self._files)
-        base = Base(self._load, space)
+        base = Base(self._load, space.fixed)
         self.choices = base.choices
         return enrich(space, self._options, base)
 

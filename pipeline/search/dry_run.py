@@ -1,7 +1,5 @@
 """A dry run: what a search would run, asked for and checked, but not run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import optuna

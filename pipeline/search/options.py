@@ -26,12 +26,14 @@ _HYDRA_KEYS = ("_target_", "_recursive_")
 PLAN = "plan"
 MOST_REPEATS = 100  # seeds of a point
 
-# The description of a type says what is expected, after "expected".
-_Text = Annotated[str, Field(strict=True, description="a text")]
-_Positive = Annotated[float, Field(strict=True, gt=0, description="a number above 0")]
-_Retries = Annotated[int, Field(strict=True, ge=0, description="a whole number from 0")]
-_Trials = Annotated[int, Field(strict=True, ge=1, description="a whole number from 1")]
-_Flag = Annotated[bool, Field(strict=True, description="true or false")]
+
+def _strict(description: str, **bounds: Any) -> Any:
+    """Describe a type by what is said after "expected"."""
+    return Field(strict=True, description=description, **bounds)
+
+
+_Text = Annotated[str, _strict("a text")]
+_Positive = Annotated[float, _strict("a number above 0", gt=0)]
 _Keys = Annotated[Mapping[str, Any], Field(description="keys with their values")]
 
 
@@ -62,7 +64,7 @@ class Options:
         Direction | Annotated[list[Direction], Field(min_length=1)] | None,
         Field(description="minimize or maximize, or a list of them"),
     ]
-    storage: Annotated[str | None, Field(strict=True, description="a path or a database URL")]
+    storage: Annotated[str | None, _strict("a path or a database URL")]
     study_name: _Text | None
     on_change: Annotated[
         Literal["refuse", "continue", "fork"],
@@ -70,15 +72,15 @@ class Options:
             description="refuse or continue or fork: what becomes of a study whose space changed"
         ),
     ]
-    n_trials: _Trials | None
+    n_trials: Annotated[int, _strict("a whole number from 1", ge=1)] | None
     n_jobs: Annotated[
         Annotated[int, Field(strict=True, ge=1)] | Literal["auto"],
         Field(description="a whole number from 1, or auto: what this machine is good for"),
     ]
-    max_failure_rate: Annotated[float, Field(strict=True, ge=0, le=1, description="0 to 1")]
+    max_failure_rate: Annotated[float, _strict("0 to 1", ge=0, le=1)]
     params: _Keys | None
     custom_search_space: _Text | None
-    retries: _Retries
+    retries: Annotated[int, _strict("a whole number from 0", ge=0)]
     trial_minutes: _Positive | None
     isolation: Annotated[
         Literal["worker", "trial"],
@@ -93,27 +95,19 @@ class Options:
     warm_start: Any
     allow_sampler: Any
     repeats: Annotated[
-        int,
-        Field(
-            strict=True,
-            ge=1,
-            le=MOST_REPEATS,
-            description=f"a whole number from 1 to {MOST_REPEATS}",
-        ),
+        int, _strict(f"a whole number from 1 to {MOST_REPEATS}", ge=1, le=MOST_REPEATS)
     ]
     dry_run: Annotated[
         Annotated[bool, Field(strict=True)] | Literal["plan"],
         Field(description="true or false, or plan: say also what it would cost"),
     ]
-    forecast: _Flag
+    forecast: Annotated[bool, _strict("true or false")]
     confirm: Annotated[  # seeds; 0: none
         int,
-        Field(
-            strict=True,
+        _strict(
+            f"0, or the seeds on which the winner is retrained at the end, 2 to {MOST_REPEATS}",
             ge=0,
             le=MOST_REPEATS,
-            description="0, or the seeds on which the winner is retrained at the end, "
-            f"2 to {MOST_REPEATS}",
         ),
         BeforeValidator(_not_one),
     ]

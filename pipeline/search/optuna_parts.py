@@ -12,8 +12,7 @@ needs beyond it:
 - ``system_attrs["fixed_params"]``: the parameters that a trial was queued with.
 """
 
-from __future__ import annotations
-
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,10 +62,10 @@ def queued_params(trial: FrozenTrial) -> Mapping[str, Any] | None:
     return params
 
 
-def is_journal_line(record: Any) -> bool:
-    """Whether a line of a journal, read as JSON, is an operation that Optuna knows."""
+def is_journal_line(line: bytes) -> bool:
+    """Whether a line of a journal is an operation that Optuna knows."""
     try:
-        JournalOperation(record["op_code"])
+        JournalOperation(json.loads(line)["op_code"])
     except (ValueError, TypeError, KeyError):
         return False
     return True

@@ -1,7 +1,5 @@
 """What a search is to do, read from its options and space: its spec, its name, its fingerprint."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import secrets
@@ -27,11 +25,8 @@ MOST_POINTS = 10_000  # of a grid
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
 _LEARNS_NOTHING = (GRID, "RandomSampler", "QMCSampler", "BruteForceSampler")
 # Launchers by the module of their class.
-_HERE, _ONE_BY_ONE, _JOBLIB = (
-    "hydra_plugins.tunewright",
-    BASIC_LAUNCHER,
-    "hydra_plugins.hydra_joblib_launcher",
-)
+_HERE = "hydra_plugins.tunewright"
+_JOBLIB = "hydra_plugins.hydra_joblib_launcher"
 
 
 def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable) -> StudySpec:
@@ -98,7 +93,7 @@ def check_workers(options: Options, launcher: DictConfig) -> None:
 
 def is_here(launcher: DictConfig) -> bool:
     """Whether a launcher starts its workers on this machine."""
-    return str(launcher.get("_target_")).startswith((_HERE, _ONE_BY_ONE, _JOBLIB))
+    return str(launcher.get("_target_")).startswith((_HERE, BASIC_LAUNCHER, _JOBLIB))
 
 
 def plan_workers(
@@ -111,7 +106,7 @@ def plan_workers(
     if isinstance(options.n_jobs, int):
         return WorkerPlan(min(options.n_jobs, spec.budget.n_trials))
     target = str(launcher.get("_target_"))
-    if target.startswith(_ONE_BY_ONE):
+    if target.startswith(BASIC_LAUNCHER):
         return WorkerPlan(1, "this launcher runs them one after the other")
     if target.startswith(_JOBLIB):
         return WorkerPlan(max(1, min(cores(), left)), f"{cores()} cores")

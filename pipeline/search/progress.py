@@ -1,14 +1,12 @@
 """What a search says before its first trial, while it runs and at its end, and its results."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import optuna
 from omegaconf import OmegaConf
@@ -64,7 +62,7 @@ class Progress:
             get_renderable=self._render, console=console, refresh_per_second=2, transient=True
         )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
         else:

@@ -5,8 +5,6 @@ search says (an epoch, for our runs); pruners count whole steps, so options in u
 Trials are compared at equal budget, and a schedule is always that of the full one.
 """
 
-from __future__ import annotations
-
 import inspect
 import warnings
 from collections import defaultdict

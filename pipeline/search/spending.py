@@ -1,7 +1,5 @@
 """What one start of a search has cost; its energy is measured where sensors can be read."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

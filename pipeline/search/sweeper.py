@@ -1,7 +1,5 @@
 """The sweeper: reads the space, checks it, opens the study, starts workers, says how it ended."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping

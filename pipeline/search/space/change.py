@@ -4,8 +4,6 @@ Trials that are over take no mark and no other parameter. So a study that is con
 that do not fit any more as set aside; a fork is a new study with copies of those that fit.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable, Mapping
@@ -16,9 +14,9 @@ from typing import Any
 import optuna
 from optuna.distributions import check_distribution_compatibility
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.common.errors import ConfigError
+from pipeline.common.errors import ConfigError, TrackingError
+from pipeline.search.optuna_parts import take_back
 from pipeline.search.space.dimension import Params
 from pipeline.search.space.transfer import (
     Migrate,
@@ -29,13 +27,14 @@ from pipeline.search.space.transfer import (
     translated,
 )
 from pipeline.search.study.liveness import BEAT, OWNER, Watch
-from pipeline.search.study.queue import FIRST, settle, unqueue
-from pipeline.search.study.storage import mend_journal, open_storage
+from pipeline.search.study.queue import FIRST, settle
+from pipeline.search.study.storage import mend_journal, open_storage, seek_study
 from pipeline.search.study.study import FINGERPRINT, SPACE, StudySpec
 from pipeline.search.study.trials import (
     ATTEMPT,
     CONTINUES,
     COPIED,
+    KILLED,
     PAUSED_AT,
     REPLACES,
     SET_ASIDE,
@@ -285,7 +284,7 @@ def _adopt(change: _Change) -> None:
         params = change.fitted(trial)
         if trial.state == TrialState.WAITING:
             if params != params_of(trial):
-                unqueue(study, trial)  # the new space queues its own
+                take_back(study, trial, KILLED)  # the new space queues its own
         elif params is None:
             aside.add(trial.number)
         elif params != spec.space.own(trial.params):
@@ -325,14 +324,12 @@ def _fork(
 
 def _is_free(spec: StudySpec, origin: str, now: Mapping[str, Any]) -> bool:
     """Whether there is no study of this name, or it is the fork with this fingerprint."""
-    if "://" not in spec.storage and not Path(spec.storage).is_file():
-        return True
     try:
-        found = optuna.load_study(study_name=spec.name, storage=open_storage(spec.storage))
-    except KeyError:
-        return True
-    except (ValueError, OSError, SQLAlchemyError):
+        found = seek_study(spec.name, spec.storage)
+    except TrackingError:
         return False  # whatever it is, it is there
+    if found is None:
+        return True
     fingerprint = found.user_attrs.get(FINGERPRINT)
     return fingerprint is None or (fingerprint == now and found.user_attrs.get(_FORK_OF) == origin)
 

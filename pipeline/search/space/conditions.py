@@ -1,7 +1,5 @@
 """What a space has beyond its keys: pairs, conditional keys, a filter, first points."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -40,17 +38,14 @@ class _Block:
 class Base:
     """The config that stays the same, composed when something of it is asked for."""
 
-    def __init__(
-        self, load: Callable[[list[str]], DictConfig], space: Space, more: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, load: Callable[[list[str]], DictConfig], overrides: Sequence[str]) -> None:
         self._load = load
-        self._space = space
-        self._more = list(more)
+        self._overrides = overrides
 
     @cached_property
     def _whole(self) -> DictConfig:
         with plain_errors():
-            return self._load([*self._space.fixed, *self._more])
+            return self._load(list(self._overrides))
 
     @cached_property
     def _tree(self) -> dict[str, Any]:
@@ -79,9 +74,9 @@ class Base:
         written = str(flatten(self._tree).get(key))
         return next((s for s in searched if re.search(rf"\$\{{\s*{re.escape(s)}\b", written)), None)
 
-    def chosen(self, overrides: Sequence[str]) -> Base:
+    def chosen(self, overrides: Sequence[str]) -> "Base":
         """Return what further overrides make of it."""
-        return Base(self._load, self._space, [*self._more, *overrides])
+        return Base(self._load, [*self._overrides, *overrides])
 
     def search_blocks(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the group and the ``search`` block of each file that is chosen and has one."""

@@ -7,17 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.common.errors import listing
 from pipeline.config.compose import literal
 
 Params = dict[str, Any]
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Dimension:
 
     key: str  # the parameter's name: the override's key without + or ++
     override_key: str  # with them
-    distribution: BaseDistribution
+    distribution: Distribution
     when: Condition | None = None  # None: searched in every trial
     # Of keys that go together: what each choice sets, by the override's key.
     pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
@@ -94,7 +90,6 @@ class Dimension:
         d, count = self.distribution, self.count()
         if isinstance(d, CategoricalDistribution):
             return chance.choice(d.choices)
-        assert isinstance(d, IntDistribution | FloatDistribution)
         if count is not None:
             return self.nth(chance.randrange(count))
         scale, back = (math.log, math.exp) if d.log else (float, float)
@@ -136,7 +131,6 @@ class Dimension:
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return list(d.choices)
-        assert isinstance(d, IntDistribution | FloatDistribution)
         return [d.low, d.high]
 
 
@@ -168,9 +162,8 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other) if all(numbers) else text_of(one) == text_of(other)
 
 
-def _within(d: BaseDistribution, value: float) -> Any:
+def _within(d: IntDistribution | FloatDistribution, value: float) -> Any:
     """Return a number as a value of a distribution of numbers, or None where it is not in it."""
-    assert isinstance(d, IntDistribution | FloatDistribution)
     whole = isinstance(d, IntDistribution)
     if not d.low <= value <= d.high or (whole and value != int(value)):
         return None
@@ -191,6 +184,5 @@ def describe(dimension: Dimension, key: str | None = None) -> str:
         return f"{values}, with {listing(k for k in dimension.keys if k != key)}"
     if isinstance(d, CategoricalDistribution):
         return listing((encode(c) for c in d.choices), most=20)
-    assert isinstance(d, IntDistribution | FloatDistribution)
     extra = ", logarithmic" if d.log else f", step {d.step}" if d.step is not None else ""
     return f"{d.low:g} to {d.high:g}{extra}"

@@ -3,8 +3,6 @@
 They are read with `ast` and worked out here, node by node: nothing is ever passed to ``eval``.
 """
 
-from __future__ import annotations
-
 import ast
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping

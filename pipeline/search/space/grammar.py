@@ -7,16 +7,11 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.common.errors import ConfigError
 from pipeline.config.compose import plain_errors
-from pipeline.search.space.dimension import Dimension
+from pipeline.search.space.dimension import Dimension, Distribution
 from pipeline.search.space.space import Space
 
 
@@ -49,7 +44,7 @@ def _name(override: Override) -> str:
     return override.get_key_element().lstrip("+~")
 
 
-def _distribution(key: str, override: Override) -> BaseDistribution:
+def _distribution(key: str, override: Override) -> Distribution:
     value = override.value()
     try:
         _check_tags(value)
@@ -76,7 +71,7 @@ def _check_tags(sweep: Any) -> None:
             raise ValueError(f"there is no tag {tag}; expected log.")
 
 
-def _interval(sweep: IntervalSweep) -> BaseDistribution:
+def _interval(sweep: IntervalSweep) -> Distribution:
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
     assert low is not None
     assert high is not None
@@ -89,7 +84,7 @@ def _interval(sweep: IntervalSweep) -> BaseDistribution:
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _range(sweep: RangeSweep) -> BaseDistribution:
+def _range(sweep: RangeSweep) -> Distribution:
     """Read ``range(start, stop, step)``: stop is left out, as Hydra has it, for every sampler."""
     assert sweep.start is not None
     assert sweep.stop is not None

@@ -1,7 +1,5 @@
 """What an earlier search tried, as a point of this one's space, where it is one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How much a search may spend, and when it has had enough."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

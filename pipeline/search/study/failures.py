@@ -6,8 +6,6 @@ be proposed again and again.) A bug says nothing about them, and a killed proces
 its point is tried again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import traceback
 

@@ -6,13 +6,11 @@ beat is seen: a count it writes with the trial every `BEAT_SECONDS`. Counts are 
 clocks, so machines need not agree on the time.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import threading
 import time
-from typing import Any
+from typing import Any, Self
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -55,7 +53,7 @@ class Heartbeat:
         with self._lock:
             self._beats.pop(trial.number, None)
 
-    def __enter__(self) -> Heartbeat:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

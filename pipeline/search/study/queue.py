@@ -50,13 +50,8 @@ def _unqueue_twins(study: optuna.Study, spec: StudySpec) -> None:
     for trial in counted(study, waiting=True):
         point = _own_point(trial, spec)
         if trial.state == TrialState.WAITING and point in seen:
-            unqueue(study, trial)
+            take_back(study, trial, KILLED)
         seen.add(point)
-
-
-def unqueue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Set a queued trial aside, unless somebody has just begun it."""
-    take_back(study, trial, KILLED)
 
 
 def queue_first(study: optuna.Study, spec: StudySpec) -> None:

@@ -4,8 +4,6 @@ Optuna knows running, complete, pruned and failed. A trial that is paused, one w
 and one that taught the sampler what not to try are told apart by their attributes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import stdev
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Warm start: what earlier studies found out, told to the sampler of a new one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

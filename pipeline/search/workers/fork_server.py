@@ -8,8 +8,6 @@ Private parts of multiprocessing that are touched here, and nowhere else:
   Python would start it a server of its own. See `ForkServer.share`.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

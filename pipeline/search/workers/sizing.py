@@ -1,7 +1,5 @@
 """How many workers this machine is good for: by its cores, memory and GPUs, and what one needs."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -127,8 +125,9 @@ def cores() -> int:
     """
     if not hasattr(os, "sched_getaffinity"):
         return psutil.cpu_count(logical=False) or 1
+    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"  # of the same core
     cpus = os.sched_getaffinity(0)
-    count = len({_core_of(cpu) for cpu in cpus})
+    count = len({_read(Path(siblings.format(cpu))) or str(cpu) for cpu in cpus})
     for folder in _groups("cpu"):
         share = _quota(folder)
         if share is not None:
@@ -169,12 +168,6 @@ def _asked_of_driver(fields: str) -> list[list[str]]:
     except (OSError, subprocess.CalledProcessError):
         return []
     return [[word.strip() for word in line.split(",")] for line in listed.splitlines() if line]
-
-
-def _core_of(cpu: int) -> str:
-    """Return which CPUs share a core with this one, itself among them."""
-    place = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    return _read(place) or str(cpu)
 
 
 def _free_memory() -> int:

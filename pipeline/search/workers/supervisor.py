@@ -1,9 +1,8 @@
 """The controller's watch over a running search: dead workers, and what there is to record."""
 
-from __future__ import annotations
-
 import logging
 import threading
+from typing import Self
 
 from pipeline.search.searchable import Searchable
 from pipeline.search.study.liveness import Watch
@@ -42,7 +41,7 @@ class Supervisor:
                 self._task.progressed(self._study, news)
                 self._told |= {t.number for t in news}
 
-    def __enter__(self) -> Supervisor:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -1,7 +1,5 @@
 """A worker asks the study for a trial, runs it in this warm process, tells the study, and again."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import math

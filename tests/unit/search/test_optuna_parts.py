@@ -67,5 +67,5 @@ def test_a_quasi_random_sequence_goes_by_the_trials_place():
 
 
 def test_lines_of_a_journal_are_known():
-    assert parts.is_journal_line({"op_code": 0})
-    assert not any(map(parts.is_journal_line, ({"op_code": 99}, {}, [], 7)))
+    assert parts.is_journal_line(b'{"op_code": 0}')
+    assert not any(map(parts.is_journal_line, (b'{"op_code": 99}', b"{}", b"[]", b"7", b"torn")))
