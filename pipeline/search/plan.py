@@ -175,10 +175,9 @@ def fingerprint(
     # Given for what lies in a searched group, it is the same whichever file is chosen.
     config |= {key: whole[key] for key in whole if key in spec.space.fixed_keys}
     fixed = {k: v for k, v in config.items() if not k.startswith("tracking.")}
-    searched: dict[str, Any] = {SPACE: spec.space.describe(), "direction": list(spec.directions)}
-    if spec.seeds:
-        searched["repeats"] = len(spec.seeds)
-    return {**fixed, **searched, **content}
+    searched = {SPACE: spec.space.describe(), "direction": list(spec.directions)}
+    repeats = {"repeats": len(spec.seeds)} if spec.seeds else {}
+    return {**fixed, **searched, **repeats, **content}
 
 
 def study_name(options: Options, job: str, spec: StudySpec, common: Mapping[str, Any]) -> str:

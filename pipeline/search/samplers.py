@@ -91,14 +91,10 @@ def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSam
                 f"{did_you_mean(option, accepted)} Valid: {listing(accepted, most=20)}."
             )
     make = partial(_make, _OWN_CLASSES.get(name, sampler_class), given, options.get(ALLOWED, ()))
-    own = _OWN_WAYS.get(name)
+    own = partial(_of_place, name, space, seed)
     try:
-        if own is not None:
-            return SeededSampler(
-                lambda drawn, place: make(drawn, own(space, seed, drawn, place)), seed
-            )
         if "seed" in accepted or takes_any:
-            return SeededSampler(lambda drawn, _: make(drawn, {"seed": drawn}), seed)
+            return SeededSampler(lambda drawn, place: make(drawn, own(drawn, place)), seed)
         return make(seed, {})
     except (TypeError, ValueError, ImportError, HydraException) as error:
         raise ConfigError(f"hydra.sweeper.sampler: {name}: {error}") from error
@@ -110,10 +106,6 @@ class SeededSampler(BaseSampler):
     A sampler's random state is not in the storage, so a plain seeded sampler that is made again
     after a restart repeats its first draws. Seeded this way a search that was cut and continued
     proposes what the uncut one would have. Killed trials have no place: their retry takes it.
-
-    Args:
-        make: makes a sampler from a trial's seed and place.
-        seed: the study's.
     """
 
     def __init__(self, make: Callable[[int, int], BaseSampler], seed: int) -> None:
@@ -169,23 +161,18 @@ class _PlacedCmaEs(optuna.samplers.CmaEsSampler):
         return super().sample_relative(study, placed, search_space)
 
 
-def _cma_es(_space: Space, _study_seed: int, seed: int, place: int) -> dict[str, Any]:
-    return {"seed": seed, "place": place}
+def _of_place(name: str, space: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]:
+    """Return what a sampler is given for a trial: its seed, and what a seed does not do for."""
+    if name == "QMCSampler":
+        return {
+            "seed": study_seed,  # as the sequence is the study's; only what is not in it is drawn
+            "place": place,
+            "distributions": space.distributions,
+            "independent_sampler": optuna.samplers.RandomSampler(seed=seed),
+        }
+    return {"seed": seed, **({"place": place} if name == "CmaEsSampler" else {})}
 
 
-def _qmc(space: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]:
-    # The sequence is the study's, so its seed is too; only what is not in it is drawn.
-    independent = optuna.samplers.RandomSampler(seed=seed)
-    return {
-        "seed": study_seed,
-        "place": place,
-        "distributions": space.distributions,
-        "independent_sampler": independent,
-    }
-
-
-# What is given to the samplers that a trial's seed does not do for.
-_OWN_WAYS = {"CmaEsSampler": _cma_es, "QMCSampler": _qmc}
 _OWN_CLASSES: dict[str, type[BaseSampler]] = {"CmaEsSampler": _PlacedCmaEs, "QMCSampler": PlacedQmc}
 
 

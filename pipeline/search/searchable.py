@@ -140,10 +140,7 @@ class Searchable:
     def prior_trials(self, config: "DictConfig", source: str, space: "Space") -> PriorTrials:
         """Return what the record of an earlier search tells a new one to learn from.
 
-        Args:
-            config: the base of the new one.
-            source: the study's name, how it begins, or ``*`` for every run.
-            space: of the new one.
+        ``source`` is the study's name, how it begins, or ``*`` for every run.
 
         Raises:
             ConfigError: where there is no such record.

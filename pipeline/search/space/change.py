@@ -107,11 +107,11 @@ def open_or_continue(
         else:  # its trials have other names
             _adopt(change)
         return Opened(study, spec, is_new=False)
-    others = _beyond_space(prior, now, spec)
-    if others:
+    other = _beyond_space(prior, now, spec)
+    if other is not None:
         raise ConfigError(
             f"hydra.sweeper.study_name={spec.name}: this study was begun with "
-            f"{others[0]}={prior.get(others[0])!r}, found {now.get(others[0])!r}. Give the "
+            f"{other}={prior.get(other)!r}, found {now.get(other)!r}. Give the "
             "previous value to continue it, or another study_name."
         )
     if on_change == "fork":
@@ -148,7 +148,7 @@ def hint_of_neighbour(
                 f"study {name} is the same search, begun before keys were renamed or added: "
                 f"hydra.sweeper.study_name={name} resumes it."
             ]
-        if SPACE in prior and prior != now and not _beyond_space(prior, now, spec):
+        if SPACE in prior and prior != now and _beyond_space(prior, now, spec) is None:
             change = _Change(study, spec, prior, now, base, migrate)
             found.append((len(change.fitting()), len(ended(study, "complete")), name))
     fits, count, name = max(found, default=(0, 0, ""))
@@ -214,14 +214,13 @@ class _Change:
         return "; ".join(parts)
 
 
-def _beyond_space(prior: Mapping[str, Any], now: Mapping[str, Any], spec: StudySpec) -> list[str]:
-    """Return the keys of two fingerprints that differ in more than what is searched."""
+def _beyond_space(prior: Mapping[str, Any], now: Mapping[str, Any], spec: StudySpec) -> str | None:
+    """Return a key in which two fingerprints differ beyond what is searched, or None."""
     spaces: list[Mapping[str, str]] = [f.get(SPACE, {}) for f in (prior, now)]
 
     def in_group(key: str, side: int) -> bool:
         return f"{key}.".startswith(prefixes(spaces[side]))
 
-    others = []
     for key in sorted((prior.keys() | now.keys()) - {SPACE}):
         if key in prior and key in now:
             same = prior[key] == now[key]
@@ -234,8 +233,8 @@ def _beyond_space(prior: Mapping[str, Any], now: Mapping[str, Any], spec: StudyS
                 and not (here and key in spec.space.fixed_keys)
             )
         if not same:
-            others.append(key)
-    return others
+            return key
+    return None
 
 
 def _choices(change: _Change, clash: str | None) -> str:

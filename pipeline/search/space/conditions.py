@@ -235,14 +235,12 @@ def _opened(
                     "place for it, or a block for each choice."
                 )
         else:
-            space = parse_space([f"{key}={_swept(space_text(value))}"])
+            text = space_text(value)
+            if not parse_space([f"key={text}"]).dimensions:  # a single value
+                text = f"choice({text})"
+            space = parse_space([f"{key}={text}"])
             opened += [replace(d, when=when) for d in space.dimensions]
     return opened
-
-
-def _swept(text: str) -> str:
-    """Return a value of a block as something to search: a single one as a choice of one."""
-    return text if parse_space([f"key={text}"]).dimensions else f"choice({text})"
 
 
 def _apart(one: Condition | None, other: Condition | None) -> bool:

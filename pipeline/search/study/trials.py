@@ -137,9 +137,9 @@ def spreads(trial: FrozenTrial) -> list[float]:
     return [stdev(scores) for scores in zip(*repeats, strict=True)]
 
 
-def score_text(trial: FrozenTrial, digits: str = ".4f") -> str:
+def score_text(trial: FrozenTrial) -> str:
     """Return a complete trial's scores, with their spread where it has several seeds."""
-    return ", ".join(score_texts(trial, digits))
+    return ", ".join(score_texts(trial))
 
 
 def score_texts(trial: FrozenTrial, digits: str = ".4f") -> list[str]:

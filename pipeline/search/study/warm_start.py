@@ -47,15 +47,9 @@ def warm_start(
 ) -> list[str]:
     """Copy the complete trials of earlier studies that this space could have made; once a study.
 
-    Args:
-        study: the new one.
-        space: its space.
-        sources: names of studies that are kept as this one is, or ``storage#name``, or
-            ``mlflow:name``.
-        storage: where this study is kept.
-        base: values of what this study keeps fixed, by the keys of the config.
-        recorded: returns the trials that a record such as MLflow has of a study, by its name.
-        migrate: gives recorded values under today's names.
+    A source is the name of a study that is kept as this one is, or ``storage#name``, or
+    ``mlflow:name``, of which ``recorded`` returns the trials. ``base`` has what this study keeps
+    fixed, by the keys of the config.
 
     Returns:
         A line for each earlier study.

@@ -48,9 +48,6 @@ class Reporter:
             spent: how much of its budget the trial has used, in the unit of the function under
                 search: epochs for our runs.
 
-        Returns:
-            ``continue``, ``prune`` or ``pause``.
-
         Raises:
             TrialTimeoutError: where the trial has had its time.
         """
