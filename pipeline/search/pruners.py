@@ -125,15 +125,9 @@ def promotable(
 ) -> int | None:
     """Return the paused trial to resume next, the one on the highest rung first.
 
-    A trial may resume where it is among the best ``len(rung) // reduction_factor`` of all that
-    reached its rung, dead or alive.
-
-    Args:
-        study: the study; the rungs are counted over all its workers.
-        pruner: where the rungs are.
-        held: numbers of the trials that this worker keeps the state of.
-        reported: in which direction the scores get better.
-        least: how many of a rung may resume however few reached it; 0 while more may come.
+    A trial may resume where this worker holds its state, and it is among the best
+    ``len(rung) // reduction_factor`` of all that reached its rung in any worker, dead or alive.
+    ``least`` of a rung may resume however few reached it; 0 while more may come.
     """
     rungs = _rungs(study, pruner, 1.0 if reported == "maximize" else -1.0)
     for rung in sorted(rungs, reverse=True):

@@ -170,7 +170,7 @@ def _of_place(name: str, space: Space, study_seed: int, seed: int, place: int) -
             "distributions": space.distributions,
             "independent_sampler": optuna.samplers.RandomSampler(seed=seed),
         }
-    return {"seed": seed, **({"place": place} if name == "CmaEsSampler" else {})}
+    return {"seed": seed, "place": place} if name == "CmaEsSampler" else {"seed": seed}
 
 
 _OWN_CLASSES: dict[str, type[BaseSampler]] = {"CmaEsSampler": _PlacedCmaEs, "QMCSampler": PlacedQmc}

@@ -13,14 +13,14 @@ from typing import Any
 
 import optuna
 from optuna.distributions import check_distribution_compatibility
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.search.optuna_parts import take_back
 from pipeline.search.space.dimension import Params
+from pipeline.search.space.space import Space
 from pipeline.search.space.transfer import (
     Migrate,
-    copy_of,
     fingerprint_of,
     prefixes,
     settings_of,
@@ -118,7 +118,13 @@ def open_or_continue(
         return _fork(change, place, opening)
     clash = change.clash()
     if on_change == "continue" and clash is None:
-        return Opened(study, spec, is_new=False, lines=(_continue(change),))
+        fits = change.fits()
+        _adopt(change)
+        line = (
+            f"study {spec.name} continues with another space ({change.describe()}): "
+            f"{fits} fit and stay counted"
+        )
+        return Opened(study, spec, is_new=False, lines=(line,))
     raise ConfigError(_choices(change, clash))
 
 
@@ -256,16 +262,6 @@ def _choices(change: _Change, clash: str | None) -> str:
     )
 
 
-def _continue(change: _Change) -> str:
-    """Make a study one of the new space; return what to say of it."""
-    fits = change.fits()
-    _adopt(change)
-    return (
-        f"study {change.study.study_name} continues with another space ({change.describe()}): "
-        f"{fits} fit and stay counted"
-    )
-
-
 def _adopt(change: _Change) -> None:
     """Give a study the new fingerprint, and the new space those of its trials that fit it."""
     study, spec = change.study, change.spec
@@ -288,8 +284,7 @@ def _adopt(change: _Change) -> None:
             aside.add(trial.number)
         elif params != spec.space.own(trial.params):
             # A key was not searched then or had another name, so it needs that parameter.
-            attrs = {**_kept(trial), REPLACES: trial.number}
-            copies.append(copy_of(trial, params, spec.space, attrs))
+            copies.append(_copy(trial, params, spec.space, {REPLACES: trial.number}))
     study.set_user_attr(SET_ASIDE, sorted(aside))
     study.add_trials(copies)
     study.set_user_attr(FIRST, None)
@@ -314,8 +309,7 @@ def _fork(
         for trial, params in change.fitting():
             source = f"{origin}#{trial.number}"
             if source not in there:  # where an earlier start was cut short in this very place
-                attrs = {**_kept(trial), COPIED: source}
-                study.add_trial(copy_of(trial, params, spec.space, attrs))
+                study.add_trial(_copy(trial, params, spec.space, {COPIED: source}))
         line = f"forked from {origin}: {change.fits()} are copied"
         study.set_user_attr(_FORKED, line)
     return Opened(study, spec, is_new=False, lines=(str(line),))
@@ -333,5 +327,17 @@ def _is_free(spec: StudySpec, origin: str, now: Mapping[str, Any]) -> bool:
     return fingerprint is None or (fingerprint == now and found.user_attrs.get(_FORK_OF) == origin)
 
 
-def _kept(trial: FrozenTrial) -> dict[str, Any]:
-    return {key: value for key, value in trial.user_attrs.items() if key not in _NOT_COPIED}
+def _copy(trial: FrozenTrial, params: Params, space: Space, mark: Mapping[str, Any]) -> FrozenTrial:
+    """Return a copy of a trial that is over, with its parameters in a space and its own times."""
+    kept = {key: value for key, value in trial.user_attrs.items() if key not in _NOT_COPIED}
+    copied = create_trial(
+        state=trial.state,
+        values=trial.values,
+        params=params,
+        distributions={key: space.distributions[key] for key in params},
+        user_attrs={**kept, **mark},
+        intermediate_values=trial.intermediate_values,
+        constraints=dict(trial.constraints) or None,
+    )
+    copied.datetime_start, copied.datetime_complete = trial.datetime_start, trial.datetime_complete
+    return copied

@@ -6,7 +6,6 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from optuna import Study
-from optuna.trial import FrozenTrial, create_trial
 
 from pipeline.search.space.dimension import Params, plain, text_of
 from pipeline.search.space.space import Space
@@ -61,23 +60,6 @@ def translated(
     except ValueError:
         return None
     return point if space.allows(point) else None
-
-
-def copy_of(
-    trial: FrozenTrial, params: Params, space: Space, user_attrs: Mapping[str, Any]
-) -> FrozenTrial:
-    """Return a copy of a trial that is over, with its parameters in a space and its own times."""
-    copied = create_trial(
-        state=trial.state,
-        values=trial.values,
-        params=params,
-        distributions={key: space.distributions[key] for key in params},
-        user_attrs=dict(user_attrs),
-        intermediate_values=trial.intermediate_values,
-        constraints=dict(trial.constraints) or None,
-    )
-    copied.datetime_start, copied.datetime_complete = trial.datetime_start, trial.datetime_complete
-    return copied
 
 
 def read(text: str) -> Any:
