@@ -24,10 +24,6 @@ def _plain(value: Any) -> Any:
 _Value = Annotated[Any, BeforeValidator(_plain)]
 
 
-def _own_fields(cls: Any) -> set[str]:
-    return {field.name for field in fields(cls)} - {"others"}
-
-
 @dataclass(config=STRICT, frozen=True)
 class OptimizerConfig:
     """A class of torch.optim and its hyperparameters; an optimizer's YAML lists those it has.
@@ -57,7 +53,8 @@ class OptimizerConfig:
     def _collect(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):  # built in code
             return given
-        known = {key: value for key, value in given.items() if key in _own_fields(cls)}
+        own = {field.name for field in fields(cls)} - {"others"}
+        known = {key: value for key, value in given.items() if key in own}
         return {**known, "others": {k: v for k, v in given.items() if k not in known}}
 
 

@@ -163,22 +163,16 @@ def _uri_of(store: Store, source: str) -> str:
     from mlflow.exceptions import MlflowException
 
     store.check_store()
-    name, version, alias = _parts(source)
+    name, _, alias = source.removeprefix(_MODELS).partition("@")
+    name, _, version = name.partition("/")
     try:
         if alias:
             version = str(store.client.get_model_version_by_alias(name, alias).version)
-        elif not version:
+        elif version in ("", "latest"):
             version = str(max(int(v.version) for v in _versions(store, name)))
         return str(store.client.get_model_version_download_uri(name, version))
     except (MlflowException, ValueError) as error:
         raise TrackingError(_unknown(store, source, name)) from error
-
-
-def _parts(source: str) -> tuple[str, str, str]:
-    """Return name, version and alias; the latter two may be empty."""
-    name, _, alias = source.removeprefix(_MODELS).partition("@")
-    name, _, version = name.partition("/")
-    return name, "" if version == "latest" else version, alias
 
 
 def _versions(store: Store, name: str) -> list[Any]:

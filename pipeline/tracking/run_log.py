@@ -98,19 +98,16 @@ class RunLog(TrainingHook):
         since = f", from step {resumed.step} on" if resumed else ""
         self._record.tag(predictions=json.dumps(digests), deterministic=found + since)
         if judged:
-            self._predictions(judged)
+            task, given = self._data.task, (judged.examples, judged.evaluation.outputs)
+            with booked("logging"):
+                self._record.table(task.predictions(*given), "predictions.json")
+                for file, figure in task.figures(*given).items():
+                    self._record.figure(figure, file)
             log.info("score %.4f at step %d", result.score, best.step)
         else:
             self._record.end(result.state)
             log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
         return result
-
-    def _predictions(self, judged: Judged) -> None:
-        task, given = self._data.task, (judged.examples, judged.evaluation.outputs)
-        with booked("logging"):
-            self._record.table(task.predictions(*given), "predictions.json")
-            for file, figure in task.figures(*given).items():
-                self._record.figure(figure, file)
 
     def model(self, model: PreTrainedModel, folder: Path, evaluations: Evaluations) -> None:
         """Keep a model whose best weights are in it; it cannot be used further.

@@ -59,7 +59,8 @@ def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
     if out.exists():
         raise DataError(f"--fix {out}: already exists; expected the name of a new folder.")
     shape = shape_of(experiment)
-    read = {split: read_split(data, shape, split, _ignore) for split in SPLITS}
+    # A record that cannot be used is skipped here, and missed when the copy is written.
+    read = {split: read_split(data, shape, split, lambda _: None) for split in SPLITS}
     corpus = Corpus({split: rows for split, rows in read.items() if rows is not None})
     if not corpus.splits:
         raise DataError(f"--fix {out}: no row of {data.title} can be used.")
@@ -145,7 +146,3 @@ def _named(folder: Path, path: Path) -> Path:
     suffix = path.suffix.lower() if path.suffix.lower() in SUFFIXES else SUFFIXES[0]
     names = (f"{path.stem}{n or ''}{suffix}" for n in range(len(SPLITS)))
     return next(folder / name for name in names if not (folder / name).exists())
-
-
-def _ignore(_: DataError) -> None:
-    """Skip a record that cannot be used: it is missed later."""

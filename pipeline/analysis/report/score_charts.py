@@ -72,7 +72,8 @@ def _draw_history(view: View, axes: Axes, n: int) -> None:
         places = [t.number for t in broken], [t.values[n] for t in broken]
         axes.plot(*places, "D", ms=4, mfc="none", mec=BLUE, label="violates a constraint", **dots)
     same = view.about.reported == view.about.objectives[n]
-    pruned = {t.number: _last_report(t) for t in view.over if state_of(t) == "pruned"}
+    ended = (t for t in view.over if state_of(t) == "pruned")
+    pruned = {t.number: next(reversed(_reports(t).values()), None) for t in ended}
     known = {number: value for number, value in pruned.items() if same and value is not None}
     marks: dict[str, Any] = {"marker": "v", "ms": 5, "mfc": "none", "mec": ORANGE, **dots}
     if known:
@@ -179,8 +180,3 @@ def _mark_ends(view: View, axes: Axes, shown: Mapping[int, Curve]) -> None:
         if ends:
             look: dict[str, Any] = {"mfc": "none", "mec": colour, "zorder": 3}
             axes.plot(*zip(*ends, strict=True), marker=marker, ls="", ms=5, label=state, **look)
-
-
-def _last_report(trial: FrozenTrial) -> float | None:
-    reports = _reports(trial)
-    return reports[max(reports)] if reports else None
