@@ -59,11 +59,7 @@ class Layout:
         return tuple(key for key in self.keys if not (to_answer and key == self.answer))
 
     def read(self, values: Values, *, to_answer: bool = False) -> Conversation:
-        """Return a record's conversation.
-
-        Args:
-            values: the record.
-            to_answer: whether the last answer is to be predicted; one that is present is not read.
+        """Return a record's conversation; without its last answer if that is to be predicted.
 
         Raises:
             DataError: without the place, if the record is not of this layout or its messages are
@@ -108,13 +104,9 @@ class Layout:
 def read_conversation(
     values: Values, layout: str, place: str, *, to_answer: bool = False
 ) -> Conversation:
-    """Return the conversation of a record.
+    """Return a record's conversation by a layout's name, or AUTO: recognized by its keys.
 
-    Args:
-        values: the record.
-        layout: the name of one of LAYOUTS, or AUTO: recognized by the record's keys.
-        place: file and line, for messages.
-        to_answer: whether the last answer is to be predicted; one that is present is not read.
+    Without its last answer if that is to be predicted.
 
     Raises:
         DataError: naming the place, what was found there and what was expected.
@@ -127,12 +119,9 @@ def read_conversation(
 def detect(
     values: Values, layouts: Mapping[str, Layout] | None = None, *, to_answer: bool = False
 ) -> str:
-    """Return the name of the layout that a record is written in, by its keys.
+    """Return the name of the first layout, by default of LAYOUTS, that has a record's keys.
 
-    Args:
-        values: the record.
-        layouts: the candidates; LAYOUTS by default. The first that fits is taken.
-        to_answer: whether the last answer may be missing.
+    The last answer may be missing if it is to be predicted.
 
     Raises:
         DataError: without the place, naming the keys found and those of the layouts.
@@ -380,8 +369,8 @@ def _write_contents(conversation: Conversation) -> dict[str, Any]:
     names = {"user": "user", "assistant": "model"}
     system = _system(conversation)
     head = {} if system is None else {"systemInstruction": _content("system", system)}
-    turns = _turns(conversation)
-    return {**head, "contents": [_content(names[m.role], m.content) for m in turns]}
+    contents = [_content(names[m.role], m.content) for m in _turns(conversation)]
+    return {**head, "contents": contents}
 
 
 def _content(role: str, text: str) -> dict[str, Any]:

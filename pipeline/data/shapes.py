@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.common.errors import DataError, did_you_mean, listing
@@ -11,9 +12,11 @@ from pipeline.data.conversations import check_whole
 from pipeline.data.rows import Row, Rows, Values
 
 
+@dataclass(frozen=True)
 class Shape(ABC):
     """What a task reads of a record; a task defines its own class, with its columns."""
 
+    columns: Any  # which; each class names the type of its own
     has_classes: ClassVar[bool] = False  # labels that training lacks cannot be predicted
 
     @abstractmethod

@@ -22,17 +22,11 @@ SPLITS = ("train", "validation", "test")
 
 
 def read_split(config: DataConfig, shape: Shape, split: str, refuse: Refuse = stop) -> Rows | None:
-    """Read one split; return None if the config names none, or no record can be used.
-
-    Args:
-        config: where the rows are.
-        shape: what is read of them.
-        split: train, validation or test.
-        refuse: handles records that cannot be used.
+    """Read one of `SPLITS`; return None if the config names none, or no record can be used.
 
     Raises:
-        DataError: for the first such record, naming file and line or number, unless `refuse`
-            tolerates it; for a file or a hub data set that cannot be read.
+        DataError: for the first record that cannot be used, naming file and line or number, and for
+            a file or a hub data set that cannot be read; unless ``refuse`` tolerates it.
     """
     if getattr(config, split) is None:
         return None
@@ -60,14 +54,10 @@ def records(
 ) -> Iterator[tuple[str, Values]]:
     """Yield the records of a split with the ids of their rows; none if the config names no split.
 
-    Args:
-        config: where they are.
-        split: train, validation or test.
-        refuse: handles lines of bad syntax.
-        label_column: its labels are given by name where a hub data set holds their numbers.
+    Labels of ``label_column`` are given by name where a hub data set holds their numbers.
 
     Raises:
-        DataError: for a file or a data set that cannot be read.
+        DataError: for a file or a data set that cannot be read; a line of bad syntax is `refuse`d.
     """
     if isinstance(config, HubConfig):
         name: str | None = getattr(config, split)

@@ -139,17 +139,10 @@ def _shorten(rows: Rows, most: int | None, seed: int, split: str) -> Rows:
 
 
 def sample(rows: Rows, most: int, seed: int, split: str, key: str) -> list[int]:
-    """Draw at most this many rows, stratified by label, at least one row per label.
+    """Return positions, ascending, of at most this many rows, at least one per label.
 
-    Args:
-        rows: of a split.
-        most: how many, at most.
-        seed: with the texts it decides which ones.
-        split: the split's name.
-        key: the setting that says how many.
-
-    Returns:
-        Their positions, in ascending order.
+    They are stratified by label; a hash of seed and text decides which ones. For messages, ``key``
+    is the setting that says how many.
 
     Raises:
         DataError: if there are more labels than rows to keep.

@@ -17,13 +17,7 @@ Write = Callable[[Mapping[str, Any]], object]  # one record
 
 
 def check_files(path: Path, encoding: str, out: Path, *, force: bool) -> None:
-    """Refuse an unknown encoding, and a file that cannot or may not be written.
-
-    Args:
-        path: the file that is read.
-        encoding: its encoding.
-        out: the file to write.
-        force: whether an existing file may be replaced.
+    """Refuse an unknown encoding of the file that is read, and one that must not be written.
 
     Raises:
         ConfigError: for an encoding, or another suffix than `SUFFIXES`.
@@ -57,8 +51,7 @@ def output_file(out: Path) -> Iterator[TextIO]:
     """
     with ExitStack() as stack:
         with _refused(out):
-            made = stack.enter_context(replacing(out))
-            stream = made.open("w", encoding="utf-8", newline="")
+            stream = stack.enter_context(replacing(out)).open("w", encoding="utf-8", newline="")
         try:
             yield stream
         except BaseException:

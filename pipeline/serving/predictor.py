@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,15 +159,9 @@ class Predictor:
         """The columns that are read of a record."""
         return tuple(self.shape.inputs)
 
-    def interface(self, rows: Rows) -> Interface:
-        """Return the model's interface by the example of a first row."""
-        record = self.shape.record(rows, 0)
-        return Interface(record, self.predict([record])[0])
-
 
 def _checkpoint(folder: Path) -> SavedCheckpoint:
     if not any((folder / name).is_file() for name in _LOADED):
         raise ModelError(f"{folder}: no weights: expected {' or '.join(_LOADED)}.")
     found = read_checkpoint(ModelConfig(str(folder.absolute()), None, None, None, None))
-    values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    return SavedCheckpoint(**values)
+    return SavedCheckpoint(**vars(found))

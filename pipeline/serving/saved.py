@@ -144,7 +144,8 @@ def _check(folder: Path, expected: Answers, *, is_merged: bool) -> Interface:
     """Read a model again and ask it likewise; an adapter merged since may turn a tie."""
     predictor = Predictor.load(folder)
     _compare(expected, _ask(predictor, expected.rows), "the saved model", may_tie=is_merged)
-    return predictor.interface(expected.rows)
+    record = predictor.shape.record(expected.rows, 0)
+    return Interface(record, predictor.predict([record])[0])
 
 
 def _ask(predictor: Predictor, rows: Rows) -> Answers:

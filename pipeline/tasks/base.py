@@ -97,6 +97,7 @@ class Task(ABC, Generic[C]):
 
     config_class: ClassVar[type[AnyTaskConfig]]  # of the settings that the config names
     columns_class: ClassVar[type[AnyColumns]]  # of the keys of `data` that say what is read
+    shape_class: ClassVar[type[Shape]]  # of what is read of a record
     baseline_name: ClassVar[str]  # of the baseline, which needs no model
     answers_untrained: ClassVar[bool] = False  # whether a pre-trained model needs no training
     # Settings that affect neither tokens nor baseline: trials that differ in them share both.
@@ -129,9 +130,10 @@ class Task(ABC, Generic[C]):
         """
 
     @classmethod
-    @abstractmethod
     def shape(cls, config: C, columns: Any) -> Shape:
         """Return what is read of a record, from which columns: an object of `columns_class`."""
+        del config  # a task whose settings have a part in it overrides this
+        return cls.shape_class(columns)
 
     @property
     @abstractmethod
@@ -209,8 +211,7 @@ class Task(ABC, Generic[C]):
         """Load the checkpoint with the head this task needs, in float32."""
         import transformers
 
-        auto_class = getattr(transformers, self.auto_class)
-        return self.checkpoint.load(auto_class, **self.head, **options)
+        return self.checkpoint.load(getattr(transformers, self.auto_class), **self.head, **options)
 
     def outline(self) -> PreTrainedModel:
         """Build the model that `load_model` loads, without any weights."""

@@ -113,6 +113,7 @@ class Chat(WritingTask[ChatConfig]):
 
     config_class = ChatConfig
     columns_class = ChatColumns
+    shape_class = Chats
     baseline_name = "frequent_reply"
     encoding_refuses = True
     heads = ("AutoModelForCausalLM",)
@@ -135,12 +136,6 @@ class Chat(WritingTask[ChatConfig]):
     def metrics(cls, config: ChatConfig) -> Mapping[str, Direction]:
         """Return the loss and token metrics, and those of generated replies if any."""
         return {**TOKEN_METRICS, **(reply_metrics(config.language) if config.generate else {})}
-
-    @classmethod
-    @override
-    def shape(cls, config: ChatConfig, columns: ChatColumns) -> Shape:
-        """Return conversations."""
-        return Chats(columns)
 
     @classmethod
     @override

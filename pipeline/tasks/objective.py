@@ -152,12 +152,7 @@ def read_objective(
 
 
 def parse(text: str, direction: Direction, key: str = "evaluation.objective") -> Objective:
-    """Read an objective as a config writes it, without checking that a task produces the metric.
-
-    Args:
-        text: ``val/f1_macro@mean3``.
-        direction: in which the metric improves.
-        key: of the text.
+    """Read an objective as a config writes it, whether or not a task produces the metric.
 
     Raises:
         ConfigError: for an unknown aggregation.

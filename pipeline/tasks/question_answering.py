@@ -11,7 +11,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic.dataclasses import dataclass as checked
-from typing_extensions import override
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import DataError, ModelError
@@ -19,7 +18,6 @@ from pipeline.common.languages import suffix
 from pipeline.config.task import AnyTaskConfig
 from pipeline.config.types import STRICT, Count, Number
 from pipeline.data import Rows
-from pipeline.data.shapes import Shape
 from pipeline.evaluation.names import answer_metrics
 from pipeline.models.batches import MODEL_INPUTS
 from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
@@ -82,6 +80,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
 
     config_class = QuestionAnsweringConfig
     columns_class = AnswerColumns
+    shape_class = QuestionAnswers
     baseline_name = "random_span"
     after_encoding = Task.after_encoding | {"n_best", "max_answer_tokens", "no_answer_threshold"}
     auto_class = "AutoModelForQuestionAnswering"  # a new head for first and last tokens
@@ -91,12 +90,6 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     def metrics(cls, config: QuestionAnsweringConfig) -> Mapping[str, Direction]:
         """Return the loss, exact match and F1 of the words of answers."""
         return {"loss": "minimize", **answer_metrics(config.language)}
-
-    @classmethod
-    @override
-    def shape(cls, config: QuestionAnsweringConfig, columns: AnswerColumns) -> Shape:
-        """Return context, question and answers."""
-        return QuestionAnswers(columns)
 
     def check(self) -> None:
         """Refuse a model without such a head, or whose tokenizer has no offsets.

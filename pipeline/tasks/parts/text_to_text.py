@@ -10,7 +10,6 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
-from typing_extensions import override
 
 from pipeline.common.errors import ConfigError, DataError
 from pipeline.config.task import AnyColumns
@@ -84,13 +83,8 @@ class TextToText(WritingTask[T]):
     """Encoder-decoders read the source; decoders read the source, the separator and the target."""
 
     columns_class = TextToTextColumns
+    shape_class = SourceTarget
     after_encoding = WritingTask.after_encoding | {"generation"}
-
-    @classmethod
-    @override
-    def shape(cls, config: T, columns: TextToTextColumns) -> Shape:
-        """Return source and target."""
-        return SourceTarget(columns)
 
     @classmethod
     def uncut(cls, config: T) -> T:
