@@ -104,11 +104,7 @@ class Task(ABC, Generic[C]):
     after_encoding: ClassVar[frozenset[str]] = frozenset({"objective"})
 
     def __init__(
-        self,
-        config: C,
-        checkpoint: Checkpoint,
-        max_length: int,
-        label_counts: Mapping[str, int],
+        self, config: C, checkpoint: Checkpoint, max_length: int, label_counts: Mapping[str, int]
     ) -> None:
         self.config = config
         self.checkpoint = checkpoint
@@ -164,12 +160,7 @@ class Task(ABC, Generic[C]):
         return self.config.long_rows in ("error", "drop")  # which may leave none
 
     def kept_rows(
-        self,
-        rows: Rows,
-        longer: Sequence[int],
-        length_of: Callable[[int], int],
-        *,
-        training: bool,
+        self, rows: Rows, longer: Sequence[int], length_of: Callable[[int], int], *, training: bool
     ) -> list[int]:
         """Return the positions of the rows that ``task.long_rows`` keeps.
 

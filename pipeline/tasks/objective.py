@@ -13,13 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.evaluation.names import (
-    SLICE_METRICS,
-    SWAP_METRICS,
-    is_cost,
-    logged_name,
-    metric_name,
-)
+from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS, is_cost, logged_name, metric_name
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:

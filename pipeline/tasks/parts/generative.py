@@ -181,8 +181,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
         start, most = decoder_start(model), max(len(path) for path in self._paths)
         pad = self.checkpoint.tokenizer.pad_token_id
         begun = torch.tensor(
-            [[start, *path, *[pad] * (most - len(path))] for path in self._paths],
-            device=ids.device,
+            [[start, *path, *[pad] * (most - len(path))] for path in self._paths], device=ids.device
         )
         count = len(self._paths)
         logits = model(

@@ -203,25 +203,21 @@ class WritingTask(Task[W]):
         """Score what was written by the task's metrics of texts."""
 
     def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
-        """Score the tokens, and what the model wrote, if it did, against the targets."""
-        scores = self.token_scores(outputs)
-        if "written" not in outputs:
-            return scores
-        return {**scores, **self.text_scores(self.texts(outputs), self.answers(examples.rows))}
+        """Score the tokens of the targets, and what the model wrote, if it did, against them."""
+        tokens = float(outputs["weight"].sum())
+        mean = float(outputs["loss"].sum(dtype="float64")) / tokens
+        scores = {
+            "perplexity": math.exp(min(mean, 700.0)),  # beyond that a float overflows
+            "token_accuracy": float(outputs["correct"].sum()) / tokens,
+        }
+        if "written" in outputs:
+            scores |= self.text_scores(self.texts(outputs), self.answers(examples.rows))
+        return scores
 
     @override
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return what the model wrote, if it did."""
         return {"prediction": self.texts(outputs)} if "written" in outputs else {}
-
-    def token_scores(self, outputs: Outputs) -> dict[str, float]:
-        """Return perplexity and accuracy over all tokens of the targets."""
-        tokens = float(outputs["weight"].sum())
-        mean = float(outputs["loss"].sum(dtype="float64")) / tokens
-        return {
-            "perplexity": math.exp(min(mean, 700.0)),  # beyond that a float overflows
-            "token_accuracy": float(outputs["correct"].sum()) / tokens,
-        }
 
     def texts(self, outputs: Outputs) -> list[str]:
         """Return what the model wrote, one text an example."""

@@ -55,7 +55,7 @@ def test_the_loss_is_that_of_the_targets_tokens_alone(writers, kind):
         assert outputs["loss"][i] == pytest.approx(losses.sum().item(), rel=1e-4)
         right = (logits.argmax(-1) == torch.tensor(wanted)).sum().item()
         assert outputs["correct"][i] == right
-    scores = task.token_scores(outputs)
+    scores = task.score(examples, outputs)
     mean = outputs["loss"].sum() / outputs["weight"].sum()
     assert scores["perplexity"] == pytest.approx(math.exp(mean), rel=1e-6)
     assert scores["token_accuracy"] == outputs["correct"].sum() / outputs["weight"].sum()
