@@ -57,7 +57,7 @@ def records(
     Labels of ``label_column`` are given by name where a hub data set holds their numbers.
 
     Raises:
-        DataError: for a file or a data set that cannot be read; a line of bad syntax is `refuse`d.
+        DataError: for what cannot be read at all; a line of bad syntax goes to ``refuse``.
     """
     if isinstance(config, HubConfig):
         name: str | None = getattr(config, split)
