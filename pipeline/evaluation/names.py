@@ -1,6 +1,8 @@
 """How metrics are named and which way they get better; imports nothing heavy."""
 
+import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 
 from pipeline.common.contract import Direction
@@ -13,15 +15,48 @@ SLICE_METRICS: Mapping[str, Direction] = {WORST_GROUP: "maximize", GROUP_GAP: "m
 SWAP_METRICS: Mapping[str, Direction] = {FLIP_RATE: "minimize", SHIFT: "minimize"}
 
 
+MOST = 200  # characters of a label in a metric's name; MLflow's names end at 250
+_FORBIDDEN = re.compile(r"(?!(?<=\d)\.(?=\d))[^\w\- ]")  # a decimal point may stay
+_SHORTENED = re.compile(rf".{{{MOST}}}\.[0-9a-f]{{16}}")
+_WRITTEN = re.compile(r"\.([a-z][a-z0-9 -]*)\.")
+
+
 def metric_name(label: str) -> str:
-    """Return a label as part of a metric's name: MLflow allows letters, digits, ``_``, ``-``."""
-    return re.sub(r"[^\w\- ]", "_", label)
+    """Return a label as part of a metric's name: another one for each label.
+
+    MLflow allows letters, digits, ``_``, ``-``, ``.`` and spaces; every other character becomes its
+    Unicode name between points: ``C++`` is ``C.plus sign..plus sign.``. A name that would be too
+    long ends with a digest.
+    """
+    label = unicodedata.normalize("NFC", label)
+    name = _FORBIDDEN.sub(lambda found: f".{_spelt(found[0])}.", label)
+    if len(name) <= MOST:
+        return name
+    digest = hashlib.blake2b(label.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{name[:MOST]}.{digest}"
+
+
+def _spelt(character: str) -> str:
+    return unicodedata.name(character, f"u{ord(character):04x}").lower()
 
 
 def logged_name(metric: str) -> str:
-    """Return a metric's full name as it is logged: ``val/f1/so so!`` is ``val/f1/so so_``."""
+    """Return a metric's full name as it is logged: ``val/f1/C+`` is ``val/f1/C.plus sign.``.
+
+    A name that is logged so is returned as it is.
+    """
     *groups, label = metric.split("/", 2)
-    return "/".join([*groups, metric_name(label)])
+    spelt = metric_name(_WRITTEN.sub(_character, label)) == label
+    is_logged = spelt or _SHORTENED.fullmatch(label)
+    return "/".join([*groups, label if is_logged else metric_name(label)])
+
+
+def _character(written: re.Match[str]) -> str:
+    """Return the character that is written as its name."""
+    try:
+        return unicodedata.lookup(written[1])
+    except KeyError:
+        return written[0]
 
 
 def is_cost(metric: str) -> bool:

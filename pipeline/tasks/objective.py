@@ -127,10 +127,10 @@ def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:
     goals = [goal.metric for goal in objectives(experiment)]
     for metric in [*goals, *(limit.metric for limit in constraints(experiment))]:
         _, _, label = metric.removeprefix("val/").partition("/")
-        if not is_cost(metric) and label and metric_name(label) not in names:
+        if not is_cost(metric) and label and label not in names:
             raise ConfigError(
                 f"evaluation: {metric}: the data has no label {label!r}."
-                f"{did_you_mean(label, names)} Found {listing(names)}."
+                f"{did_you_mean(label, [*labels, *names])} Found {listing(labels)}."
             )
 
 

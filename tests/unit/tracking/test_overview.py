@@ -5,10 +5,10 @@ from pipeline.tracking.overview import number
 
 
 def test_an_objective_has_the_name_that_its_metric_is_logged_by():
-    assert parse("val/f1/so so!@mean3", "maximize") == Objective(
-        "val/f1/so so_", "maximize", "mean3"
-    )
-    assert parse("val/f1/a/b", "maximize").metric == "val/f1/a_b"
+    found = Objective("val/f1/so so.exclamation mark.", "maximize", "mean3")
+    assert parse("val/f1/so so!@mean3", "maximize") == found
+    assert parse(f"{found.metric}@mean3", "maximize") == found
+    assert parse("val/f1/a/b", "maximize").metric == "val/f1/a.solidus.b"
     assert [parse(metric, "minimize").metric for metric in ("", "loss", "a/")] == ["", "loss", "a/"]
 
 
