@@ -59,6 +59,7 @@ ADDED = (
     # Until then a known data set gave only the columns of its own task.
     Added("data.text_pair", None),
     Added("data.label_separator", None),
+    Added("data.missing_labels", None),
     Added("data.input", "source"),
     Added("data.target", "target"),
     Added("data.context", "context"),

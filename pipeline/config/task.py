@@ -10,9 +10,15 @@ from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, PlainValidator, TypeAdapter, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    PlainValidator,
+    TypeAdapter,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from pipeline.common.errors import did_you_mean, listing
@@ -41,6 +47,22 @@ class AnyTaskConfig:
 @dataclass(config=STRICT, frozen=True, kw_only=True)
 class AnyColumns:
     """The columns that a task reads of a record; a task's own class has them, as keys of data."""
+
+    not_columns: ClassVar[frozenset[str]] = frozenset()  # keys that say how columns are read
+
+    @model_validator(mode="after")
+    def _differ(self) -> "AnyColumns":
+        key_of: dict[str, str] = {}
+        for key in (field.name for field in fields(self) if field.name not in self.not_columns):
+            given = getattr(self, key)
+            for column in given if isinstance(given, tuple) else [given] if given else []:
+                if column in key_of:
+                    raise conflict(
+                        f"data.{key_of[column]} and data.{key} both name the column {column!r}; "
+                        "expected different ones"
+                    )
+                key_of[column] = key
+        return self
 
 
 def config_class(name: Any) -> type[AnyTaskConfig]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pipeline.common.errors import DataError, at, did_you_mean, listing
 from pipeline.data.rows import Values
+from pipeline.data.values import as_text, label_name
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 
@@ -38,6 +39,7 @@ class Feature(StrEnum):
     SYSTEM = "a system message"
     EMPTY_SYSTEM = "an empty system message"
     TURNS = "several turns"
+    ORDER = "turns that do not alternate from the user on"
     WEIGHT = "an assistant message with weight 0"
 
 
@@ -180,7 +182,7 @@ def _checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
     if to_answer and placed and placed[-1][1].role == "assistant":
         placed = placed[:-1]
     conversation: list[Message] = []
-    expected, where = "user", ""
+    before, where = "", ""
     for where, message in placed:
         check_whole(message.content, where)
         if message.role == "system":
@@ -188,19 +190,19 @@ def _checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
                 raise DataError(
                     f"{where} is a system message; expected one only as the first message."
                 )
-        elif message.role != expected:
+        elif message.role == before == "assistant":
             raise DataError(
-                f"{where} is from the {message.role}; expected one from the {expected}: the two "
-                "take turns, and the user begins."
+                f"{where} is from the assistant, as is the message before; expected one message a "
+                "turn: a reply follows a message from the user, or begins the conversation."
             )
         elif not message.content.strip():
             raise DataError(f"{where} is empty: found {message.content!r}, expected a letter.")
-        else:
-            expected = "assistant" if message.role == "user" else "user"
+        before = message.role
         conversation.append(message)
     last, other = ("user", "assistant") if to_answer else ("assistant", "user")
-    if not any(message.role == last for message in conversation):
-        raise DataError(f"there is no message from the {last}; expected at least one.")
+    for role in (last, "user"):  # a greeting alone answers nothing
+        if not any(message.role == role for message in conversation):
+            raise DataError(f"there is no message from the {role}; expected at least one.")
     if conversation[-1].role != last:
         raise DataError(f"{where} is from the {other}; expected the last message from the {last}.")
     return tuple(conversation)
@@ -211,8 +213,11 @@ def _features(conversation: Conversation) -> Iterator[Feature]:
     first = conversation[0]
     if first.role == "system":
         yield Feature.SYSTEM if first.content else Feature.EMPTY_SYSTEM
-    if len(_turns(conversation)) > 2:
+    turns = _turns(conversation)
+    if len(turns) > 2:
         yield Feature.TURNS
+    if any(message.role != ("user", "assistant")[i % 2] for i, message in enumerate(turns)):
+        yield Feature.ORDER
     if not all(message.trained for message in conversation):
         yield Feature.WEIGHT
 
@@ -282,9 +287,10 @@ def _list(value: object, where: str) -> Sequence[Any]:
 
 
 def _text(value: object, where: str) -> str:
-    if not isinstance(value, str):
+    text = as_text(value)
+    if text is None:
         raise DataError(f"{where} is {reprlib.repr(value)}; expected a text.")
-    return value
+    return text
 
 
 def _joined(value: object, where: str, optional: Sequence[str] = ()) -> str:
@@ -324,10 +330,9 @@ def _messages_of(value: object, where: str, optional: Sequence[str] = ()) -> Ite
         at = f"{where}[{i}]"
         given = _object(item, at, ("role", "content"), optional)
         role = _role(given["role"], f"{at}.role", _ROLES, {"developer": "system"})
-        content = given["content"]
-        if not isinstance(content, str):
-            content = _joined(content, f"{at}.content", ["type"])
-        yield at, Message(role, content, _is_trained(given.get("weight"), role, at))
+        content, of = given["content"], f"{at}.content"
+        text = _joined(content, of, ["type"]) if isinstance(content, list) else _text(content, of)
+        yield at, Message(role, text, _is_trained(given.get("weight"), role, at))
 
 
 def _is_trained(weight: object, role: Role, where: str) -> bool:
@@ -423,8 +428,8 @@ def _write_alpaca(conversation: Conversation) -> dict[str, Any]:
 
 def _read_prompt_completion(values: Values) -> Iterator[Placed]:
     prompt = values["prompt"]
-    if isinstance(prompt, str):
-        yield "prompt", Message("user", prompt)
+    if not isinstance(prompt, list):
+        yield "prompt", Message("user", _text(prompt, "prompt"))
         if "completion" in values:
             yield "completion", Message("assistant", _text(values["completion"], "completion"))
         return
@@ -467,20 +472,15 @@ def _columns(name: str, source: str, target: str) -> Layout:
     def placed(values: Values) -> Iterator[Placed]:
         yield source, Message("user", _text(values[source], source))
         if target in values:
-            answer = _label_name(values[target]) if name == "text_label" else values[target]
+            answer = values[target]
+            if name == "text_label" and not isinstance(answer, str):
+                answer = label_name(answer) or answer
             yield target, Message("assistant", _text(answer, target))
 
     def fields(conversation: Conversation) -> dict[str, Any]:
         return {source: conversation[0].content, target: conversation[1].content}
 
     return Layout(name, (source, target), placed, fields, answer=target)
-
-
-def _label_name(value: object) -> object:
-    """Return a label that is a whole number as its name: ``1`` and ``1.0`` are "1"."""
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return str(value if isinstance(value, bool) else int(value))
-    return value
 
 
 COLUMNS = {"source_target": ("source", "target"), "text_label": ("text", "label")}
@@ -516,7 +516,7 @@ LAYOUTS: Mapping[str, Layout] = {
             _read_alpaca,
             _write_alpaca,
             optional=("input", "system", "history"),
-            carries=_NO_WEIGHTS - {Feature.EMPTY_SYSTEM},
+            carries=_NO_WEIGHTS - {Feature.EMPTY_SYSTEM, Feature.ORDER},
             answer="output",
         ),
         _chats(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.common.errors import DataError, did_you_mean, listing
 from pipeline.data.conversations import check_whole
 from pipeline.data.rows import Row, Rows, Values
+from pipeline.data.values import as_text
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Shape(ABC):
         """Return each row's labels."""
         return [()] * len(rows)
 
+    def doubtful_labels(self, labels: Iterable[str]) -> list[str]:
+        """Return those that may mean a missing label, unless the columns say which ones do."""
+        del labels  # a shape with labels of its own words overrides this
+        return []
+
     @property
     def has_one_label(self) -> bool:
         """Whether each row has exactly one label, out of a few."""
@@ -96,15 +103,20 @@ def column_of(values: Values, key: str, column: str, place: str) -> Any:
 
 
 def text_of(values: Values, key: str, column: str, place: str) -> str:
-    """Return the text in a column.
+    """Return the text in a column; a number is its text.
 
     Raises:
         DataError: if there is none, or it has half a surrogate pair.
     """
-    text = column_of(values, key, column, place)
-    if not isinstance(text, str) or not text.strip():
+    given = column_of(values, key, column, place)
+    text = as_text(given)
+    if text is None and given is not None and given == given:
         raise DataError(
-            f"{place}: no text: found {text!r} in column {column!r}, expected at least one letter."
+            f"{place}: found {reprlib.repr(given)} in column {column!r}, expected a text."
+        )
+    if text is None or not text.strip():
+        raise DataError(
+            f"{place}: no text: found {given!r} in column {column!r}, expected at least one letter."
         )
     check_whole(text, f"{place}: column {column!r}")
     return text

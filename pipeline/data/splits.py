@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from pipeline.common.errors import DataError, listing
+from pipeline.common.errors import DataError, did_you_mean, listing
 from pipeline.common.session import shared
 from pipeline.config.data import DataConfig, FilesConfig
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, place_of
 from pipeline.data.sources import file_digests, read_split
+from pipeline.data.values import folded
 
 
 @dataclass(frozen=True)
@@ -217,9 +218,13 @@ def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, i
         for row_id, names in zip(rows.ids, shape.labels(rows), strict=True) if rows else ():
             for name in names:
                 if name not in counts:
+                    twin = next((one for one in counts if folded(one) == folded(name)), None)
+                    near = did_you_mean(name, counts) if twin is None else ""
+                    there = f" (it is {twin!r} there; check --fix OUT writes both alike)"
                     raise DataError(
                         f"{split} split, row {row_id}: the label {name!r} does not occur in "
-                        f"training; expected one of {listing(counts)}."
+                        f"training{'' if twin is None else there}; expected one of "
+                        f"{listing(map(repr, counts))}.{near}"
                     )
     return counts
 

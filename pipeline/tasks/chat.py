@@ -56,6 +56,8 @@ class ChatConfig(WritingConfig):
 class ChatColumns(AnyColumns):
     """How a record holds its conversation."""
 
+    not_columns = frozenset({"layout"})
+
     layout: Text  # of docs/formats.md; auto: told by each row's keys
 
 
@@ -80,10 +82,7 @@ class Chats(Shape):
 
     def groups(self, rows: Rows) -> Sequence[str]:
         """Keep conversations with the same beginning together."""
-        return [
-            "\n".join(m.content for m in messages[: 1 + (messages[0].role == "system")])
-            for messages in rows["messages"]
-        ]
+        return ["\n".join(_contents_to_first_user(messages)) for messages in rows["messages"]]
 
     def texts(self, rows: Rows) -> Sequence[str]:
         """Return each complete conversation."""
@@ -106,6 +105,13 @@ class Chats(Shape):
         )
         warning = f"{idle} conversations have weight 0 on every reply: they train nothing"
         return [warning] if idle else []
+
+
+def _contents_to_first_user(messages: Conversation) -> Iterator[str]:
+    for message in messages:  # a greeting alone may begin all of them
+        yield message.content
+        if message.role == "user":
+            return
 
 
 class Chat(WritingTask[ChatConfig]):
@@ -344,6 +350,9 @@ class Chat(WritingTask[ChatConfig]):
 
         A space at its end belongs to the reply: tokenizers join a space and its word.
         """
+        if not messages:  # which no template renders, so see what is before any first reply
+            _, reply = _PROBE
+            return self._apply([reply]).partition(reply.content)[0].rstrip(" ")
         return (self._apply(messages, to_answer=True) + self._frame.before).rstrip(" ")
 
     def _prompts(self, rows: Rows) -> list[list[int]]:

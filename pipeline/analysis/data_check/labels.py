@@ -8,8 +8,9 @@ from itertools import chain
 
 from pipeline.analysis.data_check.corpus import Corpus
 from pipeline.analysis.data_check.report import Finding
-from pipeline.common.errors import listing
+from pipeline.common.errors import amount, listing
 from pipeline.common.tables import Cell, Table
+from pipeline.data.values import folded
 
 RARE = 10  # training rows below which a label is hardly learned
 MAJORITY = 0.9  # share of the training rows from which one label drowns the others
@@ -29,7 +30,7 @@ def label_table(corpus: Corpus) -> Table:
 
 
 def label_findings(corpus: Corpus) -> list[Finding]:
-    """Find labels that differ in case alone, are rare, are missing from a split, or drown others.
+    """Find labels that are variants of one, mean none, are rare, are missing, or drown others.
 
     Rows of a task without labels have none.
     """
@@ -37,7 +38,12 @@ def label_findings(corpus: Corpus) -> list[Finding]:
     every = _every(corpus)
     if not every:
         return []
-    return [*_twins(corpus, every), *_rare(corpus, counts), *_balance(counts)]
+    return [
+        *_twins(corpus, every),
+        *_missing(corpus, every),
+        *_rare(corpus, counts),
+        *_balance(counts),
+    ]
 
 
 def _counts(corpus: Corpus) -> dict[str, Counter[str]]:
@@ -58,7 +64,7 @@ def _with(corpus: Corpus, labels: set[str]) -> list[list[str]]:
 
 
 def spellings(corpus: Corpus) -> dict[str, str]:
-    """Return the most frequent spelling of each label that differs from it in case or blanks."""
+    """Return the most frequent spelling of each label that differs from it in case or zeros."""
     return {label: usual for usual, *others in _spelt(_every(corpus)) for label in others}
 
 
@@ -66,7 +72,7 @@ def _spelt(every: Counter[str]) -> Iterable[list[str]]:
     """Return the labels in groups of one name, the most frequent spelling of each first."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label, _ in every.most_common():
-        groups[" ".join(label.casefold().split())].append(label)
+        groups[folded(label)].append(label)
     return groups.values()
 
 
@@ -74,10 +80,24 @@ def _twins(corpus: Corpus, every: Counter[str]) -> list[Finding]:
     found = []
     for usual, *others in _spelt(every):
         if others:
-            twins = listing(f"{label!r} ({every[label]} rows)" for label in others)
-            message = f"the label {usual!r} ({every[usual]} rows) is also written {twins}"
+            twins = listing(f"{label!r} ({amount(every[label], 'row')})" for label in others)
+            message = f"the label {usual!r} ({amount(every[usual], 'row')}) is also written {twins}"
             found.append(Finding.about("warning", "label", message, _with(corpus, set(others))))
     return found
+
+
+def _missing(corpus: Corpus, every: Counter[str]) -> list[Finding]:
+    """Find words for missing values, unless data.missing_labels says which ones are."""
+    shape = next(iter(corpus.splits.values())).shape
+    words = shape.doubtful_labels(label for label, _ in every.most_common())
+    if not words:
+        return []
+    named = listing(f"{label!r} ({amount(every[label], 'row')})" for label in words)
+    message = (
+        f"labels that read like missing values: {named}; data.missing_labels=[{','.join(words)}] "
+        "refuses their rows, and data.missing_labels=[] says that they are labels"
+    )
+    return [Finding.about("warning", "label", message, _with(corpus, set(words)))]
 
 
 def _rare(corpus: Corpus, counts: dict[str, Counter[str]]) -> list[Finding]:

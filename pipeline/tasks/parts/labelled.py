@@ -3,31 +3,63 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, model_validator
 from pydantic.dataclasses import dataclass as checked
 
 from pipeline.common.errors import DataError, listing
 from pipeline.config.task import AnyColumns
-from pipeline.config.types import STRICT, Text
+from pipeline.config.types import STRICT, Text, conflict
 from pipeline.data.conversations import check_whole
 from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.shapes import Shape, column_of, place_of, text_of
-from pipeline.evaluation.names import metric_name
+from pipeline.data.values import is_missing_word, is_number, label_name
 
-LABEL_CHARACTERS = 200  # MLflow's names of metrics end at 250
+LABEL_CHARACTERS = 200  # most of a class's name
+_MARKS = {"0": False, "1": True, "false": False, "true": True}  # of a label that has a column
+
+
+def _label_columns(value: Any) -> Any:
+    several = list(value) if isinstance(value, list | tuple) else [value]
+    if not (several and all(isinstance(one, str) and one for one in several)):
+        raise ValueError("Input should be a column, or a list of columns that hold 0 or 1")
+    return tuple(several) if isinstance(value, list | tuple) else value
+
+
+def _missing_labels(value: Any) -> Any:
+    # YAML and Hydra read these words as values: [NA,nan,null]
+    if isinstance(value, list | tuple):
+        return ["null" if one is None else str(one) for one in value]
+    return value
 
 
 @checked(config=STRICT, frozen=True, kw_only=True)
 class LabelColumns(AnyColumns):
     """A text or two, and a label or several."""
 
+    not_columns = frozenset({"label_separator", "missing_labels"})
+
     text: Text
     text_pair: Text | None  # a second text, read with the first; null: none
-    label: Text  # several where the task is multi-label
+    # Several where the task is multi-label; a list: the labels are its columns of 0 and 1.
+    label: Annotated[str | tuple[str, ...], BeforeValidator(_label_columns)]
     label_separator: Text | None  # between the labels of one cell; null: a cell is a list
+    # Words for a missing label, in any case; null: none, but `check` names those that look like
+    # one. Saved models know no such key.
+    missing_labels: Annotated[tuple[Text, ...] | None, BeforeValidator(_missing_labels)] = None
+
+    @model_validator(mode="after")
+    def _separates_cells(self) -> LabelColumns:
+        if self.label_separator is not None and not isinstance(self.label, str):
+            raise conflict(
+                f"data.label_separator={self.label_separator!r}: expected null, since each column "
+                "of data.label is one label"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -47,8 +79,7 @@ class Labelled(Shape):
         if self.columns.text_pair is not None:
             row["text_pair"] = text_of(values, "data.text_pair", self.columns.text_pair, place)
         if with_targets:
-            given = column_of(values, "data.label", self.columns.label, place)
-            row["label"] = self._labels(given, place) if self.many else self._label(given, place)
+            row["label"] = self._labels(values, place) if self.many else self._label(values, place)
         return row
 
     def groups(self, rows: Rows) -> Sequence[str]:
@@ -69,9 +100,9 @@ class Labelled(Shape):
         return {column: name for column, name in both.items() if column is not None}
 
     @property
-    def label_column(self) -> str:
-        """The label's."""
-        return self.columns.label
+    def label_column(self) -> str | None:
+        """The label's; none if each label has a column."""
+        return self.columns.label if isinstance(self.columns.label, str) else None
 
     def strata(self, rows: Rows) -> Sequence[str]:
         """Return the labels; of several the rarest, which is the hardest to distribute."""
@@ -84,6 +115,11 @@ class Labelled(Shape):
         """Return the label, or all of them."""
         return rows["label"] if self.many else [(label,) for label in rows["label"]]
 
+    def doubtful_labels(self, labels: Iterable[str]) -> list[str]:
+        """Return words that other tools write for a missing value, unless they are decided on."""
+        is_open = self.columns.missing_labels is None
+        return [label for label in labels if is_open and is_missing_word(label)]
+
     def check(self, train: Rows) -> list[str]:
         """Refuse labels that are not classes."""
         counts = Counter(name for names in self.labels(train) for name in names)
@@ -94,16 +130,10 @@ class Labelled(Shape):
                 f"{place_of(train)}: a label has {len(longest)} characters ({longest[:40]}…); "
                 f"expected at most {LABEL_CHARACTERS}. Is data.label the text?"
             )
-        by_name: dict[str, str] = {}
-        for label in sorted(counts):
-            other = by_name.setdefault(metric_name(label), label)
-            if other != label:
-                raise DataError(
-                    f"{place_of(train)}: the labels {other!r} and {label!r} would share their "
-                    f"metrics' names ({metric_name(label)}: letters, digits, _, - and spaces "
-                    "only); expected labels that differ in those."
-                )
-        return []
+        columns = self.columns.label
+        absent = [] if isinstance(columns, str) else [repr(c) for c in columns if c not in counts]
+        warning = f"no row of train has a 1 in the column {listing(absent)}: it is no label"
+        return [warning] if absent else []
 
     def _check_number(self, train: Rows, counts: Mapping[str, int]) -> None:
         if len(counts) < (1 if self.many else 2):
@@ -112,42 +142,73 @@ class Labelled(Shape):
             raise DataError(
                 f"{place_of(train)}: {none if self.many else found} (data.label names the column)."
             )
-        if len(counts) > len(train) / 2:
+        if len(counts) <= len(train) / 2:
+            return
+        if all(map(is_number, counts)):
             raise DataError(
-                f"{place_of(train)}: {len(counts)} different labels on {len(train)} rows; expected "
-                "at least two rows a class on average. Is data.label an identifier? Found "
-                f"{listing((label[:40] for label in sorted(counts)), most=5)}."
+                f"{place_of(train)}: {len(counts)} different numbers on {len(train)} rows in "
+                f"column {self.columns.label!r}: numbers are not predicted yet (regression); "
+                "expected classes, on average at least two rows each."
             )
+        raise DataError(
+            f"{place_of(train)}: {len(counts)} different labels on {len(train)} rows; expected "
+            "at least two rows a class on average. Is data.label an identifier? Found "
+            f"{listing((label[:40] for label in sorted(counts)), most=5)}."
+        )
 
-    def _label(self, given: Any, place: str) -> str:
-        name = _name(given)
-        if not name:
-            raise DataError(
-                f"{place}: no label: found {given!r} in column {self.columns.label!r}, expected a "
-                "name or a whole number."
-            )
-        check_whole(name, f"{place}: column {self.columns.label!r}")
-        return name
+    def _label(self, values: Values, place: str) -> str:
+        column = self.columns.label
+        assert isinstance(column, str)  # see LabelTask.shape
+        return self._named(column_of(values, "data.label", column, place), column, place)
 
-    def _labels(self, given: Any, place: str) -> tuple[str, ...]:
-        separator = self.columns.label_separator
-        if isinstance(given, str) and separator is not None:
-            given = [part for part in given.split(separator) if part.strip()]
-        if given is None:
+    def _labels(self, values: Values, place: str) -> tuple[str, ...]:
+        column, separator = self.columns.label, self.columns.label_separator
+        if not isinstance(column, str):
+            return self._marked(values, column, place)
+        given = column_of(values, "data.label", column, place)
+        if given is None or self._is_missing(given):
             given = []
+        elif isinstance(given, str) and separator is not None:
+            given = [part for part in given.split(separator) if part.strip()]
         if not isinstance(given, list):
             raise DataError(
-                f"{place}: found {given!r} in column {self.columns.label!r}, expected a list of "
+                f"{place}: found {given!r} in column {column!r}, expected a list of "
                 "labels, since task.multi_label=true. If a cell holds several, "
                 "set data.label_separator to what separates them."
             )
-        return tuple(sorted({self._label(one, place) for one in given}))
+        named = [one for one in given if not self._is_missing(one)]
+        return tuple(sorted({self._named(one, column, place) for one in named}))
 
+    def _marked(self, values: Values, columns: Sequence[str], place: str) -> tuple[str, ...]:
+        """Return the columns that hold a 1."""
+        found = []
+        for column in columns:
+            given = column_of(values, "data.label", column, place)
+            mark = _MARKS.get(label_name(given).casefold())
+            if mark is None:
+                raise DataError(
+                    f"{place}: found {given!r} in column {column!r}, expected 0 or 1, since "
+                    "each column of data.label is one label."
+                )
+            if mark:
+                found.append(column)
+        return tuple(sorted(found))
 
-def _name(value: Any) -> str:
-    """Return a label as a name: ``1`` and ``1.0`` are "1"; missing values are empty."""
-    if value is None or value != value or isinstance(value, list | dict):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
+    def _named(self, given: Any, column: str, place: str) -> str:
+        name = label_name(given)
+        if not name or self._is_missing(given):
+            word = " (one of data.missing_labels)" if name else ""
+            raise DataError(
+                f"{place}: no label: found {given!r}{word} in column {column!r}, expected a name "
+                "or a whole number."
+            )
+        check_whole(name, f"{place}: column {column!r}")
+        return name
+
+    def _is_missing(self, given: Any) -> bool:
+        """Whether it is a word for a missing label."""
+        return bool(self._missing) and label_name(given).casefold() in self._missing
+
+    @cached_property
+    def _missing(self) -> frozenset[str]:
+        return frozenset(label_name(word).casefold() for word in self.columns.missing_labels or ())

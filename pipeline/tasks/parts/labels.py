@@ -105,8 +105,14 @@ class LabelTask(Task[L]):
         """Return text, second text and label.
 
         Raises:
-            ConfigError: if one label is read from cells that are declared to hold several.
+            ConfigError: if one label is read from cells, or columns, that hold several.
         """
+        if not isinstance(columns.label, str) and not config.multi_label:
+            raise ConfigError(
+                f"data.label={list(columns.label)}: expected one column, since "
+                "task.multi_label=false reads one label per row; set task.multi_label=true "
+                "to read one from each column of 0 and 1."
+            )
         if columns.label_separator is not None and not config.multi_label:
             raise ConfigError(
                 f"data.label_separator={columns.label_separator!r}: expected null, since "

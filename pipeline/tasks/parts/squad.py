@@ -16,6 +16,7 @@ from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.shapes import Shape, column_of, place_of, text_of
+from pipeline.data.values import as_text
 
 ANSWER, NO_ANSWER = "answer", "no answer"  # a question has either
 
@@ -80,8 +81,8 @@ def _answers(given: Any, context: str, column: str, place: str) -> Answers:
     if isinstance(given, str):
         given = _json_of(given)
     texts, starts = _texts_and_starts(given)
-    texts = [texts] if isinstance(texts, str) else texts
-    if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
+    texts = [as_text(one) or "" for one in (texts if isinstance(texts, list) else [texts])]
+    if not all(text.strip() for text in texts):
         raise DataError(
             f"{place}: found the answers {given!r} in column {column!r}; expected "
             '{"text": ["…"], "answer_start": [0]}, with empty lists if there is no answer.'

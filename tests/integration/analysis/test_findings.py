@@ -104,6 +104,25 @@ def test_each_planted_fault_is_found_at_its_rows(cli, given_files):
     assert f"line {len(train) + 1}" in found["row"][0]["message"]
 
 
+def test_doubtful_labels_are_named_and_missing_ones_left_out(cli, given_files):
+    train = make(120, 1)
+    labels = ["1", "1.0", "1e0", "0", "0", "0"] * 19 + ["01", "01", "NA", "nan", "nan", "null"]
+    write("train.csv", [(text, label) for (text, _), label in zip(train, labels, strict=True)])
+    for name, seed in (("valid.csv", 2), ("test.csv", 3)):
+        write(name, [(text, "01") for text, _ in make(20, seed)])
+    ended = cli("check", *given_files, "--format", "json")
+    found = {f["message"].split(";")[0]: f for f in findings(ended)["label"]}
+    assert "the label '1' (57 rows) is also written '01' (42 rows)" in found
+    words = "labels that read like missing values: 'nan' (2 rows), 'NA' (1 row), 'null' (1 row)"
+    assert sorted(found[words]["rows"]) == [[f"train.csv:{n}"] for n in (118, 119, 120, 121)]
+    settled = cli("check", *given_files, "data.missing_labels=[]", "--format", "json")
+    assert "missing values" not in settled.out
+    missing = "data.missing_labels=[NA,nan,null]"
+    assert cli("check", *given_files, missing, "--fix", "clean").code == 0
+    with Path("clean/train.csv").open() as file:
+        assert {row["label"] for row in csv.DictReader(file)} <= {"1", "1.0", "1e0", "0"}
+
+
 def test_a_cleaned_copy_has_none_of_it(cli, given_files):
     train, valid = make(400, 1), make(100, 2)
     train += [train[5], (train[6][0].upper(), train[6][1]), (train[7][0], "Positive")]

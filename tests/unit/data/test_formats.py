@@ -55,6 +55,15 @@ def conversations(draw, most: int = 4):
     return (*([system] if system else []), *(message for turn in drawn for message in turn))
 
 
+@st.composite
+def uneven(draw):
+    """Return conversations that a greeting begins, or with two messages of the user in a row."""
+    found = draw(conversations())
+    first = [m.role for m in found].index("user")
+    greeting, more = Message("assistant", draw(texts)), Message("user", draw(texts))
+    return (*found[:first], draw(st.sampled_from([greeting, more])), *found[first:])
+
+
 def through(layout, conversation):
     """Write a conversation as a line of JSON and read it again."""
     line = json.dumps(layout.write(conversation), ensure_ascii=False)
@@ -68,6 +77,15 @@ def test_a_conversation_is_the_same_through_every_pair_of_layouts(conversation):
     for first, second in permutations(CHATS, 2):
         there = through(LAYOUTS[second], through(LAYOUTS[first], conversation))
         assert through(LAYOUTS[first], there) == conversation
+
+
+@settings(max_examples=40, deadline=None)
+@given(uneven())
+def test_turns_that_do_not_alternate_are_kept_or_refused(conversation):
+    for first, second in permutations([name for name in CHATS if name != "alpaca"], 2):
+        assert through(LAYOUTS[second], through(LAYOUTS[first], conversation)) == conversation
+    with pytest.raises(DataError, match="alpaca cannot represent turns that do not alternate"):
+        LAYOUTS["alpaca"].write(conversation)
 
 
 @settings(max_examples=40, deadline=None)
@@ -287,14 +305,14 @@ def test_loss_in_a_layout_is_refused_by_name(conversation, layout, message):
             "messages",
             "messages[0].content[0].type is 'image_url'; expected text: only text is supported.",
         ),
-        (chat(("user", 3), HO), "messages", "messages[0].content is 3; expected a list."),
+        (chat(("user", True), HO), "messages", "messages[0].content is True; expected a text."),
         (chat(("user", " \n"), HO), "messages", "messages[0] is empty: found ' \\n', expected a"),
         (chat(HI, ("assistant", "")), "messages", "messages[1] is empty"),
         (chat(HI, ("system", "s"), HO), "messages", "messages[1] is a system message; expected"),
         (chat(("system", "s")), "messages", "there is no message from the assistant"),
         (chat(), "messages", "there is no message from the assistant"),
-        (chat(HI, HI, HO), "messages", "messages[1] is from the user; expected one from the assi"),
-        (chat(HO), "messages", "messages[0] is from the assistant; expected one from the user"),
+        (chat(HI, HO, HO), "messages", "messages[2] is from the assistant, as is the message bef"),
+        (chat(HO), "messages", "there is no message from the user"),
         (chat(HI, HO, HI), "messages", "messages[2] is from the user; expected the last message"),
         (chat(HI, ("assistant", "\ud83d")), "messages", "messages[1] holds '\\ud83d', half of a"),
         (chat(HI, {"role": "assistant", "content": "Ho", "weight": 2}), "messages", "weight is 2;"),
@@ -345,7 +363,7 @@ def test_loss_in_a_layout_is_refused_by_name(conversation, layout, message):
         ({"instruction": "Hi", "output": None}, "alpaca", "output is None; expected a text."),
         ({"prompt": "Hi", "completion": []}, "prompt_completion", "completion is []; expected a t"),
         ({"prompt": [], "completion": []}, "prompt_completion", "completion has 0 messages; expec"),
-        ({"source": "Hi", "target": 3}, "source_target", "target is 3; expected a text."),
+        ({"source": "Hi", "target": [3]}, "source_target", "target is [3]; expected a text."),
         ({"source": "Hi", "targt": "x"}, "source_target", "'target', which source_target needs"),
         ({"text": "Hi", "label": float("nan")}, "text_label", "label is nan; expected a text."),
         (

@@ -99,6 +99,20 @@ def test_a_reply_of_weight_0_is_no_target(chatter):
     assert "A colour." in marked
 
 
+@pytest.mark.parametrize("template", [CHATML, PLAIN, DEAF, MARKED])
+def test_a_greeting_and_users_in_a_row_are_trained(chatter, template):
+    hello = Message("assistant", "Hi, I am A.")
+    _, replied = TURNS[2:]
+    given = rows_of((hello, *TURNS[2:]), (hello, *TURNS[:2]), (*TURNS[2:3], *TURNS[2:]))
+    task = task_of(chatter, template, max_length=128)
+    (greeting, reply), _ = targets(task, given["messages"][0])
+    assert hello.content in greeting
+    assert replied.content in reply
+    assert len(targets(task, given["messages"][2])[0]) == 1
+    assert len({*given.groups}) == 3  # a greeting that all share does not make them one
+    assert len(task.encode(given).dataset["prompt_input_ids"]) == 3
+
+
 def test_a_template_that_rewrites_earlier_replies_is_refused_without_marks(chatter):
     task = task_of(chatter, LAST_ONLY)
     assert targets(task, TURNS[2:])[0] == ["<think></think>A colour.<|im_end|>"]

@@ -1,0 +1,53 @@
+"""Values of records: what counts as a text, as a label, and as a missing one."""
+
+import re
+import unicodedata
+from decimal import Decimal
+from typing import Any
+
+# As JSON writes numbers, which have no leading zeros: 01 may be an identifier. And as people do.
+_JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
+_ANY_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
+# Folded; those that pandas reads as missing.
+_MISSING = {"na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none"}
+
+
+def as_text(value: Any) -> str | None:
+    """Return a text, or a number as its text; None for anything else."""
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return str(value) if is_number and value == value else None
+
+
+def label_name(value: Any) -> str:
+    """Return a label's name, whatever its type in the source; empty if it is missing.
+
+    A whole number is written without fraction or exponent: ``1``, ``1.0`` and ``1e0`` are "1", as a
+    number or a text. Characters are composed (NFC), and blanks inside are single spaces.
+    """
+    if value is None or value != value or isinstance(value, list | dict):
+        return ""
+    text = " ".join(unicodedata.normalize("NFC", str(value)).split())
+    return _whole(text) if _JSON_NUMBER.fullmatch(text) else text
+
+
+def folded(name: str) -> str:
+    """Return what spelling variants of a label share: case, leading zeros and a plus aside."""
+    return _whole(name) if is_number(name) else name.casefold()
+
+
+def is_number(name: str) -> bool:
+    """Whether a label is written as a number."""
+    return _ANY_NUMBER.fullmatch(name) is not None
+
+
+def is_missing_word(name: str) -> bool:
+    """Whether a label is a word that other tools write for a missing value."""
+    return name.casefold() in _MISSING
+
+
+def _whole(number: str) -> str:
+    """Return a whole number as its digits, any other as it is."""
+    value = Decimal(number)
+    return str(int(value)) if value == value.to_integral_value() else number

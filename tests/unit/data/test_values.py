@@ -1,0 +1,45 @@
+"""Values of records: labels are the same names in every format, numbers are texts."""
+
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pipeline.data.values import as_text, folded, label_name
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        *[(one, "1") for one in ("1", "1.0", "1e0", "1.0E+00", 1, 1.0, Decimal("1.0"))],
+        *[(one, one) for one in ("01", "+1", "1.10", "1_0", "1e999", "v1.0")],  # identifiers
+        ("12345678901234567890", "12345678901234567890"),
+        (True, "True"),
+        ("cafe\u0301", "caf\u00e9"),
+        (" very\u00a0 good\n", "very good"),
+        *[(one, "") for one in (None, float("nan"), " ", [1], {})],
+    ],
+)
+def test_a_label_is_a_name_whatever_its_type(value, name):
+    assert label_name(value) == name
+    assert label_name(name) == name
+
+
+@given(st.integers() | st.floats(-1e90, 1e90))
+@example(1e16)
+@example(-0.0)
+def test_a_number_is_the_same_label_in_csv_and_jsonl(number):
+    assert label_name(json.dumps(number)) == label_name(json.loads(json.dumps(number)))
+
+
+def test_variants_of_a_label_are_folded_to_one():
+    assert {folded(one) for one in ("1", "01", "+1", "1.", "001.00")} == {"1"}
+    assert folded("Stra\u00dfe") == folded("STRASSE")
+    assert len({folded(one) for one in ("1.1", "1.10", "1a", "01a")}) == 4
+
+
+def test_a_number_is_a_text_and_other_values_are_none():
+    assert [as_text(one) for one in (22, 0.5, Decimal("1.50"), "a")] == ["22", "0.5", "1.50", "a"]
+    assert [as_text(one) for one in (True, None, float("nan"), [1])] == [None] * 4
