@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from pydantic.dataclasses import dataclass as checked
 from typing_extensions import override
 
 from pipeline.common.contract import Direction
-from pipeline.common.errors import ConfigError, DataError, ModelError, at, did_you_mean, listing
+from pipeline.common.errors import ConfigError, DataError, ModelError, did_you_mean, listing
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data import Rows
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from pipeline.data.conversations import Conversation
     from pipeline.models import Checkpoint
+
+T = TypeVar("T")
 
 _LEAST_PROMPT = 4  # tokens
 _AFTER = 3  # tokens between a reply's last word and the next turn, unless more are known
@@ -190,6 +192,7 @@ class Chat(WritingTask[ChatConfig]):
 
         has_replies = any(messages[-1].role == "assistant" for messages in rows["messages"])
         is_asked = not has_replies or (self.config.generate and not training)
+        found = self._tokens(rows) if has_replies else []
         prompts = self._prompts(rows) if is_asked else []
         long_prompts = [i for i, ids in enumerate(prompts) if len(ids) > self._prompt_room]
         if not has_replies:
@@ -197,7 +200,6 @@ class Chat(WritingTask[ChatConfig]):
             read = {"input_ids": columns[f"{LEFT}input_ids"], **columns}
             dataset = Dataset.from_dict({**read, "row": list(range(len(rows)))})
             return Examples(rows, dataset, len(long_prompts))
-        found = self._tokens(rows)
         longer = [i for i, (ids, _) in enumerate(found) if len(ids) > self.max_length]
         kept = self.kept_rows(rows, longer, lambda i: len(found[i][0]), training=training)
         if long_prompts and self.config.long_rows == "error":
@@ -357,11 +359,7 @@ class Chat(WritingTask[ChatConfig]):
 
     def _prompts(self, rows: Rows) -> list[list[int]]:
         """Return the tokens before each conversation's last reply, or before the one to come."""
-        texts = []
-        for place, messages in zip(rows.ids, rows["messages"], strict=True):
-            with at(f"row {place}"):
-                texts.append(self._begun(asked(messages)))
-        return self._ids(texts)
+        return self._ids(_of_each(rows, lambda messages: self._begun(asked(messages))))
 
     def _prompt_columns(self, prompts: Sequence[list[int]]) -> dict[str, list[list[int]]]:
         """Return the prompt to continue; of one that is too long, its end."""
@@ -371,13 +369,8 @@ class Chat(WritingTask[ChatConfig]):
     def _tokens(self, rows: Rows) -> list[tuple[list[int], list[int]]]:
         """Return each conversation's token ids, and which of them are targets."""
         render = self._marked if _MARKS.search(self._template or "") else self._parted
-        texts, replies = [], []
-        for place, messages in zip(rows.ids, rows["messages"], strict=True):
-            with at(f"row {place}"):
-                text, spans = render(messages)
-            texts.append(text)
-            replies.append(spans)
-        encoded = self.checkpoint.tokenizer(texts, add_special_tokens=False, verbose=False)
+        texts, replies = zip(*_of_each(rows, render), strict=True)
+        encoded = self.checkpoint.tokenizer(list(texts), add_special_tokens=False, verbose=False)
         return [self._labelled(encoded[i], spans) for i, spans in enumerate(replies)]
 
     def _labelled(
@@ -464,6 +457,21 @@ class _Frame(NamedTuple):
 
     before: str
     after: str
+
+
+def _of_each(rows: Rows, render: Callable[[Conversation], T]) -> list[T]:
+    """Render each conversation; a refusal has the first one's place, and names the others."""
+    found: list[T] = []
+    refused: dict[str, DataError | ModelError] = {}
+    for place, messages in zip(rows.ids, rows["messages"], strict=True):
+        try:
+            found.append(render(messages))
+        except (DataError, ModelError) as error:
+            refused[place] = error
+    for place, first in refused.items():
+        every = f" {len(refused)} rows of the split are refused: {listing(refused)}."
+        raise type(first)(f"row {place}: {first}{every if len(refused) > 1 else ''}") from first
+    return found
 
 
 def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

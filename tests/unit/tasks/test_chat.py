@@ -234,6 +234,16 @@ def test_a_template_that_fails_is_refused_with_its_error(chatter, template, erro
         task.encode(rows_of(TURNS))
 
 
+def test_every_row_that_a_template_refuses_is_named_at_once(chatter):
+    roles = "(m.role == 'user') != (loop.index0 % 2 == 0)"
+    strict = f"{{% if {roles} %}}{{{{ raise_exception('must alternate') }}}}{{% endif %}}"
+    task = task_of(chatter, CHATML.replace("<|im_start|>", strict + "<|im_start|>", 1))
+    given = rows_of(TURNS, TURNS[1:], TURNS, TURNS[1:])
+    message = r"^row chat\.jsonl:2: .* roles assistant, user, assistant: must alternate\. .* 2 rows"
+    with pytest.raises(DataError, match=f"{message} .*: chat.jsonl:2, chat.jsonl:4"):
+        task.encode(given)
+
+
 def test_a_template_that_is_given_leaves_the_checkpoints_own_alone(chatter):
     task = task_of(chatter, PLAIN)
     assert task.checkpoint.tokenizer.chat_template == PLAIN
