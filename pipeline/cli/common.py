@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from pipeline.common.text_format import DELIMITERS, PLAIN, QUOTING, TextFormat
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -57,6 +59,29 @@ def add_allow(verb: argparse.ArgumentParser) -> None:
 def add_format(verb: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) -> None:
     """Give a verb ``--format``."""
     verb.add_argument("--format", choices=formats, default="table", help="default: table")
+
+
+def add_text_format(verb: argparse.ArgumentParser) -> None:
+    """Give a verb what may be said of its input, if it is a text file: `text_format` reads it."""
+    verb.add_argument(
+        "--encoding", metavar="E", default=PLAIN.encoding, help="encoding of IN; default utf-8"
+    )
+    verb.add_argument(
+        "--delimiter",
+        choices=DELIMITERS,
+        help="of a csv or tsv; default: comma of a csv, tab of a tsv",
+    )
+    verb.add_argument(
+        "--quoting",
+        choices=QUOTING,
+        default=PLAIN.quoting,
+        help="of a csv or tsv; none: quotes are characters like others; default: minimal",
+    )
+
+
+def text_format(options: argparse.Namespace) -> TextFormat:
+    """Return what was said of the input."""
+    return TextFormat(options.encoding, options.delimiter, options.quoting)
 
 
 def names_and_overrides(

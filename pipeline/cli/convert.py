@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.cli.common import Verbs
+from pipeline.cli.common import Verbs, add_text_format, text_format
 from pipeline.common.errors import ConfigError, listing
 from pipeline.common.text import printable
 
@@ -17,9 +17,9 @@ def add(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "convert",
         help="convert conversations between formats: OpenAI, Vertex AI, ShareGPT, Alpaca …",
-        description="Read a csv, tsv, json, jsonl, parquet or arrow file of conversations and "
-        "write them in another layout. Rows that the layout cannot represent are refused with file "
-        "and line. OUT is written atomically. docs/formats.md shows the layouts.",
+        description="Read a csv, tsv, json, jsonl (.gz, .bz2, .xz, .zst too), parquet or arrow "
+        "file of conversations and write them in another layout. Rows that it cannot represent are "
+        "refused, with file and line. OUT is written atomically. docs/formats.md shows layouts.",
     )
     verb.add_argument("path", metavar="IN", type=Path, help="file to read")
     verb.add_argument(
@@ -41,9 +41,7 @@ def add(verbs: Verbs) -> None:
             metavar="C",
             help=f"column to use as {names}, in IN or, if IN has no such column, in OUT",
         )
-    verb.add_argument(
-        "--encoding", metavar="E", default="utf-8", help="encoding of IN; default utf-8"
-    )
+    add_text_format(verb)
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     verb.set_defaults(run=_run, overrides=[])
 
@@ -59,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         options.to,
         source=options.source,
         columns=Columns(options.input_column, options.target_column),
-        encoding=options.encoding,
+        text_format=text_format(options),
         force=options.force,
     )
     rows = f"{done.rows:,} {'row' if done.rows == 1 else 'rows'}"

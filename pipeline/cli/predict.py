@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.cli.common import STORE, Verbs, names_and_overrides, store_at
+from pipeline.cli.common import (
+    STORE,
+    Verbs,
+    add_text_format,
+    names_and_overrides,
+    store_at,
+    text_format,
+)
 from pipeline.common.errors import ConfigError
 from pipeline.common.text import printable
 
@@ -20,9 +27,9 @@ def add(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "predict",
         help="predict every row of a file",
-        description="Read a csv, tsv, json, jsonl, parquet or arrow file with the model's input "
-        "columns and write one prediction per row. OUT is written atomically: complete or not at "
-        "all.",
+        description="Read a csv, tsv, json, jsonl (.gz, .bz2, .xz, .zst too), parquet or arrow "
+        "file with the model's input columns and write one prediction per row. OUT is written "
+        "atomically: complete or not at all.",
     )
     verb.add_argument("model", metavar="RUN_ID_OR_MODEL", help=MODEL)
     verb.add_argument("overrides", nargs="*", help=STORE)
@@ -33,9 +40,7 @@ def add(verbs: Verbs) -> None:
     verb.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="rows per batch; default 64"
     )
-    verb.add_argument(
-        "--encoding", metavar="E", default="utf-8", help="encoding of IN; default utf-8"
-    )
+    add_text_format(verb)
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     verb.set_defaults(run=_run)
 
@@ -54,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
             options.input,
             options.output,
             batch_size=options.batch_size,
-            encoding=options.encoding,
+            text_format=text_format(options),
             force=options.force,
             advance=advance,
         )

@@ -57,7 +57,9 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     candidates = list(valid)
     same_tail = [c for c in candidates if c.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
     near = same_tail[:1] or get_close_matches(name, candidates, n=1, cutoff=0.45)
-    return f" Did you mean {near[0]}?" if near else ""
+    if not near:
+        return ""
+    return f" Did you mean {near[0] if near[0] == near[0].strip() else repr(near[0])}?"
 
 
 def amount(count: int, what: str) -> str:
@@ -70,6 +72,11 @@ def listing(names: Iterable[str], most: int = 12) -> str:
     every = [str(n) for n in names]
     more = f", … ({len(every)} in all)" if len(every) > most else ""
     return ", ".join(every[:most]) + more
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Join names that a file has, so that their blanks are seen; long ones are cut."""
+    return listing(repr(name) if len(name) < 80 else f"{name[:77]!r}…" for name in map(str, names))
 
 
 def reason_of(error: BaseException) -> str:

@@ -7,8 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, InstanceOf, PlainValidator, TypeAdapter, ValidationInfo, model_validator
 from pydantic.dataclasses import dataclass
 
+from pipeline.common.errors import listing
+from pipeline.common.text_format import DELIMITERS
 from pipeline.config.task import AnyColumns, columns_class, split_columns
 from pipeline.config.types import STRICT, Count, EmbeddedFile, Number, Seed, Share, Text, conflict
+
+# One file, a folder or a pattern (`data/*.csv`), or several of them.
+Files = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+Delimiter = Annotated[str, Field(pattern=f'^({"|".join(DELIMITERS)}|[^"\\r\\n])$')]
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
@@ -41,19 +47,26 @@ class SplitConfig:
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
 class FilesConfig(SplitConfig):
-    """Rows from files: csv, tsv, json, jsonl, parquet or arrow, recognized by the suffix."""
+    """Rows from files: csv, tsv, json, jsonl, parquet or arrow, recognized by the suffix.
+
+    The text formats may be compressed: ``rows.csv.gz``.
+    """
 
     source: Literal["files"]
-    train: Text | EmbeddedFile  # path, relative to the working folder
-    validation: Text | None
-    test: Text | None
-    encoding: Text  # of the text formats; a byte order mark is accepted
+    train: Files | EmbeddedFile  # paths, relative to the working folder
+    validation: Files | None
+    test: Files | None
+    encoding: Text  # of the text formats; a byte order mark goes before it
+    delimiter: Delimiter | None  # of csv and tsv; null: the suffix's
+    quoting: Literal["minimal", "none"]  # of csv and tsv
 
     @property
     def title(self) -> str:
-        """The name of the rows: their training file."""
-        file = self.train
-        return f"{file.distribution}/{file.path}" if isinstance(file, EmbeddedFile) else file
+        """The name of the rows: their training files."""
+        files = self.train
+        if isinstance(files, EmbeddedFile):
+            return f"{files.distribution}/{files.path}"
+        return files if isinstance(files, str) else listing(files, most=3)
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ class Added(NamedTuple):
     key: str
     meant: Any
     task: str | None = None  # the task that has the key; None: not a task's
+    source: str | None = None  # the same of a source of data
 
 
 ADDED = (
@@ -66,6 +67,8 @@ ADDED = (
     Added("data.question", "question"),
     Added("data.answers", "answers"),
     Added("data.layout", "auto"),
+    Added("data.delimiter", None, source="files"),
+    Added("data.quoting", "minimal", source="files"),
 )
 
 
@@ -86,12 +89,14 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
                     f"{old}={value} and {new}={node[name]}: one key by its old and its new "
                     f"name; expected {new} alone."
                 )
-    task = now.get("task")
+    task, data = (now.get(group) for group in ("task", "data"))
     kind = task.get("name") if isinstance(task, dict) else None
+    source = data.get("source") if isinstance(data, dict) else None
     for one in ADDED:
         group, _, key = one.key.partition(".")
         node = now.get(group) if key else now
-        if isinstance(node, dict) and one.task in (None, kind):
+        fits = one.task in (None, kind) and one.source in (None, source)
+        if isinstance(node, dict) and fits:
             node.setdefault(key or group, copy.copy(one.meant))
     return now
 

@@ -7,13 +7,14 @@ reads a file of the config. Public is only ``OmegaConf.load``, which builds obje
 import json
 import os
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import yaml
 
 from pipeline.common.errors import ConfigError, TrackingError
+from pipeline.common.paths import expanded
 from pipeline.common.text import CONTROL, printable
 
 MOST_BYTES = 2**20  # of a config
@@ -75,10 +76,12 @@ def check_values(
     roots = [os.path.realpath(folder) for folder in (Path.cwd(), *allowed)]
     from_hub = _at(tree, "data.source") == "hub"
     for key in _PATHS:
-        problem = _problem_of(_at(tree, key), roots, is_split=from_hub and key in _SPLITS)
-        if problem and not _is_given(key, given):
-            shown = printable(f"{place}: {key}={_at(tree, key)}")
-            raise ConfigError(f"{shown} {problem} give {key}=… yourself.")
+        found = _at(tree, key)
+        for value in found if isinstance(found, list) else [found]:
+            problem = _problem_of(value, roots, key in _SPLITS, from_hub=from_hub)
+            if problem and not _is_given(key, given):
+                shown = printable(f"{place}: {key}={value}")
+                raise ConfigError(f"{shown} {problem} give {key}=… yourself.")
         path = _at(tree, f"{key}.path")
         if isinstance(path, str) and _leaves(path) and not _is_given(f"{key}.path", given):
             raise ConfigError(
@@ -165,23 +168,31 @@ def _problems(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield key, f"{node[:80]!a} holds control characters; expected text"
 
 
-def _problem_of(value: Any, roots: Sequence[str], *, is_split: bool) -> str | None:
+def _problem_of(value: Any, roots: Sequence[str], is_split: bool, *, from_hub: bool) -> str | None:
     """Return what is wrong with a path or name, without the remedy, or None."""
     if not isinstance(value, str):
         return None
     if "://" in value:
         return "is an address; expected a path or a name. If you trust this record,"
-    if is_split:
+    if is_split and from_hub:
         is_name = "/" not in value and ".." not in value
         return None if is_name else "is not the name of a split. If you trust this record,"
     try:
-        path = Path(os.path.realpath(os.path.expanduser(value)))
+        path = _outside([os.path.expanduser(value)], roots)
+        if path is None and is_split:  # a folder or a pattern may name links to elsewhere
+            path = _outside(expanded(value), roots)
     except ValueError:  # a zero byte
         return "is not a path;"
-    if any(path.is_relative_to(root) for root in roots):
+    if path is None:
         return None
     folder = _word(str(path if path.is_dir() else path.parent))
     return f"lies outside the working folder; if you trust this record, add --allow {folder}, or"
+
+
+def _outside(paths: Iterable[str | Path], roots: Sequence[str]) -> Path | None:
+    """Return the first path that lies outside these folders, links followed."""
+    real = (Path(os.path.realpath(path)) for path in paths)
+    return next((p for p in real if not any(p.is_relative_to(root) for root in roots)), None)
 
 
 def _leaves(path: str) -> bool:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from pipeline.common.errors import DataError, at, did_you_mean, listing
+from pipeline.common.errors import DataError, at, did_you_mean, listing, quoted
 from pipeline.data.rows import Values
 from pipeline.data.values import as_text, label_name
 
@@ -70,7 +70,7 @@ class Layout:
         for key in self.needed(to_answer=to_answer):
             if key not in values:
                 raise DataError(
-                    f"there is no {key!r}, which {self.name} needs; found {listing(values)}."
+                    f"there is no {key!r}, which {self.name} needs; found {quoted(values)}."
                     f"{did_you_mean(key, values)}"
                 )
         _refuse(values, self.refused)
@@ -137,7 +137,7 @@ def detect(
     near = next(filter(None, (did_you_mean(key, sorted(known)) for key in values)), "")
     expected = [f"{name} ({', '.join(layout.keys)})" for name, layout in candidates.items()]
     raise DataError(
-        f"found the keys {listing(values)}; expected those of a layout: {listing(expected)}.{near}"
+        f"found the keys {quoted(values)}; expected those of a layout: {listing(expected)}.{near}"
     )
 
 
@@ -156,7 +156,7 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def check_whole(text: str, where: str) -> None:
-    """Refuse halves of characters.
+    """Refuse halves of characters, and NUL.
 
     Raises:
         DataError: beginning with ``where``.
@@ -166,6 +166,8 @@ def check_whole(text: str, where: str) -> None:
         raise DataError(
             f"{where} holds {half[0]!a}, half of a surrogate pair; expected complete characters."
         )
+    if "\0" in text:
+        raise DataError(f"{where} holds '\\0' (NUL), which is no character of a text.")
 
 
 def plain(messages: Sequence[Message]) -> list[dict[str, Any]]:

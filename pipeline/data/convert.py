@@ -5,7 +5,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.common.errors import ConfigError, DataError, at, did_you_mean, listing
+from pipeline.common.errors import ConfigError, DataError, at, did_you_mean, listing, quoted
+from pipeline.common.text_format import PLAIN, TextFormat
 from pipeline.data.conversations import COLUMNS, LAYOUTS, Layout, detect, layouts_with
 from pipeline.data.readers import Record, read_records
 from pipeline.data.writers import check_files, output_file, writer
@@ -37,7 +38,7 @@ def convert(
     *,
     source: str | None = None,
     columns: Columns = OWN_NAMES,
-    encoding: str = "utf-8",
+    text_format: TextFormat = PLAIN,
     force: bool = False,
 ) -> Converted:
     """Write a file's conversations in another layout; the new file is complete or absent.
@@ -49,7 +50,7 @@ def convert(
         source: the layout to read; that of the first record by default.
         columns: names of the two columns in the file that is read or, if that has other keys, in
             the one that is written.
-        encoding: of the file that is read.
+        text_format: of the file that is read, if it is text.
         force: replace an existing file.
 
     Raises:
@@ -58,13 +59,13 @@ def convert(
             written.
     """
     _check_names(target, source, columns)
-    check_files(path, encoding, out, force=force)
+    check_files(path, text_format.encoding, out, force=force)
     if out.suffix.lower() == ".csv" and target not in COLUMNS:
         raise ConfigError(
             f"{out}: {target} has no columns for a csv file; expected .jsonl, or --to "
             f"{' or '.join(COLUMNS)}."
         )
-    records = read_records(path, encoding)
+    records = read_records(path, text_format)
     first = next(records, None)
     if first is None:
         raise DataError(f"{path}: no rows; expected at least one.")
@@ -126,7 +127,7 @@ def _detected(
         for option, name in zip(("--input-column", "--target-column"), columns, strict=True):
             if name is not None and name not in values:
                 raise ConfigError(
-                    f"{place}: there is no column {name!r} ({option}); found {listing(values)}."
+                    f"{place}: there is no column {name!r} ({option}); found {quoted(values)}."
                     f"{did_you_mean(name, values)}"
                 ) from error
         raise DataError(f"{place}: {error}") from error

@@ -6,18 +6,24 @@ cause. Errors here name the file, the line, what was found and what was expected
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.errors import DataError, did_you_mean, listing
+from pipeline.common.errors import DataError, at, did_you_mean, listing, quoted
+from pipeline.common.text_format import DELIMITERS, PLAIN, TextFormat, key_of
+from pipeline.data.class_labels import features_of, named
+from pipeline.data.text_files import COMPRESSIONS, UNREADABLE, lines, uncompressed
 
 # Characters. csv's own limit of 131,072 is too small for a long text; without a limit an unclosed
 # quote would read a file of any size into memory.
 _LONGEST_FIELD = 2**24
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a `Path` makes one slash of two
 
 Record = tuple[int, Mapping[str, Any]]  # line (text formats) or row number, from 1; and the values
 Refuse = Callable[[DataError], None]  # called for a record that cannot be used
@@ -28,32 +34,40 @@ def stop(error: DataError) -> None:
     raise error
 
 
-def read_records(path: Path, encoding: str, refuse: Refuse = stop) -> Iterator[Record]:
+def read_records(
+    path: Path, text_format: TextFormat = PLAIN, refuse: Refuse = stop
+) -> Iterator[Record]:
     """Yield the records of a file; its suffix determines the format.
 
     Args:
-        path: a csv, tsv, json, jsonl, parquet or arrow file.
-        encoding: of the text formats; a byte order mark is skipped.
+        path: a csv, tsv, json, jsonl, parquet or arrow file; the first four may be compressed.
+        text_format: of the text formats; a byte order mark goes before its encoding.
         refuse: handles a line of bad syntax, if the lines after it can still be read.
 
     Raises:
         DataError: for a missing or empty file, an unknown suffix, wrong encoding or bad syntax.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    if _ADDRESS.match(str(path)):
         raise DataError(
-            f"{path}: the suffix {path.suffix!r} is not a known format. Valid: {listing(READERS)}."
+            f"{path}: is a URL; expected a file. Download it first; data=hub reads data sets of "
+            "the Hugging Face hub."
         )
     with _readable(path):
         if path.is_dir():
             raise DataError(f"{path}: is a folder; expected a file.")
+        reader = reader_of(path)
+        if reader is None:
+            raise DataError(
+                f"{path}: the suffix {path.suffix!r} is not a known format. Valid: "
+                f"{listing(READERS)}; {listing(TEXTS)} may be compressed: {listing(COMPRESSIONS)}."
+            )
         if not path.is_file():
             others = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
             near = did_you_mean(path.name, others)
             raise DataError(f"{path}: there is no such file (working folder: {Path.cwd()}).{near}")
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty; expected rows.")
-    return _read(reader(path, encoding, refuse), path)
+    return _read(reader(path, text_format, refuse), path)
 
 
 def _read(records: Iterator[Record], path: Path) -> Iterator[Record]:
@@ -65,81 +79,80 @@ def _read(records: Iterator[Record], path: Path) -> Iterator[Record]:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read: {reason}.") from error
     except RecursionError as error:
         raise DataError(f"{path}: lists or objects are nested too deeply to be read.") from error
 
 
-def _lines(path: Path, encoding: str) -> Iterator[str]:
-    """Yield decoded lines with their ends; a line that cannot be decoded is named."""
-    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    number = 0
-    try:
-        # newline="" keeps \r\n and line breaks inside quotes as csv wants them.
-        with path.open(encoding=codec, newline="") as stream:
-            for number, line in enumerate(stream, start=1):  # noqa: B007 - read in the handler
-                yield line
-    except UnicodeDecodeError as error:
-        # The decoder reads ahead in blocks, so find the line by the bytes.
-        line_number = _first_undecodable_line(path, encoding) or number + 1
-        bad = error.object[error.start]
-        raise DataError(
-            f"{path}, line {line_number}: byte 0x{bad:02x} is not {encoding}. "
-            "Give the file's encoding, for example data.encoding=latin-1 (--encoding to convert)."
-        ) from error
-    except LookupError as error:
-        raise DataError(
-            f"data.encoding={encoding}: no such encoding. For example utf-8, latin-1, gb18030."
-        ) from error
-
-
-def _first_undecodable_line(path: Path, encoding: str) -> int | None:
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode(encoding)
-            except UnicodeDecodeError:
-                return number
-    return None
-
-
-def _read_delimited(path: Path, encoding: str, refuse: Refuse, delimiter: str) -> Iterator[Record]:
+def _read_delimited(
+    path: Path, text_format: TextFormat, refuse: Refuse, delimiter: str
+) -> Iterator[Record]:
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
-    reader = csv.reader(_lines(path, encoding), delimiter=delimiter, strict=True)
+    given = text_format.delimiter
+    reader = csv.reader(
+        lines(path, text_format.encoding),
+        delimiter=DELIMITERS.get(given, given) if given else delimiter,
+        quoting=csv.QUOTE_NONE if text_format.quoting == "none" else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
     start = 1
     try:
         header = next(reader, [])
-        if not any(name.strip() for name in header):
-            raise DataError(f"{path}, line 1: expected a header with the names of the columns.")
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            raise DataError(f"{path}, line 1: the header names the column {twice[0]!r} twice.")
+        _check_header(header, path, may_split=not given)
         start = reader.line_num + 1
         for values in reader:
-            if values:  # csv yields [] for a blank line
-                if len(values) == len(header):
-                    yield start, dict(zip(header, values, strict=True))
-                else:
+            place = f"{path}, line {start}"
+            if len(values) != len(header):
+                if values:  # csv yields [] for a blank line
                     refuse(
                         DataError(
-                            f"{path}, line {start}: found {len(values)} fields, expected "
-                            f"{len(header)} ({listing(header)})."
+                            f"{place}: found {len(values)} fields, expected {len(header)} "
+                            f"({quoted(header)})."
                         )
                     )
+            elif values == header and len(header) > 1:
+                refuse(DataError(f"{place}: the header again, in the middle; expected a row."))
+            else:
+                yield start, dict(zip(header, values, strict=True))
             start = reader.line_num + 1
     except csv.Error as error:
         # csv may fail as late as the last line: an open quote swallows what follows.
         raise DataError(
             f"{path}, line {start}: {error}, in the record that starts there; expected every quote "
-            "to be closed, and doubled if it is part of a text."
+            "to be closed, and doubled if it is part of a text. If quotes are characters like "
+            f"others: {key_of('quoting', 'none')}."
         ) from error
 
 
-def _read_jsonl(path: Path, encoding: str, refuse: Refuse) -> Iterator[Record]:
-    for number, line in enumerate(_lines(path, encoding), start=1):
-        if not line.strip():
-            continue
+def _check_header(header: Sequence[str], path: Path, *, may_split: bool) -> None:
+    """Refuse a header that names no columns, one twice, or several in one that is not split."""
+    if not any(name.strip() for name in header):
+        raise DataError(f"{path}, line 1: expected a header with the names of the columns.")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}, line 1: the header names the column {twice[0]!r} twice.")
+    fitting = max(DELIMITERS, key=lambda name: header[0].count(DELIMITERS[name]))
+    if len(header) == 1 and may_split and DELIMITERS[fitting] in header[0]:
+        raise DataError(
+            f"{path}, line 1: the header is one column, {quoted(header)}; expected the names of "
+            f"the columns with another delimiter. Try {key_of('delimiter', fitting)}."
+        )
+
+
+def _read_json(
+    path: Path, text_format: TextFormat, refuse: Refuse, *, by_line: bool
+) -> Iterator[Record]:
+    """Read JSON lines or one document; the file may be the other one than its suffix says."""
+    numbered = ((n, s) for n, s in enumerate(lines(path, text_format.encoding), 1) if s.strip())
+    begun = list(islice(numbered, 2))
+    first = begun[0][1] if begun else ""
+    if first.lstrip().startswith("[") or not (by_line or (begun[1:] and _is_object(first))):
+        text = "".join(line for _, line in chain(begun, numbered))
+        yield from _read_document(text, path)
+        return
+    for number, line in chain(begun, numbered):
         try:
             value = _parsed(line, path, number, "one object a line")
             record = _as_object(value, path, f"line {number}")
@@ -149,18 +162,28 @@ def _read_jsonl(path: Path, encoding: str, refuse: Refuse) -> Iterator[Record]:
             yield number, record
 
 
-def _read_json(path: Path, encoding: str, _refuse: Refuse) -> Iterator[Record]:
-    value = _parsed("".join(_lines(path, encoding)), path, None, "one array of objects")
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _read_document(text: str, path: Path) -> Iterator[Record]:
+    value, place = _parsed(text, path, None, "one array of objects"), "item"
     if isinstance(value, dict) and isinstance(value.get("data"), list):
-        yield from enumerate(_squad(value["data"], path), start=1)
-        return
+        value, place = value["data"], "data, item"
+        if any(isinstance(item, dict) and "paragraphs" in item for item in value):
+            yield from enumerate(_squad(value, path), start=1)
+            return
     if not isinstance(value, list):
         raise DataError(
-            f"{path}: found a JSON {_json_type(value)}, expected an array of objects, or the "
-            'layout of SQuAD\'s own files: {"data": [{"paragraphs": […]}]}.'
+            f"{path}: found a JSON {_json_type(value)}, expected an array of objects, as it is or "
+            'in {"data": […]}, one object a line, or the layout of SQuAD\'s own files: '
+            '{"data": [{"paragraphs": […]}]}.'
         )
     for number, item in enumerate(value, start=1):
-        yield number, _as_object(item, path, f"item {number}")
+        yield number, _as_object(item, path, f"{place} {number}")
 
 
 def _squad(articles: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:
@@ -200,20 +223,31 @@ def _list_in(values: Mapping[str, Any], key: str, path: Path, place: str) -> lis
 
 def _parsed(text: str, path: Path, line: int | None, expected: str) -> Any:
     """Parse the JSON of a line or, without a line number, of a file."""
+    place = f"{path}, line {line}" if line else str(path)
     try:
-        return json.loads(text)
+        with at(place):
+            return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}, line {line or error.lineno}: not JSON ({error.msg}, column {error.colno}); "
             f"expected {expected}."
         ) from error
     except ValueError as error:  # Python's guard against numbers that take long to parse
-        place = f"{path}, line {line}" if line else path
         digits = sys.get_int_max_str_digits()
         raise DataError(
             f"{place}: a whole number has more than {digits} digits; expected one of at most so "
             "many, or a text in quotes."
         ) from error
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object, none of whose keys hides another."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DataError(f"an object has the key {twice!r} twice; expected one value a key.")
+    return values
 
 
 def _as_object(value: Any, path: Path, place: str) -> Mapping[str, Any]:
@@ -233,17 +267,18 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "number")
 
 
-def _read_parquet(path: Path, _encoding: str, _refuse: Refuse) -> Iterator[Record]:
+def _read_parquet(path: Path, _format: TextFormat, _refuse: Refuse) -> Iterator[Record]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        yield from _rows(pq.ParquetFile(path).iter_batches())
+        file = pq.ParquetFile(path)
+        yield from _rows(file.iter_batches(), file.schema_arrow)
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: not a parquet file ({error}).") from error
 
 
-def _read_arrow(path: Path, _encoding: str, _refuse: Refuse) -> Iterator[Record]:
+def _read_arrow(path: Path, _format: TextFormat, _refuse: Refuse) -> Iterator[Record]:
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as source:
@@ -255,18 +290,27 @@ def _read_arrow(path: Path, _encoding: str, _refuse: Refuse) -> Iterator[Record]
                 table = pa.ipc.open_stream(source).read_all()
         except pa.ArrowInvalid as error:
             raise DataError(f"{path}: not an arrow file ({error}).") from error
-        yield from _rows(table.to_batches())
+        yield from _rows(table.to_batches(), table.schema)
 
 
-def _rows(batches: Iterable[Any]) -> Iterator[Record]:
-    return enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+def _rows(batches: Iterable[Any], schema: Any) -> Iterator[Record]:
+    rows = (row for batch in batches for row in batch.to_pylist())
+    return enumerate(named(rows, features_of(schema)), start=1)
 
 
-READERS: dict[str, Callable[[Path, str, Refuse], Iterator[Record]]] = {
+READERS: dict[str, Callable[[Path, TextFormat, Refuse], Iterator[Record]]] = {
     ".csv": partial(_read_delimited, delimiter=","),
     ".tsv": partial(_read_delimited, delimiter="\t"),
-    ".json": _read_json,
-    ".jsonl": _read_jsonl,
+    ".json": partial(_read_json, by_line=False),
+    ".jsonl": partial(_read_json, by_line=True),
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
 }
+TEXTS = (".csv", ".tsv", ".json", ".jsonl")  # which may be compressed
+
+
+def reader_of(path: Path) -> Callable[[Path, TextFormat, Refuse], Iterator[Record]] | None:
+    """Return what reads a file, by its suffix; None: no format is known by it."""
+    plain = uncompressed(path)
+    suffix = plain.suffix.lower()
+    return READERS.get(suffix) if plain == path or suffix in TEXTS else None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pipeline.common.errors import DataError, did_you_mean, listing
+from pipeline.common.errors import DataError, did_you_mean, listing, quoted
 from pipeline.data.conversations import check_whole
 from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.values import as_text
@@ -96,7 +96,7 @@ def column_of(values: Values, key: str, column: str, place: str) -> Any:
             nested = [f"{name}.{inner}" for name, value in objects.items() for inner in value]
             raise DataError(
                 f"{place}: there is no column {column!r} ({key}); found "
-                f"{listing(values)}.{did_you_mean(column, [*values, *nested])}"
+                f"{quoted(values)}.{did_you_mean(column, [*values, *nested])}"
             )
         here = here[part]
     return here
@@ -123,5 +123,5 @@ def text_of(values: Values, key: str, column: str, place: str) -> str:
 
 
 def place_of(rows: Rows) -> str:
-    """Return the file that the rows come from."""
-    return rows.ids[0].rsplit(":", 1)[0]
+    """Return the files that the rows come from."""
+    return listing(dict.fromkeys(row_id.rsplit(":", 1)[0] for row_id in rows.ids), most=3)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from pipeline.common.errors import DataError, did_you_mean, listing
+from pipeline.common.errors import DataError, did_you_mean, listing, quoted
+from pipeline.common.paths import expanded
 from pipeline.common.session import shared
+from pipeline.common.text_format import TextFormat
 from pipeline.config.data import DataConfig, FilesConfig, HubConfig
 from pipeline.config.types import EmbeddedFile
+from pipeline.data.class_labels import named
 from pipeline.data.package_files import locate, sha256
-from pipeline.data.readers import Refuse, read_records, stop
-from pipeline.data.rows import Row, Rows, Values
+from pipeline.data.readers import READERS, Record, Refuse, read_records, reader_of, stop
+from pipeline.data.rows import Row, Rows
 from pipeline.data.shapes import Shape
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 SPLITS = ("train", "validation", "test")
+# What `datasets` writes beside its arrow files.
+_ASIDE = ("dataset_dict.json", "dataset_info.json", "state.json")
 
 
 def read_split(config: DataConfig, shape: Shape, split: str, refuse: Refuse = stop) -> Rows | None:
@@ -32,94 +37,118 @@ def read_split(config: DataConfig, shape: Shape, split: str, refuse: Refuse = st
         return None
     ids: list[str] = []
     rows: list[Row] = []
-    try:
-        place = _place(config, split)
-        for row_id, values in records(config, split, refuse, shape.label_column):
-            try:
-                rows.append(shape.read(values, f"{place}, row {row_id}"))
-            except DataError as error:
-                refuse(error)
-            else:
-                ids.append(row_id)
-        if not ids:
-            raise DataError(f"{place}: no rows; expected at least one below the header.")
-    except DataError as error:
-        refuse(error)
+    for part in _parts(config, split):
+        try:
+            found = dict(_read(part, shape, refuse))
+        except DataError as error:
+            refuse(error)
+        else:
+            ids += found
+            rows += found.values()
+    if not ids:
         return None
     return Rows(shape, ids, {name: [row[name] for row in rows] for name in rows[0]})
 
 
-def records(
-    config: DataConfig, split: str, refuse: Refuse, label_column: str | None = None
-) -> Iterator[tuple[str, Values]]:
-    """Yield the records of a split with the ids of their rows; none if the config names no split.
+def _read(part: _Part, shape: Shape, refuse: Refuse) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of one part that can be used, with their ids."""
+    refused: list[DataError] = []
 
-    Labels of ``label_column`` are given by name where a hub data set holds their numbers.
+    def note(error: DataError) -> None:
+        refused.append(error)
+        refuse(error)
 
-    Raises:
-        DataError: for what cannot be read at all; a line of bad syntax goes to ``refuse``.
-    """
+    number = 0
+    for number, values in part.records(note):
+        row_id = f"{part.name}:{number}"
+        try:
+            yield row_id, shape.read(values, f"{part.place}, row {row_id}")
+        except DataError as error:
+            refuse(error)
+    if not number and not refused:
+        raise DataError(f"{part.place}: no rows; expected at least one below the header.")
+
+
+class _Part(NamedTuple):
+    """A file, or a split of the hub."""
+
+    name: str  # which the ids of its rows begin with
+    place: str  # for messages
+    records: Callable[[Refuse], Iterator[Record]]
+
+
+def _parts(config: DataConfig, split: str) -> Iterator[_Part]:
+    """Yield where the rows of a split are; nothing if the config names no split."""
     if isinstance(config, HubConfig):
-        name: str | None = getattr(config, split)
+        name = getattr(config, split)
         if name is not None:
-            for number, row in enumerate(_named(_load(config, split), label_column), start=1):
-                yield f"{name}:{number}", row
+            place = f"{config.name} ({config.subset or 'default'}), split {name}"
+            yield _Part(name, place, lambda _: _hub_records(config, name, place))
         return
-    path = path_of(config, split)
-    if path is not None:
-        for line, values in read_records(path, config.encoding, refuse):
-            yield f"{path.name}:{line}", values
+    for name, path in files_of(config, split).items():
+        yield _Part(name, str(path), partial(_file_records, config, path))
 
 
-def _named(dataset: Dataset, column: str | None) -> Iterator[Values]:
-    """Yield the rows of a data set, with names of labels instead of their numbers."""
-    from datasets import ClassLabel
-
-    feature = dataset.features.get(column)
-    several = getattr(feature, "feature", None)  # of a list
-    labels = feature if isinstance(feature, ClassLabel) else several
-    # The hub marks a hidden label by -1; it stays out of range and is refused by the shape.
-    names = dict(enumerate(labels.names)) if isinstance(labels, ClassLabel) else None
-    for row in dataset:
-        if column is None or names is None:
-            yield row
-        elif labels is several:
-            yield {**row, column: [names.get(i) for i in row[column]]}
-        else:
-            yield {**row, column: names.get(row[column])}
+def _file_records(config: FilesConfig, path: Path, refuse: Refuse) -> Iterator[Record]:
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder without files of a known format: {listing(READERS)}.")
+    yield from read_records(path, text_format(config), refuse)
 
 
-def file_digests(config: FilesConfig) -> dict[str, str]:
-    """Return the sha256 of each split's file, by split; a test file may be missing, unread."""
-    files = {split: path_of(config, split) for split in SPLITS}
-    return {split: sha256(path) for split, path in files.items() if path and path.is_file()}
-
-
-def _load(config: HubConfig, split: str) -> Dataset:
+def _hub_records(config: HubConfig, split: str, place: str) -> Iterator[Record]:
     from datasets import load_dataset
 
-    name, revision = getattr(config, split), config.revision or None
     try:
-        return load_dataset(config.name, config.subset, split=name, revision=revision)
+        dataset = load_dataset(
+            config.name, config.subset, split=split, revision=config.revision or None
+        )
     except Exception as error:  # datasets passes on any error of its storage
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        place = _place(config, split)
         raise DataError(f"{place}: cannot be loaded: {type(error).__name__}: {reason}") from error
+    yield from enumerate(named(dataset, dataset.features), start=1)
 
 
-def _place(config: DataConfig, split: str) -> str:
-    """Return where a split is, for messages."""
-    if isinstance(config, FilesConfig):
-        return str(path_of(config, split))
-    return f"{config.name} ({config.subset or 'default'}), split {getattr(config, split)}"
+def text_format(config: FilesConfig) -> TextFormat:
+    """Return how the text files of a config are written."""
+    return TextFormat(config.encoding, config.delimiter, config.quoting)
 
 
-def path_of(config: FilesConfig, split: str) -> Path | None:
-    """Return the path of a split's file, or None if the config names none."""
-    file: str | EmbeddedFile | None = getattr(config, split)
-    if file is None:
-        return None
-    return locate(file) if isinstance(file, EmbeddedFile) else Path(file)
+def files_of(config: FilesConfig, split: str) -> dict[str, Path]:
+    """Return the files of a split by the names that are in the ids of their rows.
+
+    It is a file's own name unless files of the config share it: then its path below the folder that
+    they all are in. So an id names one row, wherever that folder is.
+    """
+    paths = {name: _paths(getattr(config, name)) for name in SPLITS}
+    every = set(chain.from_iterable(paths.values()))
+    if len({path.name for path in every}) == len(every):
+        return {path.name: path for path in paths[split]}
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in every])
+    return {Path(os.path.relpath(path, root)).as_posix(): path for path in paths[split]}
+
+
+def _paths(given: str | Sequence[str] | EmbeddedFile | None) -> list[Path]:
+    """Return the files that a split names, each once; of folders those of a known format."""
+    if given is None:
+        return []
+    if isinstance(given, EmbeddedFile):
+        return [locate(given)]
+    found: list[Path] = []
+    for name in [given] if isinstance(given, str) else given:
+        known = [p for p in expanded(name) if reader_of(p) and p.name not in _ASIDE]
+        found += known or [Path(os.path.expanduser(name))]  # which is refused when it is read
+    return list(dict.fromkeys(found))
+
+
+def file_digests(config: FilesConfig) -> dict[str, str | Mapping[str, str]]:
+    """Return the sha256 of each split's file, or files by name; a test file may be missing."""
+    digests: dict[str, str | Mapping[str, str]] = {}
+    for split in SPLITS:
+        files = files_of(config, split)
+        found = {name: sha256(path) for name, path in files.items() if path.is_file()}
+        if found:
+            digests[split] = found if len(files) > 1 else next(iter(found.values()))
+    return digests
 
 
 @shared(maxsize=4)
@@ -131,14 +160,16 @@ def slice_values(config: DataConfig, columns: tuple[str, ...]) -> Mapping[str, S
     """
     found: dict[str, Sequence[str]] = {}
     for split in SPLITS:
-        for row_id, values in records(config, split, lambda _: None):
-            for column in columns:
-                if column not in values:
-                    raise DataError(
-                        f"evaluation.slices: the {split} split, row {row_id}, has no column "
-                        f"{column!r}.{did_you_mean(column, values)} Found {listing(values)}."
-                    )
-            found[row_id] = [_slice_of(values[column]) for column in columns]
+        for part in _parts(config, split):
+            for number, values in part.records(lambda _: None):
+                row_id = f"{part.name}:{number}"
+                for column in columns:
+                    if column not in values:
+                        raise DataError(
+                            f"evaluation.slices: the {split} split, row {row_id}, has no column "
+                            f"{column!r}.{did_you_mean(column, values)} Found {quoted(values)}."
+                        )
+                found[row_id] = [_slice_of(values[column]) for column in columns]
     return found
 
 

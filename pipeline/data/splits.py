@@ -23,7 +23,7 @@ class Splits:
     validation: Rows
     test: Rows | None  # None: not requested, so not read
     label_counts: Mapping[str, int]  # of all training rows, by label, sorted; empty without labels
-    files: Mapping[str, str]  # split -> sha256 of its file
+    files: Mapping[str, str | Mapping[str, str]]  # split -> sha256 of its file, or files by name
     warnings: tuple[str, ...]  # what is odd about the training rows
 
     @property

@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from pipeline.common.errors import ConfigError, DataError
+from pipeline.common.text_format import PLAIN, TextFormat
 from pipeline.data.readers import read_records
 from pipeline.data.writers import Write, check_files, output_file, writer
 
@@ -30,7 +31,7 @@ def predict(
     out: Path,
     *,
     batch_size: int = 64,
-    encoding: str = "utf-8",
+    text_format: TextFormat = PLAIN,
     force: bool = False,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Predicted:
@@ -41,7 +42,7 @@ def predict(
         path: a file of any format that `pipeline.data.readers` knows.
         out: a jsonl or csv file: ``id`` and what the task predicts.
         batch_size: examples at once.
-        encoding: of the file that is read.
+        text_format: of the file that is read, if it is text.
         force: replace an existing file.
         advance: called with the number of rows just done.
 
@@ -52,8 +53,8 @@ def predict(
     """
     if batch_size < 1:
         raise ConfigError(f"--batch-size {batch_size}: expected a whole number of 1 or more.")
-    check_files(path, encoding, out, force=force)
-    records, size = read_records(path, encoding), BATCHES_A_PART * batch_size
+    check_files(path, text_format.encoding, out, force=force)
+    records, size = read_records(path, text_format), BATCHES_A_PART * batch_size
     parts = iter(lambda: list(islice(records, size)), [])
     first = next(parts, None)
     if first is None:

@@ -11,7 +11,7 @@ CHATS = ("messages", "contents", "sharegpt", "alpaca", "prompt_completion")
 
 def in_file(path, layout):
     """Return the conversations of a file."""
-    return [LAYOUTS[layout].read(values) for _, values in read_records(Path(path), "utf-8")]
+    return [LAYOUTS[layout].read(values) for _, values in read_records(Path(path))]
 
 
 U, A = Message("user", "Hi"), Message("assistant", "Ho")

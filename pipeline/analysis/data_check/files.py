@@ -1,18 +1,18 @@
-"""The files as bytes: a byte order mark, and a last line that may be truncated."""
+"""The files themselves: a byte order mark, and a last line that may be truncated."""
 
 from __future__ import annotations
 
-import codecs
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from pipeline.analysis.data_check.report import Finding, Level
 from pipeline.common.errors import DataError
 from pipeline.config.data import DataConfig, FilesConfig
 from pipeline.data import Rows
-from pipeline.data.sources import SPLITS, path_of
+from pipeline.data.sources import SPLITS, files_of
+from pipeline.data.text_files import UNREADABLE, lines, mark_of, uncompressed
 
-_TEXT = (".csv", ".tsv", ".jsonl")
+_BY_LINE = (".csv", ".tsv", ".jsonl")
 
 
 def file_findings(
@@ -27,34 +27,45 @@ def file_findings(
     """
     if not isinstance(data, FilesConfig):
         return []
-    found = []
+    found: list[Finding] = []
     for split in SPLITS:
-        path = path_of(data, split)
-        if path is None or path.suffix.lower() not in _TEXT or not path.is_file():
-            continue
-        with path.open("rb") as file:
-            lines = sum(1 for _ in file)
-            file.seek(0)
-            if file.read(3) == codecs.BOM_UTF8:
-                message = f"{split}: {path.name} begins with a byte order mark, which is skipped"
-                found.append(Finding.about("note", "file", message, [[f"{path.name}:1"]]))
-            file.seek(-1, os.SEEK_END)
-            last = file.read()
-        if last not in (b"\n", b"\r"):
-            message = f"{split}: the last line of {path.name} has no line break"
-            level: Level = "note"
-            if _ends_oddly(lines, read.get(split), refused.get(split, ())):
-                message += " and is unlike the others: the file seems to be truncated"
-                level = "warning"
-            found.append(Finding.about(level, "file", message, [[f"{path.name}:{lines}"]]))
+        for name, path in files_of(data, split).items():
+            if uncompressed(path).suffix.lower() in _BY_LINE and path.is_file():
+                rows = read.get(split)
+                own = rows and rows.take(
+                    [i for i, row_id in enumerate(rows.ids) if row_id.rsplit(":", 1)[0] == name]
+                )
+                about = [str(e) for e in refused.get(split, ()) if str(e).startswith(str(path))]
+                found += _of_one(split, name, path, data.encoding, own, about)
     return found
 
 
-def _ends_oddly(last: int, rows: Rows | None, refused: Sequence[DataError]) -> bool:
+def _of_one(
+    split: str, name: str, path: Path, encoding: str, rows: Rows | None, refused: Sequence[str]
+) -> Iterator[Finding]:
+    number, last = 0, "\n"
+    try:
+        if codec := mark_of(path):
+            message = f"{split}: {name} begins with a byte order mark, and is read as {codec}"
+            yield Finding.about("note", "file", message, [[f"{name}:1"]])
+        for number, last in enumerate(lines(path, encoding), start=1):  # noqa: B007 - the last one
+            pass
+    except (DataError, *UNREADABLE):  # refused when its rows were read
+        return
+    if not last.endswith(("\n", "\r")):
+        message = f"{split}: the last line of {name} has no line break"
+        level: Level = "note"
+        if _ends_oddly(number, rows, refused):
+            message += " and is unlike the others: the file seems to be truncated"
+            level = "warning"
+        yield Finding.about(level, "file", message, [[f"{name}:{number}"]])
+
+
+def _ends_oddly(last: int, rows: Rows | None, refused: Sequence[str]) -> bool:
     """Whether the last line was refused, or has a label that is the beginning of another."""
-    if any(f"line {last}" in str(error) or f":{last}:" in str(error) for error in refused):
+    if any(f"line {last}" in error or f":{last}:" in error for error in refused):
         return True
-    if rows is None:
+    if not rows:
         return False
     labels = rows.shape.labels(rows)
     others = {name for names in labels[:-1] for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from pipeline.config.data import FilesConfig
 from pipeline.config.experiment import Experiment
 from pipeline.data import read_split
 from pipeline.data.readers import read_records
-from pipeline.data.sources import SPLITS, path_of
+from pipeline.data.sources import SPLITS, files_of, text_format
+from pipeline.data.text_files import uncompressed
 from pipeline.data.writers import SUFFIXES, Write, writer
 from pipeline.training.prepare import shape_of
 
@@ -115,15 +117,16 @@ def _write(
             listed.writerow([split, row, change, before, after])
             counts[change.partition(" of ")[0]] += 1
 
-        for split in corpus.splits:
-            path = path_of(data, split)
-            assert path is not None  # it was read
+        every = (
+            (split, *file) for split in corpus.splits for file in files_of(data, split).items()
+        )
+        for split, name, path in every:
             refused: list[DataError] = []
             out = _named(folder, path)
             with out.open("w", encoding="utf-8", newline="") as made:
                 write: Write | None = None
-                for line, values in read_records(path, data.encoding, refused.append):
-                    row, record = f"{path.name}:{line}", dict(values)
+                for line, values in read_records(path, text_format(data), refused.append):
+                    row, record = f"{name}:{line}", dict(values)
                     if row not in known[split]:
                         note(split, row, "left out: it cannot be used")
                         continue
@@ -136,13 +139,16 @@ def _write(
                         record[label] = new
                     write = write or writer(out, made, list(record))
                     write(record)
+            if write is None:  # of a file without rows nothing can be trained
+                out.unlink()
             for error in refused:
                 note(split, "", "left out: it cannot be used", str(error))
     return counts
 
 
 def _named(folder: Path, path: Path) -> Path:
-    """Return a name for the copy; two files of one name in several folders get a number."""
-    suffix = path.suffix.lower() if path.suffix.lower() in SUFFIXES else SUFFIXES[0]
-    names = (f"{path.stem}{n or ''}{suffix}" for n in range(len(SPLITS)))
+    """Return a name for the copy; files of one name in several folders get a number."""
+    plain = uncompressed(path)
+    suffix = plain.suffix.lower() if plain.suffix.lower() in SUFFIXES else SUFFIXES[0]
+    names = (f"{plain.stem}{n or ''}{suffix}" for n in count())
     return next(folder / name for name in names if not (folder / name).exists())

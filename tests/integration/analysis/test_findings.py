@@ -1,6 +1,7 @@
 """check: planted faults are found at the right rows, and a clean file gives no warning."""
 
 import csv
+import gzip
 import json
 import random
 from pathlib import Path
@@ -155,3 +156,25 @@ def test_check_reports_rare_missing_and_dominant_labels(cli, given_files):
     messages = " ".join(finding["message"] for finding in found["label"])
     for part in ("'rare' (4)", "validation: no row of 'rare'", "98.7% of the labels are 'usual'"):
         assert part in messages
+
+
+def test_files_of_a_folder_are_checked_and_cleaned_each_by_its_own_name(cli, given_files):
+    for folder, seed in (("a", 1), ("b", 2)):
+        Path(folder).mkdir()
+        write(f"{folder}/train.csv", [*make(100, seed), ("", "positive")], cut=4)
+    packed = Path("a/train.csv")
+    Path("a/train.csv.gz").write_bytes(gzip.compress(packed.read_bytes()))
+    packed.unlink()
+    write("valid.csv", make(50, 3))
+    write("test.csv", make(50, 4))
+    given = [*given_files, "data.train=[a,b/*.csv]"]
+    found = findings(cli("check", *given, "--format", "json"))
+    ends = [finding["rows"] for finding in found["file"]]
+    assert ends == [[["train.csv.gz:102"]], [["train.csv:102"]]]
+    ended = cli("check", *given, "--fix", "clean")
+    assert ended.code == 0, ended.err
+    copies = {path.name: len(path.read_text().splitlines()) for path in Path("clean").iterdir()}
+    assert copies == {"changes.csv": 3, **dict.fromkeys(("train.csv", "train1.csv"), 101)} | {
+        "valid.csv": 51,
+        "test.csv": 51,
+    }

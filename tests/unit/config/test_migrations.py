@@ -36,6 +36,8 @@ def test_rerun_and_diff_of_a_record_with_old_names_find_no_difference(cli, tiny,
     text = config.read_text(encoding="utf-8")
     assert "  unpadding: true\n" in text
     old = text.replace("  unpadding: ", "  packing: ").replace("frozen_layer_cache", "prefix_cache")
+    assert "  delimiter: null\n  quoting: minimal\n" in old
+    old = old.replace("  delimiter: null\n  quoting: minimal\n", "")  # which are newer
     config.write_text(old, encoding="utf-8")
 
     rerun = cli("rerun", "old", "--verify", "--allow", str(tiny_model))
@@ -55,6 +57,7 @@ def test_old_records_get_the_former_meaning_of_new_keys():
     assert now["training"]["micro_batch_tokens"] is None
     assert now["task"]["stride"] == 32
     assert "stride" not in migrated({"task": {"name": "chat"}})["task"]
+    assert "quoting" not in migrated({"data": {"source": "hub"}})["data"]
 
 
 def test_settings_of_a_study_are_those_of_today_without_keys_for_messages():

@@ -213,6 +213,18 @@ def test_a_symlink_out_of_the_folder(tmp_path_factory):
     check_values({"data": {"train": "link/y.csv"}}, [elsewhere])
 
 
+@pytest.mark.parametrize("given", ["data", "data/*.csv", "*/a.csv", "../*.csv", "/etc/*"])
+def test_every_file_of_a_list_a_folder_or_a_pattern_is_inside(tmp_path_factory, given):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "y.csv"
+    elsewhere.touch()
+    Path("data").mkdir()
+    Path("data/a.csv").symlink_to(elsewhere)
+    outside("data.test", given, "lies outside the working folder")
+    with pytest.raises(ConfigError, match=r"data\.train=.* lies outside"):
+        check_values({"data": {"train": ["b.csv", given]}}, [])
+    check_values({"data": {"train": ["data", "data/*.csv"]}}, [elsewhere.parent])
+
+
 def test_a_refusal_moves_no_cursor():
     with pytest.raises(ConfigError) as refusal:
         check_values({"data": {"train": "/\x1b[2J/y.csv"}}, [])

@@ -49,17 +49,17 @@ def write(path: Path) -> None:
 def test_every_format_gives_the_same_records(suffix):
     path = Path(f"reviews.{suffix}")
     write(path)
-    assert [values for _, values in read_records(path, "utf-8")] == RECORDS
+    assert [values for _, values in read_records(path)] == RECORDS
 
 
 def test_records_carry_the_line_they_start_at():
     write(Path("reviews.csv"))  # the first record spans lines 2 and 3
-    assert [line for line, _ in read_records(Path("reviews.csv"), "utf-8")] == [2, 4, 5]
+    assert [line for line, _ in read_records(Path("reviews.csv"))] == [2, 4, 5]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column():
     Path("bom.csv").write_bytes(codecs.BOM_UTF8 + b"review,stars\nfine,pos\n")
-    assert next(read_records(Path("bom.csv"), "utf-8"))[1] == {"review": "fine", "stars": "pos"}
+    assert next(read_records(Path("bom.csv")))[1] == {"review": "fine", "stars": "pos"}
 
 
 texts_and_labels = st.lists(
@@ -141,7 +141,7 @@ def test_fewer_rows_than_labels_are_refused():
 
 def test_a_text_may_be_longer_than_csv_allows_by_itself():
     Path("long.csv").write_text(f"review,stars\n{'x' * 200_000},pos\n")
-    ((_, values),) = read_records(Path("long.csv"), "utf-8")
+    ((_, values),) = read_records(Path("long.csv"))
     assert len(values["review"]) == 200_000
 
 

@@ -1,0 +1,22 @@
+"""How a text file is written, where its suffix and its first bytes do not say it."""
+
+from typing import NamedTuple
+
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+QUOTING = ("minimal", "none")
+
+
+class TextFormat(NamedTuple):
+    """What a user may say of text files: the keys of ``data``, and options of verbs."""
+
+    encoding: str = "utf-8"
+    delimiter: str | None = None  # a name of `DELIMITERS`, or one character; None: the suffix's
+    quoting: str = "minimal"  # none: a quote is a character like others, and a line is a row
+
+
+PLAIN = TextFormat()
+
+
+def key_of(option: str, value: str) -> str:
+    """Return how to set one of these, for messages: a key of the config, or a verb's option."""
+    return f"data.{option}={value} (convert, predict: --{option} {value})"
