@@ -8,7 +8,7 @@ from pipeline.analysis.data_check.corpus import Corpus
 from pipeline.analysis.data_check.duplicates import duplicate_findings
 from pipeline.analysis.data_check.files import file_findings
 from pipeline.analysis.data_check.labels import RARE, label_findings, label_table, spellings
-from pipeline.analysis.data_check.report import DataReport, Finding
+from pipeline.analysis.data_check.report import DataReport, Finding, error_findings
 from pipeline.analysis.data_check.texts import language_findings, script_findings, text_findings
 from pipeline.analysis.data_check.tokens import token_findings
 from pipeline.analysis.preflight import check_inputs, check_settings
@@ -46,7 +46,7 @@ def inspect_data(experiment: Experiment) -> DataReport:
             splits = load_splits(experiment.data, shape, with_test=True)
         except TunewrightError as error:
             errors.append(str(error))
-    findings = [Finding("error", "row", error) for error in errors]
+    findings = error_findings(errors)
     findings += file_findings(experiment.data, found, refused)
     if not found:
         return DataReport(findings)

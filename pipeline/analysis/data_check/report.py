@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -30,6 +31,29 @@ class Finding:
     def about(cls, level: Level, kind: str, message: str, rows: Sequence[Sequence[str]]) -> Finding:
         """Make a finding about rows, of which it keeps the first `KEPT` groups."""
         return cls(level, kind, message, tuple(tuple(group) for group in rows[:KEPT]), len(rows))
+
+
+# Where a refusal says its row is: `train.csv, row train.csv:17: …`, `train.csv, line 17: …`.
+_PLACE = re.compile(r", (?:row (.+?:\d+)|((?:line|item) \d+))(?=: )")
+
+
+def error_findings(errors: Iterable[str]) -> list[Finding]:
+    """Return what rows were refused for: rows of a file with the same fault are one finding."""
+    alike: dict[str, dict[str, str]] = {}  # by what all say, each error's place
+    for error in errors:
+        place = _PLACE.search(error)
+        alike.setdefault(_PLACE.sub("", error, 1), {})[error] = (
+            place[1] or place[2] if place else ""
+        )
+    findings = []
+    for places in alike.values():
+        first, *others = places
+        if others:
+            message = _PLACE.sub(f", {len(places)} rows", first, 1)
+            findings.append(Finding.about("error", "row", message, [[p] for p in places.values()]))
+        else:
+            findings.append(Finding("error", "row", first))
+    return findings
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,26 @@ def test_check_reports_refusals_of_whole_splits(cli, tiny):
     assert "every row has the label 'pos'" in ended.out
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "fragments"),
+    [
+        ("a.csv", "text,review ,stars\n" + "a,b,pos\n" * 30, ("30 rows", "'review '", "a.csv:2; ")),
+        ("a.csv", "review;stars\n" + "a, b;pos\n" * 30, ("'review;stars'", "delimiter=semicolon")),
+        ("a.csv", "fine,pos\n" + "bad,neg\n" * 30, ("30 rows", "'fine', 'pos'")),
+        ("a.jsonl", '{"text": "a", "stars": "pos"}\n' * 30, ("30 rows", "a.jsonl:1; ")),
+        ("a.csv", "review,stars\n" + "a,b,c\n" * 30, ("30 rows", "3 fields", "'review', 'stars'")),
+        ("a.csv", "", ("is empty",)),
+    ],
+)
+def test_a_fault_of_a_whole_file_is_one_error(cli, tiny, name, content, fragments):
+    Path(name).write_text(content)
+    ended = cli("check", *tiny, f"data.train={name}")
+    assert ended.code == 2
+    (said,) = (line for line in ended.out.splitlines() if line.startswith("error: "))
+    assert said.startswith(f"error: {name}")
+    assert [fragment for fragment in fragments if fragment not in said] == []
+
+
 def test_rows_longer_than_the_policy_allows_are_an_error(cli, tiny):
     ended = cli("check", *tiny, "training.max_length=6", "task.long_rows=error")
     assert ended.code == 2
