@@ -46,9 +46,14 @@ def logged_name(metric: str) -> str:
     A name that is logged so is returned as it is.
     """
     *groups, label = metric.split("/", 2)
-    spelt = metric_name(_WRITTEN.sub(_character, label)) == label
+    spelt = metric_name(label_in(label)) == label
     is_logged = spelt or _SHORTENED.fullmatch(label)
     return "/".join([*groups, label if is_logged else metric_name(label)])
+
+
+def label_in(name: str) -> str:
+    """Return the label that a metric's name is made of, if it is not shortened."""
+    return _WRITTEN.sub(_character, name)
 
 
 def _character(written: re.Match[str]) -> str:

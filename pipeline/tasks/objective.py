@@ -13,7 +13,14 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS, is_cost, logged_name, metric_name
+from pipeline.evaluation.names import (
+    SLICE_METRICS,
+    SWAP_METRICS,
+    is_cost,
+    label_in,
+    logged_name,
+    metric_name,
+)
 from pipeline.tasks import get_task
 
 if TYPE_CHECKING:
@@ -128,9 +135,10 @@ def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:
     for metric in [*goals, *(limit.metric for limit in constraints(experiment))]:
         _, _, label = metric.removeprefix("val/").partition("/")
         if not is_cost(metric) and label and label not in names:
+            given = label_in(label)
             raise ConfigError(
-                f"evaluation: {metric}: the data has no label {label!r}."
-                f"{did_you_mean(label, [*labels, *names])} Found {listing(labels)}."
+                f"evaluation: {metric}: the data has no label {given!r}."
+                f"{did_you_mean(given, labels)} Found {listing(labels)}."
             )
 
 
