@@ -142,19 +142,17 @@ class Labelled(Shape):
             raise DataError(
                 f"{place_of(train)}: {none if self.many else found} (data.label names the column)."
             )
-        if len(counts) <= len(train) / 2:
-            return
-        if all(map(is_number, counts)):
-            raise DataError(
-                f"{place_of(train)}: {len(counts)} different numbers on {len(train)} rows in "
-                f"column {self.columns.label!r}: numbers are not predicted yet (regression); "
-                "expected classes, on average at least two rows each."
+        if len(counts) > len(train) / 2:
+            quantity = (
+                ""
+                if not all(map(is_number, counts))
+                else (" Or a quantity? Numbers are not predicted yet (regression).")
             )
-        raise DataError(
-            f"{place_of(train)}: {len(counts)} different labels on {len(train)} rows; expected "
-            "at least two rows a class on average. Is data.label an identifier? Found "
-            f"{listing((label[:40] for label in sorted(counts)), most=5)}."
-        )
+            raise DataError(
+                f"{place_of(train)}: {len(counts)} different labels on {len(train)} rows; expected "
+                f"at least two rows a class on average. Is data.label an identifier?{quantity} "
+                f"Found {listing((label[:40] for label in sorted(counts)), most=5)}."
+            )
 
     def _label(self, values: Values, place: str) -> str:
         column = self.columns.label

@@ -253,11 +253,6 @@ def test_tracking_server_out_of_reach(cli, tiny, uri, fragment):
     refused(cli("train", "-m", *tiny, "seed=1,2", given), given, fragment)
 
 
-def test_labels_that_would_share_a_metric(cli, tiny):
-    write_rows(Path("odd.jsonl"), [{**r, "stars": "a/b" if i % 2 else "a_b"} for i, r in _many()])
-    refused(cli("train", *tiny, "data.train=odd.jsonl"), "'a/b'", "'a_b'", "odd.jsonl")
-
-
 def test_labels_that_are_texts(cli, tiny):
     write_rows(Path("long.jsonl"), [{**r, "stars": "x" * (300 + i % 2)} for i, r in _many()])
     refused(cli("train", *tiny, "data.train=long.jsonl"), "long.jsonl", "Is data.label the text?")

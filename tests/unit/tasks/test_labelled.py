@@ -84,5 +84,5 @@ def test_a_variant_of_a_label_that_training_lacks_is_named():
 
 
 def test_many_numbers_are_refused_as_a_regression():
-    with pytest.raises(DataError, match=r"3 different numbers on 4 rows .* not predicted yet"):
+    with pytest.raises(DataError, match=r"3 different labels on 4 rows; .* not predicted yet"):
         splits_of(["0.5", 1.5, "-2", 1.5], [1.5])
