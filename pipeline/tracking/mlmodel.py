@@ -54,6 +54,7 @@ def write(folder: Path, interface: Interface, run_id: str) -> None:
     """
     import mlflow.pyfunc
     import pandas as pd
+    import yaml
     from mlflow.models import Model, ModelSignature
 
     with tempfile.TemporaryDirectory() as made_in, warnings.catch_warnings():
@@ -71,7 +72,8 @@ def write(folder: Path, interface: Interface, run_id: str) -> None:
         for name in _FILES:
             shutil.copy(made / name, folder / name)
     _copy_code(folder / _CODE / _PACKAGE.name)
-    model = Model.load(folder)
+    # Not by Model.load, which takes a folder for a URL and unescapes its name.
+    model = Model.from_dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
     pyfunc = model.flavors[mlflow.pyfunc.FLAVOR_NAME]
     pyfunc.pop("cloudpickle_version")  # nothing is pickled
     pyfunc |= {mlflow.pyfunc.CODE: _CODE, "model_code_path": _SERVED.name}

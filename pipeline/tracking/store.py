@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from filelock import FileLock
@@ -39,7 +40,7 @@ class Store:
     def __init__(self, config: TrackingConfig) -> None:
         self.config = config
         self.dir = Path(config.dir).absolute()
-        self.uri = config.uri or f"sqlite:///{self.dir / 'mlflow.db'}"
+        self.uri = config.uri or sqlite_url(self.dir / "mlflow.db")
 
     def check_writable(self) -> None:
         """Refuse a local folder that cannot be written or made; nothing is left there.
@@ -123,7 +124,7 @@ class Store:
             TrackingError: where no server answers, or there is no database.
         """
         self._reach_server()
-        path = self.uri.removeprefix("sqlite:///").partition("?")[0]
+        path = unquote(self.uri.removeprefix("sqlite:///").partition("?")[0])
         if self.uri.startswith("sqlite:///") and not Path(path).is_file():
             raise TrackingError(
                 f"{masked(self.uri)}: nothing is recorded there yet. `tunewright train` makes a "
@@ -209,11 +210,16 @@ class Store:
         return str(self.client.create_experiment(self.config.experiment, artifact_location=local))
 
 
+def sqlite_url(database: Path) -> str:
+    """Return a database's address; unescaped, these signs of a path mean something in a URL."""
+    return "sqlite:///" + re.sub("[%?#]", lambda sign: quote(sign[0]), str(database))
+
+
 def make_tables(database: Path, artifacts: str) -> None:
     """Make a SQLite database with MLflow's tables, whose default experiment keeps its artifacts."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    made = SqlAlchemyStore(f"sqlite:///{database}", artifacts)
+    made = SqlAlchemyStore(sqlite_url(database), artifacts)
     made.engine.dispose()  # Windows renames no file that is open
 
 

@@ -1,5 +1,6 @@
 """The command line itself: where overrides may stand, and what each verb leaves."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,20 @@ def test_best_shows_where_the_model_lies(cli, tiny):
         if line.startswith("model")
     ]
     assert (Path(shown) / "config.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["job%20x", "q?r", "a#b"])
+def test_a_working_folder_may_be_called_as_a_url_may_not(cli, tiny, name, monkeypatch):
+    Path("job x").mkdir()
+    Path(name).mkdir()
+    outside = {path for path in Path().rglob("*") if path.is_file()}
+    monkeypatch.chdir(name)
+    assert cli("train", *tiny).code == 0
+    assert len(json.loads(cli("runs", "--format", "json").out)) == 1
+    monkeypatch.chdir("..")
+    new = {path for path in Path().rglob("*") if path.is_file()} - outside
+    assert all(path.is_relative_to(name) for path in new)
+    assert Path(name, "mlruns", "mlflow.db") in new
 
 
 def test_asking_for_a_study_makes_no_store(cli):
