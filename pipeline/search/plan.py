@@ -14,7 +14,7 @@ from pipeline.config.flat import flatten, tree
 from pipeline.config.hydra_parts import BASIC_LAUNCHER
 from pipeline.search.options import Options
 from pipeline.search.pruners import PauseAndPromote
-from pipeline.search.samplers import GRID, make_sampler, sampler_name
+from pipeline.search.samplers import GRID, make_sampler, sampler_name, seed_of
 from pipeline.search.searchable import SEED, Searchable
 from pipeline.search.space.space import Space
 from pipeline.search.study.study import SPACE, StudySpec
@@ -41,7 +41,7 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
         directions = task.directions(base)
     else:
         directions = (direction,) if isinstance(direction, str) else tuple(direction)
-    seed = options.sampler.get("seed")
+    seed = seed_of(options.sampler)
     metric = options.pruner.get("metric")
     minutes = options.trial_minutes
     spec = StudySpec(
@@ -53,7 +53,7 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
         pruner=options.pruner,
         reported=task.reported(base, metric) if metric else directions[0],
         unit=task.unit,
-        seed=secrets.randbits(31) if seed is None else int(seed),
+        seed=secrets.randbits(31) if seed is None else seed,
         budget=options.limits(_n_trials(options, space, name)),
         max_failure_rate=float(options.max_failure_rate),
         retries=options.retries,

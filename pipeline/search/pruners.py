@@ -5,7 +5,6 @@ search says (an epoch, for our runs); pruners count whole steps, so options in u
 Trials are compared at equal budget, and a schedule is always that of the full one.
 """
 
-import inspect
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -18,6 +17,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.search.arguments import check_arguments
 from pipeline.search.study.trials import PAUSED_AT, standing, state_of
 
 # Options that count budget; the others count trials, evaluations or scores.
@@ -45,13 +45,12 @@ class PauseAndPromote:
     eager: bool = False
 
     def __post_init__(self) -> None:
-        if type(self.min_resource) is not int or self.min_resource < 1:
+        if self.min_resource < 1:
             raise ValueError(f"min_resource={self.min_resource}: expected a number above 0")
-        factor = self.reduction_factor
-        if type(factor) is not int or factor < 2:
-            raise ValueError(f"reduction_factor={factor}: expected a whole number from 2")
-        if not isinstance(self.eager, bool):
-            raise ValueError(f"eager={self.eager}: expected true or false")
+        if self.reduction_factor < 2:
+            raise ValueError(
+                f"reduction_factor={self.reduction_factor}: expected a whole number from 2"
+            )
 
     def rung(self, step: int) -> int:
         """Return how many rungs lie at or below a step."""
@@ -86,14 +85,7 @@ def make_pruner(options: Mapping[str, Any], unit: int) -> Pruner:
             f"hydra.sweeper.pruner._target_={target}: there is no such pruner."
             f"{did_you_mean(name, classes)} Valid: {listing(classes, most=20)}."
         )
-    accepted = inspect.signature(classes[name]).parameters
     given = {k: v for k, v in options.items() if not k.startswith("_") and k != "metric"}
-    for option in given:
-        if option not in accepted:
-            raise ConfigError(
-                f"hydra.sweeper.pruner.{option}: {name} has no such option."
-                f"{did_you_mean(option, accepted)} Valid: {listing([*accepted, 'metric'])}."
-            )
     for option, least in _IN_UNITS.items():
         value = given.get(option)
         if value is None or value == "auto":
@@ -107,6 +99,7 @@ def make_pruner(options: Mapping[str, Any], unit: int) -> Pruner:
         given[option] = max(least, round(min(number, MOST_UNITS) * unit))
     if isinstance(given.get("wrapped_pruner"), Mapping):
         given["wrapped_pruner"] = make_pruner(given["wrapped_pruner"], unit)
+    check_arguments("hydra.sweeper.pruner", classes[name], given, also=["metric"])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

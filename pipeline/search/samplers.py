@@ -20,6 +20,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.search.arguments import check_arguments
 from pipeline.search.optuna_parts import PlacedQmc, every_trial
 from pipeline.search.space.space import Space
 from pipeline.search.study.trials import ATTEMPT, REPLACES, place_of
@@ -27,6 +28,7 @@ from pipeline.search.study.trials import ATTEMPT, REPLACES, place_of
 log = logging.getLogger(__name__)
 
 GRID = "GridSampler"
+MOST_SEED = 2**32 - 1  # that numpy takes
 ALLOWED = "_allowed_"  # key of a sampler's config: the dotted paths that allow_sampler names
 # Our spaces are known beforehand, so a grid has every point that brute force would find, and each
 # is claimed once, by however many workers. MOTPESampler is TPESampler since Optuna 4.
@@ -61,6 +63,21 @@ def sampler_name(options: Mapping[str, Any], space: Space) -> str:
     return _NOW_CALLED.get(name, name)
 
 
+def seed_of(options: Mapping[str, Any]) -> int | None:
+    """Return the seed that a sampler's config gives, if any.
+
+    Raises:
+        ConfigError: for one that no random generator takes.
+    """
+    seed = options.get("seed")
+    if seed is not None and not (type(seed) is int and 0 <= seed <= MOST_SEED):
+        raise ConfigError(
+            f"hydra.sweeper.sampler.seed={seed!r}: expected a whole number from 0 to {MOST_SEED}, "
+            "or null for another one each time."
+        )
+    return seed
+
+
 def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSampler:
     """Make a study's sampler from its config.
 
@@ -79,17 +96,12 @@ def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSam
         # A grid's points are queued in the study; what custom_search_space adds is still drawn.
         return SeededSampler(lambda seed, _: optuna.samplers.RandomSampler(seed=seed), seed)
     sampler_class = _class_of(name)
-    accepted = inspect.signature(sampler_class).parameters
-    takes_any = any(p.kind == p.VAR_KEYWORD for p in accepted.values())
     given = {k: v for k, v in options.items() if not k.startswith("_") and k != "seed"}
     if "." not in name:
         given = _in_words_of_today(given)
-    for option in given:
-        if option not in accepted and not takes_any:
-            raise ConfigError(
-                f"hydra.sweeper.sampler.{option}: {name} has no such option."
-                f"{did_you_mean(option, accepted)} Valid: {listing(accepted, most=20)}."
-            )
+    check_arguments("hydra.sweeper.sampler", sampler_class, given)
+    accepted = inspect.signature(sampler_class).parameters
+    takes_any = any(p.kind == p.VAR_KEYWORD for p in accepted.values())
     make = partial(_make, _OWN_CLASSES.get(name, sampler_class), given, options.get(ALLOWED, ()))
     own = partial(_of_place, name, space, seed)
     try:

@@ -80,9 +80,14 @@ def test_every_pruner_is_made_from_its_file(path):
         ({"_target_": PROMOTE, "min_resource": 1, "reduction_factor": 2.5}, "factor=2.5: .* whole"),
         (
             {"_target_": PROMOTE, "min_resource": 1, "reduction_factor": None},
-            "factor=None: .* from 2",
+            "factor=None: .* whole",
         ),
-        ({"_target_": PROMOTE, "min_resource": 1, "eager": "no"}, "true or false"),
+        ({"_target_": PROMOTE, "min_resource": 1, "reduction_factor": 1}, "factor=1: .* from 2"),
+        ({"_target_": PROMOTE, "min_resource": 1, "eager": "no"}, "eager='no': .* true or false"),
+        (
+            {"_target_": "optuna.pruners.PercentilePruner", "percentile": "abc"},
+            "hydra.sweeper.pruner.percentile='abc': expected a number.",
+        ),
     ],
 )
 def test_a_pruner_that_cannot_be_is_refused(options, fragment):

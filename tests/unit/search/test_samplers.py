@@ -12,7 +12,14 @@ import pytest
 from optuna.trial import TrialState
 
 from pipeline.common.errors import ConfigError
-from pipeline.search.samplers import ALLOWED, GRID, SeededSampler, make_sampler, sampler_name
+from pipeline.search.samplers import (
+    ALLOWED,
+    GRID,
+    SeededSampler,
+    make_sampler,
+    sampler_name,
+    seed_of,
+)
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.liveness import OWNER, Heartbeat, Watch
@@ -245,6 +252,28 @@ def test_a_shuffled_grid_has_the_same_points_in_an_order_of_its_seed(tmp_path):
     assert sorted(map(str, shuffled)) == sorted(map(str, plain))
     assert points(1, shuffle=True) == shuffled
     assert points(2, shuffle=True) != shuffled
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("n_startup_trials", "x", "a whole number"),
+        ("multivariate", "maybe", "true or false or null"),
+        ("prior_weight", "x", "a number or null"),
+        ("n_startup_trials", True, "a whole number"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(option, value, expected):
+    options = {"_target_": "optuna.samplers.TPESampler", option: value}
+    with pytest.raises(ConfigError) as refusal:
+        make_sampler(options, parse_space(FLOATS), 1)
+    assert str(refusal.value) == f"hydra.sweeper.sampler.{option}={value!r}: expected {expected}."
+
+
+@pytest.mark.parametrize("seed", ["abc", [1], -1, 1.5, True, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused(seed):
+    with pytest.raises(ConfigError, match=r"sampler\.seed=.*: expected a whole number from 0"):
+        seed_of({"seed": seed})
 
 
 def test_an_order_that_is_no_yes_or_no_is_refused():
