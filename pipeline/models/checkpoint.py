@@ -34,6 +34,8 @@ _CONVERT = (
 )
 
 
+_NO_FOLDER = "there is no such folder, and no model of the Hugging Face hub has such a name."
+
 # Their first position comes after the padding id, so they have fewer than configured.
 _OFFSET_POSITIONS = words("roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl camembert")
 _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
@@ -206,7 +208,7 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
     assert config.checkpoint is not None  # which the schema ensures
     name, location = _place_of(config.checkpoint)
     if isinstance(config.checkpoint, str):
-        _check_folder(Path(location))
+        _check_folder(location)
     is_trusted = config.trust_remote_code == config.checkpoint
     options = {"revision": config.revision or "main", "trust_remote_code": is_trusted}
     with _readable(f"model.checkpoint={name}"):
@@ -235,8 +237,8 @@ def _place_of(source: str | EmbeddedFile) -> tuple[str, str]:
 
 def _other_tokenizer(source: str | EmbeddedFile) -> "PreTrainedTokenizerBase":
     name, location = _place_of(source)
-    if _looks_local(Path(location)) and not Path(location).is_dir():
-        raise ModelError(f"model.tokenizer={name}: there is no such folder.")
+    if _is_no_folder(location):
+        raise ModelError(f"model.tokenizer={name}: {_NO_FOLDER}")
     return _tokenizer(f"model.tokenizer={name}", location)
 
 
@@ -338,19 +340,27 @@ def _first(*ids: int | None) -> int | None:
     return next((i for i in ids if i is not None), None)
 
 
-def _check_folder(path: Path) -> None:
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(
-                f"model.checkpoint={path}: the folder is not a model: expected config.json, "
-                f"weights and a tokenizer, found {_contents(path)}."
-            )
-    elif _looks_local(path) or path.is_file():
-        raise ModelError(f"model.checkpoint={path}: there is no such folder.")
+def _check_folder(location: str) -> None:
+    path = Path(location)
+    if _is_no_folder(location):
+        raise ModelError(f"model.checkpoint={location}: {_NO_FOLDER}")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ModelError(
+            f"model.checkpoint={path}: the folder is not a model: expected config.json, "
+            f"weights and a tokenizer, found {_contents(path)}."
+        )
 
 
-def _looks_local(path: Path) -> bool:
-    return str(path).startswith((".", "/", "~")) or len(path.parts) > 2
+def _is_no_folder(location: str) -> bool:
+    """Whether this can only be a folder, as no model of the hub may be called so, and is none."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(location)
+    except HFValidationError:
+        return not Path(location).is_dir()
+    return Path(location).is_file()
 
 
 def _check_weights(path: Path) -> None:

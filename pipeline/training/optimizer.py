@@ -17,10 +17,24 @@ from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 # torch.optim's names for our hyperparameters; all others have the same name.
 _TORCH_NAMES = {"learning_rate": "lr", "beta1": "betas", "beta2": "betas"}
 
-# torch.optim's arguments that are not offered: how it computes, and those renamed above.
-_NOT_OURS = words(
-    "params lr betas foreach fused capturable differentiable maximize decoupled_weight_decay"
-)
+# torch.optim's arguments that are not offered, and why.
+_CHOSEN_HERE = "how an optimizer computes is chosen here; leave it out"
+_NOT_OURS = {
+    "lr": "it is called optimizer.learning_rate here",
+    "betas": "they are called optimizer.beta1 and optimizer.beta2 here",
+    "maximize": "the loss is minimized; leave it out",
+    "decoupled_weight_decay": "it is on wherever a class has it; leave it out",
+    "params": "they are those of the model; leave it out",
+    **dict.fromkeys(words("foreach fused capturable differentiable"), _CHOSEN_HERE),
+}
+
+# Classes of torch.optim that cannot train a whole model by micro-batches, and why.
+_UNFIT = {
+    "LBFGS": "it computes the loss again several times a step",
+    "Muon": "it updates matrices only, and a model has biases and norms too",
+    "Rprop": "it goes by the signs of gradients on all rows, not on a batch",
+    "SparseAdam": "it takes sparse gradients only",
+}
 
 # The hyperparameters whose bounds the config checks.
 _CHECKED = [f.name for f in fields(OptimizerConfig) if f.name not in ("name", "others")]
@@ -41,7 +55,13 @@ def check_optimizer(config: OptimizerConfig) -> None:
         if inspect.isclass(value)
         and issubclass(value, torch.optim.Optimizer)
         and value is not torch.optim.Optimizer
+        and name not in _UNFIT
     ]
+    if config.name in _UNFIT:
+        raise ConfigError(
+            f"optimizer.name={config.name}: {_UNFIT[config.name]}. "
+            f"Valid: {listing(names, most=20)}."
+        )
     if config.name not in names:
         same = [name for name in names if name.lower() == config.name.lower()]  # adamw, sgd
         near = f" Did you mean {same[0]}?" if same else did_you_mean(config.name, names)
@@ -54,6 +74,8 @@ def check_optimizer(config: OptimizerConfig) -> None:
     known = [key for key in _CHECKED if _TORCH_NAMES.get(key, key) in accepted]
     valid = list(dict.fromkeys([*known, *(key for key in accepted if key not in _NOT_OURS)]))
     for key in _given(config):
+        if key in accepted and key in _NOT_OURS:
+            raise ConfigError(f"optimizer.{key}: {_NOT_OURS[key]}.")
         if key not in valid:
             raise ConfigError(
                 f"optimizer.{key}: {config.name} has no such hyperparameter."

@@ -71,6 +71,13 @@ def wordpiece(tokenizers_of) -> str:
     return str(tokenizers_of["wordpiece"])
 
 
+@pytest.mark.parametrize("name", ["./nothere", "../nothere", "~/nothere", "a/b/c", "/nothere"])
+def test_a_folder_that_is_not_there_is_refused_as_one(name):
+    with pytest.raises(ModelError) as refusal:
+        find_checkpoint(model_of(name))
+    assert str(refusal.value).startswith(f"model.checkpoint={name}: there is no such folder")
+
+
 def new(given: dict, tokenizer: str):
     return find_checkpoint(model_of(None, from_config=given, tokenizer=tokenizer))
 

@@ -102,6 +102,8 @@ def test_a_warmup_longer_than_the_run_is_refused():
             ("optimizer.beta1: SGD has no such", "Valid: optimizer.learning_rate", "momentum"),
         ),
         (OptimizerConfig("AdamW", 0.1, 0.0, momentum=0.9), ("optimizer.momentum: AdamW",)),
+        (OptimizerConfig("Adam", 0.1, 0.0, others={"fused": True}), ("fused", "chosen here")),
+        (OptimizerConfig("SGD", 0.1, 0.0, others={"lr": 1.0}), ("optimizer.learning_rate",)),
         (OptimizerConfig("Adafactor", 0.1, 0.0, beta2=0.9), ("Did you mean beta2_decay?",)),
         (OptimizerConfig("SGD", 0.1, 0.0, nesterov=True), ("optimizer.nesterov=True", "momentum")),
         (OptimizerConfig("Adafactor", 0.1, 0.0, eps=1e-8), ("optimizer.eps=1e-08", "Adafactor")),
@@ -112,6 +114,29 @@ def test_an_optimizer_that_cannot_be_built_is_refused_in_the_users_words(config,
         check_optimizer(config)
     for fragment in fragments:
         assert fragment in str(refusal.value)
+
+
+def _trains(name: str) -> bool:
+    """Whether a step of an optimizer moves every parameter of a model."""
+    model = torch.nn.Linear(3, 2)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = build_optimizer(OptimizerConfig(name, 0.1, 0.0), model, ["weight"])
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    return all((p != old).any() for p, old in zip(model.parameters(), before, strict=True))
+
+
+def test_an_optimizer_of_torch_trains_a_model_or_is_refused_by_name():
+    unfit = ["LBFGS", "Muon", "Rprop", "SparseAdam"]
+    every = {
+        cls.__name__
+        for cls in torch.optim.Optimizer.__subclasses__()
+        if cls.__module__.startswith("torch.")
+    }
+    for name in unfit:
+        with pytest.raises(ConfigError, match=f"^optimizer.name={name}: it .* Valid: Ada"):
+            _trains(name)
+    assert all(_trains(name) for name in sorted(every - {*unfit}))
 
 
 def test_a_checkpoint_without_weights_is_refused(tiny_model, working_folder):
