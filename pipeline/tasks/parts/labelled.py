@@ -121,7 +121,7 @@ class Labelled(Shape):
         return [label for label in labels if is_open and is_missing_word(label)]
 
     def check(self, train: Rows) -> list[str]:
-        """Refuse labels that are not classes."""
+        """Refuse labels that are not classes; return the columns that mark no row."""
         counts = Counter(name for names in self.labels(train) for name in names)
         self._check_number(train, counts)
         longest = max(sorted(counts), key=len)
@@ -143,11 +143,8 @@ class Labelled(Shape):
                 f"{place_of(train)}: {none if self.many else found} (data.label names the column)."
             )
         if len(counts) > len(train) / 2:
-            quantity = (
-                ""
-                if not all(map(is_number, counts))
-                else (" Or a quantity? Numbers are not predicted yet (regression).")
-            )
+            hint = " Or a quantity? Numbers are not predicted yet (regression)."
+            quantity = hint if all(map(is_number, counts)) else ""
             raise DataError(
                 f"{place_of(train)}: {len(counts)} different labels on {len(train)} rows; expected "
                 f"at least two rows a class on average. Is data.label an identifier?{quantity} "
@@ -172,7 +169,8 @@ class Labelled(Shape):
             raise DataError(
                 f"{place}: found {given!r} in column {column!r}, expected a list of "
                 "labels, since task.multi_label=true. If a cell holds several, "
-                "set data.label_separator to what separates them."
+                "set data.label_separator to what separates them; columns of 0 and 1 are a list: "
+                f"data.label=[{column},…]."
             )
         named = [one for one in given if not self._is_missing(one)]
         return tuple(sorted({self._named(one, column, place) for one in named}))
