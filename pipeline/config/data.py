@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, InstanceOf, PlainValidator, TypeAdapter, ValidationInfo, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    PlainValidator,
+    TypeAdapter,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from pipeline.common.errors import listing
@@ -12,9 +20,24 @@ from pipeline.common.text_format import DELIMITERS
 from pipeline.config.task import AnyColumns, columns_class, split_columns
 from pipeline.config.types import STRICT, Count, EmbeddedFile, Number, Seed, Share, Text, conflict
 
+
+def _paths(value: Any) -> Any:
+    several = value if isinstance(value, list | tuple) else [value]
+    if not several or not all(isinstance(path, str) and path for path in several):
+        raise ValueError("Input should be a path, or a list of paths")
+    return value
+
+
+def _delimiter(value: Any) -> Any:
+    is_one = isinstance(value, str) and len(value) == 1 and value not in '"\r\n'
+    if not is_one and value not in list(DELIMITERS):
+        raise ValueError(f"Input should be {', '.join(DELIMITERS)} or one character")
+    return value
+
+
 # One file, a folder or a pattern (`data/*.csv`), or several of them.
-Files = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
-Delimiter = Annotated[str, Field(pattern=f'^({"|".join(DELIMITERS)}|[^"\\r\\n])$')]
+Files = Annotated[str | tuple[str, ...], BeforeValidator(_paths)]
+Delimiter = Annotated[str, BeforeValidator(_delimiter)]
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)

@@ -48,8 +48,9 @@ def read_records(
         DataError: for a missing or empty file, an unknown suffix, wrong encoding or bad syntax.
     """
     if _ADDRESS.match(str(path)):
+        address = str(path).replace(":/", "://", 1)
         raise DataError(
-            f"{path}: is a URL; expected a file. Download it first; data=hub reads data sets of "
+            f"{address}: is a URL; expected a file. Download it first; data=hub reads data sets of "
             "the Hugging Face hub."
         )
     with _readable(path):

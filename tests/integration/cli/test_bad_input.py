@@ -48,6 +48,16 @@ def test_unknown_encoding(cli, tiny):
     refused(cli("train", *tiny, "data.encoding=utf-9"), "data.encoding=utf-9", "latin-1")
 
 
+@pytest.mark.parametrize("given", ["data.train=[]", "data.test=[a.csv,3]", "data.validation=3"])
+def test_paths_of_a_wrong_type(cli, tiny, given):
+    refused(cli("train", *tiny, given), "should be a path, or a list of paths")
+
+
+@pytest.mark.parametrize("given", ["data.delimiter=commas", "data.delimiter=[tab]"])
+def test_unknown_delimiter(cli, tiny, given):
+    refused(cli("train", *tiny, given), "should be comma, semicolon, tab, pipe or one character")
+
+
 def test_row_without_text(cli, tiny):
     write_rows(Path("gap.jsonl"), [*rows(5), {"review": " ", "stars": "pos"}])
     refused(cli("train", *tiny, "data.train=gap.jsonl"), "gap.jsonl:6", "no text")
