@@ -5,28 +5,24 @@ cause. Errors here name the file, the line, what was found and what was expected
 """
 
 import csv
-import json
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.errors import DataError, at, did_you_mean, listing, quoted
+from pipeline.common.errors import DataError, did_you_mean, listing, quoted
 from pipeline.common.text_format import DELIMITERS, PLAIN, TextFormat, key_of
 from pipeline.data.class_labels import features_of, named
+from pipeline.data.json_files import read_json
+from pipeline.data.rows import Record, Refuse
 from pipeline.data.text_files import COMPRESSIONS, UNREADABLE, lines, uncompressed
 
 # Characters. csv's own limit of 131,072 is too small for a long text; without a limit an unclosed
 # quote would read a file of any size into memory.
 _LONGEST_FIELD = 2**24
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a `Path` makes one slash of two
-
-Record = tuple[int, Mapping[str, Any]]  # line (text formats) or row number, from 1; and the values
-Refuse = Callable[[DataError], None]  # called for a record that cannot be used
 
 
 def stop(error: DataError) -> None:
@@ -104,17 +100,16 @@ def _read_delimited(
         _check_header(header, path, may_split=not given)
         start = reader.line_num + 1
         for values in reader:
-            place = f"{path}, line {start}"
             if len(values) != len(header):
                 if values:  # csv yields [] for a blank line
                     refuse(
                         DataError(
-                            f"{place}: found {len(values)} fields, expected {len(header)} "
-                            f"({quoted(header)})."
+                            f"{path}, line {start}: found {len(values)} fields, expected "
+                            f"{len(header)} ({quoted(header)})."
                         )
                     )
             elif values == header and len(header) > 1:
-                refuse(DataError(f"{place}: the header again, in the middle; expected a row."))
+                refuse(DataError(f"{path}, line {start}: the header again; expected a row."))
             else:
                 yield start, dict(zip(header, values, strict=True))
             start = reader.line_num + 1
@@ -140,132 +135,6 @@ def _check_header(header: Sequence[str], path: Path, *, may_split: bool) -> None
             f"{path}, line 1: the header is one column, {quoted(header)}; expected the names of "
             f"the columns with another delimiter. Try {key_of('delimiter', fitting)}."
         )
-
-
-def _read_json(
-    path: Path, text_format: TextFormat, refuse: Refuse, *, by_line: bool
-) -> Iterator[Record]:
-    """Read JSON lines or one document; the file may be the other one than its suffix says."""
-    numbered = ((n, s) for n, s in enumerate(lines(path, text_format.encoding), 1) if s.strip())
-    begun = list(islice(numbered, 2))
-    first = begun[0][1] if begun else ""
-    if first.lstrip().startswith("[") or not (by_line or (begun[1:] and _is_object(first))):
-        text = "".join(line for _, line in chain(begun, numbered))
-        yield from _read_document(text, path)
-        return
-    for number, line in chain(begun, numbered):
-        try:
-            value = _parsed(line, path, number, "one object a line")
-            record = _as_object(value, path, f"line {number}")
-        except DataError as error:
-            refuse(error)
-        else:
-            yield number, record
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
-
-
-def _read_document(text: str, path: Path) -> Iterator[Record]:
-    value, place = _parsed(text, path, None, "one array of objects"), "item"
-    if isinstance(value, dict) and isinstance(value.get("data"), list):
-        value, place = value["data"], "data, item"
-        if any(isinstance(item, dict) and "paragraphs" in item for item in value):
-            yield from enumerate(_squad(value, path), start=1)
-            return
-    if not isinstance(value, list):
-        raise DataError(
-            f"{path}: found a JSON {_json_type(value)}, expected an array of objects, as it is or "
-            'in {"data": […]}, one object a line, or the layout of SQuAD\'s own files: '
-            '{"data": [{"paragraphs": […]}]}.'
-        )
-    for number, item in enumerate(value, start=1):
-        yield number, _as_object(item, path, f"{place} {number}")
-
-
-def _squad(articles: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the questions of SQuAD's own layout, each with its context, as flat rows."""
-    for i, article in enumerate(articles, start=1):
-        place = f"data, item {i}"
-        paragraphs = _list_in(_as_object(article, path, place), "paragraphs", path, place)
-        for j, paragraph in enumerate(paragraphs, start=1):
-            of = f"{place}, paragraph {j}"
-            paragraph = _as_object(paragraph, path, of)
-            for k, asked in enumerate(_list_in(paragraph, "qas", path, of), start=1):
-                question = _as_object(asked, path, f"{of}, question {k}")
-                row = {
-                    "title": article.get("title", ""),
-                    "context": paragraph.get("context"),
-                    "question": question.get("question"),
-                    "id": question.get("id", ""),
-                }
-                if question.get("is_impossible") is True:
-                    row["answers"] = []  # plausible but wrong answers have their own key
-                elif "answers" in question:  # a test file, to predict from, has none
-                    row["answers"] = question["answers"]
-                yield row
-
-
-def _list_in(values: Mapping[str, Any], key: str, path: Path, place: str) -> list[Any]:
-    found = values.get(key)
-    if not isinstance(found, list):
-        there = f"{key!r} is {found!r:.60}" if key in values else f"found {listing(values)}"
-        near = "" if key in values else did_you_mean(key, values)
-        raise DataError(
-            f"{path}, {place}: {there}; expected {key!r} with an array, as SQuAD's own files have "
-            f"it.{near}"
-        )
-    return found
-
-
-def _parsed(text: str, path: Path, line: int | None, expected: str) -> Any:
-    """Parse the JSON of a line or, without a line number, of a file."""
-    place = f"{path}, line {line}" if line else str(path)
-    try:
-        with at(place):
-            return json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {line or error.lineno}: not JSON ({error.msg}, column {error.colno}); "
-            f"expected {expected}."
-        ) from error
-    except ValueError as error:  # Python's guard against numbers that take long to parse
-        digits = sys.get_int_max_str_digits()
-        raise DataError(
-            f"{place}: a whole number has more than {digits} digits; expected one of at most so "
-            "many, or a text in quotes."
-        ) from error
-
-
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object, none of whose keys hides another."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise DataError(f"an object has the key {twice!r} twice; expected one value a key.")
-    return values
-
-
-def _as_object(value: Any, path: Path, place: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{path}, {place}: found a JSON {_json_type(value)}, expected an object whose keys are "
-            "the columns."
-        )
-    return value
-
-
-def _json_type(value: Any) -> str:
-    """Return what JSON calls a value's type."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    names: dict[type, str] = {dict: "object", list: "array", str: "string"}
-    return names.get(type(value), "number")
 
 
 def _read_parquet(path: Path, _format: TextFormat, _refuse: Refuse) -> Iterator[Record]:
@@ -302,8 +171,8 @@ def _rows(batches: Iterable[Any], schema: Any) -> Iterator[Record]:
 READERS: dict[str, Callable[[Path, TextFormat, Refuse], Iterator[Record]]] = {
     ".csv": partial(_read_delimited, delimiter=","),
     ".tsv": partial(_read_delimited, delimiter="\t"),
-    ".json": partial(_read_json, by_line=False),
-    ".jsonl": partial(_read_json, by_line=True),
+    ".json": partial(read_json, by_line=False),
+    ".jsonl": partial(read_json, by_line=True),
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
 }

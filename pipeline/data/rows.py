@@ -1,15 +1,19 @@
 """Rows: what every source is read into, and what splits and tasks work on."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pipeline.common.errors import DataError
 
 if TYPE_CHECKING:
     from pipeline.data.shapes import Shape
 
 Values: TypeAlias = Mapping[str, Any]  # what a file holds of one record
+Record: TypeAlias = tuple[int, Values]  # line (text formats) or row number, from 1; and the values
+Refuse: TypeAlias = Callable[[DataError], None]  # called for a record that cannot be used
 Row: TypeAlias = dict[str, Any]  # what is read of it, by the column of `Rows`
 
 

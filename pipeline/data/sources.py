@@ -17,8 +17,8 @@ from pipeline.config.data import DataConfig, FilesConfig, HubConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.class_labels import named
 from pipeline.data.package_files import locate, sha256
-from pipeline.data.readers import READERS, Record, Refuse, read_records, reader_of, stop
-from pipeline.data.rows import Row, Rows
+from pipeline.data.readers import READERS, read_records, reader_of, stop
+from pipeline.data.rows import Record, Refuse, Row, Rows
 from pipeline.data.shapes import Shape
 
 SPLITS = ("train", "validation", "test")

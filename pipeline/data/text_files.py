@@ -7,8 +7,9 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TextIO, cast
 
 from pipeline.common.errors import DataError
 from pipeline.common.text_format import key_of
@@ -64,13 +65,14 @@ def lines(path: Path, encoding: str) -> Iterator[str]:
     """
     mark = mark_of(path)
     try:
-        for number, line in _decoded(path, mark or encoding, "strict"):
-            if number == 1 and _NUL in line:
+        with _decoded(path, mark or encoding, "strict") as stream:
+            first = stream.readline()
+            if _NUL in first:
                 raise DataError(
                     f"{path}, line 1: holds NUL, as UTF-16 without a byte order mark does. "
-                    f"{_hint(line.index(_NUL))}"
+                    f"{_hint(first.index(_NUL))}"
                 )
-            yield line
+            yield from chain([first] if first else [], stream)
     except UnicodeDecodeError as error:
         raise DataError(_undecodable(error, path, encoding, mark)) from error
     except LookupError as error:
@@ -89,16 +91,16 @@ def _open_plain(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _decoded(path: Path, codec: str, errors: str) -> Iterator[tuple[int, str]]:
+def _decoded(path: Path, codec: str, errors: str) -> TextIO:
     # newline="" keeps \r\n and line breaks inside quotes as csv wants them.
-    with io.TextIOWrapper(_open(path), codec, errors, newline="") as stream:
-        yield from enumerate(stream, start=1)
+    return io.TextIOWrapper(_open(path), codec, errors, newline="")
 
 
 def _undecodable(error: UnicodeDecodeError, path: Path, encoding: str, mark: str | None) -> str:
     # The decoder reads ahead in blocks: what it could not decode is looked for line by line.
     codecs.register_error("tunewright", _marked)
-    number = next(n for n, line in _decoded(path, mark or encoding, "tunewright") if _BAD in line)
+    with _decoded(path, mark or encoding, "tunewright") as stream:
+        number = next(n for n, line in enumerate(stream, start=1) if _BAD in line)
     found = f"{path}, line {number}: byte 0x{error.object[error.start]:02x} is not "
     if mark:
         return f"{found}{mark}, which its byte order mark names; expected one encoding in a file."
