@@ -31,12 +31,8 @@ def file_findings(
     for split in SPLITS:
         for name, path in files_of(data, split).items():
             if uncompressed(path).suffix.lower() in _BY_LINE and path.is_file():
-                rows = read.get(split)
-                own = rows and rows.take(
-                    [i for i, row_id in enumerate(rows.ids) if row_id.rsplit(":", 1)[0] == name]
-                )
                 about = [str(e) for e in refused.get(split, ()) if str(e).startswith(str(path))]
-                found += _of_one(split, name, path, data.encoding, own, about)
+                found += _of_one(split, name, path, data.encoding, read.get(split), about)
     return found
 
 
@@ -55,21 +51,23 @@ def _of_one(
     if not last.endswith(("\n", "\r")):
         message = f"{split}: the last line of {name} has no line break"
         level: Level = "note"
-        if _ends_oddly(number, rows, refused):
+        if _ends_oddly(name, number, rows, refused):
             message += " and is unlike the others: the file seems to be truncated"
             level = "warning"
         yield Finding.about(level, "file", message, [[f"{name}:{number}"]])
 
 
-def _ends_oddly(last: int, rows: Rows | None, refused: Sequence[str]) -> bool:
-    """Whether the last line was refused, or has a label that is the beginning of another."""
-    if any(f"line {last}" in error or f":{last}:" in error for error in refused):
+def _ends_oddly(name: str, line: int, rows: Rows | None, refused: Sequence[str]) -> bool:
+    """Whether a file's last line was refused, or has a label that is the beginning of another."""
+    if any(f"line {line}" in error or f":{line}:" in error for error in refused):
         return True
-    if not rows:
+    ids = rows.ids if rows else ()
+    last = next((i for i in reversed(range(len(ids))) if ids[i].startswith(f"{name}:")), None)
+    if rows is None or last is None:
         return False
     labels = rows.shape.labels(rows)
-    others = {name for names in labels[:-1] for name in names}
+    others = {label for i, row in enumerate(labels) if i != last for label in row}
     return any(
-        name not in others and any(other.startswith(name) for other in others)
-        for name in labels[-1]
+        label not in others and any(other.startswith(label) for other in others)
+        for label in labels[last]
     )
