@@ -23,6 +23,15 @@ _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
 UNREADABLE = (OSError, EOFError, lzma.LZMAError, zlib.error)  # what a file that is damaged raises
+_NO_TEXT = {  # how other files begin
+    b"\x1f\x8b": "a .gz",
+    b"\xfd7zXZ": "an .xz",
+    b"\x28\xb5\x2f\xfd": "a .zst",
+    b"BZh": "a .bz2",
+    b"PK\x03\x04": "a .zip or .xlsx",
+    b"PAR1": "a .parquet",
+    b"ARROW1": "an .arrow",
+}
 _NUL = "\0"
 _BAD = "\udfff"  # which no codec decodes anything to
 
@@ -75,6 +84,9 @@ def lines(path: Path, encoding: str) -> Iterator[str]:
             yield from chain([first] if first else [], stream)
     except UnicodeDecodeError as error:
         raise DataError(_undecodable(error, path, encoding, mark)) from error
+    except UnicodeError as error:  # utf-16 and utf-32 want the mark that says their byte order
+        tried = key_of("encoding", f"{encoding}-le")
+        raise DataError(f"{path}: is not {encoding}: {error}. Try {tried}.") from error
     except LookupError as error:
         raise DataError(
             f"data.encoding={encoding}: no such encoding. For example utf-8, latin-1, gb18030."
@@ -97,6 +109,9 @@ def _decoded(path: Path, codec: str, errors: str) -> TextIO:
 
 
 def _undecodable(error: UnicodeDecodeError, path: Path, encoding: str, mark: str | None) -> str:
+    for start, kind in _NO_TEXT.items():
+        if error.object.startswith(start):
+            return f"{path}: begins as {kind} file does; expected text, or that suffix."
     # The decoder reads ahead in blocks: what it could not decode is looked for line by line.
     codecs.register_error("tunewright", _marked)
     with _decoded(path, mark or encoding, "tunewright") as stream:

@@ -53,6 +53,12 @@ def test_a_compressed_text_file_is_read_and_a_damaged_one_refused(suffix):
         assert f"cut.csv.{suffix}" in refusal(f"cut.csv.{suffix}")
 
 
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_compressed_file_without_its_suffix_is_no_matter_of_encoding(suffix):
+    Path("rows.csv").write_bytes(COMPRESS[suffix](CSV.encode()))
+    assert f".{suffix} file does; expected text, or that suffix" in refusal("rows.csv")
+
+
 @pytest.mark.parametrize(
     ("mark", "codec"),
     [
@@ -74,6 +80,7 @@ def test_a_byte_order_mark_decides_the_encoding(mark, codec, encoding):
 def test_utf_16_without_a_mark_names_the_key_that_reads_it(codec, content):
     Path("rows.csv").write_bytes(content.encode(codec))
     assert f"data.encoding={codec}" in refusal("rows.csv")
+    assert f"Try data.encoding={codec[:-3]}-le" in refusal("rows.csv", TextFormat(codec[:-3]))
     assert read("rows.csv", TextFormat(codec))[0][:1] == ROWS[:1]
 
 
