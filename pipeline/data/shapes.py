@@ -102,6 +102,14 @@ def column_of(values: Values, key: str, column: str, place: str) -> Any:
     return here
 
 
+def replaced(values: Values, column: str, value: Any) -> dict[str, Any]:
+    """Return a record with another value in a column that `column_of` finds."""
+    if column in values:
+        return {**values, column: value}
+    outer, _, inner = column.partition(".")
+    return {**values, outer: replaced(values[outer], inner, value)}
+
+
 def text_of(values: Values, key: str, column: str, place: str) -> str:
     """Return the text in a column; a number is its text.
 

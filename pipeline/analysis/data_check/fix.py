@@ -18,6 +18,7 @@ from pipeline.config.data import FilesConfig
 from pipeline.config.experiment import Experiment
 from pipeline.data import read_split
 from pipeline.data.readers import read_records
+from pipeline.data.shapes import column_of, replaced
 from pipeline.data.sources import SPLITS, files_of, text_format
 from pipeline.data.text_files import uncompressed
 from pipeline.data.writers import SUFFIXES, Write, writer
@@ -135,8 +136,9 @@ def _write(
                         continue
                     if label is not None and row in changes.labels:
                         new = changes.labels[row]
-                        note(split, row, "label spelt as usual", record[label], new)
-                        record[label] = new
+                        before = column_of(record, "data.label", label, row)
+                        note(split, row, "label spelt as usual", before, new)
+                        record = replaced(record, label, new)
                     write = write or writer(out, made, list(record))
                     write(record)
             if write is None:  # of a file without rows nothing can be trained

@@ -178,3 +178,16 @@ def test_files_of_a_folder_are_checked_and_cleaned_each_by_its_own_name(cli, giv
         "valid.csv": 51,
         "test.csv": 51,
     }
+
+
+def test_a_nested_label_is_respelt(cli, given_files):
+    lines = [
+        {"text": text, "meta": {"by": "me", "label": "Negative" if i == 0 else label}}
+        for i, (text, label) in enumerate([("plain words", "negative"), *make(60, 1)])
+    ]
+    Path("train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    nested = ["data.train=train.jsonl", "data.validation=null", "data.test=null"]
+    given = [*given_files, *nested, "data.label=meta.label"]
+    assert cli("check", *given, "--fix", "clean").code == 0
+    first = json.loads(Path("clean/train.jsonl").read_text().splitlines()[0])
+    assert first == {"text": "plain words", "meta": {"by": "me", "label": "negative"}}
