@@ -7,6 +7,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
@@ -114,7 +115,8 @@ def _undecodable(error: UnicodeDecodeError, path: Path, encoding: str, mark: str
             return f"{path}: begins as {kind} file does; expected text, or that suffix."
     # The decoder reads ahead in blocks: what it could not decode is looked for line by line.
     codecs.register_error("tunewright", _marked)
-    with _decoded(path, mark or encoding, "tunewright") as stream:
+    number = 1  # of UTF-16 without a mark, which the decoder may mind only now
+    with suppress(UnicodeError), _decoded(path, mark or encoding, "tunewright") as stream:
         number = next(n for n, line in enumerate(stream, start=1) if _BAD in line)
     found = f"{path}, line {number}: byte 0x{error.object[error.start]:02x} is not "
     if mark:

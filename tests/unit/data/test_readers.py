@@ -5,15 +5,18 @@ import codecs
 import gzip
 import json
 import lzma
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.common.errors import DataError
 from pipeline.common.text_format import TextFormat
-from pipeline.data.readers import read_records
+from pipeline.data.readers import READERS, read_records
 
 CSV = "review,stars\nfine,pos\ngrün,neg\n"
 ROWS = [{"review": "fine", "stars": "pos"}, {"review": "grün", "stars": "neg"}]
@@ -172,3 +175,37 @@ def test_metadata_that_datasets_did_not_write_is_not_read():
     with pa.OSFile("rows.arrow", "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     assert read("rows.arrow") == ([{"label": 0}, {"label": 1}], [])
+
+
+PIECES = (
+    b"\0",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b'"',
+    b"a,b\n",
+    b"\r\n",
+    b"\t",
+    b"[{",
+    b'{"a": 1}',
+    b"}]\n",
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(PIECES) | st.binary(max_size=40)).map(b"".join),
+    st.sampled_from([*READERS, ".csv.gz", ".jsonl.zst", ".json.xz", ".tsv.bz2"]),
+    st.builds(
+        TextFormat,
+        st.sampled_from(["utf-8", "utf-16", "utf-32-le", "latin-1", "gb18030"]),
+        st.sampled_from([None, "tab", ";"]),
+        st.sampled_from(["minimal", "none"]),
+    ),
+)
+def test_any_bytes_are_records_or_refused(content, suffix, text_format):
+    path = Path(f"any{suffix}")
+    compress = COMPRESS.get(path.suffix[1:], bytes)
+    for written in (content, compress(content)):
+        path.write_bytes(written)
+        with suppress(DataError):
+            read(path, text_format)
