@@ -5,9 +5,11 @@ Every other error is a bug and keeps its traceback.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 from pipeline.common.secrets import masked_message
+
+NEAR = 0.6  # likeness from which a name may be a slip for another
 
 
 class TunewrightError(Exception):
@@ -50,16 +52,31 @@ def at(place: str) -> Iterator[None]:
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """Return `` Did you mean …?`` for the nearest valid name, or nothing when none is near.
-
-    A dotted key that was given without its group (``learning_rate``) finds its full name.
-    """
-    candidates = list(valid)
-    same_tail = [c for c in candidates if c.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    near = same_tail[:1] or get_close_matches(name, candidates, n=1, cutoff=0.45)
-    if not near:
+    """Return `` Did you mean …?`` for the nearest valid name, or nothing when none is near."""
+    likeness = {other: _likeness(name, other) for other in valid}
+    near = max(likeness, key=lambda other: likeness[other], default="")
+    if likeness.get(near, 0) < NEAR:
         return ""
-    return f" Did you mean {near[0] if near[0] == near[0].strip() else repr(near[0])}?"
+    return f" Did you mean {near if near == near.strip() else repr(near)}?"
+
+
+def did_you_mean_key(key: str, valid: Iterable[str]) -> str:
+    """Return `` Did you mean …?`` for the nearest dotted key, or nothing when none is near.
+
+    The last part has to be near. So has the group, unless none was given or the last part is right.
+    """
+    group, _, last = key.rpartition(".")
+    found = {}
+    for other in valid:
+        other_group, _, other_last = other.rpartition(".")
+        tail, place = _likeness(last, other_last), _likeness(group, other_group)
+        if tail >= NEAR and (place >= NEAR or not group or tail == 1):
+            found[other] = tail + place
+    return f" Did you mean {max(found, key=lambda other: found[other])}?" if found else ""
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
 
 
 def amount(count: int, what: str) -> str:

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.errors import did_you_mean_key
 from pipeline.common.secrets import masked_value
 from pipeline.config.flat import OPEN, flatten
-from pipeline.config.migrations import renamed
+from pipeline.config.refusals import plain_errors
 
 if TYPE_CHECKING:
     from hydra.types import HydraContext
@@ -61,20 +61,6 @@ def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -
             overrides=list(overrides),
             run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN,
         )
-
-
-@contextmanager
-def plain_errors(nearest: Callable[[str], str] = lambda _: "") -> Iterator[None]:
-    """Turn Hydra's refusals into a `ConfigError`; ``nearest`` suggests a valid key."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        yield
-    # ValueError: Hydra's own for an empty key; also raised by a file that is not text.
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(_explain(error, nearest)) from error
 
 
 def run_job(
@@ -222,37 +208,6 @@ def choice(values: Iterable[Any]) -> str:
     return f"choice({texts[0]})" if len(texts) == 1 and texts != ["null"] else ",".join(texts)
 
 
-def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
-    from hydra.errors import OverrideParseException
-    from omegaconf.errors import OmegaConfBaseException
-
-    text = str(error) or str(error.__cause__)
-    if isinstance(error, OverrideParseException):
-        what = text.splitlines()[0].rstrip(".")
-        return f"{error.override}: not in Hydra's override grammar: {what}. Expected key=value."
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    unknown = re.search(r"Could not (?:override|find) '([^']+)'", text)
-    if unknown and (now := renamed(unknown[1])):
-        return now
-    if isinstance(cause, OmegaConfBaseException) and unknown:
-        return f"{unknown[1]} is not a key of the config.{nearest(unknown[1])}"
-    if unknown and "Available options in" in text:
-        group, _, name = unknown[1].rpartition("/")
-        options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
-        hint = did_you_mean(name, options)
-        return f"{group}={name}: there is no such option.{hint} Valid: {listing(options)}."
-    if unknown:
-        name = unknown[1].split("/")[0]
-        return f"{name} is not a key or group of the config.{nearest(name)}"
-    if "add --multirun" in text:
-        override = re.search(r"argument '([^']+)'", text)
-        return (
-            f"{override[1] if override else 'override'}: several values mean a search: add -m. "
-            "For a list write key=[a,b]."
-        )
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
-
-
 def _nearest_key(hydra: Hydra, overrides: Sequence[str], key: str) -> str:
     """Look the key up in the config that the command line's group choices alone compose."""
     from hydra.errors import HydraException
@@ -269,5 +224,5 @@ def _nearest_key(hydra: Hydra, overrides: Sequence[str], key: str) -> str:
         assert isinstance(tree, dict)
         own = {"hydra": tree.pop("hydra")}
         tree = own if key.startswith("hydra.") else tree
-        return did_you_mean(key, [name for name in (*flatten(tree), *tree) if name != key])
+        return did_you_mean_key(key, [name for name in (*flatten(tree), *tree) if name != key])
     return ""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 
-from pipeline.common.errors import did_you_mean, listing
+from pipeline.common.errors import did_you_mean, did_you_mean_key, listing
 from pipeline.config.migrations import renamed
 from pipeline.config.task import AnyTaskConfig, columns_class, config_class
 from pipeline.config.types import COMBINATION
@@ -31,9 +31,8 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
     if found["type"] == "unexpected_keyword_argument":
         parent = ".".join(place[:-1])
         valid = [f"{parent}.{name}".lstrip(".") for name in _fields_at(schema, tree, place[:-1])]
-        return (
-            f"{key} is not a key of the config.{did_you_mean(key, valid)} Valid: {listing(valid)}."
-        )
+        near = did_you_mean_key(key, valid)
+        return f"{key} is not a key of the config.{near} Valid: {listing(valid)}."
     if found["type"] == "missing":
         return f"{key} must be given: {key}=…"
     if found["type"] == "union_tag_invalid":

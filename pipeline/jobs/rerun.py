@@ -17,7 +17,6 @@ from pipeline.config.compose import (
     changing,
     compose,
     key_of,
-    plain_errors,
     run_single,
     without_hydra,
 )
@@ -25,6 +24,7 @@ from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import as_tree, flat, flatten
 from pipeline.config.hydra_parts import Hydra
 from pipeline.config.migrations import migrated_overrides
+from pipeline.config.refusals import plain_errors
 from pipeline.config.untrusted import check_values
 from pipeline.jobs.single import Command, run_alone
 from pipeline.tracking import Store, logged, open_store, tags

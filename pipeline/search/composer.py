@@ -6,10 +6,11 @@ from functools import partial
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
-from pipeline.common.errors import did_you_mean
-from pipeline.config.compose import plain_errors, without_hydra
+from pipeline.common.errors import did_you_mean_key
+from pipeline.config.compose import without_hydra
 from pipeline.config.flat import flatten, tree
 from pipeline.config.hydra_parts import reading_once
+from pipeline.config.refusals import plain_errors
 from pipeline.search.options import Options
 from pipeline.search.searchable import Searchable
 from pipeline.search.space.conditions import Base, enrich
@@ -55,7 +56,7 @@ class Composer:
         """
         with plain_errors():
             fixed = tree(without_hydra(self._load(list(space.fixed)), resolve=False))
-        self._nearest = partial(did_you_mean, valid=[*flatten(fixed), *fixed])
+        self._nearest = partial(did_you_mean_key, valid=[*flatten(fixed), *fixed])
         return [self.composed(space, params) for params in space.probes()]
 
     def composed(self, space: Space, params: Params) -> DictConfig:

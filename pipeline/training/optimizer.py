@@ -63,11 +63,9 @@ def check_optimizer(config: OptimizerConfig) -> None:
             f"Valid: {listing(names, most=20)}."
         )
     if config.name not in names:
-        same = [name for name in names if name.lower() == config.name.lower()]  # adamw, sgd
-        near = f" Did you mean {same[0]}?" if same else did_you_mean(config.name, names)
         raise ConfigError(
             f"optimizer.name={config.name}: torch.optim has no such class."
-            f"{near} Valid: {listing(names, most=20)}."
+            f"{did_you_mean(config.name, names)} Valid: {listing(names, most=20)}."
         )
     chosen = getattr(torch.optim, config.name)
     accepted = inspect.signature(chosen).parameters

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution
 
-from pipeline.common.errors import ConfigError, did_you_mean, listing
-from pipeline.config.compose import literal, plain_errors, without_hydra
+from pipeline.common.errors import ConfigError, did_you_mean, did_you_mean_key, listing
+from pipeline.config.compose import literal, without_hydra
 from pipeline.config.flat import flatten, tree
+from pipeline.config.refusals import plain_errors
 from pipeline.search.options import Options
 from pipeline.search.space.dimension import Condition, Dimension, encode, text_of
 from pipeline.search.space.filters import Filter, read_filter
@@ -199,7 +200,7 @@ def _settled(
     setting = [d for d in dimensions if when.key in d.keys]
     if not setting:  # the same in every trial
         if when.key not in base.keys:
-            hint = did_you_mean(when.key, base.keys)
+            hint = did_you_mean_key(when.key, base.keys)
             raise ConfigError(f"{block.place}: {when.key} is not a key of the config.{hint}")
         return None if when.holds({when.key: base.value(when.key)}) else False
     if not all(isinstance(d.distribution, CategoricalDistribution) for d in setting):
@@ -279,7 +280,7 @@ def _filter(space: Space, read: Filter, base: Base) -> Filter:
         if key not in valid:
             raise ConfigError(
                 f"hydra.sweeper.filter={read.text}: {key} is not a key of the config."
-                f"{did_you_mean(key, sorted(valid))} A text needs quotes."
+                f"{did_you_mean_key(key, sorted(valid))} A text needs quotes."
             )
         parent = base.depends_on(key, sorted(own))
         if key not in own and parent:

@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.common.errors import ConfigError
-from pipeline.config.compose import plain_errors
+from pipeline.config.refusals import plain_errors
 from pipeline.search.space.dimension import Dimension, Distribution
 from pipeline.search.space.space import Space
 

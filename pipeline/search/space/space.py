@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 
-from pipeline.common.errors import ConfigError, did_you_mean
+from pipeline.common.errors import ConfigError, did_you_mean_key
 from pipeline.config.compose import key_of
 from pipeline.search.space.dimension import Dimension, Params, describe, encode, plain
 from pipeline.search.space.filters import Filter
@@ -126,7 +126,7 @@ class Space:
             if where:
                 raise ValueError(f"{key} is searched only where {' or '.join(where)}")
             known = [key for d in self.dimensions for key in d.keys]
-            raise ValueError(f"{key} is not searched.{did_you_mean(key, known)}")
+            raise ValueError(f"{key} is not searched.{did_you_mean_key(key, known)}")
         return point
 
     def allows(self, params: Mapping[str, Any], *, partial: bool = False) -> bool:

@@ -237,7 +237,20 @@ def test_grid_over_an_interval(cli, tiny):
 
 
 def test_several_values_without_a_search(cli, tiny):
-    refused(cli("train", *tiny, "seed=1,2"), "seed=1,2", "add -m")
+    refused(cli("train", *tiny, "seed=1,2"), "seed=1,2", "add -m", "seed=[1,2]")
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        ("data.train=epoch=3.csv", "\"data.train='epoch=3.csv'\""),
+        ("data.train=rows (1).csv", "\"data.train='rows (1).csv'\""),
+        ("training.early_stopping_patience=choice(null,1)", "patience=null,1."),
+        ("data.train", "expected key=value"),
+    ],
+)
+def test_override_that_cannot_be_parsed_says_what_to_write(cli, tiny, given, instead):
+    refused(cli("train", "-m", *tiny, given), f"{given}: ", instead)
 
 
 @pytest.mark.parametrize("folder", ["taken", "/proc/mlruns"])

@@ -1,0 +1,81 @@
+"""Hydra's refusals in our words: place, found, expected, what to write instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.config.migrations import renamed
+
+
+@contextmanager
+def plain_errors(nearest: Callable[[str], str] = lambda _: "") -> Iterator[None]:
+    """Turn Hydra's refusals into a `ConfigError`; ``nearest`` suggests a valid key."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        yield
+    # ValueError: Hydra's own for an empty key; also raised by a file that is not text.
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(_explain(error, nearest)) from error
+
+
+def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
+    from hydra.errors import OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
+    text = str(error) or str(error.__cause__)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {_remedy(error.override, text)}"
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    unknown = re.search(r"Could not (?:override|find) '([^']+)'", text)
+    if unknown and (now := renamed(unknown[1])):
+        return now
+    if isinstance(cause, OmegaConfBaseException) and unknown:
+        return f"{unknown[1]} is not a key of the config.{nearest(unknown[1])}"
+    if unknown and "Available options in" in text:
+        group, _, name = unknown[1].rpartition("/")
+        options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        hint = did_you_mean(name, options)
+        return f"{group}={name}: there is no such option.{hint} Valid: {listing(options)}."
+    if unknown:
+        name = unknown[1].split("/")[0]
+        return f"{name} is not a key or group of the config.{nearest(name)}"
+    if "add --multirun" in text:
+        override = re.search(r"argument '([^']+)'", text)
+        key, _, value = (override[1] if override else "key=a,b").partition("=")
+        return (
+            f"{key}={value}: several values mean a search: add -m. "
+            f"For a list write {key}=[{value}], for a text \"{key}='{value}'\"."
+        )
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _remedy(override: str, said: str) -> str:
+    """Say what is wrong with an override that cannot be parsed, and what to write instead."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
+
+    key, equals, value = override.partition("=")
+    if not equals:
+        return "expected key=value."
+    bare = re.fullmatch(r"choice\((.*)\)", value)
+    quoted = f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
+    for instead, why in (
+        (f"{key}={bare[1]}" if bare else "", "choice() takes no null"),
+        ("" if _CALL.search(value) else quoted, "a text with such signs needs quotes"),
+    ):
+        with suppress(HydraException):
+            if instead and OverridesParser.create().parse_override(instead):
+                shown = f'"{instead}"' if "'" in instead else instead
+                return f"{why}; write {shown}."
+    what = said.splitlines()[0].rstrip(".")
+    return f"not in Hydra's override grammar: {what}."
+
+
+_CALL = re.compile(r"\b(choice|range|interval|tag|glob|sort|shuffle|extend_list)\(")
