@@ -1,15 +1,19 @@
 """Paths as a user gives them: with ``~``, of a folder, or with ``*``."""
 
 import os
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 
 
 def expanded(name: str) -> list[Path]:
-    """Return what a path, a folder or a pattern names, sorted; what is not there as it is."""
-    path = Path(os.path.expanduser(name))
-    if path.is_dir():
-        return sorted(path.iterdir())
-    if path.exists() or not has_magic(name):
-        return [path]
-    return sorted(map(Path, glob(str(path)))) or [path]
+    """Return what is in a folder or matches a pattern, sorted, without hidden files; or the path.
+
+    Whether the path can be read is seen when it is.
+    """
+    given = os.path.expanduser(name)
+    found = []
+    if os.path.isdir(given):
+        found = glob(os.path.join(escape(given), "*"))
+    elif has_magic(given) and not os.path.exists(given):
+        found = glob(given)
+    return sorted(map(Path, found)) or [Path(given)]

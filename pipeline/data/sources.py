@@ -90,7 +90,7 @@ def _parts(config: DataConfig, split: str) -> Iterator[_Part]:
 
 
 def _file_records(config: FilesConfig, path: Path, refuse: Refuse) -> Iterator[Record]:
-    if path.is_dir():
+    if os.path.isdir(path):  # False where a path cannot be: its reader says so
         raise DataError(f"{path}: is a folder without files of a known format: {listing(READERS)}.")
     yield from read_records(path, text_format(config), refuse)
 
@@ -145,7 +145,7 @@ def file_digests(config: FilesConfig) -> dict[str, str | Mapping[str, str]]:
     digests: dict[str, str | Mapping[str, str]] = {}
     for split in SPLITS:
         files = files_of(config, split)
-        found = {name: sha256(path) for name, path in files.items() if path.is_file()}
+        found = {name: sha256(path) for name, path in files.items() if os.path.isfile(path)}
         if found:
             digests[split] = found if len(files) > 1 else next(iter(found.values()))
     return digests

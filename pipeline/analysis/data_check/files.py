@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def file_findings(
     found: list[Finding] = []
     for split in SPLITS:
         for name, path in files_of(data, split).items():
-            if uncompressed(path).suffix.lower() in _BY_LINE and path.is_file():
+            if uncompressed(path).suffix.lower() in _BY_LINE and os.path.isfile(path):
                 about = [str(e) for e in refused.get(split, ()) if str(e).startswith(str(path))]
                 found += _of_one(split, name, path, data.encoding, read.get(split), about)
     return found

@@ -89,10 +89,12 @@ def test_check_reports_refusals_of_whole_splits(cli, tiny):
         ("a.jsonl", '{"text": "a", "stars": "pos"}\n' * 30, ("30 rows", "a.jsonl:1; ")),
         ("a.csv", "review,stars\n" + "a,b,c\n" * 30, ("30 rows", "3 fields", "'review', 'stars'")),
         ("a.csv", "", ("is empty",)),
+        ("n" * 300 + ".csv", None, ("File name too long",)),
     ],
 )
 def test_a_fault_of_a_whole_file_is_one_error(cli, tiny, name, content, fragments):
-    Path(name).write_text(content)
+    if content is not None:
+        Path(name).write_text(content)
     ended = cli("check", *tiny, f"data.train={name}")
     assert ended.code == 2
     (said,) = (line for line in ended.out.splitlines() if line.startswith("error: "))

@@ -21,6 +21,7 @@ def folder(working_folder, monkeypatch):
         Path(name).parent.mkdir(exist_ok=True)
         write_rows(Path(name), rows(count))
     Path("x/README.md").touch()
+    Path("x/._a.csv").touch()
     Path("x/state.json").write_text("{}")  # which `datasets` writes beside its files
 
 
@@ -70,6 +71,7 @@ def test_a_digest_is_of_the_one_file_or_of_each():
         ("z*.csv", r"z\*\.csv: there is no such file"),
         (["x", "https://example.org/a.csv"], "is a URL"),
         ("x/README.md", "'.md' is not a known format"),
+        (f"{'n' * 300}.csv", "cannot be read: File name too long"),
     ],
 )
 def test_what_names_no_file_is_refused(given, said):
