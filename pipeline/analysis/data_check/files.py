@@ -1,4 +1,4 @@
-"""The files themselves: a byte order mark, and a last line that may be truncated."""
+"""The files themselves: byte order marks, truncated last lines, rows that quotes have joined."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.analysis.data_check.report import Finding, Level
-from pipeline.common.errors import DataError
+from pipeline.common.errors import DataError, amount
 from pipeline.config.data import DataConfig, FilesConfig
 from pipeline.data import Rows
 from pipeline.data.sources import SPLITS, files_of
@@ -19,7 +19,7 @@ _BY_LINE = (".csv", ".tsv", ".jsonl")
 def file_findings(
     data: DataConfig, read: Mapping[str, Rows], refused: Mapping[str, Sequence[DataError]]
 ) -> list[Finding]:
-    """Find byte order marks, and ends without a line break.
+    """Find byte order marks, ends without a line break, and rows of a tsv that quotes have joined.
 
     Args:
         data: where the rows come from.
@@ -34,7 +34,27 @@ def file_findings(
             if uncompressed(path).suffix.lower() in _BY_LINE and os.path.isfile(path):
                 about = [str(e) for e in refused.get(split, ()) if str(e).startswith(str(path))]
                 found += _of_one(split, name, path, data.encoding, read.get(split), about)
+            if split in read and _is_tabbed(path, data):
+                found += _joined(split, name, read[split])
     return found
+
+
+def _is_tabbed(path: Path, data: FilesConfig) -> bool:
+    own = {".tsv": "tab"}.get(uncompressed(path).suffix.lower())
+    return data.quoting != "none" and (data.delimiter or own) in ("tab", "\t")
+
+
+def _joined(split: str, name: str, rows: Rows) -> list[Finding]:
+    """Find texts that hold what ends a field and what ends a row, as few quoted texts do."""
+    texts = zip(rows.ids, rows.shape.texts(rows), strict=True)
+    ids = [i for i, text in texts if "\t" in text and "\n" in text and i.startswith(f"{name}:")]
+    if not ids:
+        return []
+    message = (
+        f"{split}: {amount(len(ids), 'text')} of {name} with a tab and a line break: a quote may "
+        "have joined rows; if quotes are characters like others, data.quoting=none"
+    )
+    return [Finding.about("warning", "file", message, [[i] for i in ids])]
 
 
 def _of_one(

@@ -191,3 +191,14 @@ def test_a_nested_label_is_respelt(cli, given_files):
     assert cli("check", *given, "--fix", "clean").code == 0
     first = json.loads(Path("clean/train.jsonl").read_text().splitlines()[0])
     assert first == {"text": "plain words", "meta": {"by": "me", "label": "negative"}}
+
+
+def test_rows_of_a_tsv_that_two_quotes_have_joined_are_named(cli, given_files):
+    rows = [f"{text}\t{label}" for text, label in make(60, 1)]
+    rows[3], rows[7] = f'"{rows[3]}', rows[7].replace("\t", '"\t')
+    Path("train.tsv").write_text("\n".join(["text\tlabel", *rows, ""]))
+    given = [*given_files[:5], "data.train=train.tsv", "--format", "json"]
+    (found,) = findings(cli("check", *given))["file"]
+    assert (found["level"], found["rows"]) == ("warning", [["train.tsv:5"]])
+    assert "data.quoting=none" in found["message"]
+    assert "file" not in findings(cli("check", *given, "data.quoting=none"))
