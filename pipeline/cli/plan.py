@@ -26,10 +26,11 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.search.space.named import as_overrides, load_sweep
+    from pipeline.search.space.named import command_of
 
     names, given = names_and_overrides(options.overrides)
     given.append("hydra.sweeper.dry_run=plan")
     if not names:
         return multirun("sweep", given)
-    return multirun(names[0], as_overrides(load_sweep(names[0]), given))
+    with command_of(names[0], given) as overrides:
+        return multirun(names[0], overrides)

@@ -23,6 +23,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.search.space.named import as_overrides, load_sweep
+    from pipeline.search.space.named import command_of
 
-    return multirun(options.name, as_overrides(load_sweep(options.name), as_asked(options)))
+    with command_of(options.name, as_asked(options)) as overrides:
+        return multirun(options.name, overrides)

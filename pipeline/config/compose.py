@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.errors import did_you_mean_key
 from pipeline.common.secrets import masked_value
 from pipeline.config.flat import OPEN, flatten
+from pipeline.config.own_files import naming
 from pipeline.config.refusals import plain_errors
 
 if TYPE_CHECKING:
@@ -37,12 +38,15 @@ def hydra_app(job_name: str) -> Iterator[Hydra]:
     from hydra import version
     from hydra.core.global_hydra import GlobalHydra
 
-    from pipeline.config.hydra_parts import make_hydra
+    from pipeline.config.hydra_parts import make_hydra, own_files
 
     version.setbase("1.3")
     GlobalHydra.instance().clear()
     try:
-        yield make_hydra(job_name, folders("conf"))
+        hydra = make_hydra(job_name, folders("conf"))
+        files = own_files(hydra)
+        with naming(files.file_of if files else lambda _: None):
+            yield hydra
     finally:
         GlobalHydra.instance().clear()
 
@@ -55,6 +59,10 @@ def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -
     """
     from hydra.types import RunMode
 
+    from pipeline.config.hydra_parts import own_files
+
+    if files := own_files(hydra):
+        files.given |= {key_of(override) for override in overrides}
     with plain_errors(partial(_nearest_key, hydra, overrides)):
         return hydra.compose_config(
             config_name=CONFIG_NAME,

@@ -35,6 +35,9 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
         return f"{key} is not a key of the config.{near} Valid: {listing(valid)}."
     if found["type"] == "missing":
         return f"{key} must be given: {key}=…"
+    if found["type"] == "union_tag_not_found":
+        key += f".{found['ctx']['discriminator'].strip(chr(39))}"
+        return f"{key} must be given: {key}=…"
     if found["type"] == "union_tag_invalid":
         field, name = found["ctx"]["discriminator"].strip("'"), found["ctx"]["tag"]
         valid = [tag.strip("' ") for tag in found["ctx"]["expected_tags"].split(",")]

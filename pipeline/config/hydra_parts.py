@@ -28,7 +28,9 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-__all__ = ["BASIC_LAUNCHER", "Hydra", "context_of", "make_hydra", "reading_once"]
+from pipeline.config.own_files import read_mapping
+
+__all__ = ["BASIC_LAUNCHER", "Hydra", "context_of", "make_hydra", "own_files", "reading_once"]
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher"  # the module of its class
 
@@ -39,7 +41,17 @@ def make_hydra(job_name: str, folders: Sequence[Path]) -> Hydra:
     search_path = create_config_search_path(str(first))
     for folder in others:
         search_path.get_path().insert(-1, SearchPathElement("tunewright", f"file://{folder}"))
-    return Hydra.create_main_hydra2(task_name=job_name, config_search_path=search_path)
+    hydra = Hydra.create_main_hydra2(task_name=job_name, config_search_path=search_path)
+    loader = hydra.config_loader
+    if others and isinstance(loader, ConfigLoaderImpl):
+        loader.repository = OwnFiles(loader.repository, first)
+    return hydra
+
+
+def own_files(hydra: Hydra) -> OwnFiles | None:
+    """Return what was read of the user's own folder, if there is one."""
+    files = getattr(hydra.config_loader, "repository", None)
+    return files if isinstance(files, OwnFiles) else None
 
 
 def context_of(hydra: Hydra, config: DictConfig) -> HydraContext:
@@ -55,11 +67,40 @@ def reading_once(loader: ConfigLoader) -> ConfigLoader:
     return loader
 
 
+class OwnFiles(ConfigRepository):
+    """Config files, of which the user's own are noted."""
+
+    def __init__(self, files: ConfigRepository, folder: Path) -> None:
+        self.sources = list(files.sources)
+        self.given: set[str] = set()  # the keys of the command line
+        self._folder = folder
+        self._read: dict[str, Path] = {}  # by their place in the config, as a dotted key
+
+    def __deepcopy__(self, _: Any) -> OwnFiles:
+        copied = copy.copy(self)  # Hydra composes with a copy: it notes here as well
+        copied.sources = list(self.sources)
+        return copied
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        file = self._folder / f"{config_path.removesuffix('.yaml')}.yaml"
+        if file.is_file():
+            read_mapping(file)  # Hydra's own refusals name no file
+            self._read[config_path.rpartition("/")[0].replace("/", ".")] = file
+        return super().load_config(config_path)
+
+    def file_of(self, key: str) -> Path | None:
+        """Return the file in whose place in the config a key is, if no override has given it."""
+        if key in self.given:
+            return None
+        return self._read.get(key.rpartition(".")[0])
+
+
 class _ReadOnce(ConfigRepository):
     """Config files as they were when a worker first read them, so all its trials see the same."""
 
     def __init__(self, files: ConfigRepository) -> None:
         self.sources = list(files.sources)
+        self._files = files
         self._read: dict[str, ConfigResult | None] = {}
 
     def __deepcopy__(self, _: Any) -> _ReadOnce:
@@ -67,6 +108,6 @@ class _ReadOnce(ConfigRepository):
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         if config_path not in self._read:
-            self._read[config_path] = super().load_config(config_path)
+            self._read[config_path] = self._files.load_config(config_path)
         # A copy, since Hydra makes the trial's config out of what it gets.
         return copy.deepcopy(self._read[config_path])

@@ -31,6 +31,9 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
     text = str(error) or str(error.__cause__)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {_remedy(error.override, text)}"
+    if missing := re.match(r"In '([^']+)': Could not load '([^']+)'", text):
+        group = missing[1].rpartition("/")[0]
+        return f"{group}.defaults: there is no {missing[2]}.yaml in conf/.".lstrip(".")
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     unknown = re.search(r"Could not (?:override|find) '([^']+)'", text)
     if unknown and (now := renamed(unknown[1])):

@@ -6,7 +6,7 @@ from functools import partial
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
-from pipeline.common.errors import did_you_mean_key
+from pipeline.common.errors import ConfigError, did_you_mean_key
 from pipeline.config.compose import without_hydra
 from pipeline.config.flat import flatten, tree
 from pipeline.config.hydra_parts import reading_once
@@ -44,9 +44,16 @@ class Composer:
         params = self._options.params or {}
         configured = [f"{key}={space_text(value)}" for key, value in params.items()]
         space = parse_space([*configured, *arguments], self._files)
-        base = Base(self._load, space.fixed)
+        base = Base(self._load, space.fixed, self._task.check)
         self.choices = base.choices
-        return enrich(space, self._options, base)
+        space = enrich(space, self._options, base)
+        others = self._options.repeats > 1 or self._options.custom_search_space
+        if not space.dimensions and not others:
+            raise ConfigError(
+                "no key has several values, so there is nothing to search: write key=a,b, or leave "
+                "out -m to run once; hydra.sweeper.repeats=3 runs it on three seeds."
+            )
+        return space
 
     def probes(self, space: Space) -> list[DictConfig]:
         """Compose and check the config with every value that must work, the base first.

@@ -10,7 +10,13 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution
 
-from pipeline.common.errors import ConfigError, did_you_mean, did_you_mean_key, listing
+from pipeline.common.errors import (
+    ConfigError,
+    TunewrightError,
+    did_you_mean,
+    did_you_mean_key,
+    listing,
+)
 from pipeline.config.compose import literal, without_hydra
 from pipeline.config.flat import flatten, tree
 from pipeline.config.refusals import plain_errors
@@ -39,9 +45,15 @@ class _Block:
 class Base:
     """The config that stays the same, composed when something of it is asked for."""
 
-    def __init__(self, load: Callable[[list[str]], DictConfig], overrides: Sequence[str]) -> None:
+    def __init__(
+        self,
+        load: Callable[[list[str]], DictConfig],
+        overrides: Sequence[str],
+        check: Callable[[DictConfig], None],
+    ) -> None:
         self._load = load
         self._overrides = overrides
+        self._check = check
 
     @cached_property
     def _whole(self) -> DictConfig:
@@ -77,7 +89,20 @@ class Base:
 
     def chosen(self, overrides: Sequence[str]) -> "Base":
         """Return what further overrides make of it."""
-        return Base(self._load, [*self._overrides, *overrides])
+        return self.alone([*self._overrides, *overrides])
+
+    def alone(self, overrides: Sequence[str]) -> "Base":
+        """Return what these overrides make, without those that are fixed."""
+        return Base(self._load, overrides, self._check)
+
+    def refusal(self, key: str, value: str) -> str:
+        """Say why a key cannot have a value, or nothing."""
+        try:
+            with plain_errors():
+                self._check(without_hydra(self._load([*self._overrides, f"{key}={value}"])))
+        except TunewrightError as error:
+            return str(error) if str(error).startswith(f"{key}=") else ""
+        return ""
 
     def search_blocks(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the group and the ``search`` block of each file that is chosen and has one."""
@@ -202,7 +227,10 @@ def _settled(
         if when.key not in base.keys:
             hint = did_you_mean_key(when.key, base.keys)
             raise ConfigError(f"{block.place}: {when.key} is not a key of the config.{hint}")
-        return None if when.holds({when.key: base.value(when.key)}) else False
+        if when.holds({when.key: base.value(when.key)}):
+            return None
+        _check_closed(block, when, base)
+        return False
     if not all(isinstance(d.distribution, CategoricalDistribution) for d in setting):
         raise ConfigError(
             f"{block.place}: only a choice opens keys, and {when.key} is a range of numbers."
@@ -215,6 +243,20 @@ def _settled(
                 f"{did_you_mean(value, valid)} Valid: {listing(valid)}."
             )
     return when
+
+
+def _check_closed(block: _Block, when: Condition, base: Base) -> None:
+    """Refuse what is written wrongly in a block that no trial opens: nothing else would."""
+    known = set(base.keys)
+    for value in when.values:
+        if refusal := base.refusal(when.key, value):
+            raise ConfigError(f"{block.place}: {refusal}")
+        if when.key in base.choices:
+            known |= {*base.alone([f"{when.key}={value}"]).keys}
+    for key in block.keys:
+        if str(key) not in known and not str(key).startswith("+"):
+            hint = did_you_mean_key(str(key), sorted(known))
+            raise ConfigError(f"{block.place}: {key} is not a key of the config.{hint}")
 
 
 def _opened(

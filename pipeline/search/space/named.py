@@ -1,16 +1,18 @@
 """Named sweeps: one YAML under ``sweeps/`` each, turned into a command line for Hydra."""
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from yaml import YAMLError
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.config.compose import choice, folders, key_of, literal
+from pipeline.config.explain import first
+from pipeline.config.own_files import naming, read_mapping
 from pipeline.config.types import Count
 
 
@@ -19,7 +21,8 @@ class NamedSweep:
     """What a file in ``sweeps/`` may hold."""
 
     about: str  # one line for people
-    space: dict[str, Any]  # key: values in Hydra's grammar, or a list
+    # key: values in Hydra's grammar, or a list
+    space: Annotated[dict[str, Any], Field(min_length=1)]
     sampler: str | dict[str, Any] = "auto"  # a name, or a name with options
     pruner: str | dict[str, Any] = "none"  # likewise
     n_trials: Count | None = None  # null: every point of a grid, 20 otherwise
@@ -31,8 +34,27 @@ class NamedSweep:
     warm_start: str | list[str] | None = None  # earlier studies to learn from
 
 
-_NOT_YAML = (YAMLError, OmegaConfBaseException, UnicodeDecodeError)
 _SPACE_OPTIONS = ("when", "zip", "filter", "first", "warm_start")  # hydra.sweeper has them too
+
+
+@contextmanager
+def command_of(name: str, given: list[str]) -> Iterator[list[str]]:
+    """Yield a named sweep's command line; a refusal of what the file says in here names the file.
+
+    Args:
+        name: the sweep's.
+        given: the user's overrides.
+    """
+    path = _find(name)
+    overrides = as_overrides(_read(path), given)
+    text, keys = path.read_text(encoding="utf-8"), {key_of(override) for override in given}
+
+    def file_of(key: str) -> Path | None:
+        last = re.split(r"[./]", key)[-1] if key.startswith("hydra") else key
+        return path if key not in keys and last in text else None
+
+    with naming(file_of):
+        yield overrides
 
 
 def load_sweep(name: str) -> NamedSweep:
@@ -41,26 +63,38 @@ def load_sweep(name: str) -> NamedSweep:
     Raises:
         ConfigError: for an unknown name, or a file that is no sweep.
     """
+    return _read(_find(name))
+
+
+def _find(name: str) -> Path:
     found = {p.stem: p for folder in reversed(folders("sweeps")) for p in folder.glob("*.yaml")}
-    path = found.get(name)
-    if path is None:
+    if name not in found:
         raise ConfigError(
             f"sweep {name}: there is no such file in sweeps/.{did_you_mean(name, found)} "
             f"Valid: {listing(sorted(found))}."
         )
+    return found[name]
+
+
+def _read(path: Path) -> NamedSweep:
     try:
-        sweep: NamedSweep = TypeAdapter(NamedSweep).validate_python(
-            OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        )
+        sweep: NamedSweep = TypeAdapter(NamedSweep).validate_python(read_mapping(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "file"
-        valid = listing(NamedSweep.__dataclass_fields__)
-        raise ConfigError(f"{path}: {key}: {first['msg']}. Valid keys: {valid}.") from error
-    except (*_NOT_YAML, OSError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ConfigError(f"{path}: not YAML: {reason}") from error
+        raise ConfigError(f"{path}: {_explain(first(error))}") from error
     return sweep
+
+
+def _explain(found: Any) -> str:
+    key = str(found["loc"][0])
+    valid = list(NamedSweep.__dataclass_fields__)
+    if found["type"] == "unexpected_keyword_argument":
+        near = did_you_mean(key, valid)
+        return f"{key} is not a key of a sweep.{near} Valid: {listing(valid)}."
+    if found["type"] == "missing":
+        return f"{key} must be given. Valid: {listing(valid)}."
+    if found["type"] == "too_short":
+        return f"{key}: found nothing to search; expected keys with values, as seed: [1, 2]."
+    return f"{key}={found['input']!r}: {found['msg'].removeprefix('Input ')}."
 
 
 def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:

@@ -236,6 +236,15 @@ def test_grid_over_an_interval(cli, tiny):
     refused(cli("train", "-m", *tiny, *given), "optimizer.learning_rate", "infinitely many", "tpe")
 
 
+def test_search_of_nothing(cli, tiny):
+    refused(cli("train", "-m", *tiny), "no key has several values", "leave out -m")
+
+
+def test_condition_on_a_value_that_its_key_cannot_have(cli, tiny):
+    when = r"hydra.sweeper.when={training.unpadding\=flase:{training.epochs:[1,2]}}"
+    refused(cli("train", "-m", *tiny, "seed=1,2", when), "training.unpadding=", "flase")
+
+
 def test_several_values_without_a_search(cli, tiny):
     refused(cli("train", *tiny, "seed=1,2"), "seed=1,2", "add -m", "seed=[1,2]")
 
@@ -345,6 +354,56 @@ def test_sweep_file_with_a_wrong_key(cli):
     Path("sweeps").mkdir()
     Path("sweeps", "mine.yaml").write_text("about: x\nspaces: {seed: [1, 2]}\n")
     refused(cli("sweep", "mine"), "mine.yaml", "space")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "smapler: tpe\nspace: {seed: [1, 2]}",
+            ": smapler is not a key of a sweep. Did you mean samp",
+        ),
+        ("n_trials: abc\nspace: {seed: [1, 2]}", ": n_trials='abc': should be"),
+        ("- a", ": found a list; expected keys"),
+        ("", ": found nothing; expected keys"),
+        ("space: {}", ": space: found nothing to search"),
+        ("space: {training.packing: [true, false]}", ": training.packing is now called"),
+        (
+            "settings: {seed: 1}\nspace: {optimizer.lerning_rate: [1, 2]}",
+            ": optimizer.lerning_rate is",
+        ),
+        ("sampler: tpee\nspace: {seed: [1, 2]}", ": hydra/sweeper/sampler=tpee: there is no"),
+        ("space: {seed: [1]}\nspace: {seed: [2]}", ", line 3: found duplicate key space"),
+    ],
+)
+def test_what_is_wrong_in_a_sweep_names_its_file(cli, tiny, content, said):
+    Path("sweeps").mkdir()
+    Path("sweeps", "mine.yaml").write_text(f"about: x\n{content}" if ":" in content else content)
+    refused(cli("sweep", "mine", *tiny), f"sweeps/mine.yaml{said}")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", ": found nothing; expected keys"),
+        ("- a", ": found a list; expected keys"),
+        ("defaults: [hubb]", ": data.defaults: there is no data/hubb.yaml"),
+        ("train: a\ntrain: b", ", line 2: found duplicate key train"),
+        ("defaults: [files]\ntrian: a", ": data.trian is not a key of the config. Did you mean"),
+        ("defaults: [files]\nmax_train_samples: abc", ": data.max_train_samples='abc': should"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_ones_own_names_it(cli, tiny, content, said):
+    Path("conf", "data").mkdir(parents=True)
+    Path("conf", "data", "mine.yaml").write_text(content)
+    refused(cli("train", *tiny, "data=mine"), f"conf/data/mine.yaml{said}")
+
+
+def test_what_is_wrong_on_the_command_line_is_no_files(cli, tiny):
+    Path("conf", "data").mkdir(parents=True)
+    Path("conf", "data", "mine.yaml").write_text("defaults: [files]\nmax_train_samples: 9\n")
+    ended = cli("train", *tiny, "data=mine", "data.max_train_samples=abc")
+    refused(ended, "tunewright: data.max_train_samples='abc'")
 
 
 def test_unknown_study(cli):

@@ -115,6 +115,21 @@ def test_condition_on_a_fixed_key_holds_always_or_never(program, choice, momenta
     assert {p.get("opt.momentum") for p in found} == momenta
 
 
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        (
+            r"{opt\=sdg:{opt.momentum:[0.1,0.2]}}",
+            "opt=sdg: there is no .* Did you mean sgd",
+        ),
+        (r"{opt\=sgd:{opt.momntum:[0.1,0.2]}}", "opt.momntum is not a key .* mean opt.momentum"),
+    ],
+)
+def test_a_typo_in_a_condition_that_never_holds_is_refused(program, when, said):
+    with pytest.raises(ConfigError, match=said):
+        program("opt=adam", "x=1,2", f"hydra.sweeper.when={when}")
+
+
 def test_a_groups_file_may_bring_its_own_search(program):
     text = FILES["sgd"] + "search: {opt.momentum: [0.1, 0.9]}\n"
     Path("conf/opt/sgd.yaml").write_text(text)
