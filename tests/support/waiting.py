@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-DEADLINE = 300.0  # seconds, for what takes a few
+DEADLINE = 1800.0  # seconds: what hangs is seen, and a loaded machine waited for
 
 
 def wait_until(seen: Callable[[], Any], process: subprocess.Popen | None = None) -> Any:
