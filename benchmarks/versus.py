@@ -37,7 +37,8 @@ from pruning import load, standard_error
 from rivals.common import GRIDS, RUNGS
 
 from pipeline.cli import quiet_libraries
-from pipeline.search.study.trials import RUN_ID, SECONDS, best_first, counted, state_of
+from pipeline.search.study.budget import seconds_of
+from pipeline.search.study.trials import RUN_ID, best_first, counted, state_of
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
@@ -382,7 +383,7 @@ class Bench:
                 {
                     "params": {key.split(".")[-1]: value for key, value in trial.params.items()},
                     "score": trial.values[0] if is_complete else None,
-                    "seconds": trial.user_attrs.get(SECONDS),
+                    "seconds": seconds_of(trial),
                     "ended": max((report["ended"] for report in reports), default=None),
                     "state": state_of(trial),
                     "reports": reports,

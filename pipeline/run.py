@@ -81,6 +81,6 @@ def run(
     result = log.outcome(result, tuner.evaluations, judged, exceptions, resumed)
     record.texts(bias)
     bound = lower_bound(experiment, model, data, tuner, judged)  # before an adapter is merged
-    if judged and trial.is_best(result.score):
+    if judged and trial.is_best(result.scores):
         log.model(model, output_dir / "model", tuner.evaluations)
     return log.close(result, tuner.spent, bound)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -38,6 +39,7 @@ from pipeline.cli import (
 )
 from pipeline.cli.common import Stopped
 from pipeline.common.errors import TunewrightError, is_interrupted
+from pipeline.common.process import process_start
 from pipeline.common.secrets import masked_message
 from pipeline.common.text import printable
 from pipeline.common.timing import ledger
@@ -75,23 +77,24 @@ VERBS = (  # as --help lists them
 
 def entry_point() -> None:
     """Run the command line and leave with its exit code."""
-    ledger().count_from_start_of_process()
-    code = main(sys.argv[1:])
+    code = main(sys.argv[1:], began=process_start())
     gc.freeze()  # else Python looks through all that torch and MLflow made before it ends, for 2 s
     sys.exit(code)
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], began: float | None = None) -> int:
     """Run one command.
 
     Args:
         argv: the arguments, without the program's name.
+        began: when, as of `time.time`; default: now.
 
     Returns:
         0 for success; 1 if too many trials of a sweep failed, diff found a difference, rerun
         --verify gave the verdict *different*, or doctor left something to repair; 2 for an error
         that the user can fix; 130 for a command that was stopped.
     """
+    ledger().restart(began or time.time())
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-")]

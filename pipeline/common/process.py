@@ -23,6 +23,11 @@ def identity() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
 
 
+def process_start() -> float:
+    """Return when this process was created, as of `time.time`."""
+    return float(psutil.Process().create_time())
+
+
 def is_gone(owner: Mapping[str, Any]) -> bool | None:
     """Whether the process that signed is gone; None where that cannot be seen from here.
 

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import psutil
-
 from pipeline.common.session import session
 
 Phase = Literal[
@@ -25,10 +23,16 @@ Phase = Literal[
     "evaluation",
     "logging",  # what waits for MLflow or the disk: the record is written during the training
     "search",  # asking, telling, and what else the study is told
+    "check",  # of a search: settings, data and models, before its first trial
+    "forecast",  # of what a search costs: steps that are timed before its first trial
+    "report",  # of a search: what it found beyond its best trial
     "idle",  # waiting for other workers
 ]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 TRAINING: tuple[Phase, ...] = ("batches", "forward_backward", "optimizer")
+
+
+SHOWN_BOUND = 0.05  # seconds of a lower bound from which a search says how near it came
 
 
 class Ledger:
@@ -39,16 +43,19 @@ class Ledger:
     """
 
     def __init__(self) -> None:
+        self.restart(time.time())
+
+    def restart(self, began: float) -> None:
+        """Forget what was booked, and book anew under ``boot``.
+
+        Args:
+            began: as of `time.time`; where it is the start of the process, its imports count.
+        """
+        self.began = began
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._phase: Phase = "boot"
-        self._since = time.perf_counter()
-
-    def count_from_start_of_process(self) -> None:
-        """Begin anew, with the start of this process: so its imports count, also after a fork."""
-        self._seconds = dict.fromkeys(PHASES, 0.0)
-        self._phase = "boot"
         # Two clocks: only the system's knows when the process was created.
-        self._since = time.perf_counter() - max(0.0, time.time() - psutil.Process().create_time())
+        self._since = time.perf_counter() - max(0.0, time.time() - began)
 
     def open(self, phase: Phase) -> Phase:
         """Book further time under a phase; return the one that was open."""
@@ -103,13 +110,18 @@ class Account:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The account by the names of metrics."""
-        named = {f"time/{phase}_seconds": seconds for phase, seconds in self.seconds.items()}
+        """The account by the names of metrics, without phases that took no time."""
+        named = {f"time/{phase}_seconds": spent for phase, spent in self.seconds.items() if spent}
         named["time/total_seconds"] = self.total
         if self.lower_bound > 0:  # neither unknown nor that of a failed run
             named["time/lower_bound_seconds"] = self.lower_bound
-            named["time/over_lower_bound"] = self.total / self.lower_bound
+            named["time/over_lower_bound"] = self.over_lower_bound
         return named
+
+    @property
+    def over_lower_bound(self) -> float:
+        """How many times the lower bound all seconds are."""
+        return self.total / self.lower_bound
 
     def __add__(self, other: Account) -> Account:
         bound = self.lower_bound + other.lower_bound
@@ -124,29 +136,38 @@ def added(*accounts: Mapping[str, float]) -> dict[str, float]:
     return dict(total)
 
 
-def summary(accounts: Sequence[Account], wall: float, workers: int) -> list[str]:
-    """Say where the time of a search went; what no trial accounts for was idle.
+def account_of_search(
+    trials: Sequence[Account], own: Mapping[str, float], wall: float, workers: int
+) -> Account:
+    """Return where the time of all workers of a search went: its total is ``wall * workers``.
 
     Args:
-        accounts: of its trials.
-        wall: seconds from the command to now.
+        trials: accounts of its trials.
+        own: seconds by phase that the command spent besides: all workers wait for these.
+        wall: seconds from the start of the command.
         workers: processes that ran trials at the same time.
     """
-    if not accounts:
-        return []
-    seconds = added(*(account.seconds for account in accounts))
-    bound = sum(account.lower_bound for account in accounts if account.lower_bound > 0)
-    seconds["idle"] = seconds.get("idle", 0.0) + max(0.0, wall * workers - sum(seconds.values()))
-    total = sum(seconds.values())  # more than the wall time where others ran trials as well
-    shown = sorted(seconds.items(), key=lambda item: -item[1])
+    before = {phase: workers * seconds for phase, seconds in own.items() if phase != "idle"}
+    seconds = added(before, *(trial.seconds for trial in trials))
+    # What nobody accounts for; trials may account for more where others ran some as well.
+    seconds["idle"] = max(0.0, wall * workers - sum(seconds.values()) + seconds.get("idle", 0.0))
+    return Account(seconds, sum(t.lower_bound for t in trials if t.lower_bound > 0))
+
+
+def summary(account: Account, wall: float, workers: int) -> list[str]:
+    """Say where the time of a search went, by `account_of_search`."""
+    shown = sorted(account.seconds.items(), key=lambda item: -item[1])
     phases = ", ".join(
-        f"{phase.replace('_', '/')} {s / total:.0%}" for phase, s in shown if s > 0.005 * total
+        f"{phase.replace('_', '/')} {spent / account.total:.0%}"
+        for phase, spent in shown
+        if spent > 0.005 * account.total
     )
     by = f" by {workers} workers" if workers > 1 else ""
     lines = [f"time: {wall:.1f} s{by}: {phases}"]
-    if bound > 0:
+    if account.lower_bound / workers >= SHOWN_BOUND:
         lines.append(
-            f"compute lower bound: {bound / workers:.1f} s (matrix products without padding, at "
-            f"this machine's measured rate); the search took {total / bound:.1f} times that"
+            f"compute lower bound: {account.lower_bound / workers:.1f} s (matrix products without "
+            "padding, at this machine's measured rate); the search took "
+            f"{account.over_lower_bound:.1f} times that"
         )
     return lines

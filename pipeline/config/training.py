@@ -24,8 +24,8 @@ class TrainingConfig:
     eval_every: int | float | tuple[float, ...]
     logging_steps: Count  # steps between points of train/loss
     early_stopping_patience: Count | None  # evaluations without a better objective; null: never
-    # Of the matrix products (autocast); weights stay float32. auto: the faster one, if the losses
-    # agree; a run logs which.
+    # Of the matrix products (autocast); weights stay float32. auto: bfloat16 where the machine
+    # multiplies it natively and the model is wide enough to gain; a run logs which.
     precision: Literal["auto", "float32", "bfloat16"]
     # Tokens, padding included, that are computed at once: a batch is split by length to stay within
     # them, and its gradient stays the same; null: a batch is not split.

@@ -24,6 +24,7 @@ from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.options import MOST_REPEATS
 from pipeline.search.searchable import SEED
 from pipeline.search.space.grammar import parse_space
+from pipeline.search.spending import Spending
 from pipeline.search.study.storage import find_study
 from pipeline.search.study.trials import COMMAND, RUN_ID, best_first
 from pipeline.tasks.objective import objectives
@@ -43,9 +44,9 @@ class Retraining(ExperimentTask):
         del config
         return []
 
-    def hints(self, study: Study, began: float, workers: int) -> list[str]:
+    def hints(self, study: Study, spending: Spending) -> list[str]:
         """Say nothing."""
-        del study, began, workers
+        del study, spending
         return []
 
 

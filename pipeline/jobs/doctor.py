@@ -26,6 +26,7 @@ from pipeline.jobs.leftovers import (
     signature_of,
     unsaved_model,
 )
+from pipeline.jobs.study_record import name_best
 from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.queue import settle_one
 from pipeline.search.study.storage import find_study, is_torn, mend_journal
@@ -36,7 +37,6 @@ from pipeline.search.study.trials import (
     best_first,
     counted,
     kind_of_failure,
-    score_text,
     state_of,
 )
 from pipeline.tracking import Store, studies, tags
@@ -183,10 +183,8 @@ def _over(
     ranked = best_first(study)
     best = ranked[0].user_attrs.get(RUN_ID) if ranked else None
     if best and run.data.tags.get(tags.BEST_RUN) != best:
-        number, score = ranked[0].number, score_text(ranked[0])
-        wrong = f"its run does not name trial {number}, the best one"
-        fix = partial(studies.set_best, store, run.info.run_id, number, best, score)
-        yield Defect(place, wrong, "named", fix)
+        wrong = f"its run does not name trial {ranked[0].number}, the best one"
+        yield Defect(place, wrong, "named", partial(name_best, store, run.info.run_id, study))
     with_model = [one for one in runs if studies.has_model(store, one)]
     if best not in [one.info.run_id for one in with_model]:
         with_model = []  # the study keeps the one it has, until a best trial has its own

@@ -37,10 +37,11 @@ class Retry(ExperimentTask):
         super().__init__(name, overrides)
         self._every = every
 
-    def opened(self, study: optuna.Study, _spec: StudySpec, /) -> None:
+    def opened(self, study: optuna.Study, spec: StudySpec, /) -> list[str]:
         """Queue the failed trials again."""
         for trial in _chosen(study, every=self._every):
             study.enqueue_trial(params_of(trial), user_attrs={REPLACES: trial.number})
+        return super().opened(study, spec)
 
 
 def again(

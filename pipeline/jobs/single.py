@@ -23,10 +23,11 @@ from pipeline.tracking.logged import find_run
 from pipeline.tracking.provenance import code_diff, environment
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, PROVENANCE_FILE, as_json
 from pipeline.training.outcome import ALONE, Result, Trial
-from pipeline.training.probe import faster_precision
+from pipeline.training.probe import settled_precision, with_precision
 from pipeline.training.run_folders import folder_of
 
 if TYPE_CHECKING:
+    from pipeline.common.contract import Precision
     from pipeline.training.checkpoints import Checkpoints
 
 
@@ -78,10 +79,14 @@ def open_checkpoints(experiment: Experiment, run_id: str, *, of_trial: bool = Fa
     return Checkpoints(folder, experiment.training.keep_checkpoints, of_trial=of_trial)
 
 
-def fix_open_choices(config: DictConfig) -> None:
+def fix_open_choices(config: DictConfig, precision: Precision | None = None) -> None:
     """Write what the machine decides into the config, so that it is logged and used again.
 
     Sums are made in another order by another number of threads, which may change the last bit.
+
+    Args:
+        config: the composed config.
+        precision: that a search decided for all its trials; None: it is decided here.
     """
     import torch
 
@@ -89,7 +94,9 @@ def fix_open_choices(config: DictConfig) -> None:
         if config.training.get("threads") is None:
             config.training.threads = torch.get_num_threads()
         if config.training.precision == "auto":
-            config.training.precision = faster_precision(validate(config))
+            experiment = validate(config)
+            auto = precision or settled_precision([experiment])
+            config.training.precision = with_precision(experiment, auto).training.precision
 
 
 def compute_as(store: Store, config: DictConfig, run_id: str) -> None:

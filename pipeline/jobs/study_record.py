@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,11 +19,12 @@ from pipeline.analysis.insights import insights
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked
 from pipeline.common.tables import Cell, Table, render
-from pipeline.common.timing import Account, summary
+from pipeline.common.timing import Account, account_of_search, booked, ledger, summary
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import flat
 from pipeline.config.tracking import TrackingConfig
 from pipeline.search.cost import Spent
+from pipeline.search.spending import Spending
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.queue import is_done
 from pipeline.search.study.study import StudySpec
@@ -34,7 +34,9 @@ from pipeline.search.study.trials import (
     RUN_ID,
     best_first,
     ended,
+    in_order_of_end,
     kind_of_failure,
+    pareto_front,
     score_text,
     spreads,
     state_of,
@@ -46,6 +48,7 @@ from pipeline.training.run_folders import drop, folder_of, left_in
 log = logging.getLogger(__name__)
 
 CHECK_FILE = "check.json"  # artifact of the study: what is odd about its data
+SCORE, BEST = "search/score", "search/best_score"  # metrics of the study
 SHOWN_WARNINGS = 3  # of the data, before the first trial
 
 
@@ -57,6 +60,8 @@ class StudyRecord:
     run_id: str
     objective: str  # the first one's metric
     learned: list[str] = field(default_factory=list)  # beyond the best trial, as text
+    _account: Account = field(default_factory=Account)  # of the search's time, once it has ended
+    _logged: dict[str, dict[int, float]] = field(default_factory=dict)  # metric -> step -> value
 
     @property
     def store(self) -> Store:
@@ -94,6 +99,7 @@ class StudyRecord:
                 tags.SPACE: studies.space_note(searched),
                 **studies.command_notes(*command),
             },
+            began=ledger().began,
         )
         return cls(experiment.tracking, run_id, objectives(experiment)[0].metric)
 
@@ -115,33 +121,43 @@ class StudyRecord:
         more = "; `tunewright check` says more" if worst else ""
         return [f"data: {report.summary}{more}", *worst]
 
-    def spent(self, expected: Spent, found: Spent) -> None:
-        """Log both with the study."""
-        points = {**expected.metrics("forecast"), **found.metrics("spent")}
-        studies.log_progress(self.store, self.run_id, 0, points)
-        costs = json.dumps({"forecast": asdict(expected), "spent": asdict(found)})
-        studies.log_texts(self.store, self.run_id, {"cost.json": costs})
-
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
         """Add trials to the study's own history, name the best, keep no model but its."""
-        ranked = best_first(study)
         complete = [t for t in news if state_of(t) == "complete"]
-        for trial in complete:
-            points = {"search/score": trial.values[0], "search/best_score": ranked[0].values[0]}
-            studies.log_progress(self.store, self.run_id, trial.number, points)
+        if complete:
+            self._log_scores(study)
         dead = [t.number for t in news if kind_of_failure(t) == "killed"]
         studies.close_dead(self.store, study.study_name, dead)
+        ranked = best_first(study)
         if not ranked:
             return
         best = ranked[0]
-        studies.set_best(
-            self.store, self.run_id, best.number, best.user_attrs[RUN_ID], score_text(best)
-        )
+        name_best(self.store, self.run_id, study)
         for run_id in (t.user_attrs[RUN_ID] for t in complete if t.number != best.number):
             studies.delete_model(self.store, run_id, of_study=study.study_name)
 
-    def end(self, study: optuna.Study, spec: StudySpec) -> None:
-        """Store the table of trials and the page with the study, and end its run."""
+    def _log_scores(self, study: optuna.Study) -> None:
+        """Log each complete trial's score, and the best so far, by the order of their ends.
+
+        Where the study's space has changed, the best so far may be another one than was logged.
+        """
+        if not self._logged:
+            self._logged = {k: studies.history(self.store, self.run_id, k) for k in (SCORE, BEST)}
+        for step, (trial, best) in enumerate(in_order_of_end(study), start=1):
+            points = {SCORE: trial.values[0], **({BEST: best.values[0]} if best else {})}
+            new = {k: v for k, v in points.items() if self._logged[k].get(step) != v}
+            if new:
+                studies.log_progress(self.store, self.run_id, step, new)
+            for key, value in new.items():
+                self._logged[key][step] = value
+
+    def end(
+        self, study: optuna.Study, spec: StudySpec, spending: Spending, expected: Spent | None
+    ) -> None:
+        """Store the table of trials, costs and the page with the study, and end its run.
+
+        The run ends when the cost is counted: the page, which shows it, is made after that.
+        """
         complete = bool(ended(study, "complete"))
         over = is_done(study, spec) or why_hopeless(study, spec.max_failure_rate)
         state = "unfinished" if not over else "complete" if complete else "failed"
@@ -151,13 +167,19 @@ class StudyRecord:
             for run_id in left_in(self.store.dir):
                 if run_id in own:
                     drop(folder_of(self.store.dir, run_id))
-        accounts = _accounts(ended(study))
-        if accounts:
-            points = sum(accounts[1:], accounts[0]).metrics
-            studies.log_progress(self.store, self.run_id, len(accounts), points)
         if over and complete:
-            tables |= self._learn(study, spec)
-        studies.close_study(self.store, self.run_id, state, tables)
+            with booked("report"):
+                tables |= self._learn(study, spec)
+        found = spending.total
+        self._account = _account(study, spending)
+        points = {**found.metrics("spent"), **self._account.metrics}
+        if expected is not None:
+            points |= expected.metrics("forecast")
+            costs = {"forecast": asdict(expected), "spent": asdict(found)}
+            tables["cost.json"] = json.dumps(costs)
+        studies.log_progress(self.store, self.run_id, len(ended(study)), points)
+        end = spending.began + found.seconds
+        studies.close_study(self.store, self.run_id, state, tables, end)
         from pipeline.analysis.report import write_page  # matplotlib is needed now, and not before
 
         try:
@@ -171,13 +193,10 @@ class StudyRecord:
         self.learned = [line for insight in found.values() for line in insight.lines()]
         return {f: json.dumps(one.as_tree(), ensure_ascii=False) for f, one in found.items()}
 
-    def hints(self, study: optuna.Study, began: float, workers: int) -> list[str]:
+    def hints(self, study: optuna.Study, spending: Spending) -> list[str]:
         """Say where the time went and what to do next."""
-        mine = [
-            t for t in ended(study) if t.datetime_start and t.datetime_start.timestamp() > began
-        ]
-        wall = time.time() - began
-        lines = [*self.learned, *summary(_accounts(mine), wall, workers)]
+        times = summary(self._account, spending.total.seconds, spending.workers)
+        lines = [*self.learned, *times]
         name, where = study.study_name, _ui_options(self.tracking)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
         if not self.learned and len(ended(study, "complete")) > 1:
@@ -188,8 +207,24 @@ class StudyRecord:
         return lines
 
 
-def _accounts(trials: Sequence[FrozenTrial]) -> list[Account]:
-    return [Account(*t.user_attrs[ACCOUNT]) for t in trials if ACCOUNT in t.user_attrs]
+def _account(study: optuna.Study, spending: Spending) -> Account:
+    """Return where the time of this start went, of all its workers."""
+    mine = [
+        t
+        for t in ended(study)
+        if t.datetime_complete and t.datetime_complete.timestamp() > spending.began
+    ]
+    trials = [Account(*t.user_attrs[ACCOUNT]) for t in mine if ACCOUNT in t.user_attrs]
+    own = ledger().seconds()
+    return account_of_search(trials, own, spending.total.seconds, spending.workers)
+
+
+def name_best(store: Store, parent_run_id: str, study: optuna.Study) -> None:
+    """Name a study's best trial, and its Pareto front, in its parent run."""
+    best = best_first(study)[0]
+    front = [t.number for t in pareto_front(study)] if len(study.directions) > 1 else []
+    run_id = best.user_attrs[RUN_ID]
+    studies.set_best(store, parent_run_id, best.number, run_id, score_text(best), front)
 
 
 def _program() -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, cast, get_args
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from pipeline.analysis.preflight import check_inputs, check_settings
-from pipeline.common.contract import Direction, RunCost
+from pipeline.common.contract import Direction, Precision, RunCost
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import Account, ledger
 from pipeline.config.compose import as_run
@@ -36,18 +37,21 @@ from pipeline.run import run
 from pipeline.search.cost import Spent
 from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJob
 from pipeline.search.space.space import Space
+from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
-from pipeline.search.study.trials import ACCOUNT, COMMAND, COSTED, REPEAT, RUN_ID, SECONDS
+from pipeline.search.study.trials import ACCOUNT, COMMAND, COSTED, RAN, REPEAT, RUN_ID
 from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
-from pipeline.training.probe import run_costs
+from pipeline.training.probe import run_costs, settled_precision, with_precision
 from pipeline.training.run_folders import can_resume, folder_of
 
 log = logging.getLogger(__name__)
+
+PRECISION = "training.precision"  # key of the config, and user attribute of a study
 
 
 class ExperimentTask(Searchable):
@@ -63,6 +67,8 @@ class ExperimentTask(Searchable):
         self._digest = ""  # of the data
         self._largest: tuple[int, Experiment] | None = None  # of what was prepared: training rows
         self.study_name = ""  # of the search, once it has begun
+        self._precision: Precision | None = None  # of all trials that leave it open
+        self._left_open = False  # whether any does
         self._origin: dict[str, Any] = {}  # what all trials come from
 
     def check(self, config: DictConfig) -> None:
@@ -81,6 +87,9 @@ class ExperimentTask(Searchable):
             rows = len(splits_of(experiment).train)
             if self._largest is None or rows > self._largest[0]:
                 self._largest = rows, experiment
+        if self._precision is None:
+            self._precision = settled_precision(experiments)
+            self._left_open = any(e.training.precision == "auto" for e in experiments)
         tracking = experiments[0].tracking
         self._digest = ", ".join(dict.fromkeys(digests))
         return {
@@ -100,7 +109,8 @@ class ExperimentTask(Searchable):
 
     def costs(self, configs: Sequence[DictConfig], plan: WorkerPlan) -> Sequence[RunCost]:
         """Time a few steps as a worker would make them: here where it is the only one."""
-        experiments = [validate(config) for config in configs]
+        assert self._precision is not None  # set by prepare
+        experiments = [with_precision(validate(config), self._precision) for config in configs]
         if plan.workers == 1:
             return run_costs(experiments)
         threads = dict.fromkeys(THREAD_VARIABLES, str(plan.cores_each))
@@ -130,6 +140,15 @@ class ExperimentTask(Searchable):
         store = open_store(validate(config).tracking)
         return prior_trials(store, config, self._digest, source, space)
 
+    def opened(self, study: optuna.Study, _spec: StudySpec, /) -> list[str]:
+        """Keep the precision with the study, or take that which it was begun with."""
+        own = study.user_attrs.get(PRECISION) or _precision_of(study.get_trials(deepcopy=False))
+        self._precision = own or self._precision
+        if PRECISION not in study.user_attrs:
+            study.set_user_attr(PRECISION, self._precision)
+        said = f"  training.precision=auto: {self._precision}, in all trials"
+        return [said] if self._left_open else []
+
     def begin(self, config: DictConfig, spec: StudySpec) -> None:
         """Open the study's parent run."""
         self.study_name = spec.name
@@ -145,10 +164,6 @@ class ExperimentTask(Searchable):
     def describe_data(self, config: DictConfig) -> list[str]:
         """Look over the rows and log the report with the study; return what it says in short."""
         return self._study.describe_data(self._largest[1] if self._largest else validate(config))
-
-    def spent(self, expected: Spent, found: Spent) -> None:
-        """Log both with the study."""
-        self._study.spent(expected, found)
 
     def disk(self, study: optuna.Study) -> int:
         """Return the bytes of the trials' artifacts, where they lie on this machine."""
@@ -166,7 +181,6 @@ class ExperimentTask(Searchable):
                 job.note(ACCOUNT, astuple(sum([*accounts, *held], lost)))
             raise
         job.note(COSTED, {key: result.metrics[key] for key in COSTS if key in result.metrics})
-        job.note(SECONDS, sum(o.kept.seconds for o in job.earlier) + result.seconds)
         job.note(ACCOUNT, astuple(sum(accounts, result.account)))
         return Outcome(result.scores, result.state, result.excesses, result)
 
@@ -180,7 +194,7 @@ class ExperimentTask(Searchable):
         cut_off = self._cut_off(job)
         if going_on := before.run_id if before else cut_off:
             compute_as(self._store, config, going_on)
-        fix_open_choices(config)
+        fix_open_choices(config, self._precision)
         record = open_record(
             self._store,
             config,
@@ -204,10 +218,15 @@ class ExperimentTask(Searchable):
             snapshot=before.snapshot if before else None,
             resumed=partial(_take_over, job),
         )
-        with record:
-            experiment = validate(config)  # where it is refused, the record says so
-            with open_checkpoints(experiment, record.run_id, of_trial=True) as checkpoints:
-                return run(experiment, record, job.output_dir, checkpoints, trial)
+        try:
+            with record:
+                experiment = validate(config)  # where it is refused, the record says so
+                with open_checkpoints(experiment, record.run_id, of_trial=True) as checkpoints:
+                    result = run(experiment, record, job.output_dir, checkpoints, trial)
+        finally:
+            with suppress(Exception):  # the study may be out of reach: an error of the run counts
+                job.note(RAN, sum(o.kept.ran for o in job.earlier) + record.seconds)
+        return replace(result, ran=record.seconds)
 
     def _cut_off(self, job: TrialJob) -> str | None:
         """Return the run that a killed try of this point left with a state on disk."""
@@ -234,13 +253,15 @@ class ExperimentTask(Searchable):
         """Add trials to the study's own history, name the best, keep no model but its."""
         self._study.progressed(study, news)
 
-    def end(self, study: optuna.Study, spec: StudySpec) -> None:
-        """Store the table of trials and the page with the study, and end its run."""
-        self._study.end(study, spec)
+    def end(
+        self, study: optuna.Study, spec: StudySpec, spending: Spending, expected: Spent | None
+    ) -> None:
+        """Store the table of trials, costs and the page with the study, and end its run."""
+        self._study.end(study, spec, spending, expected)
 
-    def hints(self, study: optuna.Study, began: float, workers: int) -> list[str]:
+    def hints(self, study: optuna.Study, spending: Spending) -> list[str]:
         """Say where the time went and what to do next."""
-        return self._study.hints(study, began, workers)
+        return self._study.hints(study, spending)
 
     @property
     def _study(self) -> StudyRecord:
@@ -250,6 +271,16 @@ class ExperimentTask(Searchable):
     @property
     def _store(self) -> Store:
         return self._study.store
+
+
+def _precision_of(trials: Sequence[FrozenTrial]) -> Precision | None:
+    """Return the precision of trials whose study does not name it: an older one, or a fork."""
+    open_ones = (t.user_attrs.get(COMMAND, []) for t in trials if PRECISION not in t.params)
+    for override in chain.from_iterable(open_ones):
+        for name in get_args(Precision):
+            if override == f"{PRECISION}={name}":
+                return cast(Precision, name)
+    return None
 
 
 def _take_over(job: TrialJob, epoch: float) -> None:

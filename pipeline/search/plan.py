@@ -22,6 +22,7 @@ from pipeline.search.study.warm_start import sources_of
 from pipeline.search.workers.sizing import AUTO, WorkerPlan, choose, cores, this_machine
 
 MOST_POINTS = 10_000  # of a grid
+NOT_IN_NAMES = "/\\'\"`\n*?[]"  # characters that a study's folder cannot have, or a shell reads
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
 _LEARNS_NOTHING = (GRID, "RandomSampler", "QMCSampler", "BruteForceSampler")
 # Launchers by the module of their class.
@@ -193,7 +194,7 @@ def study_name(options: Options, job: str, spec: StudySpec, common: Mapping[str,
             whole["warm_start"] = sources_of(options.warm_start)
         text = json.dumps(whole, sort_keys=True, default=str)
         name = f"{job}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
-    if any(sign in name for sign in "/\\'\"`\n*?[]") or name in (".", ".."):
+    if any(sign in name for sign in NOT_IN_NAMES) or name in (".", ".."):
         raise ConfigError(
             f"hydra.sweeper.study_name={name!r}: a study's folder has its name; expected letters, "
             "digits, spaces and -_. only."

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.search.cost import Spent
     from pipeline.search.space.space import Space
+    from pipeline.search.spending import Spending
     from pipeline.search.study.study import StudySpec
     from pipeline.search.workers.reporter import Reporter
     from pipeline.search.workers.sizing import WorkerPlan
@@ -38,7 +39,7 @@ class TrialJob:
     place: int  # how many trials before it count: its draw depends on the study's seed and this
     overrides: Sequence[str]  # the command line that composes its config
     output_dir: Path
-    is_best: Callable[[float], bool]  # whether a score beats every finished trial's
+    is_best: Callable[[Sequence[float]], bool]  # whether scores beat every finished trial's
     report: "Reporter"  # takes scores on the way and says whether to continue
     note: Callable[[str, Any], None]  # keeps something with the trial in the study, at once
     before: "Outcome | None"  # what it gave when it was paused
@@ -150,8 +151,13 @@ class Searchable:
             "record; expected the name of a study kept next to this one, or storage#name."
         )
 
-    def opened(self, study: "Study", spec: "StudySpec", /) -> None:
-        """Queue what is to run first; all that could refuse this search has been asked."""
+    def opened(self, study: "Study", spec: "StudySpec", /) -> list[str]:
+        """Prepare the study; all that could refuse this search has been asked.
+
+        Returns:
+            What to say of the plan.
+        """
+        return []
 
     def begin(self, config: "DictConfig", spec: "StudySpec") -> None:
         """Prepare before the first trial; `end` follows, whatever happens."""
@@ -159,9 +165,6 @@ class Searchable:
     def describe_data(self, config: "DictConfig") -> list[str]:
         """Return what is odd about what the trials have in common, to be told before the first."""
         return []
-
-    def spent(self, expected: "Spent", found: "Spent") -> None:
-        """Hear what the search was expected to cost, and what it did."""
 
     def disk(self, study: "Study") -> int:
         """Return the bytes that the study's trials have written."""
@@ -198,11 +201,17 @@ class Searchable:
     def progressed(self, study: "Study", news: Sequence["FrozenTrial"]) -> None:
         """Hear in the controller, now and then, of trials that are over since the last time."""
 
-    def end(self, study: "Study", spec: "StudySpec") -> None:
-        """Hear of the search's end."""
+    def end(
+        self,
+        study: "Study",
+        spec: "StudySpec",
+        spending: "Spending",
+        expected: "Spent | None",
+    ) -> None:
+        """Hear of the search's end, of what it cost, and of what it was expected to cost."""
 
-    def hints(self, study: "Study", began: float, workers: int) -> list[str]:
-        """Return what to tell the user at the end; ``began`` is when the process did."""
+    def hints(self, study: "Study", spending: "Spending") -> list[str]:
+        """Return what to tell the user at the end."""
         return []
 
 

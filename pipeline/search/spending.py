@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import optuna
 
@@ -12,24 +13,35 @@ from pipeline.search.study.budget import machine_seconds
 
 
 class Spending:
-    """Counts time, disk, energy and money from its making on; the time from the process's start."""
+    """Counts disk, energy and money from its making on, and time from the start of the command.
 
-    def __init__(self, study: optuna.Study, task: Searchable, rates: Rates, began: float) -> None:
+    Args:
+        study: that is searched.
+        task: knows what the trials have written.
+        rates: of a worker.
+        began: when the command was started, as of `time.time`.
+        workers: how many trials run at the same time.
+    """
+
+    def __init__(
+        self, study: optuna.Study, task: Searchable, rates: Rates, began: float, workers: int
+    ) -> None:
+        self.began, self.workers = began, workers
         self._study = study
         self._task = task
         self._rates = rates
-        self._began = began
         self._machine_before = machine_seconds(study)
         self._disk_before = task.disk(study)
         self._measured: float | None = None  # kWh; None: nothing is measured here, or not yet
 
-    def so_far(self) -> Spent:
-        """Return it."""
+    @cached_property
+    def total(self) -> Spent:
+        """All of it: the search ends where this is asked for first."""
         seconds = machine_seconds(self._study) - self._machine_before
         disk = self._task.disk(self._study) - self._disk_before
         kwh = self._rates.kwh(seconds) if self._measured is None else self._measured
         usd = self._rates.usd(seconds, kwh)
-        wall = time.time() - self._began
+        wall = time.time() - self.began
         return Spent(wall, seconds, disk, kwh, usd, is_measured=self._measured is not None)
 
     @contextmanager

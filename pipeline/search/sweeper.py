@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
@@ -17,6 +16,7 @@ from optuna.trial import TrialState
 from pipeline.common.errors import TunewrightError
 from pipeline.common.tables import as_rich
 from pipeline.common.terminal import console
+from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, without_secrets
 from pipeline.config.flat import flatten, tree
 from pipeline.search.composer import Composer
@@ -97,13 +97,14 @@ class Sweep:
             ConfigError: for a space, sampler or key that cannot work, before the first trial.
             SearchFailedError: where too many trials failed.
         """
-        self._began = time.time()
+        self._began = ledger().began
+        ledger().open("check")
         check_workers(self._options, self._config.hydra.launcher)
         search = self._open(*self._checked(arguments))
         study, is_dry = search.study, self._options.dry_run
         if not is_dry:
             self._save_config()
-        self._task.opened(study, search.spec)
+        search = replace(search, lines=[*self._task.opened(study, search.spec), *search.lines])
         if not is_dry:
             if search.spec.is_grid:
                 queue_grid(study, search.spec)
@@ -112,9 +113,7 @@ class Sweep:
         if is_dry:
             self._rehearse(search)
             return None
-        costs = self._search(search)
-        self._say_end(study, search.spec)
-        self._say(*costs)
+        self._search(search)
         return study
 
     def _checked(self, arguments: list[str]) -> tuple[StudySpec, list[DictConfig], dict[str, Any]]:
@@ -165,12 +164,13 @@ class Sweep:
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(without_secrets(self._config), folder / "multirun.yaml")
 
-    def _search(self, search: _Search) -> list[str]:
-        """Run the search; return what is to be said of its cost."""
+    def _search(self, search: _Search) -> None:
+        """Run the search, and say what it found and what it cost."""
         study, spec, base = search.study, search.spec, search.probes[0]
+        ledger().open("search")
         self._say_plan(search)
         self._task.begin(base, spec)
-        spending = Spending(study, self._task, spec.budget.rates, self._began)
+        spending = Spending(study, self._task, spec.budget.rates, self._began, self._plan.workers)
         expected = None
         try:
             self._say(*self._task.describe_data(base))
@@ -179,16 +179,15 @@ class Sweep:
                 spending.metered(),
                 Supervisor(spec, self._task) as supervisor,
                 Progress(spec, self._console),
+                booked("idle"),  # this process; its workers are not
             ):
                 self._work(study, spec, supervisor)
         finally:
-            try:
-                if expected is not None:
-                    found = spending.so_far()
-                    self._task.spent(expected, found)
-            finally:
-                self._task.end(study, spec)
-        return [] if expected is None else [compared(expected, found)]
+            self._task.end(study, spec, spending, expected)
+            ledger().restart(time.time())  # a further search of this process is another one
+        self._say_end(search, spending)
+        if expected is not None:
+            self._say(compared(expected, spending.total))
 
     def _forecast(self, search: _Search, left: int) -> Spent | None:
         """Say what so many trials are expected to cost; None where that cannot be told."""
@@ -202,7 +201,8 @@ class Sweep:
             some = points[:: -(-len(points) // COSTED)]
             configs = [self._composer.composed(spec.space, params) for params in some]
         try:
-            costs = self._task.costs(configs, self._plan)
+            with booked("forecast"):
+                costs = self._task.costs(configs, self._plan)
         except Exception as error:  # the trials will say what is wrong, each in its record
             log.warning("no forecast", exc_info=True)
             self._say(f"no forecast: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
@@ -294,7 +294,8 @@ class Sweep:
         done = len(ended(search.study))
         self._say(*plan_lines(search.spec, self._plan, done), *search.lines)
 
-    def _say_end(self, study: optuna.Study, spec: StudySpec) -> None:
+    def _say_end(self, search: _Search, spending: Spending) -> None:
+        study, spec = search.study, search.spec
         ranked = best_first(study)
         write_results(study, spec, Path(self._config.hydra.sweep.dir))
         others = sorted(ended(study, "pruned", "failed"), key=lambda t: (state_of(t), t.number))
@@ -312,5 +313,4 @@ class Sweep:
         if why and not is_done(study, spec):
             self._say(f"stopped: {why}. Run the same command to resume.")
         self._say(f"best: trial {ranked[0].number}, {describe(ranked[0], spec)}")
-        began = psutil.Process().create_time()
-        self._say(*self._task.hints(study, began, self._plan.workers))
+        self._say(*self._task.hints(study, spending))

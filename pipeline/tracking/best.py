@@ -35,15 +35,23 @@ def best_lines(store: Store, name: str) -> list[str]:
     params = [(k, best.data.params[k]) for k in searched_keys(study) if k in best.data.params]
     overrides = migrated_overrides(json.loads(best.data.tags[tags.OVERRIDES]))
     decided = {key: best.data.params[key] for key in OPEN if key in best.data.params}
+    front = known.get(tags.FRONT)
     return [
         f"study      {known[tags.STUDY]} ({known[tags.STATE]})",
         f"best       trial {number}",
         f"score      {objective} = {score}",
         *(f"           {key} = {value}" for key, value in params),
+        *([f"front      {_front(front)}"] if front else []),
         f"run        {best.info.run_id}",
         f"model      {_model(store, study, best)}",
         f"run again  tunewright train {shlex.join(as_run(overrides, decided))}",
     ]
+
+
+def _front(numbers: str) -> str:
+    """Return which trials no other beats in all objectives."""
+    which = f"trials {numbers}: none of them" if "," in numbers else f"trial {numbers}: it"
+    return f"{which} is beaten in all objectives by another trial"
 
 
 def _model(store: Store, study: Run, best: Run) -> str:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, TrackingError
@@ -17,6 +17,7 @@ from pipeline.config.flat import settings
 from pipeline.config.migrations import migrated_params
 from pipeline.tasks.objective import SECONDS, parse
 from pipeline.tracking import tags
+from pipeline.tracking.record import RUN_SECONDS
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, find_runs, find_study, history, searched_keys, trials_of
 
@@ -46,13 +47,13 @@ def compare(store: Store, names: Sequence[str]) -> Table:
     params = _varying(runs, [key for study in studies for key in searched_keys(study)])
     some = [tags.STUDY] if len(studies) > 1 else []
     some += [tags.TRIAL, *([tags.REPEAT] if any(tags.REPEAT in r.data.tags for r in runs) else [])]
-    (_, direction), *_ = goals
     ranked = []
     for run in runs:
         scores = [
             score_of(store, run, goal, way, is_first=i == 0) for i, (goal, way) in enumerate(goals)
         ]
-        ranked.append((_place(run, scores[0], direction), _trial(run, some, params, scores)))
+        place = _place(run, scores, [way for _, way in goals])
+        ranked.append((place, _trial(run, some, params, scores)))
     columns = [tag.removeprefix(tags.PREFIX) for tag in some]
     columns += [*params, *(goal for goal, _ in goals), "state", "seconds", "run_id"]
     rows = [row for _, row in sorted(ranked, key=lambda one: one[0])]
@@ -66,8 +67,8 @@ def compare(store: Store, names: Sequence[str]) -> Table:
 def runs(store: Store, condition: str, limit: int) -> Table:
     """Return the studies, trials and runs of the experiment, the latest first.
 
-    ``seconds`` are by the clock, from a run's start to its end. The condition is in the grammar of
-    MLflow's search; empty for all.
+    ``seconds`` are by the clock, from a run's start to its end, pauses left out. The condition is
+    in the grammar of MLflow's search; empty for all.
 
     Raises:
         ConfigError: for a limit below 1, or a condition that MLflow cannot read.
@@ -140,19 +141,25 @@ def _trial(
     ]
 
 
-def _place(run: Run, score: float | None, direction: Direction) -> tuple[float | str, ...]:
+def _place(
+    run: Run, scores: Sequence[float | None], directions: Sequence[Direction]
+) -> tuple[Any, ...]:
     """Return what a trial is sorted by."""
     trial = number(run.data.tags.get(tags.TRIAL))
-    worst = score is None or math.isnan(score)
-    signed = 0.0 if score is None or worst else -score if direction == "maximize" else score
     return (
         _STANDING.get(run.data.tags.get(tags.STATE), 2),
-        worst,
-        signed,
+        [_loss(score, way) for score, way in zip(scores, directions, strict=True)],
         run.data.tags[tags.STUDY],
         trial if isinstance(trial, int) else math.inf,
         run.info.start_time or 0,
     )
+
+
+def _loss(score: float | None, direction: Direction) -> float:
+    """Return a score so that less is better; none is the worst."""
+    if score is None or math.isnan(score):
+        return math.inf
+    return -score if direction == "maximize" else score
 
 
 def objectives_of(run: Run) -> list[str]:
@@ -224,7 +231,7 @@ def _listed(store: Store, run: Run) -> list[Cell]:
         number(known.get(tags.TRIAL)),
         known.get(tags.STATE),
         _local_time(start),
-        (end - start) / 1000 if start and end else None,
+        run.data.metrics.get(RUN_SECONDS, (end - start) / 1000) if start and end else None,
         objectives[0],
         score,
     ]

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 CONFIG_FILE, INPUTS_FILE = "config.yaml", "inputs.json"
 PROVENANCE_FILE, DIFF_FILE = "provenance.json", "code.diff"
 MODEL_FOLDER = "model"  # of a kept model
+RUN_SECONDS = "time/run_seconds"  # metric: by the clock, while the record was open
 
 # What MLflow takes at once, and the longest parameter value.
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH = 100, 1000, 6000
@@ -77,13 +78,18 @@ class Record:
         all_tags = {"mlflow.runName": name, tags.STATE: "running", **run_tags}
         if parent_run_id:
             all_tags["mlflow.parentRunId"] = parent_run_id
+        self._opened = _now()
+        self._ran = 0.0  # seconds before a pause
         with booked("logging"):
             self.run_id: str = (
                 run_id
                 or store.client.create_run(
-                    store.experiment_id, tags=all_tags, run_name=name
+                    store.experiment_id, self._opened, all_tags, name
                 ).info.run_id
             )
+            if run_id and not was_cut_off:
+                known = store.client.get_run(run_id).data.metrics
+                self._ran = known.get(RUN_SECONDS, 0.0)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._pending: list[Future[None]] = []
         self._points: list[Metric] = []
@@ -102,7 +108,7 @@ class Record:
         """Add a point to each of these metrics' histories."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)  # milliseconds
+        now = _now()
         self._points += [
             Metric(key, float(value), now, step)
             for key, value in values.items()
@@ -203,13 +209,16 @@ class Record:
         return next((failure for failure in failures if failure), None)
 
     def _close(self, status: str | None, **notes: str) -> None:
+        now = _now()
+        self.seconds = self._ran + (now - self._opened) / 1000
+        self.metrics({RUN_SECONDS: self.seconds})
         self.tag(**notes)
         if self._log_file and self._log_file.is_file():
             for handler in logging.getLogger().handlers:
                 handler.flush()
             self._do(self._keep_log, self._log_file)
         if status is not None:
-            self._do(self._store.client.set_terminated, self.run_id, status)
+            self._do(self._store.client.set_terminated, self.run_id, status, now)
         incomplete = self._finish()
         self._writer.shutdown(wait=True)
         if incomplete and status != "FAILED":
@@ -297,6 +306,11 @@ def _datasets(data: Mapping[str, Any]) -> list[DatasetInput]:
         )
         for name, split in data["splits"].items()
     ]
+
+
+def _now() -> int:
+    """Return the time as MLflow writes it, in milliseconds."""
+    return int(time.time() * 1000)
 
 
 def log_params(store: Store, run_id: str, params: Mapping[str, Any]) -> None:

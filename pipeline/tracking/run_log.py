@@ -32,6 +32,14 @@ class RunLog(TrainingHook):
 
     def __init__(self, record: Record, experiment: Experiment, data: Prepared) -> None:
         self._record, self._experiment, self._data = record, experiment, data
+
+    def on_start(self, snapshot: Snapshot | None) -> None:
+        """Log, once, what is read and how much of it."""
+        if snapshot is not None:
+            log.info("resumed at step %d", snapshot.step)
+            return
+        record, data = self._record, self._data
+        record.inputs(inputs(self._experiment))
         for name, examples in data.examples.items():
             counts = {
                 "rows": len(examples.rows),
@@ -53,13 +61,6 @@ class RunLog(TrainingHook):
         record.metrics({"cost/data_seconds": data.seconds})
         if data.task.labels:
             record.tag(labels=", ".join(data.task.labels))
-
-    def on_start(self, snapshot: Snapshot | None) -> None:
-        """Log digests of data and model, once."""
-        if snapshot is None:
-            self._record.inputs(inputs(self._experiment))
-        else:
-            log.info("resumed at step %d", snapshot.step)
 
     def on_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Log and show metrics."""

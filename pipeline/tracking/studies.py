@@ -33,11 +33,12 @@ _PAGE = 1000  # runs that MLflow is asked for at once
 
 
 def open_study(
-    store: Store, study: str, params: Mapping[str, Any], notes: Mapping[str, str]
+    store: Store, study: str, params: Mapping[str, Any], notes: Mapping[str, str], began: float
 ) -> str:
     """Return the id of the study's parent run; it is made where it is not there yet.
 
-    The notes are written at every start: a study's storage may have moved.
+    The notes are written at every start: a study's storage may have moved. A new run starts when
+    its command ``began``, as of `time.time`.
     """
     found = find_runs(
         store, f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'study'"
@@ -49,7 +50,9 @@ def open_study(
             store.client.set_tag(parent_run_id, key, value)
         return parent_run_id
     run_tags = {tags.KIND: "study", tags.STUDY: study, tags.STATE: "running", **notes}
-    run = store.client.create_run(store.experiment_id, run_name=study, tags=run_tags)
+    run = store.client.create_run(
+        store.experiment_id, start_time=int(began * 1000), run_name=study, tags=run_tags
+    )
     log_params(store, run.info.run_id, params)
     return str(run.info.run_id)
 
@@ -82,12 +85,27 @@ def command_of(study: Run) -> tuple[str, list[str]]:
     return known[tags.JOB], migrated_overrides(json.loads(known[tags.OVERRIDES]))
 
 
-def close_study(store: Store, parent_run_id: str, state: str, tables: Mapping[str, str]) -> None:
-    """Store the study's tables and end its run: complete, failed or unfinished."""
+def close_study(
+    store: Store,
+    parent_run_id: str,
+    state: str,
+    tables: Mapping[str, str],
+    end: float | None = None,
+) -> None:
+    """Store the study's tables and end its run: complete, failed or unfinished.
+
+    Args:
+        store: where the study is.
+        parent_run_id: its run.
+        state: how it ended.
+        tables: texts by file name.
+        end: when, as of `time.time`; None: now.
+    """
     log_texts(store, parent_run_id, tables)
     store.client.set_tag(parent_run_id, tags.STATE, state)
     status = {"complete": "FINISHED", "failed": "FAILED", "unfinished": "KILLED"}[state]
-    store.client.set_terminated(parent_run_id, status)
+    ended = None if end is None else int(end * 1000)
+    store.client.set_terminated(parent_run_id, status, end_time=ended)
 
 
 def run_of(store: Store, run_id: str) -> Run:
@@ -123,23 +141,40 @@ def bytes_of(runs: Iterable[Run]) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def log_progress(store: Store, parent_run_id: str, trial: int, values: Mapping[str, float]) -> None:
-    """Add a point at the trial's number to the study's own metrics."""
+def log_progress(store: Store, parent_run_id: str, step: int, values: Mapping[str, float]) -> None:
+    """Add a point to the study's own metrics."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    points = [Metric(key, value, now, trial) for key, value in values.items()]
+    points = [Metric(key, value, now, step) for key, value in values.items()]
     store.client.log_batch(parent_run_id, metrics=points)
 
 
-def set_best(store: Store, parent_run_id: str, trial: int, run_id: str, score: str) -> None:
+def set_best(
+    store: Store,
+    parent_run_id: str,
+    trial: int,
+    run_id: str,
+    score: str,
+    front: Sequence[int] = (),
+) -> None:
     """Name the study's best trial, and delete the model of the one it replaces.
 
     Where a changed space makes a trial the best whose model is deleted already, the study keeps
     the model that it has until a best trial has one.
+
+    Args:
+        store: where the study is.
+        parent_run_id: its run.
+        trial: the best one's number.
+        run_id: the best one's run.
+        score: its scores, as they are shown.
+        front: numbers of the trials on the Pareto front; none where there is one objective.
     """
     known = store.client.get_run(parent_run_id).data.tags
     best = {tags.BEST_RUN: run_id, tags.BEST_TRIAL: str(trial), tags.BEST_SCORE: score}
+    if front:
+        best[tags.FRONT] = ", ".join(map(str, front))
     for key, value in best.items():
         if known.get(key) != value:
             store.client.set_tag(parent_run_id, key, value)

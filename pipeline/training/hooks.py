@@ -39,8 +39,9 @@ class TrainingHook:
         del examples, outputs, infer
         return {}
 
-    def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations) -> bool:  # noqa: ARG002
-        """Called after each evaluation but the last; return whether to continue training."""
+    def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations, *, is_last: bool) -> bool:
+        """Called after each evaluation; return whether to continue, where it is not the last."""
+        del evaluation, so_far, is_last
         return True
 
     def flush(self) -> Callable[[], None]:
@@ -68,8 +69,10 @@ class TrialReports(TrainingHook):
         """End the run once its time is up."""
         self._trial.check_time()
 
-    def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations) -> bool:
+    def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations, *, is_last: bool) -> bool:
         """Report the score that the run would have if it ended now."""
         with booked("search"):
-            self.decision = self._trial.report(so_far.score(self._reported), evaluation.epoch)
+            decision = self._trial.report(so_far.score(self._reported), evaluation.epoch)
+        if not is_last:  # else it is complete, whatever the search says
+            self.decision = decision
         return self.decision == "continue"

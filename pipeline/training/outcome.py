@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths
 class Trial:
     """What a run may ask of the search that it belongs to."""
 
-    is_best: Callable[[float], bool]  # whether a score beats every finished trial's
+    is_best: Callable[[Sequence[float]], bool]  # whether scores beat every finished trial's
     # Takes the score so far and the epochs done; returns whether to continue.
     report: Callable[[float, float], PruningDecision]
     check_time: Callable[[], None]  # raises once the trial's time is up
@@ -45,11 +45,7 @@ class Result:
     metrics: dict[str, float]  # by full name: val/best/f1_macro, test/accuracy …
     snapshot: Snapshot | None = None  # of a paused run
     account: Account = field(default_factory=Account)  # of its time, earlier parts included
-
-    @property
-    def seconds(self) -> float:
-        """Wall time in training and evaluation."""
-        return self.metrics["cost/train_seconds"] + self.metrics["cost/evaluate_seconds"]
+    ran: float = 0.0  # seconds by the clock while its record was open, pauses left out
 
     @property
     def score(self) -> float:

@@ -1,4 +1,4 @@
-"""What is measured on this machine before a run: the faster precision, and what a step takes."""
+"""What this machine decides before a run: its precision, and what a step takes."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.common.contract import RunCost
+from pipeline.common.contract import Precision, RunCost
 from pipeline.common.machine import measured
 from pipeline.common.process import without_gc
-from pipeline.common.timing import booked
-from pipeline.tasks import get_task
 from pipeline.training.prepare import cache_of, load_model, prepare
 from pipeline.training.speedups import apply
 
 if TYPE_CHECKING:
     from pipeline.config.experiment import Experiment
     from pipeline.training.prepare import Prepared
-    from pipeline.training.speed import Precision
 
 log = logging.getLogger(__name__)
 
-_PROBED_ROWS = 16  # of a batch in which precisions are compared
 _TIMED_ROWS = 32  # of each batch whose steps are timed
 _TIMED_BATCHES = 3  # the first one warms up
 _JUDGED_ROWS = 256  # of an evaluation that is timed
@@ -36,49 +32,29 @@ _RECORD_BYTES = 150_000  # parameters, curves, config, pictures
 _ROW_BYTES = 200  # of a row in the table of predictions
 
 
-def faster_precision(experiment: Experiment) -> Precision:
-    """Return the precision in which training is faster here, if the losses agree.
+def settled_precision(experiments: Sequence[Experiment]) -> Precision:
+    """Return the precision that ``auto`` stands for in all of these, on this machine.
 
-    It is measured on a batch of the training split, once per machine, threads, model, trained
-    weights and unpadding. If the measurement fails it is float32, with a warning.
+    Raises:
+        ModelError: for a model that cannot be found.
     """
-    from pipeline.training.speed import compare_precisions, where
+    from pipeline.models import find_checkpoint
+    from pipeline.training.speed import precision_here
 
-    def measure() -> dict[str, Any]:
-        import torch
+    return precision_here(find_checkpoint(e.model).config for e in experiments)
 
-        data = prepare(experiment, keep=True)
-        train = data.examples["train"]
-        longest = max(train.lengths)
-        most = (experiment.training.micro_batch_tokens or longest) // longest
-        rows = min(_PROBED_ROWS, max(1, most), len(train.dataset))
-        some = train.dataset.__getitems__(list(range(rows)))
-        with torch.random.fork_rng():
-            model = load_model(experiment, data.task)
-        with apply(experiment, model, data, reuse=False) as fast:
-            return compare_precisions(experiment.training, model, fast.task, some)
 
-    if experiment.adapter.name == "qlora":  # its weights are stored for it
-        return "bfloat16"
-    what = {
-        "what": "precision",
-        "model": asdict(experiment.model),
-        "adapter": asdict(experiment.adapter),
-        "task": get_task(experiment.task).__name__,
-        "unpadding": experiment.training.unpadding,
-        "active_vocabulary": experiment.training.active_vocabulary,
-        **where(experiment.training),
-    }
-    try:
-        with booked("model"), without_gc():
-            found: Precision = measured(cache_of(experiment), what, measure)["precision"]
-    except Exception:  # the run itself will report the error, in its record
-        log.warning(
-            "training.precision=auto: using float32, since the measurement failed", exc_info=True
-        )
-        return "float32"
-    log.info("training.precision=auto: %s", found)
-    return found
+def with_precision(experiment: Experiment, auto: Precision) -> Experiment:
+    """Return an experiment whose precision is settled.
+
+    Args:
+        experiment: any.
+        auto: what ``training.precision=auto`` stands for; 4-bit weights are stored for bfloat16.
+    """
+    if experiment.training.precision != "auto":
+        return experiment
+    precision = "bfloat16" if experiment.adapter.name == "qlora" else auto
+    return replace(experiment, training=replace(experiment.training, precision=precision))
 
 
 @dataclass(frozen=True)
@@ -97,6 +73,10 @@ def _time_steps(experiment: Experiment, data: Prepared) -> Timing:
 
     The time of a batch of another size is that of a row times its rows. Frozen layers are computed,
     as if nothing were cached.
+
+    Args:
+        experiment: with threads of its own, and a precision that is settled.
+        data: its own.
     """
     from pipeline.training.speed import where
 
@@ -125,6 +105,9 @@ def _time_steps(experiment: Experiment, data: Prepared) -> Timing:
 def run_cost(experiment: Experiment) -> RunCost:
     """Forecast what a run costs here: its steps and evaluations, each as long as a timed one.
 
+    Args:
+        experiment: whose precision is settled.
+
     Raises:
         TunewrightError: for data or a model that cannot be used.
     """
@@ -135,9 +118,6 @@ def run_cost(experiment: Experiment) -> RunCost:
     training = experiment.training
     if training.threads is None:
         training = replace(training, threads=torch.get_num_threads())
-    if training.precision == "auto":
-        precision = faster_precision(replace(experiment, training=training))
-        training = replace(training, precision=precision)
     experiment = replace(experiment, training=training)
     data = prepare(experiment, keep=True)
     timing, rows = _time_steps(experiment, data), len(data.examples["train"].dataset)

@@ -327,10 +327,10 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._tell(named, evaluation.step)
         self.evaluations.add(evaluation, self.model)
         ends = is_end or self.evaluations.exhausted
-        if not ends:
-            answers = [hook.on_evaluation(evaluation, self.evaluations) for hook in self.hooks]
-            ends = not all(answers)
-        self.control.should_training_stop |= ends
+        answers = [
+            hook.on_evaluation(evaluation, self.evaluations, is_last=ends) for hook in self.hooks
+        ]
+        self.control.should_training_stop |= ends or not all(answers)
         self.control.should_save |= self._termination.asked  # meanwhile
         return evaluation.metrics
 

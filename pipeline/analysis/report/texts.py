@@ -18,7 +18,6 @@ from pipeline.search.study.trials import (
     COMMAND,
     REASON,
     RUN_ID,
-    SECONDS,
     kind_of_failure,
     score_texts,
     state_of,
@@ -91,7 +90,7 @@ def best_table(view: View) -> str:
         cells = [_brief(trial.params.get(s.key, "")) for s in view.varying]
         cells += score_texts(trial, ".4g")
         cells += [_broken(trial)] if broken else []
-        cells.append(f"{trial.user_attrs.get(SECONDS) or seconds_of(trial):.1f}")
+        cells.append(f"{seconds_of(trial):.1f}")
         row = "".join(f"<td>{escape(short(cell))}</td>" for cell in cells)
         lines = f"MLflow run {trial.user_attrs.get(RUN_ID, 'none')}", _command(trial)
         code = "<br>".join(f"<code>{escape(line)}</code>" for line in lines)

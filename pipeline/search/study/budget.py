@@ -7,7 +7,15 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from pipeline.search.cost import FREE, Rates
-from pipeline.search.study.trials import COPIED, PAUSED_SINCE, WAITED, best_first, counted, ended
+from pipeline.search.study.trials import (
+    COPIED,
+    PAUSED_SINCE,
+    RAN,
+    WAITED,
+    best_first,
+    counted,
+    ended,
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,14 @@ def machine_seconds(study: optuna.Study) -> float:
 
 
 def seconds_of(trial: FrozenTrial) -> float:
-    """Return how long a trial ran, or has run so far, without its pauses."""
+    """Return how long a trial ran, or has run so far, without its pauses.
+
+    It is the time of its runs in MLflow, where it has some and is over.
+    """
     if trial.datetime_start is None:
         return 0.0
+    if trial.datetime_complete and RAN in trial.user_attrs:
+        return float(trial.user_attrs[RAN])
     end = trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()
     end = float(trial.user_attrs.get(PAUSED_SINCE) or end)
     return end - trial.datetime_start.timestamp() - float(trial.user_attrs.get(WAITED, 0.0))

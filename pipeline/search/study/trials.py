@@ -4,7 +4,7 @@ Optuna knows running, complete, pruned and failed. A trial that is paused, one w
 and one that taught the sampler what not to try are told apart by their attributes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import stdev
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ COSTED = "costs"  # user attribute: what a complete trial's last run cost, by na
 STEP = "step"  # user attribute: the last step a pruned or paused trial made
 RUN_ID = "run_id"  # user attribute: its MLflow run
 COMMAND = "overrides"  # user attribute: the command line of its run
-SECONDS = "seconds"  # user attribute: its seconds of training and evaluation
+RAN = "ran"  # user attribute: seconds by the clock that its runs took, pauses left out
 ACCOUNT = "account"  # user attribute: seconds by phase, and those of the lower bound
 REPEAT = "repeat"  # user attribute: where its point has several seeds, which of them the run has
 SET_ASIDE = "set_aside"  # user attribute of the study: trials that its changed space has no more
@@ -89,29 +89,44 @@ def standing(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def best_first(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete trials, those that keep all constraints first, by the first objective.
+    """Return the complete trials, those that keep all constraints first, by their scores.
 
-    Of equals the earlier one comes first.
+    Where the first objective is equal the next one decides, so that no trial beats the best one in
+    all objectives; of equals the earlier one comes first.
     """
-    sign = sign_of(study.directions[0])
-    return sorted(
-        ended(study, "complete"), key=lambda t: (violation(t), -sign * t.values[0], t.number)
-    )
+    return sorted(ended(study, "complete"), key=_rank(study))
+
+
+def in_order_of_end(study: optuna.Study) -> list[tuple[FrozenTrial, FrozenTrial | None]]:
+    """Return all complete trials as they ended, each with the best one until then.
+
+    Those that the study's space has no more keep their places, but are never the best: None where
+    there is no other.
+    """
+    complete = [t for t in study.get_trials(deepcopy=False) if state_of(t) == "complete"]
+    complete.sort(key=lambda t: (t.datetime_complete, t.number))
+    own, rank = {t.number for t in ended(study, "complete")}, _rank(study)
+    best: FrozenTrial | None = None
+    found = []
+    for trial in complete:
+        if trial.number in own and (best is None or rank(trial) < rank(best)):
+            best = trial
+        found.append((trial, best))
+    return found
 
 
 def pareto_front(study: optuna.Study) -> list[FrozenTrial]:
     """Return the complete trials, of those that keep all constraints, that none beats in all."""
-    signs = [sign_of(direction) for direction in study.directions]
     allowed = _allowed(study)
-    scores = [[s * value for s, value in zip(signs, t.values, strict=True)] for t in allowed]
+    losses = [_losses(study.directions, t.values) for t in allowed]
 
     def is_beaten(own: list[float]) -> bool:
         return any(
-            other != own and all(o >= mine for o, mine in zip(other, own, strict=True))
-            for other in scores
+            other != own and all(o <= mine for o, mine in zip(other, own, strict=True))
+            for other in losses
         )
 
-    return [t for t, own in zip(allowed, scores, strict=True) if not is_beaten(own)]
+    return [t for t, own in zip(allowed, losses, strict=True) if not is_beaten(own)]
 
 
 def violation(trial: FrozenTrial) -> float:
@@ -119,11 +134,11 @@ def violation(trial: FrozenTrial) -> float:
     return sum(value for value in trial.constraints.values() if value > 0)
 
 
-def is_best(study: optuna.Study, score: float, number: int) -> bool:
-    """Whether a trial with this score comes before every complete one, as `best_first` has it."""
-    sign = sign_of(study.directions[0])
-    own = (-sign * score, number)
-    return all(own < (-sign * t.values[0], t.number) for t in _allowed(study))
+def is_best(study: optuna.Study, scores: Sequence[float], number: int) -> bool:
+    """Whether a trial with these scores comes before every complete one, as in `best_first`."""
+    directions = study.directions
+    own = (_losses(directions, scores), number)
+    return all(own < (_losses(directions, t.values), t.number) for t in _allowed(study))
 
 
 def _allowed(study: optuna.Study) -> list[FrozenTrial]:
@@ -152,6 +167,17 @@ def score_texts(trial: FrozenTrial, digits: str = ".4f") -> list[str]:
 def sign_of(direction: StudyDirection) -> float:
     """Return 1 where more is better, -1 where less is."""
     return 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
+
+
+def _rank(study: optuna.Study) -> Callable[[FrozenTrial], tuple[float, list[float], int]]:
+    """Return what complete trials are sorted by."""
+    directions = study.directions
+    return lambda t: (violation(t), _losses(directions, t.values), t.number)
+
+
+def _losses(directions: Sequence[StudyDirection], scores: Sequence[float]) -> list[float]:
+    """Return scores so that less is better."""
+    return [-sign_of(way) * score for way, score in zip(directions, scores, strict=True)]
 
 
 def params_of(trial: FrozenTrial) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from pipeline.common.errors import TunewrightError
+from pipeline.common.process import process_start
 from pipeline.common.timing import ledger
 from pipeline.search.workers.fork_server import SIGNALS, environment, fork_server
 from pipeline.search.workers.sizing import THREAD_VARIABLES, cores
@@ -141,7 +142,7 @@ class _Fresh:
         threadpool_limits(self.threads)
         torch.set_num_threads(self.threads)
         np.random.seed()
-        ledger().count_from_start_of_process()
+        ledger().restart(process_start())
 
 
 def _child(answer: Connection, line: Connection, fresh: _Fresh | None) -> None:

@@ -241,11 +241,12 @@ class TrialLoop:
                 config.hydra.job.id += f"-{repeat}"
                 config.hydra.sweep.subdir = f"{config.hydra.sweep.subdir}-{repeat}"
 
-        def is_best_so_far(score: float) -> bool:
+        def is_best_so_far(scores: Sequence[float]) -> bool:
             if repeat is not None and repeat + 1 < len(spec.seeds):
                 return False  # the mean is known with the last seed, whose model stands for all
-            scores = [*(outcome.values[0] for outcome in earlier), score]
-            return is_best(self._study, fmean(scores), trial.number)
+            every = [*(outcome.values for outcome in earlier), scores]
+            means = [fmean(column) for column in zip(*every, strict=True)]
+            return is_best(self._study, means, trial.number)
 
         trials = self._study.get_trials(deepcopy=False)
         job = TrialJob(

@@ -10,3 +10,16 @@ def test_trial_whose_combination_is_refused_ends_its_record_with_the_reason(cli,
     refused = trials[states.index("FAILED")]
     assert refused.data.params["schedule.decay"] == "0.5"
     assert "schedule.warmup=0.9" in refused.data.tags["tunewright.reason"]
+
+
+def test_a_study_keeps_the_precision_that_it_was_begun_with(cli, tiny, runs, monkeypatch):
+    left_open = [o for o in tiny if not o.startswith("training.precision")]
+    sweep = ("train", "-m", *left_open, "training.precision=auto", "hydra.sweeper.study_name=mine")
+    adapters = "adapter=none,lora"
+    here = "pipeline.training.speed.precision_here"
+    monkeypatch.setattr(here, lambda _: "bfloat16")
+    begun = cli(*sweep, adapters, "hydra.sweeper.budget.patience=1", "hydra.sweeper.n_trials=1")
+    assert "  training.precision=auto: bfloat16, in all trials\n" in begun.out
+    monkeypatch.setattr(here, lambda _: "float32")  # another machine
+    assert cli(*sweep, adapters, "hydra.sweeper.n_trials=2").code == 0
+    assert [t.data.params["training.precision"] for t in runs("trial")] == ["bfloat16"] * 2

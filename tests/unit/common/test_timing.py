@@ -1,10 +1,12 @@
 """Phases of a process: booked once, the rest called idle; the rate of a machine."""
 
+import math
+
 import pytest
 
 from pipeline.common import machine, timing
 from pipeline.common.session import session
-from pipeline.common.timing import PHASES, Account, booked, ledger, summary
+from pipeline.common.timing import Account, account_of_search, booked, ledger, summary
 
 
 @pytest.fixture
@@ -29,12 +31,18 @@ def test_phase_within_another_is_booked_once(clock):
     assert not any(ledger().take().values())
 
 
-def test_summary_calls_unaccounted_time_idle():
-    seconds = {**dict.fromkeys(PHASES, 0.0), "forward_backward": 30.0, "evaluation": 10.0}
-    time, bound = summary([Account(seconds, 20.0), Account(seconds, 20.0)], wall=50.0, workers=2)
-    assert time == "time: 50.0 s by 2 workers: forward/backward 60%, evaluation 20%, idle 20%"
-    assert "compute lower bound: 20.0 s" in bound
-    assert "2.5 times" in bound
+def test_time_of_a_search_is_that_of_its_workers_and_of_what_they_wait_for():
+    trial = {"forward_backward": 20.0, "evaluation": 5.0, "idle": 1.0}
+    own = {"check": 5.0, "idle": 40.0}  # it waits for its workers, who do not wait
+    account = account_of_search([Account(trial, 20.0), Account(trial, math.nan)], own, 50.0, 2)
+    assert account.seconds == {"forward_backward": 40, "evaluation": 10, "check": 10, "idle": 40}
+    assert account.metrics["time/over_lower_bound"] == 5.0
+    time, bound = summary(account, 50.0, 2)
+    assert time == (
+        "time: 50.0 s by 2 workers: forward/backward 40%, idle 40%, check 10%, evaluation 10%"
+    )
+    assert "compute lower bound: 10.0 s" in bound
+    assert "5.0 times" in bound
 
 
 def test_a_machine_is_measured_once_and_its_best_rate_counts(tmp_path):

@@ -1,0 +1,56 @@
+"""Which trial is the best, and when it became that."""
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.search.study.trials import best_first, in_order_of_end, is_best, pareto_front
+
+WAYS = ["maximize", "minimize"]
+SCORES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=8)
+
+
+def study_of(scores, directions=WAYS) -> optuna.Study:
+    optuna.logging.disable_default_handler()
+    study = optuna.create_study(directions=directions)
+    for values in scores:
+        study.tell(study.ask(), values)
+    return study
+
+
+@given(SCORES)
+def test_the_best_trial_is_on_the_pareto_front(scores):
+    study = study_of(scores)
+    best = best_first(study)[0]
+    assert best.number in {t.number for t in pareto_front(study)}
+    assert best.values[0] == max(first for first, _ in scores)
+
+
+@given(SCORES, st.tuples(st.integers(0, 2), st.integers(0, 2)))
+def test_scores_are_best_where_their_trial_would_come_first(scores, own):
+    study = study_of(scores)
+    number = len(scores)
+    said = is_best(study, own, number)
+    study.tell(study.ask(), own)
+    assert said == (best_first(study)[0].number == number)
+
+
+def test_the_best_so_far_goes_by_the_order_of_the_ends():
+    study = optuna.create_study(direction="maximize")
+    first, second, third = (study.ask() for _ in range(3))
+    for trial, score in ((second, 0.4), (third, 0.2), (first, 0.9)):
+        study.tell(trial, score)
+    found = [(trial.number, best.number) for trial, best in in_order_of_end(study)]
+    assert found == [(1, 1), (2, 1), (0, 0)]
+
+
+def test_a_trial_that_the_space_has_no_more_keeps_its_place_but_is_not_the_best():
+    study = study_of([[0.9], [0.4]], ["maximize"])
+    study.set_user_attr("set_aside", [0])
+    assert [best and best.number for _, best in in_order_of_end(study)] == [None, 1]
+
+
+@pytest.mark.parametrize("scores", [[(1, 5), (1, 3)], [(1, 3), (1, 5)]])
+def test_equal_first_objectives_are_decided_by_the_second(scores):
+    assert best_first(study_of(scores))[0].values == [1, 3]
