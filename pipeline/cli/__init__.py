@@ -37,8 +37,7 @@ from pipeline.cli import (
     train,
     ui,
 )
-from pipeline.cli.common import Stopped
-from pipeline.common.errors import TunewrightError, is_interrupted
+from pipeline.common.errors import Stopped, TunewrightError, is_interrupted
 from pipeline.common.process import process_start
 from pipeline.common.secrets import masked_message
 from pipeline.common.text import printable

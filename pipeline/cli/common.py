@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,19 +28,6 @@ SAME_COMMAND = "Run the same command to resume."
 STORE = "tracking.dir=… or tracking.uri=…"
 STUDY = "name of a study, or a prefix of it"
 STUDY_STORE = "tracking.dir=…, hydra.sweeper.storage=…"
-
-
-class Stopped(KeyboardInterrupt):
-    """A command was stopped at work; the text says how to resume it, or is empty."""
-
-
-@contextmanager
-def resumable(how: str) -> Iterator[None]:
-    """Say how to resume a command that is stopped in here; nothing where it cannot be."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise Stopped(how) from stop
 
 
 def add_allow(verb: argparse.ArgumentParser) -> None:

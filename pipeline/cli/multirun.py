@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.cli.common import SAME_COMMAND, composed, resumable, store_of
+from pipeline.cli.common import SAME_COMMAND, composed, store_of
+from pipeline.common.errors import resumable
 
 if TYPE_CHECKING:
     from pipeline.jobs.trial import ExperimentTask

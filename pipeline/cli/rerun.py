@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from pipeline.cli.common import RUN_OR_FOLDER, Verbs, add_allow, resumable
+from pipeline.cli.common import RUN_OR_FOLDER, Verbs, add_allow
 
 
 def add(verbs: Verbs) -> None:
@@ -65,10 +65,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.dry_run:
             print("dry run: the record can run here; nothing was run or written.")
             return 0
-        with (
-            resumable("Run the same command again, or `tunewright resume` its run."),
-            run_on_console() as say_result,
-        ):
+        with run_on_console() as say_result:
             result = rerun.run_again(hydra, rebuilt)
             say_result(result, rebuilt.experiment)
         if not rerun.has_result(rebuilt.record):

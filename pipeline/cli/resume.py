@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from pipeline.cli.common import RUN_ID, SAME_COMMAND, STORE, Verbs, add_allow, resumable
+from pipeline.cli.common import RUN_ID, STORE, Verbs, add_allow
 
 
 def add(verbs: Verbs) -> None:
@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> int:
         origin = origin_of(store, run_id)
         for line in drift:
             print(f"changed since the run began: {line}")
-        with resumable(SAME_COMMAND), run_on_console() as say_result:
+        with run_on_console() as say_result:
             task = partial(resume, run_id=run_id)
             say_result(run_single(hydra, rebuilt.config, task), rebuilt.experiment)
         if origin is not None and has_result(origin):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from pipeline.cli.common import DRY_RUN, Verbs, as_asked, resumable
+from pipeline.cli.common import DRY_RUN, Verbs, as_asked
 from pipeline.cli.multirun import multirun
 
 
@@ -60,8 +60,6 @@ def _run(options: argparse.Namespace) -> int:
 
         found = find_cut_off(store, without_hydra(config)) if options.resume else None
         task = partial(resume, run_id=found) if found else run_alone
-        has_states = experiment.training.checkpoint_every is not None
-        how = "Run `tunewright train --resume …` to resume." if has_states else ""
-        with resumable(how), run_on_console() as say_result:
+        with run_on_console() as say_result:
             say_result(run_single(hydra, config, task), experiment)
     return 0

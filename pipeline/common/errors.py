@@ -42,6 +42,19 @@ class TrialTimeoutError(TunewrightError):
     """A trial had its time and was not done."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A command was stopped at work; the text says how to resume it, or is empty."""
+
+
+@contextmanager
+def resumable(how: str) -> Iterator[None]:
+    """Say how to resume what is stopped in here; nothing where it cannot be."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Stopped(how) from stop
+
+
 @contextmanager
 def at(place: str) -> Iterator[None]:
     """Put a place before the message of a data or model error."""

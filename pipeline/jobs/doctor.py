@@ -45,7 +45,7 @@ from pipeline.tracking import Store, studies, tags
 def treat(
     store: Store, name: str | None, storage: str | None, *, fix: bool, say: Callable[[str], None]
 ) -> int:
-    """Say what is wrong, a line a defect, and return how many defects are left.
+    """Say what is wrong, a line a defect, or that all is well; return how many defects are left.
 
     With ``fix`` each is fixed before the next one is looked for. A name, or its beginning, limits
     this to one study. The storage is of studies whose parent run does not name their own.
@@ -53,8 +53,9 @@ def treat(
     Raises:
         TrackingError: where there is no such study.
     """
-    left = 0
+    left, is_well = 0, True
     for defect in examine(store, name, storage):
+        is_well = False
         said = f"{defect.place}: {defect.wrong}"
         if defect.left_alone:
             say(f"{said}; left alone")
@@ -74,6 +75,8 @@ def treat(
                 left -= 1
                 done = f"repaired: {defect.remedy}" if repaired else "another process settled it"
                 say(f"{said}; {done}")
+    if is_well:
+        say(f"{name or masked(store.uri)}: all is well, nothing is left to repair.")
     return left
 
 

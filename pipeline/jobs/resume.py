@@ -15,7 +15,7 @@ from pipeline.config.flat import OPEN, flat, settings
 from pipeline.config.hydra_parts import Hydra
 from pipeline.config.migrations import migrated_params
 from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
-from pipeline.jobs.single import Command, compute_as, open_checkpoints, open_record
+from pipeline.jobs.single import Command, compute_as, open_checkpoints, open_record, resumable_run
 from pipeline.run import run
 from pipeline.tracking import Store, logged, open_store, studies, tags
 from pipeline.tracking.drift import Drift, drifts
@@ -90,7 +90,7 @@ def resume(config: DictConfig, run_id: str) -> Result:
     record = logged.read(store, run_id)
     compute_as(store, config, run_id)
     experiment = validate(config)
-    with open_checkpoints(experiment, run_id) as checkpoints:
+    with resumable_run(experiment, run_id), open_checkpoints(experiment, run_id) as checkpoints:
         _check(store, run_id)  # again: with the lock held nobody else is at it
         _check_bound(record, inputs(experiment))
         checkpoints.latest()  # one that cannot be read is refused before the record is opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.conf import HydraConf
 from omegaconf import DictConfig
 
+from pipeline.common.errors import resumable
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked_override, masked_value
 from pipeline.config.compose import changing
@@ -66,9 +67,15 @@ def run_alone(
     record = open_record(store, config, folder.name, own_tags, command or Command.of(hydra))
     # The checkpoints are left last, since they go when the record is closed; where they cannot be
     # opened it is closed as well.
-    with ExitStack() as last, record:
+    with ExitStack() as last, resumable_run(experiment, record.run_id), record:
         checkpoints = last.enter_context(open_checkpoints(experiment, record.run_id))
         return run(experiment, record, folder, checkpoints, trial or ALONE)
+
+
+def resumable_run(experiment: Experiment, run_id: str) -> AbstractContextManager[None]:
+    """Say how to resume a run that is stopped in here; nothing where it leaves no states."""
+    has_states = experiment.training.checkpoint_every is not None
+    return resumable(f"Run `tunewright resume {run_id}` to resume." if has_states else "")
 
 
 def open_checkpoints(experiment: Experiment, run_id: str, *, of_trial: bool = False) -> Checkpoints:

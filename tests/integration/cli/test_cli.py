@@ -82,16 +82,18 @@ def stop(*_, **__):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([], "stopped. Run `tunewright train --resume …` to resume."),
+        ([], "stopped. Run `tunewright resume RUN_ID` to resume."),
         (["training.checkpoint_every=null"], "stopped."),
         (["-m", "seed=1,2"], "stopped. Run the same command to resume."),
         (["-m", "seed=1,2", "--dry-run"], "stopped."),
     ],
 )
-def test_a_stopped_command_says_how_to_resume(cli, tiny, monkeypatch, given, said):
-    monkeypatch.setattr("pipeline.jobs.single.run_alone", stop)
+def test_a_stopped_command_says_how_to_resume(cli, tiny, monkeypatch, given, said, runs):
+    monkeypatch.setattr("pipeline.jobs.single.run", stop)
     monkeypatch.setattr("hydra._internal.hydra.Hydra.multirun", stop)
     ended = cli("train", *tiny, *given)
+    run_ids = [run.info.run_id for run in runs("run")] if "-m" not in given else []
+    said = said.replace("RUN_ID", *run_ids) if run_ids else said
     assert (ended.code, ended.err) == (130, f"tunewright: {said}\n")
 
 

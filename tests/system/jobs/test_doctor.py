@@ -15,7 +15,7 @@ def test_doctor_repairs_killed_search_which_then_resumes(cli, tiny, runs):
     process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
     folder = Path("mlruns/studies/cut")
     wait_until(lambda: any(RUN_ID in t.user_attrs for t in trials_in(folder)), process)
-    assert cli("doctor").out == ""  # it lives
+    assert "all is well" in cli("doctor").out  # it lives
     process.kill()
     process.wait()
 
@@ -39,4 +39,4 @@ def test_doctor_repairs_killed_search_which_then_resumes(cli, tiny, runs):
     assert ended.code == 0, ended.err
     complete = [t for t in runs("trial") if t.info.status == "FINISHED"]
     assert sorted(t.data.params["seed"] for t in complete) == ["1", "2"]
-    assert cli("doctor").out == ""
+    assert "all is well" in cli("doctor").out
