@@ -127,6 +127,7 @@ class SeededSampler(BaseSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
+        self.asked = trial.number  # Optuna does not say which trial a sampler failed at
         # Of all: under Hyperband `study` shows the trials of one bracket only.
         place = place_of(trial.number, every_trial(study))
         digest = hashlib.blake2b(f"{self._seed}:{place}".encode(), digest_size=4).digest()

@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from pipeline.common.errors import ConfigError
 from pipeline.search.optuna_parts import latest, note, queued_params, take_back
 from pipeline.search.space.dimension import Dimension, Params
 from pipeline.search.study.liveness import Heartbeat, Watch, was_interrupted
@@ -111,7 +112,7 @@ def claim(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial |
     A point that the filter refuses is marked rejected: it uses up nothing, and another is drawn.
 
     Raises:
-        ConfigError: where the filter leaves (almost) nothing of the space.
+        ConfigError: where the filter leaves (almost) nothing of the space, or the sampler fails.
     """
     for asked in itertools.count(1):
         trial = _ask(study, spec, heartbeat)
@@ -132,7 +133,15 @@ def _ask(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | 
         queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if len(counted(study)) >= spec.budget.n_trials or (spec.is_grid and not queued):
             return None
-        trial = study.ask(fixed_distributions=spec.space.unconditional)
+        try:
+            trial = study.ask(fixed_distributions=spec.space.unconditional)
+        except (TypeError, ValueError, ArithmeticError, AssertionError) as error:
+            _take_back(study)
+            name = str(spec.sampler.get("_target_", "auto")).rpartition(".")[2]
+            why = f"{type(error).__name__}: {error}"
+            raise ConfigError(
+                f"hydra.sweeper.sampler: {name} cannot propose a trial with these options: {why}"
+            ) from error
         heartbeat.sign(trial)
         if not _is_surplus(study, spec, trial):
             break
@@ -142,6 +151,15 @@ def _ask(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | 
     while dimension := spec.space.opened(trial.params):
         _suggest(trial, dimension)
     return trial
+
+
+def _take_back(study: optuna.Study) -> None:
+    """End the trial that a sampler was asked for and failed at: no worker has signed it."""
+    number = getattr(study.sampler, "asked", None)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number == number:
+            note(study, trial, REJECTED, True)
+            study.tell(number, state=TrialState.FAIL)
 
 
 def _is_surplus(study: optuna.Study, spec: StudySpec, trial: Trial) -> bool:

@@ -270,6 +270,15 @@ def test_an_option_of_another_type_is_refused(option, value, expected):
     assert str(refusal.value) == f"hydra.sweeper.sampler.{option}={value!r}: expected {expected}."
 
 
+def test_a_trial_that_a_sampler_fails_at_is_not_left_running(working_folder):
+    failing = spec(working_folder, "TPESampler", 3, {"n_startup_trials": 1, "n_ei_candidates": 0})
+    with pytest.raises(ConfigError, match="TPESampler cannot propose a trial"):
+        search(failing)
+    study = failing.open()
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
+    assert len(counted(study)) == 1  # it uses up nothing
+
+
 @pytest.mark.parametrize("seed", ["abc", [1], -1, 1.5, True, 2**32])
 def test_a_seed_that_no_generator_takes_is_refused(seed):
     with pytest.raises(ConfigError, match=r"sampler\.seed=.*: expected a whole number from 0"):
