@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CONNECT_SECONDS = 10.0  # to wait for a tracking server's first answer
-DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")  # tracking URIs without a server
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # tracking URIs without a server
 
 
 class Store:
@@ -124,8 +124,8 @@ class Store:
             TrackingError: where no server answers, or there is no database.
         """
         self._reach_server()
-        path = unquote(self.uri.removeprefix("sqlite:///").partition("?")[0])
-        if self.uri.startswith("sqlite:///") and not Path(path).is_file():
+        dialect, sign, path = self.uri.partition("?")[0].partition(":///")
+        if sign and dialect.startswith("sqlite") and not Path(unquote(path)).is_file():
             raise TrackingError(
                 f"{masked(self.uri)}: nothing is recorded there yet. `tunewright train` makes a "
                 "run; tracking.dir=… or tracking.uri=… names another store."
@@ -212,7 +212,9 @@ class Store:
 
 def sqlite_url(database: Path) -> str:
     """Return a database's address; unescaped, these signs of a path mean something in a URL."""
-    return "sqlite:///" + re.sub("[%?#]", lambda sign: quote(sign[0]), str(database))
+    path = re.sub("[%?#]", lambda sign: quote(sign[0]), str(database))
+    # After sqlite:/// MLflow makes the database's folder, and by its name as it is written here.
+    return f"sqlite:///{path}" if path == str(database) else f"sqlite+pysqlite:///{path}"
 
 
 def make_tables(database: Path, artifacts: str) -> None:

@@ -36,12 +36,14 @@ def test_best_shows_where_the_model_lies(cli, tiny):
 def test_a_working_folder_may_be_called_as_a_url_may_not(cli, tiny, name, monkeypatch):
     Path("job x").mkdir()
     Path(name).mkdir()
-    outside = {path for path in Path().rglob("*") if path.is_file()}
+    outside = set(Path().rglob("*"))
     monkeypatch.chdir(name)
     assert cli("train", *tiny).code == 0
     assert len(json.loads(cli("runs", "--format", "json").out)) == 1
+    assert cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=s").code == 0
+    assert cli("best", "s").code == 0
     monkeypatch.chdir("..")
-    new = {path for path in Path().rglob("*") if path.is_file()} - outside
+    new = set(Path().rglob("*")) - outside
     assert all(path.is_relative_to(name) for path in new)
     assert Path(name, "mlruns", "mlflow.db") in new
 
