@@ -58,8 +58,8 @@ class Limits:
 class Options:
     """The sweeper's node in the config; the names are the official plugin's."""
 
-    sampler: _Keys
-    pruner: _Keys
+    sampler: Annotated[_Keys, Field(description="keys; for one by name hydra/sweeper/sampler=tpe")]
+    pruner: Annotated[_Keys, Field(description="keys; for one by name hydra/sweeper/pruner=median")]
     direction: Annotated[
         Direction | Annotated[list[Direction], Field(min_length=1)] | None,
         Field(description="minimize or maximize, or a list of them"),

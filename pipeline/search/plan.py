@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from pipeline.common.errors import ConfigError
 from pipeline.config.flat import flatten, tree
 from pipeline.config.hydra_parts import BASIC_LAUNCHER
+from pipeline.search.arguments import check_arguments
 from pipeline.search.options import Options
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, make_sampler, sampler_name, seed_of
@@ -19,6 +20,7 @@ from pipeline.search.searchable import SEED, Searchable
 from pipeline.search.space.space import Space
 from pipeline.search.study.study import SPACE, StudySpec
 from pipeline.search.study.warm_start import sources_of
+from pipeline.search.workers.launcher import Launcher
 from pipeline.search.workers.sizing import AUTO, WorkerPlan, choose, cores, this_machine
 
 MOST_POINTS = 10_000  # of a grid
@@ -81,9 +83,12 @@ def check_workers(options: Options, launcher: DictConfig) -> None:
     """Refuse a choice that is ours, where the workers are not on this machine.
 
     Raises:
-        ConfigError: for a launcher that puts them elsewhere.
+        ConfigError: for a launcher that puts them elsewhere, and wrong options of our own one.
     """
     target = str(launcher.get("_target_"))
+    if target.startswith(_HERE):
+        given = {str(k): v for k, v in launcher.items() if not str(k).startswith("_")}
+        check_arguments("hydra.launcher", Launcher, given)
     if options.n_jobs == AUTO and not is_here(launcher):
         raise ConfigError(
             f"hydra.sweeper.n_jobs={AUTO}: it is chosen by the cores, memory and GPUs of this "

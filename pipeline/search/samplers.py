@@ -238,6 +238,8 @@ def _built(option: str, value: Any, allowed: Collection[str], seed: int) -> Any:
             f"of your own is run where hydra.sweeper.allow_sampler={target} says so."
         )
     made = dict(value)
+    arguments = {k: v for k, v in made.items() if not k.startswith("_")}
+    check_arguments(f"hydra.sweeper.sampler.{option}", get_class(target), arguments)
     if target.endswith("Sampler") and "seed" in inspect.signature(get_class(target)).parameters:
         made["seed"] = seed
     return instantiate(made, _convert_="all")

@@ -236,6 +236,23 @@ def test_grid_over_an_interval(cli, tiny):
     refused(cli("train", "-m", *tiny, *given), "optimizer.learning_rate", "infinitely many", "tpe")
 
 
+@pytest.mark.parametrize(
+    ("given", "fragment"),
+    [
+        (
+            "hydra.launcher.threads=abc",
+            "hydra.launcher.threads='abc': expected a whole number or null",
+        ),
+        ("hydra.sweeper.sampler=tpe", "hydra/sweeper/sampler=tpe"),
+        ("hydra.sweeper.pruner=median", "hydra/sweeper/pruner=median"),
+        ("hydra.sweeper.sampler.seed=abc", "sampler.seed='abc': expected a whole number"),
+    ],
+)
+@pytest.mark.parametrize("way", [(), ("--dry-run",)])
+def test_option_of_a_search_that_is_of_another_type(cli, tiny, way, given, fragment):
+    refused(cli("train", "-m", *way, *tiny, "seed=1,2", given), fragment)
+
+
 def test_search_of_nothing(cli, tiny):
     refused(cli("train", "-m", *tiny), "no key has several values", "leave out -m")
 

@@ -270,6 +270,12 @@ def test_an_option_of_another_type_is_refused(option, value, expected):
     assert str(refusal.value) == f"hydra.sweeper.sampler.{option}={value!r}: expected {expected}."
 
 
+def test_an_option_of_a_part_of_another_type_is_refused():
+    crossover = {"_target_": "optuna.samplers.nsgaii.SBXCrossover", "eta": "abc"}
+    with pytest.raises(ConfigError, match=r"sampler\.crossover\.eta='abc': expected a number"):
+        make({"_target_": "optuna.samplers.NSGAIISampler", "crossover": crossover})
+
+
 def test_a_trial_that_a_sampler_fails_at_is_not_left_running(working_folder):
     failing = spec(working_folder, "TPESampler", 3, {"n_startup_trials": 1, "n_ei_candidates": 0})
     with pytest.raises(ConfigError, match="TPESampler cannot propose a trial"):
