@@ -49,9 +49,9 @@ def best_lines(store: Store, name: str) -> list[str]:
 
 
 def _front(numbers: str) -> str:
-    """Return which trials no other beats in all objectives."""
-    which = f"trials {numbers}: none of them" if "," in numbers else f"trial {numbers}: it"
-    return f"{which} is beaten in all objectives by another trial"
+    """Return which trials are on the Pareto front."""
+    which = f"trials {numbers}" if "," in numbers else f"trial {numbers}"
+    return f"{which}: no other trial is better in one objective and as good in the others"
 
 
 def _model(store: Store, study: Run, best: Run) -> str:

@@ -1,0 +1,321 @@
+"""Every figure that is shown, compared with the same quantity computed from primary records.
+
+A line, a column or a metric without an entry here fails. The counts are printed by
+``python -m pytest tests/system/tracking/test_figures.py -n 0 -rP | grep figures``.
+"""
+
+import math
+import re
+from statistics import fmean
+
+import psutil
+import pytest
+
+from tests.support.shown import (
+    MEMBERS,
+    STUDIES,
+    TRAIN,
+    VALIDATION,
+    WATTS,
+    N,
+    Shown,
+    best_scores,
+    check_lines,
+    check_metrics,
+    check_scores,
+    clock,
+    disk_of,
+    f1_of,
+    ignore,
+    in_order,
+    parameters,
+    predictions,
+    ran,
+    same,
+    scores,
+    seconds_of,
+    states,
+    total,
+)
+
+N_TRIALS = {"two": 4, "several": 2, "promoted": 4}
+SEEDS = {"several": 2}
+COSTS = ("train_seconds", "evaluate_seconds", "seconds_per_1000_rows", "parameters", "memory_mb")
+
+
+PHASE = (
+    r"time/(batches|boot|check|compose|data|evaluation|forecast|forward_backward|idle|logging|"
+    r"model|optimizer|report|search)_seconds"
+)
+
+
+def rate(step: int, steps: int, peak: float) -> float:
+    """Return the learning rate of a step: linear over 6 % of them, then linear to zero."""
+    warmup, done = math.ceil(0.06 * steps), step - 1
+    return peak * (done / warmup if done < warmup else (steps - done) / (steps - warmup))
+
+
+def steps_of(run) -> int:
+    """Return how many steps a run takes."""
+    params = run.data.params
+    return int(params["training.epochs"]) * math.ceil(TRAIN / int(params["training.batch_size"]))
+
+
+def metrics_of(shown: Shown, run, judged: int) -> dict:
+    """Return what a complete run's metrics are, by patterns of names; it was judged so often."""
+    of, best, table = run.data.metrics, best_scores(run), predictions(run)
+    f1, losses = shown.points(run, "val/f1_macro"), shown.points(run, "train/loss")
+    first_best = min(f1, key=lambda step: (-f1[step], step))
+    an_epoch = math.ceil(TRAIN / int(run.data.params["training.batch_size"]))
+    majority = scores(table["label"], ["pos"] * VALIDATION)
+    spent = {name: seconds for name, seconds in of.items() if re.fullmatch(PHASE, name)}
+    trained = sum(spent[f"time/{p}_seconds"] for p in ("batches", "forward_backward", "optimizer"))
+
+    def is_last(name: str, value: float) -> bool:
+        history = shown.points(run, name.replace("val/last/", "val/"))
+        return len(history) == judged and value == history[max(history)]
+
+    def is_history(name: str, value: float) -> bool:
+        at_best = shown.points(run, name)[first_best]
+        return is_last(name, value) and at_best == pytest.approx(best[name[4:]], abs=1e-5)
+
+    peak = float(run.data.params["optimizer.learning_rate"])
+    return {
+        "train/learning_rate": rate(max(losses), steps_of(run), peak),
+        "train/(loss|grad_norm)": lambda _, value: 0 < value < 10,
+        "val/best/step": first_best,
+        "val/best/epoch": first_best / an_epoch,
+        **{f"val/best/{name}": value for name, value in best.items()},
+        **{f"val/majority/{name}": value for name, value in majority.items()},
+        "val/last/.*": is_last,
+        "val/.*": is_history,
+        "data/train_(rows|examples)": TRAIN,
+        "data/validation_(rows|examples)": VALIDATION,
+        "data/.*_(long|dropped)": 0,
+        "cost/parameters": lambda _, value: value == parameters(run),
+        "cost/memory_mb": lambda _, value: 1 < value < psutil.virtual_memory().total / 2**20,
+        "cost/data_seconds": lambda _, value: abs(value - spent["time/data_seconds"]) < 0.05,
+        "cost/train_seconds": trained,
+        "cost/evaluate_seconds": lambda _, v: 0 < v <= spent["time/evaluation_seconds"],
+        "cost/seconds_per_1000_rows": 1e3 * of["cost/evaluate_seconds"] / (judged * VALIDATION),
+        PHASE: lambda _, value: 0 < value <= of["time/total_seconds"],
+        "time/total_seconds": sum(spent.values()),
+        "time/run_seconds": lambda _, value: abs(value - ran(shown, run)) < 1e-3,
+        "time/over_lower_bound": of["time/total_seconds"] / of["time/lower_bound_seconds"],
+        "time/lower_bound_seconds": lambda _, v: 0 < v < spent["time/forward_backward_seconds"],
+    }
+
+
+def check_points(shown: Shown, run) -> "callable":
+    """Return the check of a line of points, against MLflow's."""
+
+    def check(found: re.Match[str]) -> None:
+        step = int(found[1])
+        for name, value in re.findall(rf"([a-z0-9_/]+) {N}", found[2]):
+            same(value, shown.points(run, name)[step], digits=4)
+            if name == "train/learning_rate":
+                same(value, rate(step, steps_of(run), 0.01), digits=4)
+
+    return check
+
+
+def test_a_run_shows_what_it_logs_and_predicts(shown):
+    (run,) = shown.runs("run")
+    best, table = best_scores(run), predictions(run)
+    majority = scores(table["label"], ["pos"] * VALIDATION)
+
+    def compared(found: re.Match[str]) -> None:
+        same(found[2], best[found[1]])
+        same(found[3], majority[found[1]])
+
+    def score(found: re.Match[str]) -> None:
+        same(found[1], best["f1_macro"])
+        assert int(found[2]) == run.data.metrics["val/best/step"]
+
+    count = check_lines(
+        shown.said("train"),
+        [
+            (
+                rf"step (\d+): ((?:(?:train|val)/[a-z0-9_]+ {N[1:-1]}(?:, )?)+)",
+                check_points(shown, run),
+            ),
+            (rf"score {N} at step (\d+)", score),
+            (rf"val/best/([a-z0-9_]+) +{N} +{N}", compared),
+            (
+                rf"score val/f1_macro {N}, run {run.info.run_id}",
+                lambda f: same(f[1], best["f1_macro"]),
+            ),
+        ],
+    )
+    steps = steps_of(run)
+    assert set(shown.points(run, "train/loss")) == {1, *range(2, steps + 1, 2)}
+    assert set(shown.points(run, "val/loss")) == {steps // 4 * n for n in (1, 2, 3, 4)}
+    total(count + check_metrics(run, metrics_of(shown, run, judged=4)), "a run")
+
+
+def lines_of_search(shown: Shown, study: str) -> list:
+    """Return the entries of what a search says."""
+    trials, best = shown.journal(study), int(shown.study(study).data.tags["tunewright.best_trial"])
+    order, wall = states(shown, study), clock(shown.study(study))
+    metrics = shown.study(study).data.metrics
+    some = sum(r.info.end_time is not None for r in shown.trials(study))
+    assert some == sum(max(1, len(t.user_attrs.get("repeats", [1]))) for t in trials)
+
+    def ended(found: re.Match[str]) -> None:
+        number = int(found["number"])
+        if found["a"]:
+            check_scores(shown, study, number, found.group("a", "b", "c", "d"))
+        same(found["took"], seconds_of(shown, study, number))
+        assert int(found["of"]) == N_TRIALS[study] >= int(found["done"])
+
+    def row(found: re.Match[str]) -> None:
+        number = int(found[1])
+        if found[2]:
+            check_scores(shown, study, number, found.groups()[1:5])
+        assert found["state"].split()[0].rstrip(":") == order[number]
+        same(found["took"], seconds_of(shown, study, number))
+
+    def counts(found: re.Match[str]) -> None:
+        assert [int(n or 0) for n in found.groups()] == [
+            len(order),
+            N_TRIALS[study],
+            order.count("failed"),
+            order.count("pruned"),
+        ]
+
+    def times(found: re.Match[str]) -> None:
+        same(found[1], wall)
+        workers = int(found[2])
+        assert metrics["time/total_seconds"] == pytest.approx(workers * wall, abs=0.01)
+        for phase, percent in re.findall(r"([a-z/]+) (\d+)%", found[3]):
+            share = metrics[f"time/{phase.replace('/', '_')}_seconds"] / (workers * wall)
+            same(percent, 100 * share)
+
+    def cost(found: re.Match[str]) -> None:
+        same(found[1], metrics["forecast/seconds"])
+        same(found[2], wall)
+        same(found[3], disk_of(shown, study) / 1e6)
+        machine = sum(seconds_of(shown, study, n) for n in range(len(trials)))
+        same(found[4], machine * WATTS / 3600)
+        same(found[5], 100 * (wall / metrics["forecast/seconds"] - 1))
+
+    def forecast(found: re.Match[str]) -> None:
+        same(found[1], metrics["forecast/seconds"])
+        same(found[2], metrics["forecast/disk"] / 1e6)
+        same(found[3], metrics["forecast/machine_seconds"] * WATTS / 3600)
+
+    def front(found: re.Match[str]) -> None:
+        number = int(found[1])
+        check_scores(shown, study, number, found.groups()[1:5])
+        for name, value in zip(COSTS, found.groups()[5:], strict=True):
+            same(value, trials[number].user_attrs["costs"][f"cost/{name}"])
+
+    points = len(trials)
+    scores_ = r"(?P<a>[\d.]+)(?: ± (?P<b>[\d.]+))?(?:, (?P<c>[\d.]+)(?: ± (?P<d>[\d.]+))?)?"
+    told = rf"trial (?P<number>\d+): (?:{scores_}|(?:pruned at 1 with|failed).*?)"
+    figures = [
+        (
+            rf"study {study}: a grid of {points} points, {points} trials by GridSampler"
+            rf"(?:, each on {SEEDS.get(study)} seeds)?, 2 workers(?: \(auto: .*\))?",
+            ignore,
+        ),
+        (r"[a-z.]+_(?:rate|size|weights): .*", ignore),
+        (r"data: 0 errors, 0 warnings, 0 notes", ignore),
+        (
+            rf"{told} in (?P<took>[\d.]+) s with [^;]*?(?:: diverged.*)?; "
+            r"(?P<done>\d+) of (?P<of>\d+) done.*",
+            ended,
+        ),
+        (
+            rf"(\d+) +\S+(?: +\d+)? +(?:{MEMBERS} +)?"
+            r"(?P<state>complete|pruned at 1|failed: diverged)"
+            rf" +(?P<took>[\d.]+) s",
+            row,
+        ),
+        (rf"{study}: (\d+) of (\d+) trials done, (\d+) failed(?:, (\d+) pruned)?\.", counts),
+        (
+            rf"best: trial {best}, {scores_} in (?P<took>[\d.]+) s with .*",
+            lambda f: check_scores(shown, study, best, f.group("a", "b", "c", "d")),
+        ),
+        (r"time: ([\d.]+) s by (\d) workers: (.*)", times),
+    ]
+    if study != "promoted":
+        figures += [
+            (
+                rf"forecast: {N} s, {N} MB on disk, {N} Wh \(estimated from the stated power\)",
+                forecast,
+            ),
+            (rf"forecast {N} s, took {N} s, {N} MB on disk, {N} Wh \(.*\) \(\+?{N}%\)", cost),
+        ]
+    if study == "several":
+        figures += [
+            (r"trial 1 failed: diverged: step 1: .*", ignore),
+            (r"front: trial .*seconds_per_1000_rows.*", ignore),
+            (rf"(\d+) +null +{MEMBERS} +{N} +{N} +{N} +{N} +{N}", front),
+        ]
+    return figures
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_search_says_what_its_trials_found_and_took(shown, study):
+    total(check_lines(shown.said(study), lines_of_search(shown, study)), f"search {study}")
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_metrics_of_a_study_are_those_of_its_trials(shown, study):
+    run, runs = shown.study(study), shown.trials(study)
+    of, wall = run.data.metrics, clock(run)
+    numbers = range(len(shown.journal(study)))
+    machine = sum(seconds_of(shown, study, n) for n in numbers)
+    ends: dict[str, int] = {}
+    for one in in_order(r for r in runs if r.data.tags["tunewright.state"] == "complete"):
+        ends[one.data.tags["tunewright.trial"]] = one.info.end_time
+    order = sorted(ends, key=ends.__getitem__)
+    found = [fmean(f1_of(shown, study, int(number))) for number in order]
+    assert shown.points(run, "search/score") == pytest.approx(dict(enumerate(found, 1)))
+    so_far = {n: max(found[:n]) for n in range(1, len(found) + 1)}
+    assert shown.points(run, "search/best_score") == pytest.approx(so_far)
+    assert run.data.tags["tunewright.best_trial"] == min(
+        order, key=lambda n: (-fmean(f1_of(shown, study, int(n))), int(n))
+    )
+    spent = {name: seconds for name, seconds in of.items() if re.fullmatch(PHASE, name)}
+    of_trials = sum(t.user_attrs["account"][0]["forward_backward"] for t in shown.journal(study))
+    assert spent["time/forward_backward_seconds"] == pytest.approx(of_trials)
+    expected = {
+        "search/score": found[-1],
+        "search/best_score": max(found),
+        "spent/seconds": lambda _, value: abs(value - wall) < 0.002,
+        "spent/machine_seconds": machine,
+        "spent/disk": disk_of(shown, study),
+        "spent/kwh": machine * WATTS / 3.6e6,
+        "spent/usd": 0,
+        PHASE: lambda _, value: 0 <= value < 2 * wall,
+        "time/total_seconds": lambda _, value: abs(value - 2 * wall) < 0.01,
+        "time/lower_bound_seconds": sum(
+            r.data.metrics.get("time/lower_bound_seconds", 0) for r in runs
+        ),
+        "time/over_lower_bound": of["time/total_seconds"] / of["time/lower_bound_seconds"],
+    }
+    if study != "promoted":
+        expected |= {
+            "forecast/machine_seconds": lambda _, value: 0 < value < 100 * machine,
+            "forecast/seconds": lambda _, value: of["forecast/machine_seconds"] / 2 <= value,
+            "forecast/kwh": of["forecast/machine_seconds"] * WATTS / 3.6e6,
+            "forecast/(disk|usd)": lambda _, value: value >= 0,
+        }
+    if study == "two":
+        expected["confirm/.*"] = lambda *_: True  # by the test of `confirm`
+    total(check_metrics(run, expected), f"MLflow on study {study}")
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_metrics_of_a_trial_are_those_of_its_predictions_steps_and_clock(shown, study):
+    count = 0
+    for run in shown.trials(study):
+        if run.data.tags["tunewright.state"] == "complete":
+            steps, params = steps_of(run), run.data.params
+            judged = (
+                int(params["training.epochs"]) if study == "promoted" else steps // 2 + steps % 2
+            )
+            count += check_metrics(run, metrics_of(shown, run, judged))
+    total(count, f"MLflow on trials of {study}")
