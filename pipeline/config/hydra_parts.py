@@ -75,6 +75,7 @@ class OwnFiles(ConfigRepository):
         self.given: set[str] = set()  # the keys of the command line
         self._folder = folder
         self._read: dict[str, Path] = {}  # by their place in the config, as a dotted key
+        self._own: set[str] = set()  # the keys at the top
 
     def __deepcopy__(self, _: Any) -> OwnFiles:
         copied = copy.copy(self)  # Hydra composes with a copy: it notes here as well
@@ -84,15 +85,19 @@ class OwnFiles(ConfigRepository):
     def load_config(self, config_path: str) -> ConfigResult | None:
         file = self._folder / f"{config_path.removesuffix('.yaml')}.yaml"
         if file.is_file():
-            read_mapping(file)  # Hydra's own refusals name no file
-            self._read[config_path.rpartition("/")[0].replace("/", ".")] = file
+            content = read_mapping(file)  # Hydra's own refusals name no file
+            place = config_path.rpartition("/")[0].replace("/", ".")
+            self._read[place] = file
+            if not place:
+                self._own |= content.keys()
         return super().load_config(config_path)
 
     def file_of(self, key: str) -> Path | None:
         """Return the file in whose place in the config a key is, if no override has given it."""
-        if key in self.given:
+        group = key.rpartition(".")[0]
+        if key in self.given or (not group and key not in self._own):
             return None
-        return self._read.get(key.rpartition(".")[0])
+        return self._read.get(group)
 
 
 class _ReadOnce(ConfigRepository):

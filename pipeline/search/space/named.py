@@ -51,7 +51,8 @@ def command_of(name: str, given: list[str]) -> Iterator[list[str]]:
 
     def file_of(key: str) -> Path | None:
         last = re.split(r"[./]", key)[-1] if key.startswith("hydra") else key
-        return path if key not in keys and last in text else None
+        is_said = re.search(rf"(?<![\w.]){re.escape(last)}[\"']?\s*[:=]", text)
+        return path if key not in keys and is_said else None
 
     with naming(file_of):
         yield overrides

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.compose import folders
 from tests.support.refusals import refused
 from tests.support.rows import rows, write_rows
 
@@ -414,6 +415,12 @@ def test_what_is_wrong_in_a_file_of_ones_own_names_it(cli, tiny, content, said):
     Path("conf", "data").mkdir(parents=True)
     Path("conf", "data", "mine.yaml").write_text(content)
     refused(cli("train", *tiny, "data=mine"), f"conf/data/mine.yaml{said}")
+
+
+def test_what_is_no_key_is_no_files(cli, tiny):
+    Path("conf").mkdir()
+    Path("conf", "train.yaml").write_text((folders("conf")[-1] / "train.yaml").read_text())
+    refused(cli("train", "-m", *tiny), "tunewright: no key has several values")
 
 
 def test_what_is_wrong_on_the_command_line_is_no_files(cli, tiny):
