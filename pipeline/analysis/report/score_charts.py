@@ -117,8 +117,7 @@ def pareto(view: View) -> str:
     legend(figure.axes[0])
     numbers = listing((str(t.number) for t in front), most=20)
     caption = (
-        f"{len(front)} trials that no other beats in every objective: {numbers}. Each dot is a "
-        "complete trial."
+        f"No other trial beats these in every objective: {numbers}. Each dot is a complete trial."
     )
     alt = "Complete trials by two objectives, the Pareto front highlighted"
     return captioned([embed(figure, "pareto", alt)], caption)

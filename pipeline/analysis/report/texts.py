@@ -56,7 +56,7 @@ def head(view: View) -> str:
         *params,
         ("MLflow run", f"<code>{escape(str(best.user_attrs.get(RUN_ID, 'none')))}</code>"),
     ]
-    by = ", by the first objective" if len(about.objectives) > 1 else ""
+    by = ", by the objectives in their order" if len(about.objectives) > 1 else ""
     broken = " It violates its constraints, as all complete trials do." if violation(best) else ""
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     lines.append(f"<h2>Best: trial {best.number}{by}</h2>{note(broken)}<dl>{rows}</dl>")
@@ -99,8 +99,8 @@ def best_table(view: View) -> str:
     titles = "".join(f"<th>{name}</th>" for name in columns)
     scope = f"The best {len(shown)} of" if len(shown) < len(view.ranked) else "All"
     caption = (
-        f"{scope} {len(view.ranked)} complete trials, with the parameters that vary. Below each, "
-        "its run and the command to run it again."
+        f"{scope} the {len(view.ranked)} complete trials, with the parameters that vary. Below "
+        "each, its run and the command to run it again."
     )
     table = f"<thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'{note(caption)}<div class="wide"><table class="best">{table}</table></div>'

@@ -248,7 +248,10 @@ def test_page_of_a_study_shows_its_trials_costs_and_labels(shown, study):
         (r"(\d+) trials ended: (.*)", counts),
         (r"Best: trial (\d+).*", lambda f: check_equal(int(f[1]), best)),
         (rf"(val|cost)/\w+ \| {N}.*", fact),
-        (r"All (\d+) complete trials.*", lambda f: check_equal(int(f[1]), order.count("complete"))),
+        (
+            r"All the (\d+) complete trials.*",
+            lambda f: check_equal(int(f[1]), order.count("complete")),
+        ),
         (r"(\d+) \| (.*) \|", row),
         (r".*(?:MLflow run|tunewright train|f1_macro \(higher| \| seconds \|).*", ignore),
         (r"(pos|neg) \| (\d+) \| (\d+) \| ([\d.]+) \|", label),
@@ -275,7 +278,7 @@ OTHERS = {
         (r"not distinguishable from .*", ignore),
     ],
     "several": [
-        (r"1 trials that no other beats .*", ignore),
+        (r"No other trial beats these .*", ignore),
         (r"diverged \| 1 \| 1 \| .*", ignore),
     ],
     "promoted": [(r"optimizer\.\w+ \| .*", ignore)],

@@ -64,7 +64,7 @@ def test_page_shows_figures_of_the_study():
     head, _, _ = page.section("Best trials").partition("tunewright train")
     assert "momentum" in head
     assert "seed" not in head  # it does not vary
-    assert "The best 10 of 20" in head
+    assert "The best 10 of the 20" in head
     assert f"error102error: ValueError: {EVIL}" in page.section("Failures")
     charts = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
     assert len(charts) == 5  # history, importances, parallel coordinates, slices, curves
@@ -90,7 +90,7 @@ def test_several_objectives_have_a_front():
     page = Reader(page_of(study, "val/f1_macro", "cost/train_seconds"))
     numbers = ", ".join(str(t.number) for t in sorted(study.best_trials, key=lambda t: t.values))
     assert f"beats in every objective: {numbers}." in page.section("Pareto front")
-    assert "Best: trial 40, by the first objective" in page.text
+    assert "Best: trial 40, by the objectives in their order" in page.text
 
 
 def test_a_front_is_of_the_trials_that_keep_their_constraints():
