@@ -89,7 +89,7 @@ def test_several_objectives_have_a_front():
     study.tell(study.ask(), [1e6, 1e6])  # the best by the first, and without any parameter
     page = Reader(page_of(study, "val/f1_macro", "cost/train_seconds"))
     numbers = ", ".join(str(t.number) for t in sorted(study.best_trials, key=lambda t: t.values))
-    assert f"beats in every objective: {numbers}." in page.section("Pareto front")
+    assert f"beats these in every objective: {numbers}." in page.section("Pareto front")
     assert "Best: trial 40, by the objectives in their order" in page.text
 
 
