@@ -318,4 +318,6 @@ def test_metrics_of_a_trial_are_those_of_its_predictions_steps_and_clock(shown, 
                 int(params["training.epochs"]) if study == "promoted" else steps // 2 + steps % 2
             )
             count += check_metrics(run, metrics_of(shown, run, judged))
+            points = {name: shown.points(run, name) for name in run.data.metrics}
+            assert all(len(points[name]) == 1 for name in points if name.startswith("data/"))
     total(count, f"MLflow on trials of {study}")
