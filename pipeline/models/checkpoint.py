@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.errors import ConfigError, ModelError, did_you_mean, listing
+from pipeline.common.errors import ConfigError, ModelError, TunewrightError, did_you_mean, listing
 from pipeline.common.session import shared
 from pipeline.common.text import words
 from pipeline.common.timing import booked
@@ -19,6 +18,7 @@ from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate
 from pipeline.models.digests import stamp
 from pipeline.models.families import HEADS, can, families_with
+from pipeline.models.loaded import check_floats, check_loaded
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -75,10 +75,27 @@ class Checkpoint:
             return self._draw(auto_class, **kwargs)
         if is_quantized:
             return self._read(auto_class, **kwargs)
+        key = self._key(auto_class, kwargs)
+        return weights().load(key, lambda: self._read(auto_class, **kwargs))
+
+    def check_loads(self, auto_class: Any, **kwargs: Any) -> None:
+        """Read the weights once per process, for the errors; `load` finds them read.
+
+        Raises:
+            ModelError: for weights that are not those of the model.
+        """
+        import torch
+
+        from pipeline.models.weights import weights
+
+        if not self.is_new and not weights().has(self._key(auto_class, kwargs)):
+            with torch.random.fork_rng(devices=[]):  # a new head is drawn
+                self.load(auto_class, **kwargs)
+
+    def _key(self, auto_class: Any, kwargs: Mapping[str, Any]) -> object:
         folder = Path(self.location)  # or a name of the hub, whose files do not change
         files = sorted(stamp(p) for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
-        key = (self.location, self.revision, self.is_trusted, auto_class, kwargs, files)
-        return weights().load(key, lambda: self._read(auto_class, **kwargs))
+        return self.location, self.revision, self.is_trusted, auto_class, dict(kwargs), files
 
     def outline(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         """Build the model without any weights, to inspect its modules.
@@ -88,7 +105,7 @@ class Checkpoint:
         """
         import torch
 
-        with torch.device("meta"):  # no memory, and nothing is drawn
+        with _readable(self._place), torch.device("meta"):  # no memory, and nothing is drawn
             return self._draw(auto_class, **kwargs)
 
     def count_stored(self) -> int | None:
@@ -135,7 +152,9 @@ class Checkpoint:
         # Else transformers asks a public service to convert them, and loads from its pull request.
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
         with _readable(self._place):
-            model: PreTrainedModel = auto_class.from_pretrained(
+            if not hasattr(self.config, "quantization_config"):
+                check_floats(Path(self.location), self._place)
+            model, found = auto_class.from_pretrained(
                 self.location,
                 revision=self.revision or "main",
                 trust_remote_code=self.is_trusted,
@@ -143,8 +162,11 @@ class Checkpoint:
                 weights_only=True,  # an index of safetensors can name other files
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # a head for other labels is replaced by a new one
+                output_loading_info=True,
                 **kwargs,
             )
+        writes = auto_class.__name__ in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+        check_loaded(model, found, self._place, writes=writes)
         return self._with_padding(model)
 
     @property
@@ -224,8 +246,27 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
                 f"tokens, but {name} has embeddings of {vocabulary}; expected a tokenizer that "
                 "the model was trained with."
             )
+    _check_padding(name, model_config, tokenizer)
     _check_weights(Path(location))
     return Checkpoint(name, location, config.revision, is_trusted, model_config, tokenizer)
+
+
+def _check_padding(
+    name: str, config: "PretrainedConfig", tokenizer: "PreTrainedTokenizerBase"
+) -> None:
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    if not isinstance(vocabulary, int):
+        return
+    for file, pad in (
+        ("config.json", getattr(config, "pad_token_id", None)),
+        ("the tokenizer", tokenizer.pad_token_id),
+    ):
+        # Some configs have -1 for none.
+        if isinstance(pad, int) and pad >= vocabulary:
+            raise ModelError(
+                f"model.checkpoint={name}: pad_token_id={pad} of {file} is outside the vocabulary; "
+                f"expected at most {vocabulary - 1} (vocab_size={vocabulary} of config.json)."
+            )
 
 
 def _place_of(source: str | EmbeddedFile) -> tuple[str, str]:
@@ -344,6 +385,12 @@ def _check_folder(location: str) -> None:
     path = Path(location)
     if _is_no_folder(location):
         raise ModelError(f"model.checkpoint={location}: {_NO_FOLDER}")
+    if (path / "adapter_config.json").is_file():
+        raise ModelError(
+            f"model.checkpoint={path}: the folder holds a PEFT adapter (adapter_config.json), "
+            "which would change the weights unasked; expected a whole model. Merge it once into "
+            "its base model, with PEFT's merge_and_unload() and save_pretrained(folder)."
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(
             f"model.checkpoint={path}: the folder is not a model: expected config.json, "
@@ -388,11 +435,14 @@ def _contents(path: Path) -> str:
 
 @contextmanager
 def _readable(place: str) -> Iterator[None]:
-    from safetensors import SafetensorError
+    from torch import OutOfMemoryError
 
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError, UnpicklingError) as error:
+    except (TunewrightError, MemoryError, OutOfMemoryError):
+        raise
+    # transformers' checks of configs, and what a broken one lets fail, raise errors of any type.
+    except Exception as error:
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason:
             key, _, name = place.partition("=")

@@ -34,8 +34,13 @@ class Weights:
     def __init__(self) -> None:
         self._key: object = None
         self._refused: object = None  # key of a model that has to be read each time
+        self._known: list[object] = []  # keys of all models that were read
         self._model: PreTrainedModel | None = None
         self._memory: dict[str, Tensor] = {}  # of the last copy that is gone, by parameter
+
+    def has(self, key: object) -> bool:
+        """Whether this model was read by this process, kept or not."""
+        return key in self._known
 
     def load(self, key: object, read: Callable[[], PreTrainedModel]) -> PreTrainedModel:
         """Return a model in the host's memory for the caller's exclusive use.
@@ -57,6 +62,7 @@ class Weights:
 
         before = torch.get_rng_state()
         model = read()
+        self._known.append(key)
         after = torch.get_rng_state()
         memory: dict[str, Tensor] = {}
         copied = _copy(model, memory)

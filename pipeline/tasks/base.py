@@ -204,6 +204,12 @@ class Task(ABC, Generic[C]):
 
         return self.checkpoint.load(getattr(transformers, self.auto_class), **self.head, **options)
 
+    def check_weights(self) -> None:
+        """Refuse weights that are not those of the model, see `Checkpoint.check_loads`."""
+        import transformers
+
+        self.checkpoint.check_loads(getattr(transformers, self.auto_class), **self.head)
+
     def outline(self) -> PreTrainedModel:
         """Build the model that `load_model` loads, without any weights."""
         import transformers

@@ -229,7 +229,7 @@ def cache_of(experiment: Experiment) -> Path:
 
 
 def check_model(experiment: Experiment, task: Task[Any]) -> None:
-    """Refuse an adapter that this model cannot have, before its weights are read.
+    """Refuse a model that cannot be built or whose weights are others, and a wrong adapter.
 
     Raises:
         ConfigError: for the adapter.
@@ -238,6 +238,9 @@ def check_model(experiment: Experiment, task: Task[Any]) -> None:
     from pipeline.models.adapters import adapt, check_adapter, new_head
 
     check_adapter(experiment.adapter)
+    if experiment.adapter.name != "qlora":  # which is read in other ways
+        task.outline()
+        task.check_weights()
     if experiment.adapter.name not in ("none", "qlora"):  # which only bitsandbytes can create
         outline = task.outline()
         adapt(outline, experiment.adapter, new_head(outline))
