@@ -80,6 +80,7 @@ class Record:
             all_tags["mlflow.parentRunId"] = parent_run_id
         self._opened = _now()
         self._ran = 0.0  # seconds before a pause
+        self._last_step = 0
         with booked("logging"):
             self.run_id: str = (
                 run_id
@@ -109,6 +110,7 @@ class Record:
         from mlflow.entities import Metric
 
         now = _now()
+        self._last_step = max(self._last_step, step)
         self._points += [
             Metric(key, float(value), now, step)
             for key, value in values.items()
@@ -211,7 +213,7 @@ class Record:
     def _close(self, status: str | None, **notes: str) -> None:
         now = _now()
         self.seconds = self._ran + (now - self._opened) / 1000
-        self.metrics({RUN_SECONDS: self.seconds})
+        self.metrics({RUN_SECONDS: self.seconds}, self._last_step)
         self.tag(**notes)
         if self._log_file and self._log_file.is_file():
             for handler in logging.getLogger().handlers:

@@ -32,6 +32,7 @@ class RunLog(TrainingHook):
 
     def __init__(self, record: Record, experiment: Experiment, data: Prepared) -> None:
         self._record, self._experiment, self._data = record, experiment, data
+        self._last_step = 0  # of the training, once it has ended or is paused
 
     def on_start(self, snapshot: Snapshot | None) -> None:
         """Log, once, what is read and how much of it."""
@@ -94,6 +95,7 @@ class RunLog(TrainingHook):
             if judged.split == "test":
                 digests["test"] = judged.evaluation.digest
                 self._record.tag(test_rows=judged.examples.rows.digest)
+        self._last_step = last.step
         self._record.metrics(result.metrics, step=last.step)
         found = f"no: {', '.join(sorted(exceptions))}" if exceptions else "yes"
         since = f", from step {resumed.step} on" if resumed else ""
@@ -128,6 +130,6 @@ class RunLog(TrainingHook):
         """Log the seconds by phase, and their lower bound: those of the matrix products alone."""
         account = Account(spent, bound)
         ledger().take()
-        self._record.metrics(account.metrics)
+        self._record.metrics(account.metrics, self._last_step)
         snapshot = result.snapshot and replace(result.snapshot, spent=dict(account.seconds))
         return replace(result, account=account, snapshot=snapshot)

@@ -2,6 +2,7 @@
 
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.experiment import validate
+from pipeline.evaluation.names import is_cost
 from pipeline.jobs.single import open_checkpoints
 from pipeline.run import run
 from pipeline.training.outcome import ALONE, Trial
@@ -16,7 +17,7 @@ class Log:
         self.points = []
 
     def metrics(self, values, step=0):
-        self.points += [(step, k, v) for k, v in values.items() if not k.startswith("cost/")]
+        self.points += [(step, k, v) for k, v in values.items() if not is_cost(k)]
 
     def flush(self):
         return lambda: None
