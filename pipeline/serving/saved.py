@@ -99,6 +99,7 @@ def save(
     if is_adapter(model):
         save_adapter(model, folder / ADAPTER_FOLDER)
     plain = merged(model)
+    task.teach_end(plain)
     plain.save_pretrained(folder)
     task.checkpoint.tokenizer.save_pretrained(folder)  # a chat template that was given is its own
     write(describe(experiment, dict(task.label_counts)), folder)

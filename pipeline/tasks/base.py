@@ -210,6 +210,9 @@ class Task(ABC, Generic[C]):
 
         self.checkpoint.check_loads(getattr(transformers, self.auto_class), **self.head)
 
+    def teach_end(self, model: PreTrainedModel) -> None:
+        """Have a model's own settings say where generated text ends; nothing if it has none."""
+
     def outline(self) -> PreTrainedModel:
         """Build the model that `load_model` loads, without any weights."""
         import transformers

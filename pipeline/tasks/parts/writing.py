@@ -225,6 +225,15 @@ class WritingTask(Task[W]):
         written = ([i for i in ids if i != PADDING] for ids in outputs["written"].tolist())
         return [str(decode(ids, skip_special_tokens=True)).strip() for ids in written]
 
+    @override
+    def teach_end(self, model: PreTrainedModel) -> None:
+        """Add the end token that was trained, for servers that know no other than these."""
+        model.generation_config.eos_token_id = self._ends(model)
+
+    def _ends(self, model: PreTrainedModel) -> list[int]:
+        own = model.generation_config.eos_token_id
+        return sorted({self.end, *(own if isinstance(own, list) else [own])} - {None})
+
     def _decoder_input_ids(self, model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor:
         """Return what a decoder reads to predict labels: its start, and the labels before each."""
         import torch
@@ -251,12 +260,11 @@ class WritingTask(Task[W]):
         if given["num_beams"] == 1:
             given.pop("length_penalty")
         own = model.generation_config
-        ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
         return GenerationConfig(
             **given,
             min_length=0,
             top_k=0 if given["do_sample"] else None,  # transformers' own is 50
-            eos_token_id=sorted({self.end, *(end for end in ends if end is not None)}),
+            eos_token_id=self._ends(model),
             pad_token_id=self.checkpoint.tokenizer.pad_token_id,
             bos_token_id=own.bos_token_id,
             decoder_start_token_id=decoder_start(model) if self.is_encoder_decoder else None,

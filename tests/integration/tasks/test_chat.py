@@ -9,6 +9,7 @@ import pytest
 from tests.support.chats import TURNS, chats, said, write_chats
 from tests.support.rows import write_rows
 from tests.support.stores import artifact
+from tests.support.tiny_models import END, TURN_END
 
 
 def config_of(model, file, *more):
@@ -55,6 +56,16 @@ def test_replies_need_not_be_written(cli, runs, chatter):
         "id",
         "messages",
     ]
+
+
+def test_kept_model_ends_where_training_taught(cli, runs, chatter):
+    file = write_chats(Path("chat.jsonl"), chats(8))
+    ended = cli("train", *config_of(chatter, file, "task.generate=false"))
+    assert ended.code == 0, ended.err
+    folder = artifact(runs("run")[0], "model")
+    ends = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    assert {TURN_END, END} == {token["content"] for token in tokens if token["id"] in ends}
 
 
 def test_a_model_is_kept_where_nothing_counts_of_the_first_rows_it_is_judged_by(cli, runs, chatter):
