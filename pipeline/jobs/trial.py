@@ -42,7 +42,7 @@ from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import ACCOUNT, COMMAND, COSTED, RAN, REPEAT, RUN_ID
 from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
-from pipeline.tasks.objective import COSTS, objectives, read_objective
+from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_objective
 from pipeline.tracking import Store, open_store, studies, tags
 from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
@@ -81,6 +81,7 @@ class ExperimentTask(Searchable):
         A study is one of its data and of its store: with other rows it is another one.
         """
         experiments = [validate(config) for config in configs]
+        check_comparable(experiments)
         digests = []
         for experiment in experiments:
             digests.append(check_inputs(experiment))

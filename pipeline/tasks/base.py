@@ -100,6 +100,8 @@ class Task(ABC, Generic[C]):
     shape_class: ClassVar[type[Shape]]  # of what is read of a record
     baseline_name: ClassVar[str]  # of the baseline, which needs no model
     answers_untrained: ClassVar[bool] = False  # whether a pre-trained model needs no training
+    # Metrics of a tokenizer's own tokens: models that read other tokens cannot be compared by them.
+    per_token: ClassVar[frozenset[str]] = frozenset()
     # Settings that affect neither tokens nor baseline: trials that differ in them share both.
     after_encoding: ClassVar[frozenset[str]] = frozenset({"objective"})
 

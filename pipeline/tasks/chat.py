@@ -251,6 +251,19 @@ class Chat(WritingTask[ChatConfig]):
         """Return the last reply of each conversation."""
         return [messages[-1].content for messages in rows["messages"]]
 
+    @override
+    def trained_texts(self, rows: Rows) -> Sequence[str]:
+        """Return the trained replies of each conversation as one text."""
+        return [
+            "".join(m.content for m in messages if m.role == "assistant" and m.trained)
+            for messages in rows["messages"]
+        ]
+
+    @override
+    def is_whole(self, labels: Sequence[int]) -> bool:
+        """Whether a conversation is shorter than what may be read of one."""
+        return len(labels) < self.max_length
+
     def warnings(self, rows: Rows) -> list[str]:
         """Return what is odd; also a template whose text depends on the date."""
         found = super().warnings(rows)

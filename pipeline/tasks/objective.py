@@ -142,6 +142,28 @@ def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:
             )
 
 
+def check_comparable(experiments: Sequence[Experiment]) -> None:
+    """Refuse to compare models with several tokenizers by a metric of their tokens.
+
+    Args:
+        experiments: of one search; their objectives and tasks are those of the first.
+
+    Raises:
+        ConfigError: naming a metric that is comparable.
+    """
+    first = experiments[0]
+    tokenizers = {str(e.model.tokenizer or e.model.checkpoint) for e in experiments}
+    per_token = get_task(first.task).per_token
+    for goal in objectives(first):
+        if len(tokenizers) > 1 and goal.name in per_token:
+            raise ConfigError(
+                f"evaluation.objective={goal.metric}: it is a mean over tokens, and the models "
+                f"that are compared have {len(tokenizers)} tokenizers "
+                f"({listing(sorted(tokenizers))}); expected a metric that no tokenizer changes, "
+                "such as val/bits_per_byte."
+            )
+
+
 def read_objective(
     experiment: Experiment, text: str, key: str = "evaluation.objective"
 ) -> Objective:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from pipeline.data import Rows
     from pipeline.models import Checkpoint
 
 
@@ -53,11 +54,13 @@ class WritingConfig(AnyTaskConfig):
 W = TypeVar("W", bound=WritingConfig)
 
 # Of the target's tokens, each predicted from those before it.
-TOKEN_METRICS: Mapping[str, Direction] = {
+_PER_TOKEN: Mapping[str, Direction] = {
     "loss": "minimize",
     "perplexity": "minimize",
     "token_accuracy": "maximize",
 }
+BITS_PER_BYTE = "bits_per_byte"
+TOKEN_METRICS: Mapping[str, Direction] = {**_PER_TOKEN, BITS_PER_BYTE: "minimize"}
 
 # Of every batch, so that evaluations differ only by their weights. The draws for a row still depend
 # on its place in its batch: a generator per row would take a call per row.
@@ -89,6 +92,7 @@ class WritingTask(Task[W]):
     """Cross-entropy over the target's tokens; scored on generated texts."""
 
     heads: ClassVar[tuple[str, ...]] = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
+    per_token = frozenset(_PER_TOKEN)
 
     @property
     def auto_class(self) -> str:
@@ -209,10 +213,31 @@ class WritingTask(Task[W]):
         scores = {
             "perplexity": math.exp(min(mean, 700.0)),  # beyond that a float overflows
             "token_accuracy": float(outputs["correct"].sum()) / tokens,
+            BITS_PER_BYTE: self._bits_per_byte(examples, outputs),
         }
         if "written" in outputs:
             scores |= self.text_scores(self.texts(outputs), self.answers(examples.rows))
         return scores
+
+    def _bits_per_byte(self, examples: Examples, outputs: Outputs) -> float:
+        """Return the cross-entropy in bits over the UTF-8 bytes of the targets' texts.
+
+        No tokenizer changes the bytes, so models with several can be compared (Gao et al., 2020:
+        The Pile, section 3.1). Targets that are cut are left out, where any is whole.
+        """
+        texts, rows = self.trained_texts(examples.rows), examples.row
+        whole = [self.is_whole(ids) for ids in examples.dataset["labels"]]
+        kept = [i for i, one in enumerate(whole) if one] or list(range(len(rows)))
+        nats = float(outputs["loss"][kept].sum(dtype="float64"))
+        return nats / math.log(2) / sum(len(texts[rows[i]].encode()) for i in kept)
+
+    def trained_texts(self, rows: Rows) -> Sequence[str]:
+        """Return the text of each row that the model learns to write."""
+        return self.answers(rows)
+
+    def is_whole(self, labels: Sequence[int]) -> bool:
+        """Whether an example's labels have all of its target: a target that is cut has no end."""
+        return self.end in labels[-2:]  # a tokenizer may write the language after the end
 
     @override
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:

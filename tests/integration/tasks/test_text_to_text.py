@@ -155,3 +155,14 @@ def test_a_model_that_cannot_write_is_refused_and_leaves_no_run(
     client = MlflowClient(f"sqlite:///{working_folder / 'mlruns' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tunewright")
     assert experiment is None or not client.search_runs([experiment.experiment_id])
+
+
+def test_tokenizers_are_not_compared_by_a_metric_of_their_tokens(cli, writers, translations):
+    given = config_of(writers["t5"], "translation", translations, *NESTED)
+    models = f"model.checkpoint={writers['t5']},{writers['bart']}"
+    search = ("train", "-m", *(o for o in given if not o.startswith("model.checkpoint")), models)
+    refused = cli(*search, "evaluation.objective=val/perplexity")
+    assert refused.code == 2
+    assert "evaluation.objective=val/perplexity: it is a mean over tokens" in refused.err
+    assert "such as val/bits_per_byte" in refused.err
+    assert cli(*search, "evaluation.objective=val/bits_per_byte", "--dry-run").code == 0

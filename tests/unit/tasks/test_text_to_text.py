@@ -59,6 +59,8 @@ def test_the_loss_is_that_of_the_targets_tokens_alone(writers, kind):
     mean = outputs["loss"].sum() / outputs["weight"].sum()
     assert scores["perplexity"] == pytest.approx(math.exp(mean), rel=1e-6)
     assert scores["token_accuracy"] == outputs["correct"].sum() / outputs["weight"].sum()
+    size = sum(len(target.encode()) for _, target in pairs(3))
+    assert scores["bits_per_byte"] == pytest.approx(outputs["loss"].sum() / math.log(2) / size)
 
 
 def test_a_long_source_is_cut_at_its_end_and_the_separator_stays(writers):
@@ -240,3 +242,13 @@ def test_settings_of_a_checkpoint_do_not_shine_through(writers):
             assert getattr(used, key) == value
     assert used.min_length == 0
     assert used.forced_bos_token_id == task.checkpoint.tokenizer.bos_token_id
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_bits_per_byte_leave_out_targets_that_are_cut(writers, kind):
+    task = task_of(writers[kind], long_rows="truncate")
+    given = rows_of([("red", "rot"), ("dog", "rot " * 40)])
+    examples = task.encode(given)
+    outputs = task.infer(task.load_model(), examples, 2)
+    bits = float(outputs["loss"][0]) / math.log(2)
+    assert task.score(examples, outputs)["bits_per_byte"] == pytest.approx(bits / len(b"rot"))
