@@ -227,7 +227,20 @@ class Chat(WritingTask[ChatConfig]):
             **(self._prompt_columns([prompts[i] for i in kept]) if is_asked else {}),
         }
         dataset = Dataset.from_dict({**columns, "row": kept})
-        return Examples(rows, dataset, len({*longer, *long_prompts}), len(rows) - len(kept))
+        notes = self._endless(columns["labels"]) if training else ()
+        return Examples(rows, dataset, len({*longer, *long_prompts}), len(rows) - len(kept), notes)
+
+    def _endless(self, labels: Sequence[Sequence[int]]) -> tuple[str, ...]:
+        """Return a warning if no reply is trained up to its end."""
+        if any(self.end in targets for targets in labels):
+            return ()
+        end = self.checkpoint.tokenizer.convert_ids_to_tokens(self.end)
+        return (
+            f"no trained target is the end token {end}: training.max_length={self.max_length} cuts "
+            "every conversation before its first trained reply ends, so the model never learns to "
+            "stop and writes on to task.generation.max_new_tokens; use a larger training.max_length"
+            " or shorter conversations",
+        )
 
     def generate(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Write each conversation's last reply."""

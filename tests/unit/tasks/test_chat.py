@@ -131,6 +131,20 @@ def test_generation_stops_at_the_end_token_of_the_template(chatter):
     assert worded.texts({"written": np.array([ids])}) == ["A town."]
 
 
+@pytest.mark.parametrize(("template", "end"), [(CHATML, "<|im_end|>"), (PLAIN, "</s>")])
+def test_a_warning_says_if_no_end_token_is_trained(chatter, template, end):
+    whole = task_of(chatter, template)
+    given = rows_of(TURNS[:2])
+    (ids,) = whole.encode(given, training=True).dataset["input_ids"]
+    (labels,) = whole.encode(given, training=True).dataset["labels"]
+    before = len(ids) - 1 - labels[::-1].index(whole.end)
+    assert whole.encode(given, training=True).notes == ()
+    (note,) = task_of(chatter, template, before).encode(given, training=True).notes
+    assert f"the end token {end}: training.max_length={before} cuts every" in note
+    several = rows_of(TURNS[:2], said("Hi", "A."))  # whose end is within
+    assert task_of(chatter, template, before).encode(several, training=True).notes == ()
+
+
 def test_rows_without_a_token_to_learn_from_are_left_out_and_counted(chatter):
     long = said(" ".join(["What is red?"] * 30), "A colour.")
     idle = (TURNS[0], TURNS[1]._replace(trained=False))
