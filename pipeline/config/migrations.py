@@ -27,6 +27,10 @@ class Added(NamedTuple):
     task: str | None = None  # the task that has the key; None: not a task's
     source: str | None = None  # the same of a source of data
 
+    def fits(self, task: Any, source: Any) -> bool:
+        """Whether a record of this task and source may lack it."""
+        return self.task in (None, task) and self.source in (None, source)
+
 
 ADDED = (
     Added("model.trust_remote_code", None),
@@ -95,8 +99,7 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
     for one in ADDED:
         group, _, key = one.key.partition(".")
         node = now.get(group) if key else now
-        fits = one.task in (None, kind) and one.source in (None, source)
-        if isinstance(node, dict) and fits:
+        if isinstance(node, dict) and one.fits(kind, source):
             node.setdefault(key or group, copy.copy(one.meant))
     return now
 
@@ -109,7 +112,7 @@ def migrated_settings(settings: Mapping[str, Any], keys: Collection[str] = ()) -
     now = {RENAMED.get(key, key): value for key, value in settings.items() if key not in MESSAGES}
     for one in ADDED:
         for key, meant in flatten({one.key: one.meant}).items():
-            if key in keys and one.task in (None, now.get("task.name")):
+            if key in keys and one.fits(now.get("task.name"), now.get("data.source")):
                 now.setdefault(key, copy.copy(meant))
     return now
 

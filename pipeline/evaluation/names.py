@@ -58,8 +58,11 @@ def label_in(name: str) -> str:
 
 def _character(written: re.Match[str]) -> str:
     """Return the character that is written as its name."""
+    name = written[1]
+    if re.fullmatch("u[0-9a-f]{4,6}", name):  # it has none
+        return chr(int(name[1:], 16))
     try:
-        return unicodedata.lookup(written[1])
+        return unicodedata.lookup(name)
     except KeyError:
         return written[0]
 

@@ -81,13 +81,13 @@ class ExperimentTask(Searchable):
         A study is one of its data and of its store: with other rows it is another one.
         """
         experiments = [validate(config) for config in configs]
-        check_comparable(experiments)
         digests = []
         for experiment in experiments:
             digests.append(check_inputs(experiment))
             rows = len(splits_of(experiment).train)
             if self._largest is None or rows > self._largest[0]:
                 self._largest = rows, experiment
+        check_comparable(experiments)
         if self._precision is None:
             self._precision = settled_precision(experiments)
             self._left_open = any(e.training.precision == "auto" for e in experiments)

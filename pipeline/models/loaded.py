@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.errors import ModelError, listing
+from pipeline.common.errors import ModelError, amount, listing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Older releases saved buffers that are now computed.
-_BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias")
+_BUFFERS = (
+    *("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias"),
+    *("attn.attention.bias", "attn.causal_mask"),  # of GPT-Neo and CodeGen
+)
 # Of models that have no module for what is not head.
 _HEADS = ("qa_outputs", "classifier", "classification_head", "score")
 
@@ -29,10 +32,17 @@ def check_floats(folder: Path, place: str) -> None:
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="numpy") as stored:
             for name in stored.keys():  # noqa: SIM118
-                dtype = stored.get_slice(name).get_dtype()
-                if not dtype.startswith(("F", "BF")) and not name.endswith(_BUFFERS):
+                tensor = stored.get_slice(name)
+                dtype = tensor.get_dtype()
+                is_mask = tensor.get_shape()[:2] == [1, 1]  # of attention, as older releases saved
+                if not (dtype.startswith(("F", "BF")) or is_mask or name.endswith(_BUFFERS)):
                     integers.append(f"{name} ({dtype})")
-    _refuse(place, "are no floats:", integers, "them in a float format")
+    if integers:
+        raise ModelError(
+            f"{place}: its weights are no floats: {listing(integers, most=4)} "
+            f"({amount(len(integers), 'tensor')}); expected float16, bfloat16 or float32. Save the "
+            "model again from its float weights."
+        )
 
 
 def check_loaded(
@@ -94,7 +104,7 @@ def _refuse(place: str, problem: str, names: Iterable[str], model: str) -> None:
     wrong = sorted(names)
     if wrong:
         raise ModelError(
-            f"{place}: its weights {problem} {listing(wrong, most=4)} ({len(wrong)} tensors); "
-            f"expected {model}, as others would take their place. Check that "
-            "config.json and the weights are of the same model and whole."
+            f"{place}: its weights {problem} {listing(wrong, most=4)} "
+            f"({amount(len(wrong), 'tensor')}); expected {model}, as others would take their "
+            "place. Check that config.json and the weights are of the same model and whole."
         )

@@ -107,7 +107,8 @@ def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSam
     try:
         if "seed" in accepted or takes_any:
             return SeededSampler(lambda drawn, place: make(drawn, own(drawn, place)), seed)
-        return make(seed, {})
+        same = make(seed, {})  # without a seed: one for all trials
+        return SeededSampler(lambda *_: same, seed)
     except (TypeError, ValueError, ImportError, HydraException) as error:
         raise ConfigError(f"hydra.sweeper.sampler: {name}: {error}") from error
 

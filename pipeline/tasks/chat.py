@@ -232,7 +232,8 @@ class Chat(WritingTask[ChatConfig]):
 
     def _endless(self, labels: Sequence[Sequence[int]]) -> tuple[str, ...]:
         """Return a warning if no reply is trained up to its end."""
-        if any(self.end in targets for targets in labels):
+        is_taught = any(self.end in targets for targets in labels)
+        if is_taught or all(map(self.is_whole, labels)):  # nothing is cut: no reply is trained
             return ()
         end = self.checkpoint.tokenizer.convert_ids_to_tokens(self.end)
         return (

@@ -151,16 +151,20 @@ def check_comparable(experiments: Sequence[Experiment]) -> None:
     Raises:
         ConfigError: naming a metric that is comparable.
     """
+    from pipeline.models import find_checkpoint
+    from pipeline.models.digests import tokenizer_digest
+
     first = experiments[0]
-    tokenizers = {str(e.model.tokenizer or e.model.checkpoint) for e in experiments}
+    models = {experiment.model: find_checkpoint(experiment.model) for experiment in experiments}
+    tokenizers = {tokenizer_digest(found.tokenizer): found.name for found in models.values()}
     per_token = get_task(first.task).per_token
     for goal in objectives(first):
         if len(tokenizers) > 1 and goal.name in per_token:
             raise ConfigError(
                 f"evaluation.objective={goal.metric}: it is a mean over tokens, and the models "
                 f"that are compared have {len(tokenizers)} tokenizers "
-                f"({listing(sorted(tokenizers))}); expected a metric that no tokenizer changes, "
-                "such as val/bits_per_byte."
+                f"(of {listing(sorted(tokenizers.values()))}); expected a metric that no tokenizer "
+                "changes, such as val/bits_per_byte."
             )
 
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from pipeline.tasks.base import Batch, Examples, Task
 
-# Hidden size from which a step is faster in bfloat16. On a processor with AVX-512 BF16, forward and
-# backward in float32 took 0.5, 0.8, 1.3, 1.6 and 2.0 times as long at 32, 64, 128, 192 and 256.
+# Hidden size from which a step of any batch is faster in bfloat16. On a processor with AVX-512
+# BF16, at 32, 64, 128, 192 and 256, float32 took 0.6, 0.8, 1.0, 1.2 and 1.3 times as long with 8
+# texts of 16 tokens, and 0.5, 0.5, 1.7, 1.6 and 2.3 times with 16 texts of 32.
 WIDE = 192
 REPEATS = 3
 LENGTHS = 3  # at which operations are counted; between them they are interpolated

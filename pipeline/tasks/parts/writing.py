@@ -226,8 +226,9 @@ class WritingTask(Task[W]):
         The Pile, section 3.1). Targets that are cut are left out, where any is whole.
         """
         texts, rows = self.trained_texts(examples.rows), examples.row
-        whole = [self.is_whole(ids) for ids in examples.dataset["labels"]]
-        kept = [i for i, one in enumerate(whole) if one] or list(range(len(rows)))
+        some = [i for i, row in enumerate(rows) if texts[row]]  # else there is nothing to write
+        labels = examples.dataset["labels"]
+        kept = [i for i in some if self.is_whole(labels[i])] or some
         nats = float(outputs["loss"][kept].sum(dtype="float64"))
         return nats / math.log(2) / sum(len(texts[rows[i]].encode()) for i in kept)
 

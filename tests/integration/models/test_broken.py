@@ -97,3 +97,18 @@ def test_broken_model_is_refused(cli, tiny, tiny_model, name):
     refused(
         cli("train", *tiny, "model.checkpoint=./broken"), "model.checkpoint=", "broken: ", fault
     )
+
+
+def test_masks_that_older_releases_saved_are_no_weights(tmp_path):
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    from pipeline.models.loaded import check_floats, check_loaded
+
+    sizes = {"hidden_size": 8, "num_heads": 2, "num_layers": 1, "vocab_size": 9}
+    small = GPTNeoConfig(**sizes, attention_types=[[["global"], 1]], max_position_embeddings=8)
+    GPTNeoForCausalLM(small).save_pretrained(tmp_path)
+    mask = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    tensors(lambda whole: {**whole, "transformer.h.0.attn.attention.bias": mask})(tmp_path)
+    check_floats(tmp_path, "model.checkpoint=old")
+    model, found = GPTNeoForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    check_loaded(model, found, "model.checkpoint=old", writes=True)

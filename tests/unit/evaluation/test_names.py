@@ -28,6 +28,7 @@ def test_labels_have_names_of_their_own_that_mlflow_accepts(one, other):
 
 @given(LABELS)
 @example("C.plus sign.")
+@example("a\x01b")
 def test_a_logged_name_stays_as_it_is(label):
     once = logged_name(f"val/f1/{label}")
     assert logged_name(once) == once
