@@ -37,6 +37,7 @@ _NAME = rf"""(?:
     |(?<!/){_BEGIN}(?:pass|pwd)  # `recall/pass` is a metric
     |{_BEGIN}authorization
 )(?:[_-]?\d{{1,3}})?(?![\w-])"""
+# Atomic groups, `(?>…)`: before Python 3.11.5 a group with a possessive quantifier, `(…)*+`, fails.
 _FLAGS = re.IGNORECASE | re.VERBOSE | re.MULTILINE
 _SECRET_KEY = re.compile(rf"{_NAME}(?=[.@\[]|\Z)", _FLAGS)  # or a key above it, in a dotted one
 _PLAIN = r"(?:None|null|~|true|false|''|\"\"|(?-i:str|string|bytes|int|bool|Any))"
@@ -46,7 +47,7 @@ _QUOTE_ENDS = r"""['"](?:[\s,;:)\]}>]|$)"""  # others may be part of a password
 _URL = re.compile(
     rf""":(?<=[\w+.-][\w+.-]:)  # not of a drive, C:/
     (?P<web>(?<=http:)|(?<=https:))?/{{1,2}}(?!/)
-    (?P<rest>(?:(?!://|{_QUOTE_ENDS})\S)*+)""",
+    (?P<rest>(?>(?:(?!://|{_QUOTE_ENDS})\S)*))""",
     _FLAGS,
 )
 _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*):\d{1,5}")
@@ -55,7 +56,7 @@ _TOKEN = re.compile(
     r"""(?<![A-Za-z0-9])(?:
         hf_[A-Za-z0-9]{20,} | gh[opusr]_[A-Za-z0-9]{20,} | github_pat_\w{20,} | sk-[\w-]{20,}
         | AKIA[A-Z0-9]{16}[A-Za-z0-9]* | xox[abeprs]-[\w-]{10,}
-    )|-----BEGIN\ [A-Z ]{0,30}PRIVATE\ KEY-----(?:[^-]|-(?!----))*+""",
+    )|-----BEGIN\ [A-Z ]{0,30}PRIVATE\ KEY-----(?>(?:[^-]|-(?!----))*)""",
     re.VERBOSE,
 )
 
@@ -69,7 +70,7 @@ _LINE = re.compile(
 # The same where the value is in the deeper lines below, of a diff or not.
 _BLOCK = re.compile(
     rf"""(?P<key>{_HEAD}{_KEY_ENDS}{_SIGN})[ \t]*+(?:[|>][-+\d]*|[\[({{\\])?[ \t]*+$
-    (?:\n(?(mark)[+ -]|[+-]?)(?P=indent)(?:[ \t]+|-[ ])\S.*$)++""",
+    (?>(?:\n(?(mark)[+ -]|[+-]?)(?P=indent)(?:[ \t]+|-[ ])\S.*$)+)""",
     _FLAGS,
 )
 _STOPS = r"[\s,;:&\#@)\]}'\"]|$"
@@ -81,7 +82,8 @@ _SETTING = re.compile(
         |(?:(?:(?<=:)|(?<=:[ \t]))[\w.\[\]|][\w.\[\]|\ ]{{0,60}}=(?!=)[ \t]*+)?  # token: str = …
         (?:(?:[^\s,}}'"]{{1,80}}[:=]|Basic|Bearer)[ \t]++)*  # token: password: …
         (?:
-            (?:[bfru]{{0,2}}(?P<quote>\\{{0,3}}['"])(?:(?!(?P=quote))(?:\\.|[^\n]))*+(?P=quote)?)++
+            (?>(?:[bfru]{{0,2}}(?P<quote>\\{{0,3}}['"])
+                (?>(?:(?!(?P=quote))(?:\\.|[^\n]))*)(?P=quote)?)+)
             (?:(?!{_STOPS}).)*
             |(?:[^\s,}}]|\}}(?=\w)|,(?=[^\s'"])(?![\w.-]{{1,64}}[:=]))+
         )
