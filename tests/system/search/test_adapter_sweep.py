@@ -61,7 +61,7 @@ def test_adapters_are_choices_with_keys_of_their_own(cli, tiny, runs):
         (("adapter=lora", "adapter.targets=[qeury]"), ("adapter.targets", "qeury", "query?")),
         (("adapter=freeze", "adapter.trained_layers=3"), ("adapter.trained_layers=3", "1")),
         (("adapter=qlora",), ("adapter.name=qlora", "bitsandbytes")),
-        (("adapter=lora", "+adapter.rank=3"), ("adapter.rank", "adapter.r?")),
+        (("adapter=lora", "+adapter.rank=3"), ("adapter.rank", "Valid: adapter.name, adapter.r,")),
         (("adapter=lorra",), ("adapter=lorra", "lora?")),
     ],
 )
