@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Terms:
         found = {}
         for category, pattern in self._patterns.items():
             swaps = self.swaps[category]
-            new = pattern.sub(lambda m, swaps=swaps: _like(m[0], swaps[m[0].lower()]), text)  # type: ignore[misc]
+            new = pattern.sub(partial(_swap, swaps), text)
             if new != text:
                 found[category] = new
         return found
@@ -89,8 +89,9 @@ def _swaps(name: str, category: Any, sets: Any) -> dict[str, str]:
     return swaps
 
 
-def _like(given: str, term: str) -> str:
-    """Return a term in the case of what it replaces."""
+def _swap(swaps: Mapping[str, str], found: re.Match[str]) -> str:
+    """Return what takes a term's place, in its case."""
+    given, term = found[0], swaps[found[0].lower()]
     if given.isupper() and len(given) > 1:
         return term.upper()
     return term[:1].upper() + term[1:] if given[:1].isupper() else term

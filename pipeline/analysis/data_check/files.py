@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -60,15 +61,14 @@ def _joined(split: str, name: str, rows: Rows) -> list[Finding]:
 def _of_one(
     split: str, name: str, path: Path, encoding: str, rows: Rows | None, refused: Sequence[str]
 ) -> Iterator[Finding]:
-    number, last = 0, "\n"
     try:
         if codec := mark_of(path):
             message = f"{split}: {name} begins with a byte order mark, and is read as {codec}"
             yield Finding.about("note", "file", message, [[f"{name}:1"]])
-        for number, last in enumerate(lines(path, encoding), start=1):  # noqa: B007 - the last one
-            pass
+        ends = deque(enumerate(lines(path, encoding), start=1), maxlen=1)
     except (DataError, *UNREADABLE):  # refused when its rows were read
         return
+    number, last = ends[0] if ends else (0, "\n")
     if not last.endswith(("\n", "\r")):
         message = f"{split}: the last line of {name} has no line break"
         level: Level = "note"
