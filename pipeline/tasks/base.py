@@ -34,7 +34,7 @@ C = TypeVar("C", bound=AnyTaskConfig)
 PADDING = -100  # pads outputs whose lengths differ
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Examples:
     """A split, encoded: usually one example per row, several for a long row.
 

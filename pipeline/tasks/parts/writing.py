@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -225,12 +226,22 @@ class WritingTask(Task[W]):
         No tokenizer changes the bytes, so models with several can be compared (Gao et al., 2020:
         The Pile, section 3.1). Targets that are cut are left out, where any is whole.
         """
+        if examples not in self._whole:  # the same at every evaluation
+            self._whole[examples] = self._whole_targets(examples)
+        kept, size = self._whole[examples]
+        return float(outputs["loss"][kept].sum(dtype="float64")) / math.log(2) / size
+
+    @cached_property
+    def _whole(self) -> WeakKeyDictionary[Examples, tuple[Sequence[int], int]]:
+        return WeakKeyDictionary()
+
+    def _whole_targets(self, examples: Examples) -> tuple[Sequence[int], int]:
+        """Return the examples whose targets are whole, and the bytes of these."""
         texts, rows = self.trained_texts(examples.rows), examples.row
         some = [i for i, row in enumerate(rows) if texts[row]]  # else there is nothing to write
         labels = examples.dataset["labels"]
         kept = [i for i in some if self.is_whole(labels[i])] or some
-        nats = float(outputs["loss"][kept].sum(dtype="float64"))
-        return nats / math.log(2) / sum(len(texts[rows[i]].encode()) for i in kept)
+        return kept, sum(len(texts[rows[i]].encode()) for i in kept)
 
     def trained_texts(self, rows: Rows) -> Sequence[str]:
         """Return the text of each row that the model learns to write."""

@@ -251,4 +251,6 @@ def test_bits_per_byte_leave_out_targets_that_are_cut(writers, kind):
     examples = task.encode(given)
     outputs = task.infer(task.load_model(), examples, 2)
     bits = float(outputs["loss"][0]) / math.log(2)
-    assert task.score(examples, outputs)["bits_per_byte"] == pytest.approx(bits / len(b"rot"))
+    for _ in range(2):
+        assert task.score(examples, outputs)["bits_per_byte"] == pytest.approx(bits / len(b"rot"))
+        task.trained_texts = None  # which an evaluation of the same examples does not read again
