@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from pipeline.common.text_format import DELIMITERS, PLAIN, QUOTING, TextFormat
+from pipeline.common.errors import ConfigError
+from pipeline.common.text_format import DELIMITERS, PLAIN, QUOTING, TextFormat, check_delimiter
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -54,8 +55,9 @@ def add_text_format(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--delimiter",
-        choices=DELIMITERS,
-        help="of a csv or tsv; default: comma of a csv, tab of a tsv",
+        metavar="D",
+        help=f"of a csv or tsv: {', '.join(DELIMITERS)} or one character; default: comma of a csv, "
+        "tab of a tsv",
     )
     verb.add_argument(
         "--quoting",
@@ -66,8 +68,17 @@ def add_text_format(verb: argparse.ArgumentParser) -> None:
 
 
 def text_format(options: argparse.Namespace) -> TextFormat:
-    """Return what was said of the input."""
-    return TextFormat(options.encoding, options.delimiter, options.quoting)
+    """Return what was said of the input.
+
+    Raises:
+        ConfigError: for a delimiter that cannot be one.
+    """
+    given = options.delimiter
+    try:
+        delimiter = None if given is None else check_delimiter(given)
+    except ValueError as error:
+        raise ConfigError(f"--delimiter {given!r}: {error}.") from error
+    return TextFormat(options.encoding, delimiter, options.quoting)
 
 
 def names_and_overrides(

@@ -17,6 +17,18 @@ class TextFormat(NamedTuple):
 PLAIN = TextFormat()
 
 
+def check_delimiter(given: object) -> str:
+    """Return a delimiter as `TextFormat` has it.
+
+    Raises:
+        ValueError: for anything else, with what was expected.
+    """
+    is_one = isinstance(given, str) and len(given) == 1 and given not in '"\r\n'
+    if not is_one and given not in list(DELIMITERS):
+        raise ValueError(f"should be {', '.join(DELIMITERS)} or one character")
+    return str(given)
+
+
 def key_of(option: str, value: str) -> str:
     """Return how to set one of these, for messages: a key of the config, or a verb's option."""
     return f"data.{option}={value} (convert, predict: --{option} {value})"

@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from pipeline.common.errors import listing
-from pipeline.common.text_format import DELIMITERS
+from pipeline.common.text_format import check_delimiter
 from pipeline.config.task import AnyColumns, columns_class, split_columns
 from pipeline.config.types import STRICT, Count, EmbeddedFile, Number, Seed, Share, Text, conflict
 
@@ -28,16 +28,9 @@ def _paths(value: Any) -> Any:
     return value
 
 
-def _delimiter(value: Any) -> Any:
-    is_one = isinstance(value, str) and len(value) == 1 and value not in '"\r\n'
-    if not is_one and value not in list(DELIMITERS):
-        raise ValueError(f"Input should be {', '.join(DELIMITERS)} or one character")
-    return value
-
-
 # One file, a folder or a pattern (`data/*.csv`), or several of them.
 Files = Annotated[str | tuple[str, ...], BeforeValidator(_paths)]
-Delimiter = Annotated[str, BeforeValidator(_delimiter)]
+Delimiter = Annotated[str, BeforeValidator(check_delimiter)]
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)

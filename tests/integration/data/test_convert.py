@@ -99,6 +99,10 @@ def test_columns_are_named_in_the_file_that_has_them(cli):
             "--input-column and --target-column are both 'a'",
         ),
         (["in.jsonl", "o.csv", "--to", "text_label", "--input-column="], "is empty"),
+        (
+            ["in.jsonl", "out.jsonl", "--to", "alpaca", "--delimiter", "colon"],
+            "--delimiter 'colon': should be comma, semicolon, tab, pipe or one character.",
+        ),
         (["none.jsonl", "out.jsonl", "--to", "alpaca"], "none.jsonl: no rows; expected at least"),
         (["bad.jsonl", "out.jsonl", "--to", "alpaca"], "bad.jsonl:3: messages[1].role is 'asist"),
         (["bad.jsonl", "kept.jsonl", "--to", "alpaca", "--force"], "bad.jsonl:3: messages[1]"),
