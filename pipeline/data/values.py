@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -33,8 +34,11 @@ def label_name(value: Any) -> str:
 
 
 def folded(name: str) -> str:
-    """Return what spelling variants of a label share: case, leading zeros and a plus aside."""
-    return _whole(name) if is_number(name) else name.casefold()
+    """Return what spelling variants of a label share: their number, or all but their case."""
+    if not is_number(name):
+        return name.casefold()
+    whole, _, fraction = f"{Decimal(name):f}".partition(".")
+    return _whole(f"{whole}.{fraction.rstrip('0')}")
 
 
 def is_number(name: str) -> bool:
@@ -45,6 +49,13 @@ def is_number(name: str) -> bool:
 def is_missing_word(name: str) -> bool:
     """Whether a label is a word that other tools write for a missing value."""
     return name.casefold() in _MISSING
+
+
+def header_hint(names: Iterable[str]) -> str:
+    """Return what to do if names of columns look like a row of values, or nothing."""
+    looks_like_row = any(is_number(name) or len(name.split()) > 3 for name in names)
+    hint = " If that is a row, write a line above it that names the columns, such as text,label."
+    return hint if looks_like_row else ""
 
 
 def _whole(number: str) -> str:

@@ -27,6 +27,8 @@ def _label_columns(value: Any) -> Any:
     several = list(value) if isinstance(value, list | tuple) else [value]
     if not (several and all(isinstance(one, str) and one for one in several)):
         raise ValueError("Input should be a column, or a list of columns that hold 0 or 1")
+    if twice := [one for one in several if several.count(one) > 1]:
+        raise ValueError(f"Input names the column {twice[0]!r} twice, expected each column once")
     return tuple(several) if isinstance(value, list | tuple) else value
 
 

@@ -57,7 +57,7 @@ def test_columns_of_0_and_1_are_a_set_of_labels():
     [
         ("classification", {"text": "label"}, "data.text and data.label both name .* 'label'"),
         ("classification", {"label": ["a", "text"]}, "data.text and data.label both"),
-        ("classification", {"label": ["a", "a"]}, "data.label and data.label both name"),
+        ("classification", {"label": ["a", "a"]}, "names the column 'a' twice"),
         ("classification", {"label": []}, "a column, or a list of columns that hold 0 or 1"),
         ("classification", {"label": ["a"], "label_separator": ";"}, "label_separator=';': exp"),
         ("translation", {"input": "a", "target": "a"}, "data.input and data.target both name"),
