@@ -5,6 +5,11 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a path has the signs of a pattern, and is no file of that name."""
+    return has_magic(path) and not os.path.lexists(path)
+
+
 def expanded(name: str) -> list[Path]:
     """Return what is in a folder or matches a pattern, sorted, without hidden files; or the path.
 
@@ -14,6 +19,6 @@ def expanded(name: str) -> list[Path]:
     found = []
     if os.path.isdir(given):
         found = glob(os.path.join(escape(given), "*"))
-    elif has_magic(given) and not os.path.exists(given):
+    elif is_pattern(given):
         found = glob(given)
     return sorted(map(Path, found)) or [Path(given)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,24 +22,26 @@ def features_of(schema: Any) -> Features | None:
 
 
 def named(rows: Iterable[Mapping[str, Any]], features: Features | None) -> Iterator[dict[str, Any]]:
-    """Yield rows with names of labels instead of their numbers.
+    """Yield rows with names of labels instead of their numbers, in lists and objects too.
 
     A number without a name, as the hub hides a label by -1, becomes None.
     """
-    names = {column: found for column, of in (features or {}).items() if (found := _names(of))}
+    namer = _namer(features) if features else None
     for row in rows:
-        yield {**row, **{column: _named(row[column], of) for column, of in names.items()}}
+        yield namer(row) if namer else {**row}
 
 
-def _names(feature: Any) -> dict[int, str]:
-    """Return the names of a column of labels, or of lists of labels."""
+def _namer(feature: Any) -> Callable[[Any], Any] | None:
+    """Return what names the labels in a value of a feature; None: it holds none."""
     from datasets import ClassLabel
 
-    labels = getattr(feature, "feature", feature)
-    return dict(enumerate(labels.names)) if isinstance(labels, ClassLabel) else {}
-
-
-def _named(value: Any, names: Mapping[int, str]) -> Any:
-    if isinstance(value, list):
-        return [_named(item, names) for item in value]
-    return names.get(value) if isinstance(value, int) else value
+    if isinstance(feature, ClassLabel):
+        names = dict(enumerate(feature.names))
+        return lambda value: names.get(value) if isinstance(value, int) else value
+    if isinstance(feature, Mapping):
+        of = {key: namer for key, inner in feature.items() if (namer := _namer(inner))}
+        if not of:
+            return None
+        return lambda value: value and {**value, **{key: of[key](value[key]) for key in of}}
+    item = _namer(feature.feature) if hasattr(feature, "feature") else None
+    return item and (lambda value: value and [item(one) for one in value])

@@ -29,10 +29,8 @@ def read_json(
     """
     numbered = ((n, s) for n, s in enumerate(lines(path, text_format.encoding), 1) if s.strip())
     begun = list(islice(numbered, 2))
-    first = begun[0][1] if begun else ""
-    if first.lstrip().startswith("[") or not (by_line or (begun[1:] and _is_object(first))):
-        text = "".join(line for _, line in chain(begun, numbered))
-        yield from _read_document(text, path)
+    if not _is_by_line([line for _, line in begun], promised=by_line):
+        yield from _read_document("".join(lines(path, text_format.encoding)), path)
         return
     for number, line in chain(begun, numbered):
         try:
@@ -44,11 +42,14 @@ def read_json(
             yield number, record
 
 
-def _is_object(text: str) -> bool:
+def _is_by_line(begun: Sequence[str], *, promised: bool) -> bool:
+    """Whether a file's first two lines are values, or were to be and do not begin an array."""
+    first = begun[0] if begun else ""
     try:
-        return isinstance(json.loads(text), dict)
+        value = json.loads(first)
     except ValueError:
-        return False
+        return promised and not first.lstrip().startswith("[")
+    return len(begun) > 1 or (promised and isinstance(value, dict))
 
 
 def _read_document(text: str, path: Path) -> Iterator[Record]:
@@ -58,6 +59,8 @@ def _read_document(text: str, path: Path) -> Iterator[Record]:
         if any(isinstance(item, dict) and "paragraphs" in item for item in value):
             yield from enumerate(_squad(value, path), start=1)
             return
+    if isinstance(value, dict) and _is_row(value):
+        value = [value]
     if not isinstance(value, list):
         raise DataError(
             f"{path}: found a JSON {_json_type(value)}, expected an array of objects, as it is or "
@@ -66,6 +69,13 @@ def _read_document(text: str, path: Path) -> Iterator[Record]:
         )
     for number, item in enumerate(value, start=1):
         yield number, _as_object(item, path, f"{place} {number}")
+
+
+def _is_row(value: Mapping[str, Any]) -> bool:
+    """Whether an object is one row: it has a text, and nothing in it may be rows."""
+    lists = [some for some in value.values() if isinstance(some, list)]
+    is_nested = any(isinstance(item, dict) for some in lists for item in some)
+    return not is_nested and any(isinstance(text, str) for text in value.values())
 
 
 def _squad(articles: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ cause. Errors here name the file, the line, what was found and what was expected
 """
 
 import csv
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,14 @@ from pipeline.common.text_format import DELIMITERS, PLAIN, TextFormat, key_of
 from pipeline.data.class_labels import features_of, named
 from pipeline.data.json_files import read_json
 from pipeline.data.rows import Record, Refuse
-from pipeline.data.text_files import COMPRESSIONS, UNREADABLE, lines, uncompressed
+from pipeline.data.text_files import (
+    COMPRESSIONS,
+    UNREADABLE,
+    lines,
+    uncompressed,
+    why_unreadable,
+)
+from pipeline.data.values import header_hint
 
 # Characters. csv's own limit of 131,072 is too small for a long text; without a limit an unclosed
 # quote would read a file of any size into memory.
@@ -43,7 +51,7 @@ def read_records(
     Raises:
         DataError: for a missing or empty file, an unknown suffix, wrong encoding or bad syntax.
     """
-    if _ADDRESS.match(str(path)):
+    if is_address(path):
         address = str(path).replace(":/", "://", 1)
         raise DataError(
             f"{address}: is a URL; expected a file. Download it first; data=hub reads data sets of "
@@ -58,13 +66,32 @@ def read_records(
                 f"{path}: the suffix {path.suffix!r} is not a known format. Valid: "
                 f"{listing(READERS)}; {listing(TEXTS)} may be compressed: {listing(COMPRESSIONS)}."
             )
-        if not path.is_file():
-            others = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            near = did_you_mean(path.name, others)
-            raise DataError(f"{path}: there is no such file (working folder: {Path.cwd()}).{near}")
-        if path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty; expected rows.")
+        _check_file(path)
     return _read(reader(path, text_format, refuse), path)
+
+
+def is_address(path: Path) -> bool:
+    """Whether a path is a URL."""
+    return _ADDRESS.match(str(path)) is not None
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file with something in it; what the system says of others is raised."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            there = f"is a link to {os.readlink(path)}, which does not exist"
+            raise DataError(f"{path}: {there}; expected a file.") from error
+        others = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, others)
+        raise DataError(
+            f"{path}: there is no such file (working folder: {Path.cwd()}).{near}"
+        ) from error
+    if not path.is_file():
+        raise DataError(f"{path}: is a pipe or a device; expected a file.")
+    if size == 0:
+        raise DataError(f"{path}: the file is empty; expected rows.")
 
 
 def _read(records: Iterator[Record], path: Path) -> Iterator[Record]:
@@ -77,8 +104,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read: {reason}.") from error
+        raise DataError(f"{path}: {why_unreadable(path, error)}") from error
     except RecursionError as error:
         raise DataError(f"{path}: lists or objects are nested too deeply to be read.") from error
 
@@ -128,7 +154,9 @@ def _check_header(header: Sequence[str], path: Path, *, may_split: bool) -> None
         raise DataError(f"{path}, line 1: expected a header with the names of the columns.")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise DataError(f"{path}, line 1: the header names the column {twice[0]!r} twice.")
+        raise DataError(
+            f"{path}, line 1: the header names the column {twice[0]!r} twice.{header_hint(header)}"
+        )
     fitting = max(DELIMITERS, key=lambda name: header[0].count(DELIMITERS[name]))
     if len(header) == 1 and may_split and DELIMITERS[fitting] in header[0]:
         raise DataError(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pipeline.common.errors import DataError, did_you_mean, listing, quoted
 from pipeline.data.conversations import check_whole
 from pipeline.data.rows import Row, Rows, Values
-from pipeline.data.values import as_text
+from pipeline.data.values import as_text, header_hint
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def column_of(values: Values, key: str, column: str, place: str) -> Any:
             nested = [f"{name}.{inner}" for name, value in objects.items() for inner in value]
             raise DataError(
                 f"{place}: there is no column {column!r} ({key}); found "
-                f"{quoted(values)}.{did_you_mean(column, [*values, *nested])}"
+                f"{quoted(values)}."
+                f"{did_you_mean(column, [*values, *nested]) or header_hint(values)}"
             )
         here = here[part]
     return here

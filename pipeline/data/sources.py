@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.common.errors import DataError, did_you_mean, listing, quoted
-from pipeline.common.paths import expanded
+from pipeline.common.paths import expanded, is_pattern
 from pipeline.common.session import shared
 from pipeline.common.text_format import TextFormat
 from pipeline.config.data import DataConfig, FilesConfig, HubConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.class_labels import named
 from pipeline.data.package_files import locate, sha256
-from pipeline.data.readers import READERS, read_records, reader_of, stop
+from pipeline.data.readers import READERS, is_address, read_records, reader_of, stop
 from pipeline.data.rows import Record, Refuse, Row, Rows
 from pipeline.data.shapes import Shape
 
@@ -90,8 +90,13 @@ def _parts(config: DataConfig, split: str) -> Iterator[_Part]:
 
 
 def _file_records(config: FilesConfig, path: Path, refuse: Refuse) -> Iterator[Record]:
-    if os.path.isdir(path):  # False where a path cannot be: its reader says so
-        raise DataError(f"{path}: is a folder without files of a known format: {listing(READERS)}.")
+    is_folder = os.path.isdir(path)  # False where a path cannot be: its reader says so
+    if is_folder or (is_pattern(str(path)) and not is_address(path)):
+        found = "is a folder without" if is_folder else "is a pattern that matches no"
+        raise DataError(
+            f"{path}: {found} files of a known format: {listing(READERS)} (working folder: "
+            f"{Path.cwd()})."
+        )
     yield from read_records(path, text_format(config), refuse)
 
 
@@ -137,7 +142,10 @@ def _paths(given: str | Sequence[str] | EmbeddedFile | None) -> list[Path]:
     for name in [given] if isinstance(given, str) else given:
         known = [p for p in expanded(name) if reader_of(p) and p.name not in _ASIDE]
         found += known or [Path(os.path.expanduser(name))]  # which is refused when it is read
-    return list(dict.fromkeys(found))
+    once: dict[str, Path] = {}
+    for path in found:
+        once.setdefault(os.path.abspath(path), path)
+    return list(once.values())
 
 
 def file_digests(config: FilesConfig) -> dict[str, str | Mapping[str, str]]:

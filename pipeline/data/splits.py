@@ -52,7 +52,7 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
     """
     train = read_split(config, shape, "train")
     assert train is not None  # the schema demands it
-    warnings, seed = shape.check(train), config.split_seed
+    warnings, seed = [*shape.check(train), *_repeated_files(train)], config.split_seed
     test: Rows | None = None
     if config.test is None:
         train, cut_off = cut(train, config.test_size, seed, "test")
@@ -76,6 +76,21 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
     test = _shorten(test, config.max_test_samples, seed, "test") if test else None
     files = file_digests(config) if isinstance(config, FilesConfig) else {}
     return Splits(train, validation, test, counts, files, tuple(warnings))
+
+
+def _repeated_files(train: Rows) -> list[str]:
+    """Return which files hold the same rows, as copies and links do."""
+    files: dict[str, list[int]] = defaultdict(list)
+    for i, row_id in enumerate(train.ids):
+        files[row_id.rpartition(":")[0]].append(i)
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, where in files.items() if len(files) > 1 else ():
+        names[train.take(where).digest].append(name)
+    return [
+        f"train: {listing(same)} hold the same rows, which are read {len(same)} times"
+        for same in names.values()
+        if len(same) > 1
+    ]
 
 
 def cut(rows: Rows, share: float, seed: int, split: str = "test") -> tuple[Rows, Rows]:

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,15 +25,22 @@ _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
 UNREADABLE = (OSError, EOFError, lzma.LZMAError, zlib.error)  # what a file that is damaged raises
-_NO_TEXT = {  # how other files begin
-    b"\x1f\x8b": "a .gz",
-    b"\xfd7zXZ": "an .xz",
-    b"\x28\xb5\x2f\xfd": "a .zst",
-    b"BZh": "a .bz2",
-    b"PK\x03\x04": "a .zip or .xlsx",
-    b"PAR1": "a .parquet",
-    b"ARROW1": "an .arrow",
+_BEGINNINGS = {  # of files that are no text, as no text begins
+    ".gz": rb"\x1f\x8b\x08",
+    ".bz2": rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)",
+    ".xz": rb"\xfd7zXZ\0",
+    ".zst": rb"\x28\xb5\x2f\xfd",
+    ".zip or .xlsx": rb"PK\x03\x04",
+    ".xls": rb"\xd0\xcf\x11\xe0",
+    ".parquet": rb"PAR1\x15",
+    ".arrow": rb"ARROW1\0",
+    ".pkl": rb"\x80[\x02-\x05]",
+    ".png": rb"\x89PNG",
+    ".jpg": rb"\xff\xd8\xff",
+    ".pdf": rb"%PDF-",
 }
+_HEAD = 4096  # bytes that tell what a file is
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _NUL = "\0"
 _BAD = "\udfff"  # which no codec decodes anything to
 
@@ -56,11 +64,32 @@ def uncompressed(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
 
 
+def why_unreadable(path: Path, error: Exception) -> str:
+    """Say what is wrong with a file that one of `UNREADABLE` was raised for."""
+    suffix, reason = path.suffix.lower(), getattr(error, "strerror", None)
+    if reason or suffix not in COMPRESSIONS:
+        return f"cannot be read: {reason or error}."
+    with path.open("rb") as stream:
+        kind = _kind_of(stream.read(_HEAD))
+    if kind == suffix:
+        return f"is cut or damaged ({error}); expected a whole {suffix} file. Copy it again."
+    found = f"begins as {kind} files do" if kind else "seems not to be compressed"
+    return f"is no {suffix} file: it {found}; expected one, or the suffix of what it is."
+
+
 def mark_of(path: Path) -> str | None:
     """Return the codec that a file's byte order mark names; None: it has no mark."""
-    with _open(path) as stream:
-        start = stream.read(4)
-    return next((codec for mark, codec in _MARKS if start.startswith(mark)), None)
+    return _mark_in(_head(path))
+
+
+def _mark_in(head: bytes) -> str | None:
+    return next((codec for mark, codec in _MARKS if head.startswith(mark)), None)
+
+
+def _kind_of(head: bytes) -> str | None:
+    """Return the suffix of files that begin like this; None: it may be text."""
+    every = _BEGINNINGS.items()
+    return next((kind for kind, beginning in every if re.match(beginning, head)), None)
 
 
 def lines(path: Path, encoding: str) -> Iterator[str]:
@@ -71,22 +100,24 @@ def lines(path: Path, encoding: str) -> Iterator[str]:
         encoding: of a file without a byte order mark.
 
     Raises:
-        DataError: for an unknown encoding, and a line that is not in it.
+        DataError: for an empty or binary file, an unknown encoding, and a line that is not in it.
     """
-    mark = mark_of(path)
+    head = _head(path)
+    mark = _mark_in(head)
+    if kind := None if mark else _kind_of(head):
+        raise DataError(f"{path}: begins as {kind} files do; expected text, or that suffix.")
     try:
         with _decoded(path, mark or encoding, "strict") as stream:
             first = stream.readline()
+            if not first:
+                raise DataError(f"{path}: the file is empty; expected rows.")
             if _NUL in first:
-                raise DataError(
-                    f"{path}, line 1: holds NUL, as UTF-16 without a byte order mark does. "
-                    f"{_hint(first.index(_NUL))}"
-                )
-            yield from chain([first] if first else [], stream)
+                raise DataError(f"{path}, line 1: holds NUL. {_hint(head)}")
+            yield from chain([first], stream)
     except UnicodeDecodeError as error:
-        raise DataError(_undecodable(error, path, encoding, mark)) from error
+        raise DataError(_undecodable(error, path, encoding, mark, head)) from error
     except UnicodeError as error:  # utf-16 and utf-32 want the mark that says their byte order
-        tried = key_of("encoding", f"{encoding}-le")
+        tried = key_of("encoding", _utf_16(head) or f"{encoding}-le")
         raise DataError(f"{path}: is not {encoding}: {error}. Try {tried}.") from error
     except LookupError as error:
         raise DataError(
@@ -104,30 +135,59 @@ def _open_plain(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
+def _head(path: Path) -> bytes:
+    with _open(path) as stream:
+        return stream.read(_HEAD)
+
+
 def _decoded(path: Path, codec: str, errors: str) -> TextIO:
     # newline="" keeps \r\n and line breaks inside quotes as csv wants them.
     return io.TextIOWrapper(_open(path), codec, errors, newline="")
 
 
-def _undecodable(error: UnicodeDecodeError, path: Path, encoding: str, mark: str | None) -> str:
-    for start, kind in _NO_TEXT.items():
-        if error.object.startswith(start):
-            return f"{path}: begins as {kind} file does; expected text, or that suffix."
+def _undecodable(
+    error: UnicodeDecodeError, path: Path, encoding: str, mark: str | None, head: bytes
+) -> str:
     # The decoder reads ahead in blocks: what it could not decode is looked for line by line.
     codecs.register_error("tunewright", _marked)
-    number = 1  # of UTF-16 without a mark, which the decoder may mind only now
+    bad, good = [], []  # lines with other characters than ASCII
     with suppress(UnicodeError), _decoded(path, mark or encoding, "tunewright") as stream:
-        number = next(n for n, line in enumerate(stream, start=1) if _BAD in line)
-    found = f"{path}, line {number}: byte 0x{error.object[error.start]:02x} is not "
+        for number, line in enumerate(stream, start=1):
+            if _BAD in line:
+                bad.append(number)
+            elif not line.isascii():
+                good.append(number)
+    byte = error.object[error.start]
+    # UTF-16 without a mark may be minded by its decoder only now, and has no such line.
+    found = f"{path}, line {(bad or [1])[0]}: byte 0x{byte:02x} is not "
     if mark:
         return f"{found}{mark}, which its byte order mark names; expected one encoding in a file."
-    return f"{found}{encoding}. {_hint(error.object.find(0))}"
+    # Text in few other encodings is UTF-8 by chance, and then seldom.
+    if codecs.lookup(encoding).name == "utf-8" and 10 * len(good) > len(bad):
+        return (
+            f"{found}{encoding}, but line {good[0]} is, beyond ASCII: the file mixes encodings. "
+            "Write all lines in one."
+        )
+    return f"{found}{encoding}. {_hint(head, byte)}"
 
 
-def _hint(nul: int) -> str:
-    """Return the key to give, by the place of the first NUL, which UTF-16 has in every letter."""
-    encoding = "latin-1" if nul < 0 else "utf-16-le" if nul % 2 else "utf-16-be"
+def _hint(head: bytes, byte: int = 0) -> str:
+    """Return what to do about a file that begins like this, and about a byte of it."""
+    if encoding := _utf_16(head):
+        return f"If it is UTF-16 without a byte order mark: {key_of('encoding', encoding)}."
+    if not byte or len(_BINARY.findall(head)) > len(head) / 50:
+        return "The file is binary or damaged; expected text."
+    encoding = "cp1252" if byte < 0xA0 else "latin-1"  # which has no signs below
     return f"Give the file's encoding, for example {key_of('encoding', encoding)}."
+
+
+def _utf_16(head: bytes) -> str | None:
+    """Return which UTF-16 a text seems to be: NUL stands on one side of its letters alone."""
+    sides = {"utf-16-be": head[::2], "utf-16-le": head[1::2]}
+    zeros = {encoding: side.count(0) for encoding, side in sides.items()}
+    most = max(zeros, key=lambda encoding: zeros[encoding])
+    is_one = zeros[most] == sum(zeros.values()) > len(head) / 50
+    return most if is_one else None
 
 
 def _marked(error: UnicodeError) -> tuple[str, int]:

@@ -5,6 +5,10 @@ import codecs
 import gzip
 import json
 import lzma
+import os
+import pickle
+import re
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,15 +55,38 @@ def test_a_compressed_text_file_is_read_and_a_damaged_one_refused(suffix):
     packed = COMPRESS[suffix](CSV.encode())
     Path(f"rows.csv.{suffix}").write_bytes(packed)
     assert read(f"rows.csv.{suffix}") == (ROWS, [])
-    for damaged in (packed[:-5], b"no such format", packed[:10] + b"damage" * 9):
+    cut, other = "is cut or damaged .* Copy it again", f"is no .{suffix} file: it "
+    for damaged, said in (
+        (packed[:-5], cut),
+        (packed[:14] + b"damage" * 9, cut),
+        (CSV.encode(), f"{other}seems not to be compressed; expected one, or"),
+        (b"%PDF-1.7", f"{other}begins as .pdf files do"),
+        (COMPRESS[suffix](b""), "the file is empty; expected rows"),
+    ):
         Path(f"cut.csv.{suffix}").write_bytes(damaged)
-        assert f"cut.csv.{suffix}" in refusal(f"cut.csv.{suffix}")
+        assert re.match(f"cut.csv.{suffix}: {said}", refusal(f"cut.csv.{suffix}"))
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
 def test_a_compressed_file_without_its_suffix_is_no_matter_of_encoding(suffix):
     Path("rows.csv").write_bytes(COMPRESS[suffix](CSV.encode()))
-    assert f".{suffix} file does; expected text, or that suffix" in refusal("rows.csv")
+    assert f".{suffix} files do; expected text, or that suffix" in refusal("rows.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (pickle.dumps(ROWS), "begins as .pkl files do"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "begins as .png files do"),
+        (b"\0" * 9000, "holds NUL. The file is binary or damaged"),
+        (struct.pack("<40d", *range(40)), "The file is binary or damaged"),
+    ],
+)
+def test_a_binary_file_is_no_matter_of_encoding(content, said, encoding):
+    Path("rows.csv").write_bytes(content)
+    assert said in refusal("rows.csv", TextFormat(encoding))
+    assert "data.encoding" not in refusal("rows.csv", TextFormat(encoding))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +110,23 @@ def test_a_byte_order_mark_decides_the_encoding(mark, codec, encoding):
 def test_utf_16_without_a_mark_names_the_key_that_reads_it(codec, content):
     Path("rows.csv").write_bytes(content.encode(codec))
     assert f"data.encoding={codec}" in refusal("rows.csv")
-    assert f"Try data.encoding={codec[:-3]}-le" in refusal("rows.csv", TextFormat(codec[:-3]))
+    assert f"Try data.encoding={codec} " in refusal("rows.csv", TextFormat(codec[:-3]))
     assert read("rows.csv", TextFormat(codec))[0][:1] == ROWS[:1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["é".encode(), b"\xe9"], "line 3: byte 0xe9 is not utf-8, but line 2 is"),
+        ([b"\xe9", "é".encode()], "line 2: byte 0xe9 is not utf-8, but line 3 is"),
+        ([b"\xe9", b"\xe8"], "data.encoding=latin-1"),
+        ([b"\x93so\x94"], "data.encoding=cp1252"),
+    ],
+)
+def test_an_encoding_is_proposed_unless_a_file_mixes_two(lines, said):
+    Path("rows.csv").write_bytes(b"review,stars\n" + b"".join(b"%s,pos\n" % one for one in lines))
+    assert said in refusal("rows.csv")
+    assert ("mixes encodings" in refusal("rows.csv")) == ("but line" in said)
 
 
 @pytest.mark.parametrize("codec", ["utf-16", "utf-8-sig"])
@@ -135,6 +177,28 @@ def test_json_is_read_by_line_or_whole_whatever_its_suffix_says():
     assert read("rows.json") == (ROWS, [])
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_object_is_a_row_unless_it_may_hold_rows(indent):
+    row = {"context": "so", "answers": {"text": ["so"], "answer_start": [0]}, "tags": ["a"]}
+    Path("row.json").write_text(json.dumps(row, indent=indent))
+    assert read("row.json") == ([row], [])
+    for rows in ({"version": "1", "rows": ROWS}, {"review": {"0": "fine"}}, {"review": ["fine"]}):
+        Path("row.json").write_text(json.dumps(rows, indent=indent))
+        assert "found a JSON object, expected an array of objects" in refusal("row.json")
+
+
+def test_json_lines_that_are_no_objects_are_refused_one_by_one():
+    Path("list.jsonl").write_text('["fine", "pos"]\n["bad", "neg"]\n{"a": 1}\n')
+    rows, refused = read("list.jsonl")
+    assert rows == [{"a": 1}]
+    assert ["found a JSON array, expected an object" in said for said in refused] == [True, True]
+
+
+def test_the_line_of_a_syntax_error_is_that_of_the_file():
+    Path("rows.json").write_text('\n\n[{"a": 1},\n\n{"a": 2}\n{"a": 3}]')
+    assert "rows.json, line 6: not JSON" in refusal("rows.json")
+
+
 def test_a_line_that_is_not_json_is_named_in_a_file_called_json_too():
     Path("rows.json").write_text('{"a": 1}\n\n{"a": \n')
     rows, (said,) = read("rows.json")
@@ -154,11 +218,27 @@ def test_a_url_is_refused_as_one(name):
     assert "is a URL; expected a file" in refusal(name)
 
 
+def test_what_is_no_file_says_what_it_is():
+    Path("gone.csv").symlink_to("nothing.csv")
+    Path("loop.csv").symlink_to("loop.csv")
+    os.mkfifo("pipe.csv")
+    assert "gone.csv: is a link to nothing.csv, which does not exist" in refusal("gone.csv")
+    assert "loop.csv: cannot be read: Too many levels of symbolic links" in refusal("loop.csv")
+    assert "pipe.csv: is a pipe or a device" in refusal("pipe.csv")
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_a_file_of_class_labels_gives_their_names(suffix):
     kind = ClassLabel(names=["neg", "pos"])
-    features = Features({"text": Value("string"), "label": kind, "all": List(kind)})
-    rows = {"text": ["a", "b", "c"], "label": [1, 0, -1], "all": [[0, 1], [], [-1]]}
+    deep = List({"kind": List(kind), "text": Value("string")})
+    features = Features({"text": Value("string"), "label": kind, "all": List(kind), "deep": deep})
+    deep_rows = [[{"kind": [1], "text": "a"}], [], None]
+    rows = {
+        "text": ["a", "b", "c"],
+        "label": [1, 0, -1],
+        "all": [[0, 1], [], [-1]],
+        "deep": deep_rows,
+    }
     made = Dataset.from_dict(rows, features)
     if suffix == "parquet":
         made.to_parquet("rows.parquet")
@@ -168,6 +248,7 @@ def test_a_file_of_class_labels_gives_their_names(suffix):
     found, _ = read(f"rows.{suffix}")
     assert [row["label"] for row in found] == ["pos", "neg", None]
     assert [row["all"] for row in found] == [["neg", "pos"], [], [None]]
+    assert [row["deep"] for row in found] == [[{"kind": ["pos"], "text": "a"}], [], None]
 
 
 def test_metadata_that_datasets_did_not_write_is_not_read():

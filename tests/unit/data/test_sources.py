@@ -1,11 +1,12 @@
 """Sources: a split may be several files, and the id of a row says which one it is in."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from pipeline.common.errors import DataError
-from pipeline.data import read_split
+from pipeline.data import load_splits, read_split
 from pipeline.data.package_files import sha256
 from pipeline.data.sources import file_digests, slice_values
 from pipeline.tasks.parts.labelled import Labelled
@@ -36,7 +37,7 @@ def ids(train, **others):
         ("x/b.jsonl", ["b.jsonl:1"]),
         ("~/x/b.jsonl", ["b.jsonl:1"]),
         (["x/b.jsonl", "x/a.jsonl"], ["b.jsonl:1", "a.jsonl:1", "a.jsonl:2"]),
-        (["x/b.jsonl", "x/b.jsonl", "x/b*"], ["b.jsonl:1"]),
+        (["x/b.jsonl", "x/../x/b.jsonl", "~/x/b.jsonl", "x/b*"], ["b.jsonl:1"]),
         ("x", ["a.jsonl:1", "a.jsonl:2", "b.jsonl:1"]),
         ("~/x/*.jsonl", ["a.jsonl:1", "a.jsonl:2", "b.jsonl:1"]),
         ("*/a.jsonl", ["x/a.jsonl:1", "x/a.jsonl:2", "y/a.jsonl:1"]),
@@ -64,11 +65,32 @@ def test_a_digest_is_of_the_one_file_or_of_each():
     assert digests == {"train": other, "validation": {"a.jsonl": one, "b.jsonl": other}}
 
 
+def test_files_of_the_same_rows_are_named():
+    write_rows(Path("x/b.jsonl"), rows(40))
+    Path("x/c.jsonl.gz").write_bytes(gzip.compress(Path("x/b.jsonl").read_bytes()))
+    Path("x/d.jsonl").symlink_to("b.jsonl")
+    config = files(train="x", text="review", label="stars")
+    (said,) = load_splits(config, Labelled(config.columns), with_test=False).warnings
+    assert "b.jsonl, c.jsonl.gz, d.jsonl hold the same rows, which are read 3 times" in said
+
+
+def test_rows_before_a_late_syntax_error_are_not_used():
+    good = "review,stars\n" + "fine,pos\n" * 3
+    Path("x/late.csv").write_text(good + 'bad,"neg\n' + "fine,pos\n" * 3)
+    config = files(train=["x/late.csv", "x/b.jsonl"], text="review", label="stars")
+    refused = []
+    found = read_split(config, Labelled(config.columns), "train", refused.append)
+    assert found.ids == ["b.jsonl:1"]
+    assert ["x/late.csv, line 5: unexpected end of data" in str(e) for e in refused] == [True]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ("empty", "empty: is a folder without files of a known format"),
-        ("z*.csv", r"z\*\.csv: there is no such file"),
+        ("z*", r"z\*: is a pattern that matches no files of a known format"),
+        ("x/*.md", r"x/\*\.md: is a pattern that matches no files of a known format"),
+        (["x", "https://example.org/a.csv?raw=1"], "is a URL"),
         (["x", "https://example.org/a.csv"], "is a URL"),
         ("x/README.md", "'.md' is not a known format"),
         (f"{'n' * 300}.csv", "cannot be read: File name too long"),
