@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -37,23 +38,47 @@ class Finding:
 _PLACE = re.compile(r", (?:row (.+?:\d+)|((?:line|item) \d+))(?=: )")
 
 
+# What differs in a refusal from row to row: what was found, and the name that is like it.
+_VALUE = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d[\d.e+-]*|\bNone\b|\bTrue\b|\bFalse\b"""
+    r"| Did you mean .*?\?"
+)
+_LIST = re.compile(r"[\[({][\W_]*[\])}]")  # whose values are _ by then
+_MOST = 3  # messages of one kind that stay apart
+
+
 def error_findings(errors: Iterable[str]) -> list[Finding]:
-    """Return what rows were refused for: rows of a file with the same fault are one finding."""
-    alike: dict[str, dict[str, str]] = {}  # by what all say, each error's place
+    """Return what rows were refused for: rows of a file with the same fault are one finding.
+
+    So are those whose messages differ in their values alone, if there are more than a few.
+    """
+    kinds: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for error in errors:
-        place = _PLACE.search(error)
-        alike.setdefault(_PLACE.sub("", error, 1), {})[error] = (
-            place[1] or place[2] if place else ""
-        )
+        kinds[_kind(error)][_PLACE.sub("", error, 1)].append(error)
     findings = []
-    for places in alike.values():
-        first, *others = places
-        if others:
-            message = _PLACE.sub(f", {len(places)} rows", first, 1)
-            findings.append(Finding.about("error", "row", message, [[p] for p in places.values()]))
+    for alike in kinds.values():
+        if len(alike) > _MOST:
+            findings.append(_finding([e for some in alike.values() for e in some], ", the first"))
         else:
-            findings.append(Finding("error", "row", first))
+            findings += map(_finding, alike.values())
     return findings
+
+
+def _kind(error: str) -> str:
+    """Return what is said of any row of the file, without its values."""
+    place = _PLACE.search(error)
+    if place is None:
+        return error
+    return error[: place.start()] + _LIST.sub("_", _VALUE.sub("_", error[place.end() :]))
+
+
+def _finding(errors: Sequence[str], which: str = "") -> Finding:
+    first = errors[0]
+    if len(errors) == 1:
+        return Finding("error", "row", first)
+    places = [place[1] or place[2] if (place := _PLACE.search(e)) else "" for e in errors]
+    message = _PLACE.sub(f", {len(errors)} rows{which}", first, 1)
+    return Finding.about("error", "row", message, [[place] for place in places])
 
 
 @dataclass(frozen=True)
