@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.errors import DataError, did_you_mean, listing, quoted
+from pipeline.common.errors import DataError, amount, did_you_mean, listing, quoted
 from pipeline.common.text_format import DELIMITERS, PLAIN, TextFormat, key_of
 from pipeline.data.class_labels import features_of, named
 from pipeline.data.json_files import read_json
@@ -130,7 +130,7 @@ def _read_delimited(
                 if values:  # csv yields [] for a blank line
                     refuse(
                         DataError(
-                            f"{path}, line {start}: found {len(values)} fields, expected "
+                            f"{path}, line {start}: found {amount(len(values), 'field')}, expected "
                             f"{len(header)} ({quoted(header)})."
                         )
                     )

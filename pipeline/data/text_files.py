@@ -68,7 +68,7 @@ def why_unreadable(path: Path, error: Exception) -> str:
     """Say what is wrong with a file that one of `UNREADABLE` was raised for."""
     suffix, reason = path.suffix.lower(), getattr(error, "strerror", None)
     if reason or suffix not in COMPRESSIONS:
-        return f"cannot be read: {reason or error}."
+        return f"cannot be read: {reason or str(error).rstrip('.')}."
     with path.open("rb") as stream:
         kind = _kind_of(stream.read(_HEAD))
     if kind == suffix:
@@ -186,7 +186,7 @@ def _utf_16(head: bytes) -> str | None:
     sides = {"utf-16-be": head[::2], "utf-16-le": head[1::2]}
     zeros = {encoding: side.count(0) for encoding, side in sides.items()}
     most = max(zeros, key=lambda encoding: zeros[encoding])
-    is_one = zeros[most] == sum(zeros.values()) > len(head) / 50
+    is_one = zeros[most] == sum(zeros.values()) > max(1, len(head) / 50)
     return most if is_one else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 # As JSON writes numbers, which have no leading zeros: 01 may be an identifier. And as people do.
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 _ANY_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
+_ENDS = (".", "!", "?", "…")  # of sentences
 # Folded; those that pandas reads as missing.
 _MISSING = {"na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none"}
 
@@ -53,7 +54,7 @@ def is_missing_word(name: str) -> bool:
 
 def header_hint(names: Iterable[str]) -> str:
     """Return what to do if names of columns look like a row of values, or nothing."""
-    looks_like_row = any(is_number(name) or len(name.split()) > 3 for name in names)
+    looks_like_row = any(is_number(n) or len(n.split()) > 3 or n.endswith(_ENDS) for n in names)
     hint = " If that is a row, write a line above it that names the columns, such as text,label."
     return hint if looks_like_row else ""
 

@@ -88,7 +88,7 @@ def test_check_reports_refusals_of_whole_splits(cli, tiny):
         ("a.csv", "fine,pos\n" + "bad,neg\n" * 30, ("30 rows", "'fine', 'pos'")),
         ("a.jsonl", '{"text": "a", "stars": "pos"}\n' * 30, ("30 rows", "a.jsonl:1; ")),
         ("a.csv", "review,stars\n" + "a,b,c\n" * 30, ("30 rows", "3 fields", "'review', 'stars'")),
-        ("a.csv", "I liked it a lot,0\n" + "bad,1\n" * 30, ("30 rows", "If that is a row, write")),
+        ("a.csv", "I liked it!,good\n" + "bad,1\n" * 30, ("30 rows", "If that is a row, write")),
         ("a.jsonl", '["so", "pos"]\n' * 30, ("30 rows: found a JSON array", "line 1; ")),
         (
             "a.jsonl",

@@ -79,6 +79,7 @@ def test_a_compressed_file_without_its_suffix_is_no_matter_of_encoding(suffix):
     [
         (pickle.dumps(ROWS), "begins as .pkl files do"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "begins as .png files do"),
+        (b"review,st\0ars\n", "holds NUL. The file is binary or damaged"),
         (b"\0" * 9000, "holds NUL. The file is binary or damaged"),
         (struct.pack("<40d", *range(40)), "The file is binary or damaged"),
     ],
