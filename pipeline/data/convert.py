@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pipeline.common.errors import ConfigError, DataError, at, did_you_mean, listing, quoted
 from pipeline.common.text_format import PLAIN, TextFormat
-from pipeline.data.conversations import COLUMNS, LAYOUTS, Layout, detect, layouts_with
+from pipeline.data.layouts import COLUMNS, LAYOUTS, Layout, detect, layouts_with
 from pipeline.data.readers import read_records
 from pipeline.data.rows import Record
 from pipeline.data.writers import check_files, output_file, writer

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.common.errors import DataError, did_you_mean, listing, quoted
-from pipeline.data.conversations import check_whole
 from pipeline.data.rows import Row, Rows, Values
-from pipeline.data.values import as_text, header_hint
+from pipeline.data.values import as_text, check_whole, header_hint
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+from pipeline.common.errors import DataError
+
 # As JSON writes numbers, which have no leading zeros: 01 may be an identifier. And as people do.
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 _ANY_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 _ENDS = (".", "!", "?", "…")  # of sentences
 # Folded; those that pandas reads as missing.
 _MISSING = {"na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none"}
+# JSON can escape half of a pair on its own ("\ud83d"); such text has no UTF-8 for a tokenizer.
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def as_text(value: Any) -> str | None:
@@ -20,6 +24,21 @@ def as_text(value: Any) -> str | None:
         return value
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     return str(value) if is_number and value == value else None
+
+
+def check_whole(text: str, where: str) -> None:
+    """Refuse halves of characters, and NUL.
+
+    Raises:
+        DataError: beginning with ``where``.
+    """
+    half = _LONE_SURROGATE.search(text)
+    if half:
+        raise DataError(
+            f"{where} holds {half[0]!a}, half of a surrogate pair; expected complete characters."
+        )
+    if "\0" in text:
+        raise DataError(f"{where} holds '\\0' (NUL), which is no character of a text.")
 
 
 def label_name(value: Any) -> str:

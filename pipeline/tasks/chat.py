@@ -20,7 +20,8 @@ from pipeline.common.errors import ConfigError, DataError, ModelError, did_you_m
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data import Rows
-from pipeline.data.conversations import AUTO, LAYOUTS, Message, asked, plain, read_conversation
+from pipeline.data.conversations import Message, asked, plain
+from pipeline.data.layouts import AUTO, LAYOUTS, read_conversation
 from pipeline.data.rows import Row, Values
 from pipeline.data.shapes import Shape
 from pipeline.evaluation.names import reply_metrics

@@ -2,7 +2,8 @@
 
 import random
 
-from pipeline.data.conversations import LAYOUTS, Message
+from pipeline.data.conversations import Message
+from pipeline.data.layouts import LAYOUTS
 from tests.support.rows import write_rows
 
 REPLIES = {

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from pipeline.data.conversations import LAYOUTS, Message
+from pipeline.data.conversations import Message
+from pipeline.data.layouts import LAYOUTS
 from pipeline.data.readers import read_records
 
 CHATS = ("messages", "contents", "sharegpt", "alpaca", "prompt_completion")

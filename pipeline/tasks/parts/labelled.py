@@ -14,10 +14,9 @@ from pydantic.dataclasses import dataclass as checked
 from pipeline.common.errors import DataError, listing
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text, conflict
-from pipeline.data.conversations import check_whole
 from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.shapes import Shape, column_of, place_of, text_of
-from pipeline.data.values import is_missing_word, is_number, label_name
+from pipeline.data.values import check_whole, is_missing_word, is_number, label_name
 
 LABEL_CHARACTERS = 200  # most of a class's name
 _MARKS = {"0": False, "1": True, "false": False, "true": True}  # of a label that has a column

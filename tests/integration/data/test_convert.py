@@ -6,11 +6,8 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from pipeline.data.conversations import (
-    COLUMNS,
-    LAYOUTS,
-    Message,
-)
+from pipeline.data.conversations import Message
+from pipeline.data.layouts import COLUMNS, LAYOUTS
 from pipeline.data.readers import read_records
 from tests.support.conversations import CHATS, HI, ONE_TURN, A, S, U, chat, in_file, write_file
 
@@ -147,7 +144,7 @@ def test_stopped_conversion_leaves_nothing(cli, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.data.conversations.Layout.write", stop)
+    monkeypatch.setattr("pipeline.data.layouts.Layout.write", stop)
     ended = cli("convert", "in.jsonl", "out.jsonl", "--to", "sharegpt")
     assert (ended.code, ended.err) == (130, "tunewright: stopped.\n")
     assert [path.name for path in Path().iterdir()] == ["in.jsonl"]

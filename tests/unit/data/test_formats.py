@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from pipeline.cli.convert import LAYOUTS as IN_THE_HELP
 from pipeline.common.errors import DataError
-from pipeline.data.conversations import (
+from pipeline.data.conversations import Message
+from pipeline.data.convert import Columns, convert
+from pipeline.data.layouts import (
     AUTO,
     COLUMNS,
     LAYOUTS,
-    Message,
     detect,
     layouts_with,
     read_conversation,
 )
-from pipeline.data.convert import Columns, convert
 from tests.support.conversations import CHATS, HI, HO, A, S, U, chat, in_file, write_file
 
 ODD = [
