@@ -77,7 +77,7 @@ def test_line_that_is_not_json(cli, tiny):
 
 def test_short_row_of_a_csv(cli, tiny):
     Path("short.csv").write_text("review,stars\nfine day,pos\nbad day\n")
-    refused(cli("train", *tiny, "data.train=short.csv"), "short.csv, line 3", "found 1 fields")
+    refused(cli("train", *tiny, "data.train=short.csv"), "short.csv, line 3", "found 1 field,")
 
 
 def test_unknown_suffix(cli, tiny):
