@@ -44,8 +44,7 @@ def hydra_app(job_name: str) -> Iterator[Hydra]:
     GlobalHydra.instance().clear()
     try:
         hydra = make_hydra(job_name, folders("conf"))
-        files = own_files(hydra)
-        with naming(files.file_of if files else lambda _: None):
+        with naming(own_files(hydra).file_of):
             yield hydra
     finally:
         GlobalHydra.instance().clear()
@@ -61,8 +60,7 @@ def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -
 
     from pipeline.config.hydra_parts import own_files
 
-    if files := own_files(hydra):
-        files.given |= {key_of(override) for override in overrides}
+    own_files(hydra).given |= {key_of(override) for override in overrides}
     with plain_errors(partial(_nearest_key, hydra, overrides)):
         return hydra.compose_config(
             config_name=CONFIG_NAME,

@@ -6,7 +6,7 @@ Hydra's public API (``hydra.main``, ``compose``) does not offer what is used her
 - ``create_config_search_path``: such a program's search path.
 - ``Callbacks``: what a job's context must hold.
 - ``ConfigLoaderImpl.repository``, ``ConfigRepository.load_config`` and ``.sources``: where config
-  files are read.
+  files are read; ``._compose_config_from_defaults_list``: where they are merged.
 - the module of the basic launcher, by name.
 """
 
@@ -19,11 +19,13 @@ from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_search_path import SearchPathElement
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement
+from hydra.core.default_element import ResultDefault
+from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext
 from omegaconf import DictConfig
@@ -41,17 +43,16 @@ def make_hydra(job_name: str, folders: Sequence[Path]) -> Hydra:
     search_path = create_config_search_path(str(first))
     for folder in others:
         search_path.get_path().insert(-1, SearchPathElement("tunewright", f"file://{folder}"))
-    hydra = Hydra.create_main_hydra2(task_name=job_name, config_search_path=search_path)
-    loader = hydra.config_loader
-    if others and isinstance(loader, ConfigLoaderImpl):
-        loader.repository = OwnFiles(loader.repository, first)
+    loader = _Loader(search_path, first if others else None)
+    hydra = Hydra(task_name=job_name, config_loader=loader)
+    GlobalHydra.instance().initialize(hydra)
     return hydra
 
 
-def own_files(hydra: Hydra) -> OwnFiles | None:
-    """Return what was read of the user's own folder, if there is one."""
-    files = getattr(hydra.config_loader, "repository", None)
-    return files if isinstance(files, OwnFiles) else None
+def own_files(hydra: Hydra) -> OwnFiles:
+    """Return what was read of the user's own folder."""
+    assert isinstance(hydra.config_loader, _Loader)
+    return hydra.config_loader.repository
 
 
 def context_of(hydra: Hydra, config: DictConfig) -> HydraContext:
@@ -60,31 +61,56 @@ def context_of(hydra: Hydra, config: DictConfig) -> HydraContext:
 
 
 def reading_once(loader: ConfigLoader) -> ConfigLoader:
-    """Return a loader for a worker: rereading files was a quarter of a trial's overhead."""
-    if isinstance(loader, ConfigLoaderImpl):
-        loader = copy.copy(loader)
-        loader.repository = _ReadOnce(loader.repository)
+    """Return a loader that reads each file once; that of another program is made anew."""
+    if isinstance(loader, ConfigLoaderImpl) and not isinstance(loader, _Loader):
+        return _Loader(loader.get_search_path(), None)
     return loader
 
 
-class OwnFiles(ConfigRepository):
-    """Config files, of which the user's own are noted."""
+class _Loader(ConfigLoaderImpl):
+    """Reads each file once, and merges the same files once: it is most of a trial's overhead."""
 
-    def __init__(self, files: ConfigRepository, folder: Path) -> None:
+    repository: OwnFiles
+
+    def __init__(self, search_path: ConfigSearchPath, own: Path | None) -> None:
+        super().__init__(search_path)
+        self.repository = OwnFiles(self.repository, own)
+        self._merged: dict[str, DictConfig] = {}
+
+    def _compose_config_from_defaults_list(
+        self, defaults: list[ResultDefault], repo: IConfigRepository
+    ) -> DictConfig:
+        key = repr((defaults, [source.path for source in repo.get_sources()]))
+        if key not in self._merged:
+            self._merged[key] = super()._compose_config_from_defaults_list(defaults, repo)
+        return copy.deepcopy(self._merged[key])
+
+
+class OwnFiles(ConfigRepository):
+    """Config files as they were when first read; the user's own are noted."""
+
+    def __init__(self, files: ConfigRepository, folder: Path | None) -> None:
         self.sources = list(files.sources)
         self.given: set[str] = set()  # the keys of the command line
         self._folder = folder
+        self._contents: dict[str, ConfigResult | None] = {}
         self._read: dict[str, Path] = {}  # by their place in the config, as a dotted key
         self._own: set[str] = set()  # the keys at the top
 
     def __deepcopy__(self, _: Any) -> OwnFiles:
-        copied = copy.copy(self)  # Hydra composes with a copy: it notes here as well
+        copied = copy.copy(self)  # Hydra composes with a copy: it reads and notes here as well
         copied.sources = list(self.sources)
         return copied
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        file = self._folder / f"{config_path.removesuffix('.yaml')}.yaml"
-        if file.is_file():
+        if config_path not in self._contents:
+            self._contents[config_path] = self._load(config_path)
+        # A copy, since Hydra makes the config out of what it gets.
+        return copy.deepcopy(self._contents[config_path])
+
+    def _load(self, config_path: str) -> ConfigResult | None:
+        file = (self._folder or Path()) / f"{config_path.removesuffix('.yaml')}.yaml"
+        if self._folder and file.is_file():
             content = read_mapping(file)  # Hydra's own refusals name no file
             place = config_path.rpartition("/")[0].replace("/", ".")
             self._read[place] = file
@@ -98,21 +124,3 @@ class OwnFiles(ConfigRepository):
         if key in self.given or (not group and key not in self._own):
             return None
         return self._read.get(group)
-
-
-class _ReadOnce(ConfigRepository):
-    """Config files as they were when a worker first read them, so all its trials see the same."""
-
-    def __init__(self, files: ConfigRepository) -> None:
-        self.sources = list(files.sources)
-        self._files = files
-        self._read: dict[str, ConfigResult | None] = {}
-
-    def __deepcopy__(self, _: Any) -> _ReadOnce:
-        return self  # Hydra composes with a copy, and what that reads is to stay here
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        if config_path not in self._read:
-            self._read[config_path] = self._files.load_config(config_path)
-        # A copy, since Hydra makes the trial's config out of what it gets.
-        return copy.deepcopy(self._read[config_path])

@@ -30,6 +30,12 @@ from pipeline.config.hydra_parts import BASIC_LAUNCHER, context_of, reading_once
             "files are read again",
         ),
         ("config_loader_impl", "ConfigLoaderImpl", "config_search_path", "files are read again"),
+        (
+            "config_loader_impl",
+            "ConfigLoaderImpl._compose_config_from_defaults_list",
+            "defaults repo",
+            "files are merged again",
+        ),
         ("core_plugins.basic_launcher", "BasicLauncher", "", "workers are counted wrongly"),
     ],
 )
@@ -44,11 +50,13 @@ def test_hydras_private_part_is_where_it_was(module, name, parameters, needed):
 
 def test_hydra_composes_with_a_loader_that_reads_files_once():
     with hydra_app("canary") as app:
-        loader = reading_once(app.config_loader)
-        assert loader is not app.config_loader, "Hydra's loader is not a ConfigLoaderImpl any more"
+        loader = app.config_loader
+        assert reading_once(loader) is loader
         config = loader.load_configuration(CONFIG_NAME, ["seed=7"], RunMode.RUN)
         assert config.seed == 7
-        assert loader.repository._read, "Hydra reads config files past ConfigRepository.load_config"
+        files = loader.repository
+        assert files._contents, "Hydra reads config files past ConfigRepository.load_config"
+        assert loader._merged, "Hydra merges config files elsewhere"
         assert context_of(app, config).config_loader is app.config_loader
         launcher = loader.load_configuration(
             CONFIG_NAME, ["hydra/launcher=basic"], RunMode.MULTIRUN

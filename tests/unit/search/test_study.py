@@ -7,7 +7,6 @@ import pytest
 from hydra.types import RunMode
 
 from pipeline.config.compose import CONFIG_NAME, hydra_app
-from pipeline.config.hydra_parts import reading_once
 from pipeline.search.samplers import sampler_name
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.liveness import OWNER, Heartbeat
@@ -73,7 +72,7 @@ def test_a_worker_reads_each_config_file_once_and_hands_out_copies(working_folde
     own.parent.mkdir(parents=True)
     own.write_text("y: 1\n", encoding="utf-8")
     with hydra_app("train") as hydra:
-        loader = reading_once(hydra.config_loader)
+        loader = hydra.config_loader
         first = loader.load_configuration(CONFIG_NAME, ["+extra=mine"], RunMode.RUN)
         first.extra.y = 2
         own.write_text("y: 9\n", encoding="utf-8")
