@@ -43,7 +43,7 @@ def read_json(
 
 
 def _is_by_line(begun: Sequence[str], *, promised: bool) -> bool:
-    """Whether a file's first two lines are values, or were to be and do not begin an array."""
+    """Whether each line is a value; promised of a first line that is broken, or the only one."""
     first = begun[0] if begun else ""
     try:
         value = json.loads(first)
