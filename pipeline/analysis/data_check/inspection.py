@@ -59,7 +59,12 @@ def inspect_data(experiment: Experiment) -> DataReport:
         *_label_issues(corpus),
     ]
     scores = _baselines(experiment, splits) if splits else Table((), ())
-    return DataReport(list(dict.fromkeys(findings)), tokens, label_table(corpus), scores)
+    return DataReport(
+        list(dict.fromkeys(findings)),
+        tokens,
+        label_table(corpus, are_split=splits is not None),
+        scores,
+    )
 
 
 def inspect_splits(experiment: Experiment) -> DataReport:

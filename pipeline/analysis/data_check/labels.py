@@ -16,17 +16,20 @@ RARE = 10  # training rows below which a label is hardly learned
 MAJORITY = 0.9  # share of the training rows from which one label drowns the others
 
 
-def label_table(corpus: Corpus) -> Table:
-    """Return the rows of each label in each split, the most frequent first, with its share."""
+def label_table(corpus: Corpus, *, are_split: bool = True) -> Table:
+    """Return the rows with each label in each split, and their share of the first one's rows.
+
+    The most frequent label comes first. Rows may have several labels, and then the shares sum to
+    more than 1. Of rows that could not be split the columns say so.
+    """
     counts = _counts(corpus)
-    first = next(iter(corpus.splits), "")
-    every = _every(corpus)
-    size = sum(counts[first].values()) if every else 1
     rows: list[list[Cell]] = []
-    for label, _ in every.most_common():
+    for label, _ in _every(corpus).most_common():
         own = [counts[split][label] for split in corpus.splits]
-        rows.append([label, *own, round(counts[first][label] / max(1, size), 4)])
-    return Table(("label", *corpus.splits, f"share of {first}"), rows)
+        first = next(iter(corpus.splits.values()))
+        rows.append([label, *own, round(own[0] / max(1, len(first.ids)), 4)])
+    columns = [f"{split} {'split' if are_split else 'read'}" for split in corpus.splits]
+    return Table(("label", *columns, f"share of {''.join(columns[:1])}"), rows)
 
 
 def label_findings(corpus: Corpus) -> list[Finding]:

@@ -21,7 +21,7 @@ from pipeline.tasks.parts.writing import WritingTask
 _WHOLE = 2**30  # tokens: longer than any row
 _MUCH = 0.05  # of the rows: so many that are cut are a warning
 COLUMNS = (
-    *("split", "rows", "median", "p95", "longest", "tokens", "too long", "cut"),
+    *("source", "rows read", "median", "p95", "longest", "tokens", "too long", "cut"),
     *("trained", "a row", "idle"),
 )
 
@@ -37,11 +37,11 @@ def token_findings(
         counts: of rows by label.
 
     Returns:
-        What is odd, after a table with a line a split: its rows; the tokens of a row with its
-        target (median, 95th percentile, longest) and of all; the rows that are longer than the
-        model may read, and their share. Where targets are texts, also the tokens that are trained
-        on, of all and a row, and the rows that are idle, without a single one within
-        ``training.max_length``.
+        What is odd, after a table with a line a split as it was read, before others were cut off it
+        and rows left out: its rows; the tokens of a row with its target (median, 95th percentile,
+        longest) and of all; the rows that are longer than the model may read, and their share.
+        Where targets are texts, also the tokens that are trained on, of all and a row, and the rows
+        that are idle, without a single one within ``training.max_length``.
     """
     task = _task(experiment, experiment.task, counts, experiment.training.max_length)
     whole = _task(experiment, task.uncut(experiment.task), counts, _WHOLE)

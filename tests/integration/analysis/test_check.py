@@ -113,7 +113,16 @@ def test_rows_longer_than_the_policy_allows_are_an_error(cli, tiny):
     ended = cli("check", *tiny, "training.max_length=6", "task.long_rows=error")
     assert ended.code == 2
     assert "row reviews.jsonl:1: 8 tokens" in ended.out
-    assert cli("check", *tiny, "training.max_length=6").code == 0
+    ended = cli("check", *tiny, "training.max_length=6", "--format", "json")
+    assert ended.code == 0
+    tables = json.loads(ended.out)
+    whole = len(Path("reviews.jsonl").read_text().splitlines())
+    assert [(line["source"], line["rows read"]) for line in tables["tokens"]] == [("train", whole)]
+    splits = [
+        sum(line[f"{split} split"] for line in tables["labels"])
+        for split in ("train", "validation", "test")
+    ]
+    assert sum(splits) == whole > splits[0] > 0
 
 
 @pytest.mark.parametrize(
