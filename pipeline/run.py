@@ -80,7 +80,7 @@ def run(
         bias = fairness.report(judged, tuner.infer, record.run_id) if judged else {}
     result = log.outcome(result, tuner.evaluations, judged, exceptions, resumed)
     record.texts(bias)
-    bound = lower_bound(experiment, model, data, tuner, judged)  # before an adapter is merged
+    bound = lower_bound(experiment, model, data, tuner, judged, trial)  # no adapter is merged yet
     if judged and trial.is_best(result.scores):
         log.model(model, output_dir / "model", tuner.evaluations)
     return log.close(result, tuner.spent, bound)

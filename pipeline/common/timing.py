@@ -155,18 +155,20 @@ def account_of_search(
 
 
 def summary(account: Account, wall: float, workers: int) -> list[str]:
-    """Say where the time of a search went, by `account_of_search`."""
+    """Say where the time of a search went, by `account_of_search`: sums over its workers."""
     shown = sorted(account.seconds.items(), key=lambda item: -item[1])
     phases = ", ".join(
         f"{phase.replace('_', '/')} {spent / account.total:.0%}"
         for phase, spent in shown
         if spent > 0.005 * account.total
     )
-    by = f" by {workers} workers" if workers > 1 else ""
+    by, sums = "", ""
+    if workers > 1:
+        by, sums = f" by {workers} workers, {account.total:.1f} s in all", " in all"
     lines = [f"time: {wall:.1f} s{by}: {phases}"]
-    if account.lower_bound / workers >= SHOWN_BOUND:
+    if account.lower_bound >= SHOWN_BOUND:
         lines.append(
-            f"compute lower bound: {account.lower_bound / workers:.1f} s (matrix products without "
+            f"compute lower bound: {account.lower_bound:.1f} s{sums} (matrix products without "
             "padding, at this machine's measured rate); the search took "
             f"{account.over_lower_bound:.1f} times that"
         )

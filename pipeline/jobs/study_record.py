@@ -170,6 +170,7 @@ class StudyRecord:
         if over and complete:
             with booked("report"):
                 tables |= self._learn(study, spec)
+        spending.close()
         found = spending.total
         self._account = _account(study, spending)
         points = {**found.metrics("spent"), **self._account.metrics}

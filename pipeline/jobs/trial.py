@@ -23,6 +23,7 @@ from pipeline.config.compose import as_run
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_settings
+from pipeline.config.tracking import TrackingConfig
 from pipeline.jobs.prior_runs import prior_trials
 from pipeline.jobs.single import (
     Command,
@@ -70,6 +71,7 @@ class ExperimentTask(Searchable):
         self._precision: Precision | None = None  # of all trials that leave it open
         self._left_open = False  # whether any does
         self._origin: dict[str, Any] = {}  # what all trials come from
+        self._tracking: TrackingConfig  # set by prepare
 
     def check(self, config: DictConfig) -> None:
         """Refuse a config that breaks the schema, or an objective that nothing produces."""
@@ -91,7 +93,7 @@ class ExperimentTask(Searchable):
         if self._precision is None:
             self._precision = settled_precision(experiments)
             self._left_open = any(e.training.precision == "auto" for e in experiments)
-        tracking = experiments[0].tracking
+        self._tracking = tracking = experiments[0].tracking
         self._digest = ", ".join(dict.fromkeys(digests))
         return {
             "data": self._digest,
@@ -168,7 +170,11 @@ class ExperimentTask(Searchable):
 
     def disk(self, study: optuna.Study) -> int:
         """Return the bytes of the trials' artifacts, where they lie on this machine."""
-        return studies.bytes_of(studies.trials_of(self._store, study.study_name))
+        store = open_store(self._tracking)
+        has_runs = any(RUN_ID in t.user_attrs for t in study.get_trials(deepcopy=False))
+        if store.is_empty or not has_runs:  # just asking makes nothing
+            return 0
+        return studies.bytes_of(studies.trials_of(store, study.study_name))
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""
@@ -218,6 +224,7 @@ class ExperimentTask(Searchable):
             reported=job.reported,
             snapshot=before.snapshot if before else None,
             resumed=partial(_take_over, job),
+            folder=job.folder,
         )
         try:
             with record:

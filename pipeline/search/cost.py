@@ -83,9 +83,9 @@ class Spent:
 
 
 def forecast(
-    costs: Sequence[RunCost], seeds: int, workers: int, rates: Rates, begun: float
+    costs: Sequence[RunCost], seeds: int, workers: int, rates: Rates, begun: float, disk: int
 ) -> Spent:
-    """Forecast a search.
+    """Forecast a search, none of whose trials is pruned.
 
     Args:
         costs: of a run of each trial, in the order in which they begin.
@@ -93,11 +93,13 @@ def forecast(
         workers: how many trials run in parallel.
         rates: of a worker.
         begun: seconds that have gone by already.
+        disk: bytes that trials of earlier starts have written, the best one's model among them.
     """
     trials = [seeds * cost.seconds for cost in costs]
     machine = sum(trials)
     kwh = rates.kwh(machine)
-    disk = seeds * sum(cost.record for cost in costs) + max(cost.model for cost in costs)
+    model = 0 if disk else max(cost.model for cost in costs)
+    disk += seeds * sum(cost.record for cost in costs) + model
     wall = begun + makespan(trials, workers)
     return Spent(wall, machine, disk, kwh, rates.usd(machine, kwh))
 

@@ -39,6 +39,7 @@ class TrialJob:
     place: int  # how many trials before it count: its draw depends on the study's seed and this
     overrides: Sequence[str]  # the command line that composes its config
     output_dir: Path
+    folder: Path  # of the study: what its trials share
     is_best: Callable[[Sequence[float]], bool]  # whether scores beat every finished trial's
     report: "Reporter"  # takes scores on the way and says whether to continue
     note: Callable[[str, Any], None]  # keeps something with the trial in the study, at once
@@ -208,7 +209,10 @@ class Searchable:
         spending: "Spending",
         expected: "Spent | None",
     ) -> None:
-        """Hear of the search's end, of what it cost, and of what it was expected to cost."""
+        """Hear of the search's end, of what it cost, and of what it was expected to cost.
+
+        The search ends where the spending is closed, or else after this.
+        """
 
     def hints(self, study: "Study", spending: "Spending") -> list[str]:
         """Return what to tell the user at the end."""

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 
 import optuna
 
@@ -13,7 +12,9 @@ from pipeline.search.study.budget import machine_seconds
 
 
 class Spending:
-    """Counts disk, energy and money from its making on, and time from the start of the command.
+    """Counts energy and money from its making on, and time from the start of the command.
+
+    Disk is that of all trials of the study, those of earlier starts included.
 
     Args:
         study: that is searched.
@@ -31,18 +32,25 @@ class Spending:
         self._task = task
         self._rates = rates
         self._machine_before = machine_seconds(study)
-        self._disk_before = task.disk(study)
+        self._total: Spent | None = None
         self._measured: float | None = None  # kWh; None: nothing is measured here, or not yet
 
-    @cached_property
+    @property
     def total(self) -> Spent:
-        """All of it: the search ends where this is asked for first."""
+        """All of it, from the start of the command until it was closed."""
+        assert self._total is not None
+        return self._total
+
+    def close(self) -> None:
+        """End the search; where it has ended already this does nothing."""
+        if self._total is not None:
+            return
         seconds = machine_seconds(self._study) - self._machine_before
-        disk = self._task.disk(self._study) - self._disk_before
+        disk = self._task.disk(self._study)
         kwh = self._rates.kwh(seconds) if self._measured is None else self._measured
         usd = self._rates.usd(seconds, kwh)
         wall = time.time() - self.began
-        return Spent(wall, seconds, disk, kwh, usd, is_measured=self._measured is not None)
+        self._total = Spent(wall, seconds, disk, kwh, usd, is_measured=self._measured is not None)
 
     @contextmanager
     def metered(self) -> Iterator[None]:

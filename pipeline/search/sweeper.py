@@ -184,6 +184,7 @@ class Sweep:
                 self._work(study, spec, supervisor)
         finally:
             self._task.end(study, spec, spending, expected)
+            spending.close()
             ledger().restart(time.time())  # a further search of this process is another one
         self._say_end(search, spending)
         if expected is not None:
@@ -211,12 +212,9 @@ class Sweep:
             return None
         # Of a grid its points in their order, else as often as needed what stands for all of them.
         every = [costs[i * len(costs) // left] for i in range(left)]
-        begun = time.time() - self._began
-        expected = forecast(
-            every, len(spec.seeds) or 1, self._plan.workers, spec.budget.rates, begun
-        )
-        pruned = ", at most, as the pruner ends some early" if spec.prunes else ""
-        self._say(f"forecast: {expected}{pruned}")
+        seeds, disk, begun = len(spec.seeds) or 1, self._task.disk(study), time.time() - self._began
+        expected = forecast(every, seeds, self._plan.workers, spec.budget.rates, begun, disk)
+        self._say(f"forecast: {expected}{', if no trial is pruned' if spec.prunes else ''}")
         return expected
 
     def _placed(self, spec: StudySpec, name: str) -> StudySpec:

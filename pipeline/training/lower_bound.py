@@ -7,7 +7,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.common.machine import best_rate
+from pipeline.common.machine import best_rate, measured
 from pipeline.common.session import session
 from pipeline.common.timing import booked
 from pipeline.training.prepare import cache_of
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from pipeline.config.experiment import Experiment
+    from pipeline.training.outcome import Trial
     from pipeline.training.prepare import Prepared
     from pipeline.training.results import Judged
     from pipeline.training.speed import Operations
@@ -31,17 +32,26 @@ def lower_bound(
     data: Prepared,
     tuner: FineTuner,
     judged: Judged | None,
+    trial: Trial,
 ) -> float:
     """Return seconds: all operations divided by this machine's best rate; NaN if unknown.
 
-    The model's adapter is not merged yet; ``judged`` is the final evaluation, if there was one.
+    Args:
+        experiment: the run's.
+        model: its adapter is not merged yet.
+        data: the run's.
+        tuner: has trained it.
+        judged: the final evaluation, if there was one.
+        trial: the run's; its study keeps the rate that its first trial found on a machine, so that
+            equal trials have equal bounds.
     """
     from pipeline.training.speed import matmul_rate, where
 
     training, train = experiment.training, data.examples["train"]
     rated = {"what": "products", "precision": training.precision, **where(training)}
+    own = partial(best_rate, cache_of(experiment), rated, partial(matmul_rate, training))
     try:
-        rate = best_rate(cache_of(experiment), rated, partial(matmul_rate, training))
+        rate = own() if trial.folder is None else measured(trial.folder, rated, own)
         counted = _operations(experiment, model, data)
     except Exception:  # the run itself succeeded
         log.warning("the compute lower bound is unknown", exc_info=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.common.contract import PruningDecision, State
@@ -28,6 +29,7 @@ class Trial:
     snapshot: Snapshot | None = None  # what it resumes from, if it was paused
     # Called when it resumes from the checkpoint of a killed attempt, with the epochs done.
     resumed: Callable[[float], None] = lambda _: None
+    folder: Path | None = None  # where the trials of its search keep what they share
 
 
 # For a run outside a search: nothing ends it, and it keeps its model.

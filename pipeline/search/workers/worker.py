@@ -255,6 +255,7 @@ class TrialLoop:
             place=place_of(trial.number, trials),
             overrides=overrides,
             output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
+            folder=Path(config.hydra.sweep.dir).absolute(),
             is_best=is_best_so_far,
             report=reporter,
             note=trial.set_user_attr,

@@ -68,6 +68,9 @@ def test_the_data_is_looked_over_before_the_first_trial(cli, tiny, runs):
     assert [f["kind"] for f in report["findings"]].count("duplicate") == 1
     assert "rows of train" in artifact(study, "check.html").read_text()
     again = cli("train", *SWEEP, *tiny)
+    files = [f for run in runs("trial") for f in artifact(run, "").rglob("*") if f.is_file()]
+    spent = runs("study")[0].data.metrics["spent/disk"]  # of all trials, though none ran now
+    assert spent == sum(f.stat().st_size for f in files) > 0
     told = [next(li for li in e.out.splitlines() if li.startswith("data:")) for e in (ended, again)]
     assert told[0] == told[1]
 

@@ -6,6 +6,7 @@ A line, a column or a metric without an entry here fails. The counts are printed
 
 import math
 import re
+from collections import defaultdict
 from statistics import fmean
 
 import psutil
@@ -186,10 +187,15 @@ def lines_of_search(shown: Shown, study: str) -> list:
     def times(found: re.Match[str]) -> None:
         same(found[1], wall)
         workers = int(found[2])
+        same(found[3], metrics["time/total_seconds"])
         assert metrics["time/total_seconds"] == pytest.approx(workers * wall, abs=0.01)
-        for phase, percent in re.findall(r"([a-z/]+) (\d+)%", found[3]):
+        for phase, percent in re.findall(r"([a-z/]+) (\d+)%", found[4]):
             share = metrics[f"time/{phase.replace('/', '_')}_seconds"] / (workers * wall)
             same(percent, 100 * share)
+
+    def bound(found: re.Match[str]) -> None:
+        same(found[1], metrics["time/lower_bound_seconds"])
+        same(found[2], metrics["time/over_lower_bound"])
 
     def cost(found: re.Match[str]) -> None:
         same(found[1], metrics["forecast/seconds"])
@@ -237,8 +243,10 @@ def lines_of_search(shown: Shown, study: str) -> list:
             rf"best: trial {best}, {scores_} in (?P<took>[\d.]+) s with .*",
             lambda f: check_scores(shown, study, best, f.group("a", "b", "c", "d")),
         ),
-        (r"time: ([\d.]+) s by (\d) workers: (.*)", times),
+        (r"time: ([\d.]+) s by (\d) workers, ([\d.]+) s in all: (.*)", times),
     ]
+    if metrics["time/lower_bound_seconds"] >= 0.05:
+        figures.append((rf"compute lower bound: {N} s in all .* took {N} times that", bound))
     if study != "promoted":
         figures += [
             (
@@ -297,9 +305,11 @@ def test_metrics_of_a_study_are_those_of_its_trials(shown, study):
         "time/over_lower_bound": of["time/total_seconds"] / of["time/lower_bound_seconds"],
     }
     if study != "promoted":
+        before = sum(spent[f"time/{phase}_seconds"] for phase in ("check", "forecast"))
+        least = (of["forecast/machine_seconds"] + before) / 2
         expected |= {
             "forecast/machine_seconds": lambda _, value: 0 < value < 100 * machine,
-            "forecast/seconds": lambda _, value: of["forecast/machine_seconds"] / 2 <= value,
+            "forecast/seconds": lambda _, value: value >= least,
             "forecast/kwh": of["forecast/machine_seconds"] * WATTS / 3.6e6,
             "forecast/(disk|usd)": lambda _, value: value >= 0,
         }
@@ -320,4 +330,10 @@ def test_metrics_of_a_trial_are_those_of_its_predictions_steps_and_clock(shown, 
             count += check_metrics(run, metrics_of(shown, run, judged))
             points = {name: shown.points(run, name) for name in run.data.metrics}
             assert all(len(points[name]) == 1 for name in points if name.startswith("data/"))
+    bounds = defaultdict(set)  # equal trials have equal ones, whichever worker ran them
+    for run in shown.trials(study):
+        if run.data.tags["tunewright.state"] == "complete":
+            bound = run.data.metrics["time/lower_bound_seconds"]
+            bounds[run.data.params["training.batch_size"]].add(bound)
+    assert all(len(equal) == 1 for equal in bounds.values())
     total(count, f"MLflow on trials of {study}")

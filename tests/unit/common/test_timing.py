@@ -1,12 +1,14 @@
 """Phases of a process: booked once, the rest called idle; the rate of a machine."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.common import machine, timing
 from pipeline.common.session import session
 from pipeline.common.timing import Account, account_of_search, booked, ledger, summary
+from pipeline.training import lower_bound
 
 
 @pytest.fixture
@@ -39,9 +41,10 @@ def test_time_of_a_search_is_that_of_its_workers_and_of_what_they_wait_for():
     assert account.metrics["time/over_lower_bound"] == 5.0
     time, bound = summary(account, 50.0, 2)
     assert time == (
-        "time: 50.0 s by 2 workers: forward/backward 40%, idle 40%, check 10%, evaluation 10%"
+        "time: 50.0 s by 2 workers, 100.0 s in all: "
+        "forward/backward 40%, idle 40%, check 10%, evaluation 10%"
     )
-    assert "compute lower bound: 10.0 s" in bound
+    assert "compute lower bound: 20.0 s in all" in bound  # as MLflow has it
     assert "5.0 times" in bound
 
 
@@ -55,6 +58,26 @@ def test_a_machine_is_measured_once_and_its_best_rate_counts(tmp_path):
         assert machine.best_rate(tmp_path, {"what": "y"}, lambda now=rate: now) == best
     (tmp_path / machine.FILE).write_text("{")
     assert machine.measured(tmp_path, {"what": "x"}, lambda: 8) == 8
+
+
+def test_equal_trials_of_a_study_have_one_lower_bound(tmp_path, monkeypatch):
+    rates = iter([4.0, 5.0, 8.0])  # what workers find, each in a process of its own
+    monkeypatch.setattr(lower_bound, "best_rate", lambda *_: next(rates))
+    monkeypatch.setattr(lower_bound, "cache_of", lambda _: tmp_path)
+    operations = SimpleNamespace(of_training=lambda _: 40.0)
+    monkeypatch.setattr(lower_bound, "_operations", lambda *_: operations)
+    experiment = SimpleNamespace(training=SimpleNamespace(precision="float32", threads=1))
+    data = SimpleNamespace(examples={"train": None})
+    evaluations = SimpleNamespace(last=SimpleNamespace(epoch=1.0))
+    tuner = SimpleNamespace(evaluations=evaluations, evaluated=[])
+
+    def bound(folder):
+        return lower_bound.lower_bound(
+            experiment, None, data, tuner, None, SimpleNamespace(folder=folder)
+        )
+
+    assert [bound(tmp_path / "study") for _ in range(2)] == [10.0, 10.0]
+    assert bound(None) == 8.0
 
 
 def test_operations_are_six_a_weight_and_token():
