@@ -38,6 +38,7 @@ from pipeline.search.study.trials import (
     kind_of_failure,
     pareto_front,
     score_text,
+    scores_of,
     spreads,
     state_of,
 )
@@ -58,6 +59,7 @@ class StudyRecord:
 
     tracking: TrackingConfig
     run_id: str
+    objectives: Sequence[str]  # as the config writes them
     objective: str  # the first one's metric
     learned: list[str] = field(default_factory=list)  # beyond the best trial, as text
     _account: Account = field(default_factory=Account)  # of the search's time, once it has ended
@@ -101,7 +103,8 @@ class StudyRecord:
             },
             began=ledger().began,
         )
-        return cls(experiment.tracking, run_id, objectives(experiment)[0].metric)
+        asked, metric = experiment.evaluation.objectives, objectives(experiment)[0].metric
+        return cls(experiment.tracking, run_id, asked, metric)
 
     def describe_data(self, experiment: Experiment) -> list[str]:
         """Look over the rows and log the report with the study; return what it says in short."""
@@ -161,7 +164,7 @@ class StudyRecord:
         complete = bool(ended(study, "complete"))
         over = is_done(study, spec) or why_hopeless(study, spec.max_failure_rate)
         state = "unfinished" if not over else "complete" if complete else "failed"
-        tables = {"trials.csv": _trials_csv(study, spec)}
+        tables = {"trials.csv": _trials_csv(study, spec, self.objectives)}
         if over:  # what killed workers left
             own = {t.user_attrs.get(RUN_ID) for t in study.get_trials(deepcopy=False)}
             for run_id in left_in(self.store.dir):
@@ -244,13 +247,12 @@ def _ui_options(tracking: TrackingConfig) -> str:
     return given + (f" tracking.uri={tracking.uri}" if tracking.uri else "")
 
 
-def _trials_csv(study: optuna.Study, spec: StudySpec) -> str:
+def _trials_csv(study: optuna.Study, spec: StudySpec, scores: Sequence[str]) -> str:
     keys = list(spec.space.distributions)
-    scores = ["score", *(f"score_{n}" for n in range(2, len(spec.directions) + 1))]
     widths = [f"{score}_sd" for score in scores] if spec.seeds else []
     rows: list[list[Cell]] = []
     for t in ended(study):
-        known = [*t.values, *spreads(t)] if state_of(t) == "complete" else []
+        known = [*scores_of(t), *spreads(t)]
         values = [*known, *[None] * (len(scores) + len(widths) - len(known))]
         notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
         params = [t.params.get(key) for key in keys]

@@ -40,7 +40,7 @@ from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJo
 from pipeline.search.space.space import Space
 from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
-from pipeline.search.study.trials import ACCOUNT, COMMAND, COSTED, RAN, REPEAT, RUN_ID
+from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID
 from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_objective
@@ -187,9 +187,9 @@ class ExperimentTask(Searchable):
             with suppress(Exception):  # the study may be out of reach: the error itself counts
                 job.note(ACCOUNT, astuple(sum([*accounts, *held], lost)))
             raise
-        job.note(COSTED, {key: result.metrics[key] for key in COSTS if key in result.metrics})
         job.note(ACCOUNT, astuple(sum(accounts, result.account)))
-        return Outcome(result.scores, result.state, result.excesses, result)
+        costs = {key: result.metrics[key] for key in COSTS if key in result.metrics}
+        return Outcome(result.scores, result.state, result.excesses, costs, result)
 
     def _recorded(self, config: DictConfig, job: TrialJob) -> Result:
         run_tags = {tags.KIND: "trial", tags.STUDY: job.study, tags.TRIAL: str(job.number)}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, Self
 
 import optuna
@@ -15,9 +16,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from pipeline.common.errors import amount
 from pipeline.common.tables import Cell, Table, as_rich
 from pipeline.search.cost import span
 from pipeline.search.samplers import sampler_name
+from pipeline.search.searchable import SEED
 from pipeline.search.space.dimension import Params, encode
 from pipeline.search.study.budget import seconds_of
 from pipeline.search.study.liveness import OWNER
@@ -34,7 +37,9 @@ from pipeline.search.study.trials import (
     kind_of_failure,
     pareto_front,
     score_text,
+    scores_of,
     state_of,
+    with_spread,
 )
 from pipeline.search.workers.sizing import WorkerPlan
 
@@ -98,7 +103,7 @@ class Progress:
         for state in ("paused", "pruned", "failed"):
             count = len(ended(self._study, state))
             parts += [f"{count} {state}"] if count else []
-        if ranked:
+        if ranked and not _differ_in_seeds(self._spec):
             parts.append(f"best {ranked[0].values[0]:.4f} (trial {ranked[0].number})")
         here, left = len(done) - self._before, self._spec.budget.n_trials - len(done)
         if here and left > 0:
@@ -121,10 +126,10 @@ def describe(trial: FrozenTrial, spec: StudySpec) -> str:
     took = f"in {span(seconds_of(trial))}" + (f" with {params}" if params else "")
     match state_of(trial):
         case "complete":
-            return f"{_score(trial)} {took}"
+            return f"{score_text(trial)} {took}"
         case "pruned":
             at = trial.user_attrs.get(STEP, 0) / spec.unit
-            return f"pruned at {at:g} with {_score(trial)} {took}"
+            return f"pruned at {at:g} with {score_text(trial)} {took}"
         case "killed":
             return f"killed {took}; it is run again"
         case state:
@@ -135,7 +140,7 @@ def trial_table(spec: StudySpec, trials: list[FrozenTrial], *, workers: bool = F
     """Return trials as a table: number, what was searched, score, state, time, and who runs it."""
     rows: list[list[Cell]] = []
     for trial in trials:
-        outcome = [_score(trial), _state(trial, spec), span(seconds_of(trial))]
+        outcome = [_score(trial, spec), _state(trial, spec), span(seconds_of(trial))]
         who = [_worker(trial)] if workers else []
         rows.append([trial.number, *_encoded(trial.params, spec), *outcome, *who])
     columns = ["trial", *spec.space.distributions, "score", "state", "time", *["worker"] * workers]
@@ -203,12 +208,26 @@ def _worker(trial: FrozenTrial) -> str:
     return f"{owner['host']} {owner['pid']}" if elsewhere else str(owner["pid"])
 
 
-def _score(trial: FrozenTrial) -> str:
-    """Return a trial's scores; of one that is not complete, the latest it reported."""
-    if trial.values:
-        return score_text(trial)
-    reported = trial.intermediate_values
-    return f"{reported[max(reported)]:.4f}" if reported else ""
+def _score(trial: FrozenTrial, spec: StudySpec) -> str:
+    """Return a trial's scores; none of one that still runs and reports another metric."""
+    is_other = spec.pruner.get("metric") and state_of(trial) in ("running", "paused")
+    return "" if is_other else score_text(trial)
+
+
+def best_line(spec: StudySpec, ranked: Sequence[FrozenTrial]) -> str:
+    """Return what came out: the best trial, or the mean of trials that differ in their seeds."""
+    if not _differ_in_seeds(spec):
+        return f"best: trial {ranked[0].number}, {describe(ranked[0], spec)}"
+    means = [
+        with_spread(fmean(scores), stdev(scores) if len(scores) > 1 else None)
+        for scores in zip(*map(scores_of, ranked), strict=True)
+    ]
+    return f"mean over {amount(len(ranked), 'seed')}: {', '.join(means)}"
+
+
+def _differ_in_seeds(spec: StudySpec) -> bool:
+    """Whether the trials are one config on several seeds, so that none is better by its config."""
+    return list(spec.space.distributions) == [SEED]
 
 
 def plan_lines(spec: StudySpec, plan: WorkerPlan, done: int) -> list[str]:

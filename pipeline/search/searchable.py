@@ -57,6 +57,7 @@ class Outcome:
     values: Sequence[float]  # one per objective
     state: State = "complete"
     constraints: Mapping[str, float] = field(default_factory=dict)  # name -> by how much broken
+    costs: Mapping[str, float] = field(default_factory=dict)  # name -> what the run took
     kept: Any = None  # what a paused trial resumes from; stays in the worker's memory
 
 

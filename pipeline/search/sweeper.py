@@ -34,7 +34,7 @@ from pipeline.search.plan import (
 )
 from pipeline.search.progress import (
     Progress,
-    describe,
+    best_line,
     front_table,
     plan_lines,
     points_table,
@@ -311,5 +311,5 @@ class Sweep:
             )
         if why and not is_done(study, spec):
             self._say(f"stopped: {why}. Run the same command to resume.")
-        self._say(f"best: trial {ranked[0].number}, {describe(ranked[0], spec)}")
+        self._say(best_line(spec, ranked))
         self._say(*self._task.hints(study, spending))

@@ -17,6 +17,7 @@ from pipeline.search.study.budget import seconds_of
 from pipeline.search.study.trials import (
     COMMAND,
     REASON,
+    REPEATS,
     RUN_ID,
     kind_of_failure,
     score_texts,
@@ -54,7 +55,10 @@ def head(view: View) -> str:
             for n, text in zip(about.objectives, score_texts(best, ".4g"), strict=True)
         ),
         *params,
-        ("MLflow run", f"<code>{escape(str(best.user_attrs.get(RUN_ID, 'none')))}</code>"),
+        (
+            f"MLflow run{_last_seed(best)}",
+            f"<code>{escape(str(best.user_attrs.get(RUN_ID, 'none')))}</code>",
+        ),
     ]
     by = ", by the objectives in their order" if len(about.objectives) > 1 else ""
     broken = " It violates its constraints, as all complete trials do." if violation(best) else ""
@@ -84,7 +88,7 @@ def best_table(view: View) -> str:
     keys = [escape(s.key).replace(".", ".<wbr>") for s in view.varying]
     columns = ["trial", *keys, *(escape(n) for n in view.about.objectives)]
     columns += ["violates"] if broken else []
-    columns.append("seconds")
+    columns.append("run seconds")
     rows = []
     for trial in shown:
         cells = [_brief(trial.params.get(s.key, "")) for s in view.varying]
@@ -100,10 +104,15 @@ def best_table(view: View) -> str:
     scope = f"The best {len(shown)} of" if len(shown) < len(view.ranked) else "All"
     caption = (
         f"{scope} the {len(view.ranked)} complete trials, with the parameters that vary. Below "
-        "each, its run and the command to run it again."
+        f"each, its run{_last_seed(shown[0])} and the command to run it again."
     )
     table = f"<thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'{note(caption)}<div class="wide"><table class="best">{table}</table></div>'
+
+
+def _last_seed(trial: FrozenTrial) -> str:
+    """Say of a trial's run that its scores are not the trial's, which are means."""
+    return " of the last seed" if REPEATS in trial.user_attrs else ""
 
 
 def _brief(value: Any) -> str:

@@ -32,7 +32,8 @@ PAUSED_AT = "paused_at"  # user attribute: the step at which a trial waits, None
 REPEATS = "repeats"  # user attribute: a complete trial's scores on each of its seeds
 PAUSED_SINCE = "paused_since"  # user attribute: time.time() of the pause that a trial is in
 WAITED = "waited"  # user attribute: seconds of the pauses before that
-COSTED = "costs"  # user attribute: what a complete trial's last run cost, by names of metrics
+COSTED = "costs"  # user attribute: what a complete trial's run cost, by names of metrics
+SCORES = "scores"  # user attribute: the scores that a pruned trial's run had when it ended
 STEP = "step"  # user attribute: the last step a pruned or paused trial made
 RUN_ID = "run_id"  # user attribute: its MLflow run
 COMMAND = "overrides"  # user attribute: the command line of its run
@@ -152,16 +153,36 @@ def spreads(trial: FrozenTrial) -> list[float]:
     return [stdev(scores) for scores in zip(*repeats, strict=True)]
 
 
+def scores_of(trial: FrozenTrial) -> list[float]:
+    """Return a trial's scores, the same in every table: what its state leaves it.
+
+    A complete trial has those that the study was told, a pruned one those that its run ended with,
+    one that is not over the latest it reported, and a failed one none.
+    """
+    state = state_of(trial)
+    if state == "complete":
+        return list(trial.values)
+    reported = trial.intermediate_values
+    if state == "failed" or not (reported or SCORES in trial.user_attrs):
+        return []
+    return list(trial.user_attrs.get(SCORES) or [reported[max(reported)]])
+
+
 def score_text(trial: FrozenTrial) -> str:
-    """Return a complete trial's scores, with their spread where it has several seeds."""
+    """Return a trial's scores, with their spread where it has several seeds."""
     return ", ".join(score_texts(trial))
 
 
 def score_texts(trial: FrozenTrial, digits: str = ".4f") -> list[str]:
-    """Return a complete trial's scores, one a text."""
-    means = [format(value, digits) for value in trial.values]
-    widths = [f" ± {spread:.2g}" for spread in spreads(trial)] or [""] * len(means)
-    return [mean + width for mean, width in zip(means, widths, strict=True)]
+    """Return a trial's scores, one a text."""
+    means = scores_of(trial)
+    widths: Sequence[float | None] = spreads(trial) or [None] * len(means)
+    return [with_spread(*one, digits) for one in zip(means, widths, strict=True)]
+
+
+def with_spread(mean: float, spread: float | None, digits: str = ".4f") -> str:
+    """Return a score as text: over several seeds their mean, and its standard deviation."""
+    return format(mean, digits) + ("" if spread is None else f" ± {spread:.2g}")
 
 
 def sign_of(direction: StudyDirection) -> float:

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,11 @@ from pipeline.search.study.queue import claim, is_busy, settle
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     CONTINUES,
+    COSTED,
     PAUSED_AT,
     PAUSED_SINCE,
     REPEATS,
+    SCORES,
     STEP,
     WAITED,
     is_best,
@@ -187,10 +189,14 @@ class TrialLoop:
         if outcome.state == "complete":
             for name, excess in outcome.constraints.items():
                 trial.set_constraint(name, excess)
+            if outcome.costs:
+                trial.set_user_attr(COSTED, dict(outcome.costs))
             self._study.tell(trial, list(outcome.values))
         else:
             trial.set_user_attr(PAUSED_AT, None)
             trial.set_user_attr(STEP, step)
+            if outcome.values:
+                trial.set_user_attr(SCORES, list(outcome.values))
             self._study.tell(trial, state=TrialState.PRUNED)
 
     def _tell(self, trial: Trial, tell: Callable[[], Any]) -> None:
@@ -245,8 +251,7 @@ class TrialLoop:
             if repeat is not None and repeat + 1 < len(spec.seeds):
                 return False  # the mean is known with the last seed, whose model stands for all
             every = [*(outcome.values for outcome in earlier), scores]
-            means = [fmean(column) for column in zip(*every, strict=True)]
-            return is_best(self._study, means, trial.number)
+            return is_best(self._study, _means(every), trial.number)
 
         trials = self._study.get_trials(deepcopy=False)
         job = TrialJob(
@@ -290,11 +295,20 @@ def _killed_before(trial: Trial, trials: Sequence[FrozenTrial]) -> list[FrozenTr
 
 
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:
-    """Make one outcome of those of all seeds."""
-    values = [fmean(column) for column in zip(*(o.values for o in outcomes), strict=True)]
-    names = outcomes[0].constraints
-    constraints = {name: fmean(o.constraints[name] for o in outcomes) for name in names}
-    return Outcome(values, constraints=constraints)
+    """Make one outcome of those of all seeds: all that is told and shown of a point is a mean."""
+
+    def by_name(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        return {name: fmean(one[name] for one in every) for name in every[0]}
+
+    return Outcome(
+        _means([o.values for o in outcomes]),
+        constraints=by_name([o.constraints for o in outcomes]),
+        costs=by_name([o.costs for o in outcomes]),
+    )
+
+
+def _means(every: Sequence[Sequence[float]]) -> list[float]:
+    return [fmean(column) for column in zip(*every, strict=True)]
 
 
 def _check(outcome: Outcome, objectives: int) -> None:

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.search.study.trials import best_first, in_order_of_end, is_best, pareto_front
+from pipeline.search.study.trials import (
+    best_first,
+    in_order_of_end,
+    is_best,
+    pareto_front,
+    score_text,
+    scores_of,
+)
 
 WAYS = ["maximize", "minimize"]
 SCORES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=8)
@@ -54,3 +61,18 @@ def test_a_trial_that_the_space_has_no_more_keeps_its_place_but_is_not_the_best(
 @pytest.mark.parametrize("scores", [[(1, 5), (1, 3)], [(1, 3), (1, 5)]])
 def test_equal_first_objectives_are_decided_by_the_second(scores):
     assert best_first(study_of(scores))[0].values == [1, 3]
+
+
+def test_a_trials_scores_are_what_its_state_leaves_it():
+    study = optuna.create_study(direction="maximize")
+    complete, pruned, other, failed, running = (study.ask() for _ in range(5))
+    for trial in (pruned, other, failed, running):
+        trial.report(0.3, step=1)
+        trial.report(0.2, step=2)
+    other.set_user_attr("scores", [0.7])  # its run's, where trials report another metric
+    failed.set_user_attr("reason", "diverged: step 3")
+    study.tell(complete, 0.9)
+    for trial in (pruned, other, failed):
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    assert [scores_of(t) for t in study.trials] == [[0.9], [0.2], [0.7], [], [0.2]]
+    assert [score_text(t) for t in study.trials] == ["0.9000", "0.2000", "0.7000", "", "0.2000"]
