@@ -22,7 +22,8 @@ def add(verbs: Verbs) -> None:
         "compare",
         help="list the trials of one or more studies, best first",
         description="List trials with the parameters that vary, score, state, duration and run id. "
-        "Complete trials come first, best first.",
+        "Complete trials come first, best first. With hydra.sweeper.repeats each seed has a row, "
+        "with the trial's mean.",
     )
     verb.add_argument("overrides", nargs="+", metavar="STUDY", help=f"{STUDY}; {STORE}")
     add_format(verb)

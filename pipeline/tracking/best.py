@@ -11,8 +11,16 @@ from pipeline.config.compose import as_run
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
 from pipeline.tracking import tags
+from pipeline.tracking.overview import goals_of, scores_of
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import MODEL_FOLDER, find_study, has_model, local_path, searched_keys
+from pipeline.tracking.studies import (
+    MODEL_FOLDER,
+    find_study,
+    has_model,
+    local_path,
+    repeats_of,
+    searched_keys,
+)
 
 if TYPE_CHECKING:
     from pipeline.tracking.studies import Run
@@ -40,11 +48,24 @@ def best_lines(store: Store, name: str) -> list[str]:
         f"study      {known[tags.STUDY]} ({known[tags.STATE]})",
         f"best       trial {number}",
         f"score      {objective} = {score}",
+        *_seeds(store, study, best),
         *(f"           {key} = {value}" for key, value in params),
         *([f"front      {_front(front)}"] if front else []),
         f"run        {best.info.run_id}",
         f"model      {_model(store, study, best)}",
         f"run again  tunewright train {shlex.join(as_run(overrides, decided))}",
+    ]
+
+
+def _seeds(store: Store, study: Run, best: Run) -> list[str]:
+    """Say of a score over several seeds that the run and its command are those of one of them."""
+    if tags.REPEAT not in best.data.tags:
+        return []
+    own = scores_of(store, best, goals_of([study]))
+    shown = ", ".join("none" if score is None else f"{score:.4f}" for score in own)
+    return [
+        f"           the mean over {repeats_of(study)} seeds; run, model and command are those of "
+        f"seed {best.data.params['seed']}, which scored {shown}"
     ]
 
 

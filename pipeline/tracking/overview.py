@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import Direction
@@ -19,11 +22,20 @@ from pipeline.tasks.objective import SECONDS, parse
 from pipeline.tracking import tags
 from pipeline.tracking.record import RUN_SECONDS
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import DATA, find_runs, find_study, history, searched_keys, trials_of
+from pipeline.tracking.studies import (
+    DATA,
+    find_runs,
+    find_study,
+    history,
+    repeats_of,
+    searched_keys,
+    trials_of,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    _Scored = tuple[Run, list[float | None]]
 
 EXAMPLE = "\"metrics.`val/best/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3}  # 2: those that may still end
@@ -33,8 +45,9 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-
 def compare(store: Store, names: Sequence[str]) -> Table:
     """Return the trials of studies: the complete ones first, of these the best first.
 
-    Of the parameters there are those that have more than one value in the trials shown. A name may
-    be the beginning of a study's.
+    Of the parameters there are those that have more than one value in the trials shown. The runs of
+    a trial with several seeds follow each other, each with its own scores and the trial's means. A
+    name may be the beginning of a study's.
 
     Raises:
         TrackingError: where there is no such study, or the studies have not the same objectives.
@@ -42,20 +55,27 @@ def compare(store: Store, names: Sequence[str]) -> Table:
     store.check_there()
     found = [find_study(store, name) for name in names]
     studies = list({study.info.run_id: study for study in found}.values())
-    goals = _goals(studies)
+    goals = goals_of(studies)
     runs = [run for study in studies for run in trials_of(store, study.data.tags[tags.STUDY])]
     params = _varying(runs, [key for study in studies for key in searched_keys(study)])
     some = [tags.STUDY] if len(studies) > 1 else []
-    some += [tags.TRIAL, *([tags.REPEAT] if any(tags.REPEAT in r.data.tags for r in runs) else [])]
+    repeats = {study.data.tags[tags.STUDY]: repeats_of(study) or 1 for study in studies}
+    has_seeds = max(repeats.values()) > 1
+    some += [tags.TRIAL, *([tags.REPEAT] if has_seeds else [])]
+    by_trial: dict[tuple[str, str | None], list[_Scored]] = defaultdict(list)
+    for run in sorted(runs, key=_order):
+        trial = run.data.tags[tags.STUDY], run.data.tags.get(tags.TRIAL)
+        by_trial[trial].append((run, scores_of(store, run, goals)))
     ranked = []
-    for run in runs:
-        scores = [
-            score_of(store, run, goal, way, is_first=i == 0) for i, (goal, way) in enumerate(goals)
-        ]
-        place = _place(run, scores, [way for _, way in goals])
-        ranked.append((place, _trial(run, some, params, scores)))
+    for (name, _), every in by_trial.items():
+        means = _means(every, repeats[name])
+        place = _standing(every, means, goals)
+        for run, scores in every:
+            cells = chain(*zip(scores, means, strict=True)) if has_seeds else scores
+            ranked.append((place, _trial(run, some, params, cells)))
     columns = [tag.removeprefix(tags.PREFIX) for tag in some]
-    columns += [*params, *(goal for goal, _ in goals), "state", "seconds", "run_id"]
+    scored = [[goal, f"{goal} mean"] if has_seeds else [goal] for goal, _ in goals]
+    columns += [*params, *chain(*scored), "state", "seconds", "run_id"]
     rows = [row for _, row in sorted(ranked, key=lambda one: one[0])]
     digests = {study.data.params.get(DATA) for study in studies}
     note = "these studies use different data: their scores cannot be compared."
@@ -67,8 +87,8 @@ def compare(store: Store, names: Sequence[str]) -> Table:
 def runs(store: Store, condition: str, limit: int) -> Table:
     """Return the studies, trials and runs of the experiment, the latest first.
 
-    ``seconds`` are by the clock, from a run's start to its end, pauses left out. The condition is
-    in the grammar of MLflow's search; empty for all.
+    ``run_seconds`` are by the clock, from a run's start to its end, pauses left out. The condition
+    is in the grammar of MLflow's search; empty for all.
 
     Raises:
         ConfigError: for a limit below 1, or a condition that MLflow cannot read.
@@ -78,7 +98,7 @@ def runs(store: Store, condition: str, limit: int) -> Table:
         raise ConfigError(f"--limit {limit}: expected a whole number of 1 or more.")
     store.check_there()
     found = _search(store, condition, limit + 1)
-    columns = ["run_id", "kind", "name", "study", "trial", "state", "start", "seconds"]
+    columns = ["run_id", "kind", "name", "study", "trial", "state", "start", "run_seconds"]
     rows = [_listed(store, run) for run in found[:limit]]
     note = "" if found else "no run matches."
     if len(found) > limit:
@@ -94,7 +114,7 @@ def number(text: str | None) -> Cell:
     return value if math.isfinite(value) else text
 
 
-def _goals(studies: Sequence[Run]) -> list[tuple[str, Direction]]:
+def goals_of(studies: Sequence[Run]) -> list[tuple[str, Direction]]:
     """Return the objectives that all the studies have, each with its direction."""
     every = {
         study.data.tags[tags.STUDY]: tuple(
@@ -127,7 +147,7 @@ def _varying(runs: Sequence[Run], searched: Sequence[str]) -> list[str]:
 
 
 def _trial(
-    run: Run, some: Sequence[str], params: Sequence[str], scores: Sequence[float | None]
+    run: Run, some: Sequence[str], params: Sequence[str], scores: Iterable[float | None]
 ) -> list[Cell]:
     """Return a trial's row."""
     known, values = run.data.tags, migrated_params(run.data.params)
@@ -141,18 +161,37 @@ def _trial(
     ]
 
 
-def _place(
-    run: Run, scores: Sequence[float | None], directions: Sequence[Direction]
+def _means(runs: Sequence[_Scored], repeats: int) -> list[float | None]:
+    """Return a trial's means over its seeds, as its study was told; None until all are complete."""
+    is_whole = len(runs) == repeats and all(_state(run) == "complete" for run, _ in runs)
+    by_goal = zip(*(scores for _, scores in runs), strict=True)
+    known = [[score for score in scores if score is not None] for scores in by_goal]
+    return [fmean(own) if is_whole and len(own) == repeats else None for own in known]
+
+
+def _standing(
+    runs: Sequence[_Scored], means: Sequence[float | None], goals: Sequence[tuple[str, Direction]]
 ) -> tuple[Any, ...]:
-    """Return what a trial is sorted by."""
-    trial = number(run.data.tags.get(tags.TRIAL))
+    """Return what a trial is sorted by: its state and scores, then its study, number and start."""
+    (first, own), *_ = runs
+    scores = own if all(mean is None for mean in means) else means
     return (
-        _STANDING.get(run.data.tags.get(tags.STATE), 2),
-        [_loss(score, way) for score, way in zip(scores, directions, strict=True)],
-        run.data.tags[tags.STUDY],
-        trial if isinstance(trial, int) else math.inf,
-        run.info.start_time or 0,
+        max(_STANDING.get(_state(run), 2) for run, _ in runs),
+        [_loss(score, way) for score, (_, way) in zip(scores, goals, strict=True)],
+        first.data.tags[tags.STUDY],
+        *_order(first),
     )
+
+
+def _order(run: Run) -> tuple[float, float, int]:
+    """Return the order of runs within a study: by trial, seed and start."""
+    known = [number(run.data.tags.get(tag)) for tag in (tags.TRIAL, tags.REPEAT)]
+    trial, repeat = (n if isinstance(n, int) else math.inf for n in known)
+    return trial, repeat, run.info.start_time or 0
+
+
+def _state(run: Run) -> str:
+    return str(run.data.tags.get(tags.STATE))
 
 
 def _loss(score: float | None, direction: Direction) -> float:
@@ -168,13 +207,19 @@ def objectives_of(run: Run) -> list[str]:
     return logged.strip("[]'").split("', '")
 
 
+def scores_of(store: Store, run: Run, goals: Sequence[tuple[str, Direction]]) -> list[float | None]:
+    """Return a run's score by each objective."""
+    return [score_of(store, run, goal, way, is_first=i == 0) for i, (goal, way) in enumerate(goals)]
+
+
 def score_of(
     store: Store, run: Run, goal: str, direction: Direction = "maximize", *, is_first: bool = True
 ) -> float | None:
     """Return a run's score, as `pipeline.tasks.objective` makes it; None where it has none.
 
     The goal is an objective as the config writes it. The first, by which a run's best evaluation
-    was chosen, has the same score in either direction.
+    was chosen, has the same score in either direction. A failed run has none. One that was pruned
+    when only a sample of the rows had been evaluated has that of the sample.
     """
     try:
         objective = parse(goal, direction)
@@ -182,10 +227,15 @@ def score_of(
         return None
     metric, way = objective.metric, objective.aggregation
     known: Mapping[str, float] = run.data.metrics
+    if _state(run) == "failed":
+        return None
     if objective.is_cost:
         return known.get(metric)
+    sample = metric.replace("val/", "early/", 1)
+    split = "early" if sample in known and metric not in known else "val"
+    metric = metric.replace("val/", f"{split}/", 1)
     if way == "last" or (is_first and way == "best"):  # which the run logged itself
-        return known.get(metric.replace("val/", f"val/{way}/", 1))
+        return known.get(metric.replace(f"{split}/", f"{split}/{way}/", 1))
     if metric not in known:
         return None
     return objective.score(list(history(store, run.info.run_id, metric).values()))

@@ -290,9 +290,7 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
                 parent.data.params.get(DATA) if parent else None,
                 (known[tags.STUDY], known[tags.TRIAL]) if tags.TRIAL in known else None,
                 int(known[tags.REPEAT]) if tags.REPEAT in known else None,
-                json.loads(parent.data.tags.get(tags.LIMITS, "{}")).get("repeats")
-                if parent
-                else None,
+                repeats_of(parent) if parent else None,
             )
         )
     return found
@@ -305,6 +303,12 @@ def space_note(space: Mapping[str, str]) -> str:
     """
     text = json.dumps(space, ensure_ascii=False)
     return text if len(text) <= TAG_CHARACTERS else json.dumps(dict.fromkeys(space, ""))
+
+
+def repeats_of(study: Run) -> int | None:
+    """Return how many seeds each trial of a study has; None where its record does not say."""
+    repeats: int | None = json.loads(study.data.tags.get(tags.LIMITS, "{}")).get("repeats")
+    return repeats
 
 
 def searched_keys(study: Run) -> list[str]:

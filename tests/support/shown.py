@@ -237,14 +237,17 @@ def f1_of(shown: Shown, study: str, number: int) -> list[float]:
     trial = shown.journal(study)[number]
     if states(shown, study)[number] == "pruned":
         return [trial.intermediate_values[max(trial.intermediate_values)]]
-    runs = [r for r in shown.trials(study) if r.data.tags["tunewright.trial"] == str(number)]
-    return [best_scores(run)["f1_macro"] for run in runs]
+    return [best_scores(run)["f1_macro"] for run in runs_of(shown, study, number)]
+
+
+def runs_of(shown: Shown, study: str, number: int) -> list[Any]:
+    """Return a trial's runs, one a seed."""
+    return [r for r in shown.trials(study) if r.data.tags["tunewright.trial"] == str(number)]
 
 
 def seconds_of(shown: Shown, study: str, number: int) -> float:
     """Return the seconds of a trial's runs."""
-    runs = [r for r in shown.trials(study) if r.data.tags["tunewright.trial"] == str(number)]
-    return sum(ran(shown, run) for run in runs)
+    return sum(ran(shown, run) for run in runs_of(shown, study, number))
 
 
 def states(shown: Shown, study: str) -> list[str]:

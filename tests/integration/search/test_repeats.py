@@ -37,10 +37,18 @@ def test_a_point_is_scored_by_the_mean_over_its_seeds(cli, tiny, runs):
     best = study.best_trial
     shown = f"{best.value:.4f} ± {spreads(best)[0]:.2g}"
     assert shown in ended.out
-    assert f"val/loss = {shown}" in cli("best", "seeds").out
+    said = cli("best", "seeds").out
+    assert f"val/loss = {shown}" in said
     table = artifact(runs("study")[0], "trials.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(table)))
-    assert [float(row["score_sd"]) for row in rows] == [spreads(t)[0] for t in study.trials]
+    assert [float(row["val/loss_sd"]) for row in rows] == [spreads(t)[0] for t in study.trials]
+    last = next(t for t in trials if t.info.run_id == best.user_attrs["run_id"])
+    own = f"{last.data.metrics['val/best/loss']:.4f}"
+    assert "the mean over 3 seeds; run, model and command are those of seed 44" in said
+    assert f"which scored {own}" in said
+    first = [t.data for t in trials if t.data.tags["tunewright.trial"] == "0"]
+    costs = [data.metrics["cost/train_seconds"] for data in first]
+    assert study.trials[0].user_attrs["costs"]["cost/train_seconds"] == pytest.approx(fmean(costs))
 
 
 def test_one_model_is_kept_that_of_the_best_points_last_seed(cli, tiny, runs):

@@ -34,9 +34,11 @@ def shown(tmp_path_factory, tiny_model) -> Shown:
             made.give("train", "train", *tiny, *learning)
             made.give("plan", *sweep, "--dry-run")
             made.give("two", *sweep, "hydra.sweeper.n_jobs=2")
+            differing = ("training.epochs=3", "training.batch_size=8", "seed=43")  # F1 by seed
             made.give(
                 "several",
-                *("train", "-m", *tiny, broken, goals, "hydra.sweeper.repeats=2"),
+                *("train", "-m", *tiny, "optimizer.learning_rate=3e-2", *differing),
+                *(broken, goals, "hydra.sweeper.repeats=2"),
                 *("hydra.sweeper.study_name=several", "hydra.sweeper.n_jobs=2"),
             )
             made.give(

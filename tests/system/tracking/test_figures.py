@@ -32,6 +32,7 @@ from tests.support.shown import (
     parameters,
     predictions,
     ran,
+    runs_of,
     same,
     scores,
     seconds_of,
@@ -214,7 +215,10 @@ def lines_of_search(shown: Shown, study: str) -> list:
         number = int(found[1])
         check_scores(shown, study, number, found.groups()[1:5])
         for name, value in zip(COSTS, found.groups()[5:], strict=True):
-            same(value, trials[number].user_attrs["costs"][f"cost/{name}"])
+            same(
+                value,
+                fmean(run.data.metrics[f"cost/{name}"] for run in runs_of(shown, study, number)),
+            )
 
     points = len(trials)
     scores_ = r"(?P<a>[\d.]+)(?: ± (?P<b>[\d.]+))?(?:, (?P<c>[\d.]+)(?: ± (?P<d>[\d.]+))?)?"

@@ -51,6 +51,8 @@ def test_tables_of_a_study_have_the_scores_and_seconds_of_its_trials(shown, stud
         if row["state"] == "complete":
             same(row["val/f1_macro"], best_scores(run)["f1_macro"], digits=12)
             same(row["seconds"], of["cost/train_seconds"] + of["cost/evaluate_seconds"], digits=12)
+            of_seeds = f1_of(shown, study, int(row["trial"]))
+            same(row.get("val/f1_macro mean", row["val/f1_macro"]), fmean(of_seeds), digits=12)
         elif row["state"] == "pruned":
             same(row["val/f1_macro"], f1_of(shown, study, int(row["trial"]))[0], digits=12)
         if row["state"] == "complete" and "cost/parameters" in row:
@@ -62,11 +64,14 @@ def test_tables_of_a_study_have_the_scores_and_seconds_of_its_trials(shown, stud
         number = int(row["trial"])
         assert row["state"] == states(shown, study)[number]
         assert row["run_id"] in runs
-        if row["state"] == "complete":
-            f1, second = f1_of(shown, study, number), row.get("score_2")
-            same(row["score"], fmean(f1), digits=12)
+        if row["state"] == "failed":
+            assert row["val/f1_macro"] == ""
+        else:
+            f1, second = f1_of(shown, study, number), row.get("cost/parameters")
+            same(row["val/f1_macro"], fmean(f1), digits=12)
             assert not second or float(second) == parameters(runs[row["run_id"]])
-            assert "score_sd" not in row or float(row["score_sd"]) == pytest.approx(stdev(f1))
+            width = row.get("val/f1_macro_sd")
+            assert width is None or float(width) == pytest.approx(stdev(f1))
         count += len(row)
     total(count, f"tables of study {study}")
 
@@ -82,6 +87,12 @@ def test_best_names_the_best_trial_and_its_score(shown, study):
         if state == "complete"
     }
     assert every[number] == max(every.values())
+
+    def seeds(found: re.Match[str]) -> None:
+        assert (found[1], found[2]) == ("2", run.data.params["seed"])
+        same(found[3], best_scores(run)["f1_macro"])
+        same(found[4], parameters(run))
+
     entries = [
         (r"best +trial (\d+)", lambda f: check_equal(int(f[1]), number)),
         (
@@ -93,6 +104,7 @@ def test_best_names_the_best_trial_and_its_score(shown, study):
     ]
     if study == "several":
         entries.append((r"front +trial (\d+): .*", lambda f: check_equal(int(f[1]), number)))
+        entries.append((rf"the mean over (\d) seeds; .* seed (\d+), which scored {N}, {N}", seeds))
     else:
         entries.append((r"([a-z_.]+) = (.*)", lambda f: check_equal(f[2], run.data.params[f[1]])))
     total(check_lines(shown.said(f"best-{study}"), entries), f"best {study}")
@@ -107,7 +119,9 @@ def test_runs_have_their_times_and_scores(shown):
     listed, count = table(shown.said("runs")), 0
     for row in listed:
         run = every[row["run_id"]]
-        same(row["seconds"], clock(run) if row["kind"] != "trial" else ran(shown, run), digits=9)
+        same(
+            row["run_seconds"], clock(run) if row["kind"] != "trial" else ran(shown, run), digits=9
+        )
         start = datetime.fromisoformat(row["start"]).timestamp()
         assert start == run.info.start_time // 1000
         study = run.data.tags.get("tunewright.study")
@@ -118,7 +132,9 @@ def test_runs_have_their_times_and_scores(shown):
             score = f1_of(shown, study, int(row["trial"]))[0]
         elif row["state"] == "complete":
             score = best_scores(run)["f1_macro"]
-        if row["state"] != "failed":
+        if row["state"] == "failed":
+            assert row["score"] == ""
+        else:
             same(row["score"], score, digits=12)
         count += len(row)
     assert len(listed) == len(every) - sum("confirm" in r.info.run_name for r in every.values()) - 6
@@ -170,6 +186,12 @@ def test_confirm_judges_the_winner_by_the_predictions_on_the_test_split(shown):
             same(found[2].lstrip("+"), known[found[1]])
 
     said = shown.said("confirm")
+    of_seeds = re.findall(rf"mean over 3 seeds: {N} ± {N}\n", said)
+    for (mean, spread), runs in zip(of_seeds, (winner, default), strict=True):
+        values = [run.data.metrics["val/best/f1_macro"] for run in runs]
+        same(mean, fmean(values))
+        same(spread, stdev(values), digits=2)
+    assert "best: trial" not in said
     lines = said[said.index("winner, trial") :]
     entries = [
         (rf"winner, trial 0: test/f1_macro {N} ± {N} on 3 fresh seeds", report),
@@ -195,7 +217,7 @@ def test_confirm_judges_the_winner_by_the_predictions_on_the_test_split(shown):
     assert metrics["confirm/difference"] == pytest.approx(own - other)
     assert metrics["confirm/test_reads"] == len(winner) + len(default)
     same(re.search(rf"default config .*p = {N}", lines)[1], metrics["confirm/p"], digits=2)
-    total(count + 6, "confirm")
+    total(count + 10, "confirm")
 
 
 def lines_of_page(page: str) -> str:
@@ -253,7 +275,7 @@ def test_page_of_a_study_shows_its_trials_costs_and_labels(shown, study):
             lambda f: check_equal(int(f[1]), order.count("complete")),
         ),
         (r"(\d+) \| (.*) \|", row),
-        (r".*(?:MLflow run|tunewright train|f1_macro \(higher| \| seconds \|).*", ignore),
+        (r".*(?:MLflow run|tunewright train|f1_macro \(higher| \| run seconds \|).*", ignore),
         (r"(pos|neg) \| (\d+) \| (\d+) \| ([\d.]+) \|", label),
         *OTHERS[study],
     ]
