@@ -60,7 +60,7 @@ def compare(store: Store, names: Sequence[str]) -> Table:
     params = _varying(runs, [key for study in studies for key in searched_keys(study)])
     some = [tags.STUDY] if len(studies) > 1 else []
     repeats = {study.data.tags[tags.STUDY]: repeats_of(study) or 1 for study in studies}
-    has_seeds = max(repeats.values()) > 1
+    has_seeds = any(tags.REPEAT in run.data.tags for run in runs)
     some += [tags.TRIAL, *([tags.REPEAT] if has_seeds else [])]
     by_trial: dict[tuple[str, str | None], list[_Scored]] = defaultdict(list)
     for run in sorted(runs, key=_order):
