@@ -3,42 +3,30 @@
 import copy
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.errors import ConfigError, ModelError, TunewrightError, did_you_mean, listing
+from pipeline.common.errors import ConfigError, ModelError, listing
 from pipeline.common.session import shared
 from pipeline.common.text import words
 from pipeline.common.timing import booked
 from pipeline.config.model import ModelConfig
-from pipeline.config.types import EmbeddedFile
-from pipeline.data.package_files import locate
+from pipeline.models.consistent import check_config, check_embeddings, check_tokenizer
 from pipeline.models.digests import stamp
 from pipeline.models.families import HEADS, can, families_with
-from pipeline.models.loaded import check_floats, check_loaded
+from pipeline.models.faults import said, unbuildable
+from pipeline.models.loaded import check_floats, check_loaded, stored
+from pipeline.models.new_model import new_config
+from pipeline.models.source import TOKENIZERS, WEIGHTS, Source
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-
-# A single file, or the index of a checkpoint in several files.
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tokenizer_config.json")
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_CONVERT = (
-    "Convert a model you trust once, with transformers: model = AutoModel.from_pretrained(source); "
-    "model.save_pretrained(folder), and save its tokenizer the same way."
-)
-
-
-_NO_FOLDER = "there is no such folder, and no model of the Hugging Face hub has such a name."
-
 # Their first position comes after the padding id, so they have fewer than configured.
 _OFFSET_POSITIONS = words("roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl camembert")
-_TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 
 
 @dataclass(frozen=True)
@@ -101,11 +89,11 @@ class Checkpoint:
         """Build the model without any weights, to inspect its modules.
 
         Raises:
-            ModelError: if this architecture has no such head.
+            ModelError: if this architecture has no such head, or cannot be built.
         """
         import torch
 
-        with _readable(self._place), torch.device("meta"):  # no memory, and nothing is drawn
+        with torch.device("meta"):  # no memory, and nothing is drawn
             return self._draw(auto_class, **kwargs)
 
     def count_stored(self) -> int | None:
@@ -114,14 +102,10 @@ class Checkpoint:
         Raises:
             ModelError: if the file cannot be read.
         """
-        from safetensors import safe_open
-
         file = Path(self.location, "model.safetensors")
         if self.is_new or not file.is_file():
             return None
-        with _readable(self._place), safe_open(file, framework="numpy") as stored:
-            shapes = [stored.get_slice(name).get_shape() for name in stored.keys()]  # noqa: SIM118
-        return sum(map(math.prod, shapes))
+        return sum(math.prod(tensor.shape) for tensor in stored(self._source, file.name))
 
     def _draw(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         import torch
@@ -135,8 +119,13 @@ class Checkpoint:
             model: PreTrainedModel = auto_class.from_config(
                 config, dtype=torch.float32, trust_remote_code=self.is_trusted, **kwargs
             )
-        except ValueError as error:
-            raise ModelError(f"{self._place}: {' '.join(str(error).split())[:300]}") from error
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # which a broken config raises, of any type
+            reason = unbuildable(config.to_diff_dict(), auto_class, error)
+            if self.is_new:
+                raise ModelError(f"{self._place}: {reason}.") from error
+            raise self._source.fault(reason, "config.json") from error
         return self._with_padding(model.eval())
 
     def _with_padding(self, model: "PreTrainedModel") -> "PreTrainedModel":
@@ -151,9 +140,9 @@ class Checkpoint:
         logging.disable_progress_bar()
         # Else transformers asks a public service to convert them, and loads from its pull request.
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
-        with _readable(self._place):
-            if not hasattr(self.config, "quantization_config"):
-                check_floats(Path(self.location), self._place)
+        if not hasattr(self.config, "quantization_config"):
+            check_floats(self._source)
+        with self._source.reading(*WEIGHTS):
             model, found = auto_class.from_pretrained(
                 self.location,
                 revision=self.revision or "main",
@@ -166,12 +155,16 @@ class Checkpoint:
                 **kwargs,
             )
         writes = auto_class.__name__ in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
-        check_loaded(model, found, self._place, writes=writes)
+        check_loaded(model, found, self._source.at(*WEIGHTS), writes=writes)
         return self._with_padding(model)
 
     @property
+    def _source(self) -> Source:
+        return Source("model.checkpoint", self.name, self.location)
+
+    @property
     def _place(self) -> str:
-        return "model.from_config" if self.is_new else f"model.checkpoint={self.name}"
+        return "model.from_config" if self.is_new else self._source.place
 
     def check_head(self, auto_class_name: str, task: str) -> None:
         """Refuse a model whose architecture lacks the head of a task, before weights are read.
@@ -198,7 +191,7 @@ class Checkpoint:
             return
         if self.config.model_type in _OFFSET_POSITIONS:
             positions -= (self.config.pad_token_id or 0) + 1
-        longest = min(positions, self.tokenizer.model_max_length or positions)
+        longest = min(positions, self.tokenizer.model_max_length)
         if max_length > longest:
             raise ConfigError(
                 f"training.max_length={max_length}: {self.name} reads at most {longest} tokens."
@@ -218,249 +211,59 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
     A decoder without a padding token pads with its end-of-text token.
 
     Raises:
-        ModelError: for an unknown folder or hub name, a folder without a model, a model that is
-            pickled or needs code of its own that is not trusted, or a tokenizer with more tokens
-            than the model.
+        ModelError: for an unknown folder or hub name, a folder without a whole model, a model that
+            is pickled or needs code of its own that is not trusted, and a config and a tokenizer
+            that are not of one model.
         ConfigError: for a config that no model can be built from.
     """
     if config.from_config is not None:
-        return _new(config.from_config, config.tokenizer)
-    from transformers import AutoConfig
-
+        assert config.tokenizer is not None  # which the schema ensures
+        source = Source.of("model.tokenizer", config.tokenizer)
+        tokenizer, kind = _tokenizer(source), str(config.from_config.get("model_type"))
+        made = new_config(config.from_config, tokenizer)
+        return Checkpoint(kind, source.location, None, False, made, tokenizer, is_new=True)
     assert config.checkpoint is not None  # which the schema ensures
-    name, location = _place_of(config.checkpoint)
-    if isinstance(config.checkpoint, str):
-        _check_folder(location)
+    source = Source.of("model.checkpoint", config.checkpoint)
+    source.check_model()
     is_trusted = config.trust_remote_code == config.checkpoint
     options = {"revision": config.revision or "main", "trust_remote_code": is_trusted}
-    with _readable(f"model.checkpoint={name}"):
-        model_config = AutoConfig.from_pretrained(location, **options)
+    model_config = _config(source, **options)
     if config.tokenizer is None or config.tokenizer == config.checkpoint:
-        tokenizer = _tokenizer(f"model.checkpoint={name}", location, **options)
+        other, tokenizer = source, _tokenizer(source, **options)
     else:
-        tokenizer = _other_tokenizer(config.tokenizer)
-        vocabulary = getattr(model_config.get_text_config(), "vocab_size", None)
-        if vocabulary and len(tokenizer) > vocabulary:
-            raise ModelError(
-                f"model.tokenizer={_place_of(config.tokenizer)[0]}: it has {len(tokenizer)} "
-                f"tokens, but {name} has embeddings of {vocabulary}; expected a tokenizer that "
-                "the model was trained with."
-            )
-    _check_padding(name, model_config, tokenizer)
-    _check_weights(Path(location))
-    return Checkpoint(name, location, config.revision, is_trusted, model_config, tokenizer)
-
-
-def _check_padding(
-    name: str, config: "PretrainedConfig", tokenizer: "PreTrainedTokenizerBase"
-) -> None:
-    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
-    if not isinstance(vocabulary, int):
-        return
-    for file, pad in (
-        ("config.json", getattr(config, "pad_token_id", None)),
-        ("the tokenizer", tokenizer.pad_token_id),
-    ):
-        # Some configs have -1 for none.
-        if isinstance(pad, int) and pad >= vocabulary:
-            raise ModelError(
-                f"model.checkpoint={name}: pad_token_id={pad} of {file} is outside the vocabulary; "
-                f"expected at most {vocabulary - 1} (vocab_size={vocabulary} of config.json)."
-            )
-
-
-def _place_of(source: str | EmbeddedFile) -> tuple[str, str]:
-    """Return the user's name of a model or tokenizer, and its folder or hub name."""
-    if isinstance(source, EmbeddedFile):
-        return source.distribution, str(locate(source).parent)
-    return source, source
-
-
-def _other_tokenizer(source: str | EmbeddedFile) -> "PreTrainedTokenizerBase":
-    name, location = _place_of(source)
-    if _is_no_folder(location):
-        raise ModelError(f"model.tokenizer={name}: {_NO_FOLDER}")
-    return _tokenizer(f"model.tokenizer={name}", location)
-
-
-def _tokenizer(place: str, location: str, **options: Any) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    if Path(location).is_dir() and not _any(Path(location), _TOKENIZERS):
-        # transformers would build an empty one without a vocabulary.
-        raise ModelError(
-            f"{place}: there is no tokenizer: expected {' or '.join(_TOKENIZERS)}, found "
-            f"{_contents(Path(location))}."
-        )
-    with _readable(place):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **options)
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise ModelError(f"{place}: its tokenizer has neither a padding nor an end token.")
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def _new(given: Mapping[str, Any], source: str | EmbeddedFile | None) -> Checkpoint:
-    """Build the config of a new model, and check that a model can be built from it."""
-    import torch
-    from transformers import AutoConfig, AutoModel
-
-    assert source is not None  # which the schema ensures
-    kind, valid = _check_keys(given)
-    tokenizer = _other_tokenizer(source)
-    # A copy: transformers writes into nested values, and the config is a cache key.
-    values = {**_token_values(tokenizer, valid), **copy.deepcopy(dict(given))}
-    values.pop("model_type")
-    try:
-        config = AutoConfig.for_model(kind, **values)
-        if config.is_encoder_decoder and "decoder_start_token_id" not in given:
-            config.decoder_start_token_id = _first(config.pad_token_id, tokenizer.pad_token_id)
-        with torch.device("meta"):  # no memory, and nothing is drawn
-            AutoModel.from_config(config)
-    # transformers' checks of a config and of its modules raise errors of any type.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"model.from_config: cannot build a {kind} from it: {reason[:300]}"
-        ) from error
-    vocabulary = getattr(config, "vocab_size", len(tokenizer))
-    if vocabulary < len(tokenizer):
-        raise ConfigError(
-            f"model.from_config.vocab_size={vocabulary}: expected at least the {len(tokenizer)} "
-            "tokens of model.tokenizer, or leave vocab_size out to take their number."
-        )
-    return Checkpoint(kind, _place_of(source)[1], None, False, config, tokenizer, is_new=True)
-
-
-def _check_keys(given: Mapping[str, Any]) -> tuple[str, set[str]]:
-    """Return an architecture and its keys; refuse others, which transformers would ignore."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    kind = given.get("model_type")
-    if kind is None:
-        raise ConfigError(
-            "model.from_config: expected an architecture of transformers: "
-            "model.from_config.model_type=bert"
-        )
-    kinds = list(CONFIG_MAPPING.keys())
-    if kind not in kinds:
-        raise ConfigError(
-            f"model.from_config.model_type={kind}: transformers has no such architecture."
-            f"{did_you_mean(str(kind), kinds)}"
-        )
-    config = CONFIG_MAPPING[kind]()
-    own = {key for key in vars(config) if not key.startswith("_")} - {"transformers_version"}
-    valid = own | set(config.attribute_map) | {"model_type", *_TOKEN_IDS}
-    for key in given:
-        if key not in valid:
-            raise ConfigError(
-                f"model.from_config.{key}: a {kind} has no such key.{did_you_mean(key, valid)} "
-                f"Valid: {listing(sorted(valid), most=60)}."
-            )
-    return str(kind), valid
-
-
-def _token_values(tokenizer: "PreTrainedTokenizerBase", valid: set[str]) -> dict[str, Any]:
-    """Return what a config says about its tokenizer; the classes' defaults describe another one."""
-    end = _first(tokenizer.eos_token_id, tokenizer.sep_token_id)
-    pads = tokenizer.pad_token_id != end  # else the end token's vector would be zero, and stay zero
-    values = {
-        "vocab_size": len(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id if pads else None,
-        "bos_token_id": _first(tokenizer.bos_token_id, tokenizer.cls_token_id),
-        "eos_token_id": end,
-        "forced_eos_token_id": end,
-        "cls_token_id": tokenizer.cls_token_id,
-        "sep_token_id": tokenizer.sep_token_id,
-    }
-    return {key: value for key, value in values.items() if key in valid}
-
-
-def _first(*ids: int | None) -> int | None:
-    return next((i for i in ids if i is not None), None)
-
-
-def _check_folder(location: str) -> None:
-    path = Path(location)
-    if _is_no_folder(location):
-        raise ModelError(f"model.checkpoint={location}: {_NO_FOLDER}")
-    if (path / "adapter_config.json").is_file():
-        raise ModelError(
-            f"model.checkpoint={path}: the folder holds a PEFT adapter (adapter_config.json), "
-            "which would change the weights unasked; expected a whole model. Merge it once into "
-            "its base model, with PEFT's merge_and_unload() and save_pretrained(folder)."
-        )
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ModelError(
-            f"model.checkpoint={path}: the folder is not a model: expected config.json, "
-            f"weights and a tokenizer, found {_contents(path)}."
-        )
-
-
-def _is_no_folder(location: str) -> bool:
-    """Whether this can only be a folder, as no model of the hub may be called so, and is none."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
-    try:
-        validate_repo_id(location)
-    except HFValidationError:
-        return not Path(location).is_dir()
-    return Path(location).is_file()
-
-
-def _check_weights(path: Path) -> None:
-    """Refuse a folder without weights early, before a run is recorded."""
-    if not path.is_dir() or _any(path, _WEIGHTS):
-        return
-    if _any(path, _PICKLED):
-        raise ModelError(
-            f"model.checkpoint={path}: the folder holds pickled weights, which can run code when "
-            f"they are read: found {_contents(path)}, expected safetensors. {_CONVERT}"
-        )
-    raise ModelError(
-        f"model.checkpoint={path}: the folder has no weights: expected {' or '.join(_WEIGHTS)}, "
-        f"found {_contents(path)}."
+        other = Source.of("model.tokenizer", config.tokenizer)
+        tokenizer = _tokenizer(other)
+    check_embeddings(other, tokenizer, model_config)
+    source.check_weights()
+    return Checkpoint(
+        source.name, source.location, config.revision, is_trusted, model_config, tokenizer
     )
 
 
-def _any(path: Path, globs: Sequence[str]) -> bool:
-    return any(found for glob in globs for found in path.glob(glob))
+def _config(source: Source, **options: Any) -> "PretrainedConfig":
+    from transformers import AutoConfig, AutoModel
+
+    given = source.read("config.json") if source.folder else {}
+    why = partial(unbuildable, given, AutoModel) if given and "auto_map" not in given else said
+    with source.reading("config.json", why=why):
+        config: PretrainedConfig = AutoConfig.from_pretrained(source.location, **options)
+    check_config(source, config)
+    return config
 
 
-def _contents(path: Path) -> str:
-    return ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
+def _tokenizer(source: Source, **options: Any) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
 
-
-@contextmanager
-def _readable(place: str) -> Iterator[None]:
-    from torch import OutOfMemoryError
-
-    try:
-        yield
-    except (TunewrightError, MemoryError, OutOfMemoryError):
-        raise
-    # transformers' checks of configs, and what a broken one lets fail, raise errors of any type.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        if "trust_remote_code" in reason:
-            key, _, name = place.partition("=")
-            remedy = (
-                f"If you trust it, repeat its name: model.trust_remote_code={name}."
-                if key == "model.checkpoint"
-                else "Expected a tokenizer without."
+    source.check_tokenizer()
+    with source.reading(*TOKENIZERS):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source.location, **options
+        )
+    check_tokenizer(source, tokenizer)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                f"{source.place}: its tokenizer has neither a padding nor an end token."
             )
-            raise ModelError(
-                f"{place}: it needs code of its own, which does not run unasked: it could do "
-                f"anything. {remedy}"
-            ) from error
-        if "use_safetensors" in reason:
-            raise ModelError(
-                f"{place}: there are no safetensors, and other weights are not loaded: they are "
-                f"pickled and can run code when they are read. {_CONVERT}"
-            ) from error
-        raise ModelError(
-            f"{place}: cannot be loaded; expected a local folder with a model, a name of the "
-            f"Hugging Face hub, or model=minilm. {type(error).__name__}: {reason[:300]}"
-        ) from error
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

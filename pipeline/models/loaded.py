@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.common.errors import ModelError, amount, listing
+from pipeline.models.faults import said
+from pipeline.models.source import Source, names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,37 +23,64 @@ _BUFFERS = (
 )
 # Of models that have no module for what is not head.
 _HEADS = ("qa_outputs", "classifier", "classification_head", "score")
+_FLOATS = ("F16", "BF16", "F32", "F64")
+_LAYER = re.compile(r".*?\.\d+\.")  # up to its number
 
 
-def check_floats(folder: Path, place: str) -> None:
-    """Refuse integers in a local folder's weights, which would be read as if they were floats.
+class Stored(NamedTuple):
+    """A tensor in a file of weights, by its description alone."""
+
+    name: str
+    dtype: str  # of safetensors: F32
+    shape: Sequence[int]
+
+
+def stored(source: Source, file: str) -> Iterator[Stored]:
+    """Yield the tensors of a file of weights in a local folder.
+
+    Raises:
+        ModelError: for a file that is no safetensors, or not whole.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(Path(source.location, file), framework="numpy") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                tensor = opened.get_slice(name)
+                yield Stored(name, tensor.get_dtype(), tensor.get_shape())
+    except (SafetensorError, OSError) as error:
+        problem = f"it is no safetensors file, or not whole: {said(error)}"
+        raise source.fault(problem, file) from error
+
+
+def check_floats(source: Source) -> None:
+    """Refuse weights in a local folder that are no floats of 16 bits or more.
+
+    They would be read as if they were; quantized ones need a scale.
 
     Raises:
         ModelError: naming tensors.
     """
-    from safetensors import safe_open
-
-    integers = []
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="numpy") as stored:
-            for name in stored.keys():  # noqa: SIM118
-                tensor = stored.get_slice(name)
-                dtype = tensor.get_dtype()
-                is_mask = tensor.get_shape()[:2] == [1, 1]  # of attention, as older releases saved
-                if not (dtype.startswith(("F", "BF")) or is_mask or name.endswith(_BUFFERS)):
-                    integers.append(f"{name} ({dtype})")
-    if integers:
-        raise ModelError(
-            f"{place}: its weights are no floats: {listing(integers, most=4)} "
-            f"({amount(len(integers), 'tensor')}); expected float16, bfloat16 or float32. Save the "
-            "model again from its float weights."
-        )
+    for file in names(source.folder, ["*.safetensors"]) if source.folder else ():
+        wrong = [
+            f"{name} ({dtype})"
+            for name, dtype, shape in stored(source, file)
+            if dtype not in _FLOATS
+            and not name.endswith(_BUFFERS)
+            and list(shape[:2]) != [1, 1]  # a mask of attention, as older releases saved
+        ]
+        if wrong:
+            raise ModelError(
+                f"{source.place}: {file}: its weights are no floats: {listing(wrong, most=4)} "
+                f"({amount(len(wrong), 'tensor')}); expected float16, bfloat16 or float32. Save "
+                "the model again from its float weights."
+            )
 
 
 def check_loaded(
     model: PreTrainedModel, found: Mapping[str, Any], place: str, *, writes: bool
 ) -> None:
-    """Refuse weights that are missing, superfluous, misshapen or not finite.
+    """Refuse weights that are missing, superfluous, misshapen, not finite or all zero.
 
     Only a new head may be missing or misshapen, and a head of another task superfluous; neither
     is part of the base model. A language model's head is not new: without it, it cannot write.
@@ -62,8 +94,6 @@ def check_loaded(
     Raises:
         ModelError: naming tensors.
     """
-    import torch
-
     base = model.base_model_prefix + "."
     children = (name for name, _ in model.base_model.named_children())
     parts = tuple(f"{name}." for name in children if name not in _HEADS)
@@ -75,6 +105,10 @@ def check_loaded(
 
     mismatched = {name: (stored, own) for name, stored, own in found["mismatched_keys"]}
     missing = [name for name in found["missing_keys"] if name not in mismatched]
+    # A sum is cheaper than a look at each: finite only if all are, and zero where all are.
+    sums = {
+        n: p.detach().sum().item() for n, p in model.named_parameters() if p.is_floating_point()
+    }
     problems = [
         ("lack", (name for name in missing if writes or is_of_base(name))),
         (
@@ -86,18 +120,29 @@ def check_loaded(
             ),
         ),
         ("have what the model does not:", filter(is_of_base, found["unexpected_keys"])),
-        (
-            "are NaN or infinite:",
-            # A sum is cheaper than a look at each, and finite only if all are.
-            (
-                n
-                for n, p in model.named_parameters()
-                if p.is_floating_point() and not torch.isfinite(p.detach().sum())
-            ),
-        ),
+        ("are NaN or infinite:", (name for name, total in sums.items() if not isfinite(total))),
+        ("are all zero:", _zero(model, [n for n, total in sums.items() if not total], is_of_base)),
     ]
-    for problem, names in problems:
-        _refuse(place, problem, names, f"all of {type(model).__name__}")
+    for problem, wrong in problems:
+        _refuse(place, problem, wrong, type(model).__name__)
+
+
+def _zero(
+    model: PreTrainedModel, suspects: Sequence[str], is_of_base: Callable[[str], bool]
+) -> Iterator[str]:
+    """Yield the matrices that are zero: the tokens' embedding, and those of a layer without others.
+
+    A single matrix may be: biases, unused token types, branches of layers that were added.
+    """
+    own = dict(model.named_parameters())
+    zero = {name for name in suspects if not own[name].any()}
+    layers = defaultdict(set)  # name of each layer: its matrices
+    for name, parameter in own.items():
+        if parameter.ndim > 1 and is_of_base(name) and (layer := _LAYER.match(name)):
+            layers[layer[0]].add(name)
+    embedding = model.get_input_embeddings().weight
+    yield from (name for name in zero if own[name] is embedding)
+    yield from (name for matrices in layers.values() if matrices <= zero for name in matrices)
 
 
 def _refuse(place: str, problem: str, names: Iterable[str], model: str) -> None:
@@ -105,6 +150,6 @@ def _refuse(place: str, problem: str, names: Iterable[str], model: str) -> None:
     if wrong:
         raise ModelError(
             f"{place}: its weights {problem} {listing(wrong, most=4)} "
-            f"({amount(len(wrong), 'tensor')}); expected {model}, as others would take their "
-            "place. Check that config.json and the weights are of the same model and whole."
+            f"({amount(len(wrong), 'tensor')}); expected trained ones for all of {model}. "
+            "Check that config.json and the weights are of the same model and whole."
         )

@@ -1,52 +1,40 @@
 """A model that is broken in one way is refused before a run is recorded, and the fault is named."""
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
+from pipeline.analysis.preflight import check_inputs
+from pipeline.common.errors import ModelError
+from tests.support.broken import (
+    MATRIX,
+    config,
+    cut,
+    each,
+    edited,
+    filled,
+    tensors,
+    tokenizer,
+    vocabulary_alone,
+    written,
+)
+from tests.support.experiments import experiment
 from tests.support.refusals import refused
 
-MATRIX = "encoder.layer.0.output.dense.weight"
-Tensors = dict[str, torch.Tensor]
+PAD, ZERO = "config.json: pad_token_id={} is outside", torch.zeros_like
+NO_JSON = "it cannot be read as JSON"
 
 
-def tensors(change: Callable[[Tensors], Tensors]) -> Callable[[Path], None]:
-    """Break the weights."""
+def with_token(special: bool):
+    """Add a token that the model has no embedding of."""
 
-    def broken(folder: Path) -> None:
-        file = folder / "model.safetensors"
-        whole = {name: tensor.clone() for name, tensor in load_file(file).items()}
-        save_file(change(whole), file, metadata={"format": "pt"})
+    def add(found):
+        token = found["added_tokens"][0]
+        found["added_tokens"].append({**token, "id": 24, "content": "<x>", "special": special})
 
-    return broken
-
-
-def one(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
-    """Break one tensor."""
-    return tensors(lambda whole: {**whole, MATRIX: change(whole[MATRIX]).contiguous()})
-
-
-def filled(value: float) -> Callable[[Path], None]:
-    return one(lambda matrix: matrix.index_fill(0, torch.tensor([3]), value))
-
-
-def config(**values: object) -> Callable[[Path], None]:
-    """Break config.json."""
-
-    def broken(folder: Path) -> None:
-        file = folder / "config.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
-
-    return broken
-
-
-def written(name: str, text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(text) and None
+    return edited("tokenizer.json", add)
 
 
 BROKEN = {
@@ -54,61 +42,124 @@ BROKEN = {
     "one missing": (tensors(lambda t: {n: v for n, v in t.items() if n != MATRIX}), MATRIX),
     "one renamed": (tensors(lambda t: {n.replace(MATRIX, "x"): v for n, v in t.items()}), MATRIX),
     "no tensors": (tensors(lambda _: {}), "lack bert."),
-    "transposed": (one(lambda matrix: matrix.T), MATRIX),
-    "flattened": (one(torch.flatten), MATRIX),
-    "scalar": (one(torch.sum), MATRIX),
-    "int8": (one(lambda matrix: matrix.to(torch.int8)), MATRIX),
-    "int64": (one(lambda matrix: matrix.to(torch.int64)), MATRIX),
-    "bool": (one(lambda matrix: matrix > 0), MATRIX),
+    "transposed": (each(lambda matrix: matrix.T), MATRIX),
+    "flattened": (each(torch.flatten), MATRIX),
+    "scalar": (each(torch.sum), MATRIX),
+    "int8": (each(lambda matrix: matrix.to(torch.int8)), MATRIX),
+    "int64": (each(lambda matrix: matrix.to(torch.int64)), MATRIX),
+    "bool": (each(lambda matrix: matrix > 0), MATRIX),
+    "float8": (each(lambda matrix: matrix.to(torch.float8_e4m3fn)), f"{MATRIX} (F8_E4M3)"),
     "NaN": (filled(float("nan")), MATRIX),
     "infinite": (filled(float("inf")), MATRIX),
     "minus infinite": (filled(float("-inf")), MATRIX),
+    "all zero": (each(ZERO, ""), "are all zero: bert.embeddings"),
+    "zero words": (each(ZERO, "word_embeddings"), "zero: bert.embeddings.word_embeddings"),
+    "zero layer": (each(ZERO, "layer.0"), "are all zero: bert.encoder.layer.0"),
     "more layers": (config(num_hidden_layers=9), "lack bert.encoder.layer."),
     "fewer layers": (config(num_hidden_layers=0), "encoder.layer.0."),
     "wider layers": (config(intermediate_size=96), "intermediate.dense"),
     "wider model": (config(hidden_size=48, num_attention_heads=2), "bert.embeddings"),
     "larger vocabulary": (config(vocab_size=5000), "word_embeddings"),
     "fewer positions": (config(max_position_embeddings=40), "position_embeddings"),
-    "another architecture": (config(model_type="distilbert"), "distilbert."),
-    "heads that do not divide": (config(num_attention_heads=7), "7"),
-    "hidden size as text": (config(hidden_size="wide"), "hidden_size"),
-    "negative hidden size": (config(hidden_size=-4), ""),
-    "no layers": (config(num_hidden_layers=None), "num_hidden_layers"),
-    "unknown activation": (config(hidden_act="gulu"), "gulu"),
-    "unknown dtype": (config(dtype="float33"), "float33"),
-    "pad token outside": (config(pad_token_id=99999), "pad_token_id=99999"),
-    "unknown type": (config(model_type="bret"), "bret"),
-    "config no JSON": (written("config.json", "{"), "config.json"),
-    "config a list": (written("config.json", "[]"), ""),
-    "tokenizer config no JSON": (written("tokenizer_config.json", "{"), ""),
-    "tokenizer config a list": (written("tokenizer_config.json", "[]"), ""),
-    "tokenizer no JSON": (written("tokenizer.json", "{"), ""),
-    "tokenizer empty": (written("tokenizer.json", "{}"), ""),
-    "weights empty": (written("model.safetensors", "x"), ""),
+    "weights empty": (written("model.safetensors", "x"), "model.safetensors: it is no safe"),
+    "weights cut": (cut("model.safetensors"), "model.safetensors: it is no safetensors file, or"),
+    "another architecture": (
+        config(model_type="distilbert", architectures=None),
+        "model.safetensors: its weights lack distilbert.",
+    ),
+    "another type": (config(model_type="roberta"), "model_type='roberta', but architectures"),
+    "another class": (config(architectures=["RobertaModel"]), "RobertaModel, which is a roberta"),
+    "unknown type": (config(model_type="bret"), "config.json: model_type='bret': transformers has"),
+    "no type": (edited("config.json", lambda found: found.pop("model_type")), "no model_type"),
+    "heads that do not divide": (config(num_attention_heads=7), "bert with num_attention_heads=7:"),
+    "no heads": (config(num_attention_heads=0), "config.json: cannot build a bert with num_attent"),
+    "no width": (config(hidden_size=0), "config.json: cannot build a bert with hidden_size=0: "),
+    "hidden size as text": (config(hidden_size="wide"), "hidden_size='wide': Field 'hidden_size'"),
+    "negative hidden size": (config(hidden_size=-4), "with hidden_size=-4: "),
+    "no layers": (config(num_hidden_layers=None), "with num_hidden_layers=None: "),
+    "unknown activation": (config(hidden_act="zelu"), "bert with hidden_act='zelu': KeyError"),
+    "unknown dtype": (config(dtype="float33"), "config.json: cannot build a bert with dtype='fl"),
+    "dtype of integers": (config(dtype="int8"), "config.json: dtype=torch.int8 is no type of"),
+    "list of labels": (config(id2label=["a", "b"]), "bert with id2label=['a', 'b']: "),
+    "pad token outside": (config(pad_token_id=99999), PAD.format(99999)),
+    "negative pad token": (config(pad_token_id=-1), PAD.format(-1)),
+    "config no JSON": (written("config.json", "{"), f"config.json: {NO_JSON}"),
+    "config a list": (written("config.json", "[]"), "config.json: it holds a JSON list"),
+    "settings no JSON": (written("generation_config.json", "{"), f"config.json: {NO_JSON}"),
+    "tokenizer config no JSON": (
+        written("tokenizer_config.json", "{"),
+        f"tokenizer_config.json: {NO_JSON}",
+    ),
+    "tokenizer config a list": (
+        written("tokenizer_config.json", "[]"),
+        "tokenizer_config.json: it holds a JSON list",
+    ),
+    "tokenizer cut": (cut("tokenizer.json"), f"tokenizer.json: {NO_JSON}"),
+    "tokenizer empty": (written("tokenizer.json", "{}"), "tokenizer.json, tokenizer_config.json: "),
+    "vocabulary empty": (vocabulary_alone(""), "vocab.txt, tokenizer_config.json: the tokenizer"),
+    "length as text": (tokenizer(model_max_length="x"), "config.json: model_max_length='x' is no"),
+    "negative length": (tokenizer(model_max_length=-3), "config.json: model_max_length=-3 is no"),
+    "pad token a number": (tokenizer(pad_token=3), "tokenizer_config.json: Special token pad_tok"),
+    "pad token unknown": (tokenizer(pad_token="[NOPE]"), "ids up to 24 ('[NOPE]')"),
+    "token id too large": (
+        edited("tokenizer.json", lambda found: found["model"]["vocab"].update(good=5000)),
+        "ids up to 5000 ('good')",
+    ),
+    "added token": (with_token(special=False), "ids up to 24 ('<x>')"),
     "adapter": (written("adapter_config.json", "{}"), "PEFT adapter"),
+}  # fmt: skip
+SOUND = {
+    "token types zero": each(ZERO, "token_type"),
+    "one matrix zero": each(ZERO),
+    "biases zero": each(ZERO, "bias"),
+    "special token without embedding": with_token(special=True),
+    "template of an encoder": tokenizer(chat_template="{% if %}"),
+    "unknown class of a whole tokenizer": tokenizer(tokenizer_class="OldTokenizer"),
 }
 
 
+@pytest.fixture
+def broken(tiny_model, working_folder) -> Path:
+    return shutil.copytree(tiny_model, working_folder / "broken")
+
+
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_model_is_refused(cli, tiny, tiny_model, name):
+def test_broken_model_is_refused(tiny, broken, name):
     change, fault = BROKEN[name]
-    shutil.copytree(tiny_model, "broken")
-    change(Path("broken"))
-    refused(
-        cli("train", *tiny, "model.checkpoint=./broken"), "model.checkpoint=", "broken: ", fault
-    )
+    change(broken)
+    with pytest.raises(ModelError) as refusal:
+        check_inputs(experiment(tiny, "model.checkpoint=./broken"))
+    said = str(refusal.value)
+    assert said.startswith("model.checkpoint=./broken: ")
+    assert fault in said
+    assert "\n" not in said
+    assert said.count("model.checkpoint") == 1
+
+
+@pytest.mark.parametrize("name", ["NaN", "weights cut", "no heads", "vocabulary empty"])
+def test_refusal_of_broken_model_leaves_no_run(cli, tiny, broken, name):
+    change, fault = BROKEN[name]
+    change(broken)
+    refused(cli("train", *tiny, "model.checkpoint=./broken"), "model.checkpoint=./broken: ", fault)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_odd_but_sound_model_is_accepted(tiny, broken, name):
+    SOUND[name](broken)
+    check_inputs(experiment(tiny, "model.checkpoint=./broken"))
 
 
 def test_masks_that_older_releases_saved_are_no_weights(tmp_path):
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
     from pipeline.models.loaded import check_floats, check_loaded
+    from pipeline.models.source import Source
 
     sizes = {"hidden_size": 8, "num_heads": 2, "num_layers": 1, "vocab_size": 9}
     small = GPTNeoConfig(**sizes, attention_types=[[["global"], 1]], max_position_embeddings=8)
     GPTNeoForCausalLM(small).save_pretrained(tmp_path)
     mask = torch.ones(1, 1, 8, 8, dtype=torch.bool)
     tensors(lambda whole: {**whole, "transformer.h.0.attn.attention.bias": mask})(tmp_path)
-    check_floats(tmp_path, "model.checkpoint=old")
+    check_floats(Source("model.checkpoint", "old", str(tmp_path)))
     model, found = GPTNeoForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     check_loaded(model, found, "model.checkpoint=old", writes=True)

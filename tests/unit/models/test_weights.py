@@ -209,7 +209,7 @@ def test_pickled_weights_that_an_index_of_safetensors_names_run_nothing(tiny_mod
     index = {"metadata": {}, "weight_map": {"embeddings.word_embeddings.weight": "shard.bin"}}
     Path("mixed/model.safetensors.index.json").write_text(json.dumps(index))
     checkpoint = find_checkpoint(model_of("mixed"))
-    with pytest.raises(ModelError, match="UnpicklingError: Weights only load failed"):
+    with pytest.raises(ModelError, match=r"index\.json: Weights only load failed"):
         load(checkpoint)
     assert not Path("ran").exists()
 
@@ -217,7 +217,7 @@ def test_pickled_weights_that_an_index_of_safetensors_names_run_nothing(tiny_mod
 def test_broken_safetensors_are_refused_in_one_paragraph(tiny_model):
     shutil.copytree(tiny_model, "broken")
     Path("broken/model.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(ModelError, match=r"^model\.checkpoint=broken: cannot be loaded"):
+    with pytest.raises(ModelError, match=r"^model\.checkpoint=broken: model\.safetensors: "):
         load(find_checkpoint(model_of("broken")))
 
 

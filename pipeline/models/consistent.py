@@ -1,0 +1,111 @@
+"""Whether a config, its tokenizer and the model are of one kind: else they train on garbage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.common.errors import ModelError, quoted
+from pipeline.models.source import TOKENIZERS, Source
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+_FED = ("pad_token_id", "decoder_start_token_id")  # of a config: what a model is fed unasked
+# Of a tokenizer: what is put around texts or stands for words; a mask is not.
+_SPECIAL = ("pad_token", "unk_token", "bos_token", "eos_token", "cls_token", "sep_token")
+
+
+def check_config(source: Source, config: PretrainedConfig) -> None:
+    """Refuse a config that contradicts itself, or whose values no model can be fed.
+
+    Raises:
+        ModelError: naming the key.
+    """
+    if not hasattr(config, "auto_map"):  # own code has names of its own
+        _check_architectures(source, config)
+    dtype = getattr(config, "dtype", None)
+    if dtype is not None and not getattr(dtype, "is_floating_point", False):
+        raise source.fault(f"dtype={dtype} is no type of floats, as weights have", "config.json")
+    if vocabulary := _vocabulary(config):
+        for key in _FED:
+            token = getattr(config, key, None)
+            if token is not None and not (isinstance(token, int) and 0 <= token < vocabulary):
+                raise source.fault(
+                    f"{key}={token!r} is outside the vocabulary; valid are null, and 0 to "
+                    f"{vocabulary - 1} (vocab_size={vocabulary})",
+                    "config.json",
+                )
+
+
+def _check_architectures(source: Source, config: PretrainedConfig) -> None:
+    """Refuse a model_type that is not of the architectures: it reads positions otherwise."""
+    import transformers
+
+    given = config.architectures or ()
+    for name in [given] if isinstance(given, str) else given:
+        family = getattr(getattr(transformers, name, None), "config_class", None)
+        if family and not any(isinstance(c, family) for c in (config, config.get_text_config())):
+            raise source.fault(
+                f"model_type={config.model_type!r}, but architectures names {name}, which is a "
+                f"{family.model_type}: the same weights would be computed as another model",
+                "config.json",
+            )
+
+
+def check_tokenizer(source: Source, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer without words, without its special tokens, or of no length.
+
+    Raises:
+        ModelError: naming what is wrong.
+    """
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or not longest > 0:
+        raise source.fault(
+            f"model_max_length={longest!r} is no positive number of tokens", "tokenizer_config.json"
+        )
+    known = tokenizer.get_vocab()
+    if not known.keys() - set(tokenizer.all_special_tokens):
+        raise source.fault("the tokenizer's vocabulary is empty: it has no words", *TOKENIZERS)
+    for key, token in _special(tokenizer).items():
+        if token not in known:
+            raise source.fault(f"{key}={token!r} is not in the vocabulary", *TOKENIZERS)
+
+
+def check_embeddings(
+    source: Source, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> None:
+    """Refuse a tokenizer with tokens that the model has no embeddings of.
+
+    Special tokens that no text becomes, as those of images, may have none.
+
+    Raises:
+        ModelError: naming the tokens.
+    """
+    if (vocabulary := _vocabulary(config)) is None:
+        return
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    never = {str(token) for token in added if token.special} - set(_special(tokenizer).values())
+    beyond = {t: i for t, i in tokenizer.get_vocab().items() if i >= vocabulary and t not in never}
+    if beyond:
+        raise ModelError(
+            f"{source.at(*TOKENIZERS)}: the tokenizer has ids up to {max(beyond.values())} "
+            f"({quoted(sorted(beyond, key=beyond.__getitem__, reverse=True)[:3])}), but the model "
+            f"has embeddings of {vocabulary} tokens (vocab_size of config.json). Expected the "
+            "tokenizer that the model was trained with; where you added tokens, save the model "
+            "after model.resize_token_embeddings(len(tokenizer))."
+        )
+
+
+def embeddings_for(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many embeddings a tokenizer needs: one more than its largest id."""
+    return 1 + max(tokenizer.get_vocab().values(), default=-1)
+
+
+def _vocabulary(config: PretrainedConfig) -> int | None:
+    found = getattr(config.get_text_config(), "vocab_size", None)
+    return found if isinstance(found, int) else None
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    found = {key: tokenizer.special_tokens_map.get(key) for key in _SPECIAL}
+    return {key: str(token) for key, token in found.items() if token is not None}
