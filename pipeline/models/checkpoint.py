@@ -166,6 +166,14 @@ class Checkpoint:
     def _place(self) -> str:
         return "model.from_config" if self.is_new else self._source.place
 
+    @property
+    def own_labels(self) -> tuple[str, ...]:
+        """The labels of the head that the checkpoint was trained with; none if it has no such."""
+        heads = self.config.architectures or ()
+        if self.is_new or not any("ForSequenceClassification" in head for head in heads):
+            return ()
+        return tuple(map(str, (self.config.id2label or {}).values()))
+
     def check_head(self, auto_class_name: str, task: str) -> None:
         """Refuse a model whose architecture lacks the head of a task, before weights are read.
 

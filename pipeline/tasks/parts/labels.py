@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from pipeline.common.contract import Direction
-from pipeline.common.errors import ConfigError, listing
+from pipeline.common.errors import ConfigError, amount, listing
 from pipeline.config.task import AnyTaskConfig
 from pipeline.config.types import STRICT, Number, Positive, conflict
 from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
@@ -120,6 +120,17 @@ class LabelTask(Task[L]):
                 "to read several."
             )
         return Labelled(columns, many=config.multi_label)
+
+    def warnings(self, rows: Rows) -> list[str]:
+        """Return what is odd; also a trained head that is replaced."""
+        found, trained = super().warnings(rows), self.checkpoint.own_labels
+        if self.head and trained and len(trained) != len(self.labels):
+            found.append(
+                f"the model's own head of {amount(len(trained), 'label')} "
+                f"({listing(trained, most=6)}) is replaced by a new one of {len(self.labels)} "
+                f"({listing(self.labels, most=6)})"
+            )
+        return found
 
     @property
     def head(self) -> Mapping[str, Any]:

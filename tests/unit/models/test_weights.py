@@ -103,6 +103,20 @@ def test_a_second_load_is_a_fresh_one_bit_for_bit(tiny_model, working_folder, re
         gc.collect()
 
 
+def test_a_trained_head_of_other_labels_is_replaced_with_a_word(tiny_model, working_folder):
+    checkpoint = saved("bert with a head", tiny_model, working_folder / "other")
+    config = task_settings("classification")
+    notes = {
+        labels: Classification(config, checkpoint, 32, dict.fromkeys(labels, 1)).warnings([])
+        for labels in ("ab", "abc")
+    }
+    assert notes["abc"] == []
+    assert notes["ab"] == [
+        "the model's own head of 3 labels (LABEL_0, LABEL_1, LABEL_2) is replaced by a new one "
+        "of 2 (a, b)"
+    ]
+
+
 def test_changes_to_a_model_do_not_reach_the_next_load(tiny_model, reads):
     checkpoint = find_checkpoint(model_of(tiny_model))
     expected = state(load(checkpoint))
