@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ModelError, quoted
 from pipeline.models.source import TOKENIZERS, Source
+from pipeline.models.transformers_parts import config_class_of, model_class
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -43,8 +44,9 @@ def _check_architectures(source: Source, config: PretrainedConfig) -> None:
 
     given = config.architectures or ()
     for name in [given] if isinstance(given, str) else given:
-        family = getattr(getattr(transformers, name, None), "config_class", None)
-        if family and not any(isinstance(c, family) for c in (config, config.get_text_config())):
+        family = config_class_of(getattr(transformers, name, None))
+        own = (type(config), type(_text(config)), config_class_of(model_class(config)))
+        if family and not any(cls and issubclass(cls, family) for cls in own):
             raise source.fault(
                 f"model_type={config.model_type!r}, but architectures names {name}, which is a "
                 f"{family.model_type}: the same weights would be computed as another model",
@@ -101,8 +103,15 @@ def embeddings_for(tokenizer: PreTrainedTokenizerBase) -> int:
     return 1 + max(tokenizer.get_vocab().values(), default=-1)
 
 
+def _text(config: PretrainedConfig) -> PretrainedConfig:
+    try:
+        return config.get_text_config()
+    except ValueError:  # of several texts
+        return config
+
+
 def _vocabulary(config: PretrainedConfig) -> int | None:
-    found = getattr(config.get_text_config(), "vocab_size", None)
+    found = getattr(_text(config), "vocab_size", None)
     return found if isinstance(found, int) else None
 
 

@@ -24,6 +24,22 @@ def has_architecture(auto_class_name: str, config: PretrainedConfig) -> bool:
     return type(config) in getattr(transformers, auto_class_name)._model_mapping
 
 
+def model_class(config: PretrainedConfig) -> object:
+    """Return the class of the model without a head for a config's architecture, if it has one."""
+    from transformers import AutoModel
+
+    return AutoModel._model_mapping.get(type(config), None)
+
+
+def config_class_of(model: object) -> type[PretrainedConfig] | None:
+    """Return the class of the configs of a model's class; None for anything else."""
+    try:
+        found: type[PretrainedConfig] | None = getattr(model, "config_class", None)
+    except ImportError:  # a class whose packages are not installed
+        return None
+    return found
+
+
 def attention_of(config: PretrainedConfig) -> str:
     """Return the name of the attention that a model computes: ``sdpa``, ``eager``."""
     name: str = config._attn_implementation

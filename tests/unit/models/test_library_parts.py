@@ -28,6 +28,13 @@ def test_an_auto_class_knows_its_architectures():
         assert found is expected, moved
 
 
+def test_the_class_of_a_model_knows_its_configs():
+    moved = "no _model_mapping or config_class any more: any model_type would go"
+    built = transformers_parts.model_class(hf.BertConfig())
+    assert built is hf.BertModel, moved
+    assert transformers_parts.config_class_of(built) is hf.BertConfig, moved
+
+
 def test_the_attention_of_a_model_is_the_one_that_was_set(model):
     for name in ("eager", "sdpa"):
         model.set_attn_implementation(name)
