@@ -37,7 +37,7 @@ from pipeline.cli import (
     train,
     ui,
 )
-from pipeline.common.errors import Stopped, TunewrightError, is_interrupted
+from pipeline.common.errors import Stopped, TunewrightError, full_disk_named, is_interrupted
 from pipeline.common.process import process_start
 from pipeline.common.secrets import masked_message
 from pipeline.common.text import printable
@@ -102,7 +102,7 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
     options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
     quiet_libraries()
     try:
-        with _terminated_as_interrupted():
+        with _terminated_as_interrupted(), full_disk_named():
             return int(options.run(options))
     except TunewrightError as error:
         said = map(printable, masked_message(str(error)).splitlines())  # it may quote a record

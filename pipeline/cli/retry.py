@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace) -> int:
     config = composed(given)
     store, sweeper = store_of(config), config.hydra.sweeper
     is_dry = bool(sweeper.dry_run)
-    found = again(store, options.study, sweeper.storage, given, every=options.all, dry_run=is_dry)
+    found = again(store, options.study, sweeper.storage, given, every=options.all)
     multirun(found.job, found.overrides, found.task)
     for line in found.lines if is_dry else ():
         print(line)

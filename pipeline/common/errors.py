@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 
 from pipeline.common.secrets import masked_message
 
+DISK_FULL = ("no space left on device", "disk is full", "disk quota exceeded")
 NEAR = 0.6  # likeness from which a name may be a slip for another
 
 
@@ -42,6 +43,10 @@ class TrialTimeoutError(TunewrightError):
     """A trial had its time and was not done."""
 
 
+class DiskFullError(TunewrightError):
+    """A disk, or the user's share of one, has no space left."""
+
+
 class Stopped(KeyboardInterrupt):
     """A command was stopped at work; the text says how to resume it, or is empty."""
 
@@ -53,6 +58,21 @@ def resumable(how: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         raise Stopped(how) from stop
+
+
+@contextmanager
+def full_disk_named() -> Iterator[None]:
+    """Say in a paragraph what fails in here because a disk is full."""
+    try:
+        yield
+    except Exception as error:
+        why = _full_disk(error)
+        if why is None or isinstance(error, DiskFullError):
+            raise
+        raise DiskFullError(
+            f"a disk is full: {why}. What was logged is kept. Free some space, then give the same "
+            "command again: it resumes."
+        ) from error
 
 
 @contextmanager
@@ -136,7 +156,26 @@ def reason_of(error: BaseException) -> str:
 
 def is_interrupted(error: BaseException) -> bool:
     """Whether an error is Ctrl-C, or what a library made of it: an import may wrap it."""
+    return any(isinstance(one, KeyboardInterrupt) for one in _causes(error))
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error is a full disk's, or what a library made of it."""
+    return _full_disk(error) is not None
+
+
+def _full_disk(error: BaseException) -> str | None:
+    """Return the line of an error, or of what caused it, that says that a disk is full."""
+    for one in _causes(error):
+        for line in str(one).splitlines():
+            if any(sign in line.lower() for sign in DISK_FULL):
+                return line.strip().rstrip(".")
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what caused it, what caused that, and so on."""
     seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+    while seen is not None:
+        yield seen
         seen = seen.__cause__ or seen.__context__
-    return seen is not None

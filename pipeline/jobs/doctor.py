@@ -29,7 +29,7 @@ from pipeline.jobs.leftovers import (
 from pipeline.jobs.study_record import name_best
 from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.queue import settle_one
-from pipeline.search.study.storage import find_study, is_torn, mend_journal
+from pipeline.search.study.storage import find_study
 from pipeline.search.study.trials import (
     ATTEMPT,
     REASON,
@@ -111,10 +111,6 @@ def at_work(run: studies.Run, study: optuna.Study) -> str | None:
 def _study(store: Store, run: studies.Run, storage: str) -> Iterator[Defect]:
     name = run.data.tags[tags.STUDY]
     place = f"study {name}"
-    if is_torn(storage):
-        wrong = f"a crash cut off the last line of {storage}"
-        fix = partial(mend_journal, storage)
-        yield Defect(place, wrong, "the rest of that line is removed", fix)
     runs = studies.trials_of(store, name)  # before the trials: a trial is older than its run
     try:
         study = find_study(name, storage)

@@ -14,7 +14,7 @@ from pipeline.jobs.doctor import at_work
 from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.study.failures import TEACHES
 from pipeline.search.study.liveness import DEAD_SECONDS
-from pipeline.search.study.storage import find_study, mend_journal
+from pipeline.search.study.storage import find_study
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REPLACES, ended, kind_of_failure, params_of
 from pipeline.tracking import Store, studies, tags
@@ -51,14 +51,12 @@ def again(
     given: Sequence[str],
     *,
     every: bool,
-    dry_run: bool = False,
 ) -> Again:
     """Say how a study's failed trials are run again; none is queued yet.
 
     The name may be the beginning of the study's; its storage is by default the one that its parent
     run names. What is given replaces overrides of the study's own command line; ``every`` means
-    also what failed for its parameters, `failures.TEACHES`; a dry run leaves even a torn journal as
-    it is.
+    also what failed for its parameters, `failures.TEACHES`.
 
     Raises:
         TrackingError: where there is no such study, or its storage or command is not known.
@@ -68,8 +66,6 @@ def again(
     known = run.data.tags
     full, where = known[tags.STUDY], storage or known.get(tags.STORAGE, "")
     job, overrides = studies.command_of(run)
-    if not dry_run:
-        mend_journal(where)
     study = find_study(full, where)
     who = at_work(run, study)
     if who:

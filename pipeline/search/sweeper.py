@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from pipeline.common.errors import ConfigError, TunewrightError
+from pipeline.common.errors import ConfigError, DiskFullError, TunewrightError
 from pipeline.common.tables import as_rich
 from pipeline.common.terminal import console
 from pipeline.common.timing import booked, ledger
@@ -43,7 +43,7 @@ from pipeline.search.progress import (
     write_results,
 )
 from pipeline.search.searchable import Searchable
-from pipeline.search.space.change import hint_of_neighbour, open_kept, open_or_continue
+from pipeline.search.space.change import hint_of_neighbour, open_or_continue
 from pipeline.search.space.dimension import Params
 from pipeline.search.spending import Spending
 from pipeline.search.study.failures import why_hopeless
@@ -140,7 +140,7 @@ class Sweep:
             self._task.migrated,
             self._options.on_change,
             partial(self._placed, spec),
-            open_copy if is_dry else open_kept,
+            open_copy if is_dry else StudySpec.open,
         )
         settle(opened.study, opened.spec, Watch())
         learned = warm_start(
@@ -237,7 +237,7 @@ class Sweep:
             ):  # a worker on another machine; it is done, or seen to be dead
                 time.sleep(LOOK_SECONDS)
             # One that the user has to mend would come again.
-            if len(ended(study)) == before or isinstance(error, ConfigError):
+            if len(ended(study)) == before or isinstance(error, ConfigError | DiskFullError):
                 if error is not None:
                     raise error
                 return

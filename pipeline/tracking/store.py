@@ -67,6 +67,8 @@ class Store:
     def client(self) -> MlflowClient:
         """The client; the first one imports MLflow."""
         logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each table it makes
+        # What it raises as well, with its traceback.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         from mlflow import MlflowClient
 
         with self._usable():

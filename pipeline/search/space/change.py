@@ -28,7 +28,7 @@ from pipeline.search.space.transfer import (
 )
 from pipeline.search.study.liveness import BEAT, OWNER, Watch
 from pipeline.search.study.queue import FIRST, settle
-from pipeline.search.study.storage import mend_journal, open_storage, seek_study
+from pipeline.search.study.storage import open_storage, seek_study
 from pipeline.search.study.study import FINGERPRINT, SPACE, StudySpec
 from pipeline.search.study.trials import (
     ATTEMPT,
@@ -61,12 +61,6 @@ class Opened:
     lines: tuple[str, ...] = ()  # what to say of it
 
 
-def open_kept(spec: StudySpec) -> optuna.Study:
-    """Open a study where it is kept."""
-    mend_journal(spec.storage)
-    return spec.open()
-
-
 def open_or_continue(
     spec: StudySpec,
     common: Mapping[str, Any],
@@ -74,7 +68,7 @@ def open_or_continue(
     migrate: Migrate,
     on_change: str,
     place: Callable[[str], StudySpec],
-    opening: Callable[[StudySpec], optuna.Study] = open_kept,
+    opening: Callable[[StudySpec], optuna.Study] = StudySpec.open,
 ) -> Opened:
     """Open the study that a search continues, or a new one where there is none yet.
 

@@ -7,13 +7,12 @@ from urllib.parse import unquote
 import optuna
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, get_storage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import MASK, masked
-from pipeline.search.optuna_parts import is_journal_line
+from pipeline.search.study import journal
 
 TABLES_SECONDS = 2.0  # in which another process makes the tables of an empty database
 DRIVERS = (
@@ -34,7 +33,7 @@ def open_storage(storage: str) -> BaseStorage:
     if "://" not in storage:
         path = Path(storage)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(journal.Journal(str(path)))
     try:
         return get_storage(storage)
     except (IntegrityError, ProgrammingError):
@@ -60,7 +59,7 @@ def find_study(name: str, storage: str) -> optuna.Study:
         file = _file_of(storage)
         if file is not None and not file.is_file():
             raise FileNotFoundError("there is no such file")
-        backend = storage if "://" in storage else JournalStorage(JournalFileBackend(storage))
+        backend = storage if "://" in storage else JournalStorage(journal.Journal(storage))
         return optuna.load_study(study_name=name, storage=backend)
     except (*UNREADABLE, OptunaError) as error:
         moved = f"{masked(str(error))}. Is it elsewhere now? Give hydra.sweeper.storage=…"
@@ -72,16 +71,18 @@ def find_study(name: str, storage: str) -> optuna.Study:
 
 def damage(storage: str, name: str) -> str:
     """Say at which line a journal cannot be read, and what is left; nothing where it can be."""
-    if "://" in storage or not Path(storage).is_file():
+    number = None if (path := journal_of(storage)) is None else journal.damaged_line(path)
+    if number is None:
         return ""
-    lines = Path(storage).read_bytes().splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not is_journal_line(line):
-            return (
-                f"line {number} of the journal is damaged. What MLflow has of the study can be "
-                f"learned from in a new one: hydra.sweeper.warm_start=mlflow:{name}"
-            )
-    return ""
+    return (
+        f"line {number} of the journal is damaged. What MLflow has of the study can be "
+        f"learned from in a new one: hydra.sweeper.warm_start=mlflow:{name}"
+    )
+
+
+def journal_of(storage: str) -> Path | None:
+    """Return the journal that a storage is, where it is one and is there."""
+    return Path(storage) if "://" not in storage and Path(storage).is_file() else None
 
 
 def seek_study(name: str, storage: str) -> optuna.Study | None:
@@ -123,31 +124,3 @@ def _file_of(storage: str) -> Path | None:
     if url.query.get("uri"):  # SQLite's own form: the file's name is in there
         return None
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-
-
-def is_torn(storage: str) -> bool:
-    """Whether a storage is a journal whose last line was cut off by a crash."""
-    path = Path(storage)
-    if "://" in storage or not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n"):
-        return False
-    lock = JournalFileSymlinkLock(storage)  # a line that is being written has no end yet
-    lock.acquire()
-    try:
-        return path.read_bytes()[-1:] not in (b"", b"\n")
-    finally:
-        lock.release()
-
-
-def mend_journal(storage: str) -> None:
-    """Cut a torn last line off a journal: what a power cut left would make it unreadable."""
-    path = Path(storage)
-    if "://" not in storage and path.is_file():
-        lock = JournalFileSymlinkLock(storage)  # of the workers that may be writing now
-        lock.acquire()
-        try:
-            with path.open("rb+") as file:
-                content = file.read()
-                if not content.endswith(b"\n"):
-                    file.truncate(content.rfind(b"\n") + 1)
-        finally:
-            lock.release()

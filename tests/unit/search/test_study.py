@@ -11,7 +11,6 @@ from pipeline.search.samplers import sampler_name
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.liveness import OWNER, Heartbeat
 from pipeline.search.study.queue import claim, queue_grid
-from pipeline.search.study.storage import mend_journal
 from pipeline.search.study.trials import counted
 from tests.support.studies import search_sphere, spec
 
@@ -56,7 +55,6 @@ def test_a_journal_whose_last_line_is_torn_is_still_read(working_folder):
     whole = search_sphere(spec(working_folder / "torn", "TPESampler", 4))
     with (working_folder / "torn" / "study.journal").open("a") as journal:
         journal.write('{"op_code":')
-    mend_journal(str(working_folder / "torn" / "study.journal"))
     assert search_sphere(spec(working_folder / "torn", "TPESampler", 6))[:4] == whole
 
 

@@ -1,0 +1,80 @@
+"""Optuna's journal file, of which a full disk or a killed process costs at most the last line."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from pipeline.search.optuna_parts import is_journal_line
+
+
+class Journal(JournalFileBackend):
+    """A journal that ends with a whole line before and after every append.
+
+    Optuna glues the next line to the half one that a full disk left, and reads neither again.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._own, self._alone = Path(path), _Lock(path)
+
+    def append_logs(self, logs: Sequence[dict[str, Any]]) -> None:
+        """Write operations; all of them or none.
+
+        Raises:
+            OSError: where the disk is full, or the file cannot be written.
+        """
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        with self._alone, self._own.open("rb+", buffering=0) as file:
+            end = _cut_to_whole_lines(file)
+            try:
+                rest = memoryview(b"".join(lines))
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(end)
+                raise
+
+
+class _Lock:
+    """The kernel's lock, which ends with its process; Optuna's, where the file system has none."""
+
+    def __init__(self, path: str) -> None:
+        self._locks: list[Any] = [FileLock(f"{path}.flock"), JournalFileSymlinkLock(path)]
+
+    def __enter__(self) -> None:
+        try:
+            self._locks[0].acquire()
+        except NotImplementedError:
+            del self._locks[:-1]
+            self._locks[0].acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._locks[0].release()
+
+
+def damaged_line(path: Path) -> int | None:
+    """Return the number of the first line, from 1, that is no operation of Optuna's."""
+    lines = path.read_bytes().splitlines()
+    wrong = (number for number, line in enumerate(lines, start=1) if not is_journal_line(line))
+    return next(wrong, None)
+
+
+def _cut_to_whole_lines(file: BinaryIO) -> int:
+    """Cut what follows the last line end, and return the size."""
+    end = file.seek(0, os.SEEK_END)
+    start, tail = end, b""
+    while start and b"\n" not in tail:
+        start = max(start - 4096, 0)
+        file.seek(start)
+        tail = file.read(end - start)
+    whole = start + tail.rfind(b"\n") + 1
+    if whole < end:
+        file.truncate(whole)
+    file.seek(whole)
+    return whole
