@@ -129,7 +129,7 @@ class Checkpoint:
         return self._with_padding(model.eval())
 
     def _with_padding(self, model: "PreTrainedModel") -> "PreTrainedModel":
-        if model.config.pad_token_id is None:
+        if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = self.tokenizer.pad_token_id
         return model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -140,8 +141,9 @@ def _zero(
     for name, parameter in own.items():
         if parameter.ndim > 1 and is_of_base(name) and (layer := _LAYER.match(name)):
             layers[layer[0]].add(name)
-    embedding = model.get_input_embeddings().weight
-    yield from (name for name in zero if own[name] is embedding)
+    with suppress(NotImplementedError):  # of a model of characters, which are hashed
+        embedding = getattr(model.get_input_embeddings(), "weight", None)
+        yield from (name for name in zero if own[name] is embedding)
     yield from (name for matrices in layers.values() if matrices <= zero for name in matrices)
 
 

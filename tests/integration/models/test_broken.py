@@ -163,3 +163,14 @@ def test_masks_that_older_releases_saved_are_no_weights(tmp_path):
     check_floats(Source("model.checkpoint", "old", str(tmp_path)))
     model, found = GPTNeoForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     check_loaded(model, found, "model.checkpoint=old", writes=True)
+
+
+def test_model_without_embedding_of_tokens_is_accepted():
+    from transformers import CanineConfig, CanineModel
+
+    from pipeline.models.loaded import check_loaded
+
+    sizes = {"hidden_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1}
+    small = CanineConfig(**sizes, intermediate_size=8, num_hash_buckets=8)
+    found = dict.fromkeys(("missing_keys", "mismatched_keys", "unexpected_keys"), ())
+    check_loaded(CanineModel(small), found, "model.checkpoint=canine", writes=False)
