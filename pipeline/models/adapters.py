@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.errors import ConfigError
 from pipeline.common.text import words
 from pipeline.config.adapter import (
     AdapterConfig,
@@ -18,6 +17,7 @@ from pipeline.config.adapter import (
     Ia3Config,
     LoraConfig,
 )
+from pipeline.models.targets import bodies_of, is_target, linear, targets_of
 from pipeline.models.transformers_parts import has_architecture
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _inject(
     kind = model.config.model_type
     if isinstance(config, Ia3Config):
         usual = constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
-        targets = _targets(model, config, usual.get(kind), head)
+        targets = targets_of(model, config, usual.get(kind), head)
         scaled = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(kind, ())
         made = peft.IA3Config(
             **_shared(model, targets, head),
@@ -247,7 +247,7 @@ def _inject(
     else:
         usual = constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
         made = peft.LoraConfig(
-            **_shared(model, _targets(model, config, usual.get(kind), head), head),
+            **_shared(model, targets_of(model, config, usual.get(kind), head), head),
             r=config.r,
             lora_alpha=config.alpha,
             lora_dropout=config.dropout,
@@ -261,12 +261,12 @@ def _shared(
     model: PreTrainedModel, targets: list[str] | str, head: Sequence[str]
 ) -> dict[str, Any]:
     """Return the arguments that all of PEFT's configs take."""
-    linear = _linear(model)
-    matched = [name for name in _bodies(model, head) if _is_target(name, targets)]
+    transposed = linear(model)
+    matched = [name for name in bodies_of(model, head) if is_target(name, targets)]
     return {
         "target_modules": targets,  # PEFT skips those in the head, whose full weights are trained
         "modules_to_save": list(head) or None,
-        "fan_in_fan_out": all(linear[name] for name in matched),
+        "fan_in_fan_out": all(transposed[name] for name in matched),
         "task_type": _task_type(model),
     }
 
@@ -285,69 +285,3 @@ def _task_type(model: PreTrainedModel) -> str | None:
     }
     name = type(model).__name__
     return next((task for task, classes in names.items() if name in classes.values()), None)
-
-
-def _targets(
-    model: PreTrainedModel,
-    config: LoraConfig | Ia3Config,
-    usual: Sequence[str] | str | None,
-    head: Sequence[str],
-) -> list[str] | str:
-    """Return the names of the matrices that are adapted; refuse a given one that matches none."""
-    bodies = _bodies(model, head)
-    if config.targets is not None:
-        for target in config.targets:
-            if not any(_is_target(name, [target]) for name in bodies):
-                tails = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in bodies))
-                raise ConfigError(
-                    f"adapter.targets=[{', '.join(config.targets)}]: {target} names no matrix of "
-                    f"{type(model).__name__} outside its head.{did_you_mean(target, tails)} "
-                    f"Valid: {listing(tails)}."
-                )
-        return list(config.targets)
-    if isinstance(usual, str):  # a pattern
-        return usual
-    known = [t for t in usual or () if any(_is_target(name, [t]) for name in bodies)]
-    return known or _attention(model, bodies)
-
-
-def _attention(model: PreTrainedModel, bodies: Sequence[str]) -> list[str]:
-    """Return the names of the matrices of the layers' attention; without any: of the layers."""
-    inside = [name for name in bodies if re.search(r"\.\d+\.", name)] or list(bodies)
-    attention = [name for name in inside if re.search("att(entio)?n", name.lower())]
-    if not attention and not inside:
-        raise ConfigError(
-            f"adapter.targets=null: {type(model).__name__} has no linear layers to adapt; expected "
-            "adapter=none."
-        )
-    # The part after a layer's number is the same in all layers, and short in PEFT's file.
-    return sorted({re.split(r"\.\d+\.", name)[-1] for name in attention or inside})
-
-
-def _linear(model: PreTrainedModel) -> dict[str, bool]:
-    """Return the names of all matrices, and whether they are stored transposed."""
-    from torch.nn import Linear
-    from transformers.pytorch_utils import Conv1D
-
-    return {
-        name: isinstance(module, Conv1D)
-        for name, module in model.named_modules()
-        if isinstance(module, Linear | Conv1D)
-    }
-
-
-def _bodies(model: PreTrainedModel, head: Sequence[str]) -> list[str]:
-    """Return the names of the matrices that may be adapted: not head or output embedding."""
-    output = model.get_output_embeddings()
-    return [
-        name
-        for name in _linear(model)
-        if name.split(".", 1)[0] not in head and model.get_submodule(name) is not output
-    ]
-
-
-def _is_target(name: str, targets: Sequence[str] | str) -> bool:
-    """Return whether a name matches a module, by PEFT's rules."""
-    if isinstance(targets, str):
-        return re.fullmatch(targets, name) is not None
-    return any(name == target or name.endswith(f".{target}") for target in targets)
