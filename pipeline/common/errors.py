@@ -156,7 +156,7 @@ def reason_of(error: BaseException) -> str:
 
 def is_interrupted(error: BaseException) -> bool:
     """Whether an error is Ctrl-C, or what a library made of it: an import may wrap it."""
-    return any(isinstance(one, KeyboardInterrupt) for one in _causes(error))
+    return any(isinstance(one, KeyboardInterrupt) for one in causes(error))
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -166,14 +166,14 @@ def is_disk_full(error: BaseException) -> bool:
 
 def _full_disk(error: BaseException) -> str | None:
     """Return the line of an error, or of what caused it, that says that a disk is full."""
-    for one in _causes(error):
+    for one in causes(error):
         for line in str(one).splitlines():
             if any(sign in line.lower() for sign in DISK_FULL):
                 return line.strip().rstrip(".")
     return None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error, what caused it, what caused that, and so on."""
     seen: BaseException | None = error
     while seen is not None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import MASK, masked
 from pipeline.search.study import journal
+from pipeline.search.study.patience import patient
 
 TABLES_SECONDS = 2.0  # in which another process makes the tables of an empty database
 DRIVERS = (
@@ -35,11 +36,12 @@ def open_storage(storage: str) -> BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(journal.Journal(str(path)))
     try:
-        return get_storage(storage)
+        opened = get_storage(storage)
     except (IntegrityError, ProgrammingError):
         # Two that begin on an empty database at once both make its tables, and one of them fails.
         time.sleep(TABLES_SECONDS)
-        return get_storage(storage)
+        opened = get_storage(storage)
+    return opened if _file_of(storage) else patient(opened, storage)
 
 
 def find_study(name: str, storage: str) -> optuna.Study:

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.search.study.trials import counted
 from tests.support.servers import free_port
 from tests.support.studies import search_sphere, spec
+from tests.support.waiting import DEADLINE, wait_until
 
 SERVERS = "postgresql/*/bin"  # of Debian, in /usr/lib; its programs are not on the PATH
 PROGRAM = """
@@ -45,9 +47,18 @@ y: 0
 """
 
 
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL server."""
+
+    url: str  # without a database
+    start: Callable[[], None]
+    stop: Callable[[], None]
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """A PostgreSQL server of our own, ended with the tests; yields its URL without a database."""
+def server() -> Iterator[Server]:
+    """A PostgreSQL server of our own, ended with the tests."""
     pytest.importorskip("psycopg", reason="needs the extra `postgres`")
     found = sorted(Path("/usr/lib").glob(SERVERS))
     if not found:
@@ -66,21 +77,24 @@ def server() -> Iterator[str]:
         run("initdb", "--auth=trust", "--username=postgres", "--no-sync")
         settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         given = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", f"{given} -c fsync=off", "start")
-        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
-        run("pg_ctl", "-m", "immediate", "stop")
+        log = ("-w", "-l", f"{folder}/log")
+        start = partial(run, "pg_ctl", *log, "-o", f"{given} -c fsync=off", "start")
+        stop = partial(run, "pg_ctl", "-m", "immediate", "stop")
+        start()
+        yield Server(f"postgresql+psycopg://postgres@127.0.0.1:{port}", start, stop)
+        stop()
 
 
 @pytest.fixture
-def database(server: str) -> Iterator[str]:
+def database(server: Server) -> Iterator[str]:
     """The URL of an empty database."""
     import psycopg
 
-    address = server.replace("postgresql+psycopg", "postgresql")
+    address = server.url.replace("postgresql+psycopg", "postgresql")
     name = f"test_{time.monotonic_ns()}"
     with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    yield f"{server}/{name}"
+    yield f"{server.url}/{name}"
     with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -117,6 +131,29 @@ def test_two_searches_at_once_share_the_trials_of_a_sampler(working_folder, data
     assert len(trials) == 25
     assert {t.state for t in trials} == {TrialState.COMPLETE}
     assert len({(t.params["x"], t.params["y"]) for t in trials}) == 25
+
+
+def test_a_search_waits_for_a_database_that_restarts(working_folder, server, database):
+    (working_folder / "program.py").write_text(PROGRAM)
+    settings = {"sampler": "grid", "n_trials": "null", "x": "range(0,6)", "y": "range(0,6)"}
+    (working_folder / "config.yaml").write_text(CONFIG.format(**settings))
+    command = [sys.executable, "program.py", "-m", f"hydra.sweeper.storage={database}"]
+    search = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def complete() -> list[FrozenTrial]:
+        studies = optuna.get_all_study_names(database)
+        study = optuna.load_study(study_name="sphere", storage=database) if studies else None
+        return study.get_trials(states=(TrialState.COMPLETE,)) if study else []
+
+    wait_until(lambda: len(complete()) > 3, search)
+    server.stop()
+    time.sleep(5)
+    server.start()
+    said = search.communicate(timeout=DEADLINE)
+    assert search.returncode == 0, said
+    assert "Traceback" not in "".join(said)
+    assert "does not answer" in "".join(said)
+    assert len({(t.params["x"], t.params["y"]) for t in complete()}) == 36
 
 
 def test_a_search_cut_and_continued_proposes_the_same_in_postgresql(working_folder, database):
