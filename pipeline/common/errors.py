@@ -77,10 +77,10 @@ def full_disk_named() -> Iterator[None]:
 
 @contextmanager
 def at(place: str) -> Iterator[None]:
-    """Put a place before the message of a data or model error."""
+    """Put a place before the message of an error in data, a model or a store."""
     try:
         yield
-    except (DataError, ModelError) as error:
+    except (DataError, ModelError, TrackingError) as error:
         raise type(error)(f"{place}: {error}") from error
 
 

@@ -6,11 +6,12 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
-from pipeline.common.errors import TrackingError
+from pipeline.common.errors import TrackingError, at
 from pipeline.config.compose import as_run
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
 from pipeline.tracking import tags
+from pipeline.tracking.logged import find_run
 from pipeline.tracking.overview import goals_of, scores_of
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import (
@@ -36,7 +37,8 @@ def best_lines(store: Store, name: str) -> list[str]:
     known = study.data.tags
     if tags.BEST_RUN not in known:
         raise TrackingError(f"{known[tags.STUDY]}: no trial of it is complete yet.")
-    best = store.client.get_run(known[tags.BEST_RUN])
+    with at(f"{known[tags.STUDY]}, its best trial's run"):
+        best = find_run(store, known[tags.BEST_RUN])
     objective, score = known[tags.OBJECTIVE], known.get(tags.BEST_SCORE, "not recorded")
     # A run that a changed space or a fork took over has the number of its first trial.
     number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])

@@ -68,6 +68,16 @@ def read(store: Store, source: str) -> LoggedRun:
     return _read_folder(folder) if folder.is_dir() else _read_run(store, source)
 
 
+def is_deleted(store: Store, run_id: str) -> bool:
+    """Whether a run is deleted in MLflow, for now or for good."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(store.client.get_run(run_id).info.lifecycle_stage == "deleted")
+    except MlflowException:
+        return True
+
+
 def find_run(store: Store, run_id: str) -> Run:
     """Return a run of ours by its id.
 

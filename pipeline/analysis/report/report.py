@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -28,6 +29,7 @@ from pipeline.analysis.report.view import About, View
 from pipeline.common.html import PAGE, STYLE
 from pipeline.search.study.storage import find_study
 from pipeline.tracking import Store, studies, tags
+from pipeline.tracking.logged import is_deleted
 
 FILE = "report.html"
 # The files logged with a study: the title of each one's section, and what makes it of the content.
@@ -61,10 +63,16 @@ def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
     texts = {file: studies.read_text(store, run, file) for file in SECTIONS}
     logged = {file: json.loads(text) for file, text in texts.items() if text is not None}
     best = run.data.tags.get(tags.BEST_RUN)
-    bias = studies.read_text(store, studies.run_of(store, best), BIAS_FILE) if best else None
+    lost = best is not None and is_deleted(store, best)
+    bias = (
+        studies.read_text(store, studies.run_of(store, best), BIAS_FILE)
+        if best and not lost
+        else None
+    )
     if bias is not None:
         logged[BIAS_FILE] = json.loads(bias)
-    page = study_page(study, About.read(run.data.tags, run.data.params), logged)
+    about = replace(About.read(run.data.tags, run.data.params), best_is_lost=lost)
+    page = study_page(study, about, logged)
     return studies.log_page(store, run, page, FILE)
 
 

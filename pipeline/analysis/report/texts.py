@@ -62,6 +62,7 @@ def head(view: View) -> str:
     ]
     by = ", by the objectives in their order" if len(about.objectives) > 1 else ""
     broken = " It violates its constraints, as all complete trials do." if violation(best) else ""
+    broken += " Its run was deleted in MLflow." if about.best_is_lost else ""
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     lines.append(f"<h2>Best: trial {best.number}{by}</h2>{note(broken)}<dl>{rows}</dl>")
     return "\n".join(lines)

@@ -37,6 +37,7 @@ class About:
     pruner: Mapping[str, Any]
     unit: int = EPOCH  # steps that a trial reports for one unit of its budget
     unit_name: str = "epochs"
+    best_is_lost: bool = False  # its run was deleted in MLflow
 
     @classmethod
     def read(cls, known: Mapping[str, str], params: Mapping[str, str]) -> About:

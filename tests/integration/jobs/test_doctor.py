@@ -67,6 +67,19 @@ def test_doctor_reports_what_only_a_person_can_repair(cli, tiny):
     assert cli("doctor", "neither").code == 2
 
 
+def test_a_best_trial_deleted_in_mlflow_is_said_and_restored(cli, tiny, runs):
+    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    best = runs("study")[0].data.tags["tunewright.best_run_id"]
+    MlflowClient("sqlite:///mlruns/mlflow.db").delete_run(best)
+    refused = cli("best", "mine")
+    assert refused.code == 2
+    assert f"mine, its best trial's run: {best}: this run was deleted" in refused.err
+    assert "was deleted in MLflow" in Path(cli("report", "mine").out.strip()).read_text()
+    assert f"the run {best} of its best trial, 0, was deleted" in cli("doctor", "mine").out
+    assert cli("doctor", "mine", "--fix").code == 0
+    assert f"run        {best}" in cli("best", "mine").out
+
+
 def test_doctor_leaves_another_machine_alone(cli, tiny, runs):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     study = open_study(Path("mlruns/studies/mine"))
