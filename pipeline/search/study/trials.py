@@ -148,16 +148,17 @@ def _allowed(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def spreads(trial: FrozenTrial) -> list[float]:
-    """Return each score's standard deviation over a point's seeds; none where it has but one."""
-    repeats = trial.user_attrs.get(REPEATS, [])
+    """Return each score's standard deviation over a complete trial's seeds; none of but one."""
+    # A worker notes the seeds' scores before it tells the trial, which until then has reports.
+    repeats = trial.user_attrs.get(REPEATS, []) if state_of(trial) == "complete" else []
     return [stdev(scores) for scores in zip(*repeats, strict=True)]
 
 
 def scores_of(trial: FrozenTrial) -> list[float]:
-    """Return a trial's scores, the same in every table: what its state leaves it.
+    """Return a trial's scores: what its state leaves it.
 
     A complete trial has those that the study was told, a pruned one those that its run ended with,
-    one that is not over the latest it reported, and a failed one none.
+    one that is not over the latest it reported, by the pruner's metric, and a failed one none.
     """
     state = state_of(trial)
     if state == "complete":

@@ -76,3 +76,14 @@ def test_a_trials_scores_are_what_its_state_leaves_it():
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     assert [scores_of(t) for t in study.trials] == [[0.9], [0.2], [0.7], [], [0.2]]
     assert [score_text(t) for t in study.trials] == ["0.9000", "0.2000", "0.7000", "", "0.2000"]
+
+
+@pytest.mark.parametrize(("reports", "text"), [([0.3], "0.3000"), ([], "")])
+def test_a_trial_that_still_runs_has_no_spread(reports, text):
+    """Its worker notes the scores of the seeds before it tells them to the study."""
+    study = optuna.create_study(directions=["maximize"] if reports else WAYS)
+    trial = study.ask()
+    for step, value in enumerate(reports):
+        trial.report(value, step)
+    trial.set_user_attr("repeats", [[0.1] * len(study.directions), [0.2] * len(study.directions)])
+    assert score_text(study.trials[0]) == text
