@@ -58,19 +58,9 @@ def prior_trials(
 
 def _points(runs: Sequence[studies.LoggedTrial]) -> list[list[studies.LoggedTrial]]:
     """Return the runs of each point, its last seed's first; none where some are not there."""
-    points: dict[tuple[str, str], list[studies.LoggedTrial]] = {}
-    highest: dict[str, int] = {}
-    for run in runs:  # the latest first
-        study, _ = point = run.point or ("", run.run_id)
-        highest[study] = max(highest.get(study, 0), run.repeat or 0)
-        own = points.setdefault(point, [])
-        # What does not lie before the seed that came after it is of an earlier try.
-        if not own or (run.repeat or 0) < (own[-1].repeat or 0):
-            own.append(run)
-    return [
-        own if len(own) == (own[0].repeats or highest[study] + 1) else []
-        for (study, _), own in points.items()
-    ]
+    placed = ((run.point or run.run_id, run.repeat or 0, run) for run in runs)
+    latest = [tries[0] for tries in studies.tries_of(placed)]
+    return [own if len(own) == own[0].repeats else [] for own in latest]
 
 
 def _searched(

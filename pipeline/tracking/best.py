@@ -21,6 +21,7 @@ from pipeline.tracking.studies import (
     local_path,
     repeats_of,
     searched_keys,
+    trials_of,
 )
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ def _seeds(store: Store, study: Run, best: Run) -> list[str]:
     if tags.REPEAT not in best.data.tags:
         return []
     own = scores_of(store, best, goals_of([study]))
+    seeds = repeats_of(study, trials_of(store, study.data.tags[tags.STUDY]))
     shown = ", ".join("none" if score is None else f"{score:.4f}" for score in own)
     return [
-        f"           the mean over {repeats_of(study)} seeds; run, model and command are those of "
+        f"           the mean over {seeds} seeds; run, model and command are those of "
         f"seed {best.data.params['seed']}, which scored {shown}"
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
@@ -30,6 +29,7 @@ from pipeline.tracking.studies import (
     repeats_of,
     searched_keys,
     trials_of,
+    tries_of,
 )
 
 if TYPE_CHECKING:
@@ -56,23 +56,23 @@ def compare(store: Store, names: Sequence[str]) -> Table:
     found = [find_study(store, name) for name in names]
     studies = list({study.info.run_id: study for study in found}.values())
     goals = goals_of(studies)
-    runs = [run for study in studies for run in trials_of(store, study.data.tags[tags.STUDY])]
+    own = {name: trials_of(store, name) for name in (s.data.tags[tags.STUDY] for s in studies)}
+    runs = [run for trials in own.values() for run in trials]
     params = _varying(runs, [key for study in studies for key in searched_keys(study)])
     some = [tags.STUDY] if len(studies) > 1 else []
-    repeats = {study.data.tags[tags.STUDY]: repeats_of(study) or 1 for study in studies}
     has_seeds = any(tags.REPEAT in run.data.tags for run in runs)
     some += [tags.TRIAL, *([tags.REPEAT] if has_seeds else [])]
-    by_trial: dict[tuple[str, str | None], list[_Scored]] = defaultdict(list)
-    for run in sorted(runs, key=_order):
-        trial = run.data.tags[tags.STUDY], run.data.tags.get(tags.TRIAL)
-        by_trial[trial].append((run, scores_of(store, run, goals)))
     ranked = []
-    for (name, _), every in by_trial.items():
-        means = _means(every, repeats[name])
-        place = _standing(every, means, goals)
-        for run, scores in every:
-            cells = chain(*zip(scores, means, strict=True)) if has_seeds else scores
-            ranked.append((place, _trial(run, some, params, cells)))
+    for study in studies:
+        trials = own[study.data.tags[tags.STUDY]]
+        repeats = repeats_of(study, trials)
+        for of_try in chain(*tries_of(map(_placed, trials))):
+            every = [(run, scores_of(store, run, goals)) for run in reversed(of_try)]
+            means = _means(every, repeats)
+            place = _standing(every, means, goals)
+            for run, scores in every:
+                cells = chain(*zip(scores, means, strict=True)) if has_seeds else scores
+                ranked.append((place, _trial(run, some, params, cells)))
     columns = [tag.removeprefix(tags.PREFIX) for tag in some]
     scored = [[goal, f"{goal} mean"] if has_seeds else [goal] for goal, _ in goals]
     columns += [*params, *chain(*scored), "state", "seconds", "run_id"]
@@ -181,6 +181,12 @@ def _standing(
         first.data.tags[tags.STUDY],
         *_order(first),
     )
+
+
+def _placed(run: Run) -> tuple[str, int, Run]:
+    """Return a run with its trial and the place of its seed there."""
+    known = run.data.tags
+    return known.get(tags.TRIAL, run.info.run_id), int(known.get(tags.REPEAT, 0)), run
 
 
 def _order(run: Run) -> tuple[float, float, int]:

@@ -6,10 +6,11 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -29,6 +30,7 @@ REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the r
 DATA = "data"  # parameter of a study: the digest of its data
 TAG_CHARACTERS = 5000  # that every MLflow store takes
 _STORAGE = "hydra.sweeper.storage"
+AnyRun = TypeVar("AnyRun")
 _PAGE = 1000  # runs that MLflow is asked for at once
 
 
@@ -259,7 +261,7 @@ class LoggedTrial:
     data: str | None  # digest of its data, where its study's record has one
     point: tuple[str, str] | None  # its study and trial; None: a run on its own
     repeat: int | None  # which of the trial's seeds it had, from 0; None where that has one
-    repeats: int | None  # how many seeds the trials of its study have, where the record has it
+    repeats: int  # how many seeds the trials of its study have
 
 
 def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
@@ -274,6 +276,9 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
     else:
         runs = trials_of(store, find_study(store, source).data.tags[tags.STUDY])
     parents = {study.info.run_id: study for study in all_studies(store)}
+    of_study: dict[str | None, list[Run]] = defaultdict(list)
+    for run in runs:
+        of_study[run.data.tags.get(tags.STUDY)].append(run)
     found = []
     for run in runs:
         known = run.data.tags
@@ -290,7 +295,7 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
                 parent.data.params.get(DATA) if parent else None,
                 (known[tags.STUDY], known[tags.TRIAL]) if tags.TRIAL in known else None,
                 int(known[tags.REPEAT]) if tags.REPEAT in known else None,
-                repeats_of(parent) if parent else None,
+                repeats_of(parent, of_study[known.get(tags.STUDY)]),
             )
         )
     return found
@@ -305,10 +310,31 @@ def space_note(space: Mapping[str, str]) -> str:
     return text if len(text) <= TAG_CHARACTERS else json.dumps(dict.fromkeys(space, ""))
 
 
-def repeats_of(study: Run) -> int | None:
-    """Return how many seeds each trial of a study has; None where its record does not say."""
-    repeats: int | None = json.loads(study.data.tags.get(tags.LIMITS, "{}")).get("repeats")
-    return repeats
+def repeats_of(study: Run | None, trials: Iterable[Run]) -> int:
+    """Return how many seeds each trial of a study has: by its record, or else by its trials."""
+    noted = json.loads(study.data.tags.get(tags.LIMITS, "{}")) if study else {}
+    return noted.get("repeats") or 1 + max(
+        (int(run.data.tags.get(tags.REPEAT, 0)) for run in trials), default=0
+    )
+
+
+def tries_of(runs: Iterable[tuple[Hashable, int, AnyRun]]) -> list[list[list[AnyRun]]]:
+    """Return the runs of each trial by its tries, the latest first, its last seed's run first.
+
+    A trial's number may have been that of an earlier one: where the study's folder was deleted and
+    its search was given again.
+
+    Args:
+        runs: the trial of each, which of its seeds it had, and the run; the latest first.
+    """
+    tries: dict[Hashable, list[list[AnyRun]]] = defaultdict(list)
+    reached: dict[Hashable, int] = {}
+    for trial, repeat, run in runs:
+        if repeat >= reached.get(trial, 0):  # not before the seed that came after it
+            tries[trial].append([])
+        tries[trial][-1].append(run)
+        reached[trial] = repeat
+    return list(tries.values())
 
 
 def searched_keys(study: Run) -> list[str]:

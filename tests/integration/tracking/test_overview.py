@@ -118,6 +118,37 @@ def test_every_objective_has_its_column_and_every_seed_its_row(table, client):
         assert row["val/loss"] == min(losses)  # of any evaluation, as the run's own score is
 
 
+@pytest.fixture
+def retagged(client):
+    """Set tags of runs, and set back what they were when the test is over."""
+    before = []
+
+    def retag(run_id: str, tag: str, value: str) -> None:
+        before.append((run_id, tag, client.get_run(run_id).data.tags[tag]))
+        client.set_tag(run_id, tag, value)
+
+    yield retag
+    for change in before:
+        client.set_tag(*change)
+
+
+def test_a_failed_run_of_an_earlier_study_of_the_name_is_no_part_of_a_trial(table, retagged):
+    """As where a study's folder was deleted, and its command given again."""
+    rows = table("compare", "rates")
+    retagged(rows[-1]["run_id"], "tunewright.trial", str(rows[0]["trial"]))
+    assert [r["run_id"] for r in table("compare", "rates")] == [r["run_id"] for r in rows]
+
+
+def test_seeds_are_counted_where_a_record_does_not_say_how_many_there_are(
+    table, cli, store, made, retagged
+):
+    rows = table("compare", "batches")
+    (study,) = [s for s in made.runs("study") if s.data.tags["tunewright.study"] == "batches"]
+    retagged(study.info.run_id, "tunewright.limits", "{}")
+    assert table("compare", "batches") == rows
+    assert "the mean over 2 seeds" in cli("best", "batches", store).out
+
+
 def test_only_the_table_goes_to_stdout_in_each_format(cli, store):
     read = {}
     for style in ("table", "csv", "json", "md"):

@@ -12,8 +12,9 @@ LOSSES = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}  # whose means differ for any 
 
 
 def run(name: str, repeat: int | None) -> studies.LoggedTrial:
+    repeats = 1 if repeat is None else 2
     searched, of = {"training.batch_size": "8"}, {LOSS: LOSSES[name]}
-    return studies.LoggedTrial(name, True, searched, [], of, None, ("old", "0"), repeat, None)
+    return studies.LoggedTrial(name, True, searched, [], of, None, ("old", "0"), repeat, repeats)
 
 
 @pytest.mark.parametrize(
