@@ -136,10 +136,7 @@ def reason_of(error: BaseException) -> str:
     """
     text = masked_message(str(error).strip())
     first_line = text.splitlines()[0] if text else "no message"
-    memory = isinstance(error, MemoryError) or any(
-        sign in text.lower() for sign in ("out of memory", "can't allocate memory", "alloc_failed")
-    )
-    if memory:
+    if is_out_of_memory(error):
         return f"oom: {first_line}"
     if isinstance(error, DivergedError):
         return f"diverged: {text}"
@@ -152,6 +149,12 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, TunewrightError):
         return f"refused: {text}"
     return f"error: {type(error).__name__}: {first_line}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is that of a host or an accelerator without memory left."""
+    signs = ("out of memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
 def is_interrupted(error: BaseException) -> bool:

@@ -17,8 +17,8 @@ from pipeline.config.model import ModelConfig
 from pipeline.models.consistent import check_config, check_embeddings, check_tokenizer
 from pipeline.models.digests import stamp
 from pipeline.models.families import HEADS, can, families_with
-from pipeline.models.faults import said, unbuildable
-from pipeline.models.loaded import check_floats, check_loaded, stored
+from pipeline.models.faults import is_of_machine, said, unbuildable
+from pipeline.models.loaded import check_floats, check_loaded, stored_tensors
 from pipeline.models.new_model import new_config
 from pipeline.models.source import TOKENIZERS, WEIGHTS, Source
 
@@ -53,6 +53,7 @@ class Checkpoint:
         """
         from pipeline.models.weights import weights
 
+        self.check_head(auto_class.__name__)
         is_quantized = "quantization_config" in kwargs
         if self.is_new and is_quantized:
             raise ConfigError(
@@ -93,6 +94,7 @@ class Checkpoint:
         """
         import torch
 
+        self.check_head(auto_class.__name__)
         with torch.device("meta"):  # no memory, and nothing is drawn
             return self._draw(auto_class, **kwargs)
 
@@ -105,7 +107,7 @@ class Checkpoint:
         file = Path(self.location, "model.safetensors")
         if self.is_new or not file.is_file():
             return None
-        return sum(math.prod(tensor.shape) for tensor in stored(self._source, file.name))
+        return sum(math.prod(tensor.shape) for tensor in stored_tensors(self._source, file.name))
 
     def _draw(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":
         import torch
@@ -119,13 +121,13 @@ class Checkpoint:
             model: PreTrainedModel = auto_class.from_config(
                 config, dtype=torch.float32, trust_remote_code=self.is_trusted, **kwargs
             )
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         except Exception as error:  # which a broken config raises, of any type
+            if is_of_machine(error):
+                raise
             reason = unbuildable(config.to_diff_dict(), auto_class, error)
             if self.is_new:
                 raise ModelError(f"{self._place}: {reason}.") from error
-            raise self._source.fault(reason, "config.json") from error
+            raise self._source.unreadable(error, reason, ["config.json"]) from error
         return self._with_padding(model.eval())
 
     def _with_padding(self, model: "PreTrainedModel") -> "PreTrainedModel":
@@ -142,6 +144,8 @@ class Checkpoint:
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
         if not hasattr(self.config, "quantization_config"):
             check_floats(self._source)
+        if getattr(self.config, "pad_token_id", 0) is None:
+            kwargs["pad_token_id"] = None  # the file may say -1
         with self._source.reading(*WEIGHTS):
             model, found = auto_class.from_pretrained(
                 self.location,
@@ -174,16 +178,21 @@ class Checkpoint:
             return ()
         return tuple(map(str, (self.config.id2label or {}).values()))
 
-    def check_head(self, auto_class_name: str, task: str) -> None:
-        """Refuse a model whose architecture lacks the head of a task, before weights are read.
+    def check_head(self, auto_class_name: str, task: str | None = None) -> None:
+        """Refuse a model whose architecture lacks a head, before weights are read.
+
+        Args:
+            auto_class_name: of transformers, whose models have the head.
+            task: that needs it.
 
         Raises:
             ModelError: naming the models of the menu that can.
         """
         if can(self.config, auto_class_name):
             return
+        needed = f"task={task}: " if task else ""
         raise ModelError(
-            f"task={task}: {self._place} is a {self.config.model_type}, which has no "
+            f"{needed}{self._place} is a {self.config.model_type}, which has no "
             f"{HEADS.get(auto_class_name, auto_class_name)}. Models that can: "
             f"{listing(families_with(auto_class_name), most=30)}."
         )
@@ -227,19 +236,21 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
     if config.from_config is not None:
         assert config.tokenizer is not None  # which the schema ensures
         source = Source.of("model.tokenizer", config.tokenizer)
+        source.check_files()
         tokenizer, kind = _tokenizer(source), str(config.from_config.get("model_type"))
         made = new_config(config.from_config, tokenizer)
         return Checkpoint(kind, source.location, None, False, made, tokenizer, is_new=True)
     assert config.checkpoint is not None  # which the schema ensures
     source = Source.of("model.checkpoint", config.checkpoint)
-    source.check_model()
+    given = source.check_model()
     is_trusted = config.trust_remote_code == config.checkpoint
     options = {"revision": config.revision or "main", "trust_remote_code": is_trusted}
-    model_config = _config(source, **options)
+    model_config = _config(source, given, **options)
     if config.tokenizer is None or config.tokenizer == config.checkpoint:
         other, tokenizer = source, _tokenizer(source, **options)
     else:
         other = Source.of("model.tokenizer", config.tokenizer)
+        other.check_files()
         tokenizer = _tokenizer(other)
     check_embeddings(other, tokenizer, model_config)
     source.check_weights()
@@ -248,10 +259,9 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
     )
 
 
-def _config(source: Source, **options: Any) -> "PretrainedConfig":
+def _config(source: Source, given: Mapping[str, Any], **options: Any) -> "PretrainedConfig":
     from transformers import AutoConfig, AutoModel
 
-    given = source.read("config.json") if source.folder else {}
     why = partial(unbuildable, given, AutoModel) if given and "auto_map" not in given else said
     with source.reading("config.json", why=why):
         config: PretrainedConfig = AutoConfig.from_pretrained(source.location, **options)

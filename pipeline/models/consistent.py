@@ -27,13 +27,15 @@ def check_config(source: Source, config: PretrainedConfig) -> None:
     dtype = getattr(config, "dtype", None)
     if dtype is not None and not getattr(dtype, "is_floating_point", False):
         raise source.fault(f"dtype={dtype} is no type of floats, as weights have", "config.json")
+    if getattr(config, "pad_token_id", None) == -1:  # in some configs, for none
+        config.pad_token_id = None
     if vocabulary := _vocabulary(config):
         for key in _FED:
             token = getattr(config, key, None)
             if token is not None and not (isinstance(token, int) and 0 <= token < vocabulary):
                 raise source.fault(
-                    f"{key}={token!r} is outside the vocabulary; valid are null, and 0 to "
-                    f"{vocabulary - 1} (vocab_size={vocabulary})",
+                    f"{key}={token!r} is outside the vocabulary; set it to null, or to one of 0 "
+                    f"to {vocabulary - 1} (vocab_size={vocabulary})",
                     "config.json",
                 )
 
@@ -42,8 +44,11 @@ def _check_architectures(source: Source, config: PretrainedConfig) -> None:
     """Refuse a model_type that is not of the architectures: it reads positions otherwise."""
     import transformers
 
-    given = config.architectures or ()
-    for name in [given] if isinstance(given, str) else given:
+    given = config.architectures or []
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise source.fault(f"architectures={given!r:.80} is no list of names", "config.json")
+    for name in names:
         family = config_class_of(getattr(transformers, name, None))
         own = (type(config), type(_text(config)), config_class_of(model_class(config)))
         if family and not any(cls and issubclass(cls, family) for cls in own):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.common.errors import did_you_mean
+from pipeline.common.errors import did_you_mean, is_out_of_memory
 
 _MOST = 300  # characters of a library's message
 
@@ -18,6 +18,13 @@ def said(error: BaseException) -> str:
         error = error.__cause__
     text = " ".join(str(error).split())[:_MOST].rstrip(".")
     return text if " " in text else f"{type(error).__name__} {text}".rstrip()
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Whether no file can be to blame for an error: of memory, or of an accelerator."""
+    from torch import AcceleratorError
+
+    return is_out_of_memory(error) or isinstance(error, AcceleratorError)
 
 
 def unknown_kind(kind: object) -> str:
@@ -41,14 +48,22 @@ def unbuildable(given: Mapping[str, Any], auto_class: Any, error: Exception) -> 
         auto_class: of transformers, whose model was to be built.
         error: that was raised.
     """
+    if isinstance(error, ImportError):
+        return said(error)
+    values = " and ".join(sorted(_wrong(given, auto_class))) or "these values"
+    return f"cannot build a {given.get('model_type')} with {values}: {said(error)}"
+
+
+def _wrong(given: Mapping[str, Any], auto_class: Any) -> list[str]:
+    if _builds(given, auto_class):
+        return []
     wrong = []
-    for key in given.keys() - {"model_type"} if not _builds(given, auto_class) else ():
+    for key in given.keys() - {"model_type"}:
         others = {k: v for k, v in given.items() if k != key}
         ones = [{**others, key: 1}] if isinstance(given[key], int | float) else []
         if any(_builds(changed, auto_class) for changed in (others, *ones)):
             wrong.append(f"{key}={given[key]!r:.80}")
-    values = " and ".join(sorted(wrong)) or "these values"
-    return f"cannot build a {given.get('model_type')} with {values}: {said(error)}"
+    return wrong
 
 
 def _builds(given: Mapping[str, Any], auto_class: Any) -> bool:

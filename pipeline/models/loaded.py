@@ -36,7 +36,7 @@ class Stored(NamedTuple):
     shape: Sequence[int]
 
 
-def stored(source: Source, file: str) -> Iterator[Stored]:
+def stored_tensors(source: Source, file: str) -> Iterator[Stored]:
     """Yield the tensors of a file of weights in a local folder.
 
     Raises:
@@ -65,7 +65,7 @@ def check_floats(source: Source) -> None:
     for file in names(source.folder, ["*.safetensors"]) if source.folder else ():
         wrong = [
             f"{name} ({dtype})"
-            for name, dtype, shape in stored(source, file)
+            for name, dtype, shape in stored_tensors(source, file)
             if dtype not in _FLOATS
             and not name.endswith(_BUFFERS)
             and list(shape[:2]) != [1, 1]  # a mask of attention, as older releases saved
@@ -147,11 +147,10 @@ def _zero(
     yield from (name for matrices in layers.values() if matrices <= zero for name in matrices)
 
 
-def _refuse(place: str, problem: str, names: Iterable[str], model: str) -> None:
-    wrong = sorted(names)
-    if wrong:
+def _refuse(place: str, problem: str, wrong: Iterable[str], model: str) -> None:
+    if named := sorted(wrong):
         raise ModelError(
-            f"{place}: its weights {problem} {listing(wrong, most=4)} "
-            f"({amount(len(wrong), 'tensor')}); expected trained ones for all of {model}. "
+            f"{place}: its weights {problem} {listing(named, most=4)} "
+            f"({amount(len(named), 'tensor')}); expected trained ones for all of {model}. "
             "Check that config.json and the weights are of the same model and whole."
         )

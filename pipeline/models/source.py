@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.errors import ModelError
+from pipeline.common.errors import ModelError, listing
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate
-from pipeline.models.faults import said, unknown_kind
+from pipeline.models.faults import is_of_machine, said, unknown_kind
 
 # A single file, or the index of a checkpoint in several files.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -67,8 +67,8 @@ class Source:
 
     def at(self, *globs: str) -> str:
         """Return the place with the names of the files that are there."""
-        files = names(self.folder, globs) if self.folder else ()
-        return ": ".join([self.place, *filter(None, [", ".join(files)])])
+        files = listing(names(self.folder, globs), most=4) if self.folder else ""
+        return f"{self.place}: {files}" if files else self.place
 
     def fault(self, problem: str, *globs: str) -> ModelError:
         """Return the refusal of a file, or of several together, that are not what was saved."""
@@ -91,16 +91,15 @@ class Source:
         Raises:
             ModelError: saying what they say.
         """
-        from torch import OutOfMemoryError
-
         try:
             yield
-        except (MemoryError, OutOfMemoryError):
-            raise
         except Exception as error:
-            raise self._unreadable(error, why(error), globs) from error
+            if is_of_machine(error):
+                raise
+            raise self.unreadable(error, why(error), globs) from error
 
-    def _unreadable(self, error: Exception, reason: str, globs: Sequence[str]) -> ModelError:
+    def unreadable(self, error: Exception, reason: str, globs: Sequence[str]) -> ModelError:
+        """Return the refusal of what a library cannot read, by the error that it raised."""
         if "trust_remote_code" in str(error):
             remedy = (
                 f"If you trust it, repeat its name: model.trust_remote_code={self.name}."
@@ -115,6 +114,11 @@ class Source:
             return ModelError(
                 f"{self.place}: there are no safetensors, and other weights are not loaded: they "
                 f"are pickled and can run code when they are read. {_CONVERT}"
+            )
+        if isinstance(error, ImportError):
+            return ModelError(
+                f"{self.place}: it needs a Python package that is not installed here, or another "
+                f"version of it: {reason}. Install it, and give the command again."
             )
         if self.folder is None:
             return ModelError(
@@ -147,15 +151,18 @@ class Source:
         for file in names(self.folder, _OBJECTS) if self.folder else ():
             self.read(file)
 
-    def check_model(self) -> None:
+    def check_model(self) -> dict[str, Any]:
         """Refuse a folder that holds no whole model, of an architecture that transformers has.
+
+        Returns:
+            what its config.json holds; nothing of a model of the hub.
 
         Raises:
             ModelError: naming what the folder holds.
         """
         path = self.folder
         if path is None:
-            return
+            return {}
         if (path / "adapter_config.json").is_file():
             raise ModelError(
                 f"{self.place}: the folder holds a PEFT adapter (adapter_config.json), which would "
@@ -174,6 +181,7 @@ class Source:
         kind = given["model_type"]
         if "auto_map" not in given and (unknown := unknown_kind(kind)):  # own code has other names
             raise self.fault(f"model_type={kind!r:.80}: {unknown}", "config.json")
+        return given
 
     def check_tokenizer(self) -> None:
         """Refuse a folder without a tokenizer: transformers would build an empty one.
@@ -186,7 +194,6 @@ class Source:
                 f"{self.place}: there is no tokenizer: expected {' or '.join(TOKENIZERS)}, found "
                 f"{_contents(self.folder)}."
             )
-        self.check_files()
 
     def check_weights(self) -> None:
         """Refuse a folder without weights early, before a run is recorded.

@@ -204,7 +204,7 @@ def test_a_config_may_use_transformers_common_names(wordpiece):
 
 def test_a_new_model_is_not_loaded_in_4_bits(wordpiece):
     with pytest.raises(ConfigError, match=r"adapter\.name=qlora: model\.from_config makes a new"):
-        new(BERT, wordpiece).load(hf.AutoModelForCausalLM, quantization_config=object())
+        new(BERT, wordpiece).load(hf.AutoModel, quantization_config=object())
 
 
 @pytest.mark.parametrize("name", ["./absent", "/no/such/folder", "owner/absent"])
@@ -324,6 +324,19 @@ def test_a_model_without_the_head_is_refused_before_it_is_read(
         assert str(refusal.value).startswith(f"task={task}: {place} is a bert, which")
         for fragment in fragments:
             assert fragment in str(refusal.value)
+        for build in (checkpoint.load, checkpoint.outline):
+            with pytest.raises(ModelError, match=f"^{place} is a bert, which has no "):
+                build(getattr(hf, auto_class))
+
+
+def test_a_pad_token_of_minus_one_is_none(tiny_model, tmp_path):
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    given = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**given, "pad_token_id": -1}))
+    checkpoint = find_checkpoint(model_of(copy))
+    for model in (load(checkpoint, 0), checkpoint.outline(hf.AutoModel)):
+        assert model.config.pad_token_id == checkpoint.tokenizer.pad_token_id
+        assert model.get_input_embeddings().padding_idx is None
 
 
 def test_parameters_are_counted_in_the_file_of_weights_alone(tiny_model, tmp_path):
