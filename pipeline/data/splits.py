@@ -235,7 +235,9 @@ def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, i
                 if name not in counts:
                     twin = next((one for one in counts if folded(one) == folded(name)), None)
                     near = did_you_mean(name, counts) if twin is None else ""
-                    there = f" (it is {twin!r} there; check --fix OUT writes both alike)"
+                    is_case = twin is not None and twin.casefold() == name.casefold()
+                    how = "check --fix OUT writes both alike" if is_case else "write both alike"
+                    there = f" (it is {twin!r} there; {how})"
                     raise DataError(
                         f"{split} split, row {row_id}: the label {name!r} does not occur in "
                         f"training{'' if twin is None else there}; expected one of "

@@ -44,8 +44,8 @@ def write_cleaned(experiment: Experiment, out: Path) -> Counter[str]:
 
     It leaves out rows that cannot be used; copies of a text within a split; rows whose text has
     another label more often, or an equally frequent one; and training rows whose text is also
-    (nearly) in another split. Spelling variants of a label get the most frequent one. The copy is
-    UTF-8 without a byte order mark.
+    (nearly) in another split. Labels that differ in case alone get the most frequent spelling.
+    The copy is UTF-8 without a byte order mark.
 
     Returns:
         How many rows were changed for each reason.

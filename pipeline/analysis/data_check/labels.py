@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 
 from pipeline.analysis.data_check.corpus import Corpus
@@ -24,12 +24,12 @@ def label_table(corpus: Corpus, *, are_split: bool = True) -> Table:
     """
     counts = _counts(corpus)
     rows: list[list[Cell]] = []
+    first = next(iter(corpus.splits.values()))
     for label, _ in _every(corpus).most_common():
         own = [counts[split][label] for split in corpus.splits]
-        first = next(iter(corpus.splits.values()))
         rows.append([label, *own, round(own[0] / max(1, len(first.ids)), 4)])
     columns = [f"{split} {'split' if are_split else 'read'}" for split in corpus.splits]
-    return Table(("label", *columns, f"share of {''.join(columns[:1])}"), rows)
+    return Table(("label", *columns, f"share of {columns[0]}"), rows)
 
 
 def label_findings(corpus: Corpus) -> list[Finding]:
@@ -67,21 +67,25 @@ def _with(corpus: Corpus, labels: set[str]) -> list[list[str]]:
 
 
 def spellings(corpus: Corpus) -> dict[str, str]:
-    """Return the most frequent spelling of each label that differs from it in case or zeros."""
-    return {label: usual for usual, *others in _spelt(_every(corpus)) for label in others}
+    """Return the most frequent spelling of each label that differs from it in case alone.
+
+    Numbers are left as they are: 1.1 and 1.10 may be versions or sections.
+    """
+    groups = _spelt(_every(corpus), str.casefold)
+    return {label: usual for usual, *others in groups for label in others}
 
 
-def _spelt(every: Counter[str]) -> Iterable[list[str]]:
+def _spelt(every: Counter[str], name_of: Callable[[str], str]) -> Iterable[list[str]]:
     """Return the labels in groups of one name, the most frequent spelling of each first."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label, _ in every.most_common():
-        groups[folded(label)].append(label)
+        groups[name_of(label)].append(label)
     return groups.values()
 
 
 def _twins(corpus: Corpus, every: Counter[str]) -> list[Finding]:
     found = []
-    for usual, *others in _spelt(every):
+    for usual, *others in _spelt(every, folded):
         if others:
             twins = listing(f"{label!r} ({amount(every[label], 'row')})" for label in others)
             message = f"the label {usual!r} ({amount(every[usual], 'row')}) is also written {twins}"

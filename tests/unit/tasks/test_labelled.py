@@ -79,8 +79,10 @@ def test_numbers_as_labels_are_one_class():
 
 
 def test_a_variant_of_a_label_that_training_lacks_is_named():
-    with pytest.raises(DataError, match=r"the label '01' .*\(it is '1' there; check --fix OUT"):
+    with pytest.raises(DataError, match=r"the label '01' .*\(it is '1' there; write both alike"):
         splits_of(["0", "1", "1", "0"], ["01"])
+    with pytest.raises(DataError, match=r"the label 'B' .*\(it is 'b' there; check --fix OUT"):
+        splits_of(["a", "b", "b", "a"], ["B"])
 
 
 def test_many_numbers_are_refused_as_a_regression():
