@@ -83,7 +83,13 @@ class Spent:
 
 
 def forecast(
-    costs: Sequence[RunCost], seeds: int, workers: int, rates: Rates, begun: float, disk: int
+    costs: Sequence[RunCost],
+    seeds: int,
+    workers: int,
+    rates: Rates,
+    begun: float,
+    disk: int,
+    has_best: bool,
 ) -> Spent:
     """Forecast a search, none of whose trials is pruned.
 
@@ -93,12 +99,13 @@ def forecast(
         workers: how many trials run in parallel.
         rates: of a worker.
         begun: seconds that have gone by already.
-        disk: bytes that trials of earlier starts have written, the best one's model among them.
+        disk: bytes that trials of earlier starts have written.
+        has_best: whether one of those is complete, so that the best one's model is among the bytes.
     """
     trials = [seeds * cost.seconds for cost in costs]
     machine = sum(trials)
     kwh = rates.kwh(machine)
-    model = 0 if disk else max(cost.model for cost in costs)
+    model = 0 if has_best else max(cost.model for cost in costs)
     disk += seeds * sum(cost.record for cost in costs) + model
     wall = begun + makespan(trials, workers)
     return Spent(wall, machine, disk, kwh, rates.usd(machine, kwh))

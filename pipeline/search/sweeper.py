@@ -212,8 +212,15 @@ class Sweep:
             return None
         # Of a grid its points in their order, else as often as needed what stands for all of them.
         every = [costs[i * len(costs) // left] for i in range(left)]
-        seeds, disk, begun = len(spec.seeds) or 1, self._task.disk(study), time.time() - self._began
-        expected = forecast(every, seeds, self._plan.workers, spec.budget.rates, begun, disk)
+        expected = forecast(
+            every,
+            len(spec.seeds) or 1,
+            self._plan.workers,
+            spec.budget.rates,
+            begun=time.time() - self._began,
+            disk=self._task.disk(study),
+            has_best=bool(ended(study, "complete")),
+        )
         self._say(f"forecast: {expected}{', if no trial is pruned' if spec.prunes else ''}")
         return expected
 

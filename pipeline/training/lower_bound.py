@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.common.machine import best_rate, measured
@@ -42,16 +43,11 @@ def lower_bound(
         data: the run's.
         tuner: has trained it.
         judged: the final evaluation, if there was one.
-        trial: the run's; its study keeps the rate that its first trial found on a machine, so that
-            equal trials have equal bounds.
+        trial: the run's.
     """
-    from pipeline.training.speed import matmul_rate, where
-
-    training, train = experiment.training, data.examples["train"]
-    rated = {"what": "products", "precision": training.precision, **where(training)}
-    own = partial(best_rate, cache_of(experiment), rated, partial(matmul_rate, training))
+    train = data.examples["train"]
     try:
-        rate = own() if trial.folder is None else measured(trial.folder, rated, own)
+        rate = machine_rate(experiment, trial.folder)
         counted = _operations(experiment, model, data)
     except Exception:  # the run itself succeeded
         log.warning("the compute lower bound is unknown", exc_info=True)
@@ -62,6 +58,26 @@ def lower_bound(
         evaluated = [*evaluated, judged.examples]
     once = sum(counted.of_evaluation(split) for split in evaluated)
     return float((last.epoch * counted.of_training(train) + once) / rate)
+
+
+def machine_rate(experiment: Experiment, study: Path | None = None) -> float:
+    """Return the operations a second of a large product: the most that was ever measured here.
+
+    A study takes what is known when its first trial ends and keeps it, so that equal trials have
+    equal bounds. Its forecast asks before the workers start, who would be in each other's way.
+
+    Args:
+        experiment: with threads of its own, and a precision that is settled.
+        study: the folder of the study that asks, if one does.
+    """
+    from pipeline.training.speed import matmul_rate, where
+
+    training, cache = experiment.training, cache_of(experiment)
+    rated = {"what": "products", "precision": training.precision, **where(training)}
+    measure = partial(matmul_rate, training)
+    if study is None:
+        return best_rate(cache, rated, measure)
+    return float(measured(study, rated, partial(measured, cache, rated, measure)))
 
 
 def _operations(experiment: Experiment, model: PreTrainedModel, data: Prepared) -> Operations:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.common.contract import Precision, RunCost
 from pipeline.common.machine import measured
 from pipeline.common.process import without_gc
+from pipeline.training.lower_bound import machine_rate
 from pipeline.training.prepare import cache_of, load_model, prepare
 from pipeline.training.speedups import apply
 
@@ -119,6 +120,7 @@ def run_cost(experiment: Experiment) -> RunCost:
     if training.threads is None:
         training = replace(training, threads=torch.get_num_threads())
     experiment = replace(experiment, training=training)
+    machine_rate(experiment)  # for the compute lower bound, while no worker is busy
     data = prepare(experiment, keep=True)
     timing, rows = _time_steps(experiment, data), len(data.examples["train"].dataset)
     steps_an_epoch = math.ceil(rows / training.batch_size)

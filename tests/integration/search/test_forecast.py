@@ -36,6 +36,7 @@ def test_a_plan_runs_nothing_and_opens_no_study(cli, tiny):
     assert ended.code == 0, ended.err
     assert "2 trials by GridSampler" in ended.out
     assert re.search(r"^forecast: ", ended.out, re.M)
+    assert '"products"' in Path("mlruns/cache/machine.json").read_text()  # before any worker
     assert not Path("mlruns/studies").exists()
     assert not Path("mlruns/mlflow.db").exists()
 
@@ -88,9 +89,9 @@ def test_energy_from_sensors_is_reported_as_measured(cli, tiny, runs, monkeypatc
 def test_all_trials_of_a_sampler_are_counted_though_some_were_asked_for(cli, tiny, monkeypatch):
     counted = []
 
-    def noted(costs, *more):
+    def noted(costs, *more, **named):
         counted.append(len(costs))
-        return forecast(costs, *more)
+        return forecast(costs, *more, **named)
 
     monkeypatch.setattr(sweeper, "forecast", noted)
     space = ("optimizer.learning_rate=interval(1e-4,1e-3)", "hydra.sweeper.n_trials=12")

@@ -8,7 +8,8 @@ import pytest
 from pipeline.common import machine, timing
 from pipeline.common.session import session
 from pipeline.common.timing import Account, account_of_search, booked, ledger, summary
-from pipeline.training import lower_bound
+from pipeline.training import speed
+from pipeline.training.lower_bound import machine_rate
 
 
 @pytest.fixture
@@ -60,24 +61,14 @@ def test_a_machine_is_measured_once_and_its_best_rate_counts(tmp_path):
     assert machine.measured(tmp_path, {"what": "x"}, lambda: 8) == 8
 
 
-def test_equal_trials_of_a_study_have_one_lower_bound(tmp_path, monkeypatch):
-    rates = iter([4.0, 5.0, 8.0])  # what workers find, each in a process of its own
-    monkeypatch.setattr(lower_bound, "best_rate", lambda *_: next(rates))
-    monkeypatch.setattr(lower_bound, "cache_of", lambda _: tmp_path)
-    operations = SimpleNamespace(of_training=lambda _: 40.0)
-    monkeypatch.setattr(lower_bound, "_operations", lambda *_: operations)
-    experiment = SimpleNamespace(training=SimpleNamespace(precision="float32", threads=1))
-    data = SimpleNamespace(examples={"train": None})
-    evaluations = SimpleNamespace(last=SimpleNamespace(epoch=1.0))
-    tuner = SimpleNamespace(evaluations=evaluations, evaluated=[])
-
-    def bound(folder):
-        return lower_bound.lower_bound(
-            experiment, None, data, tuner, None, SimpleNamespace(folder=folder)
-        )
-
-    assert [bound(tmp_path / "study") for _ in range(2)] == [10.0, 10.0]
-    assert bound(None) == 8.0
+def test_a_study_keeps_the_rate_of_its_quiet_machine(tmp_path, monkeypatch):
+    training = SimpleNamespace(precision="float32", threads=1)
+    experiment = SimpleNamespace(training=training, tracking=SimpleNamespace(dir=tmp_path))
+    asked = [(None, 8.0, 8.0), ("study", 4.0, 8.0), (None, 9.0, 9.0), ("study", 4.0, 8.0)]
+    for study, now, rate in asked:  # before the workers start, in one, in a run alone, in another
+        session().clear()  # another process
+        monkeypatch.setattr(speed, "matmul_rate", lambda _, now=now: now)
+        assert machine_rate(experiment, study and tmp_path / study) == rate
 
 
 def test_operations_are_six_a_weight_and_token():

@@ -23,10 +23,11 @@ def test_energy_and_money_are_those_of_the_workers_seconds():
     rates = prices.rates(cores=4, gpus=0.5)
     assert rates == Rates(watts=240, usd_per_hour=9.5, usd_per_kwh=0.5)
     costs = [RunCost(seconds=1800, record=1000, model=5000)] * 4
-    expected = forecast(costs, 2, 2, rates, begun=10, disk=0)
+    expected = forecast(costs, 2, 2, rates, begun=10, disk=0, has_best=False)
     assert (expected.seconds, expected.machine_seconds) == (7210, 14400)
     assert expected.disk == 8 * 1000 + 5000  # of all models the best is kept
-    resumed = forecast(costs, 2, 2, rates, begun=10, disk=7000)
-    assert resumed.disk == 7000 + 8 * 1000  # a best trial's model is there
+    for has_best, model in ((True, 0), (False, 5000)):  # is it there, or did the trials only fail?
+        resumed = forecast(costs, 2, 2, rates, begun=10, disk=7000, has_best=has_best)
+        assert resumed.disk == 7000 + 8 * 1000 + model
     assert expected.kwh == pytest.approx(0.24 * 4)
     assert expected.usd == pytest.approx(9.5 * 4 + 0.96 * 0.5)
