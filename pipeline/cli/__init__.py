@@ -102,7 +102,7 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
     options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
     quiet_libraries()
     try:
-        with _terminated_as_interrupted(), full_disk_named():
+        with _terminated_as_interrupted(), full_disk_named("give the command again"):
             return int(options.run(options))
     except TunewrightError as error:
         said = map(printable, masked_message(str(error)).splitlines())  # it may quote a record

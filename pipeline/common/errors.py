@@ -3,6 +3,7 @@
 Every other error is a bug and keeps its traceback.
 """
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import SequenceMatcher
@@ -10,6 +11,7 @@ from difflib import SequenceMatcher
 from pipeline.common.secrets import masked_message
 
 DISK_FULL = ("no space left on device", "disk is full", "disk quota exceeded")
+_DISK_FULL_SAID_BY = ("sqlite3", "sqlalchemy", "mlflow", "safetensors_rust", "safetensors")
 NEAR = 0.6  # likeness from which a name may be a slip for another
 
 
@@ -61,18 +63,22 @@ def resumable(how: str) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk_named() -> Iterator[None]:
-    """Say in a paragraph what fails in here because a disk is full."""
+def full_disk_named(then: str) -> Iterator[None]:
+    """Say in a paragraph what fails in here because a disk is full.
+
+    Args:
+        then: what to do when there is space again.
+    """
     try:
         yield
     except Exception as error:
-        why = _full_disk(error)
-        if why is None or isinstance(error, DiskFullError):
+        said = next((one for one in causes(error) if isinstance(one, DiskFullError)), None)
+        if isinstance(error, TunewrightError) or not is_disk_full(error):
             raise
-        raise DiskFullError(
-            f"a disk is full: {why}. What was logged is kept. Free some space, then give the same "
-            "command again: it resumes."
-        ) from error
+        if said is not None:  # what came after it is its doing
+            raise said from error
+        why = next(filter(None, map(_full_disk, causes(error))))
+        raise DiskFullError(f"a disk is full: {why}. Free some space, then {then}.") from error
 
 
 @contextmanager
@@ -164,16 +170,17 @@ def is_interrupted(error: BaseException) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error is a full disk's, or what a library made of it."""
-    return _full_disk(error) is not None
+    return any(isinstance(one, DiskFullError) or _full_disk(one) for one in causes(error))
 
 
 def _full_disk(error: BaseException) -> str | None:
-    """Return the line of an error, or of what caused it, that says that a disk is full."""
-    for one in causes(error):
-        for line in str(one).splitlines():
-            if any(sign in line.lower() for sign in DISK_FULL):
-                return line.strip().rstrip(".")
-    return None
+    """Return the line of an error that says that a disk is full; other causes are not looked at."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return str(error)
+    if type(error).__module__.partition(".")[0] not in _DISK_FULL_SAID_BY:
+        return None
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if any(sign in line.lower() for sign in DISK_FULL)), None)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

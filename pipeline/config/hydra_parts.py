@@ -93,7 +93,7 @@ class OwnFiles(ConfigRepository):
         self.sources = list(files.sources)
         self.given: set[str] = set()  # the keys of the command line
         self._folder = folder
-        self._contents: dict[str, ConfigResult | None] = {}
+        self._contents: dict[tuple[str, ...], ConfigResult | None] = {}  # by name and sources
         self._read: dict[str, Path] = {}  # by their place in the config, as a dotted key
         self._own: set[str] = set()  # the keys at the top
 
@@ -103,20 +103,23 @@ class OwnFiles(ConfigRepository):
         return copied
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        if config_path not in self._contents:
-            self._contents[config_path] = self._load(config_path)
+        if self._folder is not None:
+            self._note(config_path, self._folder / f"{config_path.removesuffix('.yaml')}.yaml")
+        key = (config_path, *(source.path for source in self.sources))
+        if key not in self._contents:
+            self._contents[key] = super().load_config(config_path)
         # A copy, since Hydra makes the config out of what it gets.
-        return copy.deepcopy(self._contents[config_path])
+        return copy.deepcopy(self._contents[key])
 
-    def _load(self, config_path: str) -> ConfigResult | None:
-        file = (self._folder or Path()) / f"{config_path.removesuffix('.yaml')}.yaml"
-        if self._folder and file.is_file():
-            content = read_mapping(file)  # Hydra's own refusals name no file
-            place = config_path.rpartition("/")[0].replace("/", ".")
-            self._read[place] = file
-            if not place:
-                self._own |= content.keys()
-        return super().load_config(config_path)
+    def _note(self, config_path: str, file: Path) -> None:
+        """Note a file that is about to be read: the last one in its place in the config."""
+        place = config_path.rpartition("/")[0].replace("/", ".")
+        if self._read.get(place) == file or not file.is_file():
+            return
+        content = read_mapping(file)  # Hydra's own refusals name no file
+        self._read[place] = file
+        if not place:
+            self._own |= content.keys()
 
     def file_of(self, key: str) -> Path | None:
         """Return the file in whose place in the config a key is, if no override has given it."""

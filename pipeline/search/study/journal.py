@@ -1,5 +1,6 @@
 """Optuna's journal file, of which a full disk or a killed process costs at most the last line."""
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from pipeline.search.optuna_parts import is_journal_line
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # as of NFS without its lock daemon
 
 
 class Journal(JournalFileBackend):
@@ -45,17 +48,20 @@ class _Lock:
     """The kernel's lock, which ends with its process; Optuna's, where the file system has none."""
 
     def __init__(self, path: str) -> None:
-        self._locks: list[Any] = [FileLock(f"{path}.flock"), JournalFileSymlinkLock(path)]
+        self._path = path
+        self._lock: Any = FileLock(f"{path}.flock")
 
     def __enter__(self) -> None:
         try:
-            self._locks[0].acquire()
-        except NotImplementedError:
-            del self._locks[:-1]
-            self._locks[0].acquire()
+            self._lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            if getattr(error, "errno", errno.ENOSYS) not in _NO_LOCKS:
+                raise
+            self._lock = JournalFileSymlinkLock(self._path)
+            self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._locks[0].release()
+        self._lock.release()
 
 
 def damaged_line(path: Path) -> int | None:

@@ -16,6 +16,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial
 
+from pipeline.common.errors import is_disk_full
 from pipeline.common.process import ABANDONED, identity, is_gone
 from pipeline.search.optuna_parts import note
 
@@ -80,8 +81,10 @@ class Heartbeat:
             note(self._study, trial, BEAT, beats)
         except UpdateFinishedTrialError:
             pass  # it was told between our look and our beat
-        except Exception:  # one that stops at a hiccup of the storage gives living work away
-            log.warning("no beat could be written; tried again", exc_info=True)
+        # One that stops at a hiccup of the storage gives living work away.
+        except Exception as error:
+            trace = not is_disk_full(error)
+            log.warning("no beat could be written; tried again", exc_info=trace)
 
 
 class Watch:

@@ -28,7 +28,9 @@ PATIENCE_SECONDS = 60.0  # in which a server restarts
 def patient(storage: BaseStorage, url: str) -> BaseStorage:
     """Have the calls of a database wait while it does not answer.
 
-    A call is one transaction, which a lost connection undoes, so it can be made again.
+    A call is one transaction, which a lost connection undoes, so it can be made again. Where only
+    the answer was lost, a trial that is made or claimed twice has no owner, and is settled as one
+    that was killed.
 
     Raises:
         TrackingError: by the calls, where it does not answer for `PATIENCE_SECONDS`.

@@ -61,8 +61,7 @@ def find_study(name: str, storage: str) -> optuna.Study:
         file = _file_of(storage)
         if file is not None and not file.is_file():
             raise FileNotFoundError("there is no such file")
-        backend = storage if "://" in storage else JournalStorage(journal.Journal(storage))
-        return optuna.load_study(study_name=name, storage=backend)
+        return optuna.load_study(study_name=name, storage=open_storage(storage))
     except (*UNREADABLE, OptunaError) as error:
         moved = f"{masked(str(error))}. Is it elsewhere now? Give hydra.sweeper.storage=…"
         reason = " ".join((damage(storage, name) or moved).split())[:400]
@@ -73,18 +72,15 @@ def find_study(name: str, storage: str) -> optuna.Study:
 
 def damage(storage: str, name: str) -> str:
     """Say at which line a journal cannot be read, and what is left; nothing where it can be."""
-    number = None if (path := journal_of(storage)) is None else journal.damaged_line(path)
+    if "://" in storage or not Path(storage).is_file():
+        return ""
+    number = journal.damaged_line(Path(storage))
     if number is None:
         return ""
     return (
         f"line {number} of the journal is damaged. What MLflow has of the study can be "
         f"learned from in a new one: hydra.sweeper.warm_start=mlflow:{name}"
     )
-
-
-def journal_of(storage: str) -> Path | None:
-    """Return the journal that a storage is, where it is one and is there."""
-    return Path(storage) if "://" not in storage and Path(storage).is_file() else None
 
 
 def seek_study(name: str, storage: str) -> optuna.Study | None:

@@ -4,6 +4,7 @@ import logging
 import threading
 from typing import Self
 
+from pipeline.common.errors import is_disk_full
 from pipeline.search.searchable import Searchable
 from pipeline.search.study.liveness import Watch
 from pipeline.search.study.queue import settle
@@ -55,5 +56,6 @@ class Supervisor:
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 self.look()
-            except Exception:  # the last look, which is not caught, tells again
-                log.exception("what ended could not be recorded; tried again soon")
+            except Exception as error:  # the last look, which is not caught, tells again
+                trace = not is_disk_full(error)
+                log.error("what ended could not be recorded; tried again soon", exc_info=trace)

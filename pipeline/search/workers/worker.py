@@ -108,7 +108,7 @@ class TrialLoop:
     def work(self, most: int | None = None) -> bool:
         """Run trials, at most ``most`` of them; return whether any was run."""
         ledger().open("search")
-        with full_disk_named(), self._heartbeat:
+        with full_disk_named("give the same command again: it resumes"), self._heartbeat:
             done = self._run_all(most)
             for trial, outcome in self._held.values():
                 step = trial.user_attrs[PAUSED_AT]

@@ -1,5 +1,7 @@
 """Storages are opened or refused in a paragraph, and their secrets are masked."""
 
+import errno
+import fcntl
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -90,3 +92,13 @@ def test_a_line_that_a_full_disk_cuts_off_is_not_written(working_folder):
     assert journal.read_bytes() == before
     study.set_user_attr("short", 1)
     assert spec(working_folder, "TPESampler", 4).open().user_attrs == {"short": 1}
+
+
+def test_a_file_system_without_the_kernels_locks_has_optunas(working_folder, monkeypatch):
+    def no_lock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    study = spec(working_folder, "TPESampler", 4).open()
+    study.set_user_attr("one", 1)
+    assert study.user_attrs == {"one": 1}
