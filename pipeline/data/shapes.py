@@ -6,10 +6,12 @@ import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline.common.errors import DataError, did_you_mean, listing, quoted
 from pipeline.data.rows import Row, Rows, Values
+from pipeline.data.text_files import uncompressed
 from pipeline.data.values import as_text, check_whole, header_hint
 
 
@@ -93,10 +95,12 @@ def column_of(values: Values, key: str, column: str, place: str) -> Any:
         if not isinstance(here, Mapping) or part not in here:
             objects = {name: value for name, value in values.items() if isinstance(value, Mapping)}
             nested = [f"{name}.{inner}" for name, value in objects.items() for inner in value]
+            # Of other formats no line can be the header.
+            file = uncompressed(Path(place.rpartition(":")[0]))
+            hint = header_hint(values) if file.suffix.lower() in (".csv", ".tsv") else ""
             raise DataError(
-                f"{place}: there is no column {column!r} ({key}); found "
-                f"{quoted(values)}."
-                f"{did_you_mean(column, [*values, *nested]) or header_hint(values)}"
+                f"{place}: there is no column {column!r} ({key}); found {quoted(values)}."
+                f"{did_you_mean(column, [*values, *nested]) or hint}"
             )
         here = here[part]
     return here

@@ -42,7 +42,9 @@ _BEGINNINGS = {  # of files that are no text, as no text begins
 _HEAD = 4096  # bytes that tell what a file is
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _NUL = "\0"
-_BAD = "\udfff"  # which no codec decodes anything to
+# For bytes that cannot be decoded; no codec decodes anything to these.
+_BAD, _SIGN = "\udfff", "\udffe"
+_SIGNS = re.compile(rb"[\x80-\x9f]")  # of cp1252; latin-1 has none there
 
 
 def _open_zst(path: Path) -> IO[bytes]:
@@ -150,35 +152,39 @@ def _undecodable(
 ) -> str:
     # The decoder reads ahead in blocks: what it could not decode is looked for line by line.
     codecs.register_error("tunewright", _marked)
-    bad, good = [], []  # lines with other characters than ASCII
+    # Lines with other characters than ASCII: how many, and the first.
+    bad = good = first_bad = first_good = 0
+    codec = "latin-1"
     with suppress(UnicodeError), _decoded(path, mark or encoding, "tunewright") as stream:
         for number, line in enumerate(stream, start=1):
             if _BAD in line:
-                bad.append(number)
+                bad += 1
+                first_bad = first_bad or number
+                codec = "cp1252" if _SIGN in line else codec
             elif not line.isascii():
-                good.append(number)
+                good += 1
+                first_good = first_good or number
     byte = error.object[error.start]
     # UTF-16 without a mark may be minded by its decoder only now, and has no such line.
-    found = f"{path}, line {(bad or [1])[0]}: byte 0x{byte:02x} is not "
+    found = f"{path}, line {first_bad or 1}: byte 0x{byte:02x} is not "
     if mark:
         return f"{found}{mark}, which its byte order mark names; expected one encoding in a file."
     # Text in few other encodings is UTF-8 by chance, and then seldom.
-    if codecs.lookup(encoding).name == "utf-8" and 10 * len(good) > len(bad):
+    if codecs.lookup(encoding).name == "utf-8" and 10 * good > bad:
         return (
-            f"{found}{encoding}, but line {good[0]} is, beyond ASCII: the file mixes encodings. "
+            f"{found}{encoding}, but line {first_good} is, beyond ASCII: the file mixes encodings. "
             "Write all lines in one."
         )
-    return f"{found}{encoding}. {_hint(head, byte)}"
+    return f"{found}{encoding}. {_hint(head, codec)}"
 
 
-def _hint(head: bytes, byte: int = 0) -> str:
-    """Return what to do about a file that begins like this, and about a byte of it."""
+def _hint(head: bytes, codec: str = "") -> str:
+    """Return what to do about a file that begins like this, and may be in another encoding."""
     if encoding := _utf_16(head):
         return f"If it is UTF-16 without a byte order mark: {key_of('encoding', encoding)}."
-    if not byte or len(_BINARY.findall(head)) > len(head) / 50:
+    if not codec or len(_BINARY.findall(head)) > len(head) / 50:
         return "The file is binary or damaged; expected text."
-    encoding = "cp1252" if byte < 0xA0 else "latin-1"  # which has no signs below
-    return f"Give the file's encoding, for example {key_of('encoding', encoding)}."
+    return f"Give the file's encoding, for example {key_of('encoding', codec)}."
 
 
 def _utf_16(head: bytes) -> str | None:
@@ -192,4 +198,5 @@ def _utf_16(head: bytes) -> str | None:
 
 def _marked(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeDecodeError)
-    return _BAD, error.end
+    is_sign = _SIGNS.search(error.object, error.start, error.end)
+    return _BAD + _SIGN if is_sign else _BAD, error.end

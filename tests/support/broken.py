@@ -67,14 +67,6 @@ def cut(name: str) -> Break:
     return broken
 
 
-def all_of(*ways: Break) -> Break:
-    def broken(folder: Path) -> None:
-        for way in ways:
-            way(folder)
-
-    return broken
-
-
 def vocabulary_alone(text: str) -> Break:
     """Leave nothing of a tokenizer but a vocabulary."""
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pipeline.common.errors import DataError
 from pipeline.common.text_format import TextFormat
 from pipeline.data.readers import READERS, read_records
+from pipeline.data.shapes import column_of
 
 CSV = "review,stars\nfine,pos\ngrün,neg\n"
 ROWS = [{"review": "fine", "stars": "pos"}, {"review": "grün", "stars": "neg"}]
@@ -122,6 +123,8 @@ def test_utf_16_without_a_mark_names_the_key_that_reads_it(codec, content):
         ([b"\xe9", "é".encode()], "line 2: byte 0xe9 is not utf-8, but line 3 is"),
         ([b"\xe9", b"\xe8"], "data.encoding=latin-1"),
         ([b"\x93so\x94"], "data.encoding=cp1252"),
+        ([b"\xe9", b"\x93so\x94"], "data.encoding=cp1252"),
+        ([b"\xe9\x93"], "data.encoding=cp1252"),
     ],
 )
 def test_an_encoding_is_proposed_unless_a_file_mixes_two(lines, said):
@@ -291,3 +294,19 @@ def test_any_bytes_are_records_or_refused(content, suffix, text_format):
         path.write_bytes(written)
         with suppress(DataError):
             read(path, text_format)
+
+
+@pytest.mark.parametrize(
+    ("place", "is_said"),
+    [
+        ("a/rows.csv, row rows.csv:2", True),
+        ("rows.tsv.gz:2", True),
+        ("rows.parquet:1", False),
+        ("rows.jsonl, row rows.jsonl:1", False),
+        ("record 1", False),
+    ],
+)
+def test_a_header_is_missed_where_a_line_can_be_one(place, is_said):
+    with pytest.raises(DataError, match=f"^{place}: there is no column 'text'") as refused:
+        column_of({"0": "fine", "1": "pos"}, "data.text", "text", place)
+    assert ("write a line above it" in str(refused.value)) == is_said
