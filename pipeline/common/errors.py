@@ -12,6 +12,7 @@ from pipeline.common.secrets import masked_message
 
 DISK_FULL = ("no space left on device", "disk is full", "disk quota exceeded")
 _DISK_FULL_SAID_BY = ("sqlite3", "sqlalchemy", "mlflow", "safetensors_rust", "safetensors")
+RESUMES = "give the same command again: it resumes"
 NEAR = 0.6  # likeness from which a name may be a slip for another
 
 
@@ -72,11 +73,8 @@ def full_disk_named(then: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        said = next((one for one in causes(error) if isinstance(one, DiskFullError)), None)
         if isinstance(error, TunewrightError) or not is_disk_full(error):
             raise
-        if said is not None:  # what came after it is its doing
-            raise said from error
         why = next(filter(None, map(_full_disk, causes(error))))
         raise DiskFullError(f"a disk is full: {why}. Free some space, then {then}.") from error
 
@@ -170,11 +168,13 @@ def is_interrupted(error: BaseException) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error is a full disk's, or what a library made of it."""
-    return any(isinstance(one, DiskFullError) or _full_disk(one) for one in causes(error))
+    return any(_full_disk(one) is not None for one in causes(error))
 
 
 def _full_disk(error: BaseException) -> str | None:
     """Return the line of an error that says that a disk is full; other causes are not looked at."""
+    if isinstance(error, DiskFullError):
+        return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return str(error)
     if type(error).__module__.partition(".")[0] not in _DISK_FULL_SAID_BY:

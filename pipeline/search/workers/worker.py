@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipeline.common.errors import full_disk_named, is_disk_full
+from pipeline.common.errors import RESUMES, full_disk_named, is_disk_full
 from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, run_job
 from pipeline.config.hydra_parts import reading_once
@@ -108,7 +108,7 @@ class TrialLoop:
     def work(self, most: int | None = None) -> bool:
         """Run trials, at most ``most`` of them; return whether any was run."""
         ledger().open("search")
-        with full_disk_named("give the same command again: it resumes"), self._heartbeat:
+        with full_disk_named(RESUMES), self._heartbeat:
             done = self._run_all(most)
             for trial, outcome in self._held.values():
                 step = trial.user_attrs[PAUSED_AT]
