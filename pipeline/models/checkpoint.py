@@ -241,22 +241,44 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
         made = new_config(config.from_config, tokenizer)
         return Checkpoint(kind, source.location, None, False, made, tokenizer, is_new=True)
     assert config.checkpoint is not None  # which the schema ensures
-    source = Source.of("model.checkpoint", config.checkpoint)
-    given = source.check_model()
-    is_trusted = config.trust_remote_code == config.checkpoint
-    options = {"revision": config.revision or "main", "trust_remote_code": is_trusted}
-    model_config = _config(source, given, **options)
-    if config.tokenizer is None or config.tokenizer == config.checkpoint:
-        other, tokenizer = source, _tokenizer(source, **options)
-    else:
-        other = Source.of("model.tokenizer", config.tokenizer)
-        other.check_files()
-        tokenizer = _tokenizer(other)
-    check_embeddings(other, tokenizer, model_config)
-    source.check_weights()
-    return Checkpoint(
-        source.name, source.location, config.revision, is_trusted, model_config, tokenizer
+    other = None if config.tokenizer == config.checkpoint else config.tokenizer
+    return open_checkpoint(
+        Source.of("model.checkpoint", config.checkpoint),
+        None if other is None else Source.of("model.tokenizer", other),
+        revision=config.revision,
+        is_trusted=config.trust_remote_code == config.checkpoint,
     )
+
+
+def open_checkpoint(
+    source: Source,
+    tokenizer_source: Source | None = None,
+    *,
+    revision: str | None = None,
+    is_trusted: bool = False,
+) -> Checkpoint:
+    """Load the config and tokenizer of a checkpoint that was found, by `read_checkpoint`.
+
+    Args:
+        source: of the model.
+        tokenizer_source: of a tokenizer that is not the model's own.
+        revision: of a model of the hub.
+        is_trusted: whether the model's own code may run.
+
+    Raises:
+        ModelError: as `read_checkpoint` does.
+    """
+    given = source.check_model()
+    options = {"revision": revision or "main", "trust_remote_code": is_trusted}
+    config = _config(source, given, **options)
+    if tokenizer_source is None:
+        tokenizer = _tokenizer(source, **options)
+    else:
+        tokenizer_source.check_files()
+        tokenizer = _tokenizer(tokenizer_source)
+    check_embeddings(tokenizer_source or source, tokenizer, config)
+    source.check_weights()
+    return Checkpoint(source.name, source.location, revision, is_trusted, config, tokenizer)
 
 
 def _config(source: Source, given: Mapping[str, Any], **options: Any) -> "PretrainedConfig":

@@ -26,6 +26,10 @@ _CONVERT = (
     "Convert a model you trust once, with transformers: model = AutoModel.from_pretrained(source); "
     "model.save_pretrained(folder), and save its tokenizer the same way."
 )
+_SAVE_AGAIN = (
+    "Expected what was saved with the model: copy it again from where it comes from, or save model "
+    "and tokenizer again with save_pretrained(folder)."
+)
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,10 @@ class Source:
     Whatever reads its files does so inside `reading`, so that a fault is said with the file.
     """
 
-    key: str
+    key: str  # empty for a folder that no key names
     name: str
     location: str  # a folder, or a name of the hub
+    remedy: str = _SAVE_AGAIN  # for files that are not what was saved
 
     @classmethod
     def of(cls, key: str, given: str | EmbeddedFile) -> Source:
@@ -58,7 +63,7 @@ class Source:
     @property
     def place(self) -> str:
         """The key and its value, as the user wrote them."""
-        return f"{self.key}={self.name}"
+        return f"{self.key}={self.name}" if self.key else self.name
 
     @property
     def folder(self) -> Path | None:
@@ -74,8 +79,7 @@ class Source:
         """Return the refusal of a file, or of several together, that are not what was saved."""
         return ModelError(
             f"{self.at(*globs)}: {problem.rstrip('.')}{'' if problem.endswith('?') else '.'} "
-            "Expected what was saved with the model: copy it again from where it comes from, or "
-            "save model and tokenizer again with save_pretrained(folder)."
+            f"{self.remedy}"
         )
 
     @contextmanager
@@ -104,7 +108,7 @@ class Source:
             remedy = (
                 f"If you trust it, repeat its name: model.trust_remote_code={self.name}."
                 if self.key == "model.checkpoint"
-                else "Expected a tokenizer without."
+                else "Expected one without."
             )
             return ModelError(
                 f"{self.place}: it needs code of its own, which does not run unasked: it could do "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from pipeline.common.errors import ModelError, listing
-from pipeline.config.model import ModelConfig
 from pipeline.data import Rows
 from pipeline.models import Checkpoint
-from pipeline.models.checkpoint import read_checkpoint
+from pipeline.models.checkpoint import open_checkpoint
+from pipeline.models.faults import said
+from pipeline.models.source import WEIGHTS, Source
 from pipeline.serving.description import read
 from pipeline.tasks import get_task
 
@@ -48,9 +50,8 @@ class SavedCheckpoint(Checkpoint):
             ModelError: where some are missing, or cannot be read.
         """
         import torch
-        from safetensors import SafetensorError
 
-        try:
+        with self._source.reading(*WEIGHTS, why=_unloaded):
             model, found = auto_class.from_pretrained(
                 self.location,
                 trust_remote_code=False,
@@ -61,17 +62,16 @@ class SavedCheckpoint(Checkpoint):
                 output_loading_info=True,
                 **kwargs,
             )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{self.location}: the weights cannot be loaded: {reason}") from error
-        missing = sorted(found["missing_keys"])
-        if missing:
-            raise ModelError(
-                f"{self.location}: the weights lack {listing(missing, most=4)}; expected all of "
-                f"{type(model).__name__}."
-            )
+        if missing := sorted(found["missing_keys"]):
+            named = f"{listing(missing, most=4)}; expected all of {type(model).__name__}"
+            raise self._source.fault(f"the weights lack {named}", *WEIGHTS)
         whole: PreTrainedModel = self._with_padding(model)
         return whole
+
+    @property
+    @override
+    def _source(self) -> Source:
+        return _source_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -163,5 +163,13 @@ class Predictor:
 def _checkpoint(folder: Path) -> SavedCheckpoint:
     if not any((folder / name).is_file() for name in _LOADED):
         raise ModelError(f"{folder}: no weights: expected {' or '.join(_LOADED)}.")
-    found = read_checkpoint(ModelConfig(str(folder.absolute()), None, None, None, None))
-    return SavedCheckpoint(**vars(found))
+    return SavedCheckpoint(**vars(open_checkpoint(_source_of(str(folder)))))
+
+
+def _source_of(folder: str) -> Source:
+    remedy = "Expected what a run of tunewright keeps: copy the whole folder from there again."
+    return Source("", folder, os.path.abspath(folder), remedy)
+
+
+def _unloaded(error: Exception) -> str:
+    return f"the weights cannot be loaded: {said(error)}"

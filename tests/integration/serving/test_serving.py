@@ -19,6 +19,7 @@ from pipeline.serving.predictor import Predictor
 from pipeline.tracking import open_store
 from pipeline.tracking.registry import register
 from pipeline.tracking.studies import REGISTERED, delete_model
+from tests.support.broken import cut
 from tests.support.rows import rows, write_rows
 from tests.support.served import (
     INPUTS,
@@ -295,6 +296,23 @@ def test_a_description_that_is_not_ours_is_refused(change, fragment, made, worki
     with pytest.raises(ModelError) as refused:
         Predictor.load(folder)
     assert fragment in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "fragment"),
+    [
+        ("config.json", "config.json: it cannot be read as JSON"),
+        ("model.safetensors", "model.safetensors: the weights cannot be loaded"),
+    ],
+)
+def test_a_cut_file_of_a_model_is_named_by_its_folder(name, fragment, made, working_folder):
+    folder = working_folder / "model"
+    shutil.copytree(artifact(run_of(made, "classification"), "model"), folder)
+    cut(name)(folder)
+    with pytest.raises(ModelError) as refused:
+        Predictor.load(folder)
+    assert str(refused.value).startswith(f"{folder}: {fragment}")
+    assert str(refused.value).endswith("copy the whole folder from there again.")
 
 
 def test_a_file_that_a_description_names_is_not_read(made, working_folder):
