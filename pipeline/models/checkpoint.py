@@ -133,6 +133,9 @@ class Checkpoint:
     def _with_padding(self, model: "PreTrainedModel") -> "PreTrainedModel":
         if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = self.tokenizer.pad_token_id
+        written = getattr(model, "generation_config", None)
+        if written is not None and written.pad_token_id == -1:  # for none, as in old configs
+            written.pad_token_id = model.config.pad_token_id
         return model
 
     def _read(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":

@@ -329,13 +329,19 @@ def test_a_model_without_the_head_is_refused_before_it_is_read(
                 build(getattr(hf, auto_class))
 
 
-def test_a_pad_token_of_minus_one_is_none(tiny_model, tmp_path):
-    copy = shutil.copytree(tiny_model, tmp_path / "copy")
-    given = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**given, "pad_token_id": -1}))
+def test_a_pad_token_of_minus_one_is_none(tokenizers_of, tmp_path):
+    copy = shutil.copytree(tokenizers_of["bpe"], tmp_path / "copy")
+    llama = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 8}
+    few = {"num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
+    new({**llama, **few}, str(copy)).load(hf.AutoModelForCausalLM).save_pretrained(copy)
+    for name in ("config.json", "generation_config.json"):
+        given = json.loads((copy / name).read_text())
+        (copy / name).write_text(json.dumps({**given, "pad_token_id": -1}))
     checkpoint = find_checkpoint(model_of(copy))
-    for model in (load(checkpoint, 0), checkpoint.outline(hf.AutoModel)):
+    for build in (checkpoint.load, checkpoint.outline):
+        model = build(hf.AutoModelForCausalLM)
         assert model.config.pad_token_id == checkpoint.tokenizer.pad_token_id
+        assert model.generation_config.pad_token_id in (None, model.config.pad_token_id)
         assert model.get_input_embeddings().padding_idx is None
 
 
