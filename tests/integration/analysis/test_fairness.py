@@ -35,6 +35,7 @@ def write(folder: Path, model: Path) -> list[str]:
         *tiny_config(model, "biased.jsonl"),
         *("data.validation=valid.jsonl", "evaluation.slices=[who]"),
         *("evaluation.counterfactual=terms.yaml", "training.epochs=6"),
+        "training.eval_every=1.0",
     ]
 
 

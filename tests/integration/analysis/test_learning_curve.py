@@ -29,7 +29,7 @@ def test_each_row_is_judged_by_a_model_that_did_not_see_it(cli, tiny, working_fo
     for i in flipped:
         records[i]["stars"] = "neg" if records[i]["stars"] == "pos" else "pos"
     write_rows(working_folder / "reviews.jsonl", records)
-    space = ("data.fold=0,1,2", "data.folds=3", "training.epochs=8", ONE)
+    space = ("data.fold=0,1,2", "data.folds=3", "training.epochs=8", "training.eval_every=1.0", ONE)
     ended = cli("train", "-m", *tiny, *space)
     assert ended.code == 0, ended.err
     assert "look wrong to models not trained on the row" in ended.out

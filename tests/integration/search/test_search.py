@@ -30,10 +30,7 @@ def test_several_values_make_an_exhaustive_grid_under_one_parent(cli, tiny, runs
     table = artifact(study, "trials.csv").read_text()
     assert len(table.splitlines()) == 5
 
-
-def test_the_command_line_that_best_prints_makes_the_same_run(cli, tiny, runs):
-    cli("train", "-m", *tiny, *GRID)
-    (study,) = runs("study")
+    # The command that `best` prints makes the same run.
     shown = cli("best", study.data.tags["tunewright.study"]).out
     again = shown.split("tunewright train ")[1].split()
     cli("train", *again)
