@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial
 from pipeline.analysis import winner as winners
 from pipeline.analysis.report import report as write_report
 from pipeline.common.errors import ConfigError, TrackingError
-from pipeline.config.compose import as_run, key_of, literal
+from pipeline.config.compose import as_run, key_of, literal, without_hydra
+from pipeline.config.experiment import validate
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
 from pipeline.jobs.trial import ExperimentTask
@@ -98,7 +99,7 @@ def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmati
         raise TrackingError(f"study {full}: the command line of trial {best.number} was not kept.")
     _, asked = studies.command_of(parent)
     params = [run.data.params for run in studies.trials_of(store, full)]
-    first = 1 + max((int(known[SEED]) for known in params if SEED in known), default=0)
+    first = 1 + max((int(own[SEED]) for own in params if SEED in own), default=0)
     fresh = range(first, first + seeds)
     launched = [override for override in asked if key_of(override).startswith(_LAUNCHED)]
     decided = {key: studies.run_of(store, best.user_attrs[RUN_ID]).data.params[key] for key in OPEN}
@@ -136,9 +137,6 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
     Raises:
         TrackingError: where fewer than two seeds of a side are complete.
     """
-    from pipeline.config.compose import without_hydra
-    from pipeline.config.experiment import validate
-
     store, full = confirmation.store, confirmation.parent.data.tags[tags.STUDY]
     experiment = validate(without_hydra(config))
     metric = objectives(experiment)[0].name

@@ -60,7 +60,7 @@ class StudyRecord:
     tracking: TrackingConfig
     run_id: str
     objectives: Sequence[str]  # as the config writes them
-    objective: str  # the first one's metric
+    metric: str  # of the first one
     learned: list[str] = field(default_factory=list)  # beyond the best trial, as text
     _account: Account = field(default_factory=Account)  # of the search's time, once it has ended
     _logged: dict[str, dict[int, float]] = field(default_factory=dict)  # metric -> step -> value
@@ -173,7 +173,6 @@ class StudyRecord:
         if over and complete:
             with booked("report"):
                 tables |= self._learn(study, spec)
-        spending.close()
         found = spending.total
         self._account = _account(study, spending)
         points = {**found.metrics("spent"), **self._account.metrics}
@@ -193,7 +192,7 @@ class StudyRecord:
 
     def _learn(self, study: optuna.Study, spec: StudySpec) -> dict[str, str]:
         """Return what the search is for beyond its best trial, by file; its words are kept."""
-        found = insights(self.store, study, spec, self.objective)
+        found = insights(self.store, study, spec, self.metric)
         self.learned = [line for insight in found.values() for line in insight.lines()]
         return {f: json.dumps(one.as_tree(), ensure_ascii=False) for f, one in found.items()}
 
@@ -247,14 +246,14 @@ def _ui_options(tracking: TrackingConfig) -> str:
     return given + (f" tracking.uri={tracking.uri}" if tracking.uri else "")
 
 
-def _trials_csv(study: optuna.Study, spec: StudySpec, scores: Sequence[str]) -> str:
+def _trials_csv(study: optuna.Study, spec: StudySpec, goals: Sequence[str]) -> str:
     keys = list(spec.space.distributions)
-    widths = [f"{score}_sd" for score in scores] if spec.seeds else []
+    widths = [f"{goal}_sd" for goal in goals] if spec.seeds else []
     rows: list[list[Cell]] = []
     for t in ended(study):
         known = [*scores_of(t), *spreads(t)]
-        values = [*known, *[None] * (len(scores) + len(widths) - len(known))]
+        values = [*known, *[None] * (len(goals) + len(widths) - len(known))]
         notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
         params = [t.params.get(key) for key in keys]
         rows.append([t.number, *params, *values, state_of(t), *notes])
-    return render(Table(["trial", *keys, *scores, *widths, "state", RUN_ID, REASON], rows), "csv")
+    return render(Table(["trial", *keys, *goals, *widths, "state", RUN_ID, REASON], rows), "csv")

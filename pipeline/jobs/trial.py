@@ -71,7 +71,7 @@ class ExperimentTask(Searchable):
         self._precision: Precision | None = None  # of all trials that leave it open
         self._left_open = False  # whether any does
         self._origin: dict[str, Any] = {}  # what all trials come from
-        self._tracking: TrackingConfig  # set by prepare
+        self._tracking: TrackingConfig | None = None  # where the study's record is, once prepared
 
     def check(self, config: DictConfig) -> None:
         """Refuse a config that breaks the schema, or an objective that nothing produces."""
@@ -170,11 +170,9 @@ class ExperimentTask(Searchable):
 
     def disk(self, study: optuna.Study) -> int:
         """Return the bytes of the trials' artifacts, where they lie on this machine."""
-        store = open_store(self._tracking)
-        has_runs = any(RUN_ID in t.user_attrs for t in study.get_trials(deepcopy=False))
-        if store.is_empty or not has_runs:  # just asking makes nothing
-            return 0
-        return studies.bytes_of(studies.trials_of(store, study.study_name))
+        if not any(RUN_ID in t.user_attrs for t in study.get_trials(deepcopy=False)):
+            return 0  # of a study that is not begun; asking its store would make an experiment
+        return studies.bytes_of(studies.trials_of(self._store, study.study_name))
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""
@@ -278,7 +276,8 @@ class ExperimentTask(Searchable):
 
     @property
     def _store(self) -> Store:
-        return self._study.store
+        assert self._tracking is not None  # set by prepare, before anything is asked
+        return open_store(self._tracking)
 
 
 def _precision_of(trials: Sequence[FrozenTrial]) -> Precision | None:

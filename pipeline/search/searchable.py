@@ -212,7 +212,7 @@ class Searchable:
     ) -> None:
         """Hear of the search's end, of what it cost, and of what it was expected to cost.
 
-        The search ends where the spending is closed, or else after this.
+        The search ends where the spending's total is first asked for.
         """
 
     def hints(self, study: "Study", spending: "Spending") -> list[str]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import optuna
 
@@ -32,25 +33,17 @@ class Spending:
         self._task = task
         self._rates = rates
         self._machine_before = machine_seconds(study)
-        self._total: Spent | None = None
         self._measured: float | None = None  # kWh; None: nothing is measured here, or not yet
 
-    @property
+    @cached_property
     def total(self) -> Spent:
-        """All of it, from the start of the command until it was closed."""
-        assert self._total is not None
-        return self._total
-
-    def close(self) -> None:
-        """End the search; where it has ended already this does nothing."""
-        if self._total is not None:
-            return
+        """All of it, from the start of the command until this is asked: then the search ends."""
         seconds = machine_seconds(self._study) - self._machine_before
         disk = self._task.disk(self._study)
         kwh = self._rates.kwh(seconds) if self._measured is None else self._measured
         usd = self._rates.usd(seconds, kwh)
         wall = time.time() - self.began
-        self._total = Spent(wall, seconds, disk, kwh, usd, is_measured=self._measured is not None)
+        return Spent(wall, seconds, disk, kwh, usd, is_measured=self._measured is not None)
 
     @contextmanager
     def metered(self) -> Iterator[None]:

@@ -184,7 +184,6 @@ class Sweep:
                 self._work(study, spec, supervisor)
         finally:
             self._task.end(study, spec, spending, expected)
-            spending.close()
             ledger().restart(time.time())  # a further search of this process is another one
         self._say_end(search, spending)
         if expected is not None:

@@ -21,7 +21,7 @@ from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, read_config, 
 from pipeline.tracking import tags
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, INPUTS_FILE, PROVENANCE_FILE, as_json
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import TAG_CHARACTERS, history
+from pipeline.tracking.studies import history
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -130,7 +130,7 @@ def note_verdict(store: Store, record: LoggedRun, rerun_id: str, verdict: str) -
     """Put the verdict on a rerun, and the rerun's id on the run that it was made from."""
     from mlflow.exceptions import MlflowException
 
-    store.client.set_tag(rerun_id, tags.VERDICT, verdict[:TAG_CHARACTERS])
+    store.client.set_tag(rerun_id, tags.VERDICT, verdict[: tags.MOST_CHARACTERS])
     if record.experiment is None:  # of a folder
         return
     try:

@@ -123,7 +123,8 @@ class Record:
     def tag(self, **values: str) -> None:
         """Set tags of ours: ``tag(state="complete")`` sets ``tunewright.state``."""
         for key, value in values.items():
-            self._do(self._store.client.set_tag, self.run_id, f"{tags.PREFIX}{key}", value[:5000])
+            text = value[: tags.MOST_CHARACTERS]
+            self._do(self._store.client.set_tag, self.run_id, f"{tags.PREFIX}{key}", text)
 
     def text(self, text: str, file: str) -> None:
         """Store a text as an artifact."""

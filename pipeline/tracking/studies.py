@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the registry, as JSON
 DATA = "data"  # parameter of a study: the digest of its data
-TAG_CHARACTERS = 5000  # that every MLflow store takes
 _STORAGE = "hydra.sweeper.storage"
 AnyRun = TypeVar("AnyRun")
 _PAGE = 1000  # runs that MLflow is asked for at once
@@ -66,7 +65,7 @@ def command_notes(name: str, overrides: Sequence[str]) -> dict[str, str]:
     """
     kept = [o for o in overrides if key_of(o) != _STORAGE and masked_override(o) == o]
     text = json.dumps(kept, ensure_ascii=False)
-    if not name or len(text) > TAG_CHARACTERS:
+    if not name or len(text) > tags.MOST_CHARACTERS:
         return {tags.JOB: ""}  # not that of an earlier start
     return {tags.JOB: name, tags.OVERRIDES: text}
 
@@ -82,7 +81,7 @@ def command_of(study: Run) -> tuple[str, list[str]]:
         raise TrackingError(
             f"{known[tags.STUDY]}: its parent run does not say with which command line it was "
             "begun. Give that command once more: from then on it is kept, unless it is longer "
-            f"than {TAG_CHARACTERS} characters."
+            f"than {tags.MOST_CHARACTERS} characters."
         )
     return known[tags.JOB], migrated_overrides(json.loads(known[tags.OVERRIDES]))
 
@@ -220,7 +219,7 @@ def close_trial(store: Store, run_id: str, state: str, reason: str = "") -> None
     """Close a trial's run as its study has it: complete, pruned or failed."""
     store.client.set_tag(run_id, tags.STATE, state)
     if reason:
-        store.client.set_tag(run_id, tags.REASON, reason[:TAG_CHARACTERS])
+        store.client.set_tag(run_id, tags.REASON, reason[: tags.MOST_CHARACTERS])
     status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[state]
     store.client.set_terminated(run_id, status)
 
@@ -244,9 +243,9 @@ def close_killed(store: Store, run_id: str) -> None:
 
 
 def trials_of(store: Store, study: str) -> list[Run]:
-    """Return the runs of a study's trials, the latest first."""
+    """Return the runs of a study's trials, the latest first; just asking makes no store."""
     condition = f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'trial'"
-    return find_runs(store, condition)
+    return [] if store.is_empty else find_runs(store, condition)
 
 
 @dataclass(frozen=True)
@@ -307,7 +306,7 @@ def space_note(space: Mapping[str, str]) -> str:
     Parameters of a run cannot change, and a study may be resumed with another space.
     """
     text = json.dumps(space, ensure_ascii=False)
-    return text if len(text) <= TAG_CHARACTERS else json.dumps(dict.fromkeys(space, ""))
+    return text if len(text) <= tags.MOST_CHARACTERS else json.dumps(dict.fromkeys(space, ""))
 
 
 def repeats_of(study: Run | None, trials: Iterable[Run]) -> int:

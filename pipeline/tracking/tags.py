@@ -1,5 +1,6 @@
 """The tags by which runs are found again. MLflow's own state knows neither study nor reason."""
 
+MOST_CHARACTERS = 5000  # of a tag, that every MLflow store takes
 PREFIX = "tunewright."
 KIND = PREFIX + "kind"  # study, trial or run
 STATE = PREFIX + "state"  # running, paused, complete, pruned or failed
