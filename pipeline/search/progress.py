@@ -103,7 +103,9 @@ class Progress:
         for state in ("paused", "pruned", "failed"):
             count = len(ended(self._study, state))
             parts += [f"{count} {state}"] if count else []
-        if ranked and not _differ_in_seeds(self._spec):
+        if ranked and _differ_in_seeds(self._spec):
+            parts.append(best_line(self._spec, ranked))
+        elif ranked:
             parts.append(f"best {ranked[0].values[0]:.4f} (trial {ranked[0].number})")
         here, left = len(done) - self._before, self._spec.budget.n_trials - len(done)
         if here and left > 0:

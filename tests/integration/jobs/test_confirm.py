@@ -28,6 +28,10 @@ def test_confirm_reports_a_better_winner_with_its_figures(cli, tiny, runs):
     assert report["mean"] - default["mean"] == default["difference"]
     assert majority["mean"] < tfidf["mean"]
     assert "fresh seeds give" in ended.out
+    means = [line for line in ended.out.splitlines() if line.startswith("mean over 2 seeds: ")]
+    for mean in means:  # of either side, as it stood with its last seed
+        assert f"; 2 of 2 done, {mean}\n" in ended.out
+    assert len(means) == 2
     again = cli("confirm", name, "--seeds", "2", "hydra.sweeper.n_jobs=1")
     # Nothing was trained a second time.
     assert "4 runs of this store have read the test split" in again.out

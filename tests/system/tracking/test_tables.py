@@ -190,7 +190,9 @@ def test_confirm_judges_the_winner_by_the_predictions_on_the_test_split(shown):
             same(found[2].lstrip("+"), known[found[1]])
 
     said = shown.said("confirm")
-    of_seeds = re.findall(rf"mean over 3 seeds: {N} ± {N}\n", said)
+    of_seeds = re.findall(rf"(?m)^mean over 3 seeds: {N} ± {N}$", said)
+    so_far = set(re.findall(r"; 3 of 3 done, (mean over 3 seeds: .*)", said))
+    assert so_far == set(re.findall(r"(?m)^mean over 3 seeds: .*", said))
     for (mean, spread), runs in zip(of_seeds, (winner, default), strict=True):
         values = [run.data.metrics["val/best/f1_macro"] for run in runs]
         same(mean, fmean(values))
