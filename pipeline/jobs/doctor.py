@@ -40,7 +40,7 @@ from pipeline.search.study.trials import (
     state_of,
 )
 from pipeline.tracking import Store, studies, tags
-from pipeline.tracking.logged import is_deleted
+from pipeline.tracking.logged import is_deleted, restore
 
 
 def treat(
@@ -187,7 +187,7 @@ def _over(
         yield Defect(place, wrong, "named", partial(name_best, store, run.info.run_id, study))
     if best and is_deleted(store, best):
         wrong = f"the run {best} of its best trial, {ranked[0].number}, was deleted in MLflow"
-        yield Defect(place, wrong, "restored", partial(store.client.restore_run, best))
+        yield Defect(place, wrong, "restored", partial(restore, store, best))
     with_model = [one for one in runs if studies.has_model(store, one)]
     if best not in [one.info.run_id for one in with_model]:
         with_model = []  # the study keeps the one it has, until a best trial has its own

@@ -78,6 +78,11 @@ def is_deleted(store: Store, run_id: str) -> bool:
         return True
 
 
+def restore(store: Store, run_id: str) -> None:
+    """Bring back a run that was deleted in MLflow."""
+    store.client.restore_run(run_id)
+
+
 def find_run(store: Store, run_id: str) -> Run:
     """Return a run of ours by its id.
 
