@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
 from pipeline.config.compose import changing
-from pipeline.search.workers.child import STOPPED, Child, WorkerDiedError
+from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, cores, visible_gpus
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ def run_hydra_job(
 
 
 def wait_for(children: Sequence[Child], restarts: int) -> Sequence[Child]:
-    """Wait for all children; one that a signal ended is started again."""
+    """Wait for all children; one that a signal ended is started again.
+
+    Ctrl-C and the end of the whole search reach this process as well.
+    """
     working = {child.answer: child for child in children}
     while working:
         for ready in wait(list(working)):
@@ -110,8 +113,6 @@ def wait_for(children: Sequence[Child], restarts: int) -> Sequence[Child]:
             if child.join():
                 continue
             code = child.process.exitcode
-            if code == STOPPED:
-                raise KeyboardInterrupt
             if child.starts > restarts:
                 raise WorkerDiedError(
                     f"a worker's process ended with exit code {code} and was started "

@@ -42,7 +42,7 @@ from pipeline.search.study.trials import (
     is_best,
     place_of,
 )
-from pipeline.search.workers.child import STOPPED, Child, WorkerDiedError
+from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -78,8 +78,6 @@ class Worker:
                 child.end()
             if answered and not child.result:
                 return
-            if child.process.exitcode == STOPPED:
-                raise KeyboardInterrupt
             deaths = 0 if answered else deaths + 1
         raise WorkerDiedError(
             f"hydra.sweeper.isolation=trial: {deaths} processes in a row died; the last one with "

@@ -123,7 +123,7 @@ def check_mended(process: subprocess.Popen[str], dead: FrozenTrial, runs) -> Non
     assert states.pop(dead.params["seed"]) == ["failed", "complete"]
     assert list(states.values()) == [["complete"]] * 3
     (killed,) = (r for r in records if r.info.run_id == dead.user_attrs["run_id"])
-    assert killed.data.tags["tunewright.reason"].startswith("killed")
+    assert killed.data.tags["tunewright.reason"].startswith(("killed", "stopped"))
     assert "RUNNING" not in {r.info.status for r in [*records, *runs("study")]}
 
 
@@ -148,10 +148,11 @@ def test_a_local_ray_starts_the_workers(working_folder):
     assert sorted(t.params["x"] for t in trials) == list(range(8))
 
 
-def test_trial_of_a_killed_worker_is_tried_again(sweep, runs):
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
+def test_trial_of_a_killed_worker_is_tried_again(sweep, runs, sign):
     process = sweep()
     dead = wait_until(lambda: victim(lambda _: True), process)
-    os.kill(dead.user_attrs["owner"]["pid"], signal.SIGKILL)
+    os.kill(dead.user_attrs["owner"]["pid"], sign)
     check_mended(process, dead, runs)
 
 
