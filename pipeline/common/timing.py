@@ -136,35 +136,49 @@ def added(*accounts: Mapping[str, float]) -> dict[str, float]:
     return dict(total)
 
 
-def account_of_search(
-    trials: Sequence[Account], own: Mapping[str, float], wall: float, workers: int
-) -> Account:
-    """Return where the time of all workers of a search went: its total is ``wall * workers``.
+@dataclass(frozen=True)
+class Start:
+    """What one start of a search took."""
 
-    Args:
-        trials: accounts of its trials.
-        own: seconds by phase that the command spent besides: all workers wait for these.
-        wall: seconds from the start of the command.
-        workers: processes that ran trials at the same time.
+    seconds: float  # from the start of the command
+    workers: int  # processes that ran trials at the same time
+    own: Mapping[str, float] = field(default_factory=dict)  # by phase, what all workers wait for
+    kwh: float | None = None  # where it was measured
+
+
+def account_of_search(trials: Sequence[Account], starts: Sequence[Start]) -> Account:
+    """Return where the time of all workers of a search went, over all its starts.
+
+    Its total is the sum of each start's seconds times its workers.
     """
-    before = {phase: workers * seconds for phase, seconds in own.items() if phase != "idle"}
-    seconds = added(before, *(trial.seconds for trial in trials))
+    before = [
+        {phase: start.workers * seconds for phase, seconds in start.own.items() if phase != "idle"}
+        for start in starts
+    ]
+    seconds = added(*before, *(trial.seconds for trial in trials))
+    wall = sum(start.seconds * start.workers for start in starts)
     # What nobody accounts for; trials may account for more where others ran some as well.
-    seconds["idle"] = max(0.0, wall * workers - sum(seconds.values()) + seconds.get("idle", 0.0))
+    seconds["idle"] = max(0.0, wall - sum(seconds.values()) + seconds.get("idle", 0.0))
     return Account(seconds, sum(t.lower_bound for t in trials if t.lower_bound > 0))
 
 
-def summary(account: Account, wall: float, workers: int) -> list[str]:
+def summary(account: Account, starts: Sequence[Start]) -> list[str]:
     """Say where the time of a search went, by `account_of_search`: sums over its workers."""
+    if not starts:
+        return []
     shown = sorted(account.seconds.items(), key=lambda item: -item[1])
     phases = ", ".join(
         f"{phase.replace('_', '/')} {spent / account.total:.0%}"
         for phase, spent in shown
         if spent > 0.005 * account.total
     )
+    wall, workers = sum(start.seconds for start in starts), {start.workers for start in starts}
     by, sums = "", ""
-    if workers > 1:
-        by, sums = f" by {workers} workers, {account.total:.1f} s in all", " in all"
+    if len(starts) > 1:
+        by = f" in {len(starts)} starts (the latest: {starts[-1].seconds:.1f} s)"
+    if workers != {1}:
+        by += f" by {' or '.join(map(str, sorted(workers)))} workers, {account.total:.1f} s in all"
+        sums = " in all"
     lines = [f"time: {wall:.1f} s{by}: {phases}"]
     if account.lower_bound >= SHOWN_BOUND:
         lines.append(

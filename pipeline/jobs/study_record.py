@@ -19,7 +19,7 @@ from pipeline.analysis.insights import insights
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked
 from pipeline.common.tables import Cell, Table, render
-from pipeline.common.timing import Account, account_of_search, booked, ledger, summary
+from pipeline.common.timing import booked, ledger, summary
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import flat
 from pipeline.config.tracking import TrackingConfig
@@ -29,7 +29,6 @@ from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.queue import is_done
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
-    ACCOUNT,
     REASON,
     RUN_ID,
     best_first,
@@ -44,11 +43,13 @@ from pipeline.search.study.trials import (
 )
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, open_store, studies, tags
+from pipeline.tracking.record import RUN_SECONDS
 from pipeline.training.run_folders import drop, folder_of, left_in
 
 log = logging.getLogger(__name__)
 
 CHECK_FILE = "check.json"  # artifact of the study: what is odd about its data
+COST_FILE = "cost.json"  # artifact of the study: its forecast, and what it has cost
 SCORE, BEST = "search/score", "search/best_score"  # metrics of the study
 SHOWN_WARNINGS = 3  # of the data, before the first trial
 
@@ -62,7 +63,7 @@ class StudyRecord:
     objectives: Sequence[str]  # as the config writes them
     metric: str  # of the first one
     learned: list[str] = field(default_factory=list)  # beyond the best trial, as text
-    _account: Account = field(default_factory=Account)  # of the search's time, once it has ended
+    _kept_as: str | None = None  # its state where this start found it closed, and of this search
     _logged: dict[str, dict[int, float]] = field(default_factory=dict)  # metric -> step -> value
 
     @property
@@ -72,9 +73,18 @@ class StudyRecord:
 
     @classmethod
     def open(
-        cls, config: DictConfig, spec: StudySpec, digest: str, command: tuple[str, list[str]]
+        cls,
+        config: DictConfig,
+        spec: StudySpec,
+        digest: str,
+        command: tuple[str, list[str]],
+        *,
+        runs: bool,
     ) -> StudyRecord:
-        """Open the parent run, with the job's name and the overrides that run the study again."""
+        """Open the parent run, with the job's name and the overrides that run the study again.
+
+        Where there is nothing to run, one that is closed stays so.
+        """
         experiment = validate(config)
         searched = spec.space.describe()
         limits = {
@@ -82,7 +92,7 @@ class StudyRecord:
             "retries": spec.retries,
             "repeats": len(spec.seeds) or 1,
         }
-        run_id = studies.open_study(
+        run_id, kept_as = studies.open_study(
             open_store(experiment.tracking),
             spec.name,
             params={
@@ -102,15 +112,20 @@ class StudyRecord:
                 **studies.command_notes(*command),
             },
             began=ledger().began,
+            runs=runs,
         )
         asked, metric = experiment.evaluation.objectives, objectives(experiment)[0].metric
-        return cls(experiment.tracking, run_id, asked, metric)
+        return cls(experiment.tracking, run_id, asked, metric, _kept_as=kept_as)
+
+    @property
+    def _run(self) -> studies.Run:
+        return studies.run_of(self.store, self.run_id)
 
     def describe_data(self, experiment: Experiment) -> list[str]:
         """Look over the rows and log the report with the study; return what it says in short."""
         from pipeline.analysis.report import check_page
 
-        known = studies.read_text(self.store, studies.run_of(self.store, self.run_id), CHECK_FILE)
+        known = studies.read_text(self.store, self._run, CHECK_FILE)
         if known is not None:  # of an earlier start: a study is one of its data
             report = DataReport.read(json.loads(known))
         else:
@@ -159,7 +174,8 @@ class StudyRecord:
     ) -> None:
         """Store the table of trials, costs and the page with the study, and end its run.
 
-        The run ends when the cost is counted: the page, which shows it, is made after that.
+        The run ends when the cost is counted: the page, which shows it, is made after that. A
+        record that says all this already stays as it is.
         """
         complete = bool(ended(study, "complete"))
         over = is_done(study, spec) or why_hopeless(study, spec.max_failure_rate)
@@ -174,14 +190,19 @@ class StudyRecord:
             with booked("report"):
                 tables |= self._learn(study, spec)
         found = spending.total
-        self._account = _account(study, spending)
-        points = {**found.metrics("spent"), **self._account.metrics}
+        if state == self._kept_as:
+            return
+        points = {RUN_SECONDS: found.seconds, **found.metrics("spent"), **spending.account.metrics}
+        known = studies.read_text(self.store, self._run, COST_FILE)
+        costs = json.loads(known) if known else {}  # with the forecast of an earlier start
         if expected is not None:
             points |= expected.metrics("forecast")
-            costs = {"forecast": asdict(expected), "spent": asdict(found)}
-            tables["cost.json"] = json.dumps(costs)
+            costs["forecast"] = asdict(expected)
+        if costs:
+            tables[COST_FILE] = json.dumps({**costs, "spent": asdict(found)})
         studies.log_progress(self.store, self.run_id, len(ended(study)), points)
-        end = spending.began + found.seconds
+        ended_at = self._run.info.end_time  # not moved where nothing was run
+        end = spending.end if spending.runs else ended_at and ended_at / 1000
         studies.close_study(self.store, self.run_id, state, tables, end)
         from pipeline.analysis.report import write_page  # matplotlib is needed now, and not before
 
@@ -198,8 +219,7 @@ class StudyRecord:
 
     def hints(self, study: optuna.Study, spending: Spending) -> list[str]:
         """Say where the time went and what to do next."""
-        times = summary(self._account, spending.total.seconds, spending.workers)
-        lines = [*self.learned, *times]
+        lines = [*self.learned, *summary(spending.account, spending.starts)]
         name, where = study.study_name, _ui_options(self.tracking)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
         if not self.learned and len(ended(study, "complete")) > 1:
@@ -208,18 +228,6 @@ class StudyRecord:
             )
         lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
         return lines
-
-
-def _account(study: optuna.Study, spending: Spending) -> Account:
-    """Return where the time of this start went, of all its workers."""
-    mine = [
-        t
-        for t in ended(study)
-        if t.datetime_complete and t.datetime_complete.timestamp() > spending.began
-    ]
-    trials = [Account(*t.user_attrs[ACCOUNT]) for t in mine if ACCOUNT in t.user_attrs]
-    own = ledger().seconds()
-    return account_of_search(trials, own, spending.total.seconds, spending.workers)
 
 
 def name_best(store: Store, parent_run_id: str, study: optuna.Study) -> None:

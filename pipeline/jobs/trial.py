@@ -152,7 +152,7 @@ class ExperimentTask(Searchable):
         said = f"  training.precision=auto: {self._precision}, in all trials"
         return [said] if self._left_open else []
 
-    def begin(self, config: DictConfig, spec: StudySpec) -> None:
+    def begin(self, config: DictConfig, spec: StudySpec, spending: Spending) -> None:
         """Open the study's parent run."""
         self.study_name = spec.name
         # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.
@@ -162,7 +162,9 @@ class ExperimentTask(Searchable):
             "sampler": dict(spec.sampler),
             "sampler_seed": spec.seed,
         }
-        self._record = StudyRecord.open(config, spec, self._digest, self._command)
+        self._record = StudyRecord.open(
+            config, spec, self._digest, self._command, runs=spending.runs
+        )
 
     def describe_data(self, config: DictConfig) -> list[str]:
         """Look over the rows and log the report with the study; return what it says in short."""

@@ -88,27 +88,31 @@ def forecast(
     workers: int,
     rates: Rates,
     begun: float,
-    disk: int,
+    before: Spent,
     has_best: bool,
 ) -> Spent:
-    """Forecast a search, none of whose trials is pruned.
+    """Forecast a study, earlier starts of its search included, if no trial is pruned from now on.
 
     Args:
         costs: of a run of each trial, in the order in which they begin.
         seeds: runs of a trial.
         workers: how many trials run in parallel.
         rates: of a worker.
-        begun: seconds that have gone by already.
-        disk: bytes that trials of earlier starts have written.
-        has_best: whether one of those is complete, so that the best one's model is among the bytes.
+        begun: seconds of this start that have gone by already.
+        before: what earlier starts have cost.
+        has_best: whether one of their trials is complete, so that a model is among its bytes.
     """
     trials = [seeds * cost.seconds for cost in costs]
-    machine = sum(trials)
-    kwh = rates.kwh(machine)
+    left = sum(trials)
+    kwh = rates.kwh(left)
     model = 0 if has_best else max(cost.model for cost in costs)
-    disk += seeds * sum(cost.record for cost in costs) + model
-    wall = begun + makespan(trials, workers)
-    return Spent(wall, machine, disk, kwh, rates.usd(machine, kwh))
+    return Spent(
+        before.seconds + begun + makespan(trials, workers),
+        before.machine_seconds + left,
+        before.disk + seeds * sum(cost.record for cost in costs) + model,
+        before.kwh + kwh,
+        before.usd + rates.usd(left, kwh),
+    )
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:

@@ -161,8 +161,8 @@ class Searchable:
         """
         return []
 
-    def begin(self, config: "DictConfig", spec: "StudySpec") -> None:
-        """Prepare before the first trial; `end` follows, whatever happens."""
+    def begin(self, config: "DictConfig", spec: "StudySpec", spending: "Spending") -> None:
+        """Prepare before the first trial, if there is one; `end` follows, whatever happens."""
 
     def describe_data(self, config: "DictConfig") -> list[str]:
         """Return what is odd about what the trials have in common, to be told before the first."""
@@ -210,7 +210,7 @@ class Searchable:
         spending: "Spending",
         expected: "Spent | None",
     ) -> None:
-        """Hear of the search's end, of what it cost, and of what it was expected to cost.
+        """Hear of the search's end, of what the study cost, and of what it was expected to cost.
 
         The search ends where the spending's total is first asked for.
         """

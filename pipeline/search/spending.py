@@ -1,21 +1,26 @@
-"""What one start of a search has cost; its energy is measured where sensors can be read."""
+"""What a study has cost, over all starts of its search; energy is measured where sensors are."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cached_property
 
 import optuna
 
+from pipeline.common.timing import Account, Start, account_of_search, ledger
 from pipeline.search.cost import Rates, Spent
 from pipeline.search.searchable import Searchable
 from pipeline.search.study.budget import machine_seconds
+from pipeline.search.study.trials import ACCOUNT, tries
+
+_START = "start "  # beginning of a user attribute of the study, before the time of a start
 
 
 class Spending:
-    """Counts energy and money from its making on, and time from the start of the command.
+    """Adds what this start of a search takes to what earlier ones took: pauses are no part of it.
 
-    Disk is that of all trials of the study, those of earlier starts included.
+    The study keeps what each start took. One that finds nothing to run is none.
 
     Args:
         study: that is searched.
@@ -23,27 +28,67 @@ class Spending:
         rates: of a worker.
         began: when the command was started, as of `time.time`.
         workers: how many trials run at the same time.
+        runs: whether there is a trial to run.
     """
 
     def __init__(
-        self, study: optuna.Study, task: Searchable, rates: Rates, began: float, workers: int
+        self,
+        study: optuna.Study,
+        task: Searchable,
+        rates: Rates,
+        began: float,
+        workers: int,
+        *,
+        runs: bool = True,
     ) -> None:
-        self.began, self.workers = began, workers
+        self.runs = runs
+        self._began, self._workers = began, workers
         self._study = study
         self._task = task
         self._rates = rates
-        self._machine_before = machine_seconds(study)
         self._measured: float | None = None  # kWh; None: nothing is measured here, or not yet
+        known = study.user_attrs
+        self._earlier = [Start(**known[key]) for key in sorted(known) if key.startswith(_START)]
+        self.before = self._spent(self._earlier)  # this start
+
+    @cached_property
+    def starts(self) -> list[Start]:
+        """All of the study, this one until this is first asked: then the search ends."""
+        here = Start(time.time() - self._began, self._workers, ledger().seconds(), self._measured)
+        return [*self._earlier, here] if self.runs else self._earlier
+
+    @property
+    def end(self) -> float:
+        """When the search ended, as of `time.time`."""
+        return self._began + self.starts[-1].seconds
 
     @cached_property
     def total(self) -> Spent:
-        """All of it, from the start of the command until this is asked: then the search ends."""
-        seconds = machine_seconds(self._study) - self._machine_before
-        disk = self._task.disk(self._study)
-        kwh = self._rates.kwh(seconds) if self._measured is None else self._measured
-        usd = self._rates.usd(seconds, kwh)
-        wall = time.time() - self.began
-        return Spent(wall, seconds, disk, kwh, usd, is_measured=self._measured is not None)
+        """All that the study has cost."""
+        return self._spent(self.starts)
+
+    @cached_property
+    def account(self) -> Account:
+        """Where the time of all its workers went."""
+        known = [t.user_attrs for t in tries(self._study)]
+        trials = [Account(*attrs[ACCOUNT]) for attrs in known if ACCOUNT in attrs]
+        return account_of_search(trials, self.starts)
+
+    def keep(self, *, is_over: bool) -> None:
+        """Keep with the study what this start took, or until now: all that is known if killed."""
+        if self.runs:
+            now = Start(time.time() - self._began, self._workers)
+            start = self.starts[-1] if is_over else now
+            self._study.set_user_attr(f"{_START}{self._began:.6f}", asdict(start))
+
+    def _spent(self, starts: list[Start]) -> Spent:
+        machine = machine_seconds(self._study)
+        measured = [start.kwh for start in starts if start.kwh is not None]
+        is_measured = bool(measured) and len(measured) == len(starts)
+        kwh = sum(measured) if is_measured else self._rates.kwh(machine)
+        usd = self._rates.usd(machine, kwh)
+        wall, disk = sum(start.seconds for start in starts), self._task.disk(self._study)
+        return Spent(wall, machine, disk, kwh, usd, is_measured)
 
     @contextmanager
     def metered(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, without_secrets
 from pipeline.config.flat import flatten, tree
 from pipeline.search.composer import Composer
-from pipeline.search.cost import Spent, compared, forecast
+from pipeline.search.cost import Spent, compared, forecast, span
 from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
 from pipeline.search.options import PLAN, Options
 from pipeline.search.plan import (
@@ -169,28 +169,34 @@ class Sweep:
         study, spec, base = search.study, search.spec, search.probes[0]
         ledger().open("search")
         self._say_plan(search)
-        self._task.begin(base, spec)
-        spending = Spending(study, self._task, spec.budget.rates, self._began, self._plan.workers)
+        is_over = is_done(study, spec) or spec.why_over(study) is not None
+        spending = self._spending(search, runs=not is_over)
+        self._task.begin(base, spec, spending)
         expected = None
         try:
             self._say(*self._task.describe_data(base))
-            expected = self._forecast(search, left_to_run(study, spec))
+            expected = self._forecast(search, left_to_run(study, spec), spending.before)
             with (
                 spending.metered(),
-                Supervisor(spec, self._task) as supervisor,
+                Supervisor(spec, self._task, spending) as supervisor,
                 Progress(spec, self._console),
                 booked("idle"),  # this process; its workers are not
             ):
                 self._work(study, spec, supervisor)
         finally:
             self._task.end(study, spec, spending, expected)
+            spending.keep(is_over=True)
             ledger().restart(time.time())  # a further search of this process is another one
         self._say_end(search, spending)
         if expected is not None:
             self._say(compared(expected, spending.total))
 
-    def _forecast(self, search: _Search, left: int) -> Spent | None:
-        """Say what so many trials are expected to cost; None where that cannot be told."""
+    def _spending(self, search: _Search, *, runs: bool) -> Spending:
+        rates, workers = search.spec.budget.rates, self._plan.workers
+        return Spending(search.study, self._task, rates, self._began, workers, runs=runs)
+
+    def _forecast(self, search: _Search, left: int, before: Spent) -> Spent | None:
+        """Say what the study is expected to cost, so many trials more; None if not known."""
         study, spec = search.study, search.spec
         is_over = not left or spec.why_over(study)
         if is_over or not self._options.forecast or not is_here(self._config.hydra.launcher):
@@ -217,10 +223,12 @@ class Sweep:
             self._plan.workers,
             spec.budget.rates,
             begun=time.time() - self._began,
-            disk=self._task.disk(study),
+            before=before,
             has_best=bool(ended(study, "complete")),
         )
-        self._say(f"forecast: {expected}{', if no trial is pruned' if spec.prunes else ''}")
+        earlier = f", {span(before.seconds)} of it in earlier starts" if before.seconds else ""
+        pruned = ", if no trial is pruned" if spec.prunes else ""
+        self._say(f"forecast: {expected}{earlier}{pruned}")
         return expected
 
     def _placed(self, spec: StudySpec, name: str) -> StudySpec:
@@ -258,6 +266,7 @@ class Sweep:
             self._task.prepare([self._composer.composed(spec.space, params)])
 
         done, left, why = len(ended(study)), left_to_run(study, spec), spec.why_over(study)
+        before = self._spending(search, runs=False).before
         points = [] if why else rehearse(study, spec, check)
         self._say_plan(search)
         if points:
@@ -270,7 +279,7 @@ class Sweep:
         if self._options.dry_run != PLAN:
             self._say(f"dry run: {what}; nothing was run or written.")
             return
-        self._forecast(search, left)
+        self._forecast(search, left, before)
         self._say(f"plan: {what}; nothing was run, and nothing written but what was measured.")
 
     def _launch(self, spec: StudySpec) -> Exception | None:

@@ -29,33 +29,50 @@ if TYPE_CHECKING:
 REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the registry, as JSON
 DATA = "data"  # parameter of a study: the digest of its data
 _STORAGE = "hydra.sweeper.storage"
+_HOW_IT_IS_RUN = {tags.STORAGE, tags.JOB, tags.OVERRIDES}  # tags that no file of it repeats
 AnyRun = TypeVar("AnyRun")
 _PAGE = 1000  # runs that MLflow is asked for at once
 
 
 def open_study(
-    store: Store, study: str, params: Mapping[str, Any], notes: Mapping[str, str], began: float
-) -> str:
-    """Return the id of the study's parent run; it is made where it is not there yet.
+    store: Store,
+    study: str,
+    params: Mapping[str, Any],
+    notes: Mapping[str, str],
+    began: float,
+    *,
+    runs: bool,
+) -> tuple[str, str | None]:
+    """Open the study's parent run; it is made where it is not there yet.
 
-    The notes are written at every start: a study's storage may have moved. A new run starts when
-    its command ``began``, as of `time.time`.
+    The notes are written at every start: a study's storage may have moved. One that is closed is
+    not opened again where no trial ``runs``. A new run starts when its command ``began``, as of
+    `time.time`.
+
+    Returns:
+        Its id, and the state in which it is closed, as long as its notes on the search hold.
     """
     found = find_runs(
         store, f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'study'"
     )
     if found:
-        parent_run_id = str(found[0].info.run_id)
-        store.client.update_run(parent_run_id, status="RUNNING")
-        for key, value in {tags.STATE: "running", **notes}.items():
+        parent_run_id, known = str(found[0].info.run_id), found[0].data.tags
+        kept_as = None if runs or known[tags.STATE] == "running" else known[tags.STATE]
+        if kept_as:
+            notes = {k: text for k, text in notes.items() if k != tags.PROCESS}
+        else:
+            store.client.update_run(parent_run_id, status="RUNNING")
+            notes = {tags.STATE: "running", **notes}
+        new = {k: text for k, text in notes.items() if known.get(k) != text}
+        for key, value in new.items():
             store.client.set_tag(parent_run_id, key, value)
-        return parent_run_id
+        return parent_run_id, kept_as if new.keys() <= _HOW_IT_IS_RUN else None
     run_tags = {tags.KIND: "study", tags.STUDY: study, tags.STATE: "running", **notes}
     run = store.client.create_run(
         store.experiment_id, start_time=int(began * 1000), run_name=study, tags=run_tags
     )
     log_params(store, run.info.run_id, params)
-    return str(run.info.run_id)
+    return str(run.info.run_id), None
 
 
 def command_notes(name: str, overrides: Sequence[str]) -> dict[str, str]:

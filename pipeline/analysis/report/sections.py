@@ -104,7 +104,7 @@ def cost_section(costs: Mapping[str, Any]) -> str:
         told = "" if error is None else f"{error:+.0%}"
         rows.append({"": unit, "forecast": expected[name], "found": found[name], "error": told})
     how = "measured by sensors" if found["is_measured"] else "estimated from the stated power"
-    said = f"Cost of the search's last start, and the disk of all its trials. Energy is {how}."
+    said = f"Cost of all starts of the search, without the pauses between. Energy is {how}."
     return note(said) + render(Table.of(rows), "html")
 
 

@@ -8,13 +8,13 @@ from optuna.trial import FrozenTrial
 
 from pipeline.search.cost import FREE, Rates
 from pipeline.search.study.trials import (
-    COPIED,
     PAUSED_SINCE,
     RAN,
     WAITED,
     best_first,
-    counted,
     ended,
+    state_of,
+    tries,
 )
 
 
@@ -61,8 +61,13 @@ class Budget:
 
 
 def machine_seconds(study: optuna.Study) -> float:
-    """Return how long the study's own trials ran together, those that still run included."""
-    return sum(seconds_of(t) for t in counted(study) if COPIED not in t.user_attrs)
+    """Return how long all tries of the study ran together, those that still run included.
+
+    Of a try whose process was killed before it could say so, it is not known.
+    """
+    return sum(
+        seconds_of(t) for t in tries(study) if state_of(t) != "killed" or RAN in t.user_attrs
+    )
 
 
 def seconds_of(trial: FrozenTrial) -> float:

@@ -89,6 +89,16 @@ def standing(study: optuna.Study) -> list[FrozenTrial]:
     return [t for t in trials if t.number not in left_out] if left_out else trials
 
 
+def tries(study: optuna.Study) -> list[FrozenTrial]:
+    """Return all that ran for this study: killed and replaced trials too, copies not."""
+    own = {}
+    for trial in study.get_trials(deepcopy=False):
+        is_own = COPIED not in trial.user_attrs and trial.datetime_start is not None
+        if is_own and state_of(trial) not in ("rejected", "imported"):
+            own[trial.user_attrs.get(RUN_ID), trial.datetime_start] = trial  # or its twin's: a copy
+    return list(own.values())
+
+
 def best_first(study: optuna.Study) -> list[FrozenTrial]:
     """Return the complete trials, those that keep all constraints first, by their scores.
 

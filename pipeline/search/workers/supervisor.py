@@ -6,6 +6,7 @@ from typing import Self
 
 from pipeline.common.errors import is_disk_full
 from pipeline.search.searchable import Searchable
+from pipeline.search.spending import Spending
 from pipeline.search.study.liveness import Watch
 from pipeline.search.study.queue import settle
 from pipeline.search.study.study import StudySpec
@@ -22,9 +23,10 @@ class Supervisor:
     Workers write their own trials only; what the whole study has in MLflow is written here.
     """
 
-    def __init__(self, spec: StudySpec, task: Searchable) -> None:
+    def __init__(self, spec: StudySpec, task: Searchable, spending: Spending) -> None:
         self._spec = spec
         self._task = task
+        self._spending = spending
         self._study = spec.open()
         self._watch = Watch()
         self._told: set[int] = set()
@@ -41,6 +43,7 @@ class Supervisor:
             if news:
                 self._task.progressed(self._study, news)
                 self._told |= {t.number for t in news}
+                self._spending.keep(is_over=False)
 
     def __enter__(self) -> Self:
         self._thread.start()

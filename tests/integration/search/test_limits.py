@@ -1,5 +1,8 @@
 """What ends a search or a trial, as commands show it, and trials in processes of their own."""
 
+import json
+import time
+
 import optuna
 
 from pipeline.tasks.classification import Classification
@@ -11,9 +14,16 @@ def test_stopped_search_resumes_later(cli, tiny, runs):
     assert stopped.code == 0, stopped.err
     assert "stopped: hydra.sweeper.budget.patience" in stopped.out
     assert runs("study")[0].data.tags["tunewright.state"] == "unfinished"
-    assert cli("train", "-m", *tiny, "seed=1,2,3", name).code == 0
+    time.sleep(2)  # a pause, which is no part of the study's duration
+    resumed = cli("train", "-m", *tiny, "seed=1,2,3", name)
     assert len(runs("trial")) == 3
-    assert runs("study")[0].data.tags["tunewright.state"] == "complete"
+    (study,) = runs("study")
+    assert study.data.tags["tunewright.state"] == "complete"
+    took = study.data.metrics["spent/seconds"]
+    assert took < (study.info.end_time - study.info.start_time) / 1000 - 2
+    assert f"time: {took:.1f} s in 2 starts (the latest: " in resumed.out
+    listed = json.loads(cli("runs", "--format", "json").out)
+    assert [row["run_seconds"] for row in listed if row["kind"] == "study"] == [took]
 
 
 def test_a_trial_that_has_had_its_time_fails_alone(cli, tiny, runs):

@@ -1,5 +1,7 @@
 """Searches: one parent and its trials in MLflow, exhaustive grids, failures that stay one trial."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -77,13 +79,26 @@ def test_a_search_in_which_every_trial_fails_ends_with_an_error(cli, tiny, runs,
     assert [s.info.status for s in runs("study")] == ["FAILED"]
 
 
-def test_the_same_command_again_runs_nothing_twice(cli, tiny, runs):
-    cli("train", "-m", *tiny, "seed=1,2")
-    before = [t.info.run_id for t in runs("trial")]
-    ended = cli("train", "-m", *tiny, "seed=1,2")
-    assert ended.code == 0
-    assert [t.info.run_id for t in runs("trial")] == before
-    assert len(runs("study")) == 1
+def test_the_same_command_again_leaves_a_finished_study_as_it_is(cli, tiny, runs):
+    def record():
+        found = [*runs("study"), *runs("trial")]
+        files = [f for run in found for f in artifact(run, "").rglob("*") if f.is_file()]
+        return [run.to_dictionary() for run in found], {f: f.stat().st_mtime_ns for f in files}
+
+    given = ("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    first, before = cli(*given), record()
+    again = cli(*given)
+    assert again.code == 0
+    assert record() == before
+    times = [re.search("time: .*", ended.out).group() for ended in (first, again)]
+    assert times[0] == times[1]
+    cli(*given, "hydra.sweeper.retries=1")  # what its record says of it has changed, but no time
+    (study,), ((old, *_), _) = runs("study"), before
+    assert json.loads(study.data.tags["tunewright.limits"])["retries"] == 1
+    assert (study.info.end_time, study.data.metrics) == (
+        old["info"]["end_time"],
+        old["data"]["metrics"],
+    )
 
 
 def test_a_key_without_a_default_can_be_searched(cli, tiny, runs):

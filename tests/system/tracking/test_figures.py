@@ -299,6 +299,7 @@ def test_metrics_of_a_study_are_those_of_its_trials(shown, study):
         "search/score": found[-1],
         "search/best_score": max(found),
         "spent/seconds": lambda _, value: abs(value - wall) < 0.002,
+        "time/run_seconds": of["spent/seconds"],
         "spent/machine_seconds": machine,
         "spent/disk": disk_of(shown, study),
         "spent/kwh": machine * WATTS / 3.6e6,

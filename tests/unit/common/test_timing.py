@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.common import machine, timing
 from pipeline.common.session import session
-from pipeline.common.timing import Account, account_of_search, booked, ledger, summary
+from pipeline.common.timing import Account, Start, account_of_search, booked, ledger, summary
 from pipeline.training import speed
 from pipeline.training.lower_bound import machine_rate
 
@@ -37,16 +37,25 @@ def test_phase_within_another_is_booked_once(clock):
 def test_time_of_a_search_is_that_of_its_workers_and_of_what_they_wait_for():
     trial = {"forward_backward": 20.0, "evaluation": 5.0, "idle": 1.0}
     own = {"check": 5.0, "idle": 40.0}  # it waits for its workers, who do not wait
-    account = account_of_search([Account(trial, 20.0), Account(trial, math.nan)], own, 50.0, 2)
+    trials = [Account(trial, 20.0), Account(trial, math.nan)]
+    starts = [Start(50.0, 2, own)]
+    account = account_of_search(trials, starts)
     assert account.seconds == {"forward_backward": 40, "evaluation": 10, "check": 10, "idle": 40}
     assert account.metrics["time/over_lower_bound"] == 5.0
-    time, bound = summary(account, 50.0, 2)
+    time, bound = summary(account, starts)
     assert time == (
         "time: 50.0 s by 2 workers, 100.0 s in all: "
         "forward/backward 40%, idle 40%, check 10%, evaluation 10%"
     )
     assert "compute lower bound: 20.0 s in all" in bound  # as MLflow has it
     assert "5.0 times" in bound
+    starts += [Start(20.0, 1, own), Start(5.0, 2)]  # of the last one it is only known how long
+    account = account_of_search(trials, starts)
+    assert account.seconds["check"] == 15
+    assert summary(account, starts)[0].startswith(
+        "time: 75.0 s in 3 starts (the latest: 5.0 s) by 1 or 2 workers, 130.0 s in all: "
+    )
+    assert account.total == 130
 
 
 def test_a_machine_is_measured_once_and_its_best_rate_counts(tmp_path):

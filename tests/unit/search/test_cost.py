@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.common.contract import RunCost
-from pipeline.search.cost import Prices, Rates, forecast, makespan
+from pipeline.search.cost import Prices, Rates, Spent, forecast, makespan
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=30), st.integers(1, 8))
@@ -23,11 +23,14 @@ def test_energy_and_money_are_those_of_the_workers_seconds():
     rates = prices.rates(cores=4, gpus=0.5)
     assert rates == Rates(watts=240, usd_per_hour=9.5, usd_per_kwh=0.5)
     costs = [RunCost(seconds=1800, record=1000, model=5000)] * 4
-    expected = forecast(costs, 2, 2, rates, begun=10, disk=0, has_best=False)
+    expected = forecast(costs, 2, 2, rates, begun=10, before=Spent(0, 0, 0, 0, 0), has_best=False)
     assert (expected.seconds, expected.machine_seconds) == (7210, 14400)
     assert expected.disk == 8 * 1000 + 5000  # of all models the best is kept
     for has_best, model in ((True, 0), (False, 5000)):  # is it there, or did the trials only fail?
-        resumed = forecast(costs, 2, 2, rates, begun=10, disk=7000, has_best=has_best)
+        before = Spent(90, 100, 7000, 0.5, 3.0)
+        resumed = forecast(costs, 2, 2, rates, begun=10, before=before, has_best=has_best)
         assert resumed.disk == 7000 + 8 * 1000 + model
+        assert (resumed.seconds, resumed.machine_seconds) == (90 + 7210, 100 + 14400)
+        assert (resumed.kwh, resumed.usd) == (0.5 + expected.kwh, 3.0 + expected.usd)
     assert expected.kwh == pytest.approx(0.24 * 4)
     assert expected.usd == pytest.approx(9.5 * 4 + 0.96 * 0.5)
