@@ -14,11 +14,22 @@ from pipeline.common.session import shared
 from pipeline.common.text import words
 from pipeline.common.timing import booked
 from pipeline.config.model import ModelConfig
-from pipeline.models.consistent import check_config, check_embeddings, check_tokenizer
+from pipeline.models.consistent import (
+    check_config,
+    check_embeddings,
+    check_tokenizer,
+    odd_tokens,
+)
 from pipeline.models.digests import stamp
 from pipeline.models.families import HEADS, can, families_with
 from pipeline.models.faults import is_of_machine, said, unbuildable
-from pipeline.models.loaded import check_floats, check_loaded, stored_tensors
+from pipeline.models.loaded import (
+    check_floats,
+    check_loaded,
+    check_once,
+    reorder_head,
+    stored_tensors,
+)
 from pipeline.models.new_model import new_config
 from pipeline.models.source import TOKENIZERS, WEIGHTS, Source
 
@@ -163,6 +174,8 @@ class Checkpoint:
             )
         writes = auto_class.__name__ in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
         check_loaded(model, found, self._source.at(*WEIGHTS), writes=writes)
+        check_once(self._source, model)
+        reorder_head(model, self.own_labels, tuple(kwargs.get("id2label", {}).values()))
         return self._with_padding(model)
 
     @property
@@ -179,7 +192,21 @@ class Checkpoint:
         heads = self.config.architectures or ()
         if self.is_new or not any("ForSequenceClassification" in head for head in heads):
             return ()
-        return tuple(map(str, (self.config.id2label or {}).values()))
+        return tuple(str(label) for _, label in sorted((self.config.id2label or {}).items()))
+
+    def warnings(self, auto_class: Any, **kwargs: Any) -> list[str]:
+        """Return what is odd about it: special tokens; once it was read, also what it lacks."""
+        from pipeline.models.weights import weights
+
+        if self.is_new:
+            return []
+        found = odd_tokens(self.tokenizer, self.config)
+        drawn = weights().drawn(self._key(auto_class, kwargs))
+        if any("pooler" in name for name in drawn):
+            found.append(
+                f"{self._place} has no weights of {listing(drawn)}: they are new and random"
+            )
+        return found
 
     def check_head(self, auto_class_name: str, task: str | None = None) -> None:
         """Refuse a model whose architecture lacks a head, before weights are read.

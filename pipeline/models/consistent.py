@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.common.errors import ModelError, quoted
+from pipeline.common.errors import ModelError, listing, quoted
 from pipeline.models.source import TOKENIZERS, Source
 from pipeline.models.transformers_parts import config_class_of, model_class
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 _FED = ("pad_token_id", "decoder_start_token_id")  # of a config: what a model is fed unasked
+_UNKNOWN = "\N{CUNEIFORM SIGN A}"  # a word of next to no vocabulary
 # Of a tokenizer: what is put around texts or stands for words; a mask is not.
 _SPECIAL = ("pad_token", "unk_token", "bos_token", "eos_token", "cls_token", "sep_token")
 
@@ -73,9 +74,35 @@ def check_tokenizer(source: Source, tokenizer: PreTrainedTokenizerBase) -> None:
     known = tokenizer.get_vocab()
     if not known.keys() - set(tokenizer.all_special_tokens):
         raise source.fault("the tokenizer's vocabulary is empty: it has no words", *TOKENIZERS)
-    for key, token in _special(tokenizer).items():
+    special = _special(tokenizer)
+    for key, token in special.items():
         if token not in known:
             raise source.fault(f"{key}={token!r} is not in the vocabulary", *TOKENIZERS)
+        if same := {t for t in special.values() if known.get(t) == known[token]} - {token}:
+            problem = f"{key}={token!r} has the same id as {quoted(sorted(same))}: {known[token]}"
+            raise source.fault(problem, *TOKENIZERS)
+    with source.reading(*TOKENIZERS):
+        tokenizer.tokenize(_UNKNOWN)  # of some vocabularies only an unknown word shows the fault
+
+
+def odd_tokens(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> list[str]:
+    """Say which special tokens have other ids in a config than in the tokenizer."""
+    wrong = []
+    for key in ("pad_token", "bos_token", "eos_token", "cls_token", "sep_token"):
+        own, given = getattr(tokenizer, f"{key}_id"), getattr(config, f"{key}_id", None)
+        is_made_up = key == "pad_token" and tokenizer.pad_token == tokenizer.eos_token
+        if None not in (own, given) and not is_made_up and own not in (given, *_listed(given)):
+            wrong.append(f"{key}_id={given}, not {own}")
+    if not wrong:
+        return []
+    return [
+        f"config.json has other ids of special tokens than the tokenizer: {listing(wrong)}; check "
+        "that both are of one model"
+    ]
+
+
+def _listed(given: object) -> list[object]:
+    return given if isinstance(given, list) else []
 
 
 def check_embeddings(

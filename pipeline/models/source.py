@@ -17,6 +17,7 @@ from pipeline.models.faults import is_of_machine, said, unknown_kind
 # A single file, or the index of a checkpoint in several files.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tokenizer_config.json")
+_ADAPTERS = ("adapter_config.json", "adapter_model.*")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _OBJECTS = (
     *("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"),
@@ -167,11 +168,11 @@ class Source:
         path = self.folder
         if path is None:
             return {}
-        if (path / "adapter_config.json").is_file():
+        if adapter := names(path, _ADAPTERS):
             raise ModelError(
-                f"{self.place}: the folder holds a PEFT adapter (adapter_config.json), which would "
-                "change the weights unasked; expected a whole model. Merge it once into its base "
-                "model, with PEFT's merge_and_unload() and save_pretrained(folder)."
+                f"{self.place}: the folder holds a PEFT adapter ({listing(adapter)}), which would "
+                "change the weights, or be left out; expected a whole model. Merge it once "
+                "into its base model, with PEFT's merge_and_unload() and save_pretrained(folder)."
             )
         if not (path / "config.json").is_file():
             raise ModelError(

@@ -4,7 +4,7 @@
   mappings have other names than the auto classes, so that each head would be listed here.
 - ``PreTrainedConfig._attn_implementation``: the attention that a model computes; public is only
   the way to set it, ``set_attn_implementation``.
-- ``_is_hf_initialized``: the mark of a module whose weights are not to be drawn.
+- ``_is_hf_initialized``: the mark of a module or parameter whose weights are not to be drawn.
 
 Those of `Trainer` are in `pipeline.training.trainer`, its subclass.
 """
@@ -44,6 +44,12 @@ def attention_of(config: PretrainedConfig) -> str:
     """Return the name of the attention that a model computes: ``sdpa``, ``eager``."""
     name: str = config._attn_implementation
     return name
+
+
+def drawn(model: PreTrainedModel) -> list[str]:
+    """Return the parameters that were not read, by name."""
+    marked = "_is_hf_initialized"
+    return [name for name, p in model.named_parameters() if not getattr(p, marked, False)]
 
 
 def unmark(model: PreTrainedModel) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.session import session
-from pipeline.models.transformers_parts import unmark
+from pipeline.models.transformers_parts import drawn, unmark
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,13 +34,18 @@ class Weights:
     def __init__(self) -> None:
         self._key: object = None
         self._refused: object = None  # key of a model that has to be read each time
-        self._known: list[object] = []  # keys of all models that were read
+        # Of all models that were read, keys and the parameters that were drawn.
+        self._known: list[tuple[object, list[str]]] = []
         self._model: PreTrainedModel | None = None
         self._memory: dict[str, Tensor] = {}  # of the last copy that is gone, by parameter
 
     def has(self, key: object) -> bool:
         """Whether this model was read by this process, kept or not."""
-        return key in self._known
+        return any(key == known for known, _ in self._known)
+
+    def drawn(self, key: object) -> list[str]:
+        """Return the parameters that a model lacked, by name; none of one that was not read."""
+        return next((names for known, names in self._known if known == key), [])
 
     def load(self, key: object, read: Callable[[], PreTrainedModel]) -> PreTrainedModel:
         """Return a model in the host's memory for the caller's exclusive use.
@@ -62,7 +67,7 @@ class Weights:
 
         before = torch.get_rng_state()
         model = read()
-        self._known.append(key)
+        self._known.append((key, drawn(model)))
         after = torch.get_rng_state()
         memory: dict[str, Tensor] = {}
         copied = _copy(model, memory)

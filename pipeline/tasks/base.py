@@ -31,6 +31,7 @@ Batch = dict[str, "torch.Tensor"]
 
 C = TypeVar("C", bound=AnyTaskConfig)
 
+_MUCH_UNKNOWN = 0.2  # of the tokens: so many that the tokenizer does not know are a warning
 PADDING = -100  # pads outputs whose lengths differ
 
 
@@ -59,6 +60,17 @@ class Examples:
         lists = [column for column in table.columns if is_list(column.type)]
         lengths = [pc.list_value_length(column).to_numpy() for column in lists]
         return [int(n) for n in np.max(lengths, axis=0)]
+
+    @cached_property
+    def token_counts(self) -> dict[int, int]:
+        """How often each token is read."""
+        import pyarrow.compute as pc
+
+        if not len(self.dataset):
+            return {}
+        ids = self.dataset.with_format("arrow")[:]["input_ids"]
+        found = pc.value_counts(pc.list_flatten(ids)).to_pylist()
+        return {pair["values"]: pair["counts"] for pair in found}
 
     @cached_property
     def row(self) -> list[int]:
@@ -262,12 +274,34 @@ class Task(ABC, Generic[C]):
 
     def warnings(self, rows: Rows) -> list[str]:
         """Return what is odd about rows in the light of the task's settings."""
+        import transformers
+
+        odd = self.checkpoint.warnings(getattr(transformers, self.auto_class), **self.head)
         given, found = self.config.language, cjk_language(self.answers(rows))
         if found is None or suffix(given):
-            return []
+            return odd
         return [
+            *odd,
             f"the answers look like task.language={found}, but it is {given}: word metrics "
-            "mean little without spaces between words"
+            "mean little without spaces between words",
+        ]
+
+    def notes(self, examples: Examples) -> list[str]:
+        """Return what is odd about examples; also a tokenizer that knows few of their words."""
+        tokenizer = self.checkpoint.tokenizer
+        unknown, special = tokenizer.unk_token_id, set(tokenizer.all_special_ids)
+        ends = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+        if unknown is None or unknown in ends:  # as of tokenizers of bytes, which know all words
+            return list(examples.notes)
+        counts = examples.token_counts
+        read = sum(n for token, n in counts.items() if token == unknown or token not in special)
+        share = counts.get(unknown, 0) / max(1, read)
+        if share < _MUCH_UNKNOWN:
+            return list(examples.notes)
+        return [
+            *examples.notes,
+            f"{share:.0%} of the tokens are {tokenizer.unk_token}, unknown to the tokenizer: check "
+            "that it is the model's, and of the language of the texts",
         ]
 
     def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:

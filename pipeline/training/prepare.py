@@ -99,7 +99,9 @@ class Prepared:
     def warnings(self) -> list[str]:
         """What is odd about the rows."""
         splits = self.encoded.splits
-        notes = [f"{name}: {n}" for name, split in self.examples.items() for n in split.notes]
+        notes = [
+            f"{name}: {n}" for name, split in self.examples.items() for n in self.task.notes(split)
+        ]
         return [*splits.warnings, *self.task.warnings(splits.train), *notes]
 
 

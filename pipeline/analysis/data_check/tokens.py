@@ -56,7 +56,7 @@ def token_findings(
             findings.append(Finding("error", "row", f"{split} split, {error}"))
             continue
         lines.append(line)
-        notes = [*task.warnings(rows), *(f"{split}: {note}" for note in asked.notes)]
+        notes = [*task.warnings(rows), *(f"{split}: {note}" for note in task.notes(asked))]
         findings += [Finding("warning", "row", note) for note in notes]
         share = cut.truncated / len(rows)
         if share > _MUCH:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.data import Rows
     from pipeline.data.shapes import Shape
 
+_NAMELESS = re.compile(r"LABEL_\d+")  # as transformers calls them
 MOST_SHOWN = 50  # most labels whose probabilities are logged for each row
 
 
@@ -62,6 +64,11 @@ class LabelConfig(AnyTaskConfig):
                 "the rows without each label divided by those with it"
             )
         return self
+
+
+def are_matched(trained: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether a trained head's labels are those of the data, or have no names of their own."""
+    return set(trained) == set(labels) or all(_NAMELESS.fullmatch(name) for name in trained)
 
 
 L = TypeVar("L", bound=LabelConfig)
@@ -124,7 +131,15 @@ class LabelTask(Task[L]):
     def warnings(self, rows: Rows) -> list[str]:
         """Return what is odd; also a trained head that is replaced."""
         found, trained = super().warnings(rows), self.checkpoint.own_labels
-        if self.head and trained and len(trained) != len(self.labels):
+        if not self.head or not trained:
+            return found
+        if len(trained) == len(self.labels) and not are_matched(trained, self.labels):
+            found.append(
+                f"the model's own head of {amount(len(trained), 'label')} "
+                f"({listing(trained, most=6)}) is kept, in this order, for labels of other names "
+                f"({listing(self.labels, most=6)})"
+            )
+        if len(trained) != len(self.labels):
             found.append(
                 f"the model's own head of {amount(len(trained), 'label')} "
                 f"({listing(trained, most=6)}) is replaced by a new one of {len(self.labels)} "

@@ -24,6 +24,7 @@ from tests.support.experiments import experiment
 from tests.support.refusals import refused
 
 PAD, ZERO = "config.json: pad_token_id={} is outside", torch.zeros_like
+ALIKE = "have one value throughout"
 NO_JSON = "it cannot be read as JSON"
 
 
@@ -35,6 +36,12 @@ def with_token(special: bool):
         found["added_tokens"].append({**token, "id": 24, "content": "<x>", "special": special})
 
     return edited("tokenizer.json", add)
+
+
+def head(**parameters):
+    """Add a trained head of two labels."""
+    named = {f"classifier.{name}": tensor for name, tensor in parameters.items()}
+    return tensors(lambda t: {**t, **named})
 
 
 BROKEN = {
@@ -52,9 +59,23 @@ BROKEN = {
     "NaN": (filled(float("nan")), MATRIX),
     "infinite": (filled(float("inf")), MATRIX),
     "minus infinite": (filled(float("-inf")), MATRIX),
-    "all zero": (each(ZERO, ""), "are all zero: bert.embeddings"),
-    "zero words": (each(ZERO, "word_embeddings"), "zero: bert.embeddings.word_embeddings"),
-    "zero layer": (each(ZERO, "layer.0"), "are all zero: bert.encoder.layer.0"),
+    "all zero": (each(ZERO, ""), f"{ALIKE}: bert.embeddings"),
+    "zero words": (each(ZERO, "word_embeddings"), f"{ALIKE}: bert.embeddings.word_embeddings"),
+    "zero layer": (each(ZERO, "layer.0"), f"{ALIKE}: bert.encoder.layer.0"),
+    "all alike": (each(lambda tensor: torch.full_like(tensor, 0.02), ""), f"{ALIKE}: bert."),
+    "adapter's tensors": (
+        tensors(lambda t: {**t, "base_model.model.x.lora_A.weight": torch.ones(2, 2)}),
+        "does not: base_model.model.x.lora_A.weight; expected",
+    ),
+    "two values": (
+        tensors(lambda t: {**t, f"bert.{MATRIX}": t[MATRIX] + 1}),
+        f"bert.{MATRIX} in model.safetensors and {MATRIX} in model.safetensors differ",
+    ),
+    "half a head": (head(weight=torch.rand(2, 16)), "lack classifier.bias; expected"),
+    "misshapen head": (
+        head(weight=torch.rand(2, 9), bias=torch.rand(2)),
+        "classifier.weight ([2, 9] instead of [2, 16])",
+    ),
     "more layers": (config(num_hidden_layers=9), "lack bert.encoder.layer."),
     "fewer layers": (config(num_hidden_layers=0), "encoder.layer.0."),
     "wider layers": (config(intermediate_size=96), "intermediate.dense"),
@@ -106,6 +127,15 @@ BROKEN = {
         edited("tokenizer.json", lambda found: found["model"]["vocab"].update(good=5000)),
         "ids up to 5000 ('good')",
     ),
+    "unknown token unknown": (
+        edited("tokenizer.json", lambda found: found["model"]["vocab"].pop("[UNK]")),
+        "tokenizer.json, tokenizer_config.json: ",
+    ),
+    "special tokens of one id": (
+        edited("tokenizer.json", lambda found: found["model"]["vocab"].update({"[PAD]": 1})),
+        "pad_token='[PAD]' has the same id as '[UNK]': 1",
+    ),
+    "adapter's weights alone": (written("adapter_model.safetensors", ""), "PEFT adapter"),
     "added token": (with_token(special=False), "ids up to 24 ('<x>')"),
     "adapter": (written("adapter_config.json", "{}"), "PEFT adapter"),
 }  # fmt: skip

@@ -349,7 +349,7 @@ def test_parameters_are_counted_in_the_file_of_weights_alone(tiny_model, tmp_pat
     stored = hf.AutoModel.from_pretrained(tiny_model)
     shutil.copytree(tiny_model, tmp_path / "copy")
     file = tmp_path / "copy" / "model.safetensors"
-    shutil.copy(file, tmp_path / "copy" / "adapter_model.safetensors")
+    shutil.copy(file, tmp_path / "copy" / "other.safetensors")
     copy = find_checkpoint(model_of(tmp_path / "copy"))
     assert copy.count_stored() == stored.num_parameters()
     file.write_bytes(b"\xff" * 9)

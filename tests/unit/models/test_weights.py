@@ -16,7 +16,9 @@ from pipeline.common.errors import ModelError
 from pipeline.models import find_checkpoint
 from pipeline.models.weights import Weights, weights
 from pipeline.tasks.classification import Classification
+from tests.support import broken
 from tests.support.configs import model_of, task_settings
+from tests.support.rows import labelled
 from tests.support.weights import Trap, count_reads, same, with_own_code
 
 
@@ -115,6 +117,53 @@ def test_a_trained_head_of_other_labels_is_replaced_with_a_word(tiny_model, work
         "the model's own head of 3 labels (LABEL_0, LABEL_1, LABEL_2) is replaced by a new one "
         "of 2 (a, b)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "said"),
+    [
+        (("pos", "neg"), [1, 0], ""),
+        (("neg", "pos"), [0, 1], ""),
+        (("LABEL_0", "LABEL_1"), [0, 1], ""),
+        (("bad", "good"), [0, 1], "the model's own head of 2 labels (bad, good) is kept, in this "),
+    ],
+)
+def test_a_trained_head_is_put_in_the_order_of_the_labels(tiny_model, tmp_path, names, rows, said):
+    folder = shutil.copytree(tiny_model, tmp_path / "trained")
+    config = transformers.AutoConfig.from_pretrained(folder, id2label=dict(enumerate(names)))
+    made = transformers.BertForSequenceClassification(config)
+    made.classifier.bias.data = torch.tensor([0.25, 0.5])
+    made.save_pretrained(folder)
+    checkpoint = find_checkpoint(model_of(folder))
+    for model in (load(checkpoint), load(checkpoint)):  # as read, and a copy
+        assert torch.equal(model.classifier.weight, made.classifier.weight[rows])
+        assert torch.equal(model.classifier.bias, made.classifier.bias[rows])
+    task = Classification(task_settings("classification"), checkpoint, 32, {"neg": 1, "pos": 1})
+    assert " ".join(task.warnings([])).startswith(said)
+    assert bool(said) == bool(task.warnings([]))
+
+
+def test_a_pooler_without_weights_and_other_special_tokens_are_said(tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "odd")
+    broken.tensors(lambda t: {n: v for n, v in t.items() if "pooler" not in n})(folder)
+    broken.config(pad_token_id=3)(folder)
+    checkpoint = find_checkpoint(model_of(folder))
+    task = Classification(task_settings("classification"), checkpoint, 32, {"neg": 1, "pos": 1})
+    task.check_weights()
+    assert task.warnings([]) == [
+        "config.json has other ids of special tokens than the tokenizer: pad_token_id=3, not 0; "
+        "check that both are of one model",
+        f"model.checkpoint={folder} has no weights of bert.pooler.dense.weight, "
+        "bert.pooler.dense.bias, classifier.weight, classifier.bias: they are new and random",
+    ]
+
+
+@pytest.mark.parametrize(("text", "share"), [("good zz bad zz", "50%"), ("good bad", "")])
+def test_texts_that_a_tokenizer_does_not_know_are_said(tiny_model, text, share):
+    checkpoint = find_checkpoint(model_of(tiny_model))
+    task = Classification(task_settings("classification"), checkpoint, 32, {"neg": 1, "pos": 1})
+    notes = task.notes(task.encode(labelled([(text, "neg")])))
+    assert [note.split()[0] for note in notes] == share.split()
 
 
 def test_changes_to_a_model_do_not_reach_the_next_load(tiny_model, reads):
