@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STORE, STUDY, Verbs, store_at
+from pipeline.cli.common import STORE, STUDY, Verbs, add_overrides, store_at
 
 
 def add(verbs: Verbs) -> None:
@@ -13,7 +13,7 @@ def add(verbs: Verbs) -> None:
         "best", help="show a study's best trial: score, parameters, model folder, command"
     )
     verb.add_argument("study", help=STUDY)
-    verb.add_argument("overrides", nargs="*", help=STORE)
+    add_overrides(verb, STORE)
     verb.set_defaults(run=_run)
 
 

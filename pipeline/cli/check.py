@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.common import Verbs, add_format, composed
+from pipeline.cli.common import Verbs, add_format, add_overrides, composed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ def add(verbs: Verbs) -> None:
         "and line, duplicates within and across splits, conflicting and rare labels, label issues, "
         "encoding errors, token counts and two baselines. Exits with 2 if a run could not start.",
     )
-    verb.add_argument("overrides", nargs="*", help="as for train: data.train=…, task=chat")
+    add_overrides(verb, "as for train: data.train=…, task=chat")
     verb.add_argument(
         "--fix",
         type=Path,

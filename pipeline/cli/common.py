@@ -48,6 +48,12 @@ def add_format(verb: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) 
     verb.add_argument("--format", choices=formats, default="table", help="default: table")
 
 
+def add_overrides(verb: argparse.ArgumentParser, text: str, metavar: str | None = None) -> None:
+    """Give a verb overrides, and other words that may be left out."""
+    # Without a default argparse calls them required where something else is missing.
+    verb.add_argument("overrides", nargs="*", default=[], metavar=metavar, help=text)
+
+
 def add_text_format(verb: argparse.ArgumentParser) -> None:
     """Give a verb what may be said of its input, if it is a text file: `text_format` reads it."""
     verb.add_argument(

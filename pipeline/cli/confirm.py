@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STUDY, STUDY_STORE, Verbs
+from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_overrides
 from pipeline.cli.multirun import retrain
 
 
@@ -19,7 +19,7 @@ def add(verbs: Verbs) -> None:
         "the default config and baselines.",
     )
     verb.add_argument("study", help=STUDY)
-    verb.add_argument("overrides", nargs="*", help=STUDY_STORE)
+    add_overrides(verb, STUDY_STORE)
     verb.add_argument(
         "--seeds", type=int, default=5, metavar="N", help="number of fresh seeds; default 5"
     )

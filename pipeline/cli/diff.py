@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import RUN_OR_FOLDER, STORE, Verbs, add_format, store_at
+from pipeline.cli.common import RUN_OR_FOLDER, STORE, Verbs, add_format, add_overrides, store_at
 
 
 def add(verbs: Verbs) -> None:
@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
     )
     for side in "ab":
         verb.add_argument(side, metavar=f"RUN_{side.upper()}", help=RUN_OR_FOLDER)
-    verb.add_argument("overrides", nargs="*", help=STORE)
+    add_overrides(verb, STORE)
     add_format(verb, ("table", "json"))
     verb.set_defaults(run=_run)
 

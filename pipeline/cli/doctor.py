@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STUDY_STORE, Verbs, composed, names_and_overrides, store_of
+from pipeline.cli.common import (
+    STUDY_STORE,
+    Verbs,
+    add_overrides,
+    composed,
+    names_and_overrides,
+    store_of,
+)
 from pipeline.common.errors import ConfigError
 
 
@@ -16,9 +23,7 @@ def add(verbs: Verbs) -> None:
         description="Find trials, runs, models and checkpoints that crashed processes left "
         "inconsistent. Exits with 1 if something is left to repair.",
     )
-    verb.add_argument(
-        "overrides", nargs="*", metavar="STUDY", help=f"check this study only; {STUDY_STORE}"
-    )
+    add_overrides(verb, f"check this study only; {STUDY_STORE}", metavar="STUDY")
     verb.add_argument("--fix", action="store_true", help="repair what can be repaired")
     verb.set_defaults(run=_run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.cli.common import RUN_ID, STORE, Verbs, store_at
+from pipeline.cli.common import RUN_ID, STORE, Verbs, add_overrides, store_at
 
 
 def add(verbs: Verbs) -> None:
@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add_argument("run_id", metavar="RUN_ID", help=RUN_ID)
     verb.add_argument("folder", metavar="DIR", type=Path, help="new or empty folder")
-    verb.add_argument("overrides", nargs="*", help=STORE)
+    add_overrides(verb, STORE)
     verb.set_defaults(run=_run)
 
 

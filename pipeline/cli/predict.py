@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.cli.common import (
     STORE,
     Verbs,
+    add_overrides,
     add_text_format,
     names_and_overrides,
     store_at,
@@ -32,7 +33,7 @@ def add(verbs: Verbs) -> None:
         "atomically: complete or not at all.",
     )
     verb.add_argument("model", metavar="RUN_ID_OR_MODEL", help=MODEL)
-    verb.add_argument("overrides", nargs="*", help=STORE)
+    add_overrides(verb, STORE)
     verb.add_argument("--input", required=True, type=Path, metavar="IN", help="file to read")
     verb.add_argument(
         "--output", required=True, type=Path, metavar="OUT", help=".jsonl or .csv file to write"

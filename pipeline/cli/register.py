@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from pipeline.cli.common import RUN_ID, STORE, Verbs, store_at
+from pipeline.cli.common import RUN_ID, STORE, Verbs, add_overrides, store_at
 from pipeline.common.secrets import masked, masked_override
 
 
@@ -19,7 +19,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add_argument("run_id", metavar="RUN_ID", help=RUN_ID)
     verb.add_argument("name", metavar="NAME", help="name of the model, without /, : or @")
-    verb.add_argument("overrides", nargs="*", help=STORE)
+    add_overrides(verb, STORE)
     verb.set_defaults(run=_run)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, composed, store_of
+from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_overrides, composed, store_of
 
 
 def add(verbs: Verbs) -> None:
@@ -16,7 +16,7 @@ def add(verbs: Verbs) -> None:
         "MLflow run, and print its path.",
     )
     verb.add_argument("study", help=STUDY)
-    verb.add_argument("overrides", nargs="*", help=STUDY_STORE)
+    add_overrides(verb, STUDY_STORE)
     verb.set_defaults(run=_run)
 
 

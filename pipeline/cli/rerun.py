@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from pipeline.cli.common import RUN_OR_FOLDER, Verbs, add_allow
+from pipeline.cli.common import RUN_OR_FOLDER, Verbs, add_allow, add_overrides
 
 
 def add(verbs: Verbs) -> None:
@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
         "that differs.",
     )
     verb.add_argument("run_id", metavar="RUN_ID", help=RUN_OR_FOLDER)
-    verb.add_argument("overrides", nargs="*", help="tracking.uri=…, or key=value to change the run")
+    add_overrides(verb, "tracking.uri=…, or key=value to change the run")
     verb.add_argument(
         "--verify", action="store_true", help="exit with 1 if the verdict is different"
     )

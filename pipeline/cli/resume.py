@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from pipeline.cli.common import RUN_ID, STORE, Verbs, add_allow
+from pipeline.cli.common import RUN_ID, STORE, Verbs, add_allow, add_overrides
 
 
 def add(verbs: Verbs) -> None:
@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
         "code, the result is bit for bit that of an uninterrupted run.",
     )
     verb.add_argument("run_id", metavar="RUN_ID", help=RUN_ID)
-    verb.add_argument("overrides", nargs="*", help=STORE)
+    add_overrides(verb, STORE)
     add_allow(verb)
     verb.set_defaults(run=_run)
 

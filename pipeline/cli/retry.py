@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import DRY_RUN, STUDY, STUDY_STORE, Verbs, as_asked, composed, store_of
+from pipeline.cli.common import (
+    DRY_RUN,
+    STUDY,
+    STUDY_STORE,
+    Verbs,
+    add_overrides,
+    as_asked,
+    composed,
+    store_of,
+)
 from pipeline.cli.multirun import multirun
 
 
@@ -17,7 +26,7 @@ def add(verbs: Verbs) -> None:
         "replaces a failed one in counts and tables.",
     )
     verb.add_argument("study", help=STUDY)
-    verb.add_argument("overrides", nargs="*", help=STUDY_STORE)
+    add_overrides(verb, STUDY_STORE)
     verb.add_argument(
         "--all",
         action="store_true",

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STORE, Verbs, add_format, names_and_overrides, show_table, store_at
+from pipeline.cli.common import (
+    STORE,
+    Verbs,
+    add_format,
+    add_overrides,
+    names_and_overrides,
+    show_table,
+    store_at,
+)
 from pipeline.common.errors import ConfigError
 
 
@@ -16,12 +24,11 @@ def add(verbs: Verbs) -> None:
         description="List the studies, trials and runs of the MLflow experiment, latest first, "
         "with their wall-clock time.",
     )
-    verb.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="FILTER",
-        help='an MLflow search filter in quotes, such as "metrics.`val/best/loss` < 0.5 and '
+    add_overrides(
+        verb,
+        'an MLflow search filter in quotes, such as "metrics.`val/best/loss` < 0.5 and '
         f"params.seed = '1'\"; {STORE}",
+        metavar="FILTER",
     )
     verb.add_argument(
         "--limit", type=int, default=50, metavar="N", help="list at most N; default 50"

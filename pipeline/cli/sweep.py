@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import DRY_RUN, Verbs, as_asked
+from pipeline.cli.common import DRY_RUN, Verbs, add_overrides, as_asked
 from pipeline.cli.multirun import multirun
 
 
@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
         "ones. Overrides win over the file. The same command resumes an unfinished study.",
     )
     verb.add_argument("name", metavar="NAME", help="file name in sweeps/, without .yaml")
-    verb.add_argument("overrides", nargs="*", help="key=value, group=option, or key=a,b to search")
+    add_overrides(verb, "key=value, group=option, or key=a,b to search")
     verb.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     verb.set_defaults(run=_run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from pipeline.cli.common import DRY_RUN, Verbs, as_asked
+from pipeline.cli.common import DRY_RUN, Verbs, add_overrides, as_asked
 from pipeline.cli.multirun import multirun
 
 
@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
         description="Fine-tune a model from one composed config and log it to MLflow. With -m, "
         "keys that take several values span a search. --cfg prints the whole config.",
     )
-    verb.add_argument("overrides", nargs="*", help="key=value, group=option; with -m key=a,b")
+    add_overrides(verb, "key=value, group=option; with -m key=a,b")
     way = verb.add_mutually_exclusive_group()
     way.add_argument(
         "-m", "--multirun", action="store_true", help="search over keys with several values"

@@ -8,7 +8,7 @@ import socket
 import sys
 from contextlib import closing
 
-from pipeline.cli.common import STORE, Verbs, store_at
+from pipeline.cli.common import STORE, Verbs, add_overrides, store_at
 from pipeline.common.errors import TrackingError
 
 
@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
     verb.add_argument(
         "--port", type=int, default=5000, metavar="PORT", help="port on 127.0.0.1; default 5000"
     )
-    verb.add_argument("overrides", nargs="*", help=STORE)
+    add_overrides(verb, STORE)
     verb.set_defaults(run=_run)
 
 

@@ -94,7 +94,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     near = max(likeness, key=lambda other: likeness[other], default="")
     if likeness.get(near, 0) < NEAR:
         return ""
-    return f" Did you mean {near if near == near.strip() else repr(near)}?"
+    return f" Did you mean {visible(near)}?"
 
 
 def did_you_mean_key(key: str, valid: Iterable[str]) -> str:
@@ -109,7 +109,12 @@ def did_you_mean_key(key: str, valid: Iterable[str]) -> str:
         tail, place = _likeness(last, other_last), _likeness(group, other_group)
         if tail >= NEAR and (place >= NEAR or not group or tail == 1):
             found[other] = tail + place
-    return f" Did you mean {max(found, key=lambda other: found[other])}?" if found else ""
+    return f" Did you mean {visible(max(found, key=found.__getitem__))}?" if found else ""
+
+
+def visible(name: str) -> str:
+    """Return a name for a message: in quotes if it has blanks at an end, or what is not seen."""
+    return name if name == name.strip() and name.isprintable() else repr(name)
 
 
 def _likeness(one: str, other: str) -> float:

@@ -31,4 +31,6 @@ def check_delimiter(given: object) -> str:
 
 def key_of(option: str, value: str) -> str:
     """Return how to set one of these, for messages: a key of the config, or a verb's option."""
-    return f"data.{option}={value} (convert, predict: --{option} {value})"
+    if value.replace("-", "").isalnum():
+        return f"data.{option}={value} (convert, predict: --{option} {value})"
+    return f"\"data.{option}='{value}'\" (convert, predict: --{option} '{value}')"

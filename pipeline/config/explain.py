@@ -7,7 +7,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import ValidationError
 
 from pipeline.common.errors import did_you_mean, did_you_mean_key, listing
+from pipeline.config.compose import literal
 from pipeline.config.migrations import renamed
+from pipeline.config.refusals import in_shell
 from pipeline.config.task import AnyTaskConfig, columns_class, config_class
 from pipeline.config.types import COMBINATION
 
@@ -45,6 +47,8 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
             f"{key}.{field}={name}: there is no such {key}.{did_you_mean(name, valid)} "
             f"Valid: {listing(valid)}."
         )
+    if found["type"] == "tuple_type":
+        return f"{key}={here!r}: expected a list: {in_shell(f'{key}=[{literal(here)}]')}."
     expected = found["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     return f"{key}={here!r}: {expected}."
 

@@ -58,6 +58,11 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
+def in_shell(override: str) -> str:
+    """Return an override as a shell takes it, for messages."""
+    return f'"{override}"' if "'" in override else override
+
+
 def _remedy(override: str, said: str) -> str:
     """Say what is wrong with an override that cannot be parsed, and what to write instead."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -75,8 +80,7 @@ def _remedy(override: str, said: str) -> str:
     ):
         with suppress(HydraException):
             if instead and OverridesParser.create().parse_override(instead):
-                shown = f'"{instead}"' if "'" in instead else instead
-                return f"{why}; write {shown}."
+                return f"{why}; write {in_shell(instead)}."
     what = said.splitlines()[0].rstrip(".")
     return f"not in Hydra's override grammar: {what}."
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pipeline.common.errors import DataError
-from pipeline.data.values import check_whole
+from pipeline.data.values import check_whole, is_blank
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 
@@ -64,7 +64,7 @@ def checked(placed: Sequence[Placed], *, to_answer: bool) -> Conversation:
                 f"{where} is from the assistant, as is the message before; expected one message a "
                 "turn: a reply follows a message from the user, or begins the conversation."
             )
-        elif not message.content.strip():
+        elif is_blank(message.content):
             raise DataError(f"{where} is empty: found {message.content!r}, expected a letter.")
         before = message.role
         conversation.append(message)

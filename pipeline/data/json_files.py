@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,12 @@ def read_json(
     """
     numbered = ((n, s) for n, s in enumerate(lines(path, text_format.encoding), 1) if s.strip())
     begun = list(islice(numbered, 2))
-    if not _is_by_line([line for _, line in begun], promised=by_line):
-        yield from _read_document("".join(lines(path, text_format.encoding)), path)
+
+    def text() -> str:
+        return "".join(lines(path, text_format.encoding))
+
+    if not _is_by_line([line for _, line in begun], text, promised=by_line):
+        yield from _read_document(text(), path)
         return
     for number, line in chain(begun, numbered):
         try:
@@ -42,14 +46,23 @@ def read_json(
             yield number, record
 
 
-def _is_by_line(begun: Sequence[str], *, promised: bool) -> bool:
+def _is_by_line(begun: Sequence[str], text: Callable[[], str], *, promised: bool) -> bool:
     """Whether each line is a value; promised of a first line that is broken, or the only one."""
     first = begun[0] if begun else ""
     try:
         value = json.loads(first)
     except ValueError:
-        return promised and not first.lstrip().startswith("[")
+        return promised and not first.lstrip().startswith("[") and not _goes_on(first, text())
     return len(begun) > 1 or (promised and isinstance(value, dict))
+
+
+def _goes_on(first: str, text: str) -> bool:
+    """Whether a text's first value goes on below its first line, as pretty-printed ones do."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text.lstrip())
+    except ValueError:
+        return False
+    return end > len(first.strip())
 
 
 def _read_document(text: str, path: Path) -> Iterator[Record]:
@@ -120,6 +133,11 @@ def _parsed(text: str, path: Path, line: int | None, expected: str) -> Any:
     except DataError as error:
         raise DataError(f"{_place(path, line)}: {error}") from error
     except json.JSONDecodeError as error:
+        if line is None and error.msg == "Extra data":
+            raise DataError(
+                f"{path}, line {error.lineno}: more than one JSON document; expected one array of "
+                "objects, or one object a line, without line breaks in it."
+            ) from error
         raise DataError(
             f"{path}, line {line or error.lineno}: not JSON ({error.msg}, column {error.colno}); "
             f"expected {expected}."

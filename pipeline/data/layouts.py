@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from pipeline.common.errors import DataError, at, did_you_mean, listing, quoted
+from pipeline.common.errors import DataError, at, did_you_mean, listing, quoted, visible
 from pipeline.data.conversations import (
     Conversation,
     Feature,
@@ -33,7 +33,7 @@ from pipeline.data.record_parts import (
     text_at,
 )
 from pipeline.data.rows import Values
-from pipeline.data.values import label_name
+from pipeline.data.values import is_blank, label_name
 
 AUTO = "auto"  # instead of a layout's name
 
@@ -73,7 +73,8 @@ class Layout:
         for key in self.left_out(values):
             near = get_close_matches(key, absent, n=1, cutoff=0.8)
             if near:  # not merely an extra column
-                raise DataError(f"{key!r} is not a key of {self.name}. Did you mean {near[0]}?")
+                meant = f"Did you mean {visible(near[0])}?"
+                raise DataError(f"{key!r} is not a key of {self.name}. {meant}")
         if to_answer:
             values = {key: value for key, value in values.items() if key != self.answer}
         return checked(list(self.placed(values)), to_answer=to_answer)
@@ -277,7 +278,7 @@ def _write_prompt_completion(conversation: Conversation) -> dict[str, Any]:
 def _read_squad(values: Values) -> Iterator[Placed]:
     context, question = (text_at(values[key], key) for key in ("context", "question"))
     for key, text in (("context", context), ("question", question)):
-        if not text.strip():
+        if is_blank(text):
             raise DataError(f"{key} is empty: found {text!r}, expected a letter.")
     yield "question", Message("user", f"{context}\n\n{question}")
     if "answers" in values:

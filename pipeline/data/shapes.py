@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline.common.errors import DataError, did_you_mean, listing, quoted
+from pipeline.common.text_format import key_of
 from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.text_files import uncompressed
-from pipeline.data.values import as_text, check_whole, header_hint
+from pipeline.data.values import as_text, check_whole, header_hint, is_blank
+
+_NO_NAME = re.compile(r"""[^\w\s"'`\\]""")  # a sign that may be a delimiter
 
 
 @dataclass(frozen=True)
@@ -97,13 +101,22 @@ def column_of(values: Values, key: str, column: str, place: str) -> Any:
             nested = [f"{name}.{inner}" for name, value in objects.items() for inner in value]
             # Of other formats no line can be the header.
             file = uncompressed(Path(place.rpartition(":")[0]))
-            hint = header_hint(values) if file.suffix.lower() in (".csv", ".tsv") else ""
+            hint = did_you_mean(column, [*values, *nested])
+            if file.suffix.lower() in (".csv", ".tsv"):
+                hint = _delimiter_hint(values, column) or hint or header_hint(values)
             raise DataError(
-                f"{place}: there is no column {column!r} ({key}); found {quoted(values)}."
-                f"{did_you_mean(column, [*values, *nested]) or hint}"
+                f"{place}: there is no column {column!r} ({key}); found {quoted(values)}.{hint}"
             )
         here = here[part]
     return here
+
+
+def _delimiter_hint(values: Values, column: str) -> str:
+    """Return which delimiter would find a column in the one that a header names, or nothing."""
+    header = "".join(values) if len(values) == 1 else ""
+    signs = (sign for sign in _NO_NAME.findall(header) if column in header.split(sign))
+    sign = next(signs, None)
+    return f" Try {key_of('delimiter', sign)}." if sign else ""
 
 
 def replaced(values: Values, column: str, value: Any) -> dict[str, Any]:
@@ -126,7 +139,7 @@ def text_of(values: Values, key: str, column: str, place: str) -> str:
         raise DataError(
             f"{place}: found {reprlib.repr(given)} in column {column!r}, expected a text."
         )
-    if text is None or not text.strip():
+    if text is None or is_blank(text):
         raise DataError(
             f"{place}: no text: found {given!r} in column {column!r}, expected at least one letter."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from pipeline.common.errors import DataError, did_you_mean, listing, quoted
 from pipeline.common.paths import expanded, is_pattern
 from pipeline.common.session import shared
+from pipeline.common.text import words
 from pipeline.common.text_format import TextFormat
 from pipeline.config.data import DataConfig, FilesConfig, HubConfig
 from pipeline.config.types import EmbeddedFile
@@ -22,6 +24,7 @@ from pipeline.data.rows import Record, Refuse, Row, Rows
 from pipeline.data.shapes import Shape
 
 SPLITS = ("train", "validation", "test")
+_OTHERS = words("test val valid validation dev eval")  # in names of files that are not to train on
 # What `datasets` writes beside its arrow files.
 _ASIDE = ("dataset_dict.json", "dataset_info.json", "state.json")
 
@@ -146,6 +149,23 @@ def _paths(given: str | Sequence[str] | EmbeddedFile | None) -> list[Path]:
     for path in found:
         once.setdefault(os.path.abspath(path), path)
     return list(once.values())
+
+
+def files_of_other_splits(config: DataConfig) -> list[str]:
+    """Return a warning of files in a folder or pattern to train on whose names say another split.
+
+    A file that is given by its own name is meant.
+    """
+    if not isinstance(config, FilesConfig) or isinstance(config.train, EmbeddedFile):
+        return []
+    given = [config.train] if isinstance(config.train, str) else config.train
+    meant = {os.path.abspath(os.path.expanduser(name)) for name in given}
+    paths = [os.path.abspath(path) for path in files_of(config, "train").values()]
+    root = os.path.commonpath([os.path.dirname(path) for path in paths])
+    names = [os.path.relpath(path, root) for path in paths if path not in meant]
+    found = [name for name in names if _OTHERS.intersection(re.findall("[a-z]+", name.lower()))]
+    what = f"train: {listing(found)}: named like another split, but trained on; expected such files"
+    return [f"{what} in data.validation or data.test, and data.train without them"] if found else []
 
 
 def file_digests(config: FilesConfig) -> dict[str, str | Mapping[str, str]]:

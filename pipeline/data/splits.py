@@ -11,7 +11,7 @@ from pipeline.common.session import shared
 from pipeline.config.data import DataConfig, FilesConfig
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, place_of
-from pipeline.data.sources import file_digests, read_split
+from pipeline.data.sources import file_digests, files_of_other_splits, read_split
 from pipeline.data.values import folded
 
 
@@ -52,7 +52,8 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
     """
     train = read_split(config, shape, "train")
     assert train is not None  # the schema demands it
-    warnings, seed = [*shape.check(train), *_repeated_files(train)], config.split_seed
+    warnings = [*shape.check(train), *_repeated_files(train), *files_of_other_splits(config)]
+    seed = config.split_seed
     test: Rows | None = None
     if config.test is None:
         train, cut_off = cut(train, config.test_size, seed, "test")

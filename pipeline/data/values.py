@@ -7,13 +7,20 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.common.errors import DataError
+from pipeline.common.text import words
 
 # As JSON writes numbers, which have no leading zeros: 01 may be an identifier. And as people do.
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 _ANY_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 _ENDS = (".", "!", "?", "…")  # of sentences
-# Folded; those that pandas reads as missing.
-_MISSING = {"na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none"}
+# Folded; those that pandas reads as missing, and that people write.
+_MISSING = words("na n/a #n/a #na <na> nan -nan null none - ? unknown")
+_GROUPED = re.compile(r"(?<=\d)_(?=\d)", re.ASCII)  # as in 1_000
+_MARKS = {"true": "1", "false": "0"}  # JSON has words for what csv writes as numbers
+# Zero-width characters: soft hyphens, joiners, marks of direction, variants of emoji.
+_INVISIBLE = r"\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe0e\ufe0f\ufeff"
+_NOT_SEEN = re.compile(f"[{_INVISIBLE}]")
+_BLANK = re.compile(rf"[\s{_INVISIBLE}]*")
 # JSON can escape half of a pair on its own ("\ud83d"); such text has no UTF-8 for a tokenizer.
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -54,11 +61,21 @@ def label_name(value: Any) -> str:
 
 
 def folded(name: str) -> str:
-    """Return what spelling variants of a label share: their number, or all but their case."""
-    if not is_number(name):
-        return name.casefold()
-    whole, _, fraction = f"{Decimal(name):f}".partition(".")
+    """Return what spelling variants of a label share: what is seen of it, without case or width.
+
+    Of a number its value, ``1_000`` and JSON's true and false included.
+    """
+    seen = _NOT_SEEN.sub("", unicodedata.normalize("NFKC", name)).strip().casefold()
+    number = _MARKS.get(seen, _GROUPED.sub("", seen))
+    if not is_number(number):
+        return seen
+    whole, _, fraction = f"{Decimal(number):f}".partition(".")
     return _whole(f"{whole}.{fraction.rstrip('0')}")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text is seen."""
+    return _BLANK.fullmatch(text) is not None
 
 
 def is_number(name: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.analysis.data_check.report import Finding, Level
+from pipeline.analysis.data_check.report import Finding, Level, kind_of
 from pipeline.common.errors import DataError, amount
 from pipeline.config.data import DataConfig, FilesConfig
 from pipeline.data import Rows
@@ -72,15 +73,17 @@ def _of_one(
     if not last.endswith(("\n", "\r")):
         message = f"{split}: the last line of {name} has no line break"
         level: Level = "note"
-        if _ends_oddly(name, number, rows, refused):
+        if ends_oddly(name, number, rows, refused):
             message += " and is unlike the others: the file seems to be truncated"
             level = "warning"
         yield Finding.about(level, "file", message, [[f"{name}:{number}"]])
 
 
-def _ends_oddly(name: str, line: int, rows: Rows | None, refused: Sequence[str]) -> bool:
-    """Whether a file's last line was refused, or has a label that is the beginning of another."""
-    if any(f"line {line}" in error or f":{line}:" in error for error in refused):
+def ends_oddly(name: str, line: int, rows: Rows | None, refused: Sequence[str]) -> bool:
+    """Whether the last line has a fault of its own, or a label that is the beginning of another."""
+    is_last = re.compile(rf"(, line |:){line}: ")
+    faults = {kind_of(error) for error in refused if not is_last.search(error)}
+    if any(kind_of(error) not in faults for error in refused if is_last.search(error)):
         return True
     ids = rows.ids if rows else ()
     last = next((i for i in reversed(range(len(ids))) if ids[i].startswith(f"{name}:")), None)

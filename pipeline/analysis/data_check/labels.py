@@ -10,6 +10,8 @@ from pipeline.analysis.data_check.corpus import Corpus
 from pipeline.analysis.data_check.report import Finding
 from pipeline.common.errors import amount, listing
 from pipeline.common.tables import Cell, Table
+from pipeline.config.compose import literal
+from pipeline.config.refusals import in_shell
 from pipeline.data.values import folded
 
 RARE = 10  # training rows below which a label is hardly learned
@@ -100,8 +102,9 @@ def _missing(corpus: Corpus, every: Counter[str]) -> list[Finding]:
     if not words:
         return []
     named = listing(f"{label!r} ({amount(every[label], 'row')})" for label in words)
+    key = f"data.missing_labels={literal(words)}"
     message = (
-        f"labels that read like missing values: {named}; data.missing_labels=[{','.join(words)}] "
+        f"labels that read like missing values: {named}; {in_shell(key)} "
         "refuses their rows, and data.missing_labels=[] says that they are labels"
     )
     return [Finding.about("warning", "label", message, _with(corpus, set(words)))]

@@ -54,7 +54,7 @@ def error_findings(errors: Iterable[str]) -> list[Finding]:
     """
     kinds: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for error in errors:
-        kinds[_kind(error)][_PLACE.sub("", error, 1)].append(error)
+        kinds[kind_of(error)][_PLACE.sub("", error, 1)].append(error)
     findings = []
     for alike in kinds.values():
         if len(alike) > _MOST:
@@ -64,7 +64,7 @@ def error_findings(errors: Iterable[str]) -> list[Finding]:
     return findings
 
 
-def _kind(error: str) -> str:
+def kind_of(error: str) -> str:
     """Return what is said of any row of the file, without its values."""
     place = _PLACE.search(error)
     if place is None:

@@ -16,7 +16,7 @@ from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text, conflict
 from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.shapes import Shape, column_of, place_of, text_of
-from pipeline.data.values import check_whole, is_missing_word, is_number, label_name
+from pipeline.data.values import check_whole, is_blank, is_missing_word, is_number, label_name
 
 LABEL_CHARACTERS = 200  # most of a class's name
 _MARKS = {"0": False, "1": True, "false": False, "true": True}  # of a label that has a column
@@ -193,8 +193,9 @@ class Labelled(Shape):
 
     def _named(self, given: Any, column: str, place: str) -> str:
         name = label_name(given)
-        if not name or self._is_missing(given):
-            word = " (one of data.missing_labels)" if name else ""
+        is_empty = is_blank(name)
+        if is_empty or self._is_missing(given):
+            word = "" if is_empty else " (one of data.missing_labels)"
             raise DataError(
                 f"{place}: no label: found {given!r}{word} in column {column!r}, expected a name "
                 "or a whole number."

@@ -16,7 +16,7 @@ from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.shapes import Shape, column_of, place_of, text_of
-from pipeline.data.values import as_text
+from pipeline.data.values import as_text, is_blank
 
 ANSWER, NO_ANSWER = "answer", "no answer"  # a question has either
 
@@ -82,7 +82,7 @@ def _answers(given: Any, context: str, column: str, place: str) -> Answers:
         given = _json_of(given)
     texts, starts = _texts_and_starts(given)
     texts = [as_text(one) or "" for one in (texts if isinstance(texts, list) else [texts])]
-    if not all(text.strip() for text in texts):
+    if any(map(is_blank, texts)):
         raise DataError(
             f"{place}: found the answers {given!r} in column {column!r}; expected "
             '{"text": ["…"], "answer_start": [0]}, with empty lists if there is no answer.'
@@ -115,7 +115,7 @@ def _json_of(text: str) -> Any:
     if text.lstrip().startswith(("{", "[")):
         with suppress(ValueError, RecursionError):
             return json.loads(text)
-    return text if text.strip() else []
+    return [] if is_blank(text) else text
 
 
 def _start(text: str, start: Any, context: str, place: str) -> int:

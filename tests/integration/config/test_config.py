@@ -53,6 +53,12 @@ CONF = folders("conf")[-1]
             "training.eval_every=[0.5,9.0]",
             ("training.eval_every=[0.5, 9.0]: 9.0 is after the end", "training.epochs=3"),
         ),
+        (
+            "data.missing_labels=NA",
+            ("data.missing_labels='NA': expected a list: data.missing_labels=[NA].",),
+        ),
+        ("evaluation.constraints=3", ("expected a list: evaluation.constraints=[3].",)),
+        ("data.train=~/d.csv", ("\"data.train='~/d.csv'\"",)),
         ("seed=-1", ("seed=-1", "greater than or equal to 0")),
         ("data=files", ("data.train must be given",)),
         (

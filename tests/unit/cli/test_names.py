@@ -1,7 +1,10 @@
-"""Names and overrides are told apart in a command line."""
+"""Names and overrides of a command line: how they are told apart, and which are required."""
+
+from contextlib import suppress
 
 import pytest
 
+from pipeline.cli import VERBS, main
 from pipeline.cli.common import names_and_overrides
 
 
@@ -21,3 +24,17 @@ from pipeline.cli.common import names_and_overrides
 )
 def test_names_and_overrides_stand_in_any_order(words, keys, names, overrides):
     assert names_and_overrides(words, keys) == (names, overrides)
+
+
+@pytest.mark.parametrize("verb", [verb.__name__.rpartition(".")[2] for verb in VERBS])
+def test_only_what_is_required_is_missed(verb, capsys, monkeypatch):
+    monkeypatch.setattr(f"pipeline.cli.{verb}._run", lambda _: 0)
+    with suppress(SystemExit):
+        assert main([verb]) == 0
+    assert "overrides" not in capsys.readouterr().err.rpartition("required: ")[2]
+
+
+def test_a_study_is_missed_by_its_name(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["best"])
+    assert capsys.readouterr().err.endswith("required: study\n")

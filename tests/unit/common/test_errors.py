@@ -39,10 +39,17 @@ def test_a_key_is_proposed_by_its_last_part_and_its_group(key, near):
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("sgd", "SGD"), ("reviews.csv", "review.csv"), ("other.csv", ""), ("Foo", "")],
+    [
+        ("sgd", "SGD"),
+        ("reviews.csv", "review.csv"),
+        ("other.csv", ""),
+        ("Foo", ""),
+        ("text", r"'\ufefftext'"),  # its signs are seen
+        ("label", "'label '"),
+    ],
 )
 def test_a_name_is_proposed_whole(name, near):
-    valid = ["AdamW", "SGD", "review.csv"]
+    valid = ["AdamW", "SGD", "review.csv", "\ufefftext", "label "]
     assert did_you_mean(name, valid) == (f" Did you mean {near}?" if near else "")
 
 

@@ -20,6 +20,7 @@ from pipeline.data.layouts import (
     layouts_with,
     read_conversation,
 )
+from pipeline.data.values import is_blank
 from tests.support.conversations import CHATS, HI, HO, A, S, U, chat, in_file, write_file
 
 ODD = [
@@ -45,7 +46,7 @@ texts = (
         max_size=6,
     )
     .map("".join)
-    .filter(str.strip)
+    .filter(lambda text: not is_blank(text))
 )
 turns = st.tuples(texts, texts).map(
     lambda pair: (Message("user", pair[0]), Message("assistant", pair[1]))

@@ -217,6 +217,17 @@ def test_a_key_that_hides_another_is_refused():
     assert "rows.jsonl, line 2: an object has the key 'a' twice" in said
 
 
+def test_objects_over_several_lines_are_one_fault_of_a_file_called_jsonl():
+    content = "\n".join(json.dumps(row, indent=1) for row in ROWS)
+    for name in ("rows.json", "rows.jsonl"):
+        Path(name).write_text(content)
+        assert f"{name}, line 5: more than one JSON document; expected one array" in refusal(name)
+    Path("rows.jsonl").write_text(json.dumps(ROWS[0], indent=1))
+    assert read("rows.jsonl") == (ROWS[:1], [])
+    Path("rows.jsonl").write_text('{"a": \n{"a": 1}\n')  # one line alone is broken
+    assert len(read("rows.jsonl")[1]) == 1
+
+
 @pytest.mark.parametrize("name", ["https://example.org/rows.csv", "hf://datasets/a/b.csv"])
 def test_a_url_is_refused_as_one(name):
     assert "is a URL; expected a file" in refusal(name)
@@ -310,3 +321,20 @@ def test_a_header_is_missed_where_a_line_can_be_one(place, is_said):
     with pytest.raises(DataError, match=f"^{place}: there is no column 'text'") as refused:
         column_of({"0": "fine", "1": "pos"}, "data.text", "text", place)
     assert ("write a line above it" in str(refused.value)) == is_said
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("text^label", "Try \"data.delimiter='^'\" (convert, predict: --delimiter '^')."),
+        ("id:text:label", "Try \"data.delimiter=':'\" "),
+        ("context", "."),
+        ("texts^label", "."),
+        ("text_label", "."),
+    ],
+)
+def test_a_delimiter_is_proposed_that_finds_the_column(header, said):
+    with pytest.raises(DataError) as refused:
+        column_of({header: "fine"}, "data.text", "text", "a.csv, row a.csv:2")
+    assert said in str(refused.value)
+    assert ("delimiter" in str(refused.value)) == ("Try" in said)

@@ -8,7 +8,7 @@ import pytest
 from pipeline.common.errors import DataError
 from pipeline.data import load_splits, read_split
 from pipeline.data.package_files import sha256
-from pipeline.data.sources import file_digests, slice_values
+from pipeline.data.sources import file_digests, files_of_other_splits, slice_values
 from pipeline.tasks.parts.labelled import Labelled
 from tests.support.configs import files
 from tests.support.rows import rows, write_rows
@@ -72,6 +72,25 @@ def test_files_of_the_same_rows_are_named():
     config = files(train="x", text="review", label="stars")
     (said,) = load_splits(config, Labelled(config.columns), with_test=False).warnings
     assert "b.jsonl, c.jsonl.gz, d.jsonl hold the same rows, which are read 3 times" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("x", "c-test.jsonl"),
+        (["x", "x/*/*.jsonl"], "c-test.jsonl, dev/d.jsonl"),
+        (["x/c-test.jsonl", "x/a.jsonl"], ""),
+        (["x/*.jsonl", "x/c-test.jsonl"], ""),
+        ("x/dev", ""),
+        ("y", ""),
+    ],
+)
+def test_files_in_a_folder_that_are_named_like_another_split_are_a_warning(given, named):
+    for name in ("x/c-test.jsonl", "x/dev/d.jsonl", "y/latest.jsonl"):
+        Path(name).parent.mkdir(exist_ok=True)
+        write_rows(Path(name), rows(1))
+    said = files_of_other_splits(files(train=given))
+    assert [one.split(": ")[1] for one in said] == ([named] if named else [])
 
 
 def test_rows_before_a_late_syntax_error_are_not_used():

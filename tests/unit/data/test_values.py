@@ -1,13 +1,16 @@
 """Values of records: labels are the same names in every format, numbers are texts."""
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.data.values import as_text, folded, label_name
+from pipeline.common.errors import DataError
+from pipeline.data.shapes import text_of
+from pipeline.data.values import as_text, folded, is_blank, is_missing_word, label_name
 
 
 @pytest.mark.parametrize(
@@ -35,7 +38,9 @@ def test_a_number_is_the_same_label_in_csv_and_jsonl(number):
 
 
 def test_variants_of_a_label_are_folded_to_one():
-    assert {folded(one) for one in ("1", "01", "+1", "1.", "001.00")} == {"1"}
+    assert {folded(one) for one in ("1", "01", "+1", "1.", "001.00", "\uff11", "True")} == {"1"}
+    assert folded("1_0") == folded("10") != folded("_10") == "_10"
+    assert folded("c\u200b") == folded("\uff23") == "c"
     assert folded("Stra\u00dfe") == folded("STRASSE")
     assert len({folded(one) for one in ("1.1", "1.01", "1a", "01a")}) == 4
 
@@ -49,6 +54,19 @@ def test_spellings_of_a_number_are_variants_and_one_label_if_it_is_whole(number,
     assert Decimal(folded(spelt)) == number
     if number == int(number):
         assert label_name(f"{number:f}{'0' * after}") == folded(spelt) == str(int(number))
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", " \ufeff\u200d", "\u00a0"])
+def test_a_text_of_which_nothing_is_seen_is_blank(text):
+    assert is_blank(text)
+    assert not is_blank(f"{text}.")
+    with pytest.raises(DataError, match=f"no text: found {re.escape(repr(text))}"):
+        text_of({"text": text}, "data.text", "text", "a.csv:2")
+
+
+def test_words_for_missing_values_are_known_in_any_case():
+    assert all(map(is_missing_word, ("NA", "n/a", "-", "?", "Unknown")))
+    assert not any(map(is_missing_word, ("no", "--", "unknowns", "neutral")))
 
 
 def test_a_number_is_a_text_and_other_values_are_none():
