@@ -45,7 +45,8 @@ def given_files(tiny_model):
 def findings(ended) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
     for finding in json.loads(ended.out)["findings"]:
-        found.setdefault(finding["kind"], []).append(finding)
+        if "unknown to the tokenizer" not in finding["message"]:  # as the tiny one knows no name
+            found.setdefault(finding["kind"], []).append(finding)
     return found
 
 
