@@ -7,6 +7,9 @@ import random
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig, BertModel
+
+from tests.support.word_models import encoder
 
 GOOD = ["superb", "delightful", "charming", "brilliant"]
 BAD = ["dreadful", "tedious", "clumsy", "miserable"]
@@ -35,9 +38,11 @@ def write(name: str, rows: list[tuple[str, str]], start: bytes = b"", cut: int =
 
 
 @pytest.fixture
-def given_files(tiny_model):
+def given_files(tmp_path_factory):
+    model = encoder(tmp_path_factory.mktemp("model"), [*GOOD, *BAD, *NOUNS, *NAMES])
+    BertModel(AutoConfig.from_pretrained(model)).save_pretrained(model)  # with a pooler
     return [
-        *("model=hub", f"model.checkpoint={tiny_model}", "training.max_length=16", "data=files"),
+        *("model=hub", f"model.checkpoint={model}", "training.max_length=16", "data=files"),
         *("data.train=train.csv", "data.validation=valid.csv", "data.test=test.csv"),
     ]
 
