@@ -15,14 +15,23 @@ from pipeline.common.text import words
 from pipeline.common.timing import booked
 from pipeline.config.model import ModelConfig
 from pipeline.models.consistent import (
+    OUTPUTS,
     check_config,
     check_embeddings,
+    check_generation,
     check_tokenizer,
     odd_tokens,
 )
 from pipeline.models.digests import stamp
 from pipeline.models.families import HEADS, can, families_with
-from pipeline.models.faults import is_of_machine, said, unbuildable
+from pipeline.models.faults import (
+    compute,
+    is_of_machine,
+    said,
+    unbuildable,
+    uncomputable,
+    without_log,
+)
 from pipeline.models.loaded import (
     check_floats,
     check_loaded,
@@ -79,18 +88,31 @@ class Checkpoint:
         return weights().load(key, lambda: self._read(auto_class, **kwargs))
 
     def check_loads(self, auto_class: Any, **kwargs: Any) -> None:
-        """Read the weights once per process, for the errors; `load` finds them read.
+        """Compute without weights, and read these once per process; `load` finds them read.
 
         Raises:
-            ModelError: for weights that are not those of the model.
+            ModelError: for a config or weights that are not those of a model.
         """
         import torch
 
         from pipeline.models.weights import weights
 
         if not self.is_new and not weights().has(self._key(auto_class, kwargs)):
+            self._check_computes(auto_class, **kwargs)
             with torch.random.fork_rng(devices=[]):  # a new head is drawn
                 self.load(auto_class, **kwargs)
+
+    def _check_computes(self, auto_class: Any, **kwargs: Any) -> None:
+        model = self.outline(auto_class, **kwargs)
+        try:
+            compute(model)
+        except Exception as error:  # which a broken config raises, of any type
+            if is_of_machine(error):
+                raise
+            own_code = hasattr(self.config, "auto_map")
+            given = {} if own_code else model.config.to_diff_dict()
+            if reason := uncomputable(given, auto_class, error):
+                raise self._source.unreadable(error, reason, ["config.json"]) from error
 
     def _key(self, auto_class: Any, kwargs: Mapping[str, Any]) -> object:
         folder = Path(self.location)  # or a name of the hub, whose files do not change
@@ -170,6 +192,7 @@ class Checkpoint:
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # a head for other labels is replaced by a new one
                 output_loading_info=True,
+                **OUTPUTS,
                 **kwargs,
             )
         writes = auto_class.__name__ in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
@@ -307,6 +330,7 @@ def open_checkpoint(
         tokenizer_source.check_files()
         tokenizer = _tokenizer(tokenizer_source)
     check_embeddings(tokenizer_source or source, tokenizer, config)
+    check_generation(source, config)
     source.check_weights()
     return Checkpoint(source.name, source.location, revision, is_trusted, config, tokenizer)
 
@@ -315,8 +339,8 @@ def _config(source: Source, given: Mapping[str, Any], **options: Any) -> "Pretra
     from transformers import AutoConfig, AutoModel
 
     why = partial(unbuildable, given, AutoModel) if given and "auto_map" not in given else said
-    with source.reading("config.json", why=why):
-        config: PretrainedConfig = AutoConfig.from_pretrained(source.location, **options)
+    with source.reading("config.json", why=why), without_log():
+        config: PretrainedConfig = AutoConfig.from_pretrained(source.location, **options, **OUTPUTS)
     check_config(source, config)
     return config
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import ModelError, listing, quoted
+from pipeline.models.faults import blamed, said, without_log
 from pipeline.models.source import TOKENIZERS, Source
 from pipeline.models.transformers_parts import config_class_of, model_class
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+# What a model returns is ours to decide, whatever its config says.
+OUTPUTS = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
+# Of settings of generation: where several tokens may stand.
+_LISTS = ("eos_token_id", "forced_eos_token_id", "bad_words_ids")
 _FED = ("pad_token_id", "decoder_start_token_id")  # of a config: what a model is fed unasked
 _UNKNOWN = "\N{CUNEIFORM SIGN A}"  # a word of next to no vocabulary
 # Of a tokenizer: what is put around texts or stands for words; a mask is not.
@@ -39,6 +46,50 @@ def check_config(source: Source, config: PretrainedConfig) -> None:
                     f"to {vocabulary - 1} (vocab_size={vocabulary})",
                     "config.json",
                 )
+
+
+def check_generation(source: Source, config: PretrainedConfig) -> None:
+    """Refuse settings of generation with tokens that the model has not, or that cannot be.
+
+    Raises:
+        ModelError: naming the key.
+    """
+    from transformers import GenerationConfig
+
+    file = "generation_config.json"
+    if source.folder is None or not (source.folder / file).is_file():
+        return
+    given, vocabulary = source.read(file), _vocabulary(config) or math.inf
+    for key, value in given.items():
+        found = list(_tokens(value)) if key in _LISTS else [value]
+        none = [-1, None] if key == "pad_token_id" else [None]
+        if (key.endswith("_token_id") or key in _LISTS) and not all(
+            token in none or (type(token) is int and 0 <= token < vocabulary) for token in found
+        ):
+            raise source.fault(
+                f"{key}={value!r:.80} is outside the vocabulary; expected ids from 0 to "
+                f"{vocabulary - 1}, or null",
+                file,
+            )
+
+    def attempt(settings: Mapping[str, Any]) -> None:
+        GenerationConfig.from_dict(settings).validate()
+
+    def why(error: Exception) -> str:
+        what = "is of a wrong type" if isinstance(error, TypeError) else f"cannot be: {said(error)}"
+        return f"{blamed(given, attempt) or 'it'} {what}"
+
+    with source.reading(file, why=why), without_log():
+        attempt(given)
+
+
+def _tokens(value: object) -> Iterator[object]:
+    """Yield what is in lists; a list without anything stands for itself."""
+    if isinstance(value, list) and value:
+        for part in value:
+            yield from _tokens(part)
+    else:
+        yield value
 
 
 def _check_architectures(source: Source, config: PretrainedConfig) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from pipeline.models.faults import is_of_machine, said, unknown_kind
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tokenizer_config.json")
 _ADAPTERS = ("adapter_config.json", "adapter_model.*")
+_INDEX = "model.safetensors.index.json"
+_UNBOUNDED = ("time_step_limit",)  # of Mamba 2: from 0 to infinity
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _OBJECTS = (
     *("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"),
-    *("special_tokens_map.json", "added_tokens.json", "model.safetensors.index.json"),
+    *("special_tokens_map.json", "added_tokens.json", _INDEX),
 )
 _CONVERT = (
     "Convert a model you trust once, with transformers: model = AutoModel.from_pretrained(source); "
@@ -139,12 +142,25 @@ class Source:
             ModelError: for a file that is no JSON, or holds no object.
         """
         assert self.folder is not None
+        constants: list[float] = []
+
+        def constant(name: str) -> float:
+            constants.append(float(name))
+            return constants[-1]
+
         try:
-            found = json.loads((self.folder / file).read_bytes())
+            content = (self.folder / file).read_bytes()
+            found = json.loads(content, parse_constant=constant)
         except (ValueError, RecursionError, OSError) as error:
             raise self.fault(f"it cannot be read as JSON: {said(error)}", file) from error
+        if (encoding := json.detect_encoding(content)) != "utf-8":
+            problem = f"its encoding is {encoding}; expected utf-8 without a byte order mark"
+            raise self.fault(problem, file)
         if not isinstance(found, dict):
             raise self.fault(f"it holds a JSON {type(found).__name__}, not an object", file)
+        if constants or file == "config.json":  # which may hold 1e999
+            for place in _not_finite(found):
+                raise self.fault(f"{place} is no finite number", file)
         return found
 
     def check_files(self) -> None:
@@ -206,7 +222,10 @@ class Source:
         Raises:
             ModelError: naming what the folder holds.
         """
-        if self.folder is None or names(self.folder, WEIGHTS):
+        if self.folder is None:
+            return
+        if names(self.folder, WEIGHTS):
+            self._check_index(self.folder)
             return
         if names(self.folder, _PICKLED):
             raise ModelError(
@@ -218,14 +237,44 @@ class Source:
             f"{_contents(self.folder)}."
         )
 
+    def _check_index(self, folder: Path) -> None:
+        """Refuse an index of weights in several files that names what is no file of the folder."""
+        present = names(folder, ("*",))
+        if _INDEX not in present or "model.safetensors" in present:  # which alone is read
+            return
+        index = self.read(_INDEX)
+        for key in ("metadata", "weight_map"):
+            if not isinstance(index.get(key), dict):
+                raise self.fault(f"it has no object {key}", _INDEX)
+        if not index["weight_map"]:
+            raise self.fault("weight_map names no tensors", _INDEX)
+        for tensor, file in index["weight_map"].items():
+            if file not in present:
+                raise self.fault(f"{tensor}: {file!r:.80} is no file of the folder", _INDEX)
+
 
 def names(folder: Path, globs: Sequence[str]) -> list[str]:
     """Return the names of a folder's files, in the order of their patterns."""
-    return list(dict.fromkeys(path.name for glob in globs for path in sorted(folder.glob(glob))))
+    files = (path for glob in globs for path in sorted(folder.glob(glob)) if path.is_file())
+    return list(dict.fromkeys(path.name for path in files))
 
 
 def _contents(path: Path) -> str:
-    return ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
+    every = sorted(f"{p.name}/" if p.is_dir() else p.name for p in path.iterdir())
+    return ", ".join(every[:6]) or "nothing"
+
+
+def _not_finite(value: object, place: str = "") -> Iterator[str]:
+    """Yield the keys of JSON with the numbers that are NaN or infinite."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key not in _UNBOUNDED:
+                yield from _not_finite(part, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from _not_finite(part, f"{place}[{number}]")
+    elif isinstance(value, float) and not isfinite(value):
+        yield f"{place}={value}"
 
 
 def _is_no_folder(location: str) -> bool:

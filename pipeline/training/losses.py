@@ -36,8 +36,13 @@ class LossWatch:
         for (step, loss, rows), good in zip(kept, finite, strict=True):
             if not good:
                 ids = listing((self._row_ids[i] for i in rows.tolist()), most=8)
-                raise DivergedError(
-                    f"step {step}: the training loss is {loss.item()} on the rows {ids}. A lower "
-                    "optimizer.learning_rate, more schedule.warmup or a smaller "
+                remedy = (
+                    "No weight has been updated yet, so the model is at fault: check its weights "
+                    "and config.json for values that are far too large or negative."
+                    if step == 1
+                    else "A lower optimizer.learning_rate, more schedule.warmup or a smaller "
                     "training.max_grad_norm may help."
+                )
+                raise DivergedError(
+                    f"step {step}: the training loss is {loss.item()} on the rows {ids}. {remedy}"
                 )

@@ -57,6 +57,37 @@ def written(name: str, text: str) -> Break:
     return lambda folder: (folder / name).write_text(text) and None
 
 
+def encoded(name: str, encoding: str) -> Break:
+    return lambda folder: (folder / name).write_text((folder / name).read_text(), encoding) and None
+
+
+def generation(**values: object) -> Break:
+    return written("generation_config.json", json.dumps(values))
+
+
+def index(change: Callable[[Any], object]) -> Break:
+    """Store the weights with an index, and break it."""
+
+    def broken(folder: Path) -> None:
+        (folder / "model.safetensors").rename(folder / "part.safetensors")
+        names = load_file(folder / "part.safetensors")
+        found = {"metadata": {}, "weight_map": dict.fromkeys(names, "part.safetensors")}
+        change(found)
+        (folder / "model.safetensors.index.json").write_text(json.dumps(found))
+
+    return broken
+
+
+def a_folder(name: str) -> Break:
+    """Put a folder in the place of a file."""
+
+    def broken(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return broken
+
+
 def cut(name: str) -> Break:
     """Cut a file in two."""
 

@@ -300,6 +300,8 @@ class WritingTask(Task[W]):
         return GenerationConfig(
             **given,
             min_length=0,
+            num_return_sequences=1,
+            return_dict_in_generate=False,
             top_k=0 if given["do_sample"] else None,  # transformers' own is 50
             eos_token_id=self._ends(model),
             pad_token_id=self.checkpoint.tokenizer.pad_token_id,

@@ -5,24 +5,32 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from pipeline.analysis.preflight import check_inputs
 from pipeline.common.errors import ModelError
+from pipeline.models.checkpoint import read_checkpoint
 from tests.support.broken import (
     MATRIX,
+    a_folder,
     config,
     cut,
     each,
     edited,
+    encoded,
     filled,
+    generation,
+    index,
     tensors,
     tokenizer,
     vocabulary_alone,
     written,
 )
+from tests.support.configs import model_of
 from tests.support.experiments import experiment
 from tests.support.refusals import refused
 
+NAN, INF = float("nan"), float("inf")
 PAD, ZERO = "config.json: pad_token_id={} is outside", torch.zeros_like
 ALIKE = "have one value throughout"
 NO_JSON = "it cannot be read as JSON"
@@ -105,6 +113,34 @@ BROKEN = {
     "list of labels": (config(id2label=["a", "b"]), "bert with id2label=['a', 'b']: "),
     "pad token outside": (config(pad_token_id=99999), PAD.format(99999)),
     "negative pad token": (config(pad_token_id=-2), PAD.format(-2)),
+    "negative heads": (config(num_attention_heads=-2), "a bert with num_attention_heads=-2: "),
+    "chunks too long": (config(chunk_size_feed_forward=7), "bert with chunk_size_feed_forward=7: "),
+    "key of no config": (config(use_return_dict=False), "bert with use_return_dict=False: "),
+    "NaN in config": (config(a=[{"b": NAN}]), "config.json: a[0].b=nan is no finite number"),
+    "infinity in config": (config(layer_norm_eps=-INF), "config.json: layer_norm_eps=-inf is no f"),
+    "float too large": (
+        written("config.json", '{"layer_norm_eps": 1e999}'),
+        "config.json: layer_norm_eps=inf is no finite number",
+    ),
+    "infinity in settings": (generation(temperature=INF), "config.json: temperature=inf is no fi"),
+    "byte order mark": (encoded("config.json", "utf-8-sig"), "json: its encoding is utf-8-sig; e"),
+    "config in UTF-16": (encoded("config.json", "utf-16"), "config.json: its encoding is utf-16"),
+    "end token a text": (generation(eos_token_id="x"), "generation_config.json: eos_token_id='x' "),
+    "end token outside": (generation(eos_token_id=[3, 99]), "eos_token_id=[3, 99] is outside"),
+    "no pad token": (generation(pad_token_id=-3), "generation_config.json: pad_token_id=-3 is"),
+    "forced token": (generation(forced_eos_token_id=-1), "forced_eos_token_id=-1 is outside"),
+    "bad word empty": (generation(bad_words_ids=[[]]), "json: bad_words_ids=[[]] is outside"),
+    "length a text": (generation(max_new_tokens="x"), "config.json: max_new_tokens='x' is of "),
+    "no beams": (generation(num_return_sequences=3), "json: num_return_sequences=3 cannot be: G"),
+    "index of paths": (
+        index(lambda found: found["weight_map"].update(x="../part.safetensors")),
+        "index.json: x: '../part.safetensors' is no file of the folder",
+    ),
+    "index of numbers": (index(lambda found: found["weight_map"].update(x=3)), "x: 3 is no file"),
+    "index of nothing": (index(lambda found: found["weight_map"].clear()), "names no tensors"),
+    "index of a list": (index(lambda found: found.update(weight_map=[])), "no object weight_map"),
+    "index without metadata": (index(lambda found: found.pop("metadata")), "no object metadata"),
+    "weights a folder": (a_folder("model.safetensors"), "index.json, found config.json"),
     "config no JSON": (written("config.json", "{"), f"config.json: {NO_JSON}"),
     "config a list": (written("config.json", "[]"), "config.json: it holds a JSON list"),
     "settings no JSON": (written("generation_config.json", "{"), f"config.json: {NO_JSON}"),
@@ -144,6 +180,9 @@ SOUND = {
     "one matrix zero": each(ZERO),
     "biases zero": each(ZERO, "bias"),
     "special token without embedding": with_token(special=True),
+    "weights with an index": index(lambda _: None),
+    "limit without end": config(time_step_limit=[0.0, INF]),
+    "settings of another end": generation(eos_token_id=[3, 1], pad_token_id=-1, top_k=None),
     "template of an encoder": tokenizer(chat_template="{% if %}"),
     "unknown class of a whole tokenizer": tokenizer(tokenizer_class="OldTokenizer"),
 }
@@ -178,6 +217,14 @@ def test_refusal_of_broken_model_leaves_no_run(cli, tiny, broken, name):
 def test_odd_but_sound_model_is_accepted(tiny, broken, name):
     SOUND[name](broken)
     check_inputs(experiment(tiny, "model.checkpoint=./broken"))
+
+
+def test_what_a_model_returns_is_not_that_of_its_config(broken):
+    config(output_attentions=True, output_hidden_states=True, return_dict=False)(broken)
+    checkpoint = read_checkpoint(model_of(broken))
+    for make in (checkpoint.load, checkpoint.outline):
+        own = make(transformers.AutoModelForSequenceClassification).config
+        assert (own.output_attentions, own.output_hidden_states, own.return_dict) == (0, 0, 1)
 
 
 def test_masks_that_older_releases_saved_are_no_weights(tmp_path):

@@ -106,6 +106,8 @@ def test_a_broken_loss_names_the_step_and_the_rows(cli, tiny, runs, monkeypatch)
     ended = cli("train", *tiny)
     assert ended.code == 2
     assert "step 1: the training loss is nan on the rows reviews.jsonl:" in ended.err
+    assert "No weight has been updated yet, so the model is at fault" in ended.err
+    assert "learning_rate" not in ended.err
     (run,) = runs("run")
     assert run.info.status == "FAILED"
     assert run.data.tags["tunewright.reason"].startswith("diverged: step 1")

@@ -144,5 +144,6 @@ def test_a_checkpoint_without_weights_is_refused(tiny_model, working_folder):
     shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(ModelError, match=r"light: the folder has no weights: .* config\.json"):
         find_checkpoint(model_of(folder))
-    (folder / "model.safetensors.index.json").write_text("{}")
+    index = '{"metadata": {}, "weight_map": {"tensor": "config.json"}}'
+    (folder / "model.safetensors.index.json").write_text(index)
     assert find_checkpoint(model_of(folder)).name == str(folder)
