@@ -169,6 +169,11 @@ class Checkpoint:
         written = getattr(model, "generation_config", None)
         if written is not None and written.pad_token_id == -1:  # for none, as in old configs
             written.pad_token_id = model.config.pad_token_id
+        if written is not None:
+            try:
+                written.validate(strict=True)
+            except ValueError:  # as Llama 2 has settings of sampling alone: it could not be saved
+                written.do_sample = True
         return model
 
     def _read(self, auto_class: Any, **kwargs: Any) -> "PreTrainedModel":

@@ -227,6 +227,14 @@ def test_what_a_model_returns_is_not_that_of_its_config(broken):
         assert (own.output_attentions, own.output_hidden_states, own.return_dict) == (0, 0, 1)
 
 
+def test_settings_of_sampling_without_sampling_can_be_saved(decoder, working_folder):
+    folder = shutil.copytree(decoder, working_folder / "samples")
+    generation(temperature=0.9, top_p=0.6)(folder)
+    model = read_checkpoint(model_of(folder)).load(transformers.AutoModelForCausalLM)
+    model.save_pretrained(working_folder / "saved")
+    assert (model.generation_config.do_sample, model.generation_config.top_p) == (True, 0.6)
+
+
 def test_masks_that_older_releases_saved_are_no_weights(tmp_path):
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
