@@ -21,7 +21,7 @@ demo: .venv/demo.done
 test: .venv/test.done
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/unit tests/integration
 
-# Also servers, clusters, browsers and killed processes.
+# Also servers, clusters, browsers, killed processes, and searches that train for seconds.
 test-all: .venv/test.done
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
