@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 
 import pytest
 import sacrebleu
@@ -206,7 +207,10 @@ def test_a_text_is_the_best_answer_to_itself(text, language):
     assert set(answer_scores([text], [[text]], language).values()) == {1.0}
     if found:
         bleu, chrf, ter = translation_scores([text], [text], language).values()
-        assert (bleu, chrf, ter) == (pytest.approx(100), pytest.approx(100), 0)
+        assert (bleu, chrf) == (pytest.approx(100), pytest.approx(100))
+        # sacreBLEU tokenizes references twice for TER, which splits ". .3" of "..3" once more.
+        if not re.search(r"[.,-]\s*\d|\d\s*[.,-]", text):
+            assert ter == 0
 
 
 @pytest.mark.parametrize(
