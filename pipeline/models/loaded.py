@@ -220,9 +220,10 @@ def _constant(model: PreTrainedModel, is_of_base: Callable[[str], bool]) -> Iter
     for name, parameter in own.items():
         if parameter.ndim > 1 and is_of_base(name) and (layer := _LAYER.match(name)):
             layers[layer[0]].add(name)
-    with suppress(NotImplementedError):  # of a model of characters, which are hashed
+    embedding = None
+    with suppress(NotImplementedError):  # a model of characters hashes them
         embedding = getattr(model.get_input_embeddings(), "weight", None)
-        yield from (name for name in constant if own[name] is embedding)
+    yield from (name for name in constant if own[name] is embedding)
     yield from (name for matrices in layers.values() if matrices <= constant for name in matrices)
 
 
