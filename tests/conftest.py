@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a tiny model gains nothing by a
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # the tests' stores are their own
 
 from pipeline.cli import main, quiet_libraries
+from pipeline.tracking.signature import KEY_VARIABLE
 from tests.support.quick import copy_tables, freeze, measure_once, no_figures
 from tests.support.rows import BAD, FILLERS, GOOD, rows, write_rows
 from tests.support.stores import Ended, Made, forget, in_this_process, make_store, tiny_config
@@ -26,6 +27,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory):
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # that of all workers
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEY_VARIABLE, str(folder / "record.key"))
         copy_tables(patch, folder)
         measure_once(patch)
         yield

@@ -39,7 +39,8 @@ def add_allow(verb: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="DIR",
-        help="let the record name files in this folder, besides the working folder; repeatable",
+        help="let a record that is not your own name files in this folder, besides the working "
+        "folder; repeatable",
     )
 
 

@@ -23,6 +23,7 @@ MOST_NODES = 10_000
 MOST_DEPTH = 20
 MOST_CHARACTERS = 2000  # of one value: the time to read a number grows with its length squared
 
+CODE = ("model.trust_remote_code", "model.revision")  # keys: which code is run
 _SPLITS = ("data.train", "data.validation", "data.test")
 _PATHS = (*_SPLITS, "data.name", "model.checkpoint", "model.tokenizer", "task.chat_template")
 
@@ -90,7 +91,7 @@ def check_values(
             )
     if _at(tree, "model.trust_remote_code") is None:
         return
-    for key in ("model.trust_remote_code", "model.revision"):
+    for key in CODE:
         value = _at(tree, key)
         if value is not None and not _is_given(key, given):
             raise ConfigError(

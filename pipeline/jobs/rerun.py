@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from os.path import expanduser, isabs
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from pipeline.config.flat import as_tree, flat, flatten
 from pipeline.config.hydra_parts import Hydra
 from pipeline.config.migrations import migrated_overrides
 from pipeline.config.refusals import plain_errors
-from pipeline.config.untrusted import check_values
+from pipeline.config.untrusted import CODE, check_values
 from pipeline.jobs.single import Command, run_alone
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.drift import Drift, config_drift, drifts
 from pipeline.tracking.logged import LoggedRun
 from pipeline.tracking.provenance import environment
+from pipeline.tracking.signature import Vouched, verify
 from pipeline.tracking.verdict import RerunVerdict, judge
 from pipeline.training.outcome import Result, Trial
 from pipeline.training.prepare import inputs
@@ -63,7 +65,7 @@ def rebuild(
 
     Raises:
         TunewrightError: for a record that is not there or not whole, that names code or files it
-            may not, or that does not fit the schema.
+            may not and that no signature vouches for, or that does not fit the schema.
     """
     own = [o for o in overrides if is_own(o)]
     changes = [o for o in overrides if o not in own]
@@ -71,6 +73,8 @@ def rebuild(
     record = logged.read(store, source)
     place = f"{record.place}, config.yaml"
     tree = record.tree()
+    vouched = verify(record.run_id, record.config, record.signature)
+    known = [*map(key_of, changes), *_vouched_keys(tree, vouched)]
     groups = [o for o in changes if isinstance(tree.get(key_of(o)), Mapping)]
     config = compose(hydra, [*own, *groups])
     fresh = as_tree(without_hydra(config))
@@ -87,7 +91,10 @@ def rebuild(
                 "interpolate; give tracking.experiment=… yourself."
             )
         tree["tracking"]["experiment"] = record.experiment
-    check_values(tree, allowed, [key_of(o) for o in changes], place)
+    try:
+        check_values(tree, allowed, known, place)
+    except ConfigError as error:
+        raise ConfigError(f"{error} {vouched.reason}".rstrip()) from error
     try:
         experiment = validate(OmegaConf.create(tree))
     except ConfigError as error:
@@ -100,6 +107,21 @@ def rebuild(
             config[key] = value
     command = _command(record.provenance, changes, groups)
     return Rebuilt(record, config, experiment, open_store(experiment.tracking), command)
+
+
+def _vouched_keys(tree: Mapping[str, Any], vouched: Vouched) -> list[str]:
+    """Return the keys whose values need not be allowed, since the user ran them before."""
+    if not vouched.own:
+        return []
+    values = {key: value for key, value in flatten(tree).items() if key not in CODE}
+    return [key for key, value in values.items() if vouched.here or _is_same_anywhere(value)]
+
+
+def _is_same_anywhere(value: Any) -> bool:
+    """Whether a value, if it names files, names the same ones in every working folder."""
+    if isinstance(value, list):
+        return all(map(_is_same_anywhere, value))
+    return isinstance(value, str) and ("://" in value or isabs(expanduser(value)))
 
 
 def is_own(override: str) -> bool:

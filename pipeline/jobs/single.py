@@ -23,6 +23,7 @@ from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.provenance import code_diff, environment
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, PROVENANCE_FILE, as_json
+from pipeline.tracking.signature import sign
 from pipeline.training.outcome import ALONE, Result, Trial
 from pipeline.training.probe import settled_precision, with_precision
 from pipeline.training.run_folders import folder_of
@@ -147,13 +148,15 @@ def open_record(
     # All that takes time first: a run that is killed before it has its config cannot be resumed.
     made = {"choices": command.choices, "overrides": overrides, "origin": origin or {}}
     provenance, diff = as_json({**made, **environment()}), code_diff()
+    text = OmegaConf.to_yaml(masked_value("", as_tree(config)))
     record = Record(
         store, name, flat(config), run_tags, parent_run_id, run_id, was_cut_off=was_cut_off
     )
     if run_id is None:
         record.texts(
             {
-                CONFIG_FILE: OmegaConf.to_yaml(masked_value("", as_tree(config))),
+                CONFIG_FILE: text,
+                **sign(record.run_id, text),
                 "overrides.yaml": OmegaConf.to_yaml(overrides),
                 PROVENANCE_FILE: provenance,
                 **({DIFF_FILE: diff} if diff else {}),

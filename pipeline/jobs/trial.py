@@ -45,6 +45,7 @@ from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_objective
 from pipeline.tracking import Store, open_store, studies, tags
+from pipeline.tracking.signature import cannot_sign
 from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
 from pipeline.training.probe import run_costs, settled_precision, with_precision
@@ -168,7 +169,8 @@ class ExperimentTask(Searchable):
 
     def describe_data(self, config: DictConfig) -> list[str]:
         """Look over the rows and log the report with the study; return what it says in short."""
-        return self._study.describe_data(self._largest[1] if self._largest else validate(config))
+        said = self._study.describe_data(self._largest[1] if self._largest else validate(config))
+        return [*said, *cannot_sign()]
 
     def disk(self, study: optuna.Study) -> int:
         """Return the bytes of the trials' artifacts, where they lie on this machine."""

@@ -34,6 +34,7 @@ _README = """\
 - `config.yaml`: the whole experiment. `requirements.txt`: the packages that it ran with.
 - `provenance.json`, `inputs.json`, `code.diff`: code, machine, and digests of data and model.
 - `results.json`: every metric, step by step, and digests of the predictions.
+- `signature.json`: by it the account that made the run knows its own record.
 
 The data and the model's files are not included. Give the new path of a file that has moved on the
 command line.

@@ -20,6 +20,7 @@ from pipeline.config.migrations import migrated
 from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, read_config, read_json
 from pipeline.tracking import tags
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, INPUTS_FILE, PROVENANCE_FILE, as_json
+from pipeline.tracking.signature import SIGNATURE_FILE
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import history
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RESULTS_FILE = "results.json"  # of an exported folder: the run's results
+
+_ARTIFACTS = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, DIFF_FILE, SIGNATURE_FILE)
 
 History = Mapping[int, float]  # value by step
 
@@ -48,6 +51,7 @@ class LoggedRun:
     predictions: Mapping[str, str]  # digest of the raw outputs by split
     histories: Mapping[str, History]  # by metric
     diff: bytes = b""  # changes of the project since its commit
+    signature: bytes = b""  # what `pipeline.tracking.signature` made of the config
 
     def tree(self) -> dict[str, Any]:
         """Return the config, as it would be written today.
@@ -160,8 +164,9 @@ def write_folder(logged: LoggedRun, folder: Path) -> None:
         (RESULTS_FILE, results),
     ):
         (folder / file).write_text(as_json(content), encoding="utf-8")
-    if logged.diff:
-        (folder / DIFF_FILE).write_bytes(logged.diff)
+    for file, text in ((DIFF_FILE, logged.diff), (SIGNATURE_FILE, logged.signature)):
+        if text:
+            (folder / file).write_bytes(text)
 
 
 def _read_run(store: Store, run_id: str) -> LoggedRun:
@@ -183,6 +188,7 @@ def _read_run(store: Store, run_id: str) -> LoggedRun:
         predictions=_mapping(known.get(tags.PREDICTIONS, "{}").encode(), tags.PREDICTIONS),
         histories={metric: history(store, run_id, metric) for metric in run.data.metrics},
         diff=files.get(DIFF_FILE, b""),
+        signature=files.get(SIGNATURE_FILE, b""),
     )
 
 
@@ -193,7 +199,7 @@ def _read_folder(folder: Path) -> LoggedRun:
             f"{place}: no exported run: expected {CONFIG_FILE} and {RESULTS_FILE}, as "
             "`tunewright export RUN_ID DIR` writes them."
         )
-    names = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, RESULTS_FILE, DIFF_FILE)
+    names = (*_ARTIFACTS, RESULTS_FILE)
     files = {}
     for path in (folder / name for name in names):
         if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -224,6 +230,7 @@ def _read_folder(folder: Path) -> LoggedRun:
         predictions=predictions,
         histories=histories,
         diff=files.get(DIFF_FILE, b""),
+        signature=files.get(SIGNATURE_FILE, b""),
     )
 
 
@@ -231,11 +238,10 @@ def _artifacts(store: Store, run_id: str, place: str) -> dict[str, bytes]:
     """Read the artifacts that a rerun needs; one that is too large is not downloaded."""
     from mlflow.exceptions import MlflowException
 
-    wanted = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, DIFF_FILE)
     files = {f.path: f for f in store.client.list_artifacts(run_id) if not f.is_dir}
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in filter(files.__contains__, wanted):
+        for name in filter(files.__contains__, _ARTIFACTS):
             size = files[name].file_size
             _check_size(name, math.inf if size is None else size, place)
             try:

@@ -274,7 +274,7 @@ def as_json(content: Mapping[str, Any]) -> str:
 def _write_texts(store: Store, run_id: str, texts: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for file, text in texts.items():
-            Path(folder, file).write_text(text, encoding="utf-8")
+            Path(folder, file).write_bytes(text.encode())  # the very bytes that are signed
         store.client.log_artifacts(run_id, folder)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from pipeline.tracking.signature import KEY_VARIABLE
 from tests.support.servers import mlflow_server
 from tests.support.stores import forget
 
@@ -68,6 +69,7 @@ def test_rerun_of_remote_run_works_from_an_empty_folder(
         data = Path("reviews.jsonl").absolute()
         empty = tmp_path_factory.mktemp("empty")
         monkeypatch.chdir(empty)
+        monkeypatch.setenv(KEY_VARIABLE, str(empty / "record.key"))  # as another account
         forget()
         refused = cli("rerun", run.info.run_id, where, *allow)
         assert refused.code == 2
