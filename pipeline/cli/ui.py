@@ -26,7 +26,7 @@ def _run(options: argparse.Namespace) -> int:
 
     store = store_at(options.overrides)
     if not store.is_server:
-        store.make_folder()
+        store.connect()
         _check_port(options.port)
         print(f"MLflow UI on http://127.0.0.1:{options.port} for {store.uri}", flush=True)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]

@@ -116,7 +116,9 @@ def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmati
             "evaluation.test": "true",
             SEED: ",".join(map(str, fresh)),
         }
-        return Search(study, [*own, *launched, *(f"{k}={v}" for k, v in options.items())])
+        return Search(
+            study, [*store.instead(own), *launched, *(f"{k}={v}" for k, v in options.items())]
+        )
 
     return Confirmation(
         store,

@@ -40,6 +40,7 @@ from pipeline.search.study.trials import (
     state_of,
 )
 from pipeline.tracking import Store, studies, tags
+from pipeline.tracking.location import settle_in
 from pipeline.tracking.logged import is_deleted, restore
 
 
@@ -83,6 +84,12 @@ def treat(
 
 def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Defect]:
     """Yield what is wrong, in the order in which it is to be repaired."""
+    if made := store.origin:
+        wrong = f"still reads and writes in {made}, where it was made before a copy or a move"
+        remedy = f"a store of its own, {made} is left alone"
+        yield Defect(f"store {store.dir}", wrong, remedy, partial(settle_in, store.dir, made))
+        if store.origin:
+            return  # nothing else can be looked at
     folders = orphans(store, name)
     yield from folders
     if name and folders:

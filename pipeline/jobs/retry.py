@@ -78,7 +78,10 @@ def again(
     keys = {key_of(override) for override in given}
     kept = [override for override in overrides if key_of(override) not in keys]
     pinned = {"hydra.sweeper.study_name": full, "hydra.sweeper.storage": where}
-    whole = [*kept, *given, *(f"{key}={literal(value)}" for key, value in pinned.items())]
+    whole = [
+        *store.instead([*kept, *given]),
+        *(f"{key}={literal(value)}" for key, value in pinned.items()),
+    ]
     return Again(job, whole, Retry(job, whole, every=every), lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial
 from pipeline.analysis.data_check import DataReport, inspect_splits
 from pipeline.analysis.insights import insights
 from pipeline.common.process import identity
-from pipeline.common.secrets import masked
+from pipeline.common.secrets import masked, masked_override
 from pipeline.common.tables import Cell, Table, render
 from pipeline.common.timing import booked, ledger, summary
 from pipeline.config.experiment import Experiment, validate
@@ -220,7 +221,8 @@ class StudyRecord:
     def hints(self, study: optuna.Study, spending: Spending) -> list[str]:
         """Say where the time went and what to do next."""
         lines = [*self.learned, *summary(spending.account, spending.starts)]
-        name, where = study.study_name, _ui_options(self.tracking)
+        name = study.study_name
+        where = "".join(f" {shlex.quote(masked_override(o))}" for o in self.store.options)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
         if not self.learned and len(ended(study, "complete")) > 1:
             lines.append(
@@ -246,12 +248,6 @@ def _program() -> str:
     if path.name != "tunewright":
         return f"{sys.executable} -m pipeline"
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _ui_options(tracking: TrackingConfig) -> str:
-    """Return the overrides that lead to a store that is not the default one."""
-    given = "" if tracking.dir == "mlruns" else f" tracking.dir={tracking.dir}"
-    return given + (f" tracking.uri={tracking.uri}" if tracking.uri else "")
 
 
 def _trials_csv(study: optuna.Study, spec: StudySpec, goals: Sequence[str]) -> str:

@@ -7,10 +7,12 @@ import shlex
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import TrackingError, at
+from pipeline.common.secrets import masked_override
 from pipeline.config.compose import as_run
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
 from pipeline.tracking import tags
+from pipeline.tracking.location import local_path
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.overview import goals_of, scores_of
 from pipeline.tracking.store import Store
@@ -18,7 +20,6 @@ from pipeline.tracking.studies import (
     MODEL_FOLDER,
     find_study,
     has_model,
-    local_path,
     repeats_of,
     searched_keys,
     trials_of,
@@ -44,8 +45,9 @@ def best_lines(store: Store, name: str) -> list[str]:
     # A run that a changed space or a fork took over has the number of its first trial.
     number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])
     params = [(k, best.data.params[k]) for k in searched_keys(study) if k in best.data.params]
-    overrides = migrated_overrides(json.loads(best.data.tags[tags.OVERRIDES]))
+    overrides = store.instead(migrated_overrides(json.loads(best.data.tags[tags.OVERRIDES])))
     decided = {key: best.data.params[key] for key in OPEN if key in best.data.params}
+    again = [masked_override(override) for override in as_run(overrides, decided)]
     front = known.get(tags.FRONT)
     return [
         f"study      {known[tags.STUDY]} ({known[tags.STATE]})",
@@ -56,7 +58,7 @@ def best_lines(store: Store, name: str) -> list[str]:
         *([f"front      {_front(front)}"] if front else []),
         f"run        {best.info.run_id}",
         f"model      {_model(store, study, best)}",
-        f"run again  tunewright train {shlex.join(as_run(overrides, decided))}",
+        f"run again  tunewright train {shlex.join(again)}",
     ]
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
+import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from filelock import FileLock
@@ -21,7 +22,9 @@ from pipeline.common.errors import TrackingError, did_you_mean, listing
 from pipeline.common.process import without_gc
 from pipeline.common.secrets import masked
 from pipeline.common.session import shared
+from pipeline.config.compose import key_of, literal
 from pipeline.config.tracking import TrackingConfig
+from pipeline.tracking.location import DATABASE, artifacts_of, made_elsewhere, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +43,7 @@ class Store:
     def __init__(self, config: TrackingConfig) -> None:
         self.config = config
         self.dir = Path(config.dir).absolute()
-        self.uri = config.uri or sqlite_url(self.dir / "mlflow.db")
+        self.uri = config.uri or sqlite_url(self.dir / DATABASE)
 
     def check_writable(self) -> None:
         """Refuse a local folder that cannot be written or made; nothing is left there.
@@ -71,6 +74,7 @@ class Store:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         from mlflow import MlflowClient
 
+        self._check_place()
         with self._usable():
             return MlflowClient(self.uri)
 
@@ -80,13 +84,35 @@ class Store:
         return self.uri.startswith(("http://", "https://"))
 
     @property
-    def _artifacts(self) -> str:
-        return (self.dir / "artifacts").as_uri()
-
-    @property
     def is_empty(self) -> bool:
         """Whether this is a local store that nothing was written to yet."""
-        return not self.config.uri and not (self.dir / "mlflow.db").is_file()
+        return not self.config.uri and not (self.dir / DATABASE).is_file()
+
+    @property
+    def options(self) -> list[str]:
+        """The overrides that lead to this store, those that say what is the default left out."""
+        usual = TrackingConfig("mlruns", None, "tunewright")
+        given = {k: v for k, v in asdict(self.config).items() if v != getattr(usual, k)}
+        return [f"tracking.{key}={literal(value)}" for key, value in given.items()]
+
+    def instead(self, overrides: Iterable[str]) -> list[str]:
+        """Return overrides that lead to this store, whichever they name: it may be a copy."""
+        kept = [o for o in overrides if key_of(o).partition(".")[0] != "tracking"]
+        return [*kept, *self.options]
+
+    @property
+    def origin(self) -> Path | None:
+        """The folder in which a local store was made that was copied or moved since, else None."""
+        return None if self.config.uri or self.is_empty else made_elsewhere(self.dir)
+
+    def _check_place(self) -> None:
+        if made := self.origin:
+            raise TrackingError(
+                f"tracking.dir={self.config.dir}: this store was made in {made} and copied or "
+                f"moved to {self.dir}, but still reads and writes there. To make it one of its own "
+                f"that leaves {made} alone: "
+                f"{shlex.join(['tunewright', 'doctor', '--fix', *self.options])}"
+            )
 
     @without_gc()
     def connect(self) -> None:
@@ -184,12 +210,12 @@ class Store:
 
         MLflow takes a second for its tables, and cannot use what a stop in the middle leaves.
         """
-        database = self.dir / "mlflow.db"
+        database = self.dir / DATABASE
         if self.config.uri or database.exists():
             return
         remove_leftovers(self.dir, database.name)
         with replacing(database) as made:
-            make_tables(made, self._artifacts)
+            make_tables(made, artifacts_of(self.dir))
 
     def _find_or_make_experiment(self) -> str:
         if masked(self.config.experiment) != self.config.experiment:
@@ -208,15 +234,8 @@ class Store:
             return str(found.experiment_id)
         # A server decides itself where its artifacts go; a database does not hold them.
         is_database = self.uri.startswith(DATABASES)
-        local = self._artifacts if is_database else None
+        local = artifacts_of(self.dir) if is_database else None
         return str(self.client.create_experiment(self.config.experiment, artifact_location=local))
-
-
-def sqlite_url(database: Path) -> str:
-    """Return a database's address; unescaped, these signs of a path mean something in a URL."""
-    path = re.sub("[%?#]", lambda sign: quote(sign[0]), str(database))
-    # After sqlite:/// MLflow makes the database's folder, and by its name as it is written here.
-    return f"sqlite:///{path}" if path == str(database) else f"sqlite+pysqlite:///{path}"
 
 
 def make_tables(database: Path, artifacts: str) -> None:

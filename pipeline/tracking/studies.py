@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from pipeline.common.errors import TrackingError, did_you_mean, listing
 from pipeline.common.secrets import masked_override
 from pipeline.config.compose import key_of
 from pipeline.config.migrations import migrated_overrides, migrated_params
 from pipeline.tracking import tags
+from pipeline.tracking.location import local_path
 from pipeline.tracking.record import MODEL_FOLDER as MODEL_FOLDER
 from pipeline.tracking.record import log_params
 from pipeline.tracking.store import Store
@@ -434,11 +434,6 @@ def find_runs(
         found += some
         page = some.token or ""
     return found
-
-
-def local_path(uri: str) -> str:
-    """Return an artifact's URI as a path, where it is one."""
-    return url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
 
 
 def _quoted(value: str) -> str:

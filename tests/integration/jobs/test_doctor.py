@@ -200,3 +200,33 @@ def test_doctor_deletes_only_checkpoints_of_ended_runs(cli, tiny, runs):
     write(Checkpoints(over, keep=1), 3)
     assert f"tunewright resume {run.info.run_id}" in cli("doctor", "--fix").out
     assert over.is_dir()
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return a folder's files."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_copied_store_is_refused_and_mended_and_leaves_the_original_alone(
+    cli, tiny, allow, working_folder
+):
+    own = (*tiny, f"tracking.dir={working_folder / 'mlruns'}")
+    assert cli("train", "-m", *own, "seed=1,2", "hydra.sweeper.study_name=mine").code == 0
+    before = contents(Path("mlruns"))
+    shutil.copytree("mlruns", "copy")
+    at = "tracking.dir=copy"
+    for command in (("best", "mine"), ("train", *tiny), ("doctor",)):
+        refused = cli(*command, at)
+        assert refused.code == (1 if command == ("doctor",) else 2)
+        assert str(working_folder / "mlruns") in refused.out + refused.err
+    mended = cli("doctor", "--fix", at)
+    assert mended.code == 0, mended.out
+    best = cli("best", "mine", at).out
+    assert f"{working_folder}/copy/artifacts" in best
+    assert f"{working_folder}/mlruns" not in best
+    run_id = best.partition("\nrun ")[2].split()[0]
+    assert "verdict: identical" in cli("rerun", run_id, "--verify", *allow, at).out
+    again = cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine", at)
+    assert "2 done before" in again.out, again.err
+    assert cli("doctor", at).code == 0
+    assert contents(Path("mlruns")) == before

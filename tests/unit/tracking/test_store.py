@@ -1,15 +1,75 @@
-"""Where the local store is."""
+"""Where the local store is, and what of it MLflow keeps as absolute addresses."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-from pipeline.tracking.store import sqlite_url
+from pipeline.common.errors import TrackingError
+from pipeline.config.tracking import TrackingConfig
+from pipeline.tracking import Store, tags
+from pipeline.tracking.location import ADDRESSES, made_elsewhere, settle_in, sqlite_url
 
 
 @given(st.text("ab %?#&=+:@;é\\", min_size=1))
 def test_a_database_is_where_its_folder_is_called_what_it_may_be(name):
     path = Path("/work", name, "mlflow.db")
     assert make_url(sqlite_url(path)).database == str(path)
+
+
+def made_in(folder: Path) -> Store:
+    store = Store(TrackingConfig(str(folder), None, "mine"))
+    store.connect()
+    return store
+
+
+def test_mlflows_tables_have_the_addresses_that_a_copy_changes(working_folder):
+    made_in(working_folder / "one")
+    with closing(sqlite3.connect("one/mlflow.db")) as database:
+        for table, column, _ in ADDRESSES:
+            known = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            assert column in known, f"a copied store still points to the first one in {table}"
+
+
+def test_a_moved_store_has_its_own_addresses_and_leaves_others_alone(working_folder):
+    one, two = working_folder / "one", working_folder / "two 2%"
+    store = made_in(one)
+    elsewhere = store.client.create_experiment("elsewhere", (working_folder / "one b").as_uri())
+    storages = (f"{one}/studies/a/study.journal", f"sqlite:///{one}/a.db", "postgresql://one/a")
+    known = {tags.STORAGE: storages[0], "note": str(one)}
+    ids = [
+        store.client.create_run(store.experiment_id, tags={**known, tags.STORAGE: s}).info.run_id
+        for s in storages
+    ]
+    one.rename(two)
+    assert made_elsewhere(two) == one
+    moved = Store(TrackingConfig(str(two), None, "mine"))
+    with pytest.raises(TrackingError, match=r"made in .*one and copied or moved to .*two 2%"):
+        moved.check_there()
+    settle_in(two, one)
+    assert made_elsewhere(two) is None
+    assert moved.client.get_experiment(elsewhere).artifact_location.endswith("/one%20b")
+    runs = [moved.client.get_run(one_id) for one_id in ids]
+    assert {run.info.artifact_uri.rpartition("/artifacts/")[0] for run in runs} == {two.as_uri()}
+    assert [run.data.tags[tags.STORAGE] for run in runs] == [
+        f"{two}/studies/a/study.journal",
+        f"sqlite:///{two}/a.db",
+        "postgresql://one/a",
+    ]
+    assert runs[0].data.tags["note"] == str(one)
+
+
+def test_a_store_under_another_name_is_no_copy(working_folder):
+    made_in(working_folder / "one")
+    Path("link").symlink_to("one")
+    assert made_elsewhere(working_folder / "link") is None
+
+
+def test_a_command_leads_to_the_store_that_it_was_found_in(working_folder):
+    store = Store(TrackingConfig(str(working_folder), None, "tunewright"))
+    command = store.instead(["seed=1", "tracking.dir=/other", "tracking.experiment=other"])
+    assert command == ["seed=1", f"tracking.dir={working_folder}"]
