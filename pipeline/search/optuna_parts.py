@@ -8,6 +8,8 @@ needs beyond it:
   (``Trial.report`` refuses that). Under Hyperband samplers see a part of the study; its trials in
   all are in the storage.
 - ``QMCSampler._find_sample_id``: the position of a trial in a quasi-random sequence.
+- ``TPESampler._build_parzen_estimator``: which trials a density is made of.
+- ``_search_space``: what a sampler has read of the trials' common space.
 - ``JournalOperation``: which lines a journal may have.
 - ``system_attrs["fixed_params"]``: the parameters that a trial was queued with.
 """
@@ -90,6 +92,36 @@ class _OneObjective:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._whole, name)
+
+
+MOST_KERNELS = 1000  # of TPE's density of the trials that are not among the best
+
+
+class ThinnedTpe(optuna.samplers.TPESampler):
+    """TPE whose work for a trial does not grow with the study.
+
+    It sets aside the best trials, at most 25 where there is one objective, and compares their
+    density with that of all others. Of these every k-th makes that density, so that there are at
+    most `MOST_KERNELS`: an even sample in time, as the weights of old trials fall with their age.
+    """
+
+    def _build_parzen_estimator(
+        self,
+        study: optuna.Study,
+        search_space: dict[str, BaseDistribution],
+        trials: list[FrozenTrial],
+        handle_below: bool,
+    ) -> Any:
+        if not handle_below:
+            every = -(-len(trials) // MOST_KERNELS)
+            trials = trials[:: every or 1]
+        return super()._build_parzen_estimator(study, search_space, trials, handle_below)
+
+
+def share_space(of: optuna.samplers.BaseSampler, to: optuna.samplers.BaseSampler) -> None:
+    """Hand on what a sampler has read of the trials' common space, so that it is read once."""
+    if hasattr(of, "_search_space"):
+        to._search_space = of._search_space  # type: ignore[attr-defined]
 
 
 class PlacedQmc(optuna.samplers.QMCSampler):

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.search.arguments import check_arguments
-from pipeline.search.optuna_parts import PlacedQmc, every_trial
+from pipeline.search.optuna_parts import PlacedQmc, ThinnedTpe, every_trial, share_space
 from pipeline.search.space.space import Space
 from pipeline.search.study.trials import ATTEMPT, REPLACES, place_of
 
@@ -132,7 +132,9 @@ class SeededSampler(BaseSampler):
         # Of all: under Hyperband `study` shows the trials of one bracket only.
         place = place_of(trial.number, every_trial(study))
         digest = hashlib.blake2b(f"{self._seed}:{place}".encode(), digest_size=4).digest()
-        self._sampler = self._make(int.from_bytes(digest, "big"), place)
+        made = self._make(int.from_bytes(digest, "big"), place)
+        share_space(self._sampler, made)
+        self._sampler = made
         self._sampler.before_trial(study, trial)
         if not {ATTEMPT, REPLACES}.isdisjoint(trial.user_attrs):
             # A retry has its parameters, so nobody would ask; but an evolution counts in a
@@ -187,7 +189,11 @@ def _of_place(name: str, space: Space, study_seed: int, seed: int, place: int) -
     return {"seed": seed, "place": place} if name == "CmaEsSampler" else {"seed": seed}
 
 
-_OWN_CLASSES: dict[str, type[BaseSampler]] = {"CmaEsSampler": _PlacedCmaEs, "QMCSampler": PlacedQmc}
+_OWN_CLASSES: dict[str, type[BaseSampler]] = {
+    "CmaEsSampler": _PlacedCmaEs,
+    "QMCSampler": PlacedQmc,
+    "TPESampler": ThinnedTpe,
+}
 
 
 def _class_of(name: str) -> type[BaseSampler]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.common.errors import TrackingError, did_you_mean, listing
+from pipeline.common.process import without_gc
 from pipeline.common.secrets import masked_override
 from pipeline.config.compose import key_of
 from pipeline.config.migrations import migrated_overrides, migrated_params
@@ -417,6 +418,7 @@ def find_study(store: Store, name: str) -> Run:
     )
 
 
+@without_gc()
 def find_runs(
     store: Store, condition: str, experiments: list[str] | None = None, most: float = math.inf
 ) -> list[Run]:

@@ -38,8 +38,7 @@ class Budget:
             used = self._used_up(machine_seconds(study))
             if used is not None:
                 return used
-        ranked = best_first(study)
-        if self.patience is not None and ranked:
+        if self.patience is not None and (ranked := best_first(study)):
             since = [t for t in ended(study, "complete", "pruned") if t.number > ranked[0].number]
             if len(since) >= self.patience:
                 return (

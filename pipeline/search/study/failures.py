@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import Trial, TrialState
 
 from pipeline.common.errors import reason_of
-from pipeline.search.study.trials import REASON, TRACE, TRACEBACK, ended, state_of
+from pipeline.search.study.trials import REASON, TRACE, TRACEBACK, ended
 
 TEACHES = ("oom", "diverged", "timeout")  # kinds that are the parameters' doing
 FIRST_TRIALS = 3  # this many trials that fail at one place, and none that does not, end a search
@@ -38,10 +38,10 @@ def tell_failure(study: optuna.Study, trial: Trial, error: BaseException) -> Non
 
 def why_hopeless(study: optuna.Study, max_failure_rate: float) -> str | None:
     """Say why a search should end for its failures, if it should."""
-    done = ended(study)
-    failed = [t for t in done if state_of(t) == "failed"]
+    failed = ended(study, "failed")
     if not failed:
         return None
+    done = ended(study)
     places = {t.user_attrs.get(TRACE) for t in failed}
     if len(done) == len(failed) >= FIRST_TRIALS and len(places) == 1 and None not in places:
         return (

@@ -186,7 +186,8 @@ def _suggest(trial: Trial, dimension: Dimension) -> None:
 
 def is_busy(study: optuna.Study) -> bool:
     """Whether some trial is running somewhere, so that there may be work yet."""
-    return any(state_of(t) == "running" for t in study.get_trials(deepcopy=False))
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return any(state_of(t) == "running" for t in running)
 
 
 def is_done(study: optuna.Study, spec: StudySpec) -> bool:

@@ -7,6 +7,7 @@ and one that taught the sampler what not to try are told apart by their attribut
 from collections.abc import Callable, Sequence
 from statistics import stdev
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.study import StudyDirection
@@ -69,13 +70,13 @@ def kind_of_failure(trial: FrozenTrial) -> str:
 def counted(study: optuna.Study, *, waiting: bool = False) -> list[FrozenTrial]:
     """Return the trials that use up the budget: not the queued unless asked, none set aside."""
     left_out = (*_SET_ASIDE.values(), *(() if waiting else ("waiting",)))
-    return [t for t in standing(study) if state_of(t) not in left_out]
+    return [trial for trial, state in _standing(study) if state not in left_out]
 
 
 def ended(study: optuna.Study, *states: State) -> list[FrozenTrial]:
     """Return the trials that ended by themselves, all or those in some states."""
     wanted = states or ("complete", "pruned", "failed")
-    return [t for t in standing(study) if state_of(t) in wanted]
+    return [trial for trial, state in _standing(study) if state in wanted]
 
 
 def standing(study: optuna.Study) -> list[FrozenTrial]:
@@ -83,10 +84,39 @@ def standing(study: optuna.Study) -> list[FrozenTrial]:
 
     A trial that is over takes no mark any more, so the one that replaces it names it, or the study.
     """
+    return [trial for trial, _ in _standing(study)]
+
+
+def _standing(study: optuna.Study) -> list[tuple[FrozenTrial, State]]:
+    """Return the standing trials, each with its state."""
+    seen = _SEEN.setdefault(study, _Seen())
     trials = study.get_trials(deepcopy=False)
-    left_out = {t.user_attrs[REPLACES] for t in trials if REPLACES in t.user_attrs}
-    left_out.update(study.user_attrs.get(SET_ASIDE, ()))
-    return [t for t in trials if t.number not in left_out] if left_out else trials
+    seen.look(trials)
+    pairs = list(zip(trials, seen.states, strict=True))
+    left_out = seen.replaced.union(study.user_attrs.get(SET_ASIDE, ()))
+    return [pair for pair in pairs if pair[0].number not in left_out] if left_out else pairs
+
+
+class _Seen:
+    """What is known of a study's trials; one that is over changes no more, and is read once."""
+
+    def __init__(self) -> None:
+        self.states: list[State] = []  # by a trial's number
+        self.replaced: set[int] = set()
+        self._open: list[int] = []  # that were not over
+
+    def look(self, trials: Sequence[FrozenTrial]) -> None:
+        """Read the trials that are new or were not over."""
+        new = range(len(self.states), len(trials))
+        self.states += ["waiting"] * len(new)
+        for number in (looked_at := [*self._open, *new]):
+            self.states[number] = state_of(trials[number])
+            if (other := trials[number].user_attrs.get(REPLACES)) is not None:
+                self.replaced.add(other)
+        self._open = [number for number in looked_at if not trials[number].state.is_finished()]
+
+
+_SEEN: WeakKeyDictionary[optuna.Study, _Seen] = WeakKeyDictionary()
 
 
 def tries(study: optuna.Study) -> list[FrozenTrial]:
