@@ -44,6 +44,12 @@ def add_allow(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def add_limit(verb: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--limit``."""
+    text = f"list at most N {what}; default %(default)s"
+    verb.add_argument("--limit", type=int, default=50, metavar="N", help=text)
+
+
 def add_format(verb: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) -> None:
     """Give a verb ``--format``."""
     verb.add_argument("--format", choices=formats, default="table", help="default: table")

@@ -9,6 +9,7 @@ from pipeline.cli.common import (
     STUDY,
     Verbs,
     add_format,
+    add_limit,
     names_and_overrides,
     show_table,
     store_at,
@@ -26,6 +27,7 @@ def add(verbs: Verbs) -> None:
         "with the trial's mean.",
     )
     verb.add_argument("overrides", nargs="+", metavar="STUDY", help=f"{STUDY}; {STORE}")
+    add_limit(verb, "trials")
     add_format(verb)
     verb.set_defaults(run=_run)
 
@@ -36,4 +38,5 @@ def _run(options: argparse.Namespace) -> int:
     names, overrides = names_and_overrides(options.overrides)
     if not names:
         raise ConfigError("compare: expected the name of a study, or a prefix of it.")
-    return show_table(overview.compare(store_at(overrides), names), options.format)
+    table = overview.compare(store_at(overrides), names, options.limit)
+    return show_table(table, options.format)

@@ -8,6 +8,7 @@ from pipeline.cli.common import (
     STORE,
     Verbs,
     add_format,
+    add_limit,
     add_overrides,
     names_and_overrides,
     show_table,
@@ -30,9 +31,7 @@ def add(verbs: Verbs) -> None:
         f"params.seed = '1'\"; {STORE}",
         metavar="FILTER",
     )
-    verb.add_argument(
-        "--limit", type=int, default=50, metavar="N", help="list at most N; default 50"
-    )
+    add_limit(verb, "runs")
     add_format(verb)
     verb.set_defaults(run=_run)
 

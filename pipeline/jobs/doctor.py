@@ -95,10 +95,12 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Def
     if name and folders:
         return
     found = studies.all_studies(store) if name is None else [studies.find_study(store, name)]
+    with_model = studies.trials_with_model(store)
     for run in found:
         known = run.data.tags.get(tags.STORAGE, "")
         hidden = not known or MASK in known
-        yield from _study(store, run, storage if storage and (hidden or name) else known)
+        storage_of = storage if storage and (hidden or name) else known
+        yield from _study(store, run, storage_of, with_model)
     if name is None:
         yield from own_runs(store)
         yield from checkpoints(store)
@@ -116,10 +118,13 @@ def at_work(run: studies.Run, study: optuna.Study) -> str | None:
     return None
 
 
-def _study(store: Store, run: studies.Run, storage: str) -> Iterator[Defect]:
+def _study(
+    store: Store, run: studies.Run, storage: str, with_model: list[studies.Run]
+) -> Iterator[Defect]:
     name = run.data.tags[tags.STUDY]
     place = f"study {name}"
-    runs = studies.trials_of(store, name)  # before the trials: a trial is older than its run
+    # Before the trials: a trial is older than its run.
+    runs = studies.trials_of(store, name, "attributes.status = 'RUNNING'")
     try:
         study = find_study(name, storage)
     except TrackingError as error:
@@ -130,8 +135,11 @@ def _study(store: Store, run: studies.Run, storage: str) -> Iterator[Defect]:
     for trial in trials:
         if trial.state == TrialState.RUNNING and _is_left(trial):
             yield _left_trial(place, study, trial, limits["retries"])
+    for trial in trials:
+        if kind_of_failure(trial) == "killed" or trial.state == TrialState.RUNNING:
+            runs += studies.trials_of(store, name, f"tags.`{tags.TRIAL}` = '{trial.number}'")
     closed = set()
-    for one in runs:
+    for one in {one.info.run_id: one for one in runs}.values():
         number = int(one.data.tags[tags.TRIAL])
         found = _trial_run(store, place, one, trials[number] if number < len(trials) else None)
         if found:
@@ -142,7 +150,8 @@ def _study(store: Store, run: studies.Run, storage: str) -> Iterator[Defect]:
     if elsewhere:
         yield Defect(place, elsewhere, left_alone=True)
     elif at_work(run, study) is None:
-        rest = [one for one in runs if one.info.run_id not in closed]
+        own = [one for one in with_model if one.data.tags[tags.STUDY] == name]
+        rest = [one for one in own if one.info.run_id not in closed]
         yield from _over(store, place, run, study, rest)
 
 
@@ -184,7 +193,7 @@ def _trial_run(
 
 
 def _over(
-    store: Store, place: str, run: studies.Run, study: optuna.Study, runs: list[studies.Run]
+    store: Store, place: str, run: studies.Run, study: optuna.Study, own: list[studies.Run]
 ) -> Iterator[Defect]:
     """Look at what only a study that nobody is at can be told from: its best, models, its run."""
     ranked = best_first(study)
@@ -195,7 +204,7 @@ def _over(
     if best and is_deleted(store, best):
         wrong = f"the run {best} of its best trial, {ranked[0].number}, was deleted in MLflow"
         yield Defect(place, wrong, "restored", partial(restore, store, best))
-    with_model = [one for one in runs if studies.has_model(store, one)]
+    with_model = [one for one in own if studies.has_model(store, one)]
     if best not in [one.info.run_id for one in with_model]:
         with_model = []  # the study keeps the one it has, until a best trial has its own
     for one in with_model:

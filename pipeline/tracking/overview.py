@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, TrackingError
@@ -17,7 +17,7 @@ from pipeline.common.tables import Cell, Table
 from pipeline.common.text import printable
 from pipeline.config.flat import settings
 from pipeline.config.migrations import migrated_params
-from pipeline.tasks.objective import SECONDS, parse
+from pipeline.tasks.objective import SECONDS, Objective, parse
 from pipeline.tracking import tags
 from pipeline.tracking.record import RUN_SECONDS
 from pipeline.tracking.store import Store
@@ -42,46 +42,77 @@ _STANDING = {"complete": 0, "pruned": 1, "failed": 3}  # 2: those that may still
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
 
 
-def compare(store: Store, names: Sequence[str]) -> Table:
+def compare(store: Store, names: Sequence[str], limit: int) -> Table:
     """Return the trials of studies: the complete ones first, of these the best first.
 
-    Of the parameters there are those that have more than one value in the trials shown. The runs of
-    a trial with several seeds follow each other, each with its own scores and the trial's means. A
-    name may be the beginning of a study's.
+    Of the parameters there are those that have more than one value in the trials shown, and the
+    searched ones where others are left out. The runs of a trial with several seeds follow each
+    other, each with its own scores and the trial's means. A name may be the beginning of a study's.
+
+    Args:
+        store: where the studies are.
+        names: of the studies.
+        limit: how many trials are listed at most.
 
     Raises:
+        ConfigError: for a limit below 1.
         TrackingError: where there is no such study, or the studies have not the same objectives.
     """
+    _check_limit(limit)
     store.check_there()
     found = [find_study(store, name) for name in names]
     studies = list({study.info.run_id: study for study in found}.values())
     goals = goals_of(studies)
-    own = {name: trials_of(store, name) for name in (s.data.tags[tags.STUDY] for s in studies)}
-    runs = [run for trials in own.values() for run in trials]
-    params = _varying(runs, [key for study in studies for key in searched_keys(study)])
-    some = [tags.STUDY] if len(studies) > 1 else []
-    has_seeds = any(tags.REPEAT in run.data.tags for run in runs)
-    some += [tags.TRIAL, *([tags.REPEAT] if has_seeds else [])]
     ranked = []
     for study in studies:
-        trials = own[study.data.tags[tags.STUDY]]
+        trials = _best_trials(store, study, goals, limit + 1)
         repeats = repeats_of(study, trials)
         for of_try in chain(*tries_of(map(_placed, trials))):
             every = [(run, scores_of(store, run, goals)) for run in reversed(of_try)]
             means = _means(every, repeats)
-            place = _standing(every, means, goals)
-            for run, scores in every:
-                cells = chain(*zip(scores, means, strict=True)) if has_seeds else scores
-                ranked.append((place, _trial(run, some, params, cells)))
+            ranked.append((_standing(every, means, goals), every, means))
+    ranked.sort(key=lambda one: one[0])
+    shown = ranked[:limit]
+    runs = [run for _, every, _ in shown for run, _ in every]
+    is_cut = len(ranked) > limit
+    searched = [key for study in studies for key in searched_keys(study)]
+    params = _varying(runs, searched, always=searched if is_cut else ())
+    some = [tags.STUDY] if len(studies) > 1 else []
+    has_seeds = any(tags.REPEAT in run.data.tags for run in runs)
+    some += [tags.TRIAL, *([tags.REPEAT] if has_seeds else [])]
+    rows = []
+    for _, every, means in shown:
+        for run, scores in every:
+            cells = chain(*zip(scores, means, strict=True)) if has_seeds else scores
+            rows.append(_trial(run, some, params, cells))
     columns = [tag.removeprefix(tags.PREFIX) for tag in some]
     scored = [[goal, f"{goal} mean"] if has_seeds else [goal] for goal, _ in goals]
     columns += [*params, *chain(*scored), "state", "seconds", "run_id"]
-    rows = [row for _, row in sorted(ranked, key=lambda one: one[0])]
-    digests = {study.data.params.get(DATA) for study in studies}
-    note = "these studies use different data: their scores cannot be compared."
-    if not rows:
-        return Table(columns, rows, "no trial has started yet.")
-    return Table(columns, rows, note if len(digests) > 1 else "")
+    notes = [] if rows else ["no trial has started yet."]
+    if is_cut:
+        notes.append(f"only the best {limit} are listed; --limit lists more.")
+    if len({study.data.params.get(DATA) for study in studies}) > 1:
+        notes.append("these studies use different data: their scores cannot be compared.")
+    return Table(columns, rows, " ".join(notes))
+
+
+def _best_trials(
+    store: Store, study: Run, goals: Sequence[tuple[str, Direction]], most: int
+) -> list[Run]:
+    """Return the runs of a study's trials, or only the best complete ones where that is enough.
+
+    MLflow sorts by a metric as it was logged, which a mean of evaluations or of seeds is not.
+    """
+    name = study.data.tags[tags.STUDY]
+    objectives = [_objective(*goal) for goal in goals]
+    logged = [one and _logged_as(one, is_first=one is objectives[0]) for one in objectives]
+    if repeats_of(study, ()) == 1 and None not in logged:
+        ways = ["DESC" if way == "maximize" else "ASC" for _, way in goals]
+        order = [f"metrics.`{key}` {way}" for key, way in zip(logged, ways, strict=True)]
+        best = trials_of(store, name, f"tags.`{tags.STATE}` = 'complete'", order, most)
+        if len(best) == most:
+            return best
+    return trials_of(store, name)
 
 
 def runs(store: Store, condition: str, limit: int) -> Table:
@@ -94,8 +125,7 @@ def runs(store: Store, condition: str, limit: int) -> Table:
         ConfigError: for a limit below 1, or a condition that MLflow cannot read.
         TrackingError: where nothing is recorded yet.
     """
-    if limit < 1:
-        raise ConfigError(f"--limit {limit}: expected a whole number of 1 or more.")
+    _check_limit(limit)
     store.check_there()
     found = _search(store, condition, limit + 1)
     columns = ["run_id", "kind", "name", "study", "trial", "state", "start", "run_seconds"]
@@ -104,6 +134,11 @@ def runs(store: Store, condition: str, limit: int) -> Table:
     if len(found) > limit:
         note = f"only the latest {limit} are listed; --limit lists more."
     return Table([*columns, "objective", "score"], rows, note)
+
+
+def _check_limit(limit: int) -> None:
+    if limit < 1:
+        raise ConfigError(f"--limit {limit}: expected a whole number of 1 or more.")
 
 
 def number(text: str | None) -> Cell:
@@ -137,13 +172,14 @@ def goals_of(studies: Sequence[Run]) -> list[tuple[str, Direction]]:
     return list(zip(goals.split(", "), directions, strict=True))
 
 
-def _varying(runs: Sequence[Run], searched: Sequence[str]) -> list[str]:
-    """Return the parameters that have several values, those that were searched first."""
+def _varying(runs: Sequence[Run], searched: Sequence[str], always: Collection[str]) -> list[str]:
+    """Return the parameters that have several values or are always shown, the searched first."""
     values: dict[str, set[str]] = {key: set() for key in searched}
     for run in runs:
         for key, value in sorted(migrated_params(run.data.params).items()):
             values.setdefault(key, set()).add(value)
-    return [k for k, seen in settings(values, with_threads=False).items() if len(seen) > 1]
+    known = settings(values, with_threads=False)
+    return [key for key, seen in known.items() if len(seen) > 1 or key in always]
 
 
 def _trial(
@@ -227,24 +263,36 @@ def score_of(
     was chosen, has the same score in either direction. A failed run has none. One that was pruned
     when only a sample of the rows had been evaluated has that of the sample.
     """
-    try:
-        objective = parse(goal, direction)
-    except ConfigError:  # of a record that is not as a run writes it
+    objective = _objective(goal, direction)
+    if objective is None or _state(run) == "failed":
         return None
-    metric, way = objective.metric, objective.aggregation
-    known: Mapping[str, float] = run.data.metrics
-    if _state(run) == "failed":
-        return None
-    if objective.is_cost:
-        return known.get(metric)
+    metric, known = objective.metric, run.data.metrics
     sample = metric.replace("val/", "early/", 1)
     split = "early" if sample in known and metric not in known else "val"
+    logged = _logged_as(objective, split, is_first=is_first)
+    if logged is not None:
+        return cast("Mapping[str, float]", known).get(logged)
     metric = metric.replace("val/", f"{split}/", 1)
-    if way == "last" or (is_first and way == "best"):  # which the run logged itself
-        return known.get(metric.replace(f"{split}/", f"{split}/{way}/", 1))
     if metric not in known:
         return None
     return objective.score(list(history(store, run.info.run_id, metric).values()))
+
+
+def _objective(goal: str, direction: Direction) -> Objective | None:
+    try:
+        return parse(goal, direction)
+    except ConfigError:  # of a record that is not as a run writes it
+        return None
+
+
+def _logged_as(objective: Objective, split: str = "val", *, is_first: bool) -> str | None:
+    """Return the metric by which a run logs its score itself; None where it logs only the parts."""
+    way = objective.aggregation
+    if objective.is_cost:
+        return objective.metric
+    if way == "last" or (is_first and way == "best"):
+        return objective.metric.replace("val/", f"{split}/{way}/", 1)
+    return None
 
 
 def _seconds(metrics: Mapping[str, float]) -> float | None:

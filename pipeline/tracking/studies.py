@@ -32,6 +32,7 @@ DATA = "data"  # parameter of a study: the digest of its data
 _STORAGE = "hydra.sweeper.storage"
 _HOW_IT_IS_RUN = {tags.STORAGE, tags.JOB, tags.OVERRIDES}  # tags that no file of it repeats
 AnyRun = TypeVar("AnyRun")
+_LATEST = ("attributes.start_time DESC",)
 _PAGE = 1000  # runs that MLflow is asked for at once
 
 
@@ -260,10 +261,17 @@ def close_killed(store: Store, run_id: str) -> None:
     delete_model(store, run_id)
 
 
-def trials_of(store: Store, study: str) -> list[Run]:
+def trials_of(
+    store: Store,
+    study: str,
+    condition: str = "",
+    order: Sequence[str] = _LATEST,
+    most: float = math.inf,
+) -> list[Run]:
     """Return the runs of a study's trials, the latest first; just asking makes no store."""
-    condition = f"tags.`{tags.STUDY}` = '{_quoted(study)}' and tags.`{tags.KIND}` = 'trial'"
-    return [] if store.is_empty else find_runs(store, condition)
+    own = [f"tags.`{tags.STUDY}` = '{_quoted(study)}'", f"tags.`{tags.KIND}` = 'trial'"]
+    every = " and ".join([*own, condition] if condition else own)
+    return [] if store.is_empty else find_runs(store, every, order=order, most=most)
 
 
 @dataclass(frozen=True)
@@ -399,6 +407,21 @@ def has_model(store: Store, run: Run) -> bool:
     return bool(store.client.list_artifacts(run.info.run_id, MODEL_FOLDER))
 
 
+def trials_with_model(store: Store) -> list[Run]:
+    """Return the runs of all studies' trials that keep a model; local ones are found by folder."""
+    if store.is_empty:
+        return []
+    condition = f"tags.`{tags.KIND}` = 'trial'"
+    location = store.client.get_experiment(store.experiment_id).artifact_location
+    if urlsplit(location).scheme in ("", "file"):
+        folders = Path(local_path(location)).glob(f"*/artifacts/{MODEL_FOLDER}")
+        ids = ", ".join(f"'{folder.parts[-3]}'" for folder in folders)
+        if not ids:
+            return []
+        condition += f" and attributes.run_id IN ({ids})"
+    return [run for run in find_runs(store, condition) if has_model(store, run)]
+
+
 def find_study(store: Store, name: str) -> Run:
     """Return a study's parent run by its name, or the latest whose name begins so.
 
@@ -420,7 +443,11 @@ def find_study(store: Store, name: str) -> Run:
 
 @without_gc()
 def find_runs(
-    store: Store, condition: str, experiments: list[str] | None = None, most: float = math.inf
+    store: Store,
+    condition: str,
+    experiments: list[str] | None = None,
+    order: Sequence[str] = _LATEST,
+    most: float = math.inf,
 ) -> list[Run]:
     """Search runs, the latest first; in our experiment, unless others are given."""
     found: list[Run] = []
@@ -429,7 +456,7 @@ def find_runs(
         some = store.client.search_runs(
             experiments or [store.experiment_id],
             condition,
-            order_by=["attributes.start_time DESC"],
+            order_by=list(order),
             max_results=int(min(most - len(found), _PAGE)),
             page_token=page,
         )

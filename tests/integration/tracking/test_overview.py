@@ -118,6 +118,25 @@ def test_every_objective_has_its_column_and_every_seed_its_row(table, client):
         assert row["val/loss"] == min(losses)  # of any evaluation, as the run's own score is
 
 
+def test_only_the_best_trials_are_read_and_listed_where_a_limit_says_so(
+    table, cli, store, monkeypatch
+):
+    every, searched = table("compare", "rates"), MlflowClient.search_runs
+    read = []
+
+    def search(*args, **options):
+        read.append(searched(*args, **options))
+        return read[-1]
+
+    monkeypatch.setattr(MlflowClient, "search_runs", search)
+    (best,) = table("compare", "rates", "--limit", "1")
+    assert best == every[0]
+    assert [run.info.run_id for run in read[-1]] == [row["run_id"] for row in every[:2]]
+    assert "only the best 1 are listed" in cli("compare", "rates", "--limit", "1", store).err
+    assert table("compare", "batches", "--limit", "1") == table("compare", "batches")[:2]  # seeds
+    assert "--limit 0: expected" in cli("compare", "rates", "--limit", "0", store).err
+
+
 @pytest.fixture
 def retagged(client):
     """Set tags of runs, and set back what they were when the test is over."""

@@ -2,7 +2,7 @@
 
 import optuna
 import pytest
-from optuna.samplers import QMCSampler
+from optuna.samplers import QMCSampler, TPESampler
 from optuna.storages.journal import _storage as journal
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -21,6 +21,8 @@ def two_objectives() -> optuna.Study:
         (optuna.create_study(), "_study_id", "samplers under Hyperband cannot count all trials"),
         (optuna.create_study().ask(), "_trial_id", "no beat and no score can be written"),
         (QMCSampler, "_find_sample_id", "a quasi-random sequence no longer goes by trials' places"),
+        (TPESampler, "_build_parzen_estimator", "TPE's work for a trial grows with the study"),
+        (TPESampler(), "_search_space", "samplers read all trials again for each"),
         (journal, "JournalOperation", "a damaged line of a journal is not named"),
     ],
 )
@@ -69,3 +71,36 @@ def test_a_quasi_random_sequence_goes_by_the_trials_place():
 def test_lines_of_a_journal_are_known():
     assert parts.is_journal_line(b'{"op_code": 0}')
     assert not any(map(parts.is_journal_line, (b'{"op_code": 99}', b"{}", b"[]", b"7", b"torn")))
+
+
+def test_tpe_keeps_the_best_trials_and_thins_out_the_others(monkeypatch):
+    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    study = optuna.create_study()
+    for i in range(200):
+        study.add_trial(optuna.create_trial(params={"x": i / 200}, distributions=space, value=i))
+    densities = []
+
+    class Density(optuna.samplers._tpe.parzen_estimator._ParzenEstimator):
+        def __init__(self, observations, *rest):
+            densities.append(list(observations["x"]))
+            super().__init__(observations, *rest)
+
+    monkeypatch.setattr(parts, "MOST_KERNELS", 50)
+    sampler = parts.ThinnedTpe(seed=0)
+    sampler._parzen_estimator_cls = Density
+    study.sampler = sampler
+    study.ask(space)
+    best, others = densities
+    assert best == [i / 200 for i in range(20)]
+    assert others == [i / 200 for i in range(20, 200, 4)]
+
+
+def test_what_is_read_of_the_trials_is_handed_on():
+    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    study = optuna.create_study(sampler=TPESampler())
+    study.add_trial(optuna.create_trial(params={"x": 0.5}, distributions=space, value=0))
+    study.ask()
+    after, random = TPESampler(), optuna.samplers.RandomSampler()
+    parts.share_space(study.sampler, after)
+    assert after._search_space is study.sampler._search_space
+    parts.share_space(random, after)

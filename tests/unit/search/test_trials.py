@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.search.study import trials
 from pipeline.search.study.trials import (
     best_first,
     in_order_of_end,
@@ -41,6 +42,22 @@ def test_scores_are_best_where_their_trial_would_come_first(scores, own):
     said = is_best(study, own, number)
     study.tell(study.ask(), own)
     assert said == (best_first(study)[0].number == number)
+
+
+def test_a_trial_that_is_over_is_read_once(monkeypatch):
+    study, read = study_of([(0, 0)] * 5), []
+    running = study.ask()
+
+    def state(trial, known=trials.state_of):
+        read.append(trial.number)
+        return known(trial)
+
+    monkeypatch.setattr(trials, "state_of", state)
+    assert [len(trials.counted(study)) for _ in range(2)] == [6, 6]
+    study.tell(running, (1, 1))
+    study.enqueue_trial({}, user_attrs={trials.REPLACES: 0})
+    assert [t.number for t in trials.ended(study)] == [1, 2, 3, 4, 5]
+    assert read == [0, 1, 2, 3, 4, 5, 5, 5, 6]
 
 
 def test_the_best_so_far_goes_by_the_order_of_the_ends():
