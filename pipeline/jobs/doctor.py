@@ -212,8 +212,8 @@ def _over(
             where = f"{place}, run {one.info.run_id} of trial {one.data.tags[tags.TRIAL]}"
             fix = partial(studies.delete_model, store, one.info.run_id)
             yield Defect(where, "keeps a model, but is not the best", "its model is deleted", fix)
-    own = store.dir / "studies" / study.study_name
-    for folder in sorted(own.glob(f"*/{studies.MODEL_FOLDER}")):
+    at = store.dir / "studies" / study.study_name
+    for folder in sorted(at.glob(f"*/{studies.MODEL_FOLDER}")):
         yield unsaved_model(folder)
     if run.info.status == "RUNNING":
         over = [t for t in counted(study) if t.state.is_finished()]
