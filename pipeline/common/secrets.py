@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.common.text import words
+from pipeline.common.token_shapes import without_tokens
 
 MASK = "***"  # stands for a secret
 
@@ -36,6 +37,7 @@ _NAME = rf"""(?:
     |{_BEGIN}token{_NOT_SPOKEN}
     |(?<!/){_BEGIN}(?:pass|pwd)  # `recall/pass` is a metric
     |{_BEGIN}authorization
+    |{_BEGIN}x[_-](?:amz|goog)[_-]signature
 )(?:[_-]?\d{{1,3}})?(?![\w-])"""
 # Atomic groups, `(?>…)`: before Python 3.11.5 a group with a possessive quantifier, `(…)*+`, fails.
 _FLAGS = re.IGNORECASE | re.VERBOSE | re.MULTILINE
@@ -51,13 +53,17 @@ _URL = re.compile(
     _FLAGS,
 )
 _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*):\d{1,5}")
-_URL_OPTION = re.compile(rf"([?&;\#][\w.-]{{0,60}}{_NAME}=)(?:(?!{_QUOTE_ENDS})[^&\#\s])+", _FLAGS)
-_TOKEN = re.compile(
-    r"""(?<![A-Za-z0-9])(?:
-        hf_[A-Za-z0-9]{20,} | gh[opusr]_[A-Za-z0-9]{20,} | github_pat_\w{20,} | sk-[\w-]{20,}
-        | AKIA[A-Z0-9]{16}[A-Za-z0-9]* | xox[abeprs]-[\w-]{10,}
-    )|-----BEGIN\ [A-Z ]{0,30}PRIVATE\ KEY-----(?>(?:[^-]|-(?!----))*)""",
-    re.VERBOSE,
+_URL_OPTION = re.compile(
+    rf"""((?:[?&;\#][\w.-]{{0,60}}{_NAME}|[?&;]sig(?:nature)?|{_BEGIN}x-(?:amz|goog)-signature)=)
+    (?:(?!{_QUOTE_ENDS})[^&\#\s])+""",
+    _FLAGS,
+)
+# Name and password after such an option of any command, where a text has curl in it.
+_CURL_USER = re.compile(
+    rf"""((?<![\w-])(?:-[a-z]{{0,9}}u|--(?:proxy-)?user)(?:['"],)?[ =\\\n\t]{{0,9}}
+    (?P<quote>['"])?(?!\d+:\d+\b)[^\s:'"]{{1,99}}:)
+    (?:(?(quote)(?!(?P=quote))[^\n]|(?!{_QUOTE_ENDS})\S))+""",
+    _FLAGS,
 )
 
 _KEY_ENDS = r"(?:\\{0,3}['\"])?\]?[ \t]*+"
@@ -98,7 +104,9 @@ def masked(text: str) -> str:
         text = _URL.sub(_without_user, text)
     if "=" in text:
         text = _URL_OPTION.sub(rf"\1{MASK}", text)
-    return _TOKEN.sub(MASK, text)
+    if "curl" in text:
+        text = _CURL_USER.sub(rf"\1{MASK}", text)
+    return without_tokens(text, MASK)
 
 
 def masked_message(text: str) -> str:

@@ -46,6 +46,7 @@ PRIVATE = {
 CONSTANT = {
     "pipeline.common.process.identity": "the process itself",
     "pipeline.common.secrets._is_secret": "a pattern's answer on a key",
+    "pipeline.common.token_shapes._known": "the patterns of detect-secrets",
     "pipeline.analysis.data_check.texts._script": "Unicode's name of a character",
     "pipeline.search.samplers._warn": "a warning is given once a process",
     "pipeline.search.space.filters._parse": "the syntax tree of an expression",

@@ -119,6 +119,14 @@ def test_a_setting_in_a_message_is_masked(said, shown):
         ("ftp://a/?u=ftp://b:c@d", "ftp://a/?u=ftp://b:***@d"),
         ("a://h/d?n=1&accessToken=x&m=2#token=y", "a://h/d?n=1&accessToken=***&m=2#token=***"),
         ("jdbc:x://h;password=y;n=3", "jdbc:x://h;password=***"),
+        ("s3://b/k?n=1&X-Amz-Signature=0a1b&m=2", "s3://b/k?n=1&X-Amz-Signature=***&m=2"),
+        ("az://h/c/f?sv=2026&sr=b&sig=a%2Fb%3D", "az://h/c/f?sv=2026&sr=b&sig=***"),
+        ("curl -u me:sesame http://h", "curl -u me:*** http://h"),
+        (
+            "curl -X GET \\\n  --user 'me:a b' http://h",
+            "curl -X GET \\\n  --user 'me:***' http://h",
+        ),
+        ('["curl", "-su", "me:sesame"]', '["curl", "-su", "me:***"]'),
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url, shown):
@@ -137,6 +145,9 @@ def test_a_url_is_shown_without_its_secrets(url, shown):
         "postgresql://me@host/db ssh://git@host/x git@host:x",
         "C:/me:a@b D:\\x sqlite:////path/x@y.db sqlite:///a:b@c.db",
         "task-" + "a" * 30,
+        "0a1b" * 10 + " sha256:" + "0a1b" * 16 + " run 2026-11-29T03:08:54.123456+00:00",
+        "google-bert/bert-base-multilingual-cased Qwen/Qwen2.5-0.5B-Instruct-GPTQ-Int4",
+        "curl https://host/x -H Accept:text/plain; docker run --user 1000:1000 sig=0.5",
     ],
 )
 def test_harmless_text_is_not_masked(said):
@@ -154,6 +165,17 @@ def test_harmless_text_is_not_masked(said):
         "sk-proj-" + "a1_-" * 20,
         "AKIA" + "A1" * 8,
         "xoxb-" + "12-ab" * 5,
+        "xoxe-1-" + "Ab" * 20,
+        "https://hooks.slack.com/services/T0A1/B0A1/" + "a1" * 12,
+        "glpat-" + "a1" * 10,
+        "glpat-" + "a1" * 14 + ".0a.0a1b2c3d4",
+        "AIzaSy" + "a1_" * 11,
+        "sk_live_" + "a1" * 12,
+        "rk_live_" + "a1" * 50,
+        "npm_" + "a1" * 18,
+        "r8_" + "a1" * 18 + "a",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P",
+        "SG." + "a1" * 11 + "." + "a1" * 21 + "a",
         "-----BEGIN RSA PRIVATE KEY-----\nMII\n",
     ],
 )
@@ -167,6 +189,8 @@ PARTS = [
     *(": ", ":", "=", "= ", "'", '"', "\\", "://", "http", "/", "@", "?", "&", "#", ";", ",", "|"),
     *("{", "}", "[", "(", "]", "***", "\n", "  ", "+", "- ", "a", "b1", "str", "80", "f", "_", "."),
     *("hf_" + "A" * 20, "sk-" + "a" * 20, "AKIA" + "A" * 16, "-----BEGIN PRIVATE KEY-----", "-"),
+    *("glpat-" + "a" * 20, "eyJ" + "a" * 9, "1" * 9 + ":" + "a" * 35, "a" * 32 + "-us", "xoxb-1-"),
+    *("curl ", "-u ", "--user '", "&sig=", "X-Amz-Signature="),
 ]
 TEXTS = st.lists(st.sampled_from(PARTS), max_size=12).map("".join) | st.text()
 
@@ -199,6 +223,13 @@ def test_masking_twice_equals_masking_once(mask):
         "token: b=",
         "a:",
         "\n ",
+        "eyJ",
+        "eyJaaaaaaaaaaaa=",
+        "xoxb-1-",
+        "https://hooks.slack.com/services/Ta/B",
+        "aws key '",
+        "curl -u\n",
+        "&sig=",
     ],
 )
 def test_masking_takes_a_time_linear_in_a_line(start, part):
