@@ -18,7 +18,19 @@ from pydantic.dataclasses import dataclass
 from pipeline.common.errors import listing
 from pipeline.common.text_format import check_delimiter
 from pipeline.config.task import AnyColumns, columns_class, split_columns
-from pipeline.config.types import STRICT, Count, EmbeddedFile, Number, Seed, Share, Text, conflict
+from pipeline.config.types import (
+    STRICT,
+    Access,
+    Count,
+    EmbeddedFile,
+    FolderOrName,
+    Number,
+    Revision,
+    Seed,
+    Share,
+    Text,
+    conflict,
+)
 
 
 def _paths(value: Any) -> Any:
@@ -29,7 +41,8 @@ def _paths(value: Any) -> Any:
 
 
 # One file, a folder or a pattern (`data/*.csv`), or several of them.
-Files = Annotated[str | tuple[str, ...], BeforeValidator(_paths)]
+Files = Annotated[str | tuple[str, ...], BeforeValidator(_paths), Access.FILES]
+SplitName = Annotated[Text, Access.SPLIT]
 Delimiter = Annotated[str, BeforeValidator(check_delimiter)]
 
 
@@ -90,12 +103,12 @@ class HubConfig(SplitConfig):
     """Rows of a Hugging Face data set."""
 
     source: Literal["hub"]
-    name: Text  # owner/name on the hub, or a local folder that datasets can load
+    name: FolderOrName  # owner/name on the hub, or a local folder that datasets can load
     subset: str | None  # the hub calls it a config
-    revision: str | None
-    train: Text  # names of the hub's splits
-    validation: Text | None
-    test: Text | None
+    revision: Revision | None
+    train: SplitName  # names of the hub's splits
+    validation: SplitName | None
+    test: SplitName | None
 
     @property
     def title(self) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.config.types import STRICT, Count, Text
+from pipeline.config.types import STRICT, Count, FileName, Text
 
 
 def _listed(value: Any) -> Any:
@@ -28,7 +28,7 @@ class EvaluationConfig:
     # Columns of the data whose values are groups to compare; a single one needs no list.
     slices: Annotated[tuple[Text, ...], BeforeValidator(_listed)]
     # Identity terms to swap, to see whether answers change: a YAML file, or default; null: none.
-    counterfactual: Text | None
+    counterfactual: FileName | None
 
     @property
     def objectives(self) -> tuple[str, ...]:

@@ -1,16 +1,15 @@
 """The first of pydantic's findings as our message: place, found, expected, nearest name."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline.common.errors import did_you_mean, did_you_mean_key, listing
 from pipeline.config.compose import literal
+from pipeline.config.fields import keys_at
 from pipeline.config.migrations import renamed
 from pipeline.config.refusals import in_shell
-from pipeline.config.task import AnyTaskConfig, columns_class, config_class
 from pipeline.config.types import COMBINATION
 
 
@@ -32,7 +31,7 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
         return now
     if found["type"] == "unexpected_keyword_argument":
         parent = ".".join(place[:-1])
-        valid = [f"{parent}.{name}".lstrip(".") for name in _fields_at(schema, tree, place[:-1])]
+        valid = [f"{parent}.{name}".lstrip(".") for name in keys_at(schema, tree, place[:-1])]
         near = did_you_mean_key(key, valid)
         return f"{key} is not a key of the config.{near} Valid: {listing(valid)}."
     if found["type"] == "missing":
@@ -56,31 +55,3 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
 def first(error: ValidationError) -> Any:
     """Return the finding to report: an unknown key before the missing one that it stands for."""
     return min(error.errors(), key=lambda one: one["type"] != "unexpected_keyword_argument")
-
-
-def _fields_at(schema: Any, tree: Mapping[Any, Any], place: list[str]) -> list[str]:
-    """List the names that the schema knows at a place of the config."""
-    here: Any = tree
-    for part in place:
-        here = here[part]
-        schema = _chosen(get_type_hints(schema, include_extras=True)[part], here)
-    names = [field.name for field in fields(schema)]
-    if place == ["data"]:  # where the keys of the task's columns are among those of the source
-        names.remove("columns")
-        columns = columns_class(tree["task"]["name"])
-        names = [*(field.name for field in fields(columns)), *names]
-    return names
-
-
-def _chosen(annotation: Any, node: Mapping[str, Any]) -> Any:
-    """Return the class of a node; of several, the one whose name or source the node has."""
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if annotation is AnyTaskConfig:
-        return config_class(node["name"])
-    classes = [c for c in (get_args(annotation) or [annotation]) if is_dataclass(c)]
-    for chosen in classes:
-        for key in ("name", "source"):
-            if node.get(key) in get_args(get_type_hints(chosen).get(key)):
-                return chosen
-    return classes[0]

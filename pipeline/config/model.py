@@ -6,7 +6,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, model_validator
 from pydantic.dataclasses import dataclass
 
-from pipeline.config.types import STRICT, EmbeddedFile, Settings, Text, conflict
+from pipeline.config.types import (
+    STRICT,
+    Access,
+    EmbeddedFile,
+    FolderOrName,
+    Revision,
+    Settings,
+    Text,
+    conflict,
+)
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -14,13 +23,13 @@ class ModelConfig:
     """The model to start from: pre-trained, its weights safetensors, or new from a config."""
 
     # Hub name, local folder, or the weights file of a package; null: from_config.
-    checkpoint: Text | EmbeddedFile | None
-    revision: str | None  # branch, tag or commit on the hub
+    checkpoint: FolderOrName | EmbeddedFile | None
+    revision: Revision | None  # branch, tag or commit on the hub
     trust_remote_code: Text | None  # the checkpoint's name again, to allow its own code to run
     # A transformers config with its model_type: a model with random weights, drawn by seed.
-    from_config: Annotated[Mapping[str, Any], AfterValidator(Settings)] | None
+    from_config: Annotated[Mapping[str, Any], AfterValidator(Settings), Access.FILE] | None
     # Hub name, local folder, or a file of the same package; null: the checkpoint's own.
-    tokenizer: Text | EmbeddedFile | None
+    tokenizer: FolderOrName | EmbeddedFile | None
 
     @model_validator(mode="after")
     def _is_one_model(self) -> "ModelConfig":

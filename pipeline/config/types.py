@@ -1,6 +1,8 @@
 """Types that several groups of the config use: bounded numbers, texts, files of packages."""
 
 import json
+import re
+from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -9,6 +11,19 @@ from pydantic_core import PydanticCustomError
 
 STRICT = ConfigDict(extra="forbid")
 COMBINATION = "combination"  # the type of our errors about two keys, which name both
+
+
+class Access(Enum):
+    """How the value of a key reaches the file system; `untrusted.check_values` finds those keys.
+
+    It stands in the annotation of every such field of the schema.
+    """
+
+    FILE = "a file"
+    FILES = "a file, a folder or a pattern"
+    FOLDER = "a folder, which is read with all below it, or a name of the hub"
+    SPLIT = "a split of the hub, a file or the like of other sources"
+    IN_PACKAGE = "a file, by its path in a distribution"
 
 
 def conflict(message: str) -> PydanticCustomError:
@@ -20,6 +35,15 @@ def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):  # which Python treats as 0 and 1
         raise ValueError("Input should be a valid number")
     return value
+
+
+def _revision(value: Any) -> Any:
+    if isinstance(value, str) and _NO_REVISION.search(value):
+        raise ValueError("Input should be a branch, tag or commit, in which git allows no '..'")
+    return value
+
+
+_NO_REVISION = re.compile(r"^/|\.\.|[\\\s~^:?*\[]")  # else it could name a file; as git has it
 
 
 def is_steps(value: Any, least: int = 1) -> bool:
@@ -34,6 +58,9 @@ Share = Annotated[Number, Field(gt=0, lt=1)]  # a part of the whole, both ends e
 NonNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
+FileName = Annotated[Text, Access.FILE]
+FolderOrName = Annotated[Text, Access.FOLDER]
+Revision = Annotated[str, BeforeValidator(_revision)]
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -41,7 +68,7 @@ class EmbeddedFile:
     """A file inside an installed distribution, read as a file: the package's code never runs."""
 
     distribution: Text  # the name on PyPI
-    path: Text  # the file, relative to site-packages
+    path: Annotated[Text, Access.IN_PACKAGE]  # the file, relative to site-packages
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the file's bytes
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -16,6 +17,9 @@ import yaml
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.paths import expanded
 from pipeline.common.text import CONTROL, printable
+from pipeline.config.experiment import Experiment
+from pipeline.config.fields import keys_at, parts
+from pipeline.config.types import Access
 
 MOST_BYTES = 2**20  # of a config
 MOST_JSON_BYTES = 2**23
@@ -24,8 +28,6 @@ MOST_DEPTH = 20
 MOST_CHARACTERS = 2000  # of one value: the time to read a number grows with its length squared
 
 CODE = ("model.trust_remote_code", "model.revision")  # keys: which code is run
-_SPLITS = ("data.train", "data.validation", "data.test")
-_PATHS = (*_SPLITS, "data.name", "model.checkpoint", "model.tokenizer", "task.chat_template")
 
 
 def read_config(text: bytes, place: str) -> dict[str, Any]:
@@ -63,7 +65,8 @@ def check_values(
 ) -> None:
     """Refuse files outside the working folder, and code, that a logged config names.
 
-    Values of a wrong type are left to `pipeline.config.experiment.validate`.
+    Which keys name files is read from the schema: those whose annotation has an `Access`. Values
+    of a wrong type are left to `pipeline.config.experiment.validate`.
 
     Args:
         tree: a logged config, with the user's changes.
@@ -75,20 +78,11 @@ def check_values(
         ConfigError: naming the key, what it would access and how to allow it.
     """
     roots = [os.path.realpath(folder) for folder in (Path.cwd(), *allowed)]
-    from_hub = _at(tree, "data.source") == "hub"
-    for key in _PATHS:
-        found = _at(tree, key)
-        for value in found if isinstance(found, list) else [found]:
-            problem = _problem_of(value, roots, key in _SPLITS, from_hub=from_hub)
-            if problem and not _is_given(key, given):
-                shown = printable(f"{place}: {key}={value}")
-                raise ConfigError(f"{shown} {problem} give {key}=… yourself.")
-        path = _at(tree, f"{key}.path")
-        if isinstance(path, str) and _leaves(path) and not _is_given(f"{key}.path", given):
-            raise ConfigError(
-                f"{place}: {key}.path={printable(path)} leads out of the distribution; expected a "
-                "path inside it."
-            )
+    for key, access, value in _accesses(tree):
+        problem = None if _is_given(key, given) else _problem_of(value, access, roots)
+        if problem is not None:
+            remedy = "" if problem.endswith(".") else f" give {key}=… yourself."
+            raise ConfigError(printable(f"{place}: {key}={value} {problem}{remedy}"))
     if _at(tree, "model.trust_remote_code") is None:
         return
     for key in CODE:
@@ -169,31 +163,78 @@ def _problems(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield key, f"{node[:80]!a} holds control characters; expected text"
 
 
-def _problem_of(value: Any, roots: Sequence[str], is_split: bool, *, from_hub: bool) -> str | None:
-    """Return what is wrong with a path or name, without the remedy, or None."""
-    if not isinstance(value, str):
-        return None
+def _accesses(
+    tree: Mapping[str, Any], place: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Access, str]]:
+    """Yield the keys of a config that reach the file system, with how they do and their texts."""
+    for key, annotations in keys_at(Experiment, tree, place).items():
+        value, here = _at(tree, ".".join([*place, key])), (*place, key)
+        if isinstance(value, Mapping) and keys_at(Experiment, tree, here):
+            yield from _accesses(tree, here)
+            continue
+        found = dict.fromkeys(part for one in annotations for part in parts(one))
+        for access in (part for part in found if isinstance(part, Access)):
+            yield from ((".".join(here), access, text) for text in _texts(value))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a value: of a library's own keys, those at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(one)
+
+
+def _problem_of(value: str, access: Access, roots: Sequence[str]) -> str | None:
+    """Return what is wrong with a path or name, or None; without a period: without the remedy."""
+    if access is Access.IN_PACKAGE:
+        leads = "leads out of the distribution; expected a path inside it."
+        return leads if _leaves(value) else None
     if "://" in value:
         return "is an address; expected a path or a name. If you trust this record,"
-    if is_split and from_hub:
+    if access is Access.SPLIT:
         is_name = "/" not in value and ".." not in value
         return None if is_name else "is not the name of a split. If you trust this record,"
+    where = "lies"
     try:
         path = _outside([os.path.expanduser(value)], roots)
-        if path is None and is_split:  # a folder or a pattern may name links to elsewhere
+        if path is None and access is Access.FILES:  # of which some may be links
             path = _outside(expanded(value), roots)
+        if path is None and access is Access.FOLDER:
+            for link in _links(value):
+                where, path = f"has a link, {link}, that leads", _outside([link], roots)
+                if path is not None:
+                    break
     except ValueError:  # a zero byte
         return "is not a path;"
     if path is None:
         return None
     folder = _word(str(path if path.is_dir() else path.parent))
-    return f"lies outside the working folder; if you trust this record, add --allow {folder}, or"
+    advice = f"if you trust this record, add --allow {folder}, or"
+    return f"{where} outside the working folder; {advice}"
 
 
 def _outside(paths: Iterable[str | Path], roots: Sequence[str]) -> Path | None:
     """Return the first path that lies outside these folders, links followed."""
     real = (Path(os.path.realpath(path)) for path in paths)
     return next((p for p in real if not any(p.is_relative_to(root) for root in roots)), None)
+
+
+def _links(folder: str) -> Iterator[str]:
+    """Yield the links below a folder, and below the folders that they lead to."""
+    waiting, seen = [os.path.expanduser(folder)], set[str]()
+    while waiting:
+        real = os.path.realpath(waiting.pop())
+        if real in seen or not os.path.isdir(real):
+            continue
+        seen.add(real)
+        with suppress(PermissionError), os.scandir(real) as entries:  # nobody can read it
+            for entry in entries:
+                if entry.is_symlink():
+                    yield entry.path
+                if entry.is_dir():
+                    waiting.append(entry.path)
 
 
 def _leaves(path: str) -> bool:

@@ -18,7 +18,7 @@ from typing_extensions import override
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, DataError, ModelError, did_you_mean, listing
 from pipeline.config.task import AnyColumns
-from pipeline.config.types import STRICT, Text
+from pipeline.config.types import STRICT, FileName, Text
 from pipeline.data import Rows
 from pipeline.data.conversations import Message, asked, plain
 from pipeline.data.layouts import AUTO, LAYOUTS, read_conversation
@@ -51,7 +51,7 @@ class ChatConfig(WritingConfig):
     """The assistant's replies in conversations, by a decoder."""
 
     name: Literal["chat"]
-    chat_template: Text | None  # file with a Jinja template; null: the tokenizer's own
+    chat_template: FileName | None  # file with a Jinja template; null: the tokenizer's own
     generate: bool  # write the last reply of each conversation at evaluations, and score it
 
 

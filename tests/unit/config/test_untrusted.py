@@ -17,6 +17,7 @@ from pipeline.common.text import printable
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.experiment import validate
 from pipeline.config.untrusted import MOST_BYTES, check_values, read_config, read_json
+from tests.support.experiments import experiment
 
 
 def refuses(text: str | bytes, *fragments: str) -> None:
@@ -210,7 +211,35 @@ def test_a_symlink_out_of_the_folder(tmp_path_factory):
     Path("link").symlink_to(elsewhere)
     outside("data.train", "link/y.csv", f"--allow {elsewhere},")
     outside("model.checkpoint", "link", f"--allow {elsewhere},")
-    check_values({"data": {"train": "link/y.csv"}}, [elsewhere])
+    check_values({"data": {"source": "files", "train": "link/y.csv"}}, [elsewhere])
+
+
+def test_links_in_a_folder_that_is_read_whole(tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "vocab.txt").touch()
+    Path("model/nested").mkdir(parents=True)
+    Path("model/again").symlink_to(Path("model").absolute())  # a circle, and inside
+    Path("nested").symlink_to("model/nested")
+    Path("model/nested/vocab.txt").symlink_to(elsewhere / "vocab.txt")
+    for key in ("model.checkpoint", "model.tokenizer", "data.name"):
+        outside(key, "model", "nested/vocab.txt, that leads outside", f"--allow {elsewhere},")
+    check_values({"model": {"checkpoint": "model"}}, [elsewhere])
+
+
+def test_keys_that_name_a_file(tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for key in ("evaluation.counterfactual", "task.chat_template"):
+        outside(key, f"{elsewhere}/y.yaml", f"--allow {elsewhere},")
+    config = {"model_type": "bert", "hidden_act": ["gelu", {"x": f"{elsewhere}/y"}]}
+    with pytest.raises(ConfigError, match=r"model\.from_config=.*/y lies outside"):
+        check_values({"model": {"from_config": config}}, [])
+
+
+@pytest.mark.parametrize("revision", ["../../x", "/etc/passwd", "a..b", "a b", "a\\b"])
+def test_a_revision_is_no_path(revision):
+    with pytest.raises(ConfigError, match=r"revision=.*: should be a branch, tag or commit"):
+        experiment([f"model.revision='{revision}'"])
+    assert experiment(["model.revision=refs/pr/7"]).model.revision == "refs/pr/7"
 
 
 @pytest.mark.parametrize("given", ["data", "data/*.csv", "*/a.csv", "../*.csv", "/etc/*"])
@@ -221,8 +250,9 @@ def test_every_file_of_a_list_a_folder_or_a_pattern_is_inside(tmp_path_factory, 
     Path("data/a.csv").symlink_to(elsewhere)
     outside("data.test", given, "lies outside the working folder")
     with pytest.raises(ConfigError, match=r"data\.train=.* lies outside"):
-        check_values({"data": {"train": ["b.csv", given]}}, [])
-    check_values({"data": {"train": ["data", "data/*.csv"]}}, [elsewhere.parent])
+        check_values({"data": {"source": "files", "train": ["b.csv", given]}}, [])
+    files = {"source": "files", "train": ["data", "data/*.csv"]}
+    check_values({"data": files}, [elsewhere.parent])
 
 
 def test_a_refusal_moves_no_cursor():
@@ -233,11 +263,12 @@ def test_a_refusal_moves_no_cursor():
 
 
 def test_allowed_folders_are_accepted(working_folder):
-    inside = {"data": {"train": str(working_folder / "y.csv"), "validation": "a/../b.csv"}}
-    check_values(inside, [])
-    check_values({"data": {"train": "/x/a/y.csv"}, "model": {"checkpoint": "/x"}}, [Path("/x")])
+    files = {"source": "files", "train": str(working_folder / "y.csv"), "validation": "a/../b.csv"}
+    check_values({"data": files}, [])
+    files["train"] = "/x/a/y.csv"
+    check_values({"data": files, "model": {"checkpoint": "/x"}}, [Path("/x")])
     with pytest.raises(ConfigError, match=r"--allow /xy,"):
-        check_values({"data": {"train": "/xy/y.csv"}}, [Path("/x")])
+        check_values({"data": {**files, "train": "/xy/y.csv"}}, [Path("/x")])
 
 
 def test_names_of_the_hub():
