@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +55,7 @@ def find_label_issues(store: Store, runs: Sequence[studies.Run]) -> LabelReport 
 
     rows: list[dict[str, Any]] = []
     for run in runs:
-        table = json.loads(studies.read_text(store, run, TABLE) or "{}")
+        table = studies.read_json(store, run, TABLE) or {}
         if "probabilities" not in table.get("columns", []):
             return None
         rows += [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.errors import TrackingError
 from pipeline.tasks import get_task
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, studies
@@ -163,9 +164,9 @@ def truth_of(store: Store, run: Run) -> list[str]:
 
 
 def _table(store: Store, run: Run) -> dict[str, list[Any]]:
-    text = studies.read_text(store, run, TABLE)
-    assert text is not None  # every complete run has one
-    table = json.loads(text)
+    table = studies.read_json(store, run, TABLE)
+    if table is None:  # every complete run has one
+        raise TrackingError(f"run {run.info.run_id}: its artifact {TABLE} is gone or damaged.")
     return dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
 
 

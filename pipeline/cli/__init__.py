@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import signal
 import sys
@@ -37,7 +38,7 @@ from pipeline.cli import (
     train,
     ui,
 )
-from pipeline.common.errors import Stopped, TunewrightError, full_disk_named, is_interrupted
+from pipeline.common.errors import Stopped, TunewrightError, is_interrupted, machine_faults_named
 from pipeline.common.process import process_start
 from pipeline.common.secrets import masked_message
 from pipeline.common.text import printable
@@ -102,7 +103,7 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
     options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
     quiet_libraries()
     try:
-        with _terminated_as_interrupted(), full_disk_named("give the command again"):
+        with _terminated_as_interrupted(), machine_faults_named("give the command again"):
             return int(options.run(options))
     except TunewrightError as error:
         said = map(printable, masked_message(str(error)).splitlines())  # it may quote a record
@@ -144,6 +145,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 def quiet_libraries() -> None:
     """Set what the libraries read at import: no bars or notices of their own, no calls home."""
+    logging.raiseExceptions = False  # else a log file on a full disk is a traceback a line
     for name, value in (
         ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),

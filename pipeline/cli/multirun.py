@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.cli.common import SAME_COMMAND, composed, store_of
-from pipeline.common.errors import RESUMES, full_disk_named, resumable
+from pipeline.common.errors import RESUMES, machine_faults_named, resumable
 
 if TYPE_CHECKING:
     from pipeline.jobs.trial import ExperimentTask
@@ -30,7 +30,7 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
 
         task = task or ExperimentTask(name, overrides)
         how = "" if config.hydra.sweeper.get("dry_run") else SAME_COMMAND
-        with resumable(how), full_disk_named(RESUMES):
+        with resumable(how), machine_faults_named(RESUMES):
             hydra.multirun(CONFIG_NAME, task, overrides)
     seeds = int(config.hydra.sweeper.get("confirm") or 0)
     if seeds and task.study_name:

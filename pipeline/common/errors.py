@@ -6,12 +6,12 @@ Every other error is a bug and keeps its traceback.
 import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from pipeline.common.secrets import masked_message
 
-DISK_FULL = ("no space left on device", "disk is full", "disk quota exceeded")
-_DISK_FULL_SAID_BY = ("sqlite3", "sqlalchemy", "mlflow", "safetensors_rust", "safetensors")
+_DISK_SAID_BY = ("sqlite3", "sqlalchemy", "mlflow", "safetensors_rust", "safetensors")
 RESUMES = "give the same command again: it resumes"
 NEAR = 0.6  # likeness from which a name may be a slip for another
 
@@ -46,8 +46,12 @@ class TrialTimeoutError(TunewrightError):
     """A trial had its time and was not done."""
 
 
-class DiskFullError(TunewrightError):
-    """A disk, or the user's share of one, has no space left."""
+class DiskError(TunewrightError):
+    """A disk that is full, or that cannot be written any more."""
+
+
+class MemoryFullError(TunewrightError):
+    """A process that got no more memory, on the host or an accelerator."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -63,20 +67,62 @@ def resumable(how: str) -> Iterator[None]:
         raise Stopped(how) from stop
 
 
+@dataclass(frozen=True)
+class _DiskFault:
+    """What a disk may come to in mid-run, and the signs of it."""
+
+    what: str
+    remedy: str
+    numbers: tuple[int, ...]
+    words: tuple[str, ...]
+
+
+_DISK_FAULTS = (
+    _DiskFault(
+        "a disk is full",
+        "Free some space",
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        ("no space left on device", "disk is full", "disk quota exceeded"),
+    ),
+    _DiskFault(
+        "a disk cannot be written",
+        "Make it writable",
+        (errno.EROFS,),
+        ("read-only file system", "write a readonly database", "unable to open database file"),
+    ),
+    _DiskFault(
+        "a disk fails",
+        "Look at the system's log",
+        (errno.EIO,),
+        ("disk i/o error",),
+    ),
+)
+
+
 @contextmanager
-def full_disk_named(then: str) -> Iterator[None]:
-    """Say in a paragraph what fails in here because a disk is full.
+def machine_faults_named(then: str) -> Iterator[None]:
+    """Say in a paragraph what fails in here for a disk or for want of memory.
 
     Args:
-        then: what to do when there is space again.
+        then: what to do when the disk can be written again.
     """
     try:
         yield
     except Exception as error:
-        if isinstance(error, TunewrightError) or not is_disk_full(error):
+        if isinstance(error, TunewrightError):
             raise
-        why = next(filter(None, map(_full_disk, causes(error))))
-        raise DiskFullError(f"a disk is full: {why}. Free some space, then {then}.") from error
+        found = next(filter(None, map(_disk_fault, causes(error))), None)
+        if found is not None:
+            fault, why = found
+            raise DiskError(f"{fault.what}: {why}. {fault.remedy}, then {then}.") from error
+        if not is_out_of_memory(error):
+            raise
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise MemoryFullError(
+            f"out of memory: {why}. Expected more of it, or less "
+            "to do: training.micro_batch_tokens bounds what a step takes, as do "
+            "training.batch_size, training.max_length and a smaller model."
+        ) from error
 
 
 @contextmanager
@@ -162,7 +208,10 @@ def reason_of(error: BaseException) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is that of a host or an accelerator without memory left."""
-    signs = ("out of memory", "can't allocate memory", "alloc_failed")
+    signs = (
+        *("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed"),
+        *("bad_alloc", "failed to map segment"),
+    )
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
@@ -171,21 +220,25 @@ def is_interrupted(error: BaseException) -> bool:
     return any(isinstance(one, KeyboardInterrupt) for one in causes(error))
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error is a full disk's, or what a library made of it."""
-    return any(_full_disk(one) is not None for one in causes(error))
+def is_disk_fault(error: BaseException) -> bool:
+    """Whether an error is that of a disk that takes nothing, or what a library made of it."""
+    return any(map(_disk_fault, causes(error)))
 
 
-def _full_disk(error: BaseException) -> str | None:
-    """Return the line of an error that says that a disk is full; other causes are not looked at."""
-    if isinstance(error, DiskFullError):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return str(error)
-    if type(error).__module__.partition(".")[0] not in _DISK_FULL_SAID_BY:
-        return None
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if any(sign in line.lower() for sign in DISK_FULL)), None)
+def _disk_fault(error: BaseException) -> tuple[_DiskFault, str] | None:
+    """Return what a disk has come to and who says so; other causes are not looked at."""
+    number = error.errno if isinstance(error, OSError) else None
+    is_said = type(error).__module__.partition(".")[0] in _DISK_SAID_BY
+    lines = [line.strip() for line in str(error).splitlines()] if is_said else []
+    for fault in _DISK_FAULTS:
+        if isinstance(error, DiskError) and str(error).startswith(fault.what):
+            return fault, str(error)
+        if number in fault.numbers:
+            return fault, str(error)
+        for line in lines:
+            if any(sign in line.lower() for sign in fault.words):
+                return fault, line
+    return None
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

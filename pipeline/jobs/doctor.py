@@ -23,7 +23,6 @@ from pipeline.jobs.leftovers import (
     checkpoints,
     orphans,
     own_runs,
-    signature_of,
     unsaved_model,
 )
 from pipeline.jobs.study_record import name_best
@@ -108,8 +107,8 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Def
 
 def at_work(run: studies.Run, study: optuna.Study) -> str | None:
     """Say which process is at a study now, as far as it can be seen from here."""
-    if run.info.status == "RUNNING" and is_gone(signature_of(run)) is False:
-        return f"process {signature_of(run)['pid']} of this machine"
+    if run.info.status == "RUNNING" and is_gone(studies.signature_of(run)) is False:
+        return f"process {studies.signature_of(run)['pid']} of this machine"
     for trial in _running(study):
         if not _is_left(trial):
             owner = trial.user_attrs.get(OWNER, {})
@@ -235,8 +234,8 @@ def _elsewhere(run: studies.Run, study: optuna.Study) -> str | None:
             f"trial {numbers}: of another machine, {trials[0].user_attrs[OWNER]['host']}; whether "
             f"it lives shows only in {DEAD_SECONDS:g} s of its beats, which the search watches"
         )
-    if run.info.status == "RUNNING" and signature_of(run).get("host", here) != here:
-        return f"its search is of another machine, {signature_of(run)['host']}"
+    if run.info.status == "RUNNING" and studies.signature_of(run).get("host", here) != here:
+        return f"its search is of another machine, {studies.signature_of(run)['host']}"
     return None
 
 

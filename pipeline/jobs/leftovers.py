@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import glob
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipeline.common.errors import TrackingError
 from pipeline.common.process import is_gone
@@ -34,7 +32,7 @@ def own_runs(store: Store) -> Iterator[Defect]:
     """Look at the runs that are part of no study, and at their output folders."""
     over = set()
     for run in studies.own_runs(store):
-        gone, place = is_gone(signature_of(run)), f"run {run.info.run_id}"
+        gone, place = is_gone(studies.signature_of(run)), f"run {run.info.run_id}"
         if run.info.status != "RUNNING":
             over.add(run.info.run_name)
         elif gone:
@@ -43,7 +41,7 @@ def own_runs(store: Store) -> Iterator[Defect]:
             fix = partial(studies.close_killed, store, run.info.run_id)
             yield Defect(place, wrong, "closed as killed", fix)
         elif gone is None:
-            whose = signature_of(run).get("host", "one that signed nothing")
+            whose = studies.signature_of(run).get("host", "one that signed nothing")
             yield Defect(place, f"is of another machine, {whose}", left_alone=True)
     for folder in sorted(store.dir.glob(f"outputs/*/*/{studies.MODEL_FOLDER}")):
         if folder.parent.name in over:  # a run is called after its folder
@@ -86,9 +84,3 @@ def orphans(store: Store, name: str | None) -> list[Defect]:
         for folder in folders
         if folder.name not in known
     ]
-
-
-def signature_of(run: studies.Run) -> dict[str, Any]:
-    """Return what tells the process that writes a run from others; empty where it did not say."""
-    signature: dict[str, Any] = json.loads(run.data.tags.get(tags.PROCESS, "{}"))
-    return signature

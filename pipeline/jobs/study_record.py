@@ -126,9 +126,9 @@ class StudyRecord:
         """Look over the rows and log the report with the study; return what it says in short."""
         from pipeline.analysis.report import check_page
 
-        known = studies.read_text(self.store, self._run, CHECK_FILE)
+        known = studies.read_json(self.store, self._run, CHECK_FILE)
         if known is not None:  # of an earlier start: a study is one of its data
-            report = DataReport.read(json.loads(known))
+            report = DataReport.read(known)
         else:
             report = inspect_splits(experiment)
             texts = {
@@ -194,8 +194,8 @@ class StudyRecord:
         if state == self._kept_as:
             return
         points = {RUN_SECONDS: found.seconds, **found.metrics("spent"), **spending.account.metrics}
-        known = studies.read_text(self.store, self._run, COST_FILE)
-        costs = json.loads(known) if known else {}  # with the forecast of an earlier start
+        # With the forecast of an earlier start.
+        costs = studies.read_json(self.store, self._run, COST_FILE) or {}
         if expected is not None:
             points |= expected.metrics("forecast")
             costs["forecast"] = asdict(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.contract import Direction, Precision, RunCost
+from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import Account, ledger
 from pipeline.config.compose import as_run
@@ -129,7 +131,7 @@ class ExperimentTask(Searchable):
 
     def connect(self, config: DictConfig) -> None:
         """Refuse a store out of reach; a local one is made."""
-        open_store(validate(config).tracking).connect()
+        studies.connect(open_store(validate(config).tracking))
 
     def directions(self, config: DictConfig) -> tuple[Direction, ...]:
         """Return the directions of the config's objectives, by the metrics' own definition."""
@@ -194,7 +196,12 @@ class ExperimentTask(Searchable):
         return Outcome(result.scores, result.state, result.excesses, costs, result)
 
     def _recorded(self, config: DictConfig, job: TrialJob) -> Result:
-        run_tags = {tags.KIND: "trial", tags.STUDY: job.study, tags.TRIAL: str(job.number)}
+        run_tags = {
+            tags.KIND: "trial",
+            tags.STUDY: job.study,
+            tags.TRIAL: str(job.number),
+            tags.PROCESS: json.dumps(identity()),
+        }
         name = f"trial {job.number}"
         if job.repeat is not None:
             run_tags[tags.REPEAT] = str(job.repeat)

@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from pipeline.common.errors import ConfigError, DiskFullError, TunewrightError
+from pipeline.common.errors import ConfigError, DiskError, TunewrightError
 from pipeline.common.tables import as_rich
 from pipeline.common.terminal import console
 from pipeline.common.timing import booked, ledger
@@ -251,7 +251,7 @@ class Sweep:
             ):  # a worker on another machine; it is done, or seen to be dead
                 time.sleep(LOOK_SECONDS)
             # One that the user has to mend would come again.
-            if len(ended(study)) == before or isinstance(error, ConfigError | DiskFullError):
+            if len(ended(study)) == before or isinstance(error, ConfigError | DiskError):
                 if error is not None:
                     raise error
                 return

@@ -28,6 +28,7 @@ from pipeline.tracking.studies import (
     history,
     repeats_of,
     searched_keys,
+    state_of,
     trials_of,
     tries_of,
 )
@@ -191,7 +192,7 @@ def _trial(
         *(known.get(tag, "") if tag == tags.STUDY else number(known.get(tag)) for tag in some),
         *(number(values.get(key)) for key in params),
         *scores,
-        known.get(tags.STATE),
+        state_of(run),
         _seconds(run.data.metrics),
         run.info.run_id,
     ]
@@ -199,7 +200,7 @@ def _trial(
 
 def _means(runs: Sequence[_Scored], repeats: int) -> list[float | None]:
     """Return a trial's means over its seeds, as its study was told; None until all are complete."""
-    is_whole = len(runs) == repeats and all(_state(run) == "complete" for run, _ in runs)
+    is_whole = len(runs) == repeats and all(state_of(run) == "complete" for run, _ in runs)
     by_goal = zip(*(scores for _, scores in runs), strict=True)
     known = [[score for score in scores if score is not None] for scores in by_goal]
     return [fmean(own) if is_whole and len(own) == repeats else None for own in known]
@@ -212,7 +213,7 @@ def _standing(
     (first, own), *_ = runs
     scores = own if all(mean is None for mean in means) else means
     return (
-        max(_STANDING.get(_state(run), 2) for run, _ in runs),
+        max(_STANDING.get(state_of(run), 2) for run, _ in runs),
         [_loss(score, way) for score, (_, way) in zip(scores, goals, strict=True)],
         first.data.tags[tags.STUDY],
         *_order(first),
@@ -230,10 +231,6 @@ def _order(run: Run) -> tuple[float, float, int]:
     known = [number(run.data.tags.get(tag)) for tag in (tags.TRIAL, tags.REPEAT)]
     trial, repeat = (n if isinstance(n, int) else math.inf for n in known)
     return trial, repeat, run.info.start_time or 0
-
-
-def _state(run: Run) -> str:
-    return str(run.data.tags.get(tags.STATE))
 
 
 def _loss(score: float | None, direction: Direction) -> float:
@@ -264,7 +261,7 @@ def score_of(
     when only a sample of the rows had been evaluated has that of the sample.
     """
     objective = _objective(goal, direction)
-    if objective is None or _state(run) == "failed":
+    if objective is None or run.data.tags.get(tags.STATE) == "failed":
         return None
     metric, known = objective.metric, run.data.metrics
     sample = metric.replace("val/", "early/", 1)
@@ -333,7 +330,7 @@ def _listed(store: Store, run: Run) -> list[Cell]:
         run.info.run_name,
         known.get(tags.STUDY),
         number(known.get(tags.TRIAL)),
-        known.get(tags.STATE),
+        state_of(run),
         _local_time(start),
         run.data.metrics.get(RUN_SECONDS, (end - start) / 1000) if start and end else None,
         objectives[0],

@@ -229,9 +229,9 @@ class Record:
 
     def _open_again(self, name: str, run_tags: Mapping[str, str]) -> None:
         client, run_id = self._store.client, self.run_id
-        client.update_run(run_id, status="RUNNING", name=name)
         for key, value in run_tags.items():  # of the new process; a trial's new number
             client.set_tag(run_id, key, value)
+        client.update_run(run_id, status="RUNNING", name=name)
         run = client.get_run(run_id)
         if tags.REASON in run.data.tags:
             client.delete_tag(run_id, tags.REASON)

@@ -24,7 +24,7 @@ from pipeline.common.secrets import masked
 from pipeline.common.session import shared
 from pipeline.config.compose import key_of, literal
 from pipeline.config.tracking import TrackingConfig
-from pipeline.tracking.location import DATABASE, artifacts_of, made_elsewhere, sqlite_url
+from pipeline.tracking.location import ARTIFACTS, DATABASE, artifacts_of, made_elsewhere, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,8 +85,21 @@ class Store:
 
     @property
     def is_empty(self) -> bool:
-        """Whether this is a local store that nothing was written to yet."""
-        return not self.config.uri and not (self.dir / DATABASE).is_file()
+        """Whether this is a local store that nothing was written to yet.
+
+        Raises:
+            TrackingError: where its database is gone, and what it told of is there.
+        """
+        if self.config.uri or (self.dir / DATABASE).is_file():
+            return False
+        artifacts = self.dir / ARTIFACTS
+        if artifacts.is_dir() and any(artifacts.iterdir()):
+            raise TrackingError(
+                f"{self.dir / DATABASE}: the database is gone, without which the artifacts of "
+                f"runs in {artifacts} cannot be told apart. Put back a copy of it, or move "
+                f"{self.dir} away to begin a new store."
+            )
+        return True
 
     @property
     def options(self) -> list[str]:
@@ -153,7 +166,8 @@ class Store:
         """
         self._reach_server()
         dialect, sign, path = self.uri.partition("?")[0].partition(":///")
-        if sign and dialect.startswith("sqlite") and not Path(unquote(path)).is_file():
+        is_file = bool(sign) and dialect.startswith("sqlite")
+        if self.is_empty or (is_file and not Path(unquote(path)).is_file()):
             raise TrackingError(
                 f"{masked(self.uri)}: nothing is recorded there yet. `tunewright train` makes a "
                 "run; tracking.dir=… or tracking.uri=… names another store."
@@ -211,7 +225,7 @@ class Store:
         MLflow takes a second for its tables, and cannot use what a stop in the middle leaves.
         """
         database = self.dir / DATABASE
-        if self.config.uri or database.exists():
+        if not self.is_empty:
             return
         remove_leftovers(self.dir, database.name)
         with replacing(database) as made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import tempfile
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.common.errors import TrackingError, did_you_mean, listing
-from pipeline.common.process import without_gc
+from pipeline.common.process import is_gone, without_gc
 from pipeline.common.secrets import masked_override
 from pipeline.config.compose import key_of
 from pipeline.config.migrations import migrated_overrides, migrated_params
@@ -26,6 +27,8 @@ from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as Run
+
+log = logging.getLogger(__name__)
 
 REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the registry, as JSON
 DATA = "data"  # parameter of a study: the digest of its data
@@ -63,11 +66,12 @@ def open_study(
         if kept_as:
             notes = {k: text for k, text in notes.items() if k != tags.PROCESS}
         else:
-            store.client.update_run(parent_run_id, status="RUNNING")
             notes = {tags.STATE: "running", **notes}
         new = {k: text for k, text in notes.items() if known.get(k) != text}
         for key, value in new.items():
             store.client.set_tag(parent_run_id, key, value)
+        if not kept_as:  # now that it is signed: nobody takes it for one that died
+            store.client.update_run(parent_run_id, status="RUNNING")
         return parent_run_id, kept_as if new.keys() <= _HOW_IT_IS_RUN else None
     run_tags = {tags.KIND: "study", tags.STUDY: study, tags.STATE: "running", **notes}
     run = store.client.create_run(
@@ -152,6 +156,19 @@ def read_text(store: Store, run: Run, file: str) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         path = store.client.download_artifacts(run.info.run_id, file, folder)
         return Path(path).read_text(encoding="utf-8")
+
+
+def read_json(store: Store, run: Run, file: str) -> Any:
+    """Return a JSON artifact of a run, or None if it has no such file, or only what is left of it.
+
+    A machine that stops leaves files that were not on its disk yet, at their full name.
+    """
+    text = read_text(store, run, file)
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        log.warning("%s of run %s is damaged, left out: %s", file, run.info.run_id, error)
+        return None
 
 
 def bytes_of(runs: Iterable[Run]) -> int:
@@ -251,6 +268,38 @@ def close_dead(store: Store, study: str, killed: Collection[int]) -> None:
         known = run.data.tags
         if int(known[tags.TRIAL]) in killed and known.get(tags.STATE) != "failed":
             close_killed(store, run.info.run_id)
+
+
+def connect(store: Store) -> None:
+    """Reach the store, and close what processes of this machine left open in it when they died.
+
+    Raises:
+        TrackingError: where it cannot be reached.
+    """
+    store.connect()
+    for run in find_runs(store, "attributes.status = 'RUNNING'"):
+        if not died(run):
+            continue
+        if run.data.tags.get(tags.KIND) == "study":
+            close_study(store, run.info.run_id, "unfinished", {})
+        else:
+            close_killed(store, run.info.run_id)
+
+
+def died(run: Run) -> bool:
+    """Whether a run is open, and the process that writes it is known to be gone."""
+    return run.info.status == "RUNNING" and is_gone(signature_of(run)) is True
+
+
+def state_of(run: Run) -> str:
+    """Return a run's state as it is logged; killed, where nobody was left to log it."""
+    return "killed" if died(run) else str(run.data.tags.get(tags.STATE))
+
+
+def signature_of(run: Run) -> dict[str, Any]:
+    """Return what tells the process that writes a run from others; empty where it did not say."""
+    signature: dict[str, Any] = json.loads(run.data.tags.get(tags.PROCESS, "{}"))
+    return signature
 
 
 def close_killed(store: Store, run_id: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import escape
@@ -60,17 +59,17 @@ def report(store: Store, name: str, storage: str | None = None) -> str:
 def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
     """Store the page with the study's parent run and return where it is."""
     run = studies.run_of(store, parent_run_id)
-    texts = {file: studies.read_text(store, run, file) for file in SECTIONS}
-    logged = {file: json.loads(text) for file, text in texts.items() if text is not None}
+    found = {file: studies.read_json(store, run, file) for file in SECTIONS}
+    logged = {file: content for file, content in found.items() if content is not None}
     best = run.data.tags.get(tags.BEST_RUN)
     lost = best is not None and is_deleted(store, best)
     bias = (
-        studies.read_text(store, studies.run_of(store, best), BIAS_FILE)
+        studies.read_json(store, studies.run_of(store, best), BIAS_FILE)
         if best and not lost
         else None
     )
     if bias is not None:
-        logged[BIAS_FILE] = json.loads(bias)
+        logged[BIAS_FILE] = bias
     about = replace(About.read(run.data.tags, run.data.params), best_is_lost=lost)
     page = study_page(study, about, logged)
     return studies.log_page(store, run, page, FILE)

@@ -3,13 +3,15 @@
 import errno
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
+from pipeline.common.errors import TrackingError, is_disk_fault
 from pipeline.search.optuna_parts import is_journal_line
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # as of NFS without its lock daemon
@@ -24,16 +26,29 @@ class Journal(JournalFileBackend):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self._own, self._alone = Path(path), _Lock(path)
+        self._size = 0  # of what this process has read or written: lines that are there for good
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Yield operations.
+
+        Raises:
+            TrackingError: where the file is gone.
+        """
+        with self._named():
+            self._check_whole(self._own.stat().st_size)
+            yield from super().read_logs(log_number_from)
 
     def append_logs(self, logs: Sequence[dict[str, Any]]) -> None:
         """Write operations; all of them or none.
 
         Raises:
-            OSError: where the disk is full, or the file cannot be written.
+            OSError: where the disk is full, or cannot be written.
+            TrackingError: where the file is gone, or may not be written.
         """
         lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
-        with self._alone, self._own.open("rb+", buffering=0) as file:
+        with self._named(), self._alone, self._own.open("rb+", buffering=0) as file:
             end = _cut_to_whole_lines(file)
+            self._check_whole(end)
             try:
                 rest = memoryview(b"".join(lines))
                 while rest:
@@ -42,6 +57,24 @@ class Journal(JournalFileBackend):
             except BaseException:
                 file.truncate(end)
                 raise
+            self._size = file.tell()
+
+    def _check_whole(self, size: int) -> None:
+        if size < self._size:
+            raise FileNotFoundError(errno.ENOENT, "lines that were there are gone")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if is_disk_fault(error):
+                raise
+            raise TrackingError(
+                f"{self._own}: the study's journal cannot be used any more ({error.strerror}). "
+                "Put it back, then give the same command again: it resumes. Without it the study "
+                "begins anew, and what MLflow has of it stays."
+            ) from error
 
 
 class _Lock:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipeline.common.errors import RESUMES, full_disk_named, is_disk_full
+from pipeline.common.errors import RESUMES, is_disk_fault, machine_faults_named
 from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, run_job
 from pipeline.config.hydra_parts import reading_once
@@ -106,7 +106,7 @@ class TrialLoop:
     def work(self, most: int | None = None) -> bool:
         """Run trials, at most ``most`` of them; return whether any was run."""
         ledger().open("search")
-        with full_disk_named(RESUMES), self._heartbeat:
+        with machine_faults_named(RESUMES), self._heartbeat:
             done = self._run_all(most)
             for trial, outcome in self._held.values():
                 step = trial.user_attrs[PAUSED_AT]
@@ -169,7 +169,7 @@ class TrialLoop:
             outcome = self._launch(trial, reporter, before)
         # Ctrl-C and a full disk leave the trial to the next start.
         except (Exception, SystemExit) as error:
-            if is_disk_full(error):
+            if is_disk_fault(error):
                 raise
             self._tell(trial, partial(tell_failure, self._study, trial, error))
             return

@@ -70,7 +70,7 @@ def test_doctor_reports_what_only_a_person_can_repair(cli, tiny):
 def test_a_best_trial_deleted_in_mlflow_is_said_and_restored(cli, tiny, runs):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     best = runs("study")[0].data.tags["tunewright.best_run_id"]
-    MlflowClient("sqlite:///mlruns/mlflow.db").delete_run(best)
+    MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").delete_run(best)
     refused = cli("best", "mine")
     assert refused.code == 2
     assert f"mine, its best trial's run: {best}: this run was deleted" in refused.err

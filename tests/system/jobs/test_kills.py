@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-m", "pipeline", "train", "--resume"]
 
 def facts(folder: Path) -> tuple[dict, dict, str, list]:
     """Return what a store's only run gave: metrics, histories, predictions and the run."""
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{folder.absolute() / 'mlflow.db'}")
     found = client.search_runs(["1"], "tags.`tunewright.kind` = 'run'")
     (run,) = found
     metrics = {k: v for k, v in run.data.metrics.items() if not is_cost(k)}

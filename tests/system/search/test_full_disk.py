@@ -1,12 +1,16 @@
-"""A disk that is full ends a search with a paragraph; the same command resumes it."""
+"""A disk that is full or read-only ends a search with a paragraph; the same command resumes it."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
+
+from tests.support.studies import trials_in
+from tests.support.waiting import DEADLINE, wait_until
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="mounts a file system, as root"
@@ -40,6 +44,54 @@ def test_a_search_resumes_when_a_full_disk_has_room(cli, tiny, disk, n_jobs):
 
     grow = ["mount", "-o", "remount,size=500m", str(disk)]
     subprocess.run(grow, check=True)
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "8 of 8 trials done, 0 failed" in again.stdout
+    well = cli("doctor", f"tracking.dir={disk}/mlruns")
+    assert well.code == 0, well.out
+
+
+@pytest.fixture
+def file_system(tmp_path) -> Iterator[Callable[[str], None]]:
+    """An ext4 file system in `disk`: what mounts it with options, and has it fail in mid-run."""
+    image, folder = tmp_path / "image", tmp_path / "disk"
+    folder.mkdir()
+    image.touch()
+    os.truncate(image, 100 * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+
+    def mount(options: str) -> None:
+        subprocess.run(["mount", "-o", options, image, folder], check=True)
+
+    try:
+        mount("loop")
+    except subprocess.CalledProcessError:
+        pytest.skip("needs a loop device")
+    yield mount
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_search_resumes_when_a_disk_is_writable_again(cli, tiny, tmp_path, file_system):
+    disk = tmp_path / "disk"
+    sweep = (
+        "-m",
+        *tiny,
+        f"tracking.dir={disk}/mlruns",
+        "seed=range(1,9)",
+        "hydra.sweeper.n_jobs=1",
+    )
+    command = [sys.executable, "-m", "pipeline", "train", *sweep, "hydra.sweeper.study_name=mine"]
+    search = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
+    study = disk / "mlruns" / "studies" / "mine"
+    wait_until(lambda: [t for t in trials_in(study) if t.state.is_finished()], search)
+    file_system("remount,abort")  # as the kernel does where a disk fails
+    _, said = search.communicate(timeout=DEADLINE)
+    assert search.returncode == 2, said
+    assert "Traceback" not in said
+    assert "then give the same command again: it resumes." in said
+
+    subprocess.run(["umount", "--lazy", disk], check=True)
+    file_system("loop")
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "8 of 8 trials done, 0 failed" in again.stdout

@@ -7,11 +7,12 @@ import pytest
 
 from pipeline.common.errors import (
     DataError,
-    DiskFullError,
+    DiskError,
+    MemoryFullError,
     did_you_mean,
     did_you_mean_key,
-    full_disk_named,
-    is_disk_full,
+    is_disk_fault,
+    machine_faults_named,
 )
 
 KEYS = ["seed", "optimizer", "optimizer.name", "optimizer.momentum", "optimizer.learning_rate"]
@@ -58,8 +59,27 @@ def test_a_full_disk_is_told_by_what_raised_it_and_not_by_its_words():
     library = RuntimeError("could not save")
     library.__cause__ = full
     said = r"a disk is full: .*'model.pt'. Free some space, then try again"
-    with pytest.raises(DiskFullError, match=said), full_disk_named("try again"):
+    with pytest.raises(DiskError, match=said), machine_faults_named("try again"):
         raise library
+    for gone in (
+        OSError(errno.EROFS, "Read-only file system"),
+        sqlite3.OperationalError("attempt to write a readonly database"),
+        sqlite3.OperationalError("unable to open database file"),
+    ):
+        said = "a disk cannot be written: "
+        with pytest.raises(DiskError, match=said), machine_faults_named("try again"):
+            raise gone
     label = DataError("label 'disk is full': does not occur in training")
-    assert not is_disk_full(label)
-    assert is_disk_full(sqlite3.OperationalError("database or disk is full"))
+    assert not is_disk_fault(label)
+    assert is_disk_fault(sqlite3.OperationalError("database or disk is full"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("std::bad_alloc"), OSError(12, "Cannot allocate memory")],
+    ids=str,
+)
+def test_want_of_memory_is_a_paragraph(error):
+    said = "micro_batch_tokens bounds"
+    with pytest.raises(MemoryFullError, match=said), machine_faults_named("try again"):
+        raise error

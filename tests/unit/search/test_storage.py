@@ -5,6 +5,7 @@ import fcntl
 import resource
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -92,6 +93,18 @@ def test_a_line_that_a_full_disk_cuts_off_is_not_written(working_folder):
     assert journal.read_bytes() == before
     study.set_user_attr("short", 1)
     assert spec(working_folder, "TPESampler", 4).open().user_attrs == {"short": 1}
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_journal_that_is_lost_on_the_way_is_named(working_folder, lose):
+    study = spec(working_folder, "TPESampler", 4).open()
+    study.set_user_attr("one", 1)
+    journal = working_folder / "study.journal"
+    lose(journal)
+    for use in (study.ask, study.get_trials):
+        with pytest.raises(TrackingError, match=r"study.journal: the study's journal cannot be"):
+            use()
+    assert not journal.is_file() or not journal.read_bytes()  # not half a study
 
 
 def test_a_file_system_without_the_kernels_locks_has_optunas(working_folder, monkeypatch):

@@ -1,5 +1,6 @@
-"""Where the local store is, and what of it MLflow keeps as absolute addresses."""
+"""Where the local store is, what of it MLflow keeps as addresses, and what a fault leaves of it."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 
 from pipeline.common.errors import TrackingError
+from pipeline.common.process import identity
 from pipeline.config.tracking import TrackingConfig
-from pipeline.tracking import Store, tags
+from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.location import ADDRESSES, made_elsewhere, settle_in, sqlite_url
+from tests.support.studies import DEAD
 
 
 @given(st.text("ab %?#&=+:@;é\\", min_size=1))
@@ -73,3 +76,39 @@ def test_a_command_leads_to_the_store_that_it_was_found_in(working_folder):
     store = Store(TrackingConfig(str(working_folder), None, "tunewright"))
     command = store.instead(["seed=1", "tracking.dir=/other", "tracking.experiment=other"])
     assert command == ["seed=1", f"tracking.dir={working_folder}"]
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_store_without_its_database_is_refused_and_left_as_it_is(working_folder, lose):
+    store = made_in(working_folder / "one")
+    run = store.client.create_run(store.experiment_id)
+    store.client.log_text(run.info.run_id, "text", "file.txt")
+    lose(working_folder / "one" / "mlflow.db")
+    before = sorted(Path("one").rglob("*"))
+    for use in (Store.connect, Store.check_there, studies.all_studies):
+        with pytest.raises(TrackingError, match=r"one/mlflow.db: .*Put back a copy of it"):
+            use(Store(store.config))
+    assert sorted(Path("one").rglob("*")) == before
+
+
+def test_runs_of_dead_processes_are_seen_and_closed(working_folder):
+    store = made_in(working_folder)
+
+    def opened(kind: str, process: dict) -> str:
+        run_tags = {tags.KIND: kind, tags.STATE: "running", tags.PROCESS: json.dumps(process)}
+        return store.client.create_run(store.experiment_id, tags=run_tags).info.run_id
+
+    kinds = ("run", "trial", "study")
+    dead, living = [opened(k, DEAD) for k in kinds], [opened(k, identity()) for k in kinds]
+    assert [studies.state_of(store.client.get_run(i)) for i in dead] == ["killed"] * 3
+    studies.connect(store)
+    runs = [store.client.get_run(i) for i in (*dead, *living)]
+    assert [r.info.status for r in runs] == [*["KILLED"] * 3, *["RUNNING"] * 3]
+    assert [r.data.tags[tags.STATE] for r in runs[:3]] == ["failed", "failed", "unfinished"]
+
+
+def test_what_is_left_of_a_json_artifact_is_left_out(working_folder):
+    store = made_in(working_folder)
+    run = store.client.create_run(store.experiment_id)
+    store.client.log_text(run.info.run_id, "", "check.json")
+    assert studies.read_json(store, run, "check.json") is None
