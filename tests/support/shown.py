@@ -139,7 +139,7 @@ def check_lines(text: str, entries: Sequence[Entry]) -> int:
     checked = 0
     used: set[str] = set()
     for line in text.splitlines():
-        if not re.search(r"\d", line):
+        if not re.search(r"\d", line.replace(sys.executable, "")):
             continue
         for pattern, check in entries:
             found = re.fullmatch(pattern, line.strip())
