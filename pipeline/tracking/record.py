@@ -267,8 +267,15 @@ class Record:
 
 
 def as_json(content: Mapping[str, Any]) -> str:
-    """Return plain values as the text of an artifact, without secrets."""
-    return json.dumps(masked_value("", content), ensure_ascii=False, indent=1)
+    """Return plain values as the text of an artifact, without secrets.
+
+    Packages are by their names, and one such as `detect-secrets` is no key that holds a secret.
+    """
+    shown = masked_value("", content)
+    packages = content.get("packages")
+    if isinstance(packages, Mapping):
+        shown["packages"] = {name: masked_value("", version) for name, version in packages.items()}
+    return json.dumps(shown, ensure_ascii=False, indent=1)
 
 
 def _write_texts(store: Store, run_id: str, texts: Mapping[str, str]) -> None:
