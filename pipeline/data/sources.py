@@ -17,6 +17,7 @@ from pipeline.common.text import words
 from pipeline.common.text_format import TextFormat
 from pipeline.config.data import DataConfig, FilesConfig, HubConfig
 from pipeline.config.types import EmbeddedFile
+from pipeline.data import hub
 from pipeline.data.class_labels import named
 from pipeline.data.package_files import locate, sha256
 from pipeline.data.readers import READERS, is_address, read_records, reader_of, stop
@@ -104,15 +105,7 @@ def _file_records(config: FilesConfig, path: Path, refuse: Refuse) -> Iterator[R
 
 
 def _hub_records(config: HubConfig, split: str, place: str) -> Iterator[Record]:
-    from datasets import load_dataset
-
-    try:
-        dataset = load_dataset(
-            config.name, config.subset, split=split, revision=config.revision or None
-        )
-    except Exception as error:  # datasets passes on any error of its storage
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise DataError(f"{place}: cannot be loaded: {type(error).__name__}: {reason}") from error
+    dataset = hub.load(config, split, place)
     yield from enumerate(named(dataset, dataset.features), start=1)
 
 
