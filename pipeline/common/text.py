@@ -13,6 +13,13 @@ def printable(text: str) -> str:
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def cut(given: object, most: int = 200) -> str:
+    """Return what somebody wrote as a message quotes it: printable, its beginning if it is long."""
+    text = str(given)
+    more = f"… ({len(text):,} characters)" if len(text) > most else ""
+    return printable(text[:most]) + more
+
+
 def words(text: str) -> frozenset[str]:
     """Return the words between a text's blanks: a long set of names, as it is best read."""
     return frozenset(text.split())

@@ -321,13 +321,13 @@ def _filter(space: Space, read: Filter, base: Base) -> Filter:
     for key in read.keys:
         if key not in valid:
             raise ConfigError(
-                f"hydra.sweeper.filter={read.text}: {key} is not a key of the config."
+                f"{read}: {key} is not a key of the config."
                 f"{did_you_mean_key(key, sorted(valid))} A text needs quotes."
             )
         parent = base.depends_on(key, sorted(own))
         if key not in own and parent:
             raise ConfigError(
-                f"hydra.sweeper.filter={read.text}: {key} follows {parent}, which is searched; "
+                f"{read}: {key} follows {parent}, which is searched; "
                 f"write the filter in terms of {parent}."
             )
     known = {key: base.value(key) for key in read.keys if key in steady}

@@ -11,12 +11,18 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.common.errors import ConfigError
+from pipeline.common.text import cut
 
-MOST_EXPONENT = 64  # whole-number powers beyond it are worked out as floats, so they end
+# A filter is worked out for up to 100,000 points, so each must be short work.
+MOST_CHARACTERS = 2_000
+MOST_PARTS = 200
+MOST_DEPTH = 100  # of parts in parts
+MOST_BITS = 1_024  # of a whole number; a float ends there, too
 
 
 def _power(base: float, exponent: float) -> Any:
-    return base**exponent if abs(exponent) <= MOST_EXPONENT else float(base) ** exponent
+    bits = base.bit_length() * exponent if isinstance(base, int) else 0
+    return base**exponent if bits <= MOST_BITS else float(base) ** exponent
 
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -81,10 +87,13 @@ class Filter:
         try:
             return _truth(_value(_parse(self.text), value_of)) is not False
         except (TypeError, ValueError, ArithmeticError) as error:
-            point = ", ".join(f"{key}={value_of(key)}" for key in self.keys)
-            raise ConfigError(
-                f"hydra.sweeper.filter={self.text}: cannot be worked out for {point}: {error}."
-            ) from error
+            point = cut(", ".join(f"{key}={value_of(key)}" for key in self.keys))
+            is_large = isinstance(error, OverflowError)
+            reason = f"a number of more than {MOST_BITS:,} bits" if is_large else error
+            raise ConfigError(f"{self}: cannot be worked out for {point}: {reason}.") from error
+
+    def __str__(self) -> str:
+        return _place(self.text)
 
 
 def read_filter(text: Any) -> Filter:
@@ -94,27 +103,50 @@ def read_filter(text: Any) -> Filter:
         ConfigError: for what is no expression, or has parts that a filter does not know.
     """
     if not isinstance(text, str):
-        raise ConfigError(f"hydra.sweeper.filter={text}: expected an expression in quotes.")
-    _parse(text)
-    return Filter(" ".join(text.split()))
+        raise ConfigError(f"{_place(text)}: expected an expression in quotes.")
+    joined = " ".join(text.split())
+    _parse(joined)
+    return Filter(joined)
+
+
+def _place(text: Any) -> str:
+    return f"hydra.sweeper.filter={cut(text)}"
 
 
 @lru_cache(maxsize=16)
 def _parse(text: str) -> ast.expr:
+    _check_length(text, "characters", len(text), MOST_CHARACTERS)
     try:
-        tree = ast.parse(" ".join(text.split()), mode="eval").body
+        tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         place = error.offset if isinstance(error, SyntaxError) else None
         where = f" at character {place}" if place else ""
         raise ConfigError(
-            f"hydra.sweeper.filter={text}: not an expression{where}. It may have {_GRAMMAR}."
+            f"{_place(text)}: not an expression{where}. It may have {_GRAMMAR}."
         ) from error
+    _check_size(text, tree)
     for part in _refused(tree):
         raise ConfigError(
-            f"hydra.sweeper.filter={text}: {ast.unparse(part)} has no place in a filter. It may "
+            f"{_place(text)}: {cut(ast.unparse(part))} has no place in a filter. It may "
             f"have {_GRAMMAR}."
         )
     return tree
+
+
+def _check_size(text: str, tree: ast.expr) -> None:
+    level: list[ast.AST] = [tree]
+    depth = parts = 0
+    while level:  # not by recursion, which is what is bounded here
+        depth, parts = depth + 1, parts + len(level)
+        inner = (child for node in level for child in ast.iter_child_nodes(node))
+        level = [child for child in inner if isinstance(child, ast.expr)]
+    _check_length(text, "keys, values and operations", parts, MOST_PARTS)
+    _check_length(text, "levels of operations in operations", depth, MOST_DEPTH)
+
+
+def _check_length(text: str, what: str, found: int, most: int) -> None:
+    if found > most:
+        raise ConfigError(f"{_place(text)}: {found:,} {what}; expected at most {most:,}.")
 
 
 def _refused(node: ast.expr) -> Iterator[ast.expr]:
@@ -190,7 +222,8 @@ def _value(node: ast.expr, value_of: Callable[[str], Any]) -> Any:
             return -value if value is not None and isinstance(op, ast.USub) else value
         case ast.BinOp(left=left, op=op, right=right):
             one, other = _number(_value(left, value_of)), _number(_value(right, value_of))
-            return None if one is None or other is None else _ARITHMETIC[type(op)](one, other)
+            known = one is not None and other is not None
+            return _number(_ARITHMETIC[type(op)](one, other)) if known else None
         case ast.Compare(left=left, ops=ops, comparators=others):
             operands = [_value(part, value_of) for part in (left, *others)]
             pairs = zip(ops, operands, operands[1:], strict=False)
@@ -203,17 +236,19 @@ def _compared(op: ast.cmpop, one: Any, other: Any) -> bool | None:
     if one is None or other is None:
         return None
     if isinstance(op, ast.In | ast.NotIn) and not isinstance(other, list):
-        raise TypeError(f"{other!r} after in is no list")
+        raise TypeError(f"{cut(repr(other))} after in is no list")
     return _COMPARISONS[type(op)](one, other)
 
 
 def _truth(value: Any) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
-    raise TypeError(f"{value!r} is neither true nor false")
+    raise TypeError(f"{cut(repr(value))} is neither true nor false")
 
 
 def _number(value: Any) -> Any:
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise OverflowError
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
-    raise TypeError(f"{value!r} is no number")
+    raise TypeError(f"{cut(repr(value))} is no number")

@@ -71,7 +71,7 @@ class Space:
             return size
         if size > MOST_FILTERED:
             raise ConfigError(
-                f"hydra.sweeper.filter={self.filter.text}: a grid of {size} points before the "
+                f"{self.filter}: a grid of {size} points before the "
                 f"filter; expected at most {MOST_FILTERED}, or the sampler random or tpe."
             )
         return sum(1 for _ in self._points({}))
@@ -151,7 +151,7 @@ class Space:
                 return point
         assert self.filter is not None
         raise ConfigError(
-            f"hydra.sweeper.filter={self.filter.text}: it leaves (almost) nothing of the space: "
+            f"{self.filter}: it leaves (almost) nothing of the space: "
             f"of {DRAWS} points drawn at random not one passes."
         )
 
@@ -181,12 +181,13 @@ class Space:
         """
         first = self._complete({}, lambda d: d.extremes()[0])
         yield first if self.allows(first) else self.draw({}, "probe")
+        draws = min(PROBE_DRAWS, 1 + DRAWS // sum(len(d.extremes()) for d in self.dimensions))
         for d in self.dimensions:
             opening = self._opening(d)
             for value in d.extremes()[0 if d.when else 1 :]:
                 given = {**opening, d.key: value}
                 point = self._complete(given, lambda d: d.extremes()[0])
-                found = point if self.allows(point) else self.find(given)
+                found = point if self.allows(point) else self.find(given, draws)
                 if found is not None:
                     yield found
 

@@ -1,18 +1,19 @@
 """Spaces beyond single keys: conditions, pairs, filters, first points, warm starts."""
 
 import random
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.common.errors import ConfigError
 from pipeline.search.searchable import PriorTrials
 from pipeline.search.space.dimension import Condition
-from pipeline.search.space.filters import Filter, read_filter
+from pipeline.search.space.filters import MOST_BITS, Filter, read_filter
 from pipeline.search.space.grammar import parse_space
-from pipeline.search.space.space import Space
+from pipeline.search.space.space import DRAWS, Space
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, is_done, queue_first, queue_grid
 from pipeline.search.study.trials import counted
@@ -72,6 +73,65 @@ def test_invalid_filter_is_refused_by_name(text):
 def test_filter_error_names_the_point(text):
     with pytest.raises(ConfigError, match="a=2"):
         read_filter(text).allows({"a": 2})
+
+
+class _Watched(int):
+    """A number that no work on large ones is done with."""
+
+    def _work(name, grow):
+        def work(self, other):
+            assert not isinstance(other, int) or grow(self, other) <= 4 * MOST_BITS
+            result = getattr(int, name)(self, other)
+            return _Watched(result) if type(result) is int else result
+
+        return work
+
+    __add__ = _work("__add__", lambda a, b: max(a.bit_length(), b.bit_length()))
+    __mul__ = _work("__mul__", lambda a, b: a.bit_length() + b.bit_length())
+    __pow__ = _work("__pow__", lambda a, b: a.bit_length() * b)
+
+
+_GROWING = st.recursive(
+    st.sampled_from(["a", "9", "64", "'x'", "[1, 2]"]),
+    lambda inner: st.tuples(inner, st.sampled_from(["+", "*", "**"]), inner).map(
+        lambda parts: f"({' '.join(parts)})"
+    ),
+    max_leaves=20,
+)
+
+
+@given(_GROWING)
+@example("((((a ** 64) ** 64) ** 64) ** 64)")
+@example("a" + " * a" * 90)
+def test_filter_never_works_with_huge_numbers(text):
+    with suppress(ConfigError):
+        read_filter(f"{text} > 1").allows({"a": _Watched(9)})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a > 1 or " * 1000 + "a > 2", "9,005 characters; expected at most 2,000"),
+        ("1+" * 400 + "a > 2", "803 keys, values and operations; expected at most 200"),
+        ("not " * 150 + "a > 2", "levels of operations in operations; expected at most 100"),
+        ("$" * 1900, "not an expression"),
+        (f"f('{'x' * 1900}')", "has no place in a filter"),
+    ],
+)
+def test_long_filter_is_refused_and_quoted_in_part(text, said):
+    with pytest.raises(ConfigError, match=said) as refusal:
+        read_filter(text)
+    assert len(str(refusal.value)) < 600
+
+
+def test_checking_values_of_a_filtered_space_is_bounded_work(monkeypatch):
+    """However many values a space has that no point may have."""
+    asked = []
+    monkeypatch.setattr(Filter, "allows", lambda *_, **__: asked.append(1) or len(asked) < 2)
+    wide = f"x=choice({','.join(map(str, range(900)))})"
+    space = replace(parse_space([wide, "y=interval(0.0,1.0)"]), filter=Filter("x < 0"))
+    assert len(list(space.probes())) == 1
+    assert len(asked) < 3 * DRAWS
 
 
 @given(st.integers(-5, 5), st.integers(-5, 5), st.sampled_from(["<=", "==", ">"]))
