@@ -102,7 +102,8 @@ def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmati
     first = 1 + max((int(own[SEED]) for own in params if SEED in own), default=0)
     fresh = range(first, first + seeds)
     launched = [override for override in asked if key_of(override).startswith(_LAUNCHED)]
-    decided = {key: studies.run_of(store, best.user_attrs[RUN_ID]).data.params[key] for key in OPEN}
+    run = studies.seek_run(store, best.user_attrs[RUN_ID])
+    decided = {key: run.data.params[key] for key in OPEN} if run else {}  # this machine's own
     fixed = as_run(parse_space(asked).fixed, decided)
 
     def search(study: str, overrides: Sequence[str]) -> Search:

@@ -40,7 +40,7 @@ from pipeline.search.study.trials import (
 )
 from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.location import settle_in
-from pipeline.tracking.logged import is_deleted, restore
+from pipeline.tracking.logged import restore
 
 
 def treat(
@@ -200,9 +200,8 @@ def _over(
     if best and run.data.tags.get(tags.BEST_RUN) != best:
         wrong = f"its run does not name trial {ranked[0].number}, the best one"
         yield Defect(place, wrong, "named", partial(name_best, store, run.info.run_id, study))
-    if best and is_deleted(store, best):
-        wrong = f"the run {best} of its best trial, {ranked[0].number}, was deleted in MLflow"
-        yield Defect(place, wrong, "restored", partial(restore, store, best))
+    if best:
+        yield from _best_run(store, place, best, ranked[0].number)
     with_model = [one for one in own if studies.has_model(store, one)]
     if best not in [one.info.run_id for one in with_model]:
         with_model = []  # the study keeps the one it has, until a best trial has its own
@@ -222,6 +221,16 @@ def _over(
         wrong = "its run is RUNNING in MLflow, but no process is at it"
         fix = partial(studies.close_study, store, run.info.run_id, state, {})
         yield Defect(place, wrong, f"closed as {state}", fix)
+
+
+def _best_run(store: Store, place: str, run_id: str, number: int) -> Iterator[Defect]:
+    """Look for the run of a study's best trial."""
+    run = studies.seek_run(store, run_id)
+    wrong = f"the run {run_id} of its best trial, {number}, was deleted in MLflow"
+    if run is None:
+        yield Defect(place, f"{wrong} for good; its score stays in the study", left_alone=True)
+    elif studies.is_deleted(run):
+        yield Defect(place, wrong, "restored", partial(restore, store, run_id))
 
 
 def _elsewhere(run: studies.Run, study: optuna.Study) -> str | None:

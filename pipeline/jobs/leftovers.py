@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.common.errors import TrackingError
 from pipeline.common.process import is_gone
 from pipeline.common.secrets import masked
+from pipeline.search.study.storage import find_study
 from pipeline.search.study.warm_start import JOURNAL
 from pipeline.tracking import Store, logged, studies, tags
 from pipeline.training.run_folders import drop, folder_of, has_states, left_in
@@ -78,9 +79,17 @@ def orphans(store: Store, name: str | None) -> list[Defect]:
     pattern = "*" if name is None else glob.escape(name)
     folders = [journal.parent for journal in sorted(store.dir.glob(f"studies/{pattern}/{JOURNAL}"))]
     known = studies.names_everywhere(store) if folders else set()
-    remedy = "the command that began it continues it; or delete the folder"
-    return [
-        Defect(f"folder {folder}", "a study without a run in MLflow", remedy)
-        for folder in folders
-        if folder.name not in known
-    ]
+    return [_orphan(folder) for folder in folders if folder.name not in known]
+
+
+def _orphan(folder: Path) -> Defect:
+    """Return what a study's folder without a run is: rubbish, where all its trials ended."""
+    place, wrong = f"folder {folder}", "a study without a run in MLflow"
+    try:
+        states = {t.state for t in find_study(folder.name, str(folder / JOURNAL)).trials}
+    except TrackingError:
+        states = set()
+    if states and all(state.is_finished() for state in states):
+        wrong += ", all of whose trials have ended; it may be deleted"
+        return Defect(place, wrong, left_alone=True)
+    return Defect(place, wrong, "the command that began it continues it; or delete the folder")

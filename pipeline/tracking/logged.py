@@ -72,16 +72,6 @@ def read(store: Store, source: str) -> LoggedRun:
     return _read_folder(folder) if folder.is_dir() else _read_run(store, source)
 
 
-def is_deleted(store: Store, run_id: str) -> bool:
-    """Whether a run is deleted in MLflow, for now or for good."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return bool(store.client.get_run(run_id).info.lifecycle_stage == "deleted")
-    except MlflowException:
-        return True
-
-
 def restore(store: Store, run_id: str) -> None:
     """Bring back a run that was deleted in MLflow."""
     store.client.restore_run(run_id)

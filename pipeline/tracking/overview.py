@@ -26,8 +26,10 @@ from pipeline.tracking.studies import (
     find_runs,
     find_study,
     history,
+    is_deleted,
     repeats_of,
     searched_keys,
+    seek_run,
     state_of,
     trials_of,
     tries_of,
@@ -90,11 +92,24 @@ def compare(store: Store, names: Sequence[str], limit: int) -> Table:
     scored = [[goal, f"{goal} mean"] if has_seeds else [goal] for goal, _ in goals]
     columns += [*params, *chain(*scored), "state", "seconds", "run_id"]
     notes = [] if rows else ["no trial has started yet."]
+    notes += filter(None, (_lost_best(store, study) for study in studies))
     if is_cut:
         notes.append(f"only the best {limit} are listed; --limit lists more.")
     if len({study.data.params.get(DATA) for study in studies}) > 1:
         notes.append("these studies use different data: their scores cannot be compared.")
     return Table(columns, rows, " ".join(notes))
+
+
+def _lost_best(store: Store, study: Run) -> str:
+    """Say that a study's best trial cannot be listed, as its run was deleted."""
+    best = study.data.tags.get(tags.BEST_RUN)
+    if best is None or not is_deleted(seek_run(store, best)):
+        return ""
+    trial = study.data.tags.get(tags.BEST_TRIAL, "")
+    return (
+        f"{study.data.tags[tags.STUDY]}: the run {best} of its best trial, {trial}, was deleted "
+        "in MLflow, so it is not listed."
+    )
 
 
 def _best_trials(

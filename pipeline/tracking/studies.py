@@ -137,6 +137,23 @@ def run_of(store: Store, run_id: str) -> Run:
     return store.client.get_run(run_id)
 
 
+def seek_run(store: Store, run_id: str) -> Run | None:
+    """Return a run, also one that was deleted in MLflow; None where that was for good."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return run_of(store, run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def is_deleted(run: Run | None) -> bool:
+    """Whether a run that was there is deleted in MLflow, for now or for good."""
+    return run is None or run.info.lifecycle_stage == "deleted"
+
+
 def log_page(store: Store, study: Run, page: str, file: str) -> str:
     """Store a page with the study; return its local path, or its URI where it has none."""
     store.client.log_text(study.info.run_id, page, file)
@@ -218,12 +235,13 @@ def set_best(
     previous, kept = known.get(tags.BEST_RUN), known.get(tags.MODEL_RUN)
     if previous == run_id:
         return
-    run = store.client.get_run(run_id)
-    if run.data.tags.get(tags.STUDY) != known[tags.STUDY]:  # a fork's best, of its origin
+    run = seek_run(store, run_id)
+    is_other = run is not None and run.data.tags.get(tags.STUDY) != known[tags.STUDY]
+    if is_other and not is_deleted(run):  # a fork's best, of its origin
         store.client.set_tag(run_id, tags.KEPT_FOR, known[tags.STUDY])
     if previous is None:
         return
-    if not has_model(store, run):
+    if run is None or not has_model(store, run):
         if kept is None:
             store.client.set_tag(parent_run_id, tags.MODEL_RUN, previous)
         return
@@ -241,7 +259,9 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    run = store.client.get_run(run_id)
+    run = seek_run(store, run_id)
+    if run is None:
+        return
     known = run.data.tags
     is_anothers = of_study is not None and known.get(tags.STUDY) != of_study
     if is_anothers or tags.KEPT_FOR in known or REGISTERED in known:

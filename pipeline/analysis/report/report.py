@@ -28,7 +28,6 @@ from pipeline.analysis.report.view import About, View
 from pipeline.common.html import PAGE, STYLE
 from pipeline.search.study.storage import find_study
 from pipeline.tracking import Store, studies, tags
-from pipeline.tracking.logged import is_deleted
 
 FILE = "report.html"
 # The files logged with a study: the title of each one's section, and what makes it of the content.
@@ -62,7 +61,7 @@ def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
     found = {file: studies.read_json(store, run, file) for file in SECTIONS}
     logged = {file: content for file, content in found.items() if content is not None}
     best = run.data.tags.get(tags.BEST_RUN)
-    lost = best is not None and is_deleted(store, best)
+    lost = best is not None and studies.is_deleted(studies.seek_run(store, best))
     bias = (
         studies.read_json(store, studies.run_of(store, best), BIAS_FILE)
         if best and not lost

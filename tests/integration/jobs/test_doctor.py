@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from optuna.trial import TrialState
 
 from pipeline.common.process import ABANDONED, identity
@@ -59,6 +60,7 @@ def test_doctor_repairs_files_that_a_crash_left(cli, tiny, runs):
 def test_doctor_reports_what_only_a_person_can_repair(cli, tiny):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     Path("mlruns/studies/mine").rename("mlruns/studies/yours")
+    Path("mlruns/studies/yours/study.journal").write_bytes(b"")  # else its trials ended
     ended = cli("doctor", "--fix")
     assert ended.code == 1
     assert "yours: a study without a run in MLflow; the command that began it" in ended.out
@@ -76,8 +78,35 @@ def test_a_best_trial_deleted_in_mlflow_is_said_and_restored(cli, tiny, runs):
     assert f"mine, its best trial's run: {best}: this run was deleted" in refused.err
     assert "was deleted in MLflow" in Path(cli("report", "mine").out.strip()).read_text()
     assert f"the run {best} of its best trial, 0, was deleted" in cli("doctor", "mine").out
+    assert f"the run {best} of its best trial, 0, was deleted" in cli("compare", "mine").err
     assert cli("doctor", "mine", "--fix").code == 0
     assert f"run        {best}" in cli("best", "mine").out
+
+
+def test_a_search_holds_what_it_found_where_its_runs_are_deleted_for_good(cli, tiny, runs):
+    search = ("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    assert cli(*search).code == 0
+    store = SqlAlchemyStore(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db", "mlruns/artifacts")
+    ids = [run.info.run_id for kind in ("study", "trial") for run in runs(kind)]
+    for run_id in ids:
+        store.delete_run(run_id)
+        store._hard_delete_run(run_id)  # as `mlflow gc` does
+    folder = cli("doctor")
+    assert "all of whose trials have ended; it may be deleted" in folder.out
+    assert folder.code == 0
+    again = cli(*search)
+    assert again.code == 0, again.err
+    assert "2 of 2 trials done, 0 failed" in again.out
+    best = runs("study")[0].data.tags["tunewright.best_run_id"]
+    assert best in ids
+    for verb in ("doctor", "compare"):
+        said = cli(verb, "mine")
+        assert said.code == 0
+        assert f"the run {best} of its best trial" in said.out + said.err
+    refused = cli("best", "mine")
+    assert refused.code == 2
+    assert f"mine, its best trial's run: {best}: no such run" in refused.err
+    assert cli("confirm", "mine", "--seeds=2").code == 0
 
 
 def test_doctor_leaves_another_machine_alone(cli, tiny, runs):
