@@ -37,7 +37,7 @@ from pipeline.search.study.trials import counted
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}
 WORKERS, TRIALS = (1, 2, 4), 200
 ROUNDS = 3  # of which the fastest counts: what else runs on a machine only ever slows it
-SIZES, ASKS = (10, 200, 2000), 10  # trials in the study that is asked, and how often it is
+SIZES, ASKS = (100, 1_000, 10_000), 10  # trials in the study that is asked, and how often it is
 SPACE = ("x=interval(-5.0,5.0)", "y=interval(-5.0,5.0)")
 EARLY = 20  # the trial from which on memory has to stay as it is
 OWN_LIMIT, GROWTH_LIMIT = 0.060, 0.05  # seconds a trial; a share of the memory at trial EARLY

@@ -4,6 +4,7 @@ Optuna knows running, complete, pruned and failed. A trial that is paused, one w
 and one that taught the sampler what not to try are told apart by their attributes.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from statistics import stdev
 from typing import Any, Literal
@@ -89,11 +90,8 @@ def standing(study: optuna.Study) -> list[FrozenTrial]:
 
 def _standing(study: optuna.Study) -> list[tuple[FrozenTrial, State]]:
     """Return the standing trials, each with its state."""
-    seen = _SEEN.setdefault(study, _Seen())
-    trials = study.get_trials(deepcopy=False)
-    seen.look(trials)
-    pairs = list(zip(trials, seen.states, strict=True))
-    left_out = seen.replaced.union(study.user_attrs.get(SET_ASIDE, ()))
+    pairs, replaced = _SEEN.setdefault(study, _Seen()).look(study)
+    left_out = replaced.union(study.user_attrs.get(SET_ASIDE, ()))
     return [pair for pair in pairs if pair[0].number not in left_out] if left_out else pairs
 
 
@@ -101,19 +99,23 @@ class _Seen:
     """What is known of a study's trials; one that is over changes no more, and is read once."""
 
     def __init__(self) -> None:
-        self.states: list[State] = []  # by a trial's number
-        self.replaced: set[int] = set()
+        self._lock = threading.Lock()  # of a study's threads, none may be behind another
+        self._states: list[State] = []  # by a trial's number
+        self._replaced: set[int] = set()
         self._open: list[int] = []  # that were not over
 
-    def look(self, trials: Sequence[FrozenTrial]) -> None:
-        """Read the trials that are new or were not over."""
-        new = range(len(self.states), len(trials))
-        self.states += ["waiting"] * len(new)
-        for number in (looked_at := [*self._open, *new]):
-            self.states[number] = state_of(trials[number])
-            if (other := trials[number].user_attrs.get(REPLACES)) is not None:
-                self.replaced.add(other)
-        self._open = [number for number in looked_at if not trials[number].state.is_finished()]
+    def look(self, study: optuna.Study) -> tuple[list[tuple[FrozenTrial, State]], set[int]]:
+        """Return all trials with their states, and the numbers of those that others replace."""
+        with self._lock:
+            trials = study.get_trials(deepcopy=False)
+            new = range(len(self._states), len(trials))
+            self._states += ["waiting"] * len(new)
+            for number in (looked_at := [*self._open, *new]):
+                self._states[number] = state_of(trials[number])
+                if (other := trials[number].user_attrs.get(REPLACES)) is not None:
+                    self._replaced.add(other)
+            self._open = [number for number in looked_at if not trials[number].state.is_finished()]
+            return list(zip(trials, self._states, strict=True)), set(self._replaced)
 
 
 _SEEN: WeakKeyDictionary[optuna.Study, _Seen] = WeakKeyDictionary()
