@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.common.private import protect
+
 _SUFFIX = ".making"  # of the hidden folders in which things are made
 
 
@@ -16,7 +18,8 @@ _SUFFIX = ".making"  # of the hidden folders in which things are made
 def replacing(path: Path, *, durable: bool = False, keep: bool = False) -> Iterator[Path]:
     """Yield a path to write a file or folder to, which takes the place of ``path`` at the end.
 
-    After an error the place is as it was.
+    After an error the place is as it was. What is new there is for no other account to read; what
+    takes the place of something has its mode.
 
     Args:
         path: the place; its folder must exist.
@@ -25,6 +28,7 @@ def replacing(path: Path, *, durable: bool = False, keep: bool = False) -> Itera
     """
     with scratch(path) as made:
         yield made
+        protect(made, path)
         if durable:
             _sync(made)
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pipeline.common.atomic import replacing, scratch
+from pipeline.common.private import make_folder
 
 _DAY = 24 * 3600.0  # seconds
 
@@ -37,7 +38,7 @@ class Entries:
         Raises:
             OSError, NotImplementedError: where there can be no lock.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with self._lock(key):
             yield
 
@@ -47,7 +48,7 @@ class Entries:
 
         If somebody was faster, where locks are not kept, that entry stays.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with replacing(self.folder / key, keep=True) as made:
             made.mkdir()
             yield made

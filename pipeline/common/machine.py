@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from pipeline.common.atomic import remove_leftovers, replacing
+from pipeline.common.private import make_file, make_folder
 from pipeline.common.session import session
 
 FILE = "machine.json"
@@ -51,7 +52,8 @@ def _kept(folder: Path, what: Mapping[str, Any], update: Callable[[Any], Any]) -
     """Put a value into the file that is made of the one there, None where there is none."""
     lock = FileLock(folder / f"{FILE}.lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        make_file(Path(lock.lock_file))
         locked = lock.acquire()
     except (OSError, NotImplementedError) as error:  # not every file system has locks
         log.warning("%s: measurements cannot be kept there (%s)", folder, error)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.errors import did_you_mean_key
+from pipeline.common.private import make_folder
 from pipeline.common.secrets import masked_value
 from pipeline.config.flat import OPEN, flatten
 from pipeline.config.own_files import naming
@@ -100,6 +101,7 @@ def run_job(
         ended.append((returned, None))
         return returned
 
+    _make_output(shown, job_dir_key, job_subdir_key)
     hydra_run_job(
         hydra_context=context,
         task_function=noted,
@@ -111,6 +113,21 @@ def run_job(
     if error is not None:
         raise error
     return returned
+
+
+def _make_output(config: DictConfig, *keys: str | None) -> None:
+    """Make a job's folder, which Hydra would open to all accounts, and that of its config."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    known = HydraConfig.instance()
+    before = known.cfg
+    known.set_config(config)  # the folders' names may refer to it
+    try:
+        parts = [str(OmegaConf.select(config, key)) for key in keys if key is not None]
+        make_folder(Path(*parts, config.hydra.output_subdir or ""))
+    finally:
+        known.cfg = before
 
 
 def run_single(hydra: Hydra, config: DictConfig, task: Callable[[DictConfig], Any]) -> Any:

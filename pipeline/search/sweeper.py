@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
 from pipeline.common.errors import ConfigError, DiskError, TunewrightError
+from pipeline.common.private import make_file, make_folder
 from pipeline.common.tables import as_rich
 from pipeline.common.terminal import console
 from pipeline.common.timing import booked, ledger
@@ -161,8 +162,8 @@ class Sweep:
     def _save_config(self) -> None:
         """Write the sweep's config into its folder, as Hydra's own sweeper does."""
         folder = Path(self._config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(without_secrets(self._config), folder / "multirun.yaml")
+        make_folder(folder)
+        OmegaConf.save(without_secrets(self._config), make_file(folder / "multirun.yaml"))
 
     def _search(self, search: _Search) -> None:
         """Run the search, and say what it found and what it cost."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.common.errors import ModelError
+from pipeline.common.private import make_folder
 from pipeline.config.experiment import Experiment
 from pipeline.serving.description import describe, write
 from pipeline.serving.predictor import ADAPTER_FOLDER, Interface, Predictor
@@ -95,7 +96,7 @@ def save(
     """
     from pipeline.models.adapters import is_adapter, merged, save_adapter
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if is_adapter(model):
         save_adapter(model, folder / ADAPTER_FOLDER)
     plain = merged(model)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.common.atomic import scratch
 from pipeline.common.errors import TrackingError
+from pipeline.common.private import make_folder, protect
 from pipeline.common.secrets import masked
 from pipeline.common.text import printable
 from pipeline.tracking.logged import LoggedRun, read, write_folder
@@ -80,7 +81,7 @@ def export(store: Store, source: str, folder: Path) -> list[str]:
 def _write(logged: LoggedRun, folder: Path) -> list[str]:
     is_there = folder.is_dir()
     if not is_there:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
     with scratch(folder / "run" if is_there else folder) as made:
         made.mkdir()
         write_folder(logged, made)
@@ -96,8 +97,10 @@ def _write(logged: LoggedRun, folder: Path) -> list[str]:
         names = sorted(file.name for file in made.iterdir())
         if is_there:  # it may be a mount, or where the user is: it stays the same folder
             for name in sorted(names, key=lambda name: name == CONFIG_FILE):
+                protect(made / name, folder / name)
                 (made / name).rename(folder / name)
         else:
+            protect(made, folder)
             made.rename(folder)
     return names
 

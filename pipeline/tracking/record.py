@@ -82,12 +82,7 @@ class Record:
         self._ran = 0.0  # seconds before a pause
         self._last_step = 0
         with booked("logging"):
-            self.run_id: str = (
-                run_id
-                or store.client.create_run(
-                    store.experiment_id, self._opened, all_tags, name
-                ).info.run_id
-            )
+            self.run_id = run_id or store.create_run(name, self._opened, all_tags)
             if run_id and not was_cut_off:
                 known = store.client.get_run(run_id).data.metrics
                 self._ran = known.get(RUN_SECONDS, 0.0)

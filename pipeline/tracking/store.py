@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,20 @@ from filelock import FileLock
 
 from pipeline.common.atomic import remove_leftovers, replacing
 from pipeline.common.errors import TrackingError, did_you_mean, listing
+from pipeline.common.private import make_file, make_folder
 from pipeline.common.process import without_gc
 from pipeline.common.secrets import masked
 from pipeline.common.session import shared
 from pipeline.config.compose import key_of, literal
 from pipeline.config.tracking import TrackingConfig
-from pipeline.tracking.location import ARTIFACTS, DATABASE, artifacts_of, made_elsewhere, sqlite_url
+from pipeline.tracking.location import (
+    ARTIFACTS,
+    DATABASE,
+    artifacts_of,
+    local_path,
+    made_elsewhere,
+    sqlite_url,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +72,7 @@ class Store:
     def make_folder(self) -> None:
         """Make the local folder; raises as `check_writable` does."""
         self.check_writable()
-        self.dir.mkdir(parents=True, exist_ok=True)
+        make_folder(self.dir)
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -165,13 +173,17 @@ class Store:
             TrackingError: where no server answers, or there is no database.
         """
         self._reach_server()
-        dialect, sign, path = self.uri.partition("?")[0].partition(":///")
-        is_file = bool(sign) and dialect.startswith("sqlite")
-        if self.is_empty or (is_file and not Path(unquote(path)).is_file()):
+        if self.is_empty or (self._file is not None and not self._file.is_file()):
             raise TrackingError(
                 f"{masked(self.uri)}: nothing is recorded there yet. `tunewright train` makes a "
                 "run; tracking.dir=… or tracking.uri=… names another store."
             )
+
+    @property
+    def _file(self) -> Path | None:
+        """The database, where it is a file."""
+        dialect, sign, path = self.uri.partition("?")[0].partition(":///")
+        return Path(unquote(path)) if sign and dialect.startswith("sqlite") else None
 
     def _reach_server(self) -> None:
         if not self.is_server:
@@ -199,6 +211,17 @@ class Store:
             self._make_database()
             return self._find_or_make_experiment()
 
+    def create_run(self, name: str, start: int, run_tags: Mapping[str, str]) -> str:
+        """Make a run that began at a time in milliseconds; return its id.
+
+        Its local folder is made here, since MLflow would open it to all accounts.
+        """
+        made = self.client.create_run(self.experiment_id, start, dict(run_tags), name).info
+        if not self.is_server and urlsplit(made.artifact_uri).scheme in ("", "file"):
+            with suppress(OSError):  # MLflow names it at the first artifact, and the run is closed
+                make_folder(Path(local_path(made.artifact_uri)))
+        return str(made.run_id)
+
     @contextmanager
     def _usable(self) -> Iterator[None]:
         from mlflow.exceptions import MlflowException
@@ -217,7 +240,7 @@ class Store:
         if self.config.uri:
             return nullcontext()
         self.make_folder()
-        return FileLock(self.dir / ".making.lock")
+        return FileLock(make_file(self.dir / ".making.lock"))
 
     def _make_database(self) -> None:
         """Make the local database under another name first.
@@ -225,6 +248,9 @@ class Store:
         MLflow takes a second for its tables, and cannot use what a stop in the middle leaves.
         """
         database = self.dir / DATABASE
+        if self.config.uri and self._file is not None:
+            make_folder(self._file.parent)
+            make_file(self._file)
         if not self.is_empty:
             return
         remove_leftovers(self.dir, database.name)

@@ -74,11 +74,9 @@ def open_study(
             store.client.update_run(parent_run_id, status="RUNNING")
         return parent_run_id, kept_as if new.keys() <= _HOW_IT_IS_RUN else None
     run_tags = {tags.KIND: "study", tags.STUDY: study, tags.STATE: "running", **notes}
-    run = store.client.create_run(
-        store.experiment_id, start_time=int(began * 1000), run_name=study, tags=run_tags
-    )
-    log_params(store, run.info.run_id, params)
-    return str(run.info.run_id), None
+    run_id = store.create_run(study, int(began * 1000), run_tags)
+    log_params(store, run_id, params)
+    return run_id, None
 
 
 def command_notes(name: str, overrides: Sequence[str]) -> dict[str, str]:

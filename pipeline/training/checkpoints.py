@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.common.atomic import remove_leftovers, replacing
 from pipeline.common.errors import DivergedError, TrackingError
+from pipeline.common.private import make_folder
 from pipeline.training.best import Evaluations
 from pipeline.training.run_folders import STATES, lock_of, remove
 from pipeline.training.snapshot import RandomState, Snapshot, trained_state
@@ -65,7 +66,7 @@ class Checkpoints:
             TrackingError: if another process holds it, or it cannot be created.
         """
         try:
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder.parent)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise TrackingError(
@@ -169,7 +170,7 @@ class Checkpoints:
         try:
             if after is not None:
                 after()
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             if weights is not None:
                 file = self._best_file(best_step)
                 with replacing(file, durable=True) as made:

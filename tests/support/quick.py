@@ -28,7 +28,7 @@ def copy_tables(patch: pytest.MonkeyPatch, folder: Path) -> None:
             if not template.exists():
                 make_tables(folder / "making.db", artifacts)
                 (folder / "making.db").replace(template)
-        shutil.copy(template, database)
+        shutil.copyfile(template, database)
         with sqlite3.connect(database) as made:
             made.execute("UPDATE experiments SET artifact_location = ?", [f"{artifacts}/0"])
         made.close()

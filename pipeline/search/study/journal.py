@@ -12,6 +12,7 @@ from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from pipeline.common.errors import TrackingError, is_disk_fault
+from pipeline.common.private import make_file
 from pipeline.search.optuna_parts import is_journal_line
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # as of NFS without its lock daemon
@@ -86,6 +87,7 @@ class _Lock:
 
     def __enter__(self) -> None:
         try:
+            make_file(Path(f"{self._path}.flock"))
             self._lock.acquire()
         except (OSError, NotImplementedError) as error:
             if getattr(error, "errno", errno.ENOSYS) not in _NO_LOCKS:

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from pipeline.common.errors import TrackingError
+from pipeline.common.private import make_file, make_folder
 from pipeline.common.secrets import MASK, masked
 from pipeline.search.study import journal
 from pipeline.search.study.patience import patient
@@ -33,15 +34,18 @@ def open_storage(storage: str) -> BaseStorage:
     """Open a journal, whose folder is made, or a database, whose tables are."""
     if "://" not in storage:
         path = Path(storage)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(journal.Journal(str(path)))
+        make_folder(path.parent)
+        return JournalStorage(journal.Journal(str(make_file(path))))
+    file = _file_of(storage)
+    if file is not None and file.parent.is_dir() and file.name != ":memory:":
+        make_file(file)
     try:
         opened = get_storage(storage)
     except (IntegrityError, ProgrammingError):
         # Two that begin on an empty database at once both make its tables, and one of them fails.
         time.sleep(TABLES_SECONDS)
         opened = get_storage(storage)
-    return opened if _file_of(storage) else patient(opened, storage)
+    return opened if file else patient(opened, storage)
 
 
 def find_study(name: str, storage: str) -> optuna.Study:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.common.disk_cache import Entries
+from pipeline.common.private import make_folder
 from pipeline.models.transformers_parts import attention_of
 from pipeline.training.speedups.replaced import UnfitError
 
@@ -125,7 +126,7 @@ class Store:
             for some in (every, missing)
         )
         folder, most = self.folder, self._entries.most_bytes
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         free = shutil.disk_usage(folder).free
         if total <= most and new <= free * _FREE_SHARE:
             self._entries.tidy({one.key for one in every}, new)

@@ -19,6 +19,21 @@ def test_the_place_changes_at_the_end_alone(working_folder):
     assert list(working_folder.iterdir()) == [place]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+@pytest.mark.parametrize(("before", "after"), [(None, 0o600), (0o644, 0o644), (0o400, 0o400)])
+def test_a_new_file_is_private_and_one_that_replaces_another_has_its_mode(
+    working_folder, before, after
+):
+    place = working_folder / "a.txt"
+    if before is not None:
+        place.touch()
+        place.chmod(before)
+    with replacing(place) as made:
+        made.write_text("new")
+        made.chmod(0o666)
+    assert stat.S_IMODE(place.stat().st_mode) == after
+
+
 def test_after_an_error_the_place_is_as_it_was(working_folder):
     place = working_folder / "a.txt"
     place.write_text("old")
