@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.config.types import STRICT, Count, Number, Positive, Text
+from pipeline.config.types import STRICT, Count, Few, Number, Positive, Text
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -20,7 +20,7 @@ class LoraConfig:
     """Low-rank updates next to frozen matrices (LoRA; DoRA splits magnitude off; QLoRA: 4 bits)."""
 
     name: Literal["lora", "dora", "qlora"]
-    r: Count  # rank
+    r: Annotated[Count, Field(le=2**14)]  # rank
     alpha: Positive  # the update is scaled by alpha / r
     dropout: Annotated[Number, Field(ge=0, lt=1)]
     targets: tuple[Text, ...] | None  # names of the matrices; null: those usual for the model
@@ -46,7 +46,7 @@ class FreezeConfig:
     """The top layers and the head are trained, everything below is frozen."""
 
     name: Literal["freeze"]
-    trained_layers: Count  # from the top
+    trained_layers: Few  # from the top
 
 
 AdapterConfig = FullConfig | LoraConfig | Ia3Config | HeadConfig | FreezeConfig

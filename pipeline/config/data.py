@@ -61,7 +61,7 @@ class SplitConfig:
     # Cross-validation: number of parts of the training rows, one of which is the validation split;
     # a given validation split is not used; null: none.
     folds: Annotated[int, Field(strict=True, ge=2, le=1000)] | None
-    fold: Annotated[int, Field(strict=True, ge=0)]
+    fold: Annotated[int, Field(strict=True, ge=0, lt=1000)]
 
     @model_validator(mode="after")
     def _fold_is_there(self) -> "SplitConfig":

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.config.types import STRICT, Count, FileName, Text
+from pipeline.config.types import STRICT, BatchRows, Count, FileName, Text
 
 
 def _listed(value: Any) -> Any:
@@ -21,7 +21,7 @@ class EvaluationConfig:
     constraints: tuple[Text, ...]  # limits on metrics: val/recall/positive >= 0.9
     # Rows at once, at most; null: only training.micro_batch_tokens counts. Affects no scores but
     # those of sampled texts.
-    batch_size: Count | None
+    batch_size: BatchRows | None
     test: bool  # read the test split once, with the best weights, at the end of the run
     # Validation rows of every evaluation but the last, the only one to judge the run; null: all.
     early_rows: Count | None

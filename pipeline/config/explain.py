@@ -1,13 +1,14 @@
 """The first of pydantic's findings as our message: place, found, expected, nearest name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline.common.errors import did_you_mean, did_you_mean_key, listing
+from pipeline.common.text import cut
 from pipeline.config.compose import literal
-from pipeline.config.fields import keys_at
+from pipeline.config.fields import keys_at, parts
 from pipeline.config.migrations import renamed
 from pipeline.config.refusals import in_shell
 from pipeline.config.types import COMBINATION
@@ -43,13 +44,23 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
         field, name = found["ctx"]["discriminator"].strip("'"), found["ctx"]["tag"]
         valid = [tag.strip("' ") for tag in found["ctx"]["expected_tags"].split(",")]
         return (
-            f"{key}.{field}={name}: there is no such {key}.{did_you_mean(name, valid)} "
+            f"{key}.{field}={cut(name)}: there is no such {key}.{did_you_mean(name, valid)} "
             f"Valid: {listing(valid)}."
         )
     if found["type"] == "tuple_type":
-        return f"{key}={here!r}: expected a list: {in_shell(f'{key}=[{literal(here)}]')}."
+        listed = in_shell(f"{key}=[{cut(literal(here))}]")
+        return f"{key}={cut(repr(here))}: expected a list: {listed}."
     expected = found["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    return f"{key}={here!r}: {expected}."
+    is_limit = found["type"] == "less_than_equal"
+    hint = _said_of_limit(keys_at(schema, tree, place[:-1])[place[-1]]) if is_limit else ""
+    return f"{key}={cut(repr(here))}: {expected}{hint}."
+
+
+def _said_of_limit(annotations: Sequence[Any]) -> str:
+    """Return what the schema says of a limit that a value is beyond: a field's description."""
+    every = (part for annotation in annotations for part in parts(annotation))
+    said = [d for d in (getattr(part, "description", None) for part in every) if d]
+    return f"; {said[0]}" if said else ""
 
 
 def first(error: ValidationError) -> Any:

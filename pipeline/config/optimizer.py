@@ -63,7 +63,9 @@ class ScheduleConfig:
     """How the learning rate changes over the steps of the run."""
 
     name: Literal["linear", "cosine", "constant", "warmup_stable_decay"]
-    warmup: int | float  # a whole number is steps; a share of all steps has a point: 0.06
+    warmup: (
+        Annotated[int, Field(lt=2**31)] | float
+    )  # a whole number is steps; a share of all steps has a point: 0.06
     decay: Share | None = None  # share of the steps in which warmup_stable_decay falls to zero
 
     @field_validator("warmup", mode="before")

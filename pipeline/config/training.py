@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from pipeline.config.types import STRICT, Count, NonNegative, Number, conflict, is_steps
+from pipeline.config.types import (
+    STRICT,
+    BatchRows,
+    Count,
+    Few,
+    NonNegative,
+    Number,
+    Threads,
+    Tokens,
+    conflict,
+    is_steps,
+)
 
 _MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state saved
 
@@ -16,12 +27,12 @@ class TrainingConfig:
     """The loop: how long, in what batches, how often it is judged."""
 
     epochs: Annotated[Number, Field(gt=0, le=10_000)]  # passes over the training split
-    batch_size: Count  # rows whose mean gradient makes one optimizer step
-    max_length: Annotated[int, Field(strict=True, ge=4)]  # tokens; longer texts are cut and counted
+    batch_size: BatchRows  # rows whose mean gradient makes one optimizer step
+    max_length: Annotated[Tokens, Field(ge=4)]  # longer texts are cut and counted
     max_grad_norm: NonNegative  # gradient clipping; 0: none
     # A whole number is steps between evaluations; with a point: epochs; a list: at these epochs.
     # The end is always evaluated.
-    eval_every: int | float | tuple[float, ...]
+    eval_every: Count | float | tuple[float, ...]
     logging_steps: Count  # steps between points of train/loss
     early_stopping_patience: Count | None  # evaluations without a better objective; null: never
     # Of the matrix products (autocast); weights stay float32. auto: bfloat16 where the machine
@@ -29,16 +40,16 @@ class TrainingConfig:
     precision: Literal["auto", "float32", "bfloat16"]
     # Tokens, padding included, that are computed at once: a batch is split by length to stay within
     # them, and its gradient stays the same; null: a batch is not split.
-    micro_batch_tokens: Count | None
+    micro_batch_tokens: Annotated[Count, Field(le=2**24)] | None
     active_vocabulary: bool  # leave out embeddings that the data cannot reach; exact
     unpadding: bool  # layers compute no padding, on a CPU, if the model supports it
     frozen_layer_cache: bool  # compute frozen layers once for all trials; exact
-    threads: Count | None  # of torch; null: as many as the process may use; logged
+    threads: Threads | None  # of torch; null: as many as the process may use; logged
     deterministic: bool  # only algorithms that repeat to the bit, where they exist
     # Between checkpoints, to resume from after a crash: written as eval_every; null: none.
-    checkpoint_every: int | float | None
+    checkpoint_every: Count | float | None
     checkpoint_seconds: NonNegative  # least training time since the last one
-    keep_checkpoints: Count  # states to resume from, each with the best weights so far
+    keep_checkpoints: Few  # states to resume from, each with the best weights so far
 
     @field_validator("eval_every", mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """Types that several groups of the config use: bounded numbers, texts, files of packages."""
 
 import json
+import os
 import re
 from enum import Enum
 from typing import Annotated, Any
@@ -53,6 +54,17 @@ def is_steps(value: Any, least: int = 1) -> bool:
 
 Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]  # whole number of rows, steps or tokens
+# Limits so generous that only a slip of the finger, or a record that means harm, is beyond them:
+# what is beyond would take the machine's memory or processes before anything could refuse it.
+Threads = Annotated[
+    Count,
+    Field(
+        le=1024, description=f"this machine has {os.cpu_count()} cores; null takes those there are"
+    ),
+]
+BatchRows = Annotated[Count, Field(le=2**20)]  # rows in memory at once
+Tokens = Annotated[Count, Field(le=2**20)]  # of one text
+Few = Annotated[Count, Field(le=1000)]  # of what is kept, or computed, each at full size
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Share = Annotated[Number, Field(gt=0, lt=1)]  # a part of the whole, both ends excluded
 NonNegative = Annotated[Number, Field(ge=0)]

@@ -11,8 +11,9 @@ from pipeline.models.consistent import embeddings_for
 from pipeline.models.faults import unbuildable, unknown_kind
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+_MOST_LAYERS = 1_000  # each is built before the model's size is known
 _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 
 
@@ -31,10 +32,11 @@ def new_config(given: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
     try:
         config: PretrainedConfig = AutoConfig.for_model(**values)
         with torch.device("meta"):  # no memory, and nothing is drawn
-            AutoModel.from_config(config)
+            model = AutoModel.from_config(config)
     # transformers' checks of a config and of its modules raise errors of any type.
     except Exception as error:
         raise ConfigError(f"model.from_config: {unbuildable(values, AutoModel, error)}.") from error
+    _check_memory(model)
     if config.is_encoder_decoder and "decoder_start_token_id" not in given:
         config.decoder_start_token_id = _first(config.pad_token_id, tokenizer.pad_token_id)
     needed = embeddings_for(tokenizer)
@@ -45,6 +47,18 @@ def new_config(given: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
             "model.tokenizer, or leave vocab_size out to take their number."
         )
     return config
+
+
+def _check_memory(model: PreTrainedModel) -> None:
+    """Refuse a model whose weights this machine cannot hold."""
+    import psutil
+
+    count, total = sum(p.numel() for p in model.parameters()), psutil.virtual_memory().total
+    if 4 * count > total:
+        raise ConfigError(
+            f"model.from_config: its {count:,} parameters take {4 * count / 2**30:,.0f} GiB, and "
+            f"this machine has {total / 2**30:,.0f} GiB of memory; expected a smaller model."
+        )
 
 
 def _check_keys(given: Mapping[str, Any]) -> set[str]:
@@ -63,6 +77,10 @@ def _check_keys(given: Mapping[str, Any]) -> set[str]:
     own = {key for key in vars(config) if not key.startswith("_")} - {"transformers_version"}
     valid = own | set(config.attribute_map) | {"model_type", *_TOKEN_IDS}
     for key in given:
+        if "layer" in key and isinstance(given[key], int) and given[key] > _MOST_LAYERS:
+            raise ConfigError(
+                f"model.from_config.{key}={given[key]}: expected at most {_MOST_LAYERS:,}."
+            )
         if key not in valid:
             raise ConfigError(
                 f"model.from_config.{key}: a {kind} has no such key.{did_you_mean(key, valid)} "

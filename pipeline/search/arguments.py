@@ -5,8 +5,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.text import cut
 
 # Optuna checks few of its arguments: what it does not, fails in a trial or changes the search.
+MOST = 100_000  # candidates, trials, steps: many are held in memory at once
+
 _KINDS: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "float": ("a number", (int, float)),
@@ -17,7 +20,7 @@ _KINDS: Mapping[str, tuple[str, tuple[type, ...]]] = {
 
 
 def check_arguments(
-    place: str, taker: Any, given: Mapping[str, Any], also: Collection[str] = ()
+    place: str, taker: Any, given: Mapping[str, Any], also: Collection[str] = (), most: int = MOST
 ) -> None:
     """Refuse options that a class does not have, and values that are not of the type it names.
 
@@ -28,6 +31,7 @@ def check_arguments(
         taker: the class.
         given: its options.
         also: options that are not its own.
+        most: of a whole number.
 
     Raises:
         ConfigError: naming the key, what was found and what was expected.
@@ -46,4 +50,6 @@ def check_arguments(
         fits = any(type(value) in types for _, types in kinds)  # exactly: true is no number
         if len(kinds) == len(names) and not fits and value != accepted[option].default:
             words = " or ".join(word for word, _ in kinds)
-            raise ConfigError(f"{place}.{option}={value!r}: expected {words}.")
+            raise ConfigError(f"{place}.{option}={cut(repr(value))}: expected {words}.")
+        if type(value) is int and abs(value) > most:
+            raise ConfigError(f"{place}.{option}={value}: expected at most {most:,}.")

@@ -1,5 +1,6 @@
 """The sweeper's node of the config: its options, as the official plugin calls them, and more."""
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +17,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from pipeline.common.contract import Direction
-from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.errors import ConfigError, amount, did_you_mean, listing
+from pipeline.common.text import cut
 from pipeline.config.flat import tree
 from pipeline.search.cost import Prices
 from pipeline.search.samplers import ALLOWED
@@ -25,6 +27,9 @@ from pipeline.search.study.budget import Budget
 _HYDRA_KEYS = ("_target_", "_recursive_")
 PLAN = "plan"
 MOST_REPEATS = 100  # seeds of a point
+MOST_TRIALS = 1_000_000
+MOST_PROCESSES = 1_024
+MOST_RETRIES = 1_000
 
 
 def _strict(description: str, **bounds: Any) -> Any:
@@ -72,15 +77,23 @@ class Options:
             description="refuse or continue or fork: what becomes of a study whose space changed"
         ),
     ]
-    n_trials: Annotated[int, _strict("a whole number from 1", ge=1)] | None
+    n_trials: (
+        Annotated[int, _strict(f"a whole number from 1 to {MOST_TRIALS:,}", ge=1, le=MOST_TRIALS)]
+        | None
+    )
     n_jobs: Annotated[
-        Annotated[int, Field(strict=True, ge=1)] | Literal["auto"],
-        Field(description="a whole number from 1, or auto: what this machine is good for"),
+        Annotated[int, Field(strict=True, ge=1, le=MOST_PROCESSES)] | Literal["auto"],
+        Field(
+            description=f"a whole number from 1 to {MOST_PROCESSES:,}, or auto: what this machine "
+            f"({amount(os.cpu_count() or 1, 'core')}) is good for"
+        ),
     ]
     max_failure_rate: Annotated[float, _strict("0 to 1", ge=0, le=1)]
     params: _Keys | None
     custom_search_space: _Text | None
-    retries: Annotated[int, _strict("a whole number from 0", ge=0)]
+    retries: Annotated[
+        int, _strict(f"a whole number from 0 to {MOST_RETRIES}", ge=0, le=MOST_RETRIES)
+    ]
     trial_minutes: _Positive | None
     isolation: Annotated[
         Literal["worker", "trial"],
@@ -185,7 +198,9 @@ def _explain(error: ValidationError) -> str:
         return f"{place} must be given: {place}=…"
     expected = _expected(fields[key]) or found["msg"].removeprefix("Input should be ")
     hint = did_you_mean(str(found["input"]), ("refuse", "continue", "fork"))
-    return f"{place}={found['input']}: expected {expected}.{hint if key == 'on_change' else ''}"
+    return (
+        f"{place}={cut(found['input'])}: expected {expected}.{hint if key == 'on_change' else ''}"
+    )
 
 
 def _expected(field: Any) -> str | None:

@@ -13,7 +13,7 @@ from pipeline.common.errors import ConfigError
 from pipeline.config.flat import flatten, tree
 from pipeline.config.hydra_parts import BASIC_LAUNCHER
 from pipeline.search.arguments import check_arguments
-from pipeline.search.options import Options
+from pipeline.search.options import MOST_PROCESSES, Options
 from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, make_sampler, sampler_name, seed_of
 from pipeline.search.searchable import SEED, Searchable
@@ -88,7 +88,7 @@ def check_workers(options: Options, launcher: DictConfig) -> None:
     target = str(launcher.get("_target_"))
     if target.startswith(_HERE):
         given = {str(k): v for k, v in launcher.items() if not str(k).startswith("_")}
-        check_arguments("hydra.launcher", Launcher, given)
+        check_arguments("hydra.launcher", Launcher, given, most=MOST_PROCESSES)
     if options.n_jobs == AUTO and not is_here(launcher):
         raise ConfigError(
             f"hydra.sweeper.n_jobs={AUTO}: it is chosen by the cores, memory and GPUs of this "

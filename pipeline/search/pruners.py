@@ -99,7 +99,7 @@ def make_pruner(options: Mapping[str, Any], unit: int) -> Pruner:
         given[option] = max(least, round(min(number, MOST_UNITS) * unit))
     if isinstance(given.get("wrapped_pruner"), Mapping):
         given["wrapped_pruner"] = make_pruner(given["wrapped_pruner"], unit)
-    check_arguments("hydra.sweeper.pruner", classes[name], given, also=["metric"])
+    check_arguments("hydra.sweeper.pruner", classes[name], given, also=["metric"], most=2**31)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -14,7 +14,7 @@ from pipeline.common.text import printable
 from pipeline.config.experiment import Experiment
 from pipeline.config.explain import first
 from pipeline.config.task import Columns, TaskConfig
-from pipeline.config.types import Count
+from pipeline.config.types import Tokens
 from pipeline.config.untrusted import MOST_JSON_BYTES, read_json
 from pipeline.tasks import get_task
 
@@ -33,7 +33,7 @@ class Description:
     task: TaskConfig  # as prediction needs it
     columns: Columns
     label_counts: dict[str, int]  # training rows a label, in the order of the model's outputs
-    max_length: Count  # tokens
+    max_length: Tokens  # tokens
     precision: Literal["float32", "bfloat16"]
 
 

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from pipeline.common.errors import ModelError
-from pipeline.config.types import STRICT, Count, Text, conflict
+from pipeline.config.types import STRICT, Text, Tokens, conflict
 from pipeline.models.batches import reads_types
 from pipeline.tasks.base import Examples, Task
 from pipeline.tasks.parts.labels import LabelConfig, LabelTask
@@ -39,7 +39,7 @@ class ClassificationConfig(LabelConfig):
     # model's next words after the prompt, of a decoder or encoder-decoder.
     approach: Literal["head", "generative"]
     prompt: Text  # for the generative approach; also {text_pair} and {labels}
-    stride: Count  # tokens that neighbouring windows share
+    stride: Tokens  # tokens that neighbouring windows share
 
     @model_validator(mode="after")
     def _can_be_prompted(self) -> ClassificationConfig:

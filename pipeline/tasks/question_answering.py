@@ -16,7 +16,7 @@ from pipeline.common.contract import Direction
 from pipeline.common.errors import DataError, ModelError
 from pipeline.common.languages import suffix
 from pipeline.config.task import AnyTaskConfig
-from pipeline.config.types import STRICT, Count, Number
+from pipeline.config.types import STRICT, Few, Number, Tokens
 from pipeline.data import Rows
 from pipeline.evaluation.names import answer_metrics
 from pipeline.models.batches import MODEL_INPUTS
@@ -38,9 +38,9 @@ class QuestionAnsweringConfig(AnyTaskConfig):
     """The answer to a question is a span of its context, or there is none."""
 
     name: Literal["question_answering"]
-    stride: Count  # tokens of the context that neighbouring windows share
-    n_best: Count  # candidate starts and ends of spans
-    max_answer_tokens: Count
+    stride: Tokens  # tokens of the context that neighbouring windows share
+    n_best: Few  # candidate starts and ends of spans
+    max_answer_tokens: Tokens
     # How much better than the best span "no answer" must score to be given, in logits.
     no_answer_threshold: Number
 

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from pipeline.common.errors import ConfigError, DataError
 from pipeline.config.task import AnyColumns
-from pipeline.config.types import STRICT, Text
+from pipeline.config.types import STRICT, Text, Tokens
 from pipeline.data import Rows
 from pipeline.data.rows import Row, Values
 from pipeline.data.shapes import Shape, text_of
@@ -29,7 +29,7 @@ class TextToTextConfig(WritingConfig):
     prefix: str  # before the source; T5 was trained with "summarize: "
     # Between source and target, for decoders, which read both as one text.
     separator: str
-    max_target_length: Annotated[int, Field(strict=True, ge=4)]  # tokens
+    max_target_length: Annotated[Tokens, Field(ge=4)]  # tokens
 
 
 @checked(config=STRICT, frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from typing_extensions import override
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, ModelError, listing
 from pipeline.config.task import AnyTaskConfig, LongRows
-from pipeline.config.types import STRICT, Count, Number, Positive
+from pipeline.config.types import STRICT, Few, Number, Positive, Tokens
 from pipeline.models.batches import IGNORED, LEFT
 from pipeline.models.families import can, families_with
 from pipeline.tasks.base import PADDING, Batch, Examples, Outputs, Task
@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 class GenerationConfig:
     """How a model generates: passed to transformers' generate."""
 
-    max_new_tokens: Count
-    num_beams: Count
+    max_new_tokens: Tokens
+    num_beams: Few
     do_sample: bool
     temperature: Positive  # these two with do_sample only
     top_p: Annotated[Number, Field(gt=0, le=1)]
     repetition_penalty: Positive
-    no_repeat_ngram_size: Annotated[int, Field(strict=True, ge=0)]  # 0: repeats are allowed
+    no_repeat_ngram_size: Annotated[
+        int, Field(strict=True, ge=0, le=1000)
+    ]  # 0: repeats are allowed
     length_penalty: Number  # of beams: above 0 longer, below 0 shorter
 
 

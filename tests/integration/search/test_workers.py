@@ -14,4 +14,4 @@ def test_the_plan_says_what_auto_chose(cli, tiny):
     assert "n_jobs=auto" in ended.err
     assert "expected a whole number from 1" in ended.err
     ended = cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.n_jobs=many")
-    assert "expected a whole number from 1, or auto" in ended.err
+    assert "expected a whole number from 1 to 1,024, or auto" in ended.err

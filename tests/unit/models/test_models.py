@@ -186,6 +186,8 @@ def test_a_new_model_trains_and_writes(tokenizers_of, kind, given):
             {**BERT, "num_attention_heads": 3},
             ("cannot build a bert with hidden_size=16 and num_attention_heads=3: The hidden size",),
         ),
+        ({**BERT, "hidden_size": 2**24}, ("its ", " parameters take ", " GiB of memory; expected")),
+        ({**BERT, "num_hidden_layers": 10**6}, ("layers=1000000: expected at most 1,000.",)),
         ({**BERT, "vocab_size": 10}, ("from_config.vocab_size=10: expected at least the",)),
     ],
 )
