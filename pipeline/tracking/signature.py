@@ -161,4 +161,6 @@ def _signatures(key: bytes, run_id: str, config: bytes) -> dict[str, str]:
 
 def _has(given: Any, known: Mapping[str, str], name: str) -> bool:
     one = given.get(name) if isinstance(given, dict) else None
-    return name in known and hmac.compare_digest(str(one).encode(), known[name].encode())
+    # Untrusted text: a lone surrogate, which JSON allows, cannot be encoded.
+    found = str(one).encode(errors="replace")
+    return name in known and hmac.compare_digest(found, known[name].encode())

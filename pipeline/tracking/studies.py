@@ -178,10 +178,10 @@ def read_json(store: Store, run: Run, file: str) -> Any:
 
     A machine that stops leaves files that were not on its disk yet, at their full name.
     """
-    text = read_text(store, run, file)
     try:
+        text = read_text(store, run, file)
         return None if text is None else json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a letter cut in half is a ValueError, too
         log.warning("%s of run %s is damaged, left out: %s", file, run.info.run_id, error)
         return None
 

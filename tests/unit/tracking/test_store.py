@@ -107,8 +107,10 @@ def test_runs_of_dead_processes_are_seen_and_closed(working_folder):
     assert [r.data.tags[tags.STATE] for r in runs[:3]] == ["failed", "failed", "unfinished"]
 
 
-def test_what_is_left_of_a_json_artifact_is_left_out(working_folder):
+@pytest.mark.parametrize("left", [b"", bytes(9), '{"a": "é'.encode()[:-1], b"[" * 10**5], ids=len)
+def test_what_is_left_of_a_json_artifact_is_left_out(working_folder, left):
     store = made_in(working_folder)
     run = store.client.create_run(store.experiment_id)
-    store.client.log_text(run.info.run_id, "", "check.json")
+    Path("check.json").write_bytes(left)
+    store.client.log_artifact(run.info.run_id, "check.json")
     assert studies.read_json(store, run, "check.json") is None
