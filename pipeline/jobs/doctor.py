@@ -25,7 +25,7 @@ from pipeline.jobs.leftovers import (
     own_runs,
     unsaved_model,
 )
-from pipeline.jobs.study_record import name_best
+from pipeline.jobs.study_record import lost_study, name_best
 from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.queue import settle_one
 from pipeline.search.study.storage import find_study
@@ -128,6 +128,9 @@ def _study(
         study = find_study(name, storage)
     except TrackingError as error:
         yield Defect(place, str(error).removeprefix(f"{name}: "), "nothing else was looked at")
+        return
+    if lost := lost_study(store, study, masked(storage)):
+        yield Defect(place, lost.removeprefix(f"{place}: "), "nothing else was looked at")
         return
     limits = json.loads(run.data.tags.get(tags.LIMITS, '{"retries": 2}'))
     trials = study.get_trials(deepcopy=False)

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.analysis.data_check import DataReport, inspect_splits
 from pipeline.analysis.insights import insights
+from pipeline.common.errors import RESUMES, amount
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.tables import Cell, Table, render
@@ -230,6 +231,22 @@ class StudyRecord:
             )
         lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
         return lines
+
+
+def lost_study(store: Store, study: optuna.Study, storage: str) -> str:
+    """Say of a study that MLflow has complete trials of it and its storage none, or nothing."""
+    if any(RUN_ID in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
+        return ""
+    name = study.study_name
+    done = len(studies.trials_of(store, name, f"tags.`{tags.STATE}` = 'complete'"))
+    if not done:
+        return ""
+    return (
+        f"study {name}: {masked(store.uri)} has {amount(done, 'complete trial')} of it, but "
+        f"{storage} has none: it was lost, or is another one. Put it back, then {RESUMES}. "
+        "Without it a new study can learn from them: hydra.sweeper.study_name=… "
+        f"hydra.sweeper.warm_start=mlflow:{name}; or delete its runs in MLflow to begin it anew."
+    )
 
 
 def name_best(store: Store, parent_run_id: str, study: optuna.Study) -> None:

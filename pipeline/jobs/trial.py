@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.contract import Direction, Precision, RunCost
+from pipeline.common.errors import TrackingError
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import Account, ledger
@@ -35,7 +36,7 @@ from pipeline.jobs.single import (
     open_record,
     run_alone,
 )
-from pipeline.jobs.study_record import StudyRecord
+from pipeline.jobs.study_record import StudyRecord, lost_study
 from pipeline.run import run
 from pipeline.search.cost import Spent
 from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJob
@@ -156,7 +157,13 @@ class ExperimentTask(Searchable):
         return [said] if self._left_open else []
 
     def begin(self, config: DictConfig, spec: StudySpec, spending: Spending) -> None:
-        """Open the study's parent run."""
+        """Open the study's parent run.
+
+        Raises:
+            TrackingError: where MLflow has the study, and its storage was lost.
+        """
+        if lost := lost_study(self._store, spending.study, masked(spec.storage)):
+            raise TrackingError(lost)
         self.study_name = spec.name
         # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.
         self._origin = {

@@ -43,7 +43,7 @@ class Spending:
     ) -> None:
         self.runs = runs
         self._began, self._workers = began, workers
-        self._study = study
+        self.study = study
         self._task = task
         self._rates = rates
         self._measured: float | None = None  # kWh; None: nothing is measured here, or not yet
@@ -70,7 +70,7 @@ class Spending:
     @cached_property
     def account(self) -> Account:
         """Where the time of all its workers went."""
-        known = [t.user_attrs for t in tries(self._study)]
+        known = [t.user_attrs for t in tries(self.study)]
         trials = [Account(*attrs[ACCOUNT]) for attrs in known if ACCOUNT in attrs]
         return account_of_search(trials, self.starts)
 
@@ -79,15 +79,15 @@ class Spending:
         if self.runs:
             now = Start(time.time() - self._began, self._workers)
             start = self.starts[-1] if is_over else now
-            self._study.set_user_attr(f"{_START}{self._began:.6f}", asdict(start))
+            self.study.set_user_attr(f"{_START}{self._began:.6f}", asdict(start))
 
     def _spent(self, starts: list[Start]) -> Spent:
-        machine = machine_seconds(self._study)
+        machine = machine_seconds(self.study)
         measured = [start.kwh for start in starts if start.kwh is not None]
         is_measured = bool(measured) and len(measured) == len(starts)
         kwh = sum(measured) if is_measured else self._rates.kwh(machine)
         usd = self._rates.usd(machine, kwh)
-        wall, disk = sum(start.seconds for start in starts), self._task.disk(self._study)
+        wall, disk = sum(start.seconds for start in starts), self._task.disk(self.study)
         return Spent(wall, machine, disk, kwh, usd, is_measured)
 
     @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-from pipeline.common.errors import TrackingError, is_disk_fault
+from pipeline.common.errors import RESUMES, TrackingError, is_disk_fault
 from pipeline.common.private import make_file
 from pipeline.search.optuna_parts import is_journal_line
 
@@ -73,8 +73,7 @@ class Journal(JournalFileBackend):
                 raise
             raise TrackingError(
                 f"{self._own}: the study's journal cannot be used any more ({error.strerror}). "
-                "Put it back, then give the same command again: it resumes. Without it the study "
-                "begins anew, and what MLflow has of it stays."
+                f"Put it back, then {RESUMES}."
             ) from error
 
 

@@ -1,5 +1,16 @@
 """A trial of our own runs: it has a record whatever becomes of it."""
 
+import shutil
+from pathlib import Path
+
+import pytest
+
+LOSSES = {
+    "emptied": lambda journal: journal.write_bytes(b""),
+    "gone": lambda journal: journal.unlink(),
+    "gone with its folder": lambda journal: shutil.rmtree(journal.parent),
+}
+
 
 def test_trial_whose_combination_is_refused_ends_its_record_with_the_reason(cli, tiny, runs):
     space = ["schedule=warmup_stable_decay", "schedule.warmup=0.1,0.9", "schedule.decay=0.05,0.5"]
@@ -23,3 +34,23 @@ def test_a_study_keeps_the_precision_that_it_was_begun_with(cli, tiny, runs, mon
     monkeypatch.setattr(here, lambda _: "float32")  # another machine
     assert cli(*sweep, adapters, "hydra.sweeper.n_trials=2").code == 0
     assert [t.data.params["training.precision"] for t in runs("trial")] == ["bfloat16"] * 2
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_study_whose_journal_was_lost_is_not_run_twice(cli, tiny, runs, loss):
+    search = ("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+    assert cli(*search).code == 0
+    journal = Path("mlruns/studies/mine/study.journal")
+    kept = journal.read_bytes()
+    LOSSES[loss](journal)
+    for _ in range(2):
+        refused = cli(*search)
+        assert refused.code == 2
+        assert "has 2 complete trials of it, but" in refused.err
+        assert "hydra.sweeper.warm_start=mlflow:mine" in refused.err
+    assert len(runs("trial")) == 2
+    assert "2 complete trials" in cli("doctor").out
+    journal.write_bytes(kept)
+    again = cli(*search)
+    assert "2 done before" in again.out, again.err
+    assert cli("doctor").code == 0
