@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.text import cut
 from pipeline.config.migrations import renamed
 
 
@@ -30,7 +31,8 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
 
     text = str(error) or str(error.__cause__)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {_remedy(error.override, text)}"
+        remedy = _remedy(error.override, text)
+        return f"{cut(error.override)}: {cut(remedy, 1_000)}"
     if missing := re.match(r"In '([^']+)': Could not load '([^']+)'", text):
         group = missing[1].rpartition("/")[0]
         return f"{group}.defaults: there is no {missing[2]}.yaml in conf/.".lstrip(".")
@@ -52,8 +54,8 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
         override = re.search(r"argument '([^']+)'", text)
         key, _, value = (override[1] if override else "key=a,b").partition("=")
         return (
-            f"{key}={value}: several values mean a search: add -m. "
-            f"For a list write {key}=[{value}], for a text \"{key}='{value}'\"."
+            f"{key}={cut(value)}: several values mean a search: add -m. "
+            f"For a list write {key}=[{cut(value)}], for a text \"{key}='{cut(value)}'\"."
         )
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 

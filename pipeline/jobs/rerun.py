@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.contract import PruningDecision
 from pipeline.common.errors import ConfigError, listing
+from pipeline.common.text import cut
 from pipeline.config.compose import (
     changing,
     compose,
@@ -229,7 +230,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
     with plain_errors():
         (parsed,) = OverridesParser.create().parse_overrides([override])
         if parsed.is_delete() or parsed.is_sweep_override():
-            raise ConfigError(f"{override}: expected key=value, with one value.")
+            raise ConfigError(f"{cut(override)}: expected key=value, with one value.")
         *groups, name = parsed.key_or_group.split(".")
         node: Any = tree
         for group in groups:

@@ -42,7 +42,7 @@ class Composer:
             ConfigError: for what is no space.
         """
         params = self._options.params or {}
-        configured = [f"{key}={space_text(value)}" for key, value in params.items()]
+        configured = [f"{key}={space_text(key, value)}" for key, value in params.items()]
         space = parse_space([*configured, *arguments], self._files)
         base = Base(self._load, space.fixed, self._task.check)
         self.choices = base.choices

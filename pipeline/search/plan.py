@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from omegaconf import DictConfig
+from optuna.distributions import IntDistribution
 
 from pipeline.common.errors import ConfigError
 from pipeline.config.flat import flatten, tree
@@ -25,6 +26,7 @@ from pipeline.search.workers.sizing import AUTO, WorkerPlan, choose, cores, this
 
 MOST_POINTS = 10_000  # of a grid
 NOT_IN_NAMES = "/\\'\"`\n*?[]"  # characters that a study's folder cannot have, or a shell reads
+MOST_LISTED = 1_000_000  # of a range
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
 _LEARNS_NOTHING = (GRID, "RandomSampler", "QMCSampler", "BruteForceSampler")
 # Launchers by the module of their class.
@@ -63,6 +65,8 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
         trial_seconds=None if minutes is None else 60.0 * minutes,
         seeds=_seeds(options, space, base),
     )
+    if name == "GPSampler":
+        _check_listed(space)
     make_sampler(options.sampler, space, spec.seed)  # refuses wrong options now
     if name == "CmaEsSampler" and len(directions) > 1:
         raise ConfigError(
@@ -152,9 +156,22 @@ def _n_trials(options: Options, space: Space, sampler: str) -> int:
     if size > MOST_POINTS:
         raise ConfigError(
             f"hydra/sweeper/sampler=grid: the grid has {size:,} points; expected at most "
-            f"{MOST_POINTS:,}. Take the sampler random, tpe or gp."
+            f"{MOST_POINTS:,}. Narrow the ranges or widen their steps, or take the sampler "
+            "random or tpe with hydra.sweeper.n_trials."
         )
     return min(options.n_trials or size, size)
+
+
+def _check_listed(space: Space) -> None:
+    """Refuse a range that the Gaussian process, which lists its values, cannot hold."""
+    for d in space.dimensions:
+        whole = d.distribution if isinstance(d.distribution, IntDistribution) else None
+        count = d.count() or (whole.high - whole.low + 1 if whole else 0)
+        if count > MOST_LISTED:
+            raise ConfigError(
+                f"hydra/sweeper/sampler=gp: {d.key} has {count:,} values, which it lists; expected "
+                f"at most {MOST_LISTED:,}, an interval of floats, or the sampler tpe or random."
+            )
 
 
 def method(path: str) -> Any:

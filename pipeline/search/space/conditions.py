@@ -17,6 +17,7 @@ from pipeline.common.errors import (
     did_you_mean_key,
     listing,
 )
+from pipeline.common.text import cut
 from pipeline.config.compose import literal, without_hydra
 from pipeline.config.flat import flatten, tree
 from pipeline.config.refusals import plain_errors
@@ -24,7 +25,7 @@ from pipeline.search.options import Options
 from pipeline.search.space.dimension import Condition, Dimension, encode, text_of
 from pipeline.search.space.filters import Filter, read_filter
 from pipeline.search.space.grammar import parse_space
-from pipeline.search.space.named import space_text
+from pipeline.search.space.named import check_few, space_text
 from pipeline.search.space.space import Space
 
 SEARCH = "search"  # the key of a group's file that holds what to search where the file is chosen
@@ -139,8 +140,10 @@ def _with_pairs(space: Space, blocks: Any) -> Space:
     for block in [blocks] if isinstance(blocks, Mapping) else blocks or []:
         if not isinstance(block, Mapping) or not all(isinstance(v, list) for v in block.values()):
             raise ConfigError(
-                f"hydra.sweeper.zip={block}: expected keys with a list of values each."
+                f"hydra.sweeper.zip={cut(block)}: expected keys with a list of values each."
             )
+        for key, values in block.items():
+            check_few(f"hydra.sweeper.zip: {key}", values)
         lengths = {str(key): len(values) for key, values in block.items()}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             found = listing(f"{key} has {length}" for key, length in lengths.items())
@@ -170,7 +173,7 @@ def _blocks(space: Space, given: Any, base: Base) -> list[_Block]:
     """
     blocks: list[_Block] = []
     if not isinstance(given, Mapping | None):
-        raise ConfigError(f"hydra.sweeper.when={given}: expected blocks 'key=value: {{…}}'.")
+        raise ConfigError(f"hydra.sweeper.when={cut(given)}: expected blocks 'key=value: {{…}}'.")
     for text, block in (given or {}).items():
         key, sign, values = str(text).partition("=")
         names = tuple(value.strip() for value in values.split(","))
@@ -278,7 +281,7 @@ def _opened(
                     "place for it, or a block for each choice."
                 )
         else:
-            text = space_text(value)
+            text = space_text(str(key), value)
             if not parse_space([f"key={text}"]).dimensions:  # a single value
                 text = f"choice({text})"
             space = parse_space([f"{key}={text}"])
@@ -337,7 +340,9 @@ def _filter(space: Space, read: Filter, base: Base) -> Filter:
 def _with_first(space: Space, points: Any) -> Space:
     """Add the points to begin with; what is fixed on the command line leaves them."""
     if not isinstance(points, list | None) or not all(isinstance(p, Mapping) for p in points or []):
-        raise ConfigError(f"hydra.sweeper.first={points}: expected a list of points, key: value.")
+        raise ConfigError(
+            f"hydra.sweeper.first={cut(points)}: expected a list of points, key: value."
+        )
     first = []
     for number, point in enumerate(points or [], start=1):
         given = {str(key).lstrip("+~"): value for key, value in point.items()}

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.common.errors import listing
+from pipeline.common.text import cut
 from pipeline.config.compose import literal
 
 Params = dict[str, Any]
@@ -82,7 +83,7 @@ class Dimension:
                 found = _within(d, value)
                 if found is not None:
                     return found
-        what = ", ".join(f"{key}={encode(value)}" for key, value in given.items())
+        what = ", ".join(f"{key}={cut(encode(value))}" for key, value in given.items())
         raise ValueError(f"{what} is not in its space, {describe(self)}")
 
     def draw(self, chance: random.Random) -> Any:

@@ -10,9 +10,14 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.common.errors import ConfigError
+from pipeline.common.text import cut
 from pipeline.config.refusals import plain_errors
 from pipeline.search.space.dimension import Dimension, Distribution
+from pipeline.search.space.named import check_few
 from pipeline.search.space.space import Space
+
+MOST = 2**53  # whole numbers up to it are exact where samplers count in floats
+HUGE = 1e300  # so that a difference of two numbers is one
 
 
 def parse_space(overrides: Sequence[str], config_loader: Any = None) -> Space:
@@ -54,11 +59,12 @@ def _distribution(key: str, override: Override) -> Distribution:
             return _range(value)
         choices = list(override.sweep_iterator(transformer=Transformer.encode))
         # A list or a mapping becomes its text in the grammar: Optuna keeps plain values only.
+        check_few(key, choices)
         plain = [c if isinstance(c, str | int | float | bool | None) else str(c) for c in choices]
         unique = {(type(value), value): value for value in plain}  # 1 and True differ
         return CategoricalDistribution(list(unique.values()))
     except ValueError as error:
-        raise ConfigError(f"{override.input_line}: {key}: {error}") from error
+        raise ConfigError(f"{cut(override.input_line)}: {key}: {error}") from error
 
 
 def _check_tags(sweep: Any) -> None:
@@ -71,10 +77,19 @@ def _check_tags(sweep: Any) -> None:
             raise ValueError(f"there is no tag {tag}; expected log.")
 
 
+def _check_numbers(*numbers: float) -> None:
+    for number in numbers:
+        whole = isinstance(number, int)
+        if not abs(number) <= (MOST if whole else HUGE):  # not: also for NaN
+            limit = f"{MOST}" if whole else f"{HUGE:g}"
+            raise ValueError(f"found {cut(number)}; expected numbers from -{limit} to {limit}.")
+
+
 def _interval(sweep: IntervalSweep) -> Distribution:
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
     assert low is not None
     assert high is not None
+    _check_numbers(low, high)
     if low > high:
         raise ValueError(f"the interval's low end {low} is above its high end {high}.")
     if log and low <= 0:
@@ -88,11 +103,17 @@ def _range(sweep: RangeSweep) -> Distribution:
     """Read ``range(start, stop, step)``: stop is left out, as Hydra has it, for every sampler."""
     assert sweep.start is not None
     assert sweep.stop is not None
+    assert sweep.step is not None
+    _check_numbers(sweep.start, sweep.stop, sweep.step)
+    if sweep.step == 0:
+        raise ValueError("the step is 0; expected another one.")
     # Decimals: added up as floats, 0.1 + 0.1 + 0.1 would pass 0.3 and bring stop in again.
     start, stop, step = (Decimal(str(v)) for v in (sweep.start, sweep.stop, sweep.step))
     count = math.ceil((stop - start) / step)
     if count < 1:
         raise ValueError(f"range({start}, {stop}, {step}) is empty; expected start before stop.")
+    if count > MOST:
+        raise ValueError(f"more than {MOST} values; expected a larger step, or interval(…).")
     low, high = sorted((start, start + (count - 1) * step))
     log = "log" in sweep.tags
     if all(isinstance(v, int) for v in (sweep.start, sweep.stop, sweep.step)):

@@ -1,7 +1,7 @@
 """Named sweeps: one YAML under ``sweeps/`` each, turned into a command line for Hydra."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
+from pipeline.common.text import cut
 from pipeline.config.compose import choice, folders, key_of, literal
 from pipeline.config.explain import first
 from pipeline.config.own_files import naming, read_mapping
@@ -34,6 +35,7 @@ class NamedSweep:
     warm_start: str | list[str] | None = None  # earlier studies to learn from
 
 
+MOST_CHOICES = 1_000
 _SPACE_OPTIONS = ("when", "zip", "filter", "first", "warm_start")  # hydra.sweeper has them too
 
 
@@ -95,7 +97,7 @@ def _explain(found: Any) -> str:
         return f"{key} must be given. Valid: {listing(valid)}."
     if found["type"] == "too_short":
         return f"{key}: found nothing to search; expected keys with values, as seed: [1, 2]."
-    return f"{key}={found['input']!r}: {found['msg'].removeprefix('Input ')}."
+    return f"{key}={cut(repr(found['input']))}: {found['msg'].removeprefix('Input ')}."
 
 
 def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
@@ -108,7 +110,7 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
         value = getattr(sweep, option)
         if value is not None:
             own[f"hydra.sweeper.{option}"] = _nested(value)
-    own |= {key: space_text(value) for key, value in sweep.space.items()}
+    own |= {key: space_text(key, value) for key, value in sweep.space.items()}
 
     keys = {key_of(override) for override in given}
     for group in ("sampler", "pruner"):
@@ -125,9 +127,23 @@ def _group(group: str, given: str | dict[str, Any], default: str) -> dict[str, s
     return own | {f"++hydra.sweeper.{group}.{k}": literal(v) for k, v in options.items()}
 
 
-def space_text(value: Any) -> str:
+def check_few(key: str, values: Sequence[Any]) -> None:
+    """Refuse a choice of more values than a search can check.
+
+    Raises:
+        ConfigError: naming how many there are.
+    """
+    if len(values) > MOST_CHOICES:
+        raise ConfigError(
+            f"{key}: {len(values):,} values, each of which is checked before the search; expected "
+            f"at most {MOST_CHOICES:,}, or numbers as range(…) or interval(…)."
+        )
+
+
+def space_text(key: str, value: Any) -> str:
     """Return what a YAML file says of a searched key in the grammar: a list means a choice."""
     if isinstance(value, list):
+        check_few(key, value)  # before the grammar reads them, which takes long
         return choice(value)
     return value if isinstance(value, str) else literal(value)
 

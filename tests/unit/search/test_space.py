@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from pipeline.common.errors import ConfigError
 from pipeline.config.compose import choice, literal
 from pipeline.search.space.grammar import parse_space
 
@@ -76,3 +77,23 @@ def test_of_two_overrides_for_a_key_the_later_counts():
     space = parse_space(["a=1,2", "b=1", "a=3", "+b=1,2"])
     assert space.fixed == ("a=3",)
     assert space.overrides({"b": 2}) == ["a=3", "+b=2"]
+
+
+@pytest.mark.parametrize(
+    ("space", "refused"),
+    [
+        ("x=interval(nan,1)", "found nan; expected numbers from"),
+        ("x=interval(0,inf)", "found inf"),
+        ("x=interval(-1e308,1e308)", r"found -1e\+308"),
+        ("x=range(0,inf)", "found inf"),
+        ("x=range(0,1,0)", "the step is 0"),
+        ("x=range(0,1,1e-300)", "more than 9007199254740992 values; expected a larger step"),
+        (f"x=range(1,{10**400})", r"found 10+… \(401 characters\)"),
+        (f"x=choice({','.join(map(str, range(1200)))})", r"1,200 values, .* at most 1,000"),
+        (f"x=choice({','.join(map(str, range(1200)))}", r"… \(\d,\d+ characters\): not in Hydra's"),
+    ],
+)
+def test_range_that_no_sampler_can_draw_from_is_refused_in_a_short_paragraph(space, refused):
+    with pytest.raises(ConfigError, match=refused) as refusal:
+        parse_space([space])
+    assert len(str(refusal.value)) < 1_500
