@@ -255,7 +255,7 @@ class Store:
             return
         remove_leftovers(self.dir, database.name)
         with replacing(database) as made:
-            make_tables(made, artifacts_of(self.dir))
+            make_tables(make_file(made), artifacts_of(self.dir))  # SQLite lets no group write
 
     def _find_or_make_experiment(self) -> str:
         if masked(self.config.experiment) != self.config.experiment:

@@ -1,11 +1,10 @@
 """What does not differ from test to test is made once for all of them."""
 
 import gc
-import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,11 @@ def copy_tables(patch: pytest.MonkeyPatch, folder: Path) -> None:
             if not template.exists():
                 make_tables(folder / "making.db", artifacts)
                 (folder / "making.db").replace(template)
-        shutil.copyfile(template, database)
-        with sqlite3.connect(database) as made:
+        # By SQLite, which decides the mode of a file that it makes.
+        with closing(sqlite3.connect(template)) as kept, closing(sqlite3.connect(database)) as made:
+            kept.backup(made)
             made.execute("UPDATE experiments SET artifact_location = ?", [f"{artifacts}/0"])
-        made.close()
+            made.commit()
 
     patch.setattr(store, "make_tables", copied)
 
