@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from pipeline.common.errors import TrackingError
+from pipeline.common.errors import TrackingError, is_disk_fault
 from pipeline.tracking import tags
 
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"  # in a local store
@@ -103,7 +103,10 @@ def _opened(store: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(address, timeout=_WAIT_SECONDS, uri=True)) as database:
             yield database
     except sqlite3.Error as error:
-        raise TrackingError(
-            f"{path}: cannot be used as the database of MLflow ({error}). Put back a copy of it, "
-            f"or move {store} away to begin a new store."
-        ) from error
+        if is_disk_fault(error):  # which is no fault of the database
+            raise
+        if "locked" in str(error):
+            remedy = "Another process writes to it: try again when that has ended."
+        else:
+            remedy = f"Put back a copy of it, or move {store} away to begin a new store."
+        raise TrackingError(f"{path}: the database cannot be used ({error}). {remedy}") from error

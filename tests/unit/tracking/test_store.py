@@ -66,6 +66,15 @@ def test_a_moved_store_has_its_own_addresses_and_leaves_others_alone(working_fol
     assert runs[0].data.tags["note"] == str(one)
 
 
+def test_a_database_that_another_process_locks_is_not_called_damaged(working_folder, monkeypatch):
+    made_in(working_folder)
+    monkeypatch.setattr("pipeline.tracking.location._WAIT_SECONDS", 0.0)
+    with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(TrackingError, match=r"mlflow.db: .* locked.* try again when"):
+            made_elsewhere(working_folder)
+
+
 def test_a_store_under_another_name_is_no_copy(working_folder):
     made_in(working_folder / "one")
     Path("link").symlink_to("one")
