@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from statistics import fmean
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     _Scored = tuple[Run, list[float | None]]
 
 EXAMPLE = "\"metrics.`val/best/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
-_STANDING = {"complete": 0, "pruned": 1, "failed": 3}  # 2: those that may still end
+_STANDING = {"complete": 0, "pruned": 1, "failed": 3, "killed": 3}  # 2: those that may still end
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
 
 
@@ -66,25 +66,17 @@ def compare(store: Store, names: Sequence[str], limit: int) -> Table:
     found = [find_study(store, name) for name in names]
     studies = list({study.info.run_id: study for study in found}.values())
     goals = goals_of(studies)
-    ranked = []
-    for study in studies:
-        trials = _best_trials(store, study, goals, limit + 1)
-        repeats = repeats_of(study, trials)
-        for of_try in chain(*tries_of(map(_placed, trials))):
-            every = [(run, scores_of(store, run, goals)) for run in reversed(of_try)]
-            means = _means(every, repeats)
-            ranked.append((_standing(every, means, goals), every, means))
+    ranked = [trial for study in studies for trial in _ranked(store, study, goals, limit + 1)]
     ranked.sort(key=lambda one: one[0])
-    shown = ranked[:limit]
-    runs = [run for _, every, _ in shown for run, _ in every]
     is_cut = len(ranked) > limit
     searched = [key for study in studies for key in searched_keys(study)]
+    runs = [run for _, every, _ in ranked[:limit] for run, _ in every]
     params = _varying(runs, searched, always=searched if is_cut else ())
     some = [tags.STUDY] if len(studies) > 1 else []
     has_seeds = any(tags.REPEAT in run.data.tags for run in runs)
     some += [tags.TRIAL, *([tags.REPEAT] if has_seeds else [])]
     rows = []
-    for _, every, means in shown:
+    for _, every, means in ranked[:limit]:
         for run, scores in every:
             cells = chain(*zip(scores, means, strict=True)) if has_seeds else scores
             rows.append(_trial(run, some, params, cells))
@@ -98,6 +90,18 @@ def compare(store: Store, names: Sequence[str], limit: int) -> Table:
     if len({study.data.params.get(DATA) for study in studies}) > 1:
         notes.append("these studies use different data: their scores cannot be compared.")
     return Table(columns, rows, " ".join(notes))
+
+
+def _ranked(
+    store: Store, study: Run, goals: Sequence[tuple[str, Direction]], most: int
+) -> Iterator[tuple[tuple[Any, ...], list[_Scored], list[float | None]]]:
+    """Yield a study's trials: what each is sorted by, its runs with scores, and their means."""
+    trials = _best_trials(store, study, goals, most)
+    repeats = repeats_of(study, trials)
+    for of_try in chain(*tries_of(map(_placed, trials))):
+        every = [(run, scores_of(store, run, goals)) for run in reversed(of_try)]
+        means = _means(every, repeats)
+        yield _standing(every, means, goals), every, means
 
 
 def _lost_best(store: Store, study: Run) -> str:
@@ -125,6 +129,7 @@ def _best_trials(
     if repeats_of(study, ()) == 1 and None not in logged:
         ways = ["DESC" if way == "maximize" else "ASC" for _, way in goals]
         order = [f"metrics.`{key}` {way}" for key, way in zip(logged, ways, strict=True)]
+        order.append("attributes.start_time ASC")  # of equal ones the first, as the study has it
         best = trials_of(store, name, f"tags.`{tags.STATE}` = 'complete'", order, most)
         if len(best) == most:
             return best

@@ -1,11 +1,15 @@
-"""The names of objectives and the values of metrics in a table."""
+"""The names of objectives, the values of metrics and the order of trials in a table."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
+from pipeline.config.tracking import TrackingConfig
 from pipeline.tasks.objective import Objective, parse
-from pipeline.tracking.overview import number, score_of
+from pipeline.tracking import Store, tags
+from pipeline.tracking.overview import compare, number, score_of
+from tests.support.studies import DEAD
 
 
 def test_an_objective_has_the_name_that_its_metric_is_logged_by():
@@ -37,3 +41,28 @@ def test_a_logged_value_is_a_number_only_where_it_is_written_as_one():
 def test_a_runs_score_is_what_its_state_leaves_it(state, metrics, score):
     data = SimpleNamespace(metrics=metrics, tags={"tunewright.state": state})
     assert score_of(None, SimpleNamespace(data=data), "val/f1") == score
+
+
+def test_trials_of_equal_scores_are_listed_in_their_order_and_killed_ones_last(working_folder):
+    store = Store(TrackingConfig(str(working_folder), None, "mine"))
+    goal = {tags.OBJECTIVE: "val/f1", tags.DIRECTION: "maximize", tags.STUDY: "s"}
+    store.client.create_run(store.experiment_id, tags={tags.KIND: "study", **goal})
+
+    def trial(place: int, state: str, score: float) -> None:
+        known = {tags.KIND: "trial", tags.STUDY: "s", tags.STATE: state, tags.TRIAL: str(place)}
+        known[tags.PROCESS] = json.dumps(DEAD)
+        run_id = store.client.create_run(store.experiment_id, place, known).info.run_id
+        store.client.log_metric(run_id, "val/best/f1", score)
+        if state != "running":
+            store.client.set_terminated(run_id)
+
+    trial(0, "running", 0.9)  # its process is gone
+    trial(1, "paused", 0.1)
+    for place in (2, 3, 4):
+        trial(place, "complete", 0.5)
+
+    def listed(limit: int) -> list:
+        return [row[0] for row in compare(store, ["s"], limit).rows]
+
+    assert listed(5) == [2, 3, 4, 1, 0]
+    assert listed(2) == [2, 3]

@@ -66,8 +66,9 @@ def test_home_that_cannot_be_written_leaves_records_unsigned_and_is_said_once(
     assert f"{KEY_VARIABLE}=… names another place" in said
 
 
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("given", [b"[]", b'{"config": 1}', b'{"config": "\\ud800"}'])
-def test_signature_that_is_none_vouches_for_nothing(home, given):
+def test_signature_that_is_none_vouches_for_nothing(given):
     own_key()
     assert not verify("1", b"a: 1", given).own
 
