@@ -91,6 +91,12 @@ _DISK_FAULTS = (
         ("read-only file system", "write a readonly database", "unable to open database file"),
     ),
     _DiskFault(
+        "a database was damaged or emptied",
+        "Put back a copy of it",
+        (),
+        ("no such table", "file is not a database", "database disk image is malformed"),
+    ),
+    _DiskFault(
         "a disk fails",
         "Look at the system's log",
         (errno.EIO,),
@@ -223,6 +229,11 @@ def is_interrupted(error: BaseException) -> bool:
 def is_disk_fault(error: BaseException) -> bool:
     """Whether an error is that of a disk that takes nothing, or what a library made of it."""
     return any(map(_disk_fault, causes(error)))
+
+
+def is_explained(error: BaseException) -> bool:
+    """Whether an error says what a person can do: it needs no traceback."""
+    return isinstance(error, TunewrightError) or is_disk_fault(error)
 
 
 def _disk_fault(error: BaseException) -> tuple[_DiskFault, str] | None:

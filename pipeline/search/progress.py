@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pipeline.common.errors import amount
+from pipeline.common.errors import amount, is_explained
 from pipeline.common.tables import Cell, Table, as_rich
 from pipeline.search.cost import span
 from pipeline.search.samplers import sampler_name
@@ -82,9 +82,14 @@ class Progress:
             self._thread.join()
 
     def _follow(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            self._print_new()
-        self._print_new()
+        is_over = False
+        while not is_over:
+            is_over = self._stop.wait(POLL_SECONDS)
+            try:
+                self._print_new()
+            except Exception as error:
+                if not is_explained(error):  # who works on the study says it, and ends with it
+                    raise
 
     def _print_new(self) -> None:
         for trial in _over(self._study):

@@ -16,7 +16,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial
 
-from pipeline.common.errors import is_disk_fault
+from pipeline.common.errors import is_explained
 from pipeline.common.process import ABANDONED, identity, is_gone
 from pipeline.search.optuna_parts import note
 
@@ -83,7 +83,7 @@ class Heartbeat:
             pass  # it was told between our look and our beat
         # One that stops at a hiccup of the storage gives living work away.
         except Exception as error:
-            trace = not is_disk_fault(error)
+            trace = not is_explained(error)
             log.warning("no beat could be written; tried again", exc_info=trace)
 
 

@@ -4,7 +4,7 @@ import logging
 import threading
 from typing import Self
 
-from pipeline.common.errors import is_disk_fault
+from pipeline.common.errors import is_explained
 from pipeline.search.searchable import Searchable
 from pipeline.search.spending import Spending
 from pipeline.search.study.liveness import Watch
@@ -60,5 +60,5 @@ class Supervisor:
             try:
                 self.look()
             except Exception as error:  # the last look, which is not caught, tells again
-                trace = not is_disk_fault(error)
+                trace = not is_explained(error)
                 log.error("what ended could not be recorded; tried again soon", exc_info=trace)

@@ -1,9 +1,14 @@
 """A trial of our own runs: it has a record whatever becomes of it."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
+
+from pipeline.run import run
+from pipeline.search.study.trials import state_of
+from tests.support.studies import trials_in
 
 LOSSES = {
     "emptied": lambda journal: journal.write_bytes(b""),
@@ -54,3 +59,34 @@ def test_a_study_whose_journal_was_lost_is_not_run_twice(cli, tiny, runs, loss):
     again = cli(*search)
     assert "2 done before" in again.out, again.err
     assert cli("doctor").code == 0
+
+
+def test_a_database_emptied_in_mid_run_fails_no_trial(cli, tiny, monkeypatch):
+    search = ("train", "-m", *tiny, "seed=1,2,3", "hydra.sweeper.study_name=mine")
+
+    def emptied(*given):
+        Path("mlruns/mlflow.db").write_bytes(b"")
+        return run(*given)
+
+    monkeypatch.setattr("pipeline.jobs.trial.run", emptied)
+    ended = cli(*search)
+    assert ended.code == 2
+    assert "Put back a copy of it, then give the same command again: it resumes." in ended.err
+    assert "Traceback" not in ended.err
+    states = {state_of(trial) for trial in trials_in(Path("mlruns/studies/mine"))}
+    assert states <= {"killed", "running", "waiting"}  # the next start runs all three
+
+
+def test_a_folder_of_a_study_gone_in_mid_run_ends_in_a_paragraph(cli, tiny, monkeypatch):
+    crashed = []
+    monkeypatch.setattr(threading, "excepthook", crashed.append)
+
+    def without_folder(*given):
+        shutil.rmtree("mlruns/studies/mine")
+        return run(*given)
+
+    monkeypatch.setattr("pipeline.jobs.trial.run", without_folder)
+    ended = cli("train", "-m", *tiny, "seed=1,2,3", "hydra.sweeper.study_name=mine")
+    assert ended.code == 2
+    assert "the study's journal cannot be used any more" in ended.err
+    assert not crashed

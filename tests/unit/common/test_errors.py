@@ -69,6 +69,12 @@ def test_a_full_disk_is_told_by_what_raised_it_and_not_by_its_words():
         said = "a disk cannot be written: "
         with pytest.raises(DiskError, match=said), machine_faults_named("try again"):
             raise gone
+    for emptied in ("no such table: runs", "file is not a database"):
+        with (
+            pytest.raises(DiskError, match="Put back a copy of it, then try again"),
+            machine_faults_named("try again"),
+        ):
+            raise sqlite3.DatabaseError(emptied)
     label = DataError("label 'disk is full': does not occur in training")
     assert not is_disk_fault(label)
     assert is_disk_fault(sqlite3.OperationalError("database or disk is full"))
