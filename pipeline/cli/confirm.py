@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_overrides
+from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_allow, add_overrides
 from pipeline.cli.multirun import retrain
 
 
@@ -20,6 +20,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add_argument("study", help=STUDY)
     add_overrides(verb, STUDY_STORE)
+    add_allow(verb)
     verb.add_argument(
         "--seeds", type=int, default=5, metavar="N", help="number of fresh seeds; default 5"
     )
@@ -27,4 +28,4 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return retrain(options.study, options.seeds, options.overrides)
+    return retrain(options.study, options.seeds, options.overrides, options.allow)

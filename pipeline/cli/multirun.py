@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli.common import SAME_COMMAND, composed, store_of
@@ -35,20 +37,28 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
     seeds = int(config.hydra.sweeper.get("confirm") or 0)
     if seeds and task.study_name:
         where = ("tracking.", "hydra.sweeper.storage", "hydra.sweeper.n_jobs")
-        return retrain(task.study_name, seeds, [o for o in overrides if o.startswith(where)])
+        own = [o for o in overrides if o.startswith(where)]
+        return retrain(task.study_name, seeds, own, known=overrides)
     return 0
 
 
-def retrain(study: str, seeds: int, given: list[str]) -> int:
+def retrain(
+    study: str,
+    seeds: int,
+    given: list[str],
+    allowed: Sequence[Path] = (),
+    known: Sequence[str] = (),
+) -> int:
     """Train a study's winner and the default config on fresh seeds, and print the verdict."""
     from pipeline.jobs import confirm
 
     config = composed(given)
     store, storage = store_of(config), config.hydra.sweeper.storage
-    confirmation = confirm.plan(store, study, storage, seeds)
+    confirmation = confirm.plan(store, study, storage, seeds, given, allowed, known)
     for search in (confirmation.winner, confirmation.default):
         overrides = [*search.overrides, *given]
-        multirun(search.name, overrides, confirm.Retraining(search.name, overrides))
+        task = confirm.Retraining(search.name, overrides, search.checked)
+        multirun(search.name, overrides, task)
     alone = [o for o in confirmation.default.overrides if not o.startswith(("seed=", "hydra"))]
     for line in confirm.conclude(confirmation, composed([*alone, *given])).lines():
         print(line)

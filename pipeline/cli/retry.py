@@ -9,6 +9,7 @@ from pipeline.cli.common import (
     STUDY,
     STUDY_STORE,
     Verbs,
+    add_allow,
     add_overrides,
     as_asked,
     composed,
@@ -27,6 +28,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add_argument("study", help=STUDY)
     add_overrides(verb, STUDY_STORE)
+    add_allow(verb)
     verb.add_argument(
         "--all",
         action="store_true",
@@ -43,7 +45,8 @@ def _run(options: argparse.Namespace) -> int:
     config = composed(given)
     store, sweeper = store_of(config), config.hydra.sweeper
     is_dry = bool(sweeper.dry_run)
-    found = again(store, options.study, sweeper.storage, given, every=options.all)
+    storage, allowed = sweeper.storage, options.allow
+    found = again(store, options.study, storage, given, allowed, every=options.all)
     multirun(found.job, found.overrides, found.task)
     for line in found.lines if is_dry else ():
         print(line)

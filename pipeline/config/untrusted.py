@@ -52,7 +52,7 @@ def read_config(text: bytes, place: str) -> dict[str, Any]:
         raise ConfigError(f"{place}: expected a logged config: {_reason(error)}.") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{place}: expected keys and values, found {type(tree).__name__}.")
-    for key, problem in _problems(tree):
+    for key, problem in problems(tree):
         raise ConfigError(f"{place}: {printable(key)}: {problem}.")
     return tree
 
@@ -141,7 +141,7 @@ def _check_events(events: Iterator[Any]) -> None:
                 raise ValueError(f"found {what} in line {event.start_mark.line + 1}")
 
 
-def _problems(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def problems(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the keys whose name or value a logged config cannot have, each with the reason."""
     if isinstance(node, dict):
         for name, value in node.items():
@@ -151,11 +151,11 @@ def _problems(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
             elif name.startswith("_"):
                 yield below, "keys that begin with an underscore call code; expected a name"
             else:
-                yield from _problems(name, below)
-                yield from _problems(value, below)
+                yield from problems(name, below)
+                yield from problems(value, below)
     elif isinstance(node, list):
         for i, item in enumerate(node):
-            yield from _problems(item, f"{key}[{i}]")
+            yield from problems(item, f"{key}[{i}]")
     elif isinstance(node, str):
         if "${" in node:
             yield key, f"{node[:80]!r} is looked up elsewhere; expected the value itself"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 from omegaconf import DictConfig
@@ -21,7 +22,8 @@ from pipeline.config.compose import as_run, key_of, literal, without_hydra
 from pipeline.config.experiment import validate
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
-from pipeline.jobs.trial import ExperimentTask
+from pipeline.config.untrusted_command import check_command
+from pipeline.jobs.trial import Checked, ExperimentTask
 from pipeline.search.options import MOST_REPEATS
 from pipeline.search.searchable import SEED
 from pipeline.search.space.grammar import parse_space
@@ -29,7 +31,7 @@ from pipeline.search.spending import Spending
 from pipeline.search.study.storage import find_study
 from pipeline.search.study.trials import COMMAND, RUN_ID, best_first
 from pipeline.tasks.objective import objectives
-from pipeline.tracking import Store, studies, tags
+from pipeline.tracking import Store, commands, studies, tags
 from pipeline.training.prepare import splits_of
 
 FILE = "winner.json"  # artifact of the study
@@ -57,6 +59,7 @@ class Search:
 
     name: str
     overrides: list[str]
+    checked: Checked
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,26 @@ class Confirmation:
     default: Search
 
 
-def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmation:
+def plan(
+    store: Store,
+    name: str,
+    storage: str | None,
+    seeds: int,
+    given: Sequence[str] = (),
+    allowed: Sequence[Path] = (),
+    known: Sequence[str] = (),
+) -> Confirmation:
     """Say what is to be retrained on so many fresh seeds.
 
     The name may be the beginning of the study's; its storage is by default the one that its parent
-    run names.
+    run names. What is given replaces overrides of the study's command line; what is ``known`` of
+    it, the user gave to the search that has just ended. What nobody vouches for may name files in
+    the ``allowed`` folders, and do nothing but choose values.
 
     Raises:
         TrackingError: where there is no such study, or its storage or command is not known.
-        ConfigError: where no trial is complete, or for a number of seeds that cannot be.
+        ConfigError: where no trial is complete, for a number of seeds that cannot be, and where a
+            command line is refused.
     """
     if not 2 <= seeds <= MOST_REPEATS:
         raise ConfigError(
@@ -88,8 +102,7 @@ def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmati
             "differ."
         )
     parent = studies.find_study(store, name)
-    known = parent.data.tags
-    full, where = known[tags.STUDY], storage or known.get(tags.STORAGE, "")
+    full, where = parent.data.tags[tags.STUDY], commands.storage_of(store, parent, storage)
     ranked = best_first(find_study(full, where))
     if not ranked:
         raise ConfigError(f"study {full}: no trial is complete, so there is no winner to confirm.")
@@ -97,39 +110,54 @@ def plan(store: Store, name: str, storage: str | None, seeds: int) -> Confirmati
     command = best.user_attrs.get(COMMAND)
     if command is None:
         raise TrackingError(f"study {full}: the command line of trial {best.number} was not kept.")
-    _, asked = studies.command_of(parent)
+    asked = commands.command_of(parent, known, given)
     params = [run.data.params for run in studies.trials_of(store, full)]
     first = 1 + max((int(own[SEED]) for own in params if SEED in own), default=0)
-    fresh = range(first, first + seeds)
-    launched = [override for override in asked if key_of(override).startswith(_LAUNCHED)]
+    parts = _Parts(store, asked, allowed, range(first, first + seeds))
     run = studies.seek_run(store, best.user_attrs[RUN_ID])
     decided = {key: run.data.params[key] for key in OPEN} if run else {}  # this machine's own
-    fixed = as_run(parse_space(asked).fixed, decided)
+    fixed = as_run(parse_space(asked.overrides).fixed, decided)
+    replaced = set(map(key_of, given))
+    won = [o for o in migrated_overrides(command) if key_of(o) not in replaced]
+    return Confirmation(
+        store,
+        parent,
+        where,
+        best,
+        parts.seeds,
+        parts.search(f"confirm-{full}-trial-{best.number}", won),
+        parts.search(f"confirm-{full}-default", fixed),
+    )
 
-    def search(study: str, overrides: Sequence[str]) -> Search:
-        own = [o for o in overrides if not key_of(o).startswith("hydra")]
-        own = [o for o in own if key_of(o) not in (SEED, "evaluation.test")]
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the searches of a confirmation share."""
+
+    store: Store
+    asked: commands.Command
+    allowed: Sequence[Path]
+    seeds: range
+
+    def search(self, study: str, command: Sequence[str]) -> Search:
+        """Return the grid over the seeds of a config, by the command line that composes it."""
+        overrides = [o for o in command if not key_of(o).startswith("hydra")]
+        overrides = [o for o in overrides if key_of(o) not in (SEED, "evaluation.test")]
+        own = set(self.asked.overrides) - set(self.asked.foreign)
+        foreign = [override for override in overrides if override not in own]
+        check_command(foreign, self.asked.place)
         options = {
             "hydra.sweeper.study_name": literal(study),
             "hydra.sweeper.on_change": "continue",
             "hydra/sweeper/sampler": "grid",
             "hydra.sweeper.forecast": "false",
             "evaluation.test": "true",
-            SEED: ",".join(map(str, fresh)),
+            SEED: ",".join(map(str, self.seeds)),
         }
-        return Search(
-            study, [*store.instead(own), *launched, *(f"{k}={v}" for k, v in options.items())]
-        )
-
-    return Confirmation(
-        store,
-        parent,
-        where,
-        best,
-        fresh,
-        search(f"confirm-{full}-trial-{best.number}", migrated_overrides(command)),
-        search(f"confirm-{full}-default", fixed),
-    )
+        launched = [o for o in self.asked.overrides if key_of(o).startswith(_LAUNCHED)]
+        given = [*launched, *(f"{k}={v}" for k, v in options.items())]
+        checked = Checked(foreign, self.allowed, self.asked.place)
+        return Search(study, [*self.store.instead(overrides), *given], checked)
 
 
 def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerReport:

@@ -39,6 +39,7 @@ from pipeline.search.study.trials import (
     state_of,
 )
 from pipeline.tracking import Store, studies, tags
+from pipeline.tracking.commands import storage_of
 from pipeline.tracking.location import settle_in
 from pipeline.tracking.logged import restore
 
@@ -98,8 +99,8 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Def
     for run in found:
         known = run.data.tags.get(tags.STORAGE, "")
         hidden = not known or MASK in known
-        storage_of = storage if storage and (hidden or name) else known
-        yield from _study(store, run, storage_of, with_model)
+        given = storage if storage and (hidden or name) else None
+        yield from _study(store, run, given, with_model)
     if name is None:
         yield from own_runs(store)
         yield from checkpoints(store)
@@ -118,18 +119,19 @@ def at_work(run: studies.Run, study: optuna.Study) -> str | None:
 
 
 def _study(
-    store: Store, run: studies.Run, storage: str, with_model: list[studies.Run]
+    store: Store, run: studies.Run, storage: str | None, with_model: list[studies.Run]
 ) -> Iterator[Defect]:
     name = run.data.tags[tags.STUDY]
     place = f"study {name}"
     # Before the trials: a trial is older than its run.
     runs = studies.trials_of(store, name, "attributes.status = 'RUNNING'")
     try:
-        study = find_study(name, storage)
+        where = storage_of(store, run, storage)
+        study = find_study(name, where)
     except TrackingError as error:
         yield Defect(place, str(error).removeprefix(f"{name}: "), "nothing else was looked at")
         return
-    if lost := lost_study(store, study, masked(storage)):
+    if lost := lost_study(store, study, masked(where)):
         yield Defect(place, lost.removeprefix(f"{place}: "), "nothing else was looked at")
         return
     limits = json.loads(run.data.tags.get(tags.LIMITS, '{"retries": 2}'))

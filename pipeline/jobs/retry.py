@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.common.errors import ConfigError
-from pipeline.config.compose import key_of, literal
+from pipeline.config.compose import literal
 from pipeline.jobs.doctor import at_work
-from pipeline.jobs.trial import ExperimentTask
+from pipeline.jobs.trial import Checked, ExperimentTask
 from pipeline.search.study.failures import TEACHES
 from pipeline.search.study.liveness import DEAD_SECONDS
 from pipeline.search.study.storage import find_study
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REPLACES, ended, kind_of_failure, params_of
-from pipeline.tracking import Store, studies, tags
+from pipeline.tracking import Store, commands, studies, tags
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Again:
 class Retry(ExperimentTask):
     """A search that runs its failed trials again."""
 
-    def __init__(self, name: str, overrides: Sequence[str], *, every: bool) -> None:
-        super().__init__(name, overrides)
+    def __init__(
+        self, name: str, overrides: Sequence[str], checked: Checked, *, every: bool
+    ) -> None:
+        super().__init__(name, overrides, checked)
         self._every = every
 
     def opened(self, study: optuna.Study, spec: StudySpec, /) -> list[str]:
@@ -49,6 +52,7 @@ def again(
     name: str,
     storage: str | None,
     given: Sequence[str],
+    allowed: Sequence[Path],
     *,
     every: bool,
 ) -> Again:
@@ -56,16 +60,17 @@ def again(
 
     The name may be the beginning of the study's; its storage is by default the one that its parent
     run names. What is given replaces overrides of the study's own command line; ``every`` means
-    also what failed for its parameters, `failures.TEACHES`.
+    also what failed for its parameters, `failures.TEACHES`. A command line that nobody vouches for
+    may name files in the ``allowed`` folders, and do nothing but choose values.
 
     Raises:
         TrackingError: where there is no such study, or its storage or command is not known.
-        ConfigError: where it is running now, or nothing of it failed.
+        ConfigError: where it is running now, nothing of it failed, or its command is refused.
     """
     run = studies.find_study(store, name)
     known = run.data.tags
-    full, where = known[tags.STUDY], storage or known.get(tags.STORAGE, "")
-    job, overrides = studies.command_of(run)
+    full, where = known[tags.STUDY], commands.storage_of(store, run, storage)
+    command = commands.command_of(run, (), given)
     study = find_study(full, where)
     who = at_work(run, study)
     if who:
@@ -75,14 +80,13 @@ def again(
             f"{DEAD_SECONDS:g} s."
         )
     lines = _lines(study, every=every)
-    keys = {key_of(override) for override in given}
-    kept = [override for override in overrides if key_of(override) not in keys]
     pinned = {"hydra.sweeper.study_name": full, "hydra.sweeper.storage": where}
     whole = [
-        *store.instead([*kept, *given]),
+        *store.instead([*command.overrides, *given]),
         *(f"{key}={literal(value)}" for key, value in pinned.items()),
     ]
-    return Again(job, whole, Retry(job, whole, every=every), lines)
+    checked = Checked(command.foreign, allowed, command.place)
+    return Again(command.job, whole, Retry(command.job, whole, checked, every=every), lines)
 
 
 def _chosen(study: optuna.Study, *, every: bool) -> list[FrozenTrial]:

@@ -44,7 +44,7 @@ from pipeline.search.study.trials import (
     state_of,
 )
 from pipeline.tasks.objective import objectives
-from pipeline.tracking import Store, open_store, studies, tags
+from pipeline.tracking import Store, commands, open_store, studies, tags
 from pipeline.tracking.record import RUN_SECONDS
 from pipeline.training.run_folders import drop, folder_of, left_in
 
@@ -107,11 +107,10 @@ class StudyRecord:
             notes={
                 tags.OBJECTIVE: ", ".join(experiment.evaluation.objectives),
                 tags.DIRECTION: ", ".join(spec.directions),
-                tags.STORAGE: masked(spec.storage),
                 tags.PROCESS: json.dumps(identity()),
                 tags.LIMITS: json.dumps(limits),
                 tags.SPACE: studies.space_note(searched),
-                **studies.command_notes(*command),
+                **commands.notes(spec.name, spec.storage, *command),
             },
             began=ledger().began,
             runs=runs,

@@ -6,9 +6,10 @@ import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import optuna
@@ -24,9 +25,10 @@ from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import Account, ledger
 from pipeline.config.compose import as_run
 from pipeline.config.experiment import Experiment, validate
-from pipeline.config.flat import OPEN
+from pipeline.config.flat import OPEN, as_tree
 from pipeline.config.migrations import migrated_settings
 from pipeline.config.tracking import TrackingConfig
+from pipeline.config.untrusted_command import check_chosen
 from pipeline.jobs.prior_runs import prior_trials
 from pipeline.jobs.single import (
     Command,
@@ -59,14 +61,30 @@ log = logging.getLogger(__name__)
 PRECISION = "training.precision"  # key of the config, and user attribute of a study
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Overrides of a logged command line, whose values may name files in some folders only."""
+
+    overrides: Sequence[str] = ()
+    allowed: Sequence[Path] = ()
+    place: str = ""
+
+    def check(self, config: DictConfig) -> None:
+        """Refuse a config in which they name other files."""
+        check_chosen(as_tree(config), self.overrides, self.allowed, self.place)
+
+
 class ExperimentTask(Searchable):
     """`pipeline.run.run` as Hydra's task function, on its own or under a search."""
 
     unit = EPOCH
     can_pause = True
 
-    def __init__(self, name: str = "", overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str = "", overrides: Sequence[str] = (), checked: Checked | None = None
+    ) -> None:
         super().__init__(run_alone)
+        self._checked = checked  # what of the command line is not the user's own
         self._command = name, list(overrides)  # kept with the study, to be run again
         self._record: StudyRecord | None = None  # of the search, once it has begun
         self._digest = ""  # of the data
@@ -79,6 +97,8 @@ class ExperimentTask(Searchable):
 
     def check(self, config: DictConfig) -> None:
         """Refuse a config that breaks the schema, or an objective that nothing produces."""
+        if self._checked and self._checked.overrides:
+            self._checked.check(config)
         check_settings(validate(config))
 
     def prepare(self, configs: Sequence[DictConfig]) -> dict[str, str]:

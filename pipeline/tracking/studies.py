@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from pipeline.common.errors import TrackingError, did_you_mean, listing
 from pipeline.common.process import is_gone, without_gc
-from pipeline.common.secrets import masked_override
 from pipeline.config.compose import key_of
 from pipeline.config.migrations import migrated_overrides, migrated_params
 from pipeline.tracking import tags
@@ -32,8 +31,12 @@ log = logging.getLogger(__name__)
 
 REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the registry, as JSON
 DATA = "data"  # parameter of a study: the digest of its data
-_STORAGE = "hydra.sweeper.storage"
-_HOW_IT_IS_RUN = {tags.STORAGE, tags.JOB, tags.OVERRIDES}  # tags that no file of it repeats
+_HOW_IT_IS_RUN = {
+    tags.STORAGE,
+    tags.JOB,
+    tags.OVERRIDES,
+    tags.SIGNATURE,
+}  # tags that no file of it repeats
 AnyRun = TypeVar("AnyRun")
 _LATEST = ("attributes.start_time DESC",)
 _PAGE = 1000  # runs that MLflow is asked for at once
@@ -77,34 +80,6 @@ def open_study(
     run_id = store.create_run(study, int(began * 1000), run_tags)
     log_params(store, run_id, params)
     return run_id, None
-
-
-def command_notes(name: str, overrides: Sequence[str]) -> dict[str, str]:
-    """Return the notes by which `command_of` knows how a search is run again.
-
-    The storage has a note of its own, and what holds a secret is to be given again.
-    """
-    kept = [o for o in overrides if key_of(o) != _STORAGE and masked_override(o) == o]
-    text = json.dumps(kept, ensure_ascii=False)
-    if not name or len(text) > tags.MOST_CHARACTERS:
-        return {tags.JOB: ""}  # not that of an earlier start
-    return {tags.JOB: name, tags.OVERRIDES: text}
-
-
-def command_of(study: Run) -> tuple[str, list[str]]:
-    """Return the name and the overrides that a study's search was last started with.
-
-    Raises:
-        TrackingError: where they were not kept.
-    """
-    known = study.data.tags
-    if not known.get(tags.JOB):
-        raise TrackingError(
-            f"{known[tags.STUDY]}: its parent run does not say with which command line it was "
-            "begun. Give that command once more: from then on it is kept, unless it is longer "
-            f"than {tags.MOST_CHARACTERS} characters."
-        )
-    return known[tags.JOB], migrated_overrides(json.loads(known[tags.OVERRIDES]))
 
 
 def close_study(

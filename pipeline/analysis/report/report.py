@@ -28,6 +28,7 @@ from pipeline.analysis.report.view import About, View
 from pipeline.common.html import PAGE, STYLE
 from pipeline.search.study.storage import find_study
 from pipeline.tracking import Store, studies, tags
+from pipeline.tracking.commands import storage_of
 
 FILE = "report.html"
 # The files logged with a study: the title of each one's section, and what makes it of the content.
@@ -51,7 +52,7 @@ def report(store: Store, name: str, storage: str | None = None) -> str:
         TrackingError: where there is no such study, or its storage cannot be opened.
     """
     run = studies.find_study(store, name)
-    study = find_study(run.data.tags[tags.STUDY], storage or run.data.tags.get(tags.STORAGE, ""))
+    study = find_study(run.data.tags[tags.STUDY], storage_of(store, run, storage))
     return write_page(store, study, run.info.run_id)
 
 

@@ -1,8 +1,11 @@
 """Failed trials run again by `tunewright retry`: in their place, and counted once."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from pipeline.search.study.liveness import Heartbeat
@@ -137,7 +140,58 @@ def test_retry_refuses_running_and_unknown_studies(cli, tiny):
     assert "study mine is running now: trial 2" in running.err
     study.tell(asked, state=TrialState.FAIL)
 
-    (folder / "study.journal").rename(folder / "elsewhere.journal")
+    (folder / "study.journal").rename(folder / str(Path("mine.db").absolute()))
     gone = cli("retry", "mine")
     assert gone.code == 2
     assert "hydra.sweeper.storage=" in gone.err
+
+
+@pytest.fixture
+def changed(failed: Path) -> Callable[..., None]:
+    """What changes the record of the failed study, as somebody with access to the store may."""
+    client = MlflowClient(f"sqlite:///{failed.absolute().parents[1]}/mlflow.db")
+    (study,) = client.search_runs(
+        [client.get_experiment_by_name("tunewright").experiment_id],
+        "tags.`tunewright.kind` = 'study'",
+    )
+
+    def change(tag: str, *overrides: str) -> None:
+        known = study.data.tags[f"tunewright.{tag}"]
+        text = (
+            json.dumps([*json.loads(known), *overrides])
+            if overrides
+            else str(Path("mine.db").absolute())
+        )
+        client.set_tag(study.info.run_id, f"tunewright.{tag}", text)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "+hydra.callbacks.x={_target_:subprocess.check_output,args:[touch,ran]}",
+            "hydra.callbacks.x=… yourself",
+        ),
+        ("data.test=../private.csv", "lies outside the working folder; if you trust"),
+    ],
+)
+def test_a_command_line_that_somebody_changed_runs_and_reads_nothing(
+    cli, changed, override, said, working_folder
+):
+    working_folder.with_name("private.csv").write_text("review,stars\nsecret,a\n")
+    changed("overrides", override)
+    for verb in (["retry", "mine"], ["confirm", "mine", "--seeds", "2"]):
+        ended_now = cli(*verb)
+        assert ended_now.code == 2, ended_now.out
+        assert said in ended_now.err
+    assert not Path("ran").exists()
+
+
+def test_a_storage_that_somebody_changed_is_not_opened(cli, changed):
+    changed("storage")
+    for verb in ("retry", "report"):
+        ended_now = cli(verb, "mine")
+        assert ended_now.code == 2
+        assert "which your account did not write" in ended_now.err

@@ -11,7 +11,7 @@ from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, is_done, settle_one
 from pipeline.search.study.trials import ATTEMPT, CONTINUES, REPLACES, counted, ended, params_of
-from pipeline.tracking.studies import command_notes
+from pipeline.tracking.commands import notes
 from tests.support.studies import spec
 
 
@@ -57,5 +57,5 @@ def test_a_replacement_whose_process_dies_is_still_one():
 
 @pytest.mark.parametrize("secret", ["hydra.sweeper.storage=a.db", "tracking.uri=http://me:word@h"])
 def test_the_command_line_that_is_kept_has_no_secrets(secret):
-    kept = command_notes("sweep", ["seed=1,2", secret])
+    kept = notes("mine", "x.journal", "sweep", ["seed=1,2", secret])
     assert json.loads(kept["tunewright.overrides"]) == ["seed=1,2"]
