@@ -102,6 +102,16 @@ class Child:
             raise self.result
         return True
 
+    @property
+    def fate(self) -> str:
+        """How the process ended, for a person who wonders why."""
+        code = self.process.exitcode
+        if code == -signal.SIGKILL:
+            return "was killed; memory may be short (see the system's log)"
+        if code is not None and code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}; what it printed says why"
+
     def end(self) -> None:
         """End the process if it still runs: first as Ctrl-C would, so that it closes its record."""
         if self.process.is_alive():

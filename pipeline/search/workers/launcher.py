@@ -112,11 +112,10 @@ def wait_for(children: Sequence[Child], restarts: int) -> Sequence[Child]:
             child = working.pop(ready)
             if child.join():
                 continue
-            code = child.process.exitcode
             if child.starts > restarts:
                 raise WorkerDiedError(
-                    f"a worker's process ended with exit code {code} and was started "
-                    f"{child.starts} times; memory may be short (see the system's log)."
+                    f"a worker's process was started {child.starts} times. The last one "
+                    f"{child.fate}."
                 )
             child.start()
             working[child.answer] = child

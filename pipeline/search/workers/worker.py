@@ -80,8 +80,8 @@ class Worker:
                 return
             deaths = 0 if answered else deaths + 1
         raise WorkerDiedError(
-            f"hydra.sweeper.isolation=trial: {deaths} processes in a row died; the last one with "
-            f"exit code {child.process.exitcode}. Memory may be short (see the system's log)."
+            f"hydra.sweeper.isolation=trial: {deaths} processes in a row died. The last one "
+            f"{child.fate}."
         )
 
 

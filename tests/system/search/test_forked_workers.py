@@ -41,8 +41,11 @@ def test_forked_worker_equals_a_fresh_one(monkeypatch):
     warm_up()
     monkeypatch.setenv("LATER", "than the server")
     forked, killed = Child(look_around, (), environment), Child(die_by_oom, (), {})
-    assert [child.join() for child in (anew, forked, killed)] == [True, True, False]
-    assert killed.process.exitcode == -signal.SIGKILL
+    failed = Child(os._exit, (3,), {})
+    ended = [child.join() for child in (anew, forked, killed, failed)]
+    assert ended == [True, True, False, False]
+    assert failed.fate == "ended with exit code 3; what it printed says why"
+    assert killed.fate == "was killed; memory may be short (see the system's log)"
     assert forked.result["imported"]
     assert not anew.result["imported"]
     shared = anew.result["environment"].items() & os.environ.items()  # not what C code has set
