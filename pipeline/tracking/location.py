@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from pipeline.common.errors import TrackingError, is_disk_fault
+from pipeline.common.errors import TrackingError
 from pipeline.tracking import tags
 
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"  # in a local store
@@ -28,6 +28,12 @@ ADDRESSES = (
     ("tags", "value", f"key = '{tags.STORAGE}' AND"),
 )
 _WAIT_SECONDS = 60.0  # for another process that writes
+_REMEDIES = {  # by what SQLite says of a database that is whole
+    "locked": "Another process writes to it: try again when that has ended.",
+    "readonly": "Make it writable.",
+    "unable to open": "Make it readable.",
+    "full": "Free some space on its disk.",
+}
 
 
 def sqlite_url(database: Path) -> str:
@@ -103,10 +109,6 @@ def _opened(store: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(address, timeout=_WAIT_SECONDS, uri=True)) as database:
             yield database
     except sqlite3.Error as error:
-        if is_disk_fault(error):  # which is no fault of the database
-            raise
-        if "locked" in str(error):
-            remedy = "Another process writes to it: try again when that has ended."
-        else:
-            remedy = f"Put back a copy of it, or move {store} away to begin a new store."
+        anew = f"Put back a copy of it, or move {store} away to begin a new store."
+        remedy = next((text for sign, text in _REMEDIES.items() if sign in str(error)), anew)
         raise TrackingError(f"{path}: the database cannot be used ({error}). {remedy}") from error
