@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.cli.common import STORE, STUDY, Verbs, add_overrides, store_at
+from pipeline.common.text import say
 
 
 def add(verbs: Verbs) -> None:
@@ -21,5 +22,5 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.tracking.best import best_lines
 
     for line in best_lines(store_at(options.overrides), options.study):
-        print(line)
+        say(line)
     return 0

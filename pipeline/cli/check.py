@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli.common import Verbs, add_format, add_overrides, composed
+from pipeline.common.text import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,12 +50,12 @@ def _run(options: argparse.Namespace) -> int:
 
         counts = write_cleaned(experiment, options.fix)
         for change, count in counts.most_common():
-            print(f"{count} rows {change}")
-        print(f"{options.fix}: cleaned copy; {options.fix / CHANGES} lists every change")
+            say(f"{count} rows {change}")
+        say(f"{options.fix}: cleaned copy; {options.fix / CHANGES} lists every change")
         return 0
     report = inspect_data(experiment)
     if options.format == "json":
-        print(json.dumps(report.as_tree(), indent=1, ensure_ascii=False))
+        print(json.dumps(report.as_tree(), indent=1))
     elif options.format == "html":
         from pipeline.analysis.report import check_page
 

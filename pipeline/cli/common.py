@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from pipeline.common.errors import ConfigError
+from pipeline.common.text import printable
 from pipeline.common.text_format import DELIMITERS, PLAIN, QUOTING, TextFormat, check_delimiter
 
 if TYPE_CHECKING:
@@ -138,5 +139,5 @@ def show_table(table: Table, style: str) -> int:
 
     print(render(table, style), end="")
     if table.note:
-        print(f"tunewright: {table.note}", file=sys.stderr)
+        print(f"tunewright: {printable(table.note)}", file=sys.stderr)
     return 0

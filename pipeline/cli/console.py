@@ -6,16 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.common.tables import Cell, Table, render
+from pipeline.common.text import printable
 from pipeline.config.experiment import Experiment
 from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS
 from pipeline.tasks import get_task
 from pipeline.training.outcome import RUN_LOGGER, Result
 
 
+class _Printable(logging.Formatter):
+    """Labels and the like are somebody else's texts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
 @contextmanager
 def run_on_console() -> Iterator[Callable[[Result, Experiment], None]]:
     """Print a run's own log lines while it lasts; yield what prints its result."""
     handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Printable())
     logger = logging.getLogger(RUN_LOGGER)
     logger.addHandler(handler)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.cli.common import Verbs, add_text_format, text_format
 from pipeline.common.errors import ConfigError, listing
-from pipeline.common.text import printable
+from pipeline.common.text import say
 
 LAYOUTS = "messages, contents, sharegpt, alpaca, prompt_completion, source_target or text_label"
 
@@ -62,5 +62,5 @@ def _run(options: argparse.Namespace) -> int:
     )
     rows = f"{done.rows:,} {'row' if done.rows == 1 else 'rows'}"
     left_out = f"; left out: {listing(done.left_out)}" if done.left_out else ""
-    print(printable(f"{options.out}: {rows}, from {done.source} to {done.target}{left_out}"))
+    say(f"{options.out}: {rows}, from {done.source} to {done.target}{left_out}")
     return 0

@@ -13,6 +13,7 @@ from pipeline.cli.common import (
     store_of,
 )
 from pipeline.common.errors import ConfigError
+from pipeline.common.text import say
 
 
 def add(verbs: Verbs) -> None:
@@ -36,4 +37,4 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"{' '.join(names)}: expected one study's name, or none for all.")
     config = composed(overrides)
     store, storage = store_of(config), config.hydra.sweeper.storage
-    return min(1, treat(store, names[0] if names else None, storage, fix=options.fix, say=print))
+    return min(1, treat(store, names[0] if names else None, storage, fix=options.fix, say=say))

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.cli.common import RUN_ID, STORE, Verbs, add_overrides, store_at
+from pipeline.common.text import say
 
 
 def add(verbs: Verbs) -> None:
@@ -26,5 +27,5 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.tracking.export import export
 
     files = export(store_at(options.overrides), options.run_id, options.folder)
-    print(f"{options.folder}: {', '.join(files)}")
+    say(f"{options.folder}: {', '.join(files)}")
     return 0

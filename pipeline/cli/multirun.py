@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli.common import SAME_COMMAND, composed, store_of
 from pipeline.common.errors import RESUMES, machine_faults_named, resumable
+from pipeline.common.text import say
 
 if TYPE_CHECKING:
     from pipeline.jobs.trial import ExperimentTask
@@ -61,5 +62,5 @@ def retrain(
         multirun(search.name, overrides, task)
     alone = [o for o in confirmation.default.overrides if not o.startswith(("seed=", "hydra"))]
     for line in confirm.conclude(confirmation, composed([*alone, *given])).lines():
-        print(line)
+        say(line)
     return 0

@@ -18,7 +18,7 @@ from pipeline.cli.common import (
     text_format,
 )
 from pipeline.common.errors import ConfigError
-from pipeline.common.text import printable
+from pipeline.common.text import say
 
 MODEL = "MLflow run id, registered name, models:/NAME/VERSION, or a model folder"
 
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     rows = f"{done.rows:,} {'row' if done.rows == 1 else 'rows'}"
     speed = done.rows / max(done.seconds, 1e-9)
-    print(printable(f"{options.output}: {rows} in {done.seconds:.1f} s, {speed:,.0f} rows/s"))
+    say(f"{options.output}: {rows} in {done.seconds:.1f} s, {speed:,.0f} rows/s")
     return 0
 
 

@@ -7,6 +7,7 @@ import shlex
 
 from pipeline.cli.common import RUN_ID, STORE, Verbs, add_overrides, store_at
 from pipeline.common.secrets import masked, masked_override
+from pipeline.common.text import say
 
 
 def add(verbs: Verbs) -> None:
@@ -29,9 +30,9 @@ def _run(options: argparse.Namespace) -> int:
     store = store_at(options.overrides)
     made = register(store, options.run_id, options.name)
     where = shlex.quote(f"MLFLOW_TRACKING_URI={masked(store.uri)}")
-    print(f"registered  {made.name}, version {made.version}")
-    print(f"serve       env {where} mlflow models serve -m {shlex.quote(made.uri)} -p 5001", end="")
-    print(" --env-manager local")
+    say(f"registered  {made.name}, version {made.version}")
+    serve = f"env {where} mlflow models serve -m {shlex.quote(made.uri)} -p 5001"
+    say(f"serve       {serve} --env-manager local")
     here = "".join(f" {shlex.quote(masked_override(word))}" for word in options.overrides)
-    print(f"predict     tunewright predict {shlex.quote(made.uri)} --input IN --output OUT{here}")
+    say(f"predict     tunewright predict {shlex.quote(made.uri)} --input IN --output OUT{here}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_overrides, composed, store_of
+from pipeline.common.text import say
 
 
 def add(verbs: Verbs) -> None:
@@ -24,5 +25,5 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.analysis.report import report
 
     config = composed(options.overrides)
-    print(report(store_of(config), options.study, config.hydra.sweeper.storage))
+    say(report(store_of(config), options.study, config.hydra.sweeper.storage))
     return 0

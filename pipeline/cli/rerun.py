@@ -6,6 +6,7 @@ import argparse
 import math
 
 from pipeline.cli.common import RUN_OR_FOLDER, Verbs, add_allow, add_overrides
+from pipeline.common.text import say
 
 
 def add(verbs: Verbs) -> None:
@@ -57,21 +58,21 @@ def _run(options: argparse.Namespace) -> int:
         if options.verify:
             rerun.check_verifiable(rebuilt.record)
         drift = rerun.drift_of(rebuilt)
-        print(f"rerun of {rebuilt.record.place}; the record compared with this machine:")
+        say(f"rerun of {rebuilt.record.place}; the record compared with this machine:")
         for line in drift:
-            print(f"  {line}")
+            say(f"  {line}")
         if options.strict:
             rerun.check_no_drift(drift)
         if options.dry_run:
-            print("dry run: the record can run here; nothing was run or written.")
+            say("dry run: the record can run here; nothing was run or written.")
             return 0
         with run_on_console() as say_result:
             result = rerun.run_again(hydra, rebuilt)
             say_result(result, rebuilt.experiment)
         if not rerun.has_result(rebuilt.record):
-            print(f"no verdict: the logged run is {rebuilt.record.state or 'not finished'}")
+            say(f"no verdict: the logged run is {rebuilt.record.state or 'not finished'}")
             return 0
         tolerance = TOLERANCE if options.tolerance is None else options.tolerance
         verdict = rerun.verdict_on(rebuilt.record, rebuilt.store, result.run_id, tolerance)
-    print(f"verdict: {verdict}")
+    say(f"verdict: {verdict}")
     return int(options.verify and verdict.kind == "different")

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 
 from pipeline.cli.common import RUN_ID, STORE, Verbs, add_allow, add_overrides
+from pipeline.common.text import say
 
 
 def add(verbs: Verbs) -> None:
@@ -35,10 +36,10 @@ def _run(options: argparse.Namespace) -> int:
         run_id, store = rebuilt.record.run_id, rebuilt.store
         origin = origin_of(store, run_id)
         for line in drift:
-            print(f"changed since the run began: {line}")
+            say(f"changed since the run began: {line}")
         with run_on_console() as say_result:
             task = partial(resume, run_id=run_id)
             say_result(run_single(hydra, rebuilt.config, task), rebuilt.experiment)
         if origin is not None and has_result(origin):
-            print(f"verdict: {verdict_on(origin, store, run_id, TOLERANCE)}")
+            say(f"verdict: {verdict_on(origin, store, run_id, TOLERANCE)}")
     return 0

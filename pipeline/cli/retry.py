@@ -16,6 +16,7 @@ from pipeline.cli.common import (
     store_of,
 )
 from pipeline.cli.multirun import multirun
+from pipeline.common.text import say
 
 
 def add(verbs: Verbs) -> None:
@@ -49,5 +50,5 @@ def _run(options: argparse.Namespace) -> int:
     found = again(store, options.study, storage, given, allowed, every=options.all)
     multirun(found.job, found.overrides, found.task)
     for line in found.lines if is_dry else ():
-        print(line)
+        say(line)
     return 0

@@ -71,6 +71,12 @@ def as_rich(table: Table, digits: str = "") -> RichTable:
     return drawn
 
 
+def csv_cell(cell: Cell) -> str:
+    """Return a cell as text that is no formula to a spreadsheet."""
+    is_formula = isinstance(cell, str) and cell.startswith(_FORMULA)
+    return f"'{_text(cell)}" if is_formula else _text(cell)
+
+
 def finite(value: object) -> object:
     """Return a value or a tree as JSON can hold it: None for what is infinite or not a number."""
     if isinstance(value, Mapping):
@@ -98,13 +104,8 @@ def _as_text(table: Table) -> str:
 
 def _as_csv(table: Table) -> str:
     """Write RFC 4180, no text of which is a formula to a spreadsheet."""
-
-    def harmless(cell: Cell) -> str:
-        is_formula = isinstance(cell, str) and cell.startswith(_FORMULA)
-        return f"'{_text(cell)}" if is_formula else _text(cell)
-
     text = io.StringIO()
-    csv.writer(text).writerows(map(harmless, line) for line in (table.columns, *table.rows))
+    csv.writer(text).writerows(map(csv_cell, line) for line in (table.columns, *table.rows))
     return text.getvalue()
 
 

@@ -13,6 +13,11 @@ def printable(text: str) -> str:
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def say(text: object) -> None:
+    """Print a text that may quote somebody: its lines as they may be printed."""
+    print(*map(printable, str(text).split("\n")), sep="\n")
+
+
 def cut(given: object, most: int = 200) -> str:
     """Return what somebody wrote as a message quotes it: printable, its beginning if it is long."""
     text = str(given)

@@ -14,6 +14,7 @@ from pipeline.analysis.data_check.duplicates import conflicting, nearly_repeated
 from pipeline.analysis.data_check.labels import spellings
 from pipeline.common.atomic import replacing
 from pipeline.common.errors import ConfigError, DataError
+from pipeline.common.tables import csv_cell
 from pipeline.config.data import FilesConfig
 from pipeline.config.experiment import Experiment
 from pipeline.data import read_split
@@ -115,7 +116,7 @@ def _write(
         listed.writerow(["split", "row", "change", "before", "after"])
 
         def note(split: str, row: str, change: str, before: Any = "", after: Any = "") -> None:
-            listed.writerow([split, row, change, before, after])
+            listed.writerow(map(csv_cell, (split, row, change, before, after)))
             counts[change.partition(" of ")[0]] += 1
 
         every = (
