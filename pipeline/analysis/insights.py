@@ -10,7 +10,8 @@ from pipeline.analysis.label_issues import LabelReport, find_label_issues
 from pipeline.analysis.learning_curve import LearningCurve, fit_power_law
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REPEATS, ended
-from pipeline.tracking import Store, studies, tags
+from pipeline.tracking import Store, tags
+from pipeline.tracking.trials import trials_of
 
 SHARE, FOLD = "data.train_share", "data.fold"  # the keys whose search has a meaning of its own
 CURVE_FILE, LABELS_FILE = "learning_curve.json", "label_errors.json"  # artifacts of the study
@@ -36,7 +37,7 @@ def insights(
 
 
 def _curve(store: Store, study: optuna.Study, spec: StudySpec, metric: str) -> Insight | None:
-    known = {run.data.tags[tags.TRIAL]: run for run in studies.trials_of(store, study.study_name)}
+    known = {run.data.tags[tags.TRIAL]: run for run in trials_of(store, study.study_name)}
     rows, scores = [], []
     for trial in ended(study, "complete"):
         run = known.get(str(trial.number))
@@ -54,7 +55,7 @@ def _label_issues(store: Store, study: optuna.Study, spec: StudySpec) -> Insight
     """Return the label issues, where the folds are all that was searched."""
     runs = [
         run
-        for run in studies.trials_of(store, study.study_name)
+        for run in trials_of(store, study.study_name)
         if run.data.tags.get(tags.STATE) == "complete"
         and run.data.tags.get(tags.REPEAT, "0") == "0"
     ]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.winner import TABLE
-from pipeline.tracking import Store, studies
+from pipeline.tracking import Store
+from pipeline.tracking.runs import read_json
+
+if TYPE_CHECKING:
+    from pipeline.tracking.runs import Run
 
 COLUMNS = ("id", "text", "label", "suggested", "p_label", "p_suggested")
 
@@ -44,7 +48,7 @@ class LabelReport:
         }
 
 
-def find_label_issues(store: Store, runs: Sequence[studies.Run]) -> LabelReport | None:
+def find_label_issues(store: Store, runs: Sequence[Run]) -> LabelReport | None:
     """Find label issues by complete runs, each with predictions for its own part of the rows.
 
     None where there is one label.
@@ -55,7 +59,7 @@ def find_label_issues(store: Store, runs: Sequence[studies.Run]) -> LabelReport 
 
     rows: list[dict[str, Any]] = []
     for run in runs:
-        table = studies.read_json(store, run, TABLE) or {}
+        table = read_json(store, run, TABLE) or {}
         if "probabilities" not in table.get("columns", []):
             return None
         rows += [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]

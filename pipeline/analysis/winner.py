@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.errors import TrackingError
 from pipeline.tasks import get_task
 from pipeline.tasks.objective import objectives
-from pipeline.tracking import Store, studies
+from pipeline.tracking import Store
+from pipeline.tracking.runs import read_json
 from pipeline.training.prepare import load_model, prepare, shape_of, splits_of, task_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.config.experiment import Experiment
     from pipeline.data import Rows
     from pipeline.evaluation.significance import Difference
-    from pipeline.tracking.studies import Run
+    from pipeline.tracking.runs import Run
 
 TABLE = "predictions.json"  # artifact of a run: its rows and what it predicted
 
@@ -164,7 +165,7 @@ def truth_of(store: Store, run: Run) -> list[str]:
 
 
 def _table(store: Store, run: Run) -> dict[str, list[Any]]:
-    table = studies.read_json(store, run, TABLE)
+    table = read_json(store, run, TABLE)
     if table is None:  # every complete run has one
         raise TrackingError(f"run {run.info.run_id}: its artifact {TABLE} is gone or damaged.")
     return dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))

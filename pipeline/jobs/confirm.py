@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from optuna import Study
@@ -32,7 +33,12 @@ from pipeline.search.study.storage import find_study
 from pipeline.search.study.trials import COMMAND, RUN_ID, best_first
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, commands, studies, tags
+from pipeline.tracking.runs import count_runs, log_progress, log_texts, seek_run
+from pipeline.tracking.trials import trials_of
 from pipeline.training.prepare import splits_of
+
+if TYPE_CHECKING:
+    from pipeline.tracking.runs import Run
 
 FILE = "winner.json"  # artifact of the study
 # How a study's runs are launched, which its confirmation shares.
@@ -67,7 +73,7 @@ class Confirmation:
     """What is retrained, and for which study."""
 
     store: Store
-    parent: studies.Run
+    parent: Run
     storage: str
     trial: FrozenTrial
     seeds: range
@@ -111,10 +117,10 @@ def plan(
     if command is None:
         raise TrackingError(f"study {full}: the command line of trial {best.number} was not kept.")
     asked = commands.command_of(parent, known, given)
-    params = [run.data.params for run in studies.trials_of(store, full)]
+    params = [run.data.params for run in trials_of(store, full)]
     first = 1 + max((int(own[SEED]) for own in params if SEED in own), default=0)
     parts = _Parts(store, asked, allowed, range(first, first + seeds))
-    run = studies.seek_run(store, best.user_attrs[RUN_ID])
+    run = seek_run(store, best.user_attrs[RUN_ID])
     decided = {key: run.data.params[key] for key in OPEN} if run else {}  # this machine's own
     fixed = as_run(parse_space(asked.overrides).fixed, decided)
     replaced = set(map(key_of, given))
@@ -194,10 +200,10 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
         search_score=score,
         validation_mean=fmean(validation),
         selection_gap=sign * (score - fmean(validation)),
-        test_reads=studies.count(store, tags.TEST_ROWS, splits.test.digest),
+        test_reads=count_runs(store, tags.TEST_ROWS, splits.test.digest),
         against=[winners.judge(first, side, truth, metric, labels) for side in sides],
     )
-    studies.log_texts(store, confirmation.parent.info.run_id, {FILE: report.as_json()})
+    log_texts(store, confirmation.parent.info.run_id, {FILE: report.as_json()})
     points = {
         "confirm/mean": report.mean,
         "confirm/spread": report.spread,
@@ -206,16 +212,16 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
         "confirm/p": report.against[0].p,
         "confirm/test_reads": float(report.test_reads),
     }
-    studies.log_progress(store, confirmation.parent.info.run_id, report.trial, points)
+    log_progress(store, confirmation.parent.info.run_id, report.trial, points)
     write_report(store, full, confirmation.storage)
     return report
 
 
-def _complete(confirmation: Confirmation, study: str) -> list[studies.Run]:
+def _complete(confirmation: Confirmation, study: str) -> list[Run]:
     """Return a study's complete runs on the fresh seeds, in the seeds' order."""
     runs = [
         run
-        for run in studies.trials_of(confirmation.store, study)
+        for run in trials_of(confirmation.store, study)
         if run.data.tags.get(tags.STATE) == "complete"
         and int(run.data.params[SEED]) in confirmation.seeds
     ]

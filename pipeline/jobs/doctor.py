@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -22,7 +23,7 @@ from pipeline.jobs.leftovers import (
     Defect,
     checkpoints,
     orphans,
-    own_runs,
+    single_runs,
     unsaved_model,
 )
 from pipeline.jobs.study_record import lost_study, name_best
@@ -40,8 +41,15 @@ from pipeline.search.study.trials import (
 )
 from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.commands import storage_of
+from pipeline.tracking.dead_runs import close_killed, process_of
+from pipeline.tracking.kept_models import MODEL_FOLDER, delete_model, has_model, trials_with_model
 from pipeline.tracking.location import settle_in
 from pipeline.tracking.logged import restore
+from pipeline.tracking.runs import is_deleted, run_of, seek_run
+from pipeline.tracking.trials import close_trial, trials_of
+
+if TYPE_CHECKING:
+    from pipeline.tracking.runs import Run
 
 
 def treat(
@@ -95,21 +103,21 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Def
     if name and folders:
         return
     found = studies.all_studies(store) if name is None else [studies.find_study(store, name)]
-    with_model = studies.trials_with_model(store)
+    with_model = trials_with_model(store)
     for run in found:
         known = run.data.tags.get(tags.STORAGE, "")
         hidden = not known or MASK in known
         given = storage if storage and (hidden or name) else None
         yield from _study(store, run, given, with_model)
     if name is None:
-        yield from own_runs(store)
+        yield from single_runs(store)
         yield from checkpoints(store)
 
 
-def at_work(run: studies.Run, study: optuna.Study) -> str | None:
+def at_work(run: Run, study: optuna.Study) -> str | None:
     """Say which process is at a study now, as far as it can be seen from here."""
-    if run.info.status == "RUNNING" and is_gone(studies.signature_of(run)) is False:
-        return f"process {studies.signature_of(run)['pid']} of this machine"
+    if run.info.status == "RUNNING" and is_gone(process_of(run)) is False:
+        return f"process {process_of(run)['pid']} of this machine"
     for trial in _running(study):
         if not _is_left(trial):
             owner = trial.user_attrs.get(OWNER, {})
@@ -118,13 +126,11 @@ def at_work(run: studies.Run, study: optuna.Study) -> str | None:
     return None
 
 
-def _study(
-    store: Store, run: studies.Run, storage: str | None, with_model: list[studies.Run]
-) -> Iterator[Defect]:
+def _study(store: Store, run: Run, storage: str | None, with_model: list[Run]) -> Iterator[Defect]:
     name = run.data.tags[tags.STUDY]
     place = f"study {name}"
     # Before the trials: a trial is older than its run.
-    runs = studies.trials_of(store, name, "attributes.status = 'RUNNING'")
+    runs = trials_of(store, name, "attributes.status = 'RUNNING'")
     try:
         where = storage_of(store, run, storage)
         study = find_study(name, where)
@@ -141,7 +147,7 @@ def _study(
             yield _left_trial(place, study, trial, limits["retries"])
     for trial in trials:
         if kind_of_failure(trial) == "killed" or trial.state == TrialState.RUNNING:
-            runs += studies.trials_of(store, name, f"tags.`{tags.TRIAL}` = '{trial.number}'")
+            runs += trials_of(store, name, f"tags.`{tags.TRIAL}` = '{trial.number}'")
     closed = set()
     for one in {one.info.run_id: one for one in runs}.values():
         number = int(one.data.tags[tags.TRIAL])
@@ -149,7 +155,7 @@ def _study(
         if found:
             closed.add(one.info.run_id)
             yield found
-    run = studies.run_of(store, run.info.run_id)  # meanwhile somebody may have begun
+    run = run_of(store, run.info.run_id)  # meanwhile somebody may have begun
     elsewhere = _elsewhere(run, study)
     if elsewhere:
         yield Defect(place, elsewhere, left_alone=True)
@@ -169,13 +175,11 @@ def _left_trial(place: str, study: optuna.Study, trial: FrozenTrial, retries: in
     )
 
 
-def _trial_run(
-    store: Store, place: str, run: studies.Run, trial: FrozenTrial | None
-) -> Defect | None:
+def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) -> Defect | None:
     """Compare a trial's run in MLflow with the trial."""
     is_open, run_id = run.info.status == "RUNNING", run.info.run_id
     where = f"{place}, run {run_id} of trial {run.data.tags[tags.TRIAL]}"
-    kill = partial(studies.close_killed, store, run_id)
+    kill = partial(close_killed, store, run_id)
     if trial is None:
         wrong = "is RUNNING in MLflow, but the study has no such trial"
         return Defect(where, wrong, "closed as killed", kill) if is_open else None
@@ -188,16 +192,16 @@ def _trial_run(
         wrong = f"is {run.info.status} in MLflow, but its process was killed"
         return Defect(where, wrong, "closed as killed", kill)
     # Read again: what was open when it was looked for may have been closed before its trial ended.
-    if not is_open or studies.run_of(store, run_id).info.status != "RUNNING":
+    if not is_open or run_of(store, run_id).info.status != "RUNNING":
         return None
     state, reason = state_of(trial), str(trial.user_attrs.get(REASON, ""))
-    close = partial(studies.close_trial, store, run_id, state, reason)
+    close = partial(close_trial, store, run_id, state, reason)
     wrong = f"is RUNNING in MLflow, but its trial is {state}"
     return Defect(where, wrong, f"closed as {state}", close)
 
 
 def _over(
-    store: Store, place: str, run: studies.Run, study: optuna.Study, own: list[studies.Run]
+    store: Store, place: str, run: Run, study: optuna.Study, own: list[Run]
 ) -> Iterator[Defect]:
     """Look at what only a study that nobody is at can be told from: its best, models, its run."""
     ranked = best_first(study)
@@ -207,16 +211,16 @@ def _over(
         yield Defect(place, wrong, "named", partial(name_best, store, run.info.run_id, study))
     if best:
         yield from _best_run(store, place, best, ranked[0].number)
-    with_model = [one for one in own if studies.has_model(store, one)]
+    with_model = [one for one in own if has_model(store, one)]
     if best not in [one.info.run_id for one in with_model]:
         with_model = []  # the study keeps the one it has, until a best trial has its own
     for one in with_model:
         if one.info.run_id != best and tags.KEPT_FOR not in one.data.tags:
             where = f"{place}, run {one.info.run_id} of trial {one.data.tags[tags.TRIAL]}"
-            fix = partial(studies.delete_model, store, one.info.run_id)
+            fix = partial(delete_model, store, one.info.run_id)
             yield Defect(where, "keeps a model, but is not the best", "its model is deleted", fix)
     at = store.dir / "studies" / study.study_name
-    for folder in sorted(at.glob(f"*/{studies.MODEL_FOLDER}")):
+    for folder in sorted(at.glob(f"*/{MODEL_FOLDER}")):
         yield unsaved_model(folder)
     if run.info.status == "RUNNING":
         over = [t for t in counted(study) if t.state.is_finished()]
@@ -230,15 +234,15 @@ def _over(
 
 def _best_run(store: Store, place: str, run_id: str, number: int) -> Iterator[Defect]:
     """Look for the run of a study's best trial."""
-    run = studies.seek_run(store, run_id)
+    run = seek_run(store, run_id)
     wrong = f"the run {run_id} of its best trial, {number}, was deleted in MLflow"
     if run is None:
         yield Defect(place, f"{wrong} for good; its score stays in the study", left_alone=True)
-    elif studies.is_deleted(run):
+    elif is_deleted(run):
         yield Defect(place, wrong, "restored", partial(restore, store, run_id))
 
 
-def _elsewhere(run: studies.Run, study: optuna.Study) -> str | None:
+def _elsewhere(run: Run, study: optuna.Study) -> str | None:
     """Say what of a study runs on another machine, if anything does."""
     here = socket.gethostname()
     trials = [t for t in _running(study) if t.user_attrs.get(OWNER, {}).get("host", here) != here]
@@ -248,8 +252,8 @@ def _elsewhere(run: studies.Run, study: optuna.Study) -> str | None:
             f"trial {numbers}: of another machine, {trials[0].user_attrs[OWNER]['host']}; whether "
             f"it lives shows only in {DEAD_SECONDS:g} s of its beats, which the search watches"
         )
-    if run.info.status == "RUNNING" and studies.signature_of(run).get("host", here) != here:
-        return f"its search is of another machine, {studies.signature_of(run)['host']}"
+    if run.info.status == "RUNNING" and process_of(run).get("host", here) != here:
+        return f"its search is of another machine, {process_of(run)['host']}"
     return None
 
 

@@ -15,6 +15,9 @@ from pipeline.common.secrets import masked
 from pipeline.search.study.storage import find_study
 from pipeline.search.study.warm_start import JOURNAL
 from pipeline.tracking import Store, logged, studies, tags
+from pipeline.tracking.dead_runs import close_killed, process_of
+from pipeline.tracking.kept_models import MODEL_FOLDER
+from pipeline.tracking.runs import own_runs
 from pipeline.training.run_folders import drop, folder_of, has_states, left_in
 
 
@@ -29,22 +32,22 @@ class Defect:
     left_alone: bool = False  # it may well be healthy
 
 
-def own_runs(store: Store) -> Iterator[Defect]:
+def single_runs(store: Store) -> Iterator[Defect]:
     """Look at the runs that are part of no study, and at their output folders."""
     over = set()
-    for run in studies.own_runs(store):
-        gone, place = is_gone(studies.signature_of(run)), f"run {run.info.run_id}"
+    for run in own_runs(store):
+        gone, place = is_gone(process_of(run)), f"run {run.info.run_id}"
         if run.info.status != "RUNNING":
             over.add(run.info.run_name)
         elif gone:
             over.add(run.info.run_name)
             wrong = "is RUNNING in MLflow, but its process is gone"
-            fix = partial(studies.close_killed, store, run.info.run_id)
+            fix = partial(close_killed, store, run.info.run_id)
             yield Defect(place, wrong, "closed as killed", fix)
         elif gone is None:
-            whose = studies.signature_of(run).get("host", "one that signed nothing")
+            whose = process_of(run).get("host", "one that signed nothing")
             yield Defect(place, f"is of another machine, {whose}", left_alone=True)
-    for folder in sorted(store.dir.glob(f"outputs/*/*/{studies.MODEL_FOLDER}")):
+    for folder in sorted(store.dir.glob(f"outputs/*/*/{MODEL_FOLDER}")):
         if folder.parent.name in over:  # a run is called after its folder
             yield unsaved_model(folder)
 

@@ -17,7 +17,9 @@ from pipeline.search.searchable import SEED, PriorTrial, PriorTrials
 from pipeline.search.space.space import Space
 from pipeline.search.space.transfer import read, translated
 from pipeline.tasks.objective import COSTS, Constraint, Objective, constraints, objectives
-from pipeline.tracking import Store, studies
+from pipeline.tracking import Store
+from pipeline.tracking.runs import history
+from pipeline.tracking.trials import LoggedTrial, logged_trials, tries_of
 
 # What does not change a run's training, by how its keys begin: scores are made anew here.
 _APART = ("tracking.", "evaluation.", "training.threads")
@@ -40,7 +42,7 @@ def prior_trials(
     experiment = validate(config)
     goals, limits = objectives(experiment), constraints(experiment)
     known = _fixed(config, space)
-    every = _points(studies.logged_trials(store, source))
+    every = _points(logged_trials(store, source))
     trials = []
     for runs in every:
         searched = _searched(runs, known, digest, space)
@@ -56,15 +58,15 @@ def prior_trials(
     return PriorTrials(trials, len(every))
 
 
-def _points(runs: Sequence[studies.LoggedTrial]) -> list[list[studies.LoggedTrial]]:
+def _points(runs: Sequence[LoggedTrial]) -> list[list[LoggedTrial]]:
     """Return the runs of each point, its last seed's first; none where some are not there."""
     placed = ((run.point or run.run_id, run.repeat or 0, run) for run in runs)
-    latest = [tries[0] for tries in studies.tries_of(placed)]
+    latest = [tries[0] for tries in tries_of(placed)]
     return [own if len(own) == own[0].repeats else [] for own in latest]
 
 
 def _searched(
-    runs: list[studies.LoggedTrial], known: dict[str, Any], digest: str, space: Space
+    runs: list[LoggedTrial], known: dict[str, Any], digest: str, space: Space
 ) -> dict[str, Any] | None:
     """Return a point's values of what is searched here, or None where it does not fit."""
     keys = {key for d in space.dimensions for key in d.keys}
@@ -89,7 +91,7 @@ def _fixed(config: DictConfig, space: Space) -> dict[str, Any]:
     return {k: v for k, v in common.items() if not k.startswith(_APART) and k not in apart}
 
 
-def _is_alike(run: studies.LoggedTrial, known: dict[str, Any], space: Space) -> bool:
+def _is_alike(run: LoggedTrial, known: dict[str, Any], space: Space) -> bool:
     """Whether a run has the value of all that is fixed here."""
     for key, now in known.items():
         text, own = run.settings.get(key), str(now)
@@ -105,7 +107,7 @@ def _is_alike(run: studies.LoggedTrial, known: dict[str, Any], space: Space) -> 
 class _Scores:
     """A run's scores, made of its metrics' histories as the run itself would make them."""
 
-    def __init__(self, store: Store, run: studies.LoggedTrial) -> None:
+    def __init__(self, store: Store, run: LoggedTrial) -> None:
         self._store = store
         self._run = run
         self._read: dict[str, dict[int, float]] = {}
@@ -133,6 +135,6 @@ class _Scores:
     def _history(self, metric: str) -> dict[int, float]:
         if metric not in self._read:
             there = metric in self._run.metrics
-            found = studies.history(self._store, self._run.run_id, metric) if there else {}
+            found = history(self._store, self._run.run_id, metric) if there else {}
             self._read[metric] = found
         return self._read[metric]

@@ -29,7 +29,8 @@ from pipeline.config.migrations import migrated_overrides
 from pipeline.config.refusals import plain_errors
 from pipeline.config.untrusted import CODE, check_values
 from pipeline.jobs.single import Command, run_alone
-from pipeline.tracking import Store, logged, open_store, studies, tags
+from pipeline.tracking import Store, logged, open_store, tags
+from pipeline.tracking.dead_runs import connect
 from pipeline.tracking.drift import Drift, config_drift, drifts
 from pipeline.tracking.logged import LoggedRun
 from pipeline.tracking.provenance import environment
@@ -150,7 +151,7 @@ def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
     Raises:
         TunewrightError: as `pipeline.run.run` does, and for a store that cannot be reached.
     """
-    studies.connect(rebuilt.store)
+    connect(rebuilt.store)
     task = partial(
         run_alone,
         run_tags={tags.RERUN_OF: rebuilt.record.run_id},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -17,12 +18,16 @@ from pipeline.config.migrations import migrated_params
 from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
 from pipeline.jobs.single import Command, compute_as, open_checkpoints, open_record, resumable_run
 from pipeline.run import run
-from pipeline.tracking import Store, logged, open_store, studies, tags
+from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.record import as_params
+from pipeline.tracking.runs import own_runs
 from pipeline.training.outcome import ALONE, Result
 from pipeline.training.prepare import inputs
 from pipeline.training.run_folders import folder_of, has_states, is_free
+
+if TYPE_CHECKING:
+    from pipeline.tracking.runs import Run
 
 _BOUND = ("data", "model")  # what may not change on the way
 
@@ -37,7 +42,7 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
     # The threads differ where another machine resumes.
     apart = {"training.threads", *(k for k, undecided in OPEN.items() if asked[k] == undecided)}
     wanted = _but(apart, as_params(asked))
-    for known in studies.own_runs(store):
+    for known in own_runs(store):
         same = _but(apart, migrated_params(known.data.params)) == wanted
         if not same or tags.RERUN_OF in known.data.tags or not _was_cut_off(store, known):
             continue
@@ -132,7 +137,7 @@ def _check_bound(record: logged.LoggedRun, inputs: Mapping[str, object]) -> None
             )
 
 
-def _was_cut_off(store: Store, run: studies.Run) -> bool:
+def _was_cut_off(store: Store, run: Run) -> bool:
     folder = folder_of(store.dir, run.info.run_id)
     known = run.data.tags
     if known.get(tags.REASON, "").startswith(("stopped", "killed")):

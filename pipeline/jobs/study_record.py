@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 from omegaconf import DictConfig
@@ -45,8 +46,15 @@ from pipeline.search.study.trials import (
 )
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, commands, open_store, studies, tags
+from pipeline.tracking.dead_runs import close_dead
+from pipeline.tracking.kept_models import delete_model
 from pipeline.tracking.record import RUN_SECONDS
+from pipeline.tracking.runs import history, log_progress, log_texts, read_json, run_of
+from pipeline.tracking.trials import trials_of
 from pipeline.training.run_folders import drop, folder_of, left_in
+
+if TYPE_CHECKING:
+    from pipeline.tracking.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -119,14 +127,14 @@ class StudyRecord:
         return cls(experiment.tracking, run_id, asked, metric, _kept_as=kept_as)
 
     @property
-    def _run(self) -> studies.Run:
-        return studies.run_of(self.store, self.run_id)
+    def _run(self) -> Run:
+        return run_of(self.store, self.run_id)
 
     def describe_data(self, experiment: Experiment) -> list[str]:
         """Look over the rows and log the report with the study; return what it says in short."""
         from pipeline.analysis.report import check_page
 
-        known = studies.read_json(self.store, self._run, CHECK_FILE)
+        known = read_json(self.store, self._run, CHECK_FILE)
         if known is not None:  # of an earlier start: a study is one of its data
             report = DataReport.read(known)
         else:
@@ -135,7 +143,7 @@ class StudyRecord:
                 CHECK_FILE: json.dumps(report.as_tree(), ensure_ascii=False),
                 "check.html": check_page(report, experiment.data.title),
             }
-            studies.log_texts(self.store, self.run_id, texts)
+            log_texts(self.store, self.run_id, texts)
         worst = [f"  {finding.message}" for finding in report.of("warning")[:SHOWN_WARNINGS]]
         more = "; `tunewright check` says more" if worst else ""
         return [f"data: {report.summary}{more}", *worst]
@@ -146,14 +154,14 @@ class StudyRecord:
         if complete:
             self._log_scores(study)
         dead = [t.number for t in news if kind_of_failure(t) == "killed"]
-        studies.close_dead(self.store, study.study_name, dead)
+        close_dead(self.store, study.study_name, dead)
         ranked = best_first(study)
         if not ranked:
             return
         best = ranked[0]
         name_best(self.store, self.run_id, study)
         for run_id in (t.user_attrs[RUN_ID] for t in complete if t.number != best.number):
-            studies.delete_model(self.store, run_id, of_study=study.study_name)
+            delete_model(self.store, run_id, of_study=study.study_name)
 
     def _log_scores(self, study: optuna.Study) -> None:
         """Log each complete trial's score, and the best so far, by the order of their ends.
@@ -161,12 +169,12 @@ class StudyRecord:
         Where the study's space has changed, the best so far may be another one than was logged.
         """
         if not self._logged:
-            self._logged = {k: studies.history(self.store, self.run_id, k) for k in (SCORE, BEST)}
+            self._logged = {k: history(self.store, self.run_id, k) for k in (SCORE, BEST)}
         for step, (trial, best) in enumerate(in_order_of_end(study), start=1):
             points = {SCORE: trial.values[0], **({BEST: best.values[0]} if best else {})}
             new = {k: v for k, v in points.items() if self._logged[k].get(step) != v}
             if new:
-                studies.log_progress(self.store, self.run_id, step, new)
+                log_progress(self.store, self.run_id, step, new)
             for key, value in new.items():
                 self._logged[key][step] = value
 
@@ -195,13 +203,13 @@ class StudyRecord:
             return
         points = {RUN_SECONDS: found.seconds, **found.metrics("spent"), **spending.account.metrics}
         # With the forecast of an earlier start.
-        costs = studies.read_json(self.store, self._run, COST_FILE) or {}
+        costs = read_json(self.store, self._run, COST_FILE) or {}
         if expected is not None:
             points |= expected.metrics("forecast")
             costs["forecast"] = asdict(expected)
         if costs:
             tables[COST_FILE] = json.dumps({**costs, "spent": asdict(found)})
-        studies.log_progress(self.store, self.run_id, len(ended(study)), points)
+        log_progress(self.store, self.run_id, len(ended(study)), points)
         ended_at = self._run.info.end_time  # not moved where nothing was run
         end = spending.end if spending.runs else ended_at and ended_at / 1000
         studies.close_study(self.store, self.run_id, state, tables, end)
@@ -237,7 +245,7 @@ def lost_study(store: Store, study: optuna.Study, storage: str) -> str:
     if any(RUN_ID in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
         return ""
     name = study.study_name
-    done = len(studies.trials_of(store, name, f"tags.`{tags.STATE}` = 'complete'"))
+    done = len(trials_of(store, name, f"tags.`{tags.STATE}` = 'complete'"))
     if not done:
         return ""
     return (

@@ -49,8 +49,11 @@ from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID
 from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_objective
-from pipeline.tracking import Store, open_store, studies, tags
+from pipeline.tracking import Store, open_store, tags
+from pipeline.tracking.dead_runs import connect
+from pipeline.tracking.runs import bytes_of
 from pipeline.tracking.signature import cannot_sign
+from pipeline.tracking.trials import close_trial, trials_of
 from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
 from pipeline.training.probe import run_costs, settled_precision, with_precision
@@ -152,7 +155,7 @@ class ExperimentTask(Searchable):
 
     def connect(self, config: DictConfig) -> None:
         """Refuse a store out of reach; a local one is made."""
-        studies.connect(open_store(validate(config).tracking))
+        connect(open_store(validate(config).tracking))
 
     def directions(self, config: DictConfig) -> tuple[Direction, ...]:
         """Return the directions of the config's objectives, by the metrics' own definition."""
@@ -205,7 +208,7 @@ class ExperimentTask(Searchable):
         """Return the bytes of the trials' artifacts, where they lie on this machine."""
         if not any(RUN_ID in t.user_attrs for t in study.get_trials(deepcopy=False)):
             return 0  # of a study that is not begun; asking its store would make an experiment
-        return studies.bytes_of(studies.trials_of(self._store, study.study_name))
+        return bytes_of(trials_of(self._store, study.study_name))
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""
@@ -291,7 +294,7 @@ class ExperimentTask(Searchable):
 
     def dropped(self, outcome: Outcome) -> None:
         """Close the run of a paused trial that will not be resumed."""
-        studies.close_trial(self._store, outcome.kept.run_id, "pruned")
+        close_trial(self._store, outcome.kept.run_id, "pruned")
 
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
         """Add trials to the study's own history, name the best, keep no model but its."""

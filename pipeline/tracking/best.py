@@ -12,21 +12,16 @@ from pipeline.config.compose import as_run
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
 from pipeline.tracking import tags
+from pipeline.tracking.kept_models import MODEL_FOLDER, has_model
 from pipeline.tracking.location import local_path
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.overview import goals_of, scores_of
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import (
-    MODEL_FOLDER,
-    find_study,
-    has_model,
-    repeats_of,
-    searched_keys,
-    trials_of,
-)
+from pipeline.tracking.studies import find_study, searched_keys
+from pipeline.tracking.trials import repeats_of, trials_of
 
 if TYPE_CHECKING:
-    from pipeline.tracking.studies import Run
+    from pipeline.tracking.runs import Run
 
 
 def best_lines(store: Store, name: str) -> list[str]:

@@ -20,9 +20,9 @@ from pipeline.config.migrations import migrated
 from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, read_config, read_json
 from pipeline.tracking import tags
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, INPUTS_FILE, PROVENANCE_FILE, as_json
+from pipeline.tracking.runs import history
 from pipeline.tracking.signature import SIGNATURE_FILE
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import history
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

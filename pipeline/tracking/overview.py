@@ -19,21 +19,12 @@ from pipeline.config.flat import settings
 from pipeline.config.migrations import migrated_params
 from pipeline.tasks.objective import SECONDS, Objective, parse
 from pipeline.tracking import tags
+from pipeline.tracking.dead_runs import state_of
 from pipeline.tracking.record import RUN_SECONDS
+from pipeline.tracking.runs import find_runs, history, is_deleted, seek_run
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import (
-    DATA,
-    find_runs,
-    find_study,
-    history,
-    is_deleted,
-    repeats_of,
-    searched_keys,
-    seek_run,
-    state_of,
-    trials_of,
-    tries_of,
-)
+from pipeline.tracking.studies import DATA, find_study, searched_keys
+from pipeline.tracking.trials import repeats_of, trials_of, tries_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

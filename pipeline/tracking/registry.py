@@ -15,12 +15,12 @@ from pipeline.common.errors import ConfigError, TrackingError, did_you_mean, lis
 from pipeline.common.secrets import masked
 from pipeline.common.text import printable
 from pipeline.tracking import tags
+from pipeline.tracking.kept_models import REGISTERED, has_model
 from pipeline.tracking.location import local_path
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.overview import objectives_of, score_of
 from pipeline.tracking.record import MODEL_FOLDER
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import REGISTERED, has_model
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.tracking.studies import MODEL_FOLDER
+from pipeline.tracking.kept_models import MODEL_FOLDER
 
 
 def same(one, other) -> bool:

@@ -29,6 +29,7 @@ from pipeline.common.html import PAGE, STYLE
 from pipeline.search.study.storage import find_study
 from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.commands import storage_of
+from pipeline.tracking.runs import is_deleted, log_page, read_json, run_of, seek_run
 
 FILE = "report.html"
 # The files logged with a study: the title of each one's section, and what makes it of the content.
@@ -58,21 +59,17 @@ def report(store: Store, name: str, storage: str | None = None) -> str:
 
 def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
     """Store the page with the study's parent run and return where it is."""
-    run = studies.run_of(store, parent_run_id)
-    found = {file: studies.read_json(store, run, file) for file in SECTIONS}
+    run = run_of(store, parent_run_id)
+    found = {file: read_json(store, run, file) for file in SECTIONS}
     logged = {file: content for file, content in found.items() if content is not None}
     best = run.data.tags.get(tags.BEST_RUN)
-    lost = best is not None and studies.is_deleted(studies.seek_run(store, best))
-    bias = (
-        studies.read_json(store, studies.run_of(store, best), BIAS_FILE)
-        if best and not lost
-        else None
-    )
+    lost = best is not None and is_deleted(seek_run(store, best))
+    bias = read_json(store, run_of(store, best), BIAS_FILE) if best and not lost else None
     if bias is not None:
         logged[BIAS_FILE] = bias
     about = replace(About.read(run.data.tags, run.data.params), best_is_lost=lost)
     page = study_page(study, about, logged)
-    return studies.log_page(store, run, page, FILE)
+    return log_page(store, run, page, FILE)
 
 
 def study_page(

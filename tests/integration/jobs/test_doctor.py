@@ -14,7 +14,7 @@ from pipeline.common.process import ABANDONED, identity
 from pipeline.jobs import doctor
 from pipeline.search import plan
 from pipeline.search.study.liveness import OWNER, Heartbeat
-from pipeline.tracking import studies
+from pipeline.tracking.dead_runs import close_killed
 from pipeline.training.checkpoints import Checkpoints
 from tests.support.snapshots import write
 from tests.support.stores import artifact
@@ -185,13 +185,12 @@ def test_doctor_continues_after_a_failed_repair(cli, tiny, monkeypatch, error):
     def close(store, run_id):
         if run_id == stuck:
             raise error
-        closed(store, run_id)
+        close_killed(store, run_id)
 
     cli("train", *tiny)
     stuck, other = own_run("stuck", DEAD), own_run("other", DEAD)
-    closed = studies.close_killed
     with monkeypatch.context() as patch:
-        patch.setattr(studies, "close_killed", close)
+        patch.setattr("pipeline.jobs.leftovers.close_killed", close)
         mended = cli("doctor", "--fix")
     assert mended.code == 1
     said = f"{type(error).__name__}: {error}"

@@ -11,6 +11,7 @@ from pipeline.config.tracking import TrackingConfig
 from pipeline.jobs import prior_runs
 from pipeline.search.study.trials import best_first, ended, state_of
 from pipeline.tracking import Store, open_store, studies
+from pipeline.tracking.kept_models import delete_model
 from tests.support.rows import rows, write_rows
 from tests.support.stores import artifact, make_store, tiny_config
 from tests.support.studies import open_study
@@ -132,7 +133,7 @@ def test_a_fork_deletes_no_model_of_its_origin(old, runs):
     for number, run_id in ((0, best_run), (3, runs("trial")[3].info.run_id)):
         studies.set_best(store(), fork.info.run_id, number, run_id, "")
     assert kept.is_dir()
-    studies.delete_model(store(), best_run, of_study="old")  # as its own study may
+    delete_model(store(), best_run, of_study="old")  # as its own study may
     assert kept.is_dir()
 
 
@@ -265,9 +266,11 @@ def test_a_point_on_several_seeds_is_learned_from_as_one(cli, tiny, runs):
 def test_transfer_parses_only_differences_and_reads_only_fitting_trials(cli, tiny, monkeypatch):
     cli("train", "-m", *tiny, NAMED, "seed=1,2,3")
     parsed, fetched = [], []
-    read, history = prior_runs._read, studies.history
+    read, history = prior_runs._read, prior_runs.history
     monkeypatch.setattr(prior_runs, "_read", lambda text: parsed.append(text) or read(text))
-    monkeypatch.setattr(studies, "history", lambda *given: fetched.append(given) or history(*given))
+    monkeypatch.setattr(
+        prior_runs, "history", lambda *given: fetched.append(given) or history(*given)
+    )
     learning = ("hydra.sweeper.study_name=new", "hydra.sweeper.warm_start='mlflow:old'")
     started = cli("train", "-m", *tiny, "seed=2,7", "hydra.sweeper.n_trials=1", *learning)
     assert "1 of 3 trials of mlflow:old fit" in started.out

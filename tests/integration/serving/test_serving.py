@@ -17,8 +17,8 @@ from pipeline.config.tracking import TrackingConfig
 from pipeline.serving import saved
 from pipeline.serving.predictor import Predictor
 from pipeline.tracking import open_store
+from pipeline.tracking.kept_models import REGISTERED, delete_model
 from pipeline.tracking.registry import register
-from pipeline.tracking.studies import REGISTERED, delete_model
 from tests.support.broken import cut
 from tests.support.rows import rows, write_rows
 from tests.support.served import (

@@ -3,18 +3,19 @@
 import pytest
 
 from pipeline.config.compose import compose, hydra_app, without_hydra
+from pipeline.jobs import prior_runs
 from pipeline.jobs.prior_runs import prior_trials
 from pipeline.search.space.grammar import parse_space
-from pipeline.tracking import studies
+from pipeline.tracking.trials import LoggedTrial
 
 LOSS = "val/loss"
 LOSSES = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}  # whose means differ for any runs
 
 
-def run(name: str, repeat: int | None) -> studies.LoggedTrial:
+def run(name: str, repeat: int | None) -> LoggedTrial:
     repeats = 1 if repeat is None else 2
     searched, of = {"training.batch_size": "8"}, {LOSS: LOSSES[name]}
-    return studies.LoggedTrial(name, True, searched, [], of, None, ("old", "0"), repeat, repeats)
+    return LoggedTrial(name, True, searched, [], of, None, ("old", "0"), repeat, repeats)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +27,8 @@ def run(name: str, repeat: int | None) -> studies.LoggedTrial:
     ],
 )
 def test_the_latest_try_of_a_point_counts(tiny, monkeypatch, runs, scores):
-    monkeypatch.setattr(studies, "logged_trials", lambda *_: runs)
-    monkeypatch.setattr(studies, "history", lambda _store, run_id, _metric: {1: LOSSES[run_id]})
+    monkeypatch.setattr(prior_runs, "logged_trials", lambda *_: runs)
+    monkeypatch.setattr(prior_runs, "history", lambda _store, run_id, _metric: {1: LOSSES[run_id]})
     with hydra_app("train") as hydra:
         config = without_hydra(compose(hydra, [*tiny, f"evaluation.objective={LOSS}"]))
     found = prior_trials(None, config, "", "old", parse_space(["training.batch_size=8,16"]))

@@ -14,7 +14,9 @@ from pipeline.common.errors import TrackingError
 from pipeline.common.process import identity
 from pipeline.config.tracking import TrackingConfig
 from pipeline.tracking import Store, studies, tags
+from pipeline.tracking.dead_runs import connect, state_of
 from pipeline.tracking.location import ADDRESSES, made_elsewhere, settle_in, sqlite_url
+from pipeline.tracking.runs import read_json
 from tests.support.studies import DEAD
 
 
@@ -109,8 +111,8 @@ def test_runs_of_dead_processes_are_seen_and_closed(working_folder):
 
     kinds = ("run", "trial", "study")
     dead, living = [opened(k, DEAD) for k in kinds], [opened(k, identity()) for k in kinds]
-    assert [studies.state_of(store.client.get_run(i)) for i in dead] == ["killed"] * 3
-    studies.connect(store)
+    assert [state_of(store.client.get_run(i)) for i in dead] == ["killed"] * 3
+    connect(store)
     runs = [store.client.get_run(i) for i in (*dead, *living)]
     assert [r.info.status for r in runs] == [*["KILLED"] * 3, *["RUNNING"] * 3]
     assert [r.data.tags[tags.STATE] for r in runs[:3]] == ["failed", "failed", "unfinished"]
@@ -122,4 +124,4 @@ def test_what_is_left_of_a_json_artifact_is_left_out(working_folder, left):
     run = store.client.create_run(store.experiment_id)
     Path("check.json").write_bytes(left)
     store.client.log_artifact(run.info.run_id, "check.json")
-    assert studies.read_json(store, run, "check.json") is None
+    assert read_json(store, run, "check.json") is None
