@@ -107,7 +107,7 @@ _DISK_FAULTS = (
 
 @contextmanager
 def machine_faults_named(then: str) -> Iterator[None]:
-    """Say in a paragraph what fails in here for a disk or for want of memory.
+    """Turn errors of disks, databases and memory into one paragraph that says what to do.
 
     Args:
         then: what to do when the disk can be written again.
@@ -125,9 +125,8 @@ def machine_faults_named(then: str) -> Iterator[None]:
             raise
         why = str(error).strip().partition("\n")[0] or type(error).__name__
         raise MemoryFullError(
-            f"out of memory: {why}. Expected more of it, or less "
-            "to do: training.micro_batch_tokens bounds what a step takes, as do "
-            "training.batch_size, training.max_length and a smaller model."
+            f"out of memory: {why}. Free some memory, or need less: training.micro_batch_tokens "
+            "bounds what a step takes; training.max_length or a smaller model help, too."
         ) from error
 
 
