@@ -171,8 +171,8 @@ def changed(failed: Path) -> Callable[..., None]:
     ("override", "said"),
     [
         (
-            "+hydra.callbacks.x={_target_:subprocess.check_output,args:[touch,ran]}",
-            "hydra.callbacks.x=… yourself",
+            "+hydra.job_logging.handlers.x={class:logging.FileHandler,filename:ran}",
+            "hydra.job_logging.handlers.x=… yourself",
         ),
         ("data.test=../private.csv", "lies outside the working folder; if you trust"),
     ],
