@@ -67,10 +67,19 @@ def queued_params(trial: FrozenTrial) -> Mapping[str, Any] | None:
 def is_journal_line(line: bytes) -> bool:
     """Whether a line of a journal is an operation that Optuna knows."""
     try:
-        JournalOperation(json.loads(line)["op_code"])
-    except (ValueError, TypeError, KeyError):
+        return is_operation(json.loads(line))
+    except ValueError:
         return False
-    return True
+
+
+def is_operation(log: Any) -> bool:
+    """Whether what a journal has is an operation that Optuna knows, whose scores are numbers."""
+    try:
+        JournalOperation(log["op_code"])
+        scores = [*(log.get("values") or ()), log.get("intermediate_value", 0.0)]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return all(isinstance(score, int | float) for score in scores)
 
 
 def as_one_objective(study: optuna.Study, direction: StudyDirection) -> optuna.Study:

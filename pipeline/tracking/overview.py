@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.tables import Cell, Table
-from pipeline.common.text import printable
+from pipeline.common.text import cut, printable
 from pipeline.config.flat import settings
 from pipeline.config.migrations import migrated_params
 from pipeline.tasks.objective import SECONDS, Objective, parse
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     _Scored = tuple[Run, list[float | None]]
 
+MOST_CHARACTERS = 2000  # of a filter
 EXAMPLE = "\"metrics.`val/best/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3, "killed": 3}  # 2: those that may still end
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
@@ -312,16 +313,20 @@ def _seconds(metrics: Mapping[str, float]) -> float | None:
 def _search(store: Store, condition: str, most: int) -> list[Run]:
     """Search our runs, the latest first."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     ours = f"tags.`{tags.KIND}` LIKE '%'"
+    if not condition.strip():
+        return find_runs(store, ours, most=most)
+    if len(condition) > MOST_CHARACTERS:
+        raise ConfigError(f"{cut(condition)}: expected {MOST_CHARACTERS:,} characters at most.")
     try:
-        return find_runs(store, f"{ours} and {condition}" if condition.strip() else ours, most=most)
-    except MlflowException as error:
-        if error.error_code != "INVALID_PARAMETER_VALUE":
-            raise
-        reason = printable(" ".join(str(error).split()))[:300].rstrip(".")
+        return find_runs(store, f"{ours} and {condition}", most=most)
+    except (MlflowException, SQLAlchemyError, OverflowError) as error:
+        find_runs(store, ours, most=1)  # where it is not the filter's fault, this fails as well
+        reason = cut(" ".join(str(error).partition("[SQL:")[0].split())).rstrip(".")
         raise ConfigError(
-            f"{condition}: MLflow cannot read this filter: {reason}. Expected comparisons of "
+            f"{cut(condition)}: MLflow cannot read this filter: {reason}. Expected comparisons of "
             f"metrics, params, tags or attributes, joined by `and`, such as {EXAMPLE}."
         ) from error
 

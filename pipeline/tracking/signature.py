@@ -131,20 +131,22 @@ def _place() -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        mode, key = path.stat().st_mode, path.read_bytes()
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            key = file.read(_KEY_BYTES)
     except OSError as error:
         raise ConfigError(
             f"{path}: the key that signs your records cannot be read ({error.strerror})."
         ) from error
-    if os.name == "posix" and mode & 0o077:
+    if os.name == "posix" and found.st_mode & 0o077:
         raise ConfigError(
             f"{path}: other accounts may use this key, which signs your records; its mode is "
-            f"{stat.S_IMODE(mode):o}, expected 600. Delete it, and a new one is made."
+            f"{stat.S_IMODE(found.st_mode):o}, expected 600. Delete it, and a new one is made."
         )
-    if len(key) != _KEY_BYTES:
+    if found.st_size != _KEY_BYTES:
         raise ConfigError(
-            f"{path}: found {len(key)} bytes, expected a key of {_KEY_BYTES}. Delete it, and a new "
-            "one is made."
+            f"{path}: found {found.st_size:,} bytes, expected a key of {_KEY_BYTES}. Delete it, "
+            "and a new one is made."
         )
     return key
 

@@ -90,7 +90,8 @@ class Filter:
             point = cut(", ".join(f"{key}={value_of(key)}" for key in self.keys))
             is_large = isinstance(error, OverflowError)
             reason = f"a number of more than {MOST_BITS:,} bits" if is_large else error
-            raise ConfigError(f"{self}: cannot be worked out for {point}: {reason}.") from error
+            where = f" for {point}" if point else ""
+            raise ConfigError(f"{self}: cannot be worked out{where}: {reason}.") from error
 
     def __str__(self) -> str:
         return _place(self.text)

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from pipeline.common.errors import RESUMES, TrackingError, is_disk_fault
 from pipeline.common.private import make_file
-from pipeline.search.optuna_parts import is_journal_line
+from pipeline.search.optuna_parts import is_journal_line, is_operation
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # as of NFS without its lock daemon
 
@@ -27,17 +27,21 @@ class Journal(JournalFileBackend):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self._own, self._alone = Path(path), _Lock(path)
-        self._size = 0  # of what this process has read or written: lines that are there for good
+        self._size = 0  # after this process's last append: whole lines, which nobody cuts off
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """Yield operations.
 
         Raises:
             TrackingError: where the file is gone.
+            ValueError: where a line is none of Optuna's; `damaged_line` says which.
         """
         with self._named():
             self._check_whole(self._own.stat().st_size)
-            yield from super().read_logs(log_number_from)
+            for log in super().read_logs(log_number_from):
+                if not is_operation(log):
+                    raise ValueError(f"{self._own}: a line is damaged")
+                yield log
 
     def append_logs(self, logs: Sequence[dict[str, Any]]) -> None:
         """Write operations; all of them or none.

@@ -10,7 +10,7 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from pipeline.common.errors import TrackingError
+from pipeline.common.errors import TrackingError, is_disk_fault
 from pipeline.common.private import make_file, make_folder
 from pipeline.common.secrets import MASK, masked
 from pipeline.search.study import journal
@@ -67,6 +67,8 @@ def find_study(name: str, storage: str) -> optuna.Study:
             raise FileNotFoundError("there is no such file")
         return optuna.load_study(study_name=name, storage=open_storage(storage))
     except (*UNREADABLE, OptunaError) as error:
+        if isinstance(error, OSError) and is_disk_fault(error):
+            raise
         moved = f"{masked(str(error))}. Is it elsewhere now? Give hydra.sweeper.storage=…"
         reason = " ".join((damage(storage, name) or moved).split())[:400]
         raise TrackingError(

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from sqlalchemy.exc import NoSuchModuleError
 
 from pipeline.common.contract import Direction
-from pipeline.common.errors import TrackingError
+from pipeline.common.errors import TrackingError, is_disk_fault
 from pipeline.common.secrets import masked
 from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
@@ -94,6 +94,8 @@ class StudySpec:
                 load_if_exists=True,
             )
         except (*UNREADABLE, OptunaError) as error:
+            if isinstance(error, OSError) and is_disk_fault(error):
+                raise
             reason = damage(self.storage, self.name) or masked(str(error.__cause__ or error))
             reason = " ".join(reason.split())[:400]
             missing = isinstance(error, ImportError | NoSuchModuleError)

@@ -212,6 +212,13 @@ def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
             ["score >: MLflow cannot read this filter", "metrics.`val/best/f1_macro"],
         ),
         (["runs", "loss > 1"], ["Invalid attribute key 'loss'"]),
+        (["runs", "(" * 1500], ["(… (1,500 characters): MLflow cannot read this filter"]),
+        (["runs", "x" * 2001], ["x… (2,001 characters): expected 2,000 characters at most"]),
+        (
+            ["runs", " and ".join(["params.a = 'b'"] * 70)],
+            ["64 tables in a join. Expected"],
+        ),
+        (["runs", f"attributes.start_time > {10**20}"], ["int too large to convert"]),
         (["runs", "a", "b"], ["a b: expected one filter, in quotes"]),
         (["runs", "--limit", "0"], ["--limit 0: expected a whole number"]),
         (["compare", "ratse"], ["no study of that name", "Did you mean rates?"]),

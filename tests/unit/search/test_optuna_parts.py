@@ -69,8 +69,10 @@ def test_a_quasi_random_sequence_goes_by_the_trials_place():
 
 
 def test_lines_of_a_journal_are_known():
-    assert parts.is_journal_line(b'{"op_code": 0}')
-    assert not any(map(parts.is_journal_line, (b'{"op_code": 99}', b"{}", b"[]", b"7", b"torn")))
+    known = (b'{"op_code": 0}', b'{"op_code": 6, "values": null}', b'{"op_code": 6, "values": [1]}')
+    assert all(map(parts.is_journal_line, known))
+    others = (b'{"op_code": 99}', b"{}", b"[]", b"7", b"torn", b'{"op_code": 6, "values": ["1"]}')
+    assert not any(map(parts.is_journal_line, others))
 
 
 def test_tpe_keeps_the_best_trials_and_thins_out_the_others(monkeypatch):

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from pipeline.common.errors import TrackingError
 from pipeline.config.compose import without_secrets
+from pipeline.search.study.storage import find_study
 from tests.support.studies import search_sphere, spec
 
 
@@ -105,6 +106,17 @@ def test_a_journal_that_is_lost_on_the_way_is_named(working_folder, lose):
         with pytest.raises(TrackingError, match=r"study.journal: the study's journal cannot be"):
             use()
     assert not journal.is_file() or not journal.read_bytes()  # not half a study
+
+
+def test_a_journal_whose_score_is_no_number_is_refused_by_its_line(working_folder):
+    study = spec(working_folder, "TPESampler", 4).open()
+    study.tell(study.ask(), 1.0)
+    journal = working_folder / "study.journal"
+    text = journal.read_text()
+    journal.write_text(text.replace('"values":[1.0]', '"values":["1.0"]'))
+    number = text.partition('"values":[1.0]')[0].count("\n") + 1
+    with pytest.raises(TrackingError, match=f"line {number} of the journal is damaged"):
+        find_study(study.study_name, str(journal))
 
 
 def test_a_file_system_without_the_kernels_locks_has_optunas(working_folder, monkeypatch):

@@ -67,6 +67,13 @@ def test_home_that_cannot_be_written_leaves_records_unsigned_and_is_said_once(
 
 
 @pytest.mark.usefixtures("home")
+def test_what_is_no_key_by_its_size_is_not_read(home):
+    own_key()
+    os.truncate(home / ".config" / "tunewright" / "record.key", 2**40)
+    with pytest.raises(ConfigError, match="found 1,099,511,627,776 bytes, expected a key of 32"):
+        own_key()
+
+
 @pytest.mark.parametrize("given", [b"[]", b'{"config": 1}', b'{"config": "\\ud800"}'])
 def test_signature_that_is_none_vouches_for_nothing(given):
     own_key()
