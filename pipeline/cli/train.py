@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.config.compose import compose, hydra_app, run_single, without_hydra
     from pipeline.config.experiment import validate
     from pipeline.tracking import open_store
-    from pipeline.tracking.dead_runs import connect
+    from pipeline.tracking.dead_runs import connect_and_close_dead
 
     with hydra_app("train") as hydra:
         config = compose(hydra, options.overrides)
@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
             print("dry run: the config is valid; nothing was run or written.")
             return 0
         store = open_store(experiment.tracking)
-        connect(store)
+        connect_and_close_dead(store)
 
         from pipeline.cli.console import run_on_console
         from pipeline.jobs.resume import find_cut_off, resume

@@ -26,10 +26,10 @@ def _run(options: argparse.Namespace) -> int:
 
     store = store_at(options.overrides)
     if not store.is_server:
-        from pipeline.tracking.dead_runs import connect
+        from pipeline.tracking.dead_runs import connect_and_close_dead
 
         _check_port(options.port)
-        connect(store)
+        connect_and_close_dead(store)
         print(f"MLflow UI on http://127.0.0.1:{options.port} for {store.uri}", flush=True)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
         os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])

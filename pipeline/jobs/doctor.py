@@ -29,7 +29,7 @@ from pipeline.jobs.leftovers import (
 from pipeline.jobs.study_record import lost_study, name_best
 from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.queue import settle_one
-from pipeline.search.study.storage import find_study
+from pipeline.search.study.storage import find_study, seek_study
 from pipeline.search.study.trials import (
     ATTEMPT,
     REASON,
@@ -133,12 +133,12 @@ def _study(store: Store, run: Run, storage: str | None, with_model: list[Run]) -
     runs = trials_of(store, name, "attributes.status = 'RUNNING'")
     try:
         where = storage_of(store, run, storage)
-        study = find_study(name, where)
+        study = seek_study(name, where)
+        if lost := lost_study(store, name, study, masked(where)):
+            raise TrackingError(lost.removeprefix(f"{place}: "))
+        study = study or find_study(name, where)
     except TrackingError as error:
         yield Defect(place, str(error).removeprefix(f"{name}: "), "nothing else was looked at")
-        return
-    if lost := lost_study(store, study, masked(where)):
-        yield Defect(place, lost.removeprefix(f"{place}: "), "nothing else was looked at")
         return
     limits = json.loads(run.data.tags.get(tags.LIMITS, '{"retries": 2}'))
     trials = study.get_trials(deepcopy=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.common.errors import TrackingError
 from pipeline.common.process import is_gone
 from pipeline.common.secrets import masked
-from pipeline.search.study.storage import find_study
+from pipeline.search.study.storage import seek_study
 from pipeline.search.study.warm_start import JOURNAL
 from pipeline.tracking import Store, logged, studies, tags
 from pipeline.tracking.dead_runs import close_killed, process_of
@@ -89,10 +89,11 @@ def _orphan(folder: Path) -> Defect:
     """Return what a study's folder without a run is: rubbish, where all its trials ended."""
     place, wrong = f"folder {folder}", "a study without a run in MLflow"
     try:
-        states = {t.state for t in find_study(folder.name, str(folder / JOURNAL)).trials}
+        study = seek_study(folder.name, str(folder / JOURNAL))
+        is_open = any(not trial.state.is_finished() for trial in study.trials) if study else False
     except TrackingError:
-        states = set()
-    if states and all(state.is_finished() for state in states):
-        wrong += ", all of whose trials have ended; it may be deleted"
+        is_open = True
+    if not is_open:
+        wrong += ", in which nothing is left to do; it may be deleted"
         return Defect(place, wrong, left_alone=True)
     return Defect(place, wrong, "the command that began it continues it; or delete the folder")

@@ -30,7 +30,7 @@ from pipeline.config.refusals import plain_errors
 from pipeline.config.untrusted import CODE, check_values
 from pipeline.jobs.single import Command, run_alone
 from pipeline.tracking import Store, logged, open_store, tags
-from pipeline.tracking.dead_runs import connect
+from pipeline.tracking.dead_runs import connect_and_close_dead
 from pipeline.tracking.drift import Drift, config_drift, drifts
 from pipeline.tracking.logged import LoggedRun
 from pipeline.tracking.provenance import environment
@@ -151,7 +151,7 @@ def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
     Raises:
         TunewrightError: as `pipeline.run.run` does, and for a store that cannot be reached.
     """
-    connect(rebuilt.store)
+    connect_and_close_dead(rebuilt.store)
     task = partial(
         run_alone,
         run_tags={tags.RERUN_OF: rebuilt.record.run_id},

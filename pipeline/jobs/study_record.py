@@ -240,11 +240,11 @@ class StudyRecord:
         return lines
 
 
-def lost_study(store: Store, study: optuna.Study, storage: str) -> str:
+def lost_study(store: Store, name: str, study: optuna.Study | None, storage: str) -> str:
     """Say of a study that MLflow has complete trials of it and its storage none, or nothing."""
-    if any(RUN_ID in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
+    trials = study.get_trials(deepcopy=False) if study else []
+    if any(RUN_ID in trial.user_attrs for trial in trials):
         return ""
-    name = study.study_name
     done = len(trials_of(store, name, f"tags.`{tags.STATE}` = 'complete'"))
     if not done:
         return ""

@@ -50,7 +50,7 @@ from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_objective
 from pipeline.tracking import Store, open_store, tags
-from pipeline.tracking.dead_runs import connect
+from pipeline.tracking.dead_runs import connect_and_close_dead
 from pipeline.tracking.runs import bytes_of
 from pipeline.tracking.signature import cannot_sign
 from pipeline.tracking.trials import close_trial, trials_of
@@ -155,7 +155,7 @@ class ExperimentTask(Searchable):
 
     def connect(self, config: DictConfig) -> None:
         """Refuse a store out of reach; a local one is made."""
-        connect(open_store(validate(config).tracking))
+        connect_and_close_dead(open_store(validate(config).tracking))
 
     def directions(self, config: DictConfig) -> tuple[Direction, ...]:
         """Return the directions of the config's objectives, by the metrics' own definition."""
@@ -185,7 +185,7 @@ class ExperimentTask(Searchable):
         Raises:
             TrackingError: where MLflow has the study, and its storage was lost.
         """
-        if lost := lost_study(self._store, spending.study, masked(spec.storage)):
+        if lost := lost_study(self._store, spec.name, spending.study, masked(spec.storage)):
             raise TrackingError(lost)
         self.study_name = spec.name
         # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.

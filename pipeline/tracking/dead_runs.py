@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.process import is_gone
 from pipeline.tracking import tags
 from pipeline.tracking.kept_models import delete_model
-from pipeline.tracking.runs import find_runs
+from pipeline.tracking.runs import find_runs, run_of
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import close_study
 from pipeline.tracking.trials import trials_of
@@ -34,16 +34,16 @@ def state_of(run: Run) -> str:
     return "killed" if died(run) else str(run.data.tags.get(tags.STATE))
 
 
-def connect(store: Store) -> None:
+def connect_and_close_dead(store: Store) -> None:
     """Reach the store, and close what processes of this machine left open in it when they died.
 
     Raises:
         TrackingError: where it cannot be reached.
     """
     store.connect()
-    for run in find_runs(store, "attributes.status = 'RUNNING'"):
-        if not died(run):
-            continue
+    for run in filter(died, find_runs(store, "attributes.status = 'RUNNING'")):
+        if not died(run_of(store, run.info.run_id)):
+            continue  # somebody resumes it
         if run.data.tags.get(tags.KIND) == "study":
             close_study(store, run.info.run_id, "unfinished", {})
         else:

@@ -173,11 +173,15 @@ class Store:
             TrackingError: where no server answers, or there is no database.
         """
         self._reach_server()
-        if self.is_empty or (self._file is not None and not self._file.is_file()):
+        if not self._is_there:
             raise TrackingError(
                 f"{masked(self.uri)}: nothing is recorded there yet. `tunewright train` makes a "
                 "run; tracking.dir=… or tracking.uri=… names another store."
             )
+
+    @property
+    def _is_there(self) -> bool:
+        return not self.is_empty and (self._file is None or self._file.is_file())
 
     @property
     def _file(self) -> Path | None:
@@ -207,9 +211,13 @@ class Store:
         Raises:
             TrackingError: where the store cannot be reached.
         """
-        with self._usable(), self._alone():
-            self._make_database()
-            return self._find_or_make_experiment()
+        with self._usable():
+            found = self._find_experiment() if self._is_there else None
+            if found is not None:
+                return found  # nothing is written: the store may be one to look at only
+            with self._alone():
+                self._make_database()
+                return self._find_experiment() or self._make_experiment()
 
     def create_run(self, name: str, start: int, run_tags: Mapping[str, str]) -> str:
         """Make a run that began at a time in milliseconds; return its id.
@@ -257,12 +265,7 @@ class Store:
         with replacing(database) as made:
             make_tables(make_file(made), artifacts_of(self.dir))  # SQLite lets no group write
 
-    def _find_or_make_experiment(self) -> str:
-        if masked(self.config.experiment) != self.config.experiment:
-            raise TrackingError(
-                f"tracking.experiment={masked(self.config.experiment)}: a name with a secret in it "
-                "would be seen by everybody; give another."
-            )
+    def _find_experiment(self) -> str | None:
         found = self.client.get_experiment_by_name(self.config.experiment)
         if found is not None and found.lifecycle_stage == "deleted":
             raise TrackingError(
@@ -270,8 +273,14 @@ class Store:
                 f"{masked(self.uri)}. Restore it (mlflow experiments restore --experiment-id "
                 f"{found.experiment_id}), or give another name."
             )
-        if found is not None:
-            return str(found.experiment_id)
+        return None if found is None else str(found.experiment_id)
+
+    def _make_experiment(self) -> str:
+        if masked(self.config.experiment) != self.config.experiment:
+            raise TrackingError(
+                f"tracking.experiment={masked(self.config.experiment)}: a name with a secret in it "
+                "would be seen by everybody; give another."
+            )
         # A server decides itself where its artifacts go; a database does not hold them.
         is_database = self.uri.startswith(DATABASES)
         local = artifacts_of(self.dir) if is_database else None

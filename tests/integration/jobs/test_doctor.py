@@ -60,11 +60,16 @@ def test_doctor_repairs_files_that_a_crash_left(cli, tiny, runs):
 def test_doctor_reports_what_only_a_person_can_repair(cli, tiny):
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     Path("mlruns/studies/mine").rename("mlruns/studies/yours")
-    Path("mlruns/studies/yours/study.journal").write_bytes(b"")  # else its trials ended
+    Path("mlruns/studies/yours/study.journal").write_bytes(b"torn\n")  # else its trials ended
+    Path("mlruns/studies/nothing").mkdir()
+    Path("mlruns/studies/nothing/study.journal").touch()
     ended = cli("doctor", "--fix")
     assert ended.code == 1
     assert "yours: a study without a run in MLflow; the command that began it" in ended.out
-    assert "study mine: the study cannot be opened in" in ended.out
+    assert "nothing: a study without a run in MLflow, in which nothing is left" in ended.out
+    assert "study mine: sqlite:" in ended.out
+    assert "has 2 complete trials of it, but" in ended.out
+    assert cli("doctor", "nothing").code == 0
     assert cli("doctor", "yours").code == 1
     assert cli("doctor", "neither").code == 2
 
@@ -92,7 +97,7 @@ def test_a_search_holds_what_it_found_where_its_runs_are_deleted_for_good(cli, t
         store.delete_run(run_id)
         store._hard_delete_run(run_id)  # as `mlflow gc` does
     folder = cli("doctor")
-    assert "all of whose trials have ended; it may be deleted" in folder.out
+    assert "in which nothing is left to do; it may be deleted" in folder.out
     assert folder.code == 0
     again = cli(*search)
     assert again.code == 0, again.err

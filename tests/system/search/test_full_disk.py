@@ -89,6 +89,9 @@ def test_a_search_resumes_when_a_disk_is_writable_again(cli, tiny, tmp_path, fil
     assert search.returncode == 2, said
     assert "Traceback" not in said
     assert "then give the same command again: it resumes." in said
+    looking = [*command[:3], "runs", f"tracking.dir={disk}/mlruns"]  # which writes nothing
+    seen = subprocess.run(looking, capture_output=True, text=True)
+    assert seen.returncode == 0, seen.stderr
 
     subprocess.run(["umount", "--lazy", disk], check=True)
     file_system("loop")

@@ -14,7 +14,7 @@ from pipeline.common.errors import TrackingError
 from pipeline.common.process import identity
 from pipeline.config.tracking import TrackingConfig
 from pipeline.tracking import Store, studies, tags
-from pipeline.tracking.dead_runs import connect, state_of
+from pipeline.tracking.dead_runs import connect_and_close_dead, state_of
 from pipeline.tracking.location import ADDRESSES, made_elsewhere, settle_in, sqlite_url
 from pipeline.tracking.runs import read_json
 from tests.support.studies import DEAD
@@ -62,7 +62,7 @@ def test_a_moved_store_has_its_own_addresses_and_leaves_others_alone(working_fol
     assert {run.info.artifact_uri.rpartition("/artifacts/")[0] for run in runs} == {two.as_uri()}
     assert [run.data.tags[tags.STORAGE] for run in runs] == [
         f"{two}/studies/a/study.journal",
-        f"sqlite:///{two}/a.db",
+        sqlite_url(two / "a.db"),
         "postgresql://one/a",
     ]
     assert runs[0].data.tags["note"] == str(one)
@@ -112,7 +112,7 @@ def test_runs_of_dead_processes_are_seen_and_closed(working_folder):
     kinds = ("run", "trial", "study")
     dead, living = [opened(k, DEAD) for k in kinds], [opened(k, identity()) for k in kinds]
     assert [state_of(store.client.get_run(i)) for i in dead] == ["killed"] * 3
-    connect(store)
+    connect_and_close_dead(store)
     runs = [store.client.get_run(i) for i in (*dead, *living)]
     assert [r.info.status for r in runs] == [*["KILLED"] * 3, *["RUNNING"] * 3]
     assert [r.data.tags[tags.STATE] for r in runs[:3]] == ["failed", "failed", "unfinished"]
