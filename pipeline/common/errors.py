@@ -50,7 +50,7 @@ class DiskError(TunewrightError):
     """A disk that is full, or that cannot be written any more."""
 
 
-class MemoryFullError(TunewrightError):
+class OutOfMemoryError(TunewrightError):
     """A process that got no more memory, on the host or an accelerator."""
 
 
@@ -121,10 +121,11 @@ def machine_faults_named(then: str) -> Iterator[None]:
         if found is not None:
             fault, why = found
             raise DiskError(f"{fault.what}: {why}. {fault.remedy}, then {then}.") from error
-        if not is_out_of_memory(error):
+        short = next(filter(is_out_of_memory, causes(error)), None)
+        if short is None:
             raise
-        why = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise MemoryFullError(
+        why = str(short).strip().partition("\n")[0] or type(short).__name__
+        raise OutOfMemoryError(
             f"out of memory: {why}. Free some memory, or need less: training.micro_batch_tokens "
             "bounds what a step takes; training.max_length or a smaller model help, too."
         ) from error
@@ -215,7 +216,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is that of a host or an accelerator without memory left."""
     signs = (
         *("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed"),
-        *("bad_alloc", "failed to map segment"),
+        *("bad_alloc", "failed to map segment", "could not create a primitive"),  # of oneDNN
     )
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 

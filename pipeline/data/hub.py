@@ -14,11 +14,11 @@ Not public, and touched nowhere else:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from pipeline.common.errors import DataError, listing
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.config.data import HubConfig
 
 FORMATS = ("arrow", "csv", "json", "parquet", "text")  # whose readers open the file alone
+_GUARDING = threading.Lock()  # the function that is guarded is of the whole process
 
 
 def load(config: HubConfig, split: str, place: str) -> Dataset:
@@ -86,21 +87,24 @@ def _own_files(roots: Sequence[Path], place: str) -> Iterator[None]:
     """Have `datasets` find no files but a data set's own; without roots it is one of the hub."""
     from datasets import data_files
 
-    resolve: Callable[..., list[str]] = data_files.resolve_pattern
-
     def resolved(pattern: str, base_path: str, *args: Any, **kwargs: Any) -> list[str]:
         named = os.path.join(base_path, pattern) if roots else pattern
         if "://" in named or "::" in named:  # `datasets` would open a connection to look there
             raise _refusal(place, pattern)
-        found = resolve(pattern, base_path, *args, **kwargs)
+        found: list[str] = resolve(pattern, base_path, *args, **kwargs)
         for file in found if roots else ():
             real = Path(os.path.realpath(file))
             if not any(real.is_relative_to(root) for root in roots):
                 raise _refusal(place, file if file == str(real) else f"{file} ({real})")
         return found
 
-    with patch.object(data_files, "resolve_pattern", resolved):
-        yield
+    with _GUARDING:
+        resolve = data_files.resolve_pattern
+        data_files.resolve_pattern = resolved
+        try:
+            yield
+        finally:
+            data_files.resolve_pattern = resolve
 
 
 def _refusal(place: str, file: str) -> DataError:

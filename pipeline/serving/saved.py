@@ -104,6 +104,9 @@ def save(
     plain.save_pretrained(folder)
     task.checkpoint.tokenizer.save_pretrained(folder)  # a chat template that was given is its own
     write(describe(experiment, dict(task.label_counts)), folder)
+    for weights in folder.rglob("*.safetensors"):
+        # Written for their owner alone; a store that is shared is so with all that is in it.
+        shutil.copymode(folder / "config.json", weights)
     return plain
 
 

@@ -91,7 +91,8 @@ def settle_in(store: Path, made: Path) -> None:
             for old, new in (
                 (made.as_uri(), store.as_uri()),
                 (str(made), str(store)),
-                (f"sqlite:///{made}", f"sqlite:///{store}"),
+                (f"sqlite:///{made}", sqlite_url(store)),
+                (sqlite_url(made), sqlite_url(store)),
             ):
                 database.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "

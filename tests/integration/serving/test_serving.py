@@ -48,6 +48,8 @@ def test_kept_model_has_a_signature_and_no_pickle(task, made):
     assert set(model.load_input_example(str(folder)).columns) == INPUTS[task]
     assert "cloudpickle" not in (folder / "MLmodel").read_text()
     assert str(made.folder) not in (folder / "MLmodel").read_text()
+    modes = {(folder / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1  # who may read one may read all
     assert str(made.folder) not in (folder / "tunewright.json").read_text()
     for file in (path for path in folder.rglob("*") if path.is_file()):
         assert file.suffix not in (".pkl", ".bin", ".pt", ".pth")

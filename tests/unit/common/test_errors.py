@@ -8,7 +8,7 @@ import pytest
 from pipeline.common.errors import (
     DataError,
     DiskError,
-    MemoryFullError,
+    OutOfMemoryError,
     did_you_mean,
     did_you_mean_key,
     is_disk_fault,
@@ -82,10 +82,15 @@ def test_a_full_disk_is_told_by_what_raised_it_and_not_by_its_words():
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), RuntimeError("std::bad_alloc"), OSError(12, "Cannot allocate memory")],
+    [
+        MemoryError(),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),  # oneDNN's
+        OSError(12, "Cannot allocate memory"),
+    ],
     ids=str,
 )
 def test_want_of_memory_is_a_paragraph(error):
     said = "micro_batch_tokens bounds"
-    with pytest.raises(MemoryFullError, match=said), machine_faults_named("try again"):
+    with pytest.raises(OutOfMemoryError, match=said), machine_faults_named("try again"):
         raise error
