@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.common.tables import Cell, Table, render
-from pipeline.common.text import printable
+from pipeline.common.text import printable_lines
 from pipeline.config.experiment import Experiment
 from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS
 from pipeline.tasks import get_task
@@ -17,7 +17,7 @@ class _Printable(logging.Formatter):
     """Labels and the like are somebody else's texts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, super().format(record).split("\n")))
+        return printable_lines(super().format(record))
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
     if seeds and task.study_name:
         where = ("tracking.", "hydra.sweeper.storage", "hydra.sweeper.n_jobs")
         own = [o for o in overrides if o.startswith(where)]
-        return retrain(task.study_name, seeds, own, known=overrides)
+        return retrain(task.study_name, seeds, own, typed=overrides)
     return 0
 
 
@@ -48,14 +48,14 @@ def retrain(
     seeds: int,
     given: list[str],
     allowed: Sequence[Path] = (),
-    known: Sequence[str] = (),
+    typed: Sequence[str] = (),
 ) -> int:
     """Train a study's winner and the default config on fresh seeds, and print the verdict."""
     from pipeline.jobs import confirm
 
     config = composed(given)
     store, storage = store_of(config), config.hydra.sweeper.storage
-    confirmation = confirm.plan(store, study, storage, seeds, given, allowed, known)
+    confirmation = confirm.plan(store, study, storage, seeds, given, allowed, typed)
     for search in (confirmation.winner, confirmation.default):
         overrides = [*search.overrides, *given]
         task = confirm.Retraining(search.name, overrides, search.checked)

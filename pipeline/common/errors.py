@@ -47,7 +47,7 @@ class TrialTimeoutError(TunewrightError):
 
 
 class DiskError(TunewrightError):
-    """A disk that is full, or that cannot be written any more."""
+    """A disk that is full or cannot be written, or a database on it that is damaged."""
 
 
 class OutOfMemoryError(TunewrightError):
@@ -110,7 +110,7 @@ def machine_faults_named(then: str) -> Iterator[None]:
     """Turn errors of disks, databases and memory into one paragraph that says what to do.
 
     Args:
-        then: what to do when the disk can be written again.
+        then: what to do once that is repaired.
     """
     try:
         yield
@@ -216,9 +216,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is that of a host or an accelerator without memory left."""
     signs = (
         *("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed"),
-        *("bad_alloc", "failed to map segment", "could not create a primitive"),  # of oneDNN
+        *("bad_alloc", "failed to map segment", "can't start new thread"),
     )
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
+    said = str(error).strip().lower()
+    is_onednn = said == "could not create a primitive"  # more words: one for an unsupported type
+    return isinstance(error, MemoryError) or is_onednn or any(sign in said for sign in signs)
 
 
 def is_interrupted(error: BaseException) -> bool:

@@ -35,9 +35,10 @@ def make_file(path: Path) -> Path:
 
 def protect(made: Path, place: Path) -> None:
     """Give what was made for a place the mode of what is there, or take it from other accounts."""
-    mode = stat.S_IMODE((place if place.exists() else made).stat().st_mode)
+    there = place.exists()
+    mode = stat.S_IMODE((place if there else made).stat().st_mode)
     with suppress(PermissionError):  # a file system may have no modes
-        made.chmod(mode if place.exists() else mode & (_most(place) | stat.S_ISGID))
+        made.chmod(mode if there else mode & (_most(place) | stat.S_ISGID))
 
 
 class LogFile(logging.FileHandler):

@@ -15,7 +15,12 @@ def printable(text: str) -> str:
 
 def say(text: object) -> None:
     """Print a text that may quote somebody: its lines as they may be printed."""
-    print(*map(printable, str(text).split("\n")), sep="\n")
+    print(printable_lines(str(text)))
+
+
+def printable_lines(text: str) -> str:
+    """Return a text whose lines may be printed."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def cut(given: object, most: int = 200) -> str:

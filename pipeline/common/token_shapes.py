@@ -20,7 +20,7 @@ _OWN = re.compile(
     ){_REST})|-----BEGIN\ [A-Z ]{{0,30}}PRIVATE\ KEY(?:\ BLOCK)?-----(?>(?:[^-]|-(?!----))*)""",
     re.VERBOSE,
 )
-_LONG = re.compile(r"[\w/+-]{15}|-----BEGIN ")  # no token is shorter
+_LONG = re.compile(r"[\w/+-]{11}|-----BEGIN ")  # no token is shorter
 
 
 def without_tokens(text: str, mask: str) -> str:

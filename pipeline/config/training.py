@@ -19,7 +19,7 @@ from pipeline.config.types import (
     is_steps,
 )
 
-_MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state saved
+MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state saved
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -76,7 +76,7 @@ class TrainingConfig:
 
     @model_validator(mode="after")
     def _points_are_few(self) -> "TrainingConfig":
-        least = self.epochs / _MOST_POINTS
+        least = self.epochs / MOST_POINTS
         for key in ("eval_every", "checkpoint_every"):
             every = getattr(self, key)
             if isinstance(every, float) and every < least:

@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from pipeline.common.errors import amount
+
 STRICT = ConfigDict(extra="forbid")
 COMBINATION = "combination"  # the type of our errors about two keys, which name both
 
@@ -56,11 +58,10 @@ Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=Fals
 Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]  # whole number of rows, steps or tokens
 # Limits so generous that only a slip of the finger, or a record that means harm, is beyond them:
 # what is beyond would take the machine's memory or processes before anything could refuse it.
+_CORES = amount(os.cpu_count() or 1, "core")
 Threads = Annotated[
     Count,
-    Field(
-        le=1024, description=f"this machine has {os.cpu_count()} cores; null takes those there are"
-    ),
+    Field(le=1024, description=f"this machine has {_CORES}; null takes those there are"),
 ]
 BatchRows = Annotated[Count, Field(le=2**20)]  # rows in memory at once
 Tokens = Annotated[Count, Field(le=2**20)]  # of one text

@@ -20,8 +20,8 @@ _SEARCH = "hydra.sweeper."
 SEARCH = frozenset(
     (
         *("sampler", "pruner", "direction", "study_name", "on_change", "n_trials", "n_jobs"),
-        *("max_failure_rate", "retries", "trial_minutes", "isolation", "budget", "prices", "when"),
-        *("zip", "filter", "first", "repeats", "dry_run", "forecast", "confirm"),
+        *("max_failure_rate", "retries", "trial_minutes", "isolation", "budget", "prices"),
+        *("filter", "repeats", "dry_run", "forecast", "confirm"),
     )
 )
 _GROUPS = ("hydra/sweeper", "hydra/sweeper/sampler", "hydra/sweeper/pruner")
@@ -87,8 +87,9 @@ def _problem_of(override: str) -> str | None:
             return "has no plain value"
         for _, problem in problems(dict.fromkeys(key.split("."), value)):
             return f"is refused: {problem}"
-    is_group = "." not in key
-    if is_group and any(isinstance(v, str) and (v[:1] in "/~" or ".." in v) for v in values):
+    names = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    paths = [name for name in names if isinstance(name, str)]
+    if "." not in key and any(p[:1] in ("/", "~") or ".." in p.split("/") for p in paths):
         return "names a file of the config elsewhere"
     return None
 

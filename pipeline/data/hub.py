@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.errors import DataError, listing
+from pipeline.common.errors import DataError, is_disk_fault, is_out_of_memory, listing
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -67,7 +67,9 @@ def load(config: HubConfig, split: str, place: str) -> Dataset:
     except DataError:
         raise
     except Exception as error:  # datasets passes on any error of its storage
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        if is_disk_fault(error) or is_out_of_memory(error):
+            raise
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise DataError(f"{place}: cannot be loaded: {type(error).__name__}: {reason}") from error
     return found.remove_columns([key for key, of in found.features.items() if _opens_files(of)])
 
@@ -88,8 +90,11 @@ def _own_files(roots: Sequence[Path], place: str) -> Iterator[None]:
     from datasets import data_files
 
     def resolved(pattern: str, base_path: str, *args: Any, **kwargs: Any) -> list[str]:
-        named = os.path.join(base_path, pattern) if roots else pattern
-        if "://" in named or "::" in named:  # `datasets` would open a connection to look there
+        named = os.path.join(base_path, pattern)
+        below = named if roots else named.removeprefix("hf://")
+        is_elsewhere = not roots and below == named  # an absolute path leaves the repository
+        # `datasets` would open a connection to look at an address.
+        if is_elsewhere or "://" in below or "::" in below:
             raise _refusal(place, pattern)
         found: list[str] = resolve(pattern, base_path, *args, **kwargs)
         for file in found if roots else ():

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from optuna import Study
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from pipeline.analysis import winner as winners
@@ -88,12 +90,12 @@ def plan(
     seeds: int,
     given: Sequence[str] = (),
     allowed: Sequence[Path] = (),
-    known: Sequence[str] = (),
+    typed: Sequence[str] = (),
 ) -> Confirmation:
     """Say what is to be retrained on so many fresh seeds.
 
     The name may be the beginning of the study's; its storage is by default the one that its parent
-    run names. What is given replaces overrides of the study's command line; what is ``known`` of
+    run names. What is given replaces overrides of the study's command line; what is ``typed`` of
     it, the user gave to the search that has just ended. What nobody vouches for may name files in
     the ``allowed`` folders, and do nothing but choose values.
 
@@ -116,7 +118,7 @@ def plan(
     command = best.user_attrs.get(COMMAND)
     if command is None:
         raise TrackingError(f"study {full}: the command line of trial {best.number} was not kept.")
-    asked = commands.command_of(parent, known, given)
+    asked = commands.command_of(parent, typed, given)
     params = [run.data.params for run in trials_of(store, full)]
     first = 1 + max((int(own[SEED]) for own in params if SEED in own), default=0)
     parts = _Parts(store, asked, allowed, range(first, first + seeds))
@@ -145,12 +147,19 @@ class _Parts:
     allowed: Sequence[Path]
     seeds: range
 
+    @cached_property
+    def _own(self) -> set[str]:
+        """What somebody vouches for, and the choices that it has a trial take."""
+        vouched = [o for o in self.asked.overrides if o not in self.asked.foreign]
+        space = parse_space(vouched).dimensions
+        choices = [d for d in space if isinstance(d.distribution, CategoricalDistribution)]
+        return {*vouched, *(o for d in choices for value in d.grid() for o in d.overrides(value))}
+
     def search(self, study: str, command: Sequence[str]) -> Search:
         """Return the grid over the seeds of a config, by the command line that composes it."""
         overrides = [o for o in command if not key_of(o).startswith("hydra")]
         overrides = [o for o in overrides if key_of(o) not in (SEED, "evaluation.test")]
-        own = set(self.asked.overrides) - set(self.asked.foreign)
-        foreign = [override for override in overrides if override not in own]
+        foreign = [override for override in overrides if override not in self._own]
         check_command(foreign, self.asked.place)
         options = {
             "hydra.sweeper.study_name": literal(study),

@@ -107,7 +107,7 @@ def examine(store: Store, name: str | None, storage: str | None) -> Iterator[Def
     for run in found:
         known = run.data.tags.get(tags.STORAGE, "")
         hidden = not known or MASK in known
-        given = storage if storage and (hidden or name) else None
+        given = storage if storage and (hidden or name or storage == known) else None
         yield from _study(store, run, given, with_model)
     if name is None:
         yield from single_runs(store)
@@ -134,11 +134,13 @@ def _study(store: Store, run: Run, storage: str | None, with_model: list[Run]) -
     try:
         where = storage_of(store, run, storage)
         study = seek_study(name, where)
-        if lost := lost_study(store, name, study, masked(where)):
-            raise TrackingError(lost.removeprefix(f"{place}: "))
-        study = study or find_study(name, where)
+        lost = lost_study(store, name, study, masked(where)).removeprefix(f"{place}: ")
+        if not lost and study is None:
+            study = find_study(name, where)  # which says what is wrong
     except TrackingError as error:
-        yield Defect(place, str(error).removeprefix(f"{name}: "), "nothing else was looked at")
+        study, lost = None, str(error).removeprefix(f"{name}: ")
+    if lost or study is None:
+        yield Defect(place, lost, "nothing else was looked at")
         return
     limits = json.loads(run.data.tags.get(tags.LIMITS, '{"retries": 2}'))
     trials = study.get_trials(deepcopy=False)

@@ -88,9 +88,15 @@ def orphans(store: Store, name: str | None) -> list[Defect]:
 def _orphan(folder: Path) -> Defect:
     """Return what a study's folder without a run is: rubbish, where all its trials ended."""
     place, wrong = f"folder {folder}", "a study without a run in MLflow"
+    journal = folder / JOURNAL
     try:
-        study = seek_study(folder.name, str(folder / JOURNAL))
-        is_open = any(not trial.state.is_finished() for trial in study.trials) if study else False
+        study = seek_study(folder.name, str(journal))
+        # A journal of something else, as of a study whose folder was renamed, is somebody's work.
+        is_open = (
+            any(not trial.state.is_finished() for trial in study.trials)
+            if study
+            else journal.stat().st_size > 0
+        )
     except TrackingError:
         is_open = True
     if not is_open:

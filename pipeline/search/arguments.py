@@ -7,9 +7,9 @@ from typing import Any
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.text import cut
 
-# Optuna checks few of its arguments: what it does not, fails in a trial or changes the search.
 MOST = 100_000  # candidates, trials, steps: many are held in memory at once
 
+# Optuna checks few of its arguments: what it does not, fails in a trial or changes the search.
 _KINDS: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "float": ("a number", (int, float)),

@@ -105,7 +105,7 @@ def save(
     task.checkpoint.tokenizer.save_pretrained(folder)  # a chat template that was given is its own
     write(describe(experiment, dict(task.label_counts)), folder)
     for weights in folder.rglob("*.safetensors"):
-        # Written for their owner alone; a store that is shared is so with all that is in it.
+        # safetensors writes for the owner alone; a shared store shares its weights too.
         shutil.copymode(folder / "config.json", weights)
     return plain
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from pipeline.config.migrations import migrated_overrides
 from pipeline.config.untrusted import read_json
 from pipeline.config.untrusted_command import check_command
 from pipeline.tracking import tags
+from pipeline.tracking.location import database_file
 from pipeline.tracking.signature import SIGNATURE_FILE, Vouched, sign, verify
 from pipeline.tracking.store import Store
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _STORAGE = "hydra.sweeper.storage"
+# What is signed together; a store that is moved has a new address, which it signs no more.
+_COMMAND, _WHERE = (tags.JOB, tags.OVERRIDES), (tags.STORAGE,)
 _JOB = re.compile(r"[\w.-]+")  # it is in names of files
 
 
@@ -52,15 +55,17 @@ def notes(study: str, storage: str, job: str, overrides: Sequence[str]) -> dict[
     if not job or len(text) > tags.MOST_CHARACTERS:
         job, text = "", "[]"  # not that of an earlier start
     found = {tags.STORAGE: masked(storage), tags.JOB: job, tags.OVERRIDES: text}
-    return {**found, tags.SIGNATURE: sign(study, _signed(found)).get(SIGNATURE_FILE, "")}
+    for signature, signed in ((tags.SIGNATURE, _COMMAND), (tags.STORAGE_SIGNATURE, _WHERE)):
+        found[signature] = sign(study, _text(found, signed)).get(SIGNATURE_FILE, "")
+    return found
 
 
-def command_of(study: Run, known: Collection[str], given: Sequence[str] = ()) -> Command:
+def command_of(study: Run, typed: Collection[str], given: Sequence[str] = ()) -> Command:
     """Return how a study's search was last started, but for what is given now.
 
     Args:
         study: its parent run.
-        known: overrides that the user gave in this very process.
+        typed: overrides that the user gave in this very process.
         given: overrides that replace those of the same keys.
 
     Raises:
@@ -82,7 +87,9 @@ def command_of(study: Run, known: Collection[str], given: Sequence[str] = ()) ->
     replaced = {key_of(override) for override in given}
     now = migrated_overrides([str(override) for override in logged])
     overrides = [override for override in now if key_of(override) not in replaced]
-    foreign = [] if _vouched(study).here else [o for o in overrides if o not in known]
+    is_own = _vouched(study, tags.SIGNATURE, _COMMAND).here
+    own = set(overrides if is_own else migrated_overrides(list(typed)))
+    foreign = [override for override in overrides if override not in own]
     check_command(foreign, place)
     return Command(noted[tags.JOB], overrides, foreign, place)
 
@@ -94,22 +101,23 @@ def storage_of(store: Store, study: Run, given: str | None = None) -> str:
         TrackingError: where that is not in the store, and this account has not put it there.
     """
     noted = str(study.data.tags.get(tags.STORAGE, ""))
-    inside = Path(os.path.realpath(noted)).is_relative_to(os.path.realpath(store.dir))
-    if given or not noted or ("://" not in noted and inside) or _vouched(study).own:
+    path = database_file(noted) or (None if "://" in noted else Path(noted))
+    inside = path and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store.dir))
+    if given or not noted or inside or _vouched(study, tags.STORAGE_SIGNATURE, _WHERE).own:
         return given or noted
     shown = printable(noted)
     raise TrackingError(
         f"{study.data.tags[tags.STUDY]}: its parent run says that its trials are in {shown}, "
-        "outside this store, which your account did not write. If you trust it, give "
+        "outside this store, and your account did not sign that. If you trust it, give "
         f"{_STORAGE}={shown}"
     )
 
 
-def _vouched(study: Run) -> Vouched:
+def _vouched(study: Run, signature: str, signed: Sequence[str]) -> Vouched:
     noted = study.data.tags
-    signature = noted.get(tags.SIGNATURE, "").encode()
-    return verify(noted[tags.STUDY], _signed(noted).encode(), signature)
+    text = _text(noted, signed).encode()
+    return verify(noted[tags.STUDY], text, noted.get(signature, "").encode())
 
 
-def _signed(noted: dict[str, str]) -> str:
-    return json.dumps([noted.get(key, "") for key in (tags.STORAGE, tags.JOB, tags.OVERRIDES)])
+def _text(noted: Mapping[str, str], signed: Sequence[str]) -> str:
+    return json.dumps([noted.get(key, "") for key in signed])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -57,4 +58,5 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
         return
     if store.client.list_artifacts(run_id, MODEL_FOLDER):
         repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=store.uri)
-        repository.delete_artifacts(MODEL_FOLDER)
+        with suppress(FileNotFoundError):  # the same search, started twice, deletes it as well
+            repository.delete_artifacts(MODEL_FOLDER)

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
 from pipeline.common.errors import TrackingError
@@ -41,6 +41,12 @@ def sqlite_url(database: Path) -> str:
     path = re.sub("[%?#]", lambda sign: quote(sign[0]), str(database))
     # After sqlite:/// MLflow makes the database's folder, and by its name as it is written here.
     return f"sqlite:///{path}" if path == str(database) else f"sqlite+pysqlite:///{path}"
+
+
+def database_file(url: str) -> Path | None:
+    """Return the file of a SQLite database's address; None of another one."""
+    dialect, sign, path = url.partition("?")[0].partition(":///")
+    return Path(unquote(path)) if sign and dialect.startswith("sqlite") else None
 
 
 def local_path(uri: str) -> str:

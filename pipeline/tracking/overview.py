@@ -319,7 +319,7 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
     if not condition.strip():
         return find_runs(store, ours, most=most)
     if len(condition) > MOST_CHARACTERS:
-        raise ConfigError(f"{cut(condition)}: expected {MOST_CHARACTERS:,} characters at most.")
+        raise ConfigError(f"{cut(condition)}: expected at most {MOST_CHARACTERS:,} characters.")
     try:
         return find_runs(store, f"{ours} and {condition}", most=most)
     except (MlflowException, SQLAlchemyError, OverflowError) as error:

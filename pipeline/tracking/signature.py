@@ -13,6 +13,7 @@ A signature is of one run: on another's record it would have a shared run read p
 
 from __future__ import annotations
 
+import errno
 import hmac
 import json
 import logging
@@ -131,6 +132,8 @@ def _place() -> Path:
 
 def _read(path: Path) -> bytes:
     try:
+        if not path.is_file():
+            raise OSError(errno.EINVAL, "it is no file")
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
             key = file.read(_KEY_BYTES)

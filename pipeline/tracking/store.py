@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from filelock import FileLock
@@ -29,6 +29,7 @@ from pipeline.tracking.location import (
     ARTIFACTS,
     DATABASE,
     artifacts_of,
+    database_file,
     local_path,
     made_elsewhere,
     sqlite_url,
@@ -186,8 +187,7 @@ class Store:
     @property
     def _file(self) -> Path | None:
         """The database, where it is a file."""
-        dialect, sign, path = self.uri.partition("?")[0].partition(":///")
-        return Path(unquote(path)) if sign and dialect.startswith("sqlite") else None
+        return database_file(self.uri)
 
     def _reach_server(self) -> None:
         if not self.is_server:
@@ -226,7 +226,7 @@ class Store:
         """
         made = self.client.create_run(self.experiment_id, start, dict(run_tags), name).info
         if not self.is_server and urlsplit(made.artifact_uri).scheme in ("", "file"):
-            with suppress(OSError):  # MLflow names it at the first artifact, and the run is closed
+            with suppress(OSError):  # MLflow reports it when the run can be closed
                 make_folder(Path(local_path(made.artifact_uri)))
         return str(made.run_id)
 
@@ -266,6 +266,11 @@ class Store:
             make_tables(make_file(made), artifacts_of(self.dir))  # SQLite lets no group write
 
     def _find_experiment(self) -> str | None:
+        if masked(self.config.experiment) != self.config.experiment:
+            raise TrackingError(
+                f"tracking.experiment={masked(self.config.experiment)}: a name with a secret in it "
+                "would be seen by everybody; give another."
+            )
         found = self.client.get_experiment_by_name(self.config.experiment)
         if found is not None and found.lifecycle_stage == "deleted":
             raise TrackingError(
@@ -276,11 +281,6 @@ class Store:
         return None if found is None else str(found.experiment_id)
 
     def _make_experiment(self) -> str:
-        if masked(self.config.experiment) != self.config.experiment:
-            raise TrackingError(
-                f"tracking.experiment={masked(self.config.experiment)}: a name with a secret in it "
-                "would be seen by everybody; give another."
-            )
         # A server decides itself where its artifacts go; a database does not hold them.
         is_database = self.uri.startswith(DATABASES)
         local = artifacts_of(self.dir) if is_database else None

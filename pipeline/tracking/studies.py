@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DATA = "data"  # parameter of a study: the digest of its data
 # Tags that no file of a study repeats.
-_HOW_IT_IS_RUN = {tags.STORAGE, tags.JOB, tags.OVERRIDES, tags.SIGNATURE}
+_HOW_IT_IS_RUN = {tags.STORAGE, tags.JOB, tags.OVERRIDES, tags.SIGNATURE, tags.STORAGE_SIGNATURE}
 
 
 def open_study(

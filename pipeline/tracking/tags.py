@@ -21,6 +21,7 @@ DIRECTION = PREFIX + "direction"
 OVERRIDES = PREFIX + "overrides"  # the command line that makes the run again, as a JSON list
 JOB = PREFIX + "job"  # on a study: the name that its command line ran under
 SIGNATURE = PREFIX + "signature"  # on a study: by it an account knows its own command line
+STORAGE_SIGNATURE = PREFIX + "storage_signature"  # and its own storage
 LIMITS = PREFIX + "limits"  # on a study: n_trials, retries and repeats, as JSON
 PREDICTIONS = PREFIX + "predictions"  # digests of the raw outputs by split, as JSON
 RERUN_OF = PREFIX + "rerun_of"  # the run whose record this one was made from

@@ -6,11 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ConfigError
+from pipeline.config.training import MOST_POINTS
 
 if TYPE_CHECKING:
     from pipeline.config.training import TrainingConfig
-
-MOST_POINTS = 1_000_000  # all are held in memory
 
 
 def evaluation_points(

@@ -181,7 +181,8 @@ class Space:
         """
         first = self._complete({}, lambda d: d.extremes()[0])
         yield first if self.allows(first) else self.draw({}, "probe")
-        draws = min(PROBE_DRAWS, 1 + DRAWS // sum(len(d.extremes()) for d in self.dimensions))
+        values = sum(len(d.extremes()) for d in self.dimensions)
+        draws = min(PROBE_DRAWS, 1 + DRAWS // max(1, values))
         for d in self.dimensions:
             opening = self._opening(d)
             for value in d.extremes()[0 if d.when else 1 :]:

@@ -84,7 +84,7 @@ class Heartbeat:
         # One that stops at a hiccup of the storage gives living work away.
         except Exception as error:
             trace = not is_explained(error)
-            log.warning("no beat could be written; tried again", exc_info=trace)
+            log.warning("no beat could be written (%s); tried again", error, exc_info=trace)
 
 
 class Watch:

@@ -109,7 +109,7 @@ class Child:
         if code == -signal.SIGKILL:
             return "was killed; memory may be short (see the system's log)"
         if code is not None and code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
+            return f"was ended by signal {-code}"
         return f"ended with exit code {code}; what it printed says why"
 
     def end(self) -> None:

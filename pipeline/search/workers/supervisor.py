@@ -61,4 +61,6 @@ class Supervisor:
                 self.look()
             except Exception as error:  # the last look, which is not caught, tells again
                 trace = not is_explained(error)
-                log.error("what ended could not be recorded; tried again soon", exc_info=trace)
+                log.error(
+                    "what ended could not be recorded (%s); tried again", error, exc_info=trace
+                )

@@ -194,4 +194,4 @@ def test_a_storage_that_somebody_changed_is_not_opened(cli, changed):
     for verb in ("retry", "report"):
         ended_now = cli(verb, "mine")
         assert ended_now.code == 2
-        assert "which your account did not write" in ended_now.err
+        assert "your account did not sign that" in ended_now.err

@@ -213,7 +213,7 @@ def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
         ),
         (["runs", "loss > 1"], ["Invalid attribute key 'loss'"]),
         (["runs", "(" * 1500], ["(… (1,500 characters): MLflow cannot read this filter"]),
-        (["runs", "x" * 2001], ["x… (2,001 characters): expected 2,000 characters at most"]),
+        (["runs", "x" * 2001], ["x… (2,001 characters): expected at most 2,000 characters"]),
         (
             ["runs", " and ".join(["params.a = 'b'"] * 70)],
             ["64 tables in a join. Expected"],

@@ -86,6 +86,7 @@ def test_a_full_disk_is_told_by_what_raised_it_and_not_by_its_words():
         MemoryError(),
         RuntimeError("std::bad_alloc"),
         RuntimeError("could not create a primitive"),  # oneDNN's
+        RuntimeError("can't start new thread"),
         OSError(12, "Cannot allocate memory"),
     ],
     ids=str,

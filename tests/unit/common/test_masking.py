@@ -165,6 +165,7 @@ def test_harmless_text_is_not_masked(said):
         "sk-proj-" + "a1_-" * 20,
         "AKIA" + "A1" * 8,
         "xoxb-" + "12-ab" * 5,
+        "xoxe-" + "a1" * 5,
         "xoxe-1-" + "Ab" * 20,
         "https://hooks.slack.com/services/T0A1/B0A1/" + "a1" * 12,
         "glpat-" + "a1" * 10,

@@ -68,5 +68,5 @@ def test_evaluations_at_every_step_are_counted_before_they_are_listed():
         config = without_hydra(compose(hydra, ["training.eval_every=3"]))
     training = validate(config).training
     assert len(evaluation_points(training, 10, 100)) == 34
-    with pytest.raises(ConfigError, match=r"training\.eval_every=3: .* so at least 4000\."):
+    with pytest.raises(ConfigError, match=r"training\.eval_every=3: .* so at least 40000\."):
         evaluation_points(training, 10**6, 4 * 10**9)

@@ -33,6 +33,8 @@ from pipeline.search.options import Options
         "data.text=extend_list('${oc.env:HOME}')",
         "model=../../elsewhere/evil",
         "model=bert-base,/elsewhere/evil",
+        "model=[../../evil]",
+        "hydra.sweeper.zip=[{data.train:[/elsewhere/a.csv,/elsewhere/b.csv]}]",
         "hydra/sweeper/sampler=../../evil",
         "+model@hydra.callbacks=evil",
         "seed=1,",
@@ -61,7 +63,7 @@ def test_what_searches_are_made_of_passes():
         "hydra/sweeper/sampler=tpe",
         "hydra.sweeper.sampler.n_startup_trials=3",
         "hydra.sweeper.n_trials=4",
-        "hydra.sweeper.when={optimizer.momentum:'optimizer.name == SGD'}",
+        "model=''",
         "hydra.sweeper.budget.minutes=3",
     )
     check_command(command, "")
@@ -69,6 +71,7 @@ def test_what_searches_are_made_of_passes():
 
 def test_options_of_the_search_that_name_code_or_files_are_left_out():
     others = {"storage", "params", "custom_search_space", "warm_start", "allow_sampler"}
+    others |= {"zip", "first", "when"}  # which choose values of other keys
     assert {field.name for field in fields(Options)} - SEARCH == others
 
 

@@ -93,6 +93,14 @@ def test_a_card_that_names_an_address_opens_no_connection():
             server.accept()
 
 
+@pytest.mark.parametrize(
+    ("pattern", "base"), [("/p/train.csv", "hf://datasets/a/b@1"), ("*.csv", "/p")]
+)
+def test_a_repositorys_card_that_names_a_local_path_is_refused(pattern, base):
+    with hub._own_files([], "data"), pytest.raises(DataError, match="not a file of its own"):
+        data_files.resolve_pattern(pattern, base_path=base)
+
+
 def test_a_link_out_of_the_folder_is_refused(private):
     name = data_set()
     Path(name, "train.csv").unlink()

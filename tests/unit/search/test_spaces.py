@@ -230,3 +230,7 @@ def test_each_point_of_a_conditional_grid_is_claimed_once(working_folder):
         {"a": "y"},
     ]
     assert not is_done(study, one)
+
+
+def test_a_space_without_choices_has_one_point_to_check():
+    assert len(list(parse_space(["seed=1"]).probes())) == 1

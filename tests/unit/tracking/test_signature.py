@@ -66,7 +66,6 @@ def test_home_that_cannot_be_written_leaves_records_unsigned_and_is_said_once(
     assert f"{KEY_VARIABLE}=… names another place" in said
 
 
-@pytest.mark.usefixtures("home")
 def test_what_is_no_key_by_its_size_is_not_read(home):
     own_key()
     os.truncate(home / ".config" / "tunewright" / "record.key", 2**40)
@@ -74,6 +73,7 @@ def test_what_is_no_key_by_its_size_is_not_read(home):
         own_key()
 
 
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("given", [b"[]", b'{"config": 1}', b'{"config": "\\ud800"}'])
 def test_signature_that_is_none_vouches_for_nothing(given):
     own_key()

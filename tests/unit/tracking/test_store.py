@@ -1,6 +1,7 @@
 """Where the local store is, what of it MLflow keeps as addresses, and what a fault leaves of it."""
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.common.process import identity
 from pipeline.config.tracking import TrackingConfig
 from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.dead_runs import connect_and_close_dead, state_of
+from pipeline.tracking.kept_models import delete_model
 from pipeline.tracking.location import ADDRESSES, made_elsewhere, settle_in, sqlite_url
 from pipeline.tracking.runs import read_json
 from tests.support.studies import DEAD
@@ -22,7 +24,7 @@ from tests.support.studies import DEAD
 
 @given(st.text("ab %?#&=+:@;é\\", min_size=1))
 def test_a_database_is_where_its_folder_is_called_what_it_may_be(name):
-    path = Path("/work", name, "mlflow.db")
+    path = Path("/srv", name, "mlflow.db")
     assert make_url(sqlite_url(path)).database == str(path)
 
 
@@ -125,3 +127,18 @@ def test_what_is_left_of_a_json_artifact_is_left_out(working_folder, left):
     Path("check.json").write_bytes(left)
     store.client.log_artifact(run.info.run_id, "check.json")
     assert read_json(store, run, "check.json") is None
+
+
+def test_a_model_that_two_processes_delete_is_deleted(working_folder, monkeypatch):
+    store = made_in(working_folder)
+    run_id = store.create_run("run", 0, {})
+    store.client.log_text(run_id, "weights", "model/weights")
+    delete = shutil.rmtree
+
+    def rmtree(folder, *args, **kwargs):
+        delete(folder)  # the other process is first
+        delete(folder, *args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    delete_model(store, run_id)
+    assert not store.client.list_artifacts(run_id, "model")
