@@ -31,7 +31,6 @@ from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.queue import settle_one
 from pipeline.search.study.storage import find_study, seek_study
 from pipeline.search.study.trials import (
-    ATTEMPT,
     REASON,
     RUN_ID,
     best_first,
@@ -168,12 +167,11 @@ def _study(store: Store, run: Run, storage: str | None, with_model: list[Run]) -
 
 
 def _left_trial(place: str, study: optuna.Study, trial: FrozenTrial, retries: int) -> Defect:
-    again = trial.user_attrs.get(ATTEMPT, 0) < retries
     return Defect(
         f"{place}, trial {trial.number}",
         "is running in the study's storage, but its process is gone",
-        "marked killed, and its point queued again" if again else "marked as failed",
-        partial(settle_one, study, trial, retries),
+        "marked killed, and its point queued again",
+        partial(settle_one, study, trial, retries, is_start=True),
     )
 
 

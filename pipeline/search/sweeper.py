@@ -143,7 +143,7 @@ class Sweep:
             partial(self._placed, spec),
             open_copy if is_dry else StudySpec.open,
         )
-        settle(opened.study, opened.spec, Watch())
+        settle(opened.study, opened.spec, Watch(), is_start=True)
         learned = warm_start(
             opened.study,
             spec.space,

@@ -259,7 +259,7 @@ def _choices(change: _Change, clash: str | None) -> str:
 def _adopt(change: _Change) -> None:
     """Give a study the new fingerprint, and the new space those of its trials that fit it."""
     study, spec = change.study, change.spec
-    settle(study, spec, Watch())
+    settle(study, spec, Watch(), is_start=True)
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     if running:
         raise ConfigError(

@@ -75,21 +75,30 @@ def _own_point(trial: FrozenTrial, spec: StudySpec) -> tuple[tuple[str, str], ..
     return _point(spec.space.own(params_of(trial)))
 
 
-def settle(study: optuna.Study, spec: StudySpec, watch: Watch) -> list[int]:
+def settle(
+    study: optuna.Study, spec: StudySpec, watch: Watch, *, is_start: bool = False
+) -> list[int]:
     """Settle the trials whose process died: each is marked killed, and its point queued again.
 
     Any process may do this at any time: only one of several gets to tell the study. A point whose
-    process died more often than ``spec.retries`` allows is a failed one. Returns the numbers of
-    the trials that were settled now.
+    process died more often than ``spec.retries`` allows is a failed one. What the start of a
+    command finds dead ended with its search, which is no point's doing and uses up no try.
+
+    Returns:
+        The numbers of the trials that were settled now.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [t.number for t in running if watch.is_dead(t) and settle_one(study, t, spec.retries)]
+    dead = filter(watch.is_dead, running)
+    return [t.number for t in dead if settle_one(study, t, spec.retries, is_start=is_start)]
 
 
-def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int) -> bool:
+def settle_one(
+    study: optuna.Study, dead: FrozenTrial, retries: int, *, is_start: bool = False
+) -> bool:
     """Settle a trial whose process died; return whether nobody else had."""
     # Who stops a search and starts it again uses up no try of a point.
-    attempt = dead.user_attrs.get(ATTEMPT, 0) + (0 if was_interrupted(dead) else 1)
+    is_innocent = is_start or was_interrupted(dead)
+    attempt = dead.user_attrs.get(ATTEMPT, 0) + (0 if is_innocent else 1)
     params = params_of(dead)
     again = attempt <= retries
     try:

@@ -9,11 +9,11 @@ import pytest
 from pipeline.common.errors import DivergedError
 from pipeline.search.study.budget import Budget, seconds_of
 from pipeline.search.study.failures import tell_failure, why_hopeless
-from pipeline.search.study.liveness import Heartbeat, Watch
+from pipeline.search.study.liveness import OWNER, Heartbeat, Watch
 from pipeline.search.study.queue import claim, settle
 from pipeline.search.study.trials import PAUSED_SINCE, WAITED, best_first, state_of
 from pipeline.tasks.objective import Constraint, Objective
-from tests.support.studies import spec
+from tests.support.studies import DEAD, spec
 
 
 def study_of(values):
@@ -99,6 +99,19 @@ def test_a_trial_that_was_stopped_by_hand_uses_up_no_retry(working_folder):
             worker()
         assert settle(study, sphere, Watch()) == [number]
     assert [state_of(t) for t in study.trials] == ["killed"] * 3 + ["waiting"]
+
+
+def test_a_search_that_is_killed_as_a_whole_uses_up_no_retry(working_folder):
+    sphere = replace(spec(working_folder, "TPESampler", 3), retries=0)
+    study = sphere.open()
+    for number in range(3):
+        trial = claim(study, sphere, Heartbeat(study))
+        trial.set_user_attr(OWNER, DEAD)
+        assert settle(study, sphere, Watch(), is_start=True) == [number]
+    assert [state_of(t) for t in study.trials] == ["killed"] * 3 + ["waiting"]
+    claim(study, sphere, Heartbeat(study)).set_user_attr(OWNER, DEAD)
+    settle(study, sphere, Watch())  # as the search that lives on does
+    assert state_of(study.trials[3]) == "failed"
 
 
 def test_paused_time_does_not_count_as_trial_time():
