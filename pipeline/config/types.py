@@ -64,7 +64,8 @@ Threads = Annotated[
     Field(le=1024, description=f"this machine has {_CORES}; null takes those there are"),
 ]
 BatchRows = Annotated[Count, Field(le=2**20)]  # rows in memory at once
-Tokens = Annotated[Count, Field(le=2**20)]  # of one text
+MOST_TOKENS = 2**20
+Tokens = Annotated[Count, Field(le=MOST_TOKENS)]  # of one text
 Few = Annotated[Count, Field(le=1000)]  # of what is kept, or computed, each at full size
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Share = Annotated[Number, Field(gt=0, lt=1)]  # a part of the whole, both ends excluded

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from pipeline.common.errors import ConfigError, DataError
 from pipeline.config.task import AnyColumns
-from pipeline.config.types import STRICT, Text, Tokens
+from pipeline.config.types import MOST_TOKENS, STRICT, Text, Tokens
 from pipeline.data import Rows
 from pipeline.data.rows import Row, Values
 from pipeline.data.shapes import Shape, text_of
@@ -76,8 +76,6 @@ class SourceTarget(Shape):
 
 T = TypeVar("T", bound=TextToTextConfig)
 
-_WHOLE = 2**29  # tokens: longer than any target
-
 
 class TextToText(WritingTask[T]):
     """Encoder-decoders read the source; decoders read the source, the separator and the target."""
@@ -89,7 +87,7 @@ class TextToText(WritingTask[T]):
     @classmethod
     def uncut(cls, config: T) -> T:
         """Return settings that cut no target either."""
-        return replace(super().uncut(config), max_target_length=_WHOLE)
+        return replace(super().uncut(config), max_target_length=MOST_TOKENS)
 
     def check(self) -> None:
         """Refuse a model that cannot generate, and targets that leave sources no room in a decoder.
