@@ -74,6 +74,7 @@ def test_a_database_emptied_in_mid_run_fails_no_trial(cli, tiny, monkeypatch):
     assert "Put back a copy of it, then give the same command again: it resumes." in ended.err
     assert "Traceback" not in ended.err
     states = {state_of(trial) for trial in trials_in(Path("mlruns/studies/mine"))}
+    assert states
     assert states <= {"killed", "running", "waiting"}  # the next start runs all three
 
 
