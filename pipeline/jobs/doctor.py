@@ -141,11 +141,10 @@ def _study(store: Store, run: Run, storage: str | None, with_model: list[Run]) -
     if lost or study is None:
         yield Defect(place, lost, "nothing else was looked at")
         return
-    limits = json.loads(run.data.tags.get(tags.LIMITS, '{"retries": 2}'))
     trials = study.get_trials(deepcopy=False)
     for trial in trials:
         if trial.state == TrialState.RUNNING and _is_left(trial):
-            yield _left_trial(place, study, trial, limits["retries"])
+            yield _left_trial(place, study, trial)
     for trial in trials:
         if kind_of_failure(trial) == "killed" or trial.state == TrialState.RUNNING:
             runs += trials_of(store, name, f"tags.`{tags.TRIAL}` = '{trial.number}'")
@@ -166,12 +165,12 @@ def _study(store: Store, run: Run, storage: str | None, with_model: list[Run]) -
         yield from _over(store, place, run, study, rest)
 
 
-def _left_trial(place: str, study: optuna.Study, trial: FrozenTrial, retries: int) -> Defect:
+def _left_trial(place: str, study: optuna.Study, trial: FrozenTrial) -> Defect:
     return Defect(
         f"{place}, trial {trial.number}",
         "is running in the study's storage, but its process is gone",
         "marked killed, and its point queued again",
-        partial(settle_one, study, trial, retries, is_start=True),
+        partial(settle_one, study, trial),
     )
 
 

@@ -88,19 +88,23 @@ def settle(
         The numbers of the trials that were settled now.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    dead = filter(watch.is_dead, running)
-    return [t.number for t in dead if settle_one(study, t, spec.retries, is_start=is_start)]
+    retries = None if is_start else spec.retries
+    return [t.number for t in filter(watch.is_dead, running) if settle_one(study, t, retries)]
 
 
-def settle_one(
-    study: optuna.Study, dead: FrozenTrial, retries: int, *, is_start: bool = False
-) -> bool:
-    """Settle a trial whose process died; return whether nobody else had."""
+def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int | None = None) -> bool:
+    """Settle a trial whose process died; return whether nobody else had.
+
+    Args:
+        study: The study.
+        dead: The trial.
+        retries: How often a point may be tried again; without it, this death uses up no try.
+    """
     # Who stops a search and starts it again uses up no try of a point.
-    is_innocent = is_start or was_interrupted(dead)
-    attempt = dead.user_attrs.get(ATTEMPT, 0) + (0 if is_innocent else 1)
+    uses_up = retries is not None and not was_interrupted(dead)
+    attempt = dead.user_attrs.get(ATTEMPT, 0) + uses_up
     params = params_of(dead)
-    again = attempt <= retries
+    again = retries is None or attempt <= retries
     try:
         note(study, dead, REASON, "killed: its process ended")
         if again:
