@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
     """
     return {
         "tunewright": {"version": __version__, "source": source_digest()},
-        "project": _project(Path.cwd()),
+        "project": project(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": _packages(),
         "machine": _machine(),
@@ -64,8 +64,10 @@ def _shown(diff: bytes) -> str:
     return masked_message(diff.decode("utf-8", "replace"))
 
 
-def _project(folder: Path) -> dict[str, Any] | None:
-    """Describe the git repository that the working folder is in."""
+@shared(maxsize=1)
+def project() -> dict[str, Any] | None:
+    """Describe the git repository that the working folder is in; None where it is in none."""
+    folder = Path.cwd()
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None

@@ -25,6 +25,7 @@ from pipeline.common.secrets import masked
 from pipeline.common.session import shared
 from pipeline.config.compose import key_of, literal
 from pipeline.config.tracking import TrackingConfig
+from pipeline.tracking.context import EXPERIMENT_TAGS, describe_experiment, origin_tags
 from pipeline.tracking.location import (
     ARTIFACTS,
     DATABASE,
@@ -144,7 +145,8 @@ class Store:
             TrackingError: where the store cannot be reached.
         """
         self._reach_server()
-        _ = self.experiment_id
+        with self._usable():
+            describe_experiment(self.client, self.experiment_id)
 
     def check_there(self) -> None:
         """Refuse a store or an experiment that is not there; nothing is made.
@@ -224,7 +226,8 @@ class Store:
 
         Its local folder is made here, since MLflow would open it to all accounts.
         """
-        made = self.client.create_run(self.experiment_id, start, dict(run_tags), name).info
+        all_tags = {**origin_tags(), **run_tags}
+        made = self.client.create_run(self.experiment_id, start, all_tags, name).info
         if not self.is_server and urlsplit(made.artifact_uri).scheme in ("", "file"):
             with suppress(OSError):  # MLflow reports it when the run can be closed
                 make_folder(Path(local_path(made.artifact_uri)))
@@ -284,7 +287,8 @@ class Store:
         # A server decides itself where its artifacts go; a database does not hold them.
         is_database = self.uri.startswith(DATABASES)
         local = artifacts_of(self.dir) if is_database else None
-        return str(self.client.create_experiment(self.config.experiment, artifact_location=local))
+        made = self.client.create_experiment(self.config.experiment, local, dict(EXPERIMENT_TAGS))
+        return str(made)
 
 
 def make_tables(database: Path, artifacts: str) -> None:
