@@ -1,40 +1,101 @@
-"""``ui``: the MLflow UI."""
+"""``ui``: the MLflow UI, opened at a study."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import socket
+import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
 
-from pipeline.cli.common import STORE, Verbs, add_overrides, store_at
-from pipeline.common.errors import TrackingError
+from pipeline.cli.common import STORE, Verbs, add_overrides, names_and_overrides, store_at
+from pipeline.common.errors import ConfigError, TrackingError, amount
+from pipeline.common.secrets import masked
+from pipeline.common.text import say
+
+if TYPE_CHECKING:
+    from pipeline.tracking import Store
+
+_OPENER = (sys.executable, "-m", "pipeline.cli.browse")
 
 
 def add(verbs: Verbs) -> None:
     """Add ``ui``."""
-    verb = verbs.add_parser("ui", help="open the MLflow UI on this store")
+    verb = verbs.add_parser("ui", help="open the MLflow UI on this store, at a study")
     verb.add_argument(
         "--port", type=int, default=5000, metavar="PORT", help="port on 127.0.0.1; default 5000"
     )
-    add_overrides(verb, STORE)
+    verb.add_argument("--no-browser", action="store_true", help="only print the address")
+    text = f"a study, or how its name begins; default: the latest. {STORE}"
+    add_overrides(verb, text, metavar="STUDY")
     verb.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    from pipeline.tracking.dead_runs import connect_and_close_dead
 
-    store = store_at(options.overrides)
-    if not store.is_server:
-        from pipeline.tracking.dead_runs import connect_and_close_dead
-
-        _check_port(options.port)
+    names, overrides = names_and_overrides(options.overrides)
+    if len(names) > 1:
+        raise ConfigError(f"{' '.join(names)}: {amount(len(names), 'study')}; expected one.")
+    store = store_at(overrides)
+    if store.is_server:
+        store.connect()
+    else:
         connect_and_close_dead(store)
-        print(f"MLflow UI on http://127.0.0.1:{options.port} for {store.uri}", flush=True)
+        _check_port(options.port)
+    base = _address(store, options.port)
+    print(f"MLflow UI on {base} for {masked(store.uri)}")
+    page = _page(store, names, base)
+    sys.stdout.flush()
+    if not options.no_browser and _has_browser():
+        _open_when_up(page)
+    if not store.is_server:  # else the server is its own UI
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
         os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
-    print(f"MLflow UI on {store.uri}")  # the server is its own UI
     return 0
+
+
+def _page(store: Store, names: Sequence[str], base: str) -> str:
+    """Return the page to open, which is said: that of the study, if there is any."""
+    from pipeline.tracking.studies import all_studies, find_study
+    from pipeline.tracking.tags import STUDY
+    from pipeline.tracking.views import link_to
+
+    studies = [find_study(store, names[0])] if names else all_studies(store)[:1]
+    if not studies:
+        return base
+    page = f"{base}/{link_to(store, studies[0])}"
+    say(f"study {studies[0].data.tags[STUDY]}: {page}")
+    return page
+
+
+def _address(store: Store, port: int) -> str:
+    """Return the UI's address, without the user and password that the store's may have."""
+    if not store.is_server:
+        return f"http://127.0.0.1:{port}"
+    parts = urlsplit(store.uri)
+    path = parts.path.rstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+
+
+def _has_browser() -> bool:
+    """Whether a window can be opened: not at the other end of an SSH connection."""
+    shown = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, shown))
+
+
+def _open_when_up(page: str) -> None:
+    subprocess.Popen(
+        [*_OPENER, page],
+        stdin=subprocess.DEVNULL,  # a text browser would take the terminal
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _check_port(port: int) -> None:

@@ -51,6 +51,7 @@ from pipeline.tracking.kept_models import delete_model
 from pipeline.tracking.record import RUN_SECONDS
 from pipeline.tracking.runs import history, log_progress, log_texts, read_json, run_of
 from pipeline.tracking.trials import trials_of
+from pipeline.tracking.views import write_view
 from pipeline.training.run_folders import drop, folder_of, left_in
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ class StudyRecord:
             "retries": spec.retries,
             "repeats": len(spec.seeds) or 1,
         }
+        store = open_store(experiment.tracking)
         run_id, kept_as = studies.open_study(
-            open_store(experiment.tracking),
+            store,
             spec.name,
             params={
                 **{f"search.{key}": values for key, values in searched.items()},
@@ -123,6 +125,8 @@ class StudyRecord:
             began=ledger().began,
             runs=runs,
         )
+        if kept_as is None:
+            write_view(store, run_of(store, run_id))
         asked, metric = experiment.evaluation.objectives, objectives(experiment)[0].metric
         return cls(experiment.tracking, run_id, asked, metric, _kept_as=kept_as)
 
@@ -213,9 +217,11 @@ class StudyRecord:
         ended_at = self._run.info.end_time  # not moved where nothing was run
         end = spending.end if spending.runs else ended_at and ended_at / 1000
         studies.close_study(self.store, self.run_id, state, tables, end)
-        from pipeline.analysis.report import write_page  # matplotlib is needed now, and not before
+        # matplotlib is needed now, and not before
+        from pipeline.analysis.report import most_important, write_page
 
         try:
+            write_view(self.store, self._run, most_important(study))
             write_page(self.store, study, self.run_id)
         except Exception:  # must not hide how the search itself ended
             log.exception("no report page could be made; try: tunewright report")
@@ -236,7 +242,7 @@ class StudyRecord:
             lines.append(
                 f"check whether the winner beats the default: {_program()} confirm {name}{where}"
             )
-        lines.append(f"compare the trials in the MLflow UI: {_program()} ui{where}")
+        lines.append(f"compare the trials in the MLflow UI: {_program()} ui {name}{where}")
         return lines
 
 

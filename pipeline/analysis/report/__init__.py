@@ -6,6 +6,6 @@ disk. Its size is bounded: charts of many trials are rasterized, and curves are 
 
 from pipeline.analysis.report.report import FILE, report, study_page, write_page
 from pipeline.analysis.report.sections import check_page
-from pipeline.analysis.report.view import About
+from pipeline.analysis.report.view import About, most_important
 
-__all__ = ["FILE", "About", "check_page", "report", "study_page", "write_page"]
+__all__ = ["FILE", "About", "check_page", "most_important", "report", "study_page", "write_page"]

@@ -118,6 +118,11 @@ class View:
         return f" Shown are {which} {SHOWN_PARAMS} parameters; {count} more vary." if count else ""
 
 
+def most_important(study: optuna.Study) -> list[str]:
+    """Return a study's varying parameters, the most important first; none where trials are few."""
+    return list(View(study, About((), "running", {})).importances)
+
+
 @dataclass(frozen=True)
 class Scale:
     """A varying parameter, and where its values lie on an axis."""

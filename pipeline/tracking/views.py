@@ -1,0 +1,156 @@
+"""A study's view in the MLflow UI: its columns, best trial first, and its charts.
+
+MLflow keeps a saved view as a tag of the experiment, lists it under "Saved views", and opens it by
+a link. The format is that of its front end (`savedViewEnvelope.ts`, `ExperimentPageUIState.tsx`,
+`runs-charts.types.ts`), as of 3.16.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.common.errors import TrackingError
+from pipeline.tasks.objective import parse
+from pipeline.tracking import tags
+from pipeline.tracking.overview import goals_of
+from pipeline.tracking.runs import quoted
+from pipeline.tracking.store import Store
+from pipeline.tracking.studies import searched_keys
+from pipeline.tracking.trials import trials_of
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+TAG = "mlflow.sharedViewState."
+MOST_KEYS = 12  # columns, and axes of a chart: more cannot be read
+LOOKED_AT = 20  # trials that tell which parameters are logged
+CHARTS = "Study"  # the section that is open
+FOLDED = ("val", "test", "train", "cost", "time", "data")  # sections of other metrics
+_NO_KEYS = {"filter", "first"}  # of the space
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page of a study shows."""
+
+    study: str
+    metrics: tuple[str, ...]  # of its objectives
+    maximize: bool  # the first of them
+    keys: tuple[str, ...]  # searched parameters, those that matter most first
+    shared: tuple[str, ...]  # those of them that every trial has
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of MLflow's page."""
+        score, keys = self.metrics[0], self.keys[:MOST_KEYS]
+        columns = [f"metrics.`{metric}`" for metric in self.metrics]
+        columns += [f"params.`{key}`" for key in keys]
+        columns.append(f"tags.`{tags.STATE}`")
+        return {
+            "searchFilter": f"tags.`{tags.STUDY}` = '{quoted(self.study)}'"
+            f" and tags.`{tags.KIND}` = 'trial'",
+            "orderByKey": f"metrics.`{score}`",
+            "orderByAsc": not self.maximize,
+            "selectedColumns": [*columns, "attributes.`Duration`"],
+            "columnOrder": [*columns, "duration"],
+            "columnWidths": {column: _width(column) for column in columns} | {"duration": 90},
+            "runsHiddenMode": "SHOW_ALL",
+            "isAccordionReordered": True,  # ours stay in their order
+            "compareRunSections": [
+                {"uuid": name, "name": name, "display": name == CHARTS, "isReordered": True}
+                for name in (CHARTS, *FOLDED)
+            ],
+            "compareRunCharts": list(self._charts(score)),
+        }
+
+    def _charts(self, score: str) -> list[dict[str, Any]]:
+        """Return the charts: all searched parameters at once, each trial's course, one of them."""
+        shared = list(self.shared[:MOST_KEYS])
+        charts: list[dict[str, Any]] = [
+            {
+                "type": "PARALLEL",
+                "selectedParams": shared,
+                "selectedMetrics": list(self.metrics),
+                "showAllRuns": True,
+            },
+            {"type": "LINE", "metricKey": score, "selectedMetricKeys": [score], "xAxisKey": "step"},
+            *(
+                {
+                    "type": "SCATTER",
+                    "xaxis": {"key": key, "type": "PARAM"},
+                    "yaxis": {"key": score, "type": "METRIC"},
+                }
+                for key in self.keys[:1]
+            ),
+        ]
+        own = {"metricSectionId": CHARTS, "deleted": False, "isGenerated": False}
+        return [{"uuid": chart["type"], **own, **chart} for chart in charts]
+
+    def tag(self, made: int) -> str:
+        """Return the value of the experiment's tag; ``made`` is in milliseconds."""
+        packed = zlib.compress(json.dumps(self.state()).encode(), 9)
+        state = f"deflate;{base64.b64encode(packed).decode()}"
+        return json.dumps({"name": self.study, "createdAt": made, "state": state})
+
+
+def _width(column: str) -> int:
+    """Return the pixels in which a column's name can be read."""
+    name = column.partition("`")[2]
+    return min(max(8 * len(name) + 30, 100), 240)
+
+
+def view_of(store: Store, study: Run, leading: Sequence[str] = ()) -> View:
+    """Return what the page of a study shows: ``leading`` are the keys that matter most.
+
+    Raises:
+        TrackingError: where its record does not name its objective.
+    """
+    name, goals = study.data.tags[tags.STUDY], goals_of([study])
+    keys = [key for key in searched_keys(study) if key not in _NO_KEYS]
+    keys.sort(key=lambda key: leading.index(key) if key in leading else len(leading))
+    logged = [set(run.data.params) for run in trials_of(store, name, most=LOOKED_AT)]
+    shared = keys
+    if logged:  # a group's choice is logged by its name; a condition may leave a key out
+        keys = [_as_logged(key, set.union(*logged)) for key in keys]
+        keys = [key for key in dict.fromkeys(keys) if key in set.union(*logged)]
+        shared = [key for key in keys if key in set.intersection(*logged)]
+    metrics = [parse(goal, direction).metric for goal, direction in goals]
+    return View(name, tuple(metrics), goals[0][1] == "maximize", tuple(keys), tuple(shared))
+
+
+def _as_logged(key: str, logged: set[str]) -> str:
+    return key if key in logged else f"{key}.name"
+
+
+def write_view(store: Store, study: Run, leading: Sequence[str] = ()) -> None:
+    """Keep the view of a study with its experiment; raises as `view_of` does."""
+    tag = view_of(store, study, leading).tag(study.info.start_time)
+    experiment = store.client.get_experiment(study.info.experiment_id)
+    if experiment.tags.get(key := f"{TAG}{study.info.run_id}") != tag:
+        store.client.set_experiment_tag(experiment.experiment_id, key, tag)
+
+
+def link_to(store: Store, study: Run) -> str:
+    """Return the link to a study's view; one of an older version is given one.
+
+    It leads to all runs where that is not possible: the store may be one to look at only.
+    """
+    from mlflow.exceptions import MlflowException
+
+    known = store.client.get_experiment(study.info.experiment_id).tags
+    try:
+        if f"{TAG}{study.info.run_id}" not in known:
+            write_view(store, study)
+    except (MlflowException, TrackingError):
+        return link(study).partition("&")[0]
+    return link(study)
+
+
+def link(study: Run) -> str:
+    """Return the link to a study's view, from the address of the MLflow UI."""
+    where = f"#/experiments/{study.info.experiment_id}/runs"
+    return f"{where}?workflowType=machine_learning&viewStateShareKey={study.info.run_id}"
