@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import os
 import signal
 import sys
 import threading
@@ -17,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline import __version__
+from pipeline.api.guest import at_home
+from pipeline.api.guest import quiet_libraries as quiet_libraries
 from pipeline.cli import (
     best,
     check,
@@ -102,8 +103,10 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
     quiet_libraries()
+    logging.raiseExceptions = False  # else a log file on a full disk is a traceback a line
+    again = "give the command again"
     try:
-        with _terminated_as_interrupted(), machine_faults_named("give the command again"):
+        with at_home(), _terminated_as_interrupted(), machine_faults_named(again):
             return int(options.run(options))
     except TunewrightError as error:
         said = map(printable, masked_message(str(error)).splitlines())  # it may quote a record
@@ -141,20 +144,3 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def quiet_libraries() -> None:
-    """Set what the libraries read at import: no bars or notices of their own, no calls home."""
-    logging.raiseExceptions = False  # else a log file on a full disk is a traceback a line
-    for name, value in (
-        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
-        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
-        ("MLFLOW_DISABLE_TELEMETRY", "true"),  # it would call out of the machine at each start
-        ("RAY_USAGE_STATS_ENABLED", "0"),  # the same
-        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
-        ("MLFLOW_LOGGING_LEVEL", "WARNING"),
-        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
-        ("TOKENIZERS_PARALLELISM", "false"),
-        ("TRANSFORMERS_VERBOSITY", "error"),
-    ):
-        os.environ.setdefault(name, value)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STORE, STUDY, Verbs, add_overrides, store_at
+from pipeline.cli.common import STORE, STUDY, Verbs, add_overrides
 from pipeline.common.text import say
+from pipeline.jobs.place import store_at
 
 
 def add(verbs: Verbs) -> None:

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.common import Verbs, add_format, add_overrides, composed
+from pipeline.cli.common import Verbs, add_format, add_overrides
 from pipeline.common.text import say
+from pipeline.jobs.place import composed
 
 if TYPE_CHECKING:
     from rich.console import Console

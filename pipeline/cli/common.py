@@ -1,4 +1,4 @@
-"""What the verbs share: options, help texts, where the record is, what to say after a stop."""
+"""What the verbs share: options, help texts, tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from pipeline.common.text import printable
 from pipeline.common.text_format import DELIMITERS, PLAIN, QUOTING, TextFormat, check_delimiter
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from pipeline.common.tables import Table
-    from pipeline.tracking import Store
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -26,7 +23,6 @@ FORMATS = ("table", "csv", "json", "md")
 DRY_RUN = "check and show what would run; run and write nothing"
 RUN_ID = "MLflow run id"
 RUN_OR_FOLDER = "MLflow run id, or an exported folder"
-SAME_COMMAND = "Run the same command to resume."
 STORE = "tracking.dir=… or tracking.uri=…"
 STUDY = "name of a study, or a prefix of it"
 STUDY_STORE = "tracking.dir=…, hydra.sweeper.storage=…"
@@ -104,28 +100,6 @@ def names_and_overrides(
     """
     overrides = [word for word in words if "=" in word and word.startswith(keys)]
     return [word for word in words if word not in overrides], overrides
-
-
-def store_at(overrides: Sequence[str]) -> Store:
-    """Return the store that overrides lead to, composing just to learn where it is."""
-    return store_of(composed(overrides))
-
-
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """Compose the config of a verb that trains nothing, ``hydra`` node included."""
-    from pipeline.config.compose import compose, hydra_app
-
-    with hydra_app("train") as hydra:
-        return compose(hydra, overrides)
-
-
-def store_of(config: DictConfig) -> Store:
-    """Return the store of a composed config."""
-    from pipeline.config.compose import without_hydra
-    from pipeline.config.experiment import validate
-    from pipeline.tracking import open_store
-
-    return open_store(validate(without_hydra(config)).tracking)
 
 
 def as_asked(options: argparse.Namespace) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_allow, add_overrides
-from pipeline.cli.multirun import retrain
+from pipeline.jobs.multirun import retrain
 
 
 def add(verbs: Verbs) -> None:
@@ -28,4 +28,5 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return retrain(options.study, options.seeds, options.overrides, options.allow)
+    retrain(options.study, options.seeds, options.overrides, options.allow)
+    return 0

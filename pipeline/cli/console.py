@@ -1,39 +1,25 @@
 """What a single run shows on the terminal."""
 
-import logging
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pipeline.api.shown import run_lines
 from pipeline.common.tables import Cell, Table, render
-from pipeline.common.text import printable_lines
 from pipeline.config.experiment import Experiment
 from pipeline.evaluation.names import SLICE_METRICS, SWAP_METRICS
 from pipeline.tasks import get_task
-from pipeline.training.outcome import RUN_LOGGER, Result
-
-
-class _Printable(logging.Formatter):
-    """Labels and the like are somebody else's texts."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable_lines(super().format(record))
+from pipeline.training.outcome import Result
 
 
 @contextmanager
 def run_on_console() -> Iterator[Callable[[Result, Experiment], None]]:
     """Print a run's own log lines while it lasts; yield what prints its result."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Printable())
-    logger = logging.getLogger(RUN_LOGGER)
-    logger.addHandler(handler)
-    try:
-        yield _say_result
-    finally:
-        logger.removeHandler(handler)
+    with run_lines():
+        yield say_result
 
 
-def _say_result(result: Result, experiment: Experiment) -> None:
+def say_result(result: Result, experiment: Experiment) -> None:
+    """Print a run's scores next to the trivial baseline's, and where it is."""
     split = "test" if experiment.evaluation.test else "val/best"
     judged = "test" if experiment.evaluation.test else "val"
     trivial = get_task(experiment.task).baseline_name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import RUN_OR_FOLDER, STORE, Verbs, add_format, add_overrides, store_at
+from pipeline.cli.common import RUN_OR_FOLDER, STORE, Verbs, add_format, add_overrides
+from pipeline.jobs.place import store_at
 
 
 def add(verbs: Verbs) -> None:

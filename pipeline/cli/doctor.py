@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import (
-    STUDY_STORE,
-    Verbs,
-    add_overrides,
-    composed,
-    names_and_overrides,
-    store_of,
-)
+from pipeline.cli.common import STUDY_STORE, Verbs, add_overrides, names_and_overrides
 from pipeline.common.errors import ConfigError
 from pipeline.common.text import say
+from pipeline.jobs.place import composed, store_of
 
 
 def add(verbs: Verbs) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.cli.common import RUN_ID, STORE, Verbs, add_overrides, store_at
+from pipeline.cli.common import RUN_ID, STORE, Verbs, add_overrides
 from pipeline.common.text import say
+from pipeline.jobs.place import store_at
 
 
 def add(verbs: Verbs) -> None:

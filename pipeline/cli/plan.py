@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from pipeline.cli.common import Verbs, names_and_overrides
-from pipeline.cli.multirun import multirun
 
 
 def add(verbs: Verbs) -> None:
@@ -26,11 +25,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.search.space.named import command_of
+    from pipeline.api.studies import search
 
     names, given = names_and_overrides(options.overrides)
     given.append("hydra.sweeper.dry_run=plan")
-    if not names:
-        return multirun("sweep", given)
-    with command_of(names[0], given) as overrides:
-        return multirun(names[0], overrides)
+    search(names[0] if names else [], given)
+    return 0

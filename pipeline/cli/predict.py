@@ -14,11 +14,11 @@ from pipeline.cli.common import (
     add_overrides,
     add_text_format,
     names_and_overrides,
-    store_at,
     text_format,
 )
 from pipeline.common.errors import ConfigError
 from pipeline.common.text import say
+from pipeline.jobs.place import store_at
 
 MODEL = "MLflow run id, registered name, models:/NAME/VERSION, or a model folder"
 

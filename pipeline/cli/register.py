@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from pipeline.cli.common import RUN_ID, STORE, Verbs, add_overrides, store_at
+from pipeline.cli.common import RUN_ID, STORE, Verbs, add_overrides
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.text import say
+from pipeline.jobs.place import store_at
 
 
 def add(verbs: Verbs) -> None:

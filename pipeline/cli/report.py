@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_overrides, composed, store_of
+from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_overrides
 from pipeline.common.text import say
+from pipeline.jobs.place import composed, store_of
 
 
 def add(verbs: Verbs) -> None:

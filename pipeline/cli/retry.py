@@ -12,11 +12,10 @@ from pipeline.cli.common import (
     add_allow,
     add_overrides,
     as_asked,
-    composed,
-    store_of,
 )
-from pipeline.cli.multirun import multirun
 from pipeline.common.text import say
+from pipeline.jobs.multirun import multirun
+from pipeline.jobs.place import composed, store_of
 
 
 def add(verbs: Verbs) -> None:

@@ -12,9 +12,9 @@ from pipeline.cli.common import (
     add_overrides,
     names_and_overrides,
     show_table,
-    store_at,
 )
 from pipeline.common.errors import ConfigError
+from pipeline.jobs.place import store_at
 
 
 def add(verbs: Verbs) -> None:

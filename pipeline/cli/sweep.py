@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from pipeline.cli.common import DRY_RUN, Verbs, add_overrides, as_asked
-from pipeline.cli.multirun import multirun
 
 
 def add(verbs: Verbs) -> None:
@@ -23,7 +22,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.search.space.named import command_of
+    from pipeline.api.studies import search
 
-    with command_of(options.name, as_asked(options)) as overrides:
-        return multirun(options.name, overrides)
+    search(options.name, as_asked(options))
+    return 0

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
 from pipeline.cli.common import DRY_RUN, Verbs, add_overrides, as_asked
-from pipeline.cli.multirun import multirun
 
 
 def add(verbs: Verbs) -> None:
@@ -31,36 +29,21 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from pipeline.api.experiments import compose
+    from pipeline.api.studies import search
+
     if options.multirun:
-        return multirun("sweep", as_asked(options))
-    from pipeline.analysis.preflight import check_inputs, check_settings
-    from pipeline.config.compose import compose, hydra_app, run_single, without_hydra
-    from pipeline.config.experiment import validate
-    from pipeline.tracking import open_store
-    from pipeline.tracking.dead_runs import connect_and_close_dead
+        search([], as_asked(options))
+        return 0
+    experiment = compose(options.overrides)
+    if options.cfg:
+        print(experiment, end="")
+        return 0
+    experiment.check()  # refuses bad data and models before anything is written
+    if options.dry_run:
+        print("dry run: the config is valid; nothing was run or written.")
+        return 0
+    from pipeline.cli.console import say_result
 
-    with hydra_app("train") as hydra:
-        config = compose(hydra, options.overrides)
-        experiment = validate(without_hydra(config))
-        if options.cfg:
-            from omegaconf import OmegaConf
-
-            print(OmegaConf.to_yaml(without_hydra(config)), end="")
-            return 0
-        check_settings(experiment)
-        check_inputs(experiment)  # refuses bad data and models before anything is written
-        if options.dry_run:
-            print("dry run: the config is valid; nothing was run or written.")
-            return 0
-        store = open_store(experiment.tracking)
-        connect_and_close_dead(store)
-
-        from pipeline.cli.console import run_on_console
-        from pipeline.jobs.resume import find_cut_off, resume
-        from pipeline.jobs.single import run_alone
-
-        found = find_cut_off(store, without_hydra(config)) if options.resume else None
-        task = partial(resume, run_id=found) if found else run_alone
-        with run_on_console() as say_result:
-            say_result(run_single(hydra, config, task), experiment)
+    say_result(experiment.carry_out(resume=options.resume), experiment.settings)
     return 0

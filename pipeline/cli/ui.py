@@ -12,10 +12,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline.cli.common import STORE, Verbs, add_overrides, names_and_overrides, store_at
+from pipeline.cli.common import STORE, Verbs, add_overrides, names_and_overrides
 from pipeline.common.errors import ConfigError, TrackingError, amount
 from pipeline.common.secrets import masked
 from pipeline.common.text import say
+from pipeline.jobs.place import store_at
 
 if TYPE_CHECKING:
     from pipeline.tracking import Store

@@ -35,20 +35,22 @@ def folders(name: str) -> list[Path]:
 
 @contextmanager
 def hydra_app(job_name: str) -> Iterator[Hydra]:
-    """Yield Hydra, set up for our ``conf`` folders; its global state is cleared at the end."""
+    """Yield Hydra, set up for our ``conf`` folders; afterwards its global state is as it was."""
     from hydra import version
     from hydra.core.global_hydra import GlobalHydra
 
     from pipeline.config.hydra_parts import make_hydra, own_files
 
+    known, base = GlobalHydra.instance(), version.VersionBase.instance()
+    before = known.hydra, base.version_base
     version.setbase("1.3")
-    GlobalHydra.instance().clear()
+    known.clear()
     try:
         hydra = make_hydra(job_name, folders("conf"))
         with naming(own_files(hydra).file_of):
             yield hydra
     finally:
-        GlobalHydra.instance().clear()
+        known.hydra, base.version_base = before
 
 
 def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:

@@ -92,7 +92,7 @@ class ExperimentTask(Searchable):
         self._record: StudyRecord | None = None  # of the search, once it has begun
         self._digest = ""  # of the data
         self._largest: tuple[int, Experiment] | None = None  # of what was prepared: training rows
-        self.study_name = ""  # of the search, once it has begun
+        self.study_name = ""  # of the search, once it is open
         self._precision: Precision | None = None  # of all trials that leave it open
         self._left_open = False  # whether any does
         self._origin: dict[str, Any] = {}  # what all trials come from
@@ -172,6 +172,7 @@ class ExperimentTask(Searchable):
 
     def opened(self, study: optuna.Study, _spec: StudySpec, /) -> list[str]:
         """Keep the precision with the study, or take that which it was begun with."""
+        self.study_name = study.study_name
         own = study.user_attrs.get(PRECISION) or _precision_of(study.get_trials(deepcopy=False))
         self._precision = own or self._precision
         if PRECISION not in study.user_attrs:
@@ -187,7 +188,6 @@ class ExperimentTask(Searchable):
         """
         if lost := lost_study(self._store, spec.name, spending.study, masked(spec.storage)):
             raise TrackingError(lost)
-        self.study_name = spec.name
         # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.
         self._origin = {
             "study": spec.name,

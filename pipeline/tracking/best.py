@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
 
 
-def best_lines(store: Store, name: str) -> list[str]:
-    """Return the best trial's score, parameters, run, model and command line, a line each.
+def find_best(store: Store, name: str) -> tuple[Run, Run]:
+    """Return a study's parent run and the run of its best trial.
 
     Raises:
         TrackingError: where there is no such study, or no trial of it is complete.
@@ -35,7 +35,17 @@ def best_lines(store: Store, name: str) -> list[str]:
     if tags.BEST_RUN not in known:
         raise TrackingError(f"{known[tags.STUDY]}: no trial of it is complete yet.")
     with at(f"{known[tags.STUDY]}, its best trial's run"):
-        best = find_run(store, known[tags.BEST_RUN])
+        return study, find_run(store, known[tags.BEST_RUN])
+
+
+def best_lines(store: Store, name: str) -> list[str]:
+    """Return the best trial's score, parameters, run, model and command line, a line each.
+
+    Raises:
+        TrackingError: as `find_best` does.
+    """
+    study, best = find_best(store, name)
+    known = study.data.tags
     objective, score = known[tags.OBJECTIVE], known.get(tags.BEST_SCORE, "not recorded")
     # A run that a changed space or a fork took over has the number of its first trial.
     number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])

@@ -26,6 +26,10 @@ def test_the_wheel_works_from_any_folder(working_folder):
         command = [sys.executable, "-m", "pipeline", *argv]
         return subprocess.run(command, env=environment, capture_output=True, text=True, cwd="site")
 
+    code = "import tunewright as t; print(t.compose(['optimizer=sgd']).settings.optimizer.name)"
+    called = [sys.executable, "-c", code]
+    done = subprocess.run(called, env=environment, capture_output=True, text=True, cwd="site")
+    assert done.stdout == "SGD\n", done.stderr
     shown = tunewright("train", "--cfg", "optimizer=sgd")
     assert "name: SGD" in shown.stdout, shown.stderr
     refused = tunewright("sweep", "lr-batch-gird")

@@ -14,6 +14,7 @@ from statistics import median, quantiles
 # Top floor first: a room imports from the rooms below it and from itself, never from above.
 ROOMS = (
     "cli",
+    "api",
     "jobs",
     "run",
     "analysis",
@@ -41,6 +42,7 @@ PRIVATE = {
     r"\b_\w+_hooks\b|[\"']_hooks\b|torch\._\w+\(|[\"']_extra_state": "models/torch_parts.py",
     r"_tr_loss|_globalstep_last_logged|_n_gpu\b": "training/trainer.py",
     r"omegaconf\._": "config/untrusted.py",
+    r"logging\._handler": "api/guest.py",
 }
 # What may be kept outside of `pipeline.common.session`: it is the same whatever the process does.
 CONSTANT = {

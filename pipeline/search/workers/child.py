@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -79,7 +80,7 @@ class Child:
         self.answer, theirs = Pipe(duplex=False)
         their_line, self._line = Pipe(duplex=False)
         try:
-            with environment(self._environment):
+            with environment(self._environment), _without_main():
                 self.process = make(target=_child, args=(theirs, their_line, fresh))
                 self.process.start()
         finally:
@@ -119,6 +120,21 @@ class Child:
             self.process.join(END_SECONDS)
         self._line.close()  # without its line it ends at once
         self.process.join()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide this process's main file from the children that are started in here.
+
+    Python would run it again in each, though they need nothing of it: a script that searches
+    without asking for its name would search there, too.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @dataclass(frozen=True)

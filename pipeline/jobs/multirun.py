@@ -1,4 +1,4 @@
-"""A search from the command line: what train -m, sweep, plan, retry and confirm share."""
+"""A search, and what may follow it: what sweep, train -m, plan, retry and confirm share."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.common import SAME_COMMAND, composed, store_of
 from pipeline.common.errors import RESUMES, machine_faults_named, resumable
-from pipeline.common.text import say
+from pipeline.common.terminal import console
+from pipeline.common.text import printable_lines
+from pipeline.jobs.place import composed, store_of
 
 if TYPE_CHECKING:
     from pipeline.jobs.trial import ExperimentTask
 
+SAME_COMMAND = "Run the same command to resume."
 
-def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> int:
-    """Run a search under a Hydra job's name, which begins the study's; return the exit code.
 
-    Where ``hydra.sweeper.confirm`` says so, confirm its winner.
+def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> str:
+    """Run a search under a Hydra job's name, which begins the study's; return the study's.
+
+    Where ``hydra.sweeper.confirm`` says so, confirm its winner. A dry run makes no study.
     """
     from pipeline.common.process import without_gc
     from pipeline.config.compose import CONFIG_NAME, compose, hydra_app
@@ -32,15 +35,15 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
             from pipeline.jobs.trial import ExperimentTask
 
         task = task or ExperimentTask(name, overrides)
-        how = "" if config.hydra.sweeper.get("dry_run") else SAME_COMMAND
-        with resumable(how), machine_faults_named(RESUMES):
+        is_dry = bool(config.hydra.sweeper.get("dry_run"))
+        with resumable("" if is_dry else SAME_COMMAND), machine_faults_named(RESUMES):
             hydra.multirun(CONFIG_NAME, task, overrides)
     seeds = int(config.hydra.sweeper.get("confirm") or 0)
-    if seeds and task.study_name:
+    if seeds and not is_dry:
         where = ("tracking.", "hydra.sweeper.storage", "hydra.sweeper.n_jobs")
         own = [o for o in overrides if o.startswith(where)]
-        return retrain(task.study_name, seeds, own, typed=overrides)
-    return 0
+        retrain(task.study_name, seeds, own, typed=overrides)
+    return task.study_name
 
 
 def retrain(
@@ -49,7 +52,7 @@ def retrain(
     given: list[str],
     allowed: Sequence[Path] = (),
     typed: Sequence[str] = (),
-) -> int:
+) -> None:
     """Train a study's winner and the default config on fresh seeds, and print the verdict."""
     from pipeline.jobs import confirm
 
@@ -62,5 +65,5 @@ def retrain(
         multirun(search.name, overrides, task)
     alone = [o for o in confirmation.default.overrides if not o.startswith(("seed=", "hydra"))]
     for line in confirm.conclude(confirmation, composed([*alone, *given])).lines():
-        say(line)
-    return 0
+        text = printable_lines(line)
+        console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,34 @@
+"""The Python interface, on which the command line is written: ``import tunewright`` is this module.
+
+    compose(overrides)          an `Experiment`: its config, composed and checked
+    train(overrides)            a `Run`: metrics, their history, the model, a rerun
+    sweep(space, overrides)     a `Study`: trials as a table, the best one, the report
+    study(name)                 a `Study` that was begun before
+    load(model)                 a `Model` that predicts
+
+Overrides are those of the command line, as texts or as a mapping of keys to values. What goes wrong
+raises `TunewrightError`; nothing exits. A call leaves the process as it found it, so it may be a
+notebook, a service or another Hydra program: see `pipeline.api.guest`.
+"""
+
+from pipeline.api.experiments import Experiment, compose, train
+from pipeline.api.models import Model, load
+from pipeline.api.overrides import Overrides
+from pipeline.api.runs import Run, run
+from pipeline.api.studies import Study, study, sweep
+from pipeline.common.errors import TunewrightError
+
+__all__ = [
+    "Experiment",
+    "Model",
+    "Overrides",
+    "Run",
+    "Study",
+    "TunewrightError",
+    "compose",
+    "load",
+    "run",
+    "study",
+    "sweep",
+    "train",
+]

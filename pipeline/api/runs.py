@@ -1,0 +1,104 @@
+"""A run in MLflow: what it found, its model, the run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.api.guest import as_guest
+from pipeline.api.models import Model, load
+from pipeline.api.overrides import Overrides, as_texts
+from pipeline.common.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.tracking import Store
+    from pipeline.tracking.runs import Run as Record
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, or a trial of a study, as MLflow has it at the moment."""
+
+    _store: Store = field(repr=False)
+    id: str  # MLflow's
+
+    @property
+    def state(self) -> str:
+        """Running, paused, complete, pruned or failed."""
+        from pipeline.tracking.dead_runs import state_of
+
+        return state_of(self._record)
+
+    @property
+    def objective(self) -> str:
+        """The metric that the run is judged by: ``val/f1_macro``."""
+        from pipeline.tracking.overview import objectives_of
+
+        return objectives_of(self._record)[0]
+
+    @property
+    def score(self) -> float | None:
+        """The objective's value at the best evaluation; None where there is none yet."""
+        from pipeline.tracking.overview import score_of
+
+        return score_of(self._store, self._record, self.objective)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The value of each metric, as ``val/accuracy``."""
+        return dict(self._record.data.metrics)
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """The config, flat, as MLflow keeps it: texts by dotted key."""
+        return dict(self._record.data.params)
+
+    def history(self, metric: str) -> pd.Series[float]:
+        """Return a metric's values by the step at which they were logged.
+
+        Raises:
+            ConfigError: for a metric that the run has not logged, naming the nearest.
+        """
+        import pandas as pd
+
+        from pipeline.tracking.runs import history
+
+        known = self._record.data.metrics
+        if metric not in known:
+            raise ConfigError(
+                f"{metric}: run {self.id} has logged no such metric.{did_you_mean(metric, known)}"
+            )
+        points = history(self._store, self.id, metric)
+        return pd.Series(points, name=metric, dtype=float).rename_axis("step")
+
+    def model(self) -> Model:
+        """Load the model that the run keeps; of a study only the best trial keeps one.
+
+        Raises:
+            TrackingError: where it keeps none.
+        """
+        return load(self.id, self._store.options)
+
+    @property
+    def _record(self) -> Record:
+        from pipeline.tracking.logged import find_run
+
+        with as_guest():
+            return find_run(self._store, self.id)
+
+
+def run(run_id: str, overrides: Overrides = ()) -> Run:
+    """Open a run by its id in MLflow; overrides say where the store is: ``tracking.dir=…``.
+
+    Raises:
+        TrackingError: where there is none.
+    """
+    from pipeline.jobs.place import store_at
+
+    with as_guest():
+        opened = Run(store_at(as_texts(overrides)), run_id)
+        _ = opened.state  # refuses one that is not there
+        return opened

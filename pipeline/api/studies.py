@@ -1,0 +1,121 @@
+"""A search and what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.api.guest import as_guest
+from pipeline.api.overrides import Overrides, as_texts, place_of, search_of
+from pipeline.api.runs import Run
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas as pd
+
+    from pipeline.tracking import Store
+    from pipeline.tracking.runs import Run as Record
+
+EVERY = 1_000_000  # trials: more than a study has
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, as it is at the moment; it may still run."""
+
+    name: str
+    _store: Store = field(repr=False)
+    _given: str | None = field(repr=False)  # Optuna's, where it was given
+    _place: Sequence[str] = field(repr=False)  # overrides that lead to both
+
+    @property
+    def state(self) -> str:
+        """Running, complete, failed or unfinished."""
+        from pipeline.tracking.dead_runs import state_of
+
+        return state_of(self._record)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """The trials, best first: varied parameters, score, state, seconds, id of the run."""
+        import pandas as pd
+
+        from pipeline.tracking.overview import compare
+
+        with as_guest():
+            table = compare(self._store, [self.name], EVERY)
+        return pd.DataFrame(table.records(), columns=list(table.columns))
+
+    @property
+    def best(self) -> Run:
+        """The best trial's run, which keeps its model.
+
+        Raises:
+            TrackingError: where no trial is complete yet.
+        """
+        from pipeline.tracking.best import find_best
+
+        with as_guest():
+            _, best = find_best(self._store, self.name)
+        return Run(self._store, best.info.run_id)
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """Optuna's study, for its own tools: ``optuna.visualization``, ``trials_dataframe``."""
+        from pipeline.search.study.storage import find_study
+        from pipeline.tracking.commands import storage_of
+
+        with as_guest():
+            return find_study(self.name, storage_of(self._store, self._record, self._given))
+
+    @property
+    def _record(self) -> Record:
+        from pipeline.tracking.studies import find_study
+
+        with as_guest():
+            return find_study(self._store, self.name)
+
+
+def study(name: str, overrides: Overrides = ()) -> Study:
+    """Open a study by its name, or by how its name begins: then it is the latest one.
+
+    Overrides say where it is recorded: ``tracking.dir=…``, ``hydra.sweeper.storage=…``.
+
+    Raises:
+        TrackingError: where there is none, naming the nearest.
+    """
+    from pipeline.jobs.place import composed, store_of
+    from pipeline.tracking import studies, tags
+
+    place = as_texts(overrides)
+    with as_guest():
+        config = composed(place)
+        store = store_of(config)
+        full = studies.find_study(store, name).data.tags[tags.STUDY]
+        return Study(full, store, config.hydra.sweeper.storage, place)
+
+
+def sweep(space: str | Overrides, overrides: Overrides = (), *, show: bool = True) -> Study:
+    """Search; the same call resumes an unfinished study, and opens a finished one.
+
+    Args:
+        space: a name in ``sweeps/``, as ``demo``; or what is searched, by key: a list to choose
+            from, or a text as ``"tag(log, interval(1e-5, 1e-3))"``; or overrides as texts.
+        overrides: what else is set, options of ``hydra.sweeper`` among it.
+        show: print the plan, a line a trial and the result.
+
+    Raises:
+        TunewrightError: for what cannot work, before the first trial; where too many failed.
+    """
+    with as_guest(show=show):
+        name, command = search(space, overrides)
+    return study(name, place_of(command))
+
+
+def search(space: str | Overrides, overrides: Overrides) -> tuple[str, list[str]]:
+    """Search, or only plan it; return the study's name and the command line."""
+    from pipeline.jobs.multirun import multirun
+
+    with search_of(space, overrides) as (job, command):
+        return multirun(job, command), command

@@ -1,0 +1,157 @@
+"""The Python interface: what a call returns, and that it leaves the caller's process as it was."""
+
+import asyncio
+import doctest
+import logging
+
+import pandas as pd
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+import tunewright
+from pipeline.api import experiments, overrides
+from tests.support.quick import no_figures
+from tests.support.rows import rows, write_rows
+from tests.support.stores import Made, tiny_config
+
+LEARNING_RATE = "optimizer.learning_rate"
+QUIETLY = ["hydra.sweeper.n_jobs=1", "hydra.sweeper.forecast=false"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("api")
+
+
+@pytest.fixture(scope="module")
+def tiny(folder, tiny_model):
+    """A run of under a second, recorded in a store of this module."""
+    where = f"tracking.dir={folder / 'mlruns'}"
+    return [*tiny_config(tiny_model, write_rows(folder / "reviews.jsonl", rows(120))), where]
+
+
+@pytest.fixture(scope="module")
+def run(tiny):
+    with no_figures():
+        return tunewright.train([*tiny, "evaluation.test=true"], show=False)
+
+
+@pytest.fixture(scope="module")
+def study(tiny):
+    with no_figures():
+        return tunewright.sweep({LEARNING_RATE: [1e-2, 1e-5]}, [*tiny, *QUIETLY], show=False)
+
+
+@pytest.mark.parametrize("module", [overrides, experiments])
+def test_examples_in_docstrings_hold(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_mapping_of_overrides_takes_python_values(tmp_path):
+    given = {"data": "files", "data.train": tmp_path / "a, b=c.csv", "training.threads": None}
+    experiment = tunewright.compose(given)
+    assert experiment.settings.data.train == str(tmp_path / "a, b=c.csv")
+    assert "threads: null" in str(experiment)
+
+
+def test_wrong_key_raises_with_the_nearest_one():
+    with pytest.raises(tunewright.TunewrightError, match=r"Did you mean optimizer\.learning_rate"):
+        tunewright.compose(["optimizer.lerning_rate=1"])
+
+
+def test_check_refuses_what_is_not_there(tiny, folder):
+    experiment = tunewright.compose([*tiny, f"data.train={folder / 'none.jsonl'}"])
+    with pytest.raises(tunewright.TunewrightError, match=r"none\.jsonl"):
+        experiment.check()
+
+
+def test_run_has_what_mlflow_has(run, folder):
+    (logged,) = (r for r in Made(folder).runs("run") if r.info.run_id == run.id)
+    assert run.state == "complete"
+    assert run.metrics == logged.data.metrics
+    assert run.params == logged.data.params
+    assert {"val/f1_macro", "test/f1_macro"} <= run.metrics.keys()
+    assert run.objective == "val/f1_macro"
+    assert run.score == run.history("val/f1_macro").max()
+    assert tunewright.run(run.id, [f"tracking.dir={folder / 'mlruns'}"]).metrics == run.metrics
+
+
+def test_metric_that_was_not_logged_is_named_with_the_nearest(run):
+    with pytest.raises(tunewright.TunewrightError, match="Did you mean val/f1_macro"):
+        run.history("val/f1_macr")
+
+
+def test_model_predicts_texts_and_tables_alike(run, folder):
+    model = run.model()
+    texts = [row["review"] for row in rows(4)]
+    found = model.predict(texts)
+    table = pd.DataFrame({"review": texts, "other": 1}, index=list("abcd"))
+    assert model.inputs == ("review",)
+    assert found.prediction.isin(["pos", "neg"]).all()
+    pd.testing.assert_frame_equal(model.predict(table), found.set_index(table.index))
+    again = tunewright.load(run.id, [f"tracking.dir={folder / 'mlruns'}"])
+    pd.testing.assert_frame_equal(again.predict(texts[0]), found[:1])
+
+
+def test_study_is_a_table_and_its_best_run(study, folder):
+    trials = study.trials
+    assert study.state == "complete"
+    assert list(trials[LEARNING_RATE]) == [1e-2, 1e-5]
+    assert list(trials.state) == ["complete", "complete"]
+    assert trials["val/f1_macro"].is_monotonic_decreasing
+    assert study.best.id == trials.run_id[0]
+    assert study.best.score == trials["val/f1_macro"][0] == study.optuna.best_value
+    opened = tunewright.study(study.name[:-2], [f"tracking.dir={folder / 'mlruns'}"])
+    assert opened.name == study.name
+
+
+def test_same_sweep_opens_a_finished_study(study, tiny):
+    space = [f"{LEARNING_RATE}=0.01,1e-05"]  # as the command line has it
+    again = tunewright.sweep(space, [*tiny, *QUIETLY], show=False)
+    pd.testing.assert_frame_equal(again.trials, study.trials)
+
+
+def test_unknown_names_are_refused(study, folder):
+    with pytest.raises(tunewright.TunewrightError, match="Did you mean demo"):
+        tunewright.sweep("dmeo")
+    with pytest.raises(tunewright.TunewrightError, match="no study of that name"):
+        tunewright.study(f"{study.name}x", [f"tracking.dir={folder / 'mlruns'}"])
+
+
+def test_call_leaves_the_process_as_it_was(tiny, tmp_path, capsys):
+    log = logging.FileHandler(tmp_path / "own.log", mode="w")  # closed, it would not open again
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    hydra = GlobalHydra.instance().hydra
+    root.addHandler(log)
+    try:
+        with no_figures():
+            tunewright.train(tiny, show=False)
+        logging.getLogger("own").error("still there")
+    finally:
+        root.removeHandler(log)
+    assert (root.handlers, root.level) == before
+    assert GlobalHydra.instance().hydra is hydra
+    assert (tmp_path / "own.log").read_text(encoding="utf-8") == "still there\n"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_call_shows_plain_lines_in_a_running_event_loop(tiny, capsys):
+    async def cell():
+        return tunewright.train(tiny)
+
+    with no_figures():
+        run = asyncio.run(cell())
+    shown = capsys.readouterr()
+    assert run.state == "complete"
+    assert "val/f1_macro" in shown.out
+    assert not {"\r", "\x1b"} & {*shown.out, *shown.err}
+
+
+def test_file_that_changed_between_calls_is_read_again(tiny, tmp_path):
+    data = write_rows(tmp_path / "reviews.jsonl", rows(60))
+    experiment = tunewright.compose([*tiny, f"data.train={data}"])
+    experiment.check()
+    data.write_text("{\n", encoding="utf-8")
+    with pytest.raises(tunewright.TunewrightError, match=r"reviews\.jsonl, line 1"):
+        experiment.check()
