@@ -100,7 +100,7 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_without_dashes(unknown)}")
     options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
     quiet_libraries()
     logging.raiseExceptions = False  # else a log file on a full disk is a traceback a line
@@ -130,7 +130,15 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for verb in VERBS:
         verb.add(verbs)
+    for one in verbs.choices.values():
+        one.set_defaults(parser=one)
     return parser
+
+
+def _without_dashes(unknown: Sequence[str]) -> str:
+    """Return a hint for options that look like overrides."""
+    meant = unknown[0].lstrip("-")
+    return f". Overrides have no dashes: {meant}" if "=" in meant else ""
 
 
 @contextmanager

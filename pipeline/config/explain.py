@@ -9,7 +9,7 @@ from pipeline.common.errors import did_you_mean, did_you_mean_key, listing
 from pipeline.common.text import cut
 from pipeline.config.compose import literal
 from pipeline.config.fields import keys_at, parts
-from pipeline.config.migrations import renamed
+from pipeline.config.foreign import other_name
 from pipeline.config.refusals import in_shell
 from pipeline.config.types import COMBINATION
 
@@ -28,7 +28,7 @@ def explain(error: ValidationError, tree: Mapping[Any, Any], schema: type) -> st
             here = here.get(part)
             place.append(str(part))
     key = ".".join(place) or "config"
-    if now := renamed(key):
+    if now := other_name(key):
         return now
     if found["type"] == "unexpected_keyword_argument":
         parent = ".".join(place[:-1])

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.text import cut
-from pipeline.config.migrations import renamed
+from pipeline.config.foreign import other_name
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
         return f"{group}.defaults: there is no {missing[2]}.yaml in conf/.".lstrip(".")
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     unknown = re.search(r"Could not (?:override|find) '([^']+)'", text)
-    if unknown and (now := renamed(unknown[1])):
+    if unknown and (now := other_name(unknown[1])):
         return now
     if isinstance(cause, OmegaConfBaseException) and unknown:
         return f"{unknown[1]} is not a key of the config.{nearest(unknown[1])}"

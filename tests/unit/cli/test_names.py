@@ -38,3 +38,11 @@ def test_a_study_is_missed_by_its_name(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["best"])
     assert capsys.readouterr().err.endswith("required: study\n")
+
+
+def test_an_unknown_option_shows_its_verbs_usage_and_how_overrides_are_written(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--learning_rate=3"])
+    said = capsys.readouterr().err
+    assert said.startswith("usage: tunewright train ")
+    assert "unrecognized arguments: --learning_rate=3. Overrides have no dashes" in said
