@@ -22,6 +22,7 @@ from pipeline.cli import (
     best,
     check,
     compare,
+    completion,
     confirm,
     convert,
     diff,
@@ -39,6 +40,8 @@ from pipeline.cli import (
     train,
     ui,
 )
+from pipeline.cli import list as list_
+from pipeline.cli.hydra_flags import place
 from pipeline.common.errors import Stopped, TunewrightError, is_interrupted, machine_faults_named
 from pipeline.common.process import process_start
 from pipeline.common.secrets import masked_message
@@ -50,7 +53,7 @@ Fine-tune language models and search their hyperparameters.
 
 Overrides are Hydra's: key=value, group=option. With -m, or in a sweep, a key may take several
 values: a,b,c · choice(a,b) · range(1,4) · interval(0,1) · tag(log,interval(1e-5,1e-3)).
-`tunewright VERB --help` explains a verb; `tunewright train --cfg` prints every key.
+`tunewright VERB --help` explains a verb; `tunewright train --cfg job` prints every key.
 """
 
 VERBS = (  # as --help lists them
@@ -72,7 +75,9 @@ VERBS = (  # as --help lists them
     register,
     predict,
     convert,
+    list_,
     ui,
+    completion,
 )
 
 
@@ -100,13 +105,16 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_without_dashes(unknown)}")
+        options.parser.error(
+            f"unrecognized arguments: {' '.join(unknown)}{_without_dashes(unknown)}"
+        )
     options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
     quiet_libraries()
     logging.raiseExceptions = False  # else a log file on a full disk is a traceback a line
     again = "give the command again"
     try:
-        with at_home(), _terminated_as_interrupted(), machine_faults_named(again):
+        stops, faults = _terminated_as_interrupted(), machine_faults_named(again)
+        with at_home(), stops, faults, place(options):
             return int(options.run(options))
     except TunewrightError as error:
         said = map(printable, masked_message(str(error)).splitlines())  # it may quote a record

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from pipeline.cli.hydra_flags import add_place
 from pipeline.common.errors import ConfigError
 from pipeline.common.text import printable
 from pipeline.common.text_format import DELIMITERS, PLAIN, QUOTING, TextFormat, check_delimiter
@@ -53,7 +54,8 @@ def add_format(verb: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) 
 
 
 def add_overrides(verb: argparse.ArgumentParser, text: str, metavar: str | None = None) -> None:
-    """Give a verb overrides, and other words that may be left out."""
+    """Give a verb overrides, other words that may be left out, and where the config is read."""
+    add_place(verb)
     # Without a default argparse calls them required where something else is missing.
     verb.add_argument("overrides", nargs="*", default=[], metavar=metavar, help=text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.cli.common import DRY_RUN, Verbs, add_overrides, as_asked
+from pipeline.cli.hydra_flags import add_shown, read_shown, show
 
 
 def add(verbs: Verbs) -> None:
@@ -13,14 +14,14 @@ def add(verbs: Verbs) -> None:
         "train",
         help="fine-tune once; with -m, search over the given values",
         description="Fine-tune a model from one composed config and log it to MLflow. With -m, "
-        "keys that take several values span a search. --cfg prints the whole config.",
+        "keys that take several values span a search. --cfg prints the whole config. Every verb "
+        "that composes takes -cn, -cp and -cd.",
     )
     add_overrides(verb, "key=value, group=option; with -m key=a,b")
-    way = verb.add_mutually_exclusive_group()
+    way = add_shown(verb)
     way.add_argument(
         "-m", "--multirun", action="store_true", help="search over keys with several values"
     )
-    way.add_argument("--cfg", action="store_true", help="print the composed config and exit")
     way.add_argument(
         "--resume", action="store_true", help="resume this config's interrupted run, else start"
     )
@@ -32,13 +33,14 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.api.experiments import compose
     from pipeline.api.studies import search
 
+    read_shown(options)
     if options.multirun:
         search([], as_asked(options))
         return 0
-    experiment = compose(options.overrides)
-    if options.cfg:
-        print(experiment, end="")
+    if options.cfg or options.info:
+        show(options)
         return 0
+    experiment = compose(options.overrides)
     experiment.check()  # refuses bad data and models before anything is written
     if options.dry_run:
         print("dry run: the config is valid; nothing was run or written.")

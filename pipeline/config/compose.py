@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,14 +24,23 @@ if TYPE_CHECKING:
     from pipeline.config.hydra_parts import Hydra
 
 CONFIG_NAME = "train"
+# Hydra's --config-name, and the folders of --config-dir and --config-path instead of ./conf. They
+# are in the environment, so that a search's workers read the same files.
+NAME_VARIABLE, PATH_VARIABLE = "TUNEWRIGHT_CONFIG_NAME", "TUNEWRIGHT_CONFIG_PATH"
+
+
+def config_name() -> str:
+    """Return the name of the config that is composed."""
+    return os.environ.get(NAME_VARIABLE, CONFIG_NAME)
 
 
 def folders(name: str) -> list[Path]:
     """Return the folders called ``conf`` or ``sweeps``: the user's own first, then the packaged."""
     here = Path(__file__).parents[1]
     packaged = here / name if (here / name).is_dir() else here.parent / name
-    own = Path.cwd() / name
-    return [own, packaged] if own.is_dir() and own.resolve() != packaged.resolve() else [packaged]
+    given = os.environ.get(PATH_VARIABLE, "") if name == "conf" else ""
+    own = [Path(folder) for folder in given.split(os.pathsep)] if given else [Path.cwd() / name]
+    return [*(f for f in own if f.is_dir() and f.resolve() != packaged.resolve()), packaged]
 
 
 @contextmanager
@@ -66,7 +76,7 @@ def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -
     own_files(hydra).given |= {key_of(override) for override in overrides}
     with plain_errors(partial(_nearest_key, hydra, overrides)):
         return hydra.compose_config(
-            config_name=CONFIG_NAME,
+            config_name=config_name(),
             overrides=list(overrides),
             run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN,
         )
@@ -242,7 +252,7 @@ def _nearest_key(hydra: Hydra, overrides: Sequence[str], key: str) -> str:
     choices = [o for o in overrides if "." not in o.partition("=")[0] and not o.startswith(key)]
     for attempt in (choices, []):
         try:
-            config = hydra.compose_config(CONFIG_NAME, attempt, run_mode=RunMode.MULTIRUN)
+            config = hydra.compose_config(config_name(), attempt, run_mode=RunMode.MULTIRUN)
         except HydraException:
             continue
         tree = OmegaConf.to_container(config, resolve=False)

@@ -7,6 +7,7 @@ Hydra's public API (``hydra.main``, ``compose``) does not offer what is used her
 - ``Callbacks``: what a job's context must hold.
 - ``ConfigLoaderImpl.repository``, ``ConfigRepository.load_config`` and ``.sources``: where config
   files are read; ``._compose_config_from_defaults_list``: where they are merged.
+- ``CompletionPlugin._query``: what may stand next on a command line.
 - the module of the basic launcher, by name.
 """
 
@@ -32,7 +33,15 @@ from omegaconf import DictConfig
 
 from pipeline.config.own_files import read_mapping
 
-__all__ = ["BASIC_LAUNCHER", "Hydra", "context_of", "make_hydra", "own_files", "reading_once"]
+__all__ = [
+    "BASIC_LAUNCHER",
+    "Hydra",
+    "completions",
+    "context_of",
+    "make_hydra",
+    "own_files",
+    "reading_once",
+]
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher"  # the module of its class
 
@@ -43,7 +52,7 @@ def make_hydra(job_name: str, folders: Sequence[Path]) -> Hydra:
     search_path = create_config_search_path(str(first))
     for folder in others:
         search_path.get_path().insert(-1, SearchPathElement("tunewright", f"file://{folder}"))
-    loader = _Loader(search_path, first if others else None)
+    loader = _Loader(search_path, folders[:-1])
     hydra = Hydra(task_name=job_name, config_loader=loader)
     GlobalHydra.instance().initialize(hydra)
     return hydra
@@ -55,6 +64,13 @@ def own_files(hydra: Hydra) -> OwnFiles:
     return hydra.config_loader.repository
 
 
+def completions(hydra: Hydra, config_name: str, line: str) -> list[str]:
+    """Return what the last word of a line of overrides may become; the groups come first."""
+    from hydra._internal.core_plugins.bash_completion import BashCompletion
+
+    return list(BashCompletion(hydra.config_loader)._query(config_name, line))
+
+
 def context_of(hydra: Hydra, config: DictConfig) -> HydraContext:
     """Return what a job outside any sweep runs with."""
     return HydraContext(hydra.config_loader, Callbacks(config))
@@ -63,7 +79,7 @@ def context_of(hydra: Hydra, config: DictConfig) -> HydraContext:
 def reading_once(loader: ConfigLoader) -> ConfigLoader:
     """Return a loader that reads each file once; that of another program is made anew."""
     if isinstance(loader, ConfigLoaderImpl) and not isinstance(loader, _Loader):
-        return _Loader(loader.get_search_path(), None)
+        return _Loader(loader.get_search_path(), ())
     return loader
 
 
@@ -72,7 +88,7 @@ class _Loader(ConfigLoaderImpl):
 
     repository: OwnFiles
 
-    def __init__(self, search_path: ConfigSearchPath, own: Path | None) -> None:
+    def __init__(self, search_path: ConfigSearchPath, own: Sequence[Path]) -> None:
         super().__init__(search_path)
         self.repository = OwnFiles(self.repository, own)
         self._merged: dict[str, DictConfig] = {}
@@ -89,10 +105,10 @@ class _Loader(ConfigLoaderImpl):
 class OwnFiles(ConfigRepository):
     """Config files as they were when first read; the user's own are noted."""
 
-    def __init__(self, files: ConfigRepository, folder: Path | None) -> None:
+    def __init__(self, files: ConfigRepository, folders: Sequence[Path]) -> None:
         self.sources = list(files.sources)
         self.given: set[str] = set()  # the keys of the command line
-        self._folder = folder
+        self._folders = folders
         self._contents: dict[tuple[str, ...], ConfigResult | None] = {}  # by name and sources
         self._read: dict[str, Path] = {}  # by their place in the config, as a dotted key
         self._own: set[str] = set()  # the keys at the top
@@ -103,8 +119,9 @@ class OwnFiles(ConfigRepository):
         return copied
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        if self._folder is not None:
-            self._note(config_path, self._folder / f"{config_path.removesuffix('.yaml')}.yaml")
+        found = (folder / f"{config_path.removesuffix('.yaml')}.yaml" for folder in self._folders)
+        if file := next(filter(Path.is_file, found), None):
+            self._note(config_path, file)
         key = (config_path, *(source.path for source in self.sources))
         if key not in self._contents:
             self._contents[key] = super().load_config(config_path)
@@ -114,7 +131,7 @@ class OwnFiles(ConfigRepository):
     def _note(self, config_path: str, file: Path) -> None:
         """Note a file that is about to be read: the last one in its place in the config."""
         place = config_path.rpartition("/")[0].replace("/", ".")
-        if self._read.get(place) == file or not file.is_file():
+        if self._read.get(place) == file:
             return
         content = read_mapping(file)  # Hydra's own refusals name no file
         self._read[place] = file

@@ -36,6 +36,8 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
     if missing := re.match(r"In '([^']+)': Could not load '([^']+)'", text):
         group = missing[1].rpartition("/")[0]
         return f"{group}.defaults: there is no {missing[2]}.yaml in conf/.".lstrip(".")
+    if missing := re.match(r"Cannot find primary config '([^']+)'", text):
+        return f"--config-name {missing[1]}: there is no {missing[1]}.yaml in conf/."
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     unknown = re.search(r"Could not (?:override|find) '([^']+)'", text)
     if unknown and (now := other_name(unknown[1])):
@@ -45,7 +47,8 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
     if unknown and "Available options in" in text:
         group, _, name = unknown[1].rpartition("/")
         options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
-        hint = did_you_mean(name, options)
+        package = _LAUNCHERS.get(name) if group == "hydra/launcher" else None
+        hint = f" Install {package}." if package else did_you_mean(name, options)
         return f"{group}={name}: there is no such option.{hint} Valid: {listing(options)}."
     if unknown:
         name = unknown[1].split("/")[0]
@@ -58,6 +61,16 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
             f"For a list write {key}=[{cut(value)}], for a text \"{key}='{cut(value)}'\"."
         )
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+_LAUNCHERS = {  # of Hydra's own, the packages
+    "joblib": "hydra-joblib-launcher",
+    "ray": "hydra-ray-launcher",
+    "ray_aws": "hydra-ray-launcher",
+    "rq": "hydra-rq-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+}
 
 
 def in_shell(override: str) -> str:

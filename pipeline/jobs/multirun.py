@@ -23,7 +23,7 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
     Where ``hydra.sweeper.confirm`` says so, confirm its winner. A dry run makes no study.
     """
     from pipeline.common.process import without_gc
-    from pipeline.config.compose import CONFIG_NAME, compose, hydra_app
+    from pipeline.config.compose import compose, config_name, hydra_app
     from pipeline.jobs.warm_up import warm_up
     from pipeline.search.workers.sizing import may_be_started
 
@@ -37,7 +37,7 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
         task = task or ExperimentTask(name, overrides)
         is_dry = bool(config.hydra.sweeper.get("dry_run"))
         with resumable("" if is_dry else SAME_COMMAND), machine_faults_named(RESUMES):
-            hydra.multirun(CONFIG_NAME, task, overrides)
+            hydra.multirun(config_name(), task, overrides)
     seeds = int(config.hydra.sweeper.get("confirm") or 0)
     if seeds and not is_dry:
         where = ("tracking.", "hydra.sweeper.storage", "hydra.sweeper.n_jobs")

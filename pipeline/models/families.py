@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.common.session import shared
-from pipeline.config.compose import folders
+from pipeline.config.menu import options
+from pipeline.config.own_files import read_mapping
+from pipeline.config.types import EmbeddedFile
 from pipeline.models.transformers_parts import has_architecture
 
 if TYPE_CHECKING:
@@ -56,14 +59,14 @@ def _menu() -> dict[str, str]:
     from transformers import CONFIG_MAPPING
 
     found: dict[str, str] = {}
-    for path in (path for folder in folders("conf") for path in folder.glob("model/*.yaml")):
+    for name, path in options("models").items():
         given = OmegaConf.load(path)
         named = OmegaConf.select(given, "architecture")
         # A mandatory value (???) is not a name yet.
         made = None if named else OmegaConf.select(given, "from_config.model_type")
         architecture = named or made
         if architecture in CONFIG_MAPPING:
-            found.setdefault(path.stem, str(architecture))
+            found[name] = str(architecture)
         elif architecture:
             log.warning(
                 "%s: architecture=%s: transformers has no such architecture. The file is left out "
@@ -72,3 +75,10 @@ def _menu() -> dict[str, str]:
                 architecture,
             )
     return found
+
+
+def checkpoint_of(name: str) -> str | EmbeddedFile | None:
+    """Return the checkpoint of a model of the menu; None for other names, and new models."""
+    file = options("models").get(name)
+    given = read_mapping(file).get("checkpoint") if file else None
+    return EmbeddedFile(**given) if isinstance(given, Mapping) else given

@@ -11,8 +11,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.text import cut
-from pipeline.config.compose import choice, folders, key_of, literal
+from pipeline.config.compose import choice, key_of, literal
 from pipeline.config.explain import first
+from pipeline.config.menu import options
 from pipeline.config.own_files import naming, read_mapping
 from pipeline.config.types import Count
 
@@ -47,16 +48,16 @@ def command_of(name: str, given: list[str]) -> Iterator[list[str]]:
         name: the sweep's.
         given: the user's overrides.
     """
-    path = _find(name)
+    path = file_of(name)
     overrides = as_overrides(_read(path), given)
     text, keys = path.read_text(encoding="utf-8"), {key_of(override) for override in given}
 
-    def file_of(key: str) -> Path | None:
+    def said_in(key: str) -> Path | None:
         last = re.split(r"[./]", key)[-1] if key.startswith("hydra") else key
         is_said = re.search(rf"(?<![\w.]){re.escape(last)}[\"']?\s*[:=]", text)
         return path if key not in keys and is_said else None
 
-    with naming(file_of):
+    with naming(said_in):
         yield overrides
 
 
@@ -66,15 +67,20 @@ def load_sweep(name: str) -> NamedSweep:
     Raises:
         ConfigError: for an unknown name, or a file that is no sweep.
     """
-    return _read(_find(name))
+    return _read(file_of(name))
 
 
-def _find(name: str) -> Path:
-    found = {p.stem: p for folder in reversed(folders("sweeps")) for p in folder.glob("*.yaml")}
+def file_of(name: str) -> Path:
+    """Return the file of a named sweep.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    found = options("sweeps")
     if name not in found:
         raise ConfigError(
             f"sweep {name}: there is no such file in sweeps/.{did_you_mean(name, found)} "
-            f"Valid: {listing(sorted(found))}."
+            f"Valid: {listing(found)}."
         )
     return found[name]
 

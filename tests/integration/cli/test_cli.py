@@ -1,6 +1,7 @@
 """The command line itself: where overrides may stand, and what each verb leaves."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,13 @@ def test_best_shows_where_the_model_lies(cli, tiny):
         if line.startswith("model")
     ]
     assert (Path(shown) / "config.json").is_file()
+
+
+def test_best_shows_all_that_was_searched(cli, tiny):
+    cli("train", "-m", *tiny, "seed=1,2", "schedule=linear,cosine")
+    shown = cli("best", "sweep").out
+    assert re.search(r"^ +seed = [12]$", shown, re.M)
+    assert re.search(r"^ +schedule = (linear|cosine)$", shown, re.M)
 
 
 @pytest.mark.parametrize("name", ["job%20x", "q?r", "a#b"])

@@ -1,0 +1,114 @@
+"""Hydra's flags do here what they do in any Hydra program."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config.compose import NAME_VARIABLE, PATH_VARIABLE
+from tests.support.refusals import refused
+
+EXTENDS = "defaults:\n  - base\n  - override {}\n  - _self_\n"
+
+
+def write(file, text):
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Path(file).write_text(text)
+
+
+def shown(cli, *given):
+    ended = cli("train", "--cfg", *given)
+    assert ended.code == 0, ended.err
+    return yaml.safe_load(ended.out)
+
+
+def test_cfg_shows_the_job_hydra_or_all(cli):
+    job, hydra, both = (shown(cli, kind) for kind in ("job", "hydra", "all"))
+    assert list(hydra) == ["hydra"]
+    assert both == {**hydra, **job}
+    assert "hydra" not in job
+    assert shown(cli, "training.epochs=2") == shown(cli, "job", "training.epochs=2")
+
+
+def test_resolve_and_package_show_values_and_a_part(cli):
+    assert shown(cli, "job", "-p", "evaluation")["objective"] == "${task.objective}"
+    assert shown(cli, "job", "--resolve", "-p", "evaluation")["objective"] == "val/f1_macro"
+    assert shown(cli, "all", "--resolve", "-p", "hydra.sweep.dir").startswith("mlruns/studies/")
+    assert shown(cli, "job", "-p", "model.revision") is None
+
+
+def test_own_train_yaml_extends_the_packaged_experiment(cli):
+    write("conf/train.yaml", EXTENDS.format("optimizer: sgd") + "seed: 7\ntraining:\n  epochs: 1\n")
+    job = shown(cli)
+    assert (job["seed"], job["training"]["epochs"], job["optimizer"]["name"]) == (7, 1, "SGD")
+    assert job["training"]["batch_size"] == 16
+
+
+def test_config_name_path_and_dir_say_where_the_config_is_read(cli):
+    write("team/night.yaml", EXTENDS.format("optimizer: mine"))
+    write("more/optimizer/mine.yaml", "name: Adagrad\nlearning_rate: 0.1\nweight_decay: 0.0\n")
+    given = ("-cp", "team", "-cn", "night", "-cd", "more")
+    assert shown(cli, "-p", "optimizer.name", *given) == "Adagrad"
+    assert not {NAME_VARIABLE, PATH_VARIABLE} & set(os.environ)
+    refused(cli("train", "--cfg", "-cp", "team", "-cn", "day"), "there is no day.yaml")
+    refused(cli("train", "-cp", "teams"), "teams: there is no such folder of configs")
+
+
+def test_an_experiment_is_a_preset(cli):
+    preset = "# @package _global_\ndefaults:\n  - override /optimizer: sgd\nseed: 11\n"
+    write("conf/experiment/fast.yaml", preset)
+    job = shown(cli, "+experiment=fast")
+    assert (job["seed"], job["optimizer"]["name"]) == (11, "SGD")
+    refused(cli("train", "+experiment=slow"), "experiment=slow: there is no such option", "fast")
+
+
+def test_searchpath_adds_a_folder(cli):
+    write("more/optimizer/mine.yaml", "name: Adagrad\nlearning_rate: 0.1\nweight_decay: 0.0\n")
+    where = f"hydra.searchpath=[file://{Path('more').absolute()}]"
+    assert shown(cli, where, "optimizer=mine", "-p", "optimizer.name") == "Adagrad"
+
+
+def test_a_searchs_workers_read_the_same_folders(cli, tiny, runs):
+    write("team/optimizer/mine.yaml", "name: Adagrad\nlearning_rate: 0.1\nweight_decay: 0.0\n")
+    given = ("optimizer=mine", "seed=1,2", "hydra.sweeper.n_jobs=2")
+    assert cli("train", "-m", *tiny, *given, "-cd", "team").code == 0
+    assert {run.data.params["optimizer.name"] for run in runs("trial")} == {"Adagrad"}
+
+
+def test_info_shows_what_is_composed(cli):
+    assert "hydra_plugins" in cli("train", "--info", "searchpath").out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--cfg", "jobs"), "--cfg jobs: expected job, hydra, all."),
+        (("--resolve",), "--resolve: expected with --cfg"),
+        (("--cfg", "job", "-p", "trainning"), "--package trainning: the config has no such part"),
+        (("--cfg", "training.epoks=3"), "training.epoks is not a key of the config"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(cli, given, said):
+    refused(cli("train", *given), said)
+
+
+def test_list_and_show_print_what_there_is(cli):
+    write("conf/model/mine.yaml", "# Ours, 3 M parameters. More words.\ncheckpoint: ./ours\n")
+    listed = cli("list", "models", "--format", "csv").out.splitlines()
+    assert 'model=mine,"Ours, 3 M parameters"' in listed
+    assert "tunewright sweep demo" in cli("list", "sweeps").out
+    assert yaml.safe_load(cli("sweep", "demo", "--show").out)["sampler"] == "grid"
+
+
+def test_a_launcher_that_is_not_installed_names_its_package(cli):
+    ended = cli("train", "-m", "hydra/launcher=joblib", "seed=1,2")
+    refused(ended, "hydra/launcher=joblib", "Install hydra-joblib-launcher.")
+
+
+def test_a_tokenizer_may_be_that_of_a_model_in_the_menu(cli, tiny, tiny_model, runs):
+    write("conf/model/mine.yaml", f"checkpoint: {tiny_model}\n")
+    own = [one for one in tiny if not one.startswith(("model=", "model.checkpoint"))]
+    assert cli("train", *own, "model=tiny-bert", "model.tokenizer=mine").code == 0
+    (run,) = runs("run")
+    assert run.info.status == "FINISHED"
