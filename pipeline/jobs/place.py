@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.config.compose import compose, hydra_app, without_hydra
-
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -15,12 +13,15 @@ if TYPE_CHECKING:
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """Compose a config, ``hydra`` node included."""
+    from pipeline.config.compose import compose, hydra_app
+
     with hydra_app("train") as hydra:
         return compose(hydra, overrides)
 
 
 def store_of(config: DictConfig) -> Store:
     """Return the store of a composed config."""
+    from pipeline.config.compose import without_hydra
     from pipeline.config.experiment import validate
     from pipeline.tracking import open_store
 
