@@ -39,6 +39,7 @@ from rivals.common import GRIDS, RUNGS
 from pipeline.cli import quiet_libraries
 from pipeline.search.study.budget import seconds_of
 from pipeline.search.study.trials import RUN_ID, best_first, counted, state_of
+from pipeline.tracking.metrics import own_points
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
@@ -373,10 +374,10 @@ class Bench:
         client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
         trials = []
         for trial in counted(study):
-            history = client.get_metric_history(trial.user_attrs[RUN_ID], "val/f1_macro")
+            points = client.get_metric_history(trial.user_attrs[RUN_ID], "val/f1_macro")
             reports = [
                 {"step": m.step, "score": m.value, "ended": m.timestamp / 1000 - began}
-                for m in history
+                for m in own_points(points)
             ]
             is_complete = state_of(trial) == "complete"
             trials.append(

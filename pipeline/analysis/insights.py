@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import optuna
 
@@ -11,11 +12,15 @@ from pipeline.analysis.learning_curve import LearningCurve, fit_power_law
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REPEATS, ended
 from pipeline.tracking import Store, tags
+from pipeline.tracking.record import INPUTS_FILE
+from pipeline.tracking.runs import read_json
 from pipeline.tracking.trials import trials_of
+
+if TYPE_CHECKING:
+    from pipeline.tracking.runs import Run
 
 SHARE, FOLD = "data.train_share", "data.fold"  # the keys whose search has a meaning of its own
 CURVE_FILE, LABELS_FILE = "learning_curve.json", "label_errors.json"  # artifacts of the study
-_ROWS = "data/train_rows"  # metric of a run
 
 Insight = LearningCurve | LabelReport
 
@@ -40,15 +45,21 @@ def _curve(store: Store, study: optuna.Study, spec: StudySpec, metric: str) -> I
     known = {run.data.tags[tags.TRIAL]: run for run in trials_of(store, study.study_name)}
     rows, scores = [], []
     for trial in ended(study, "complete"):
-        run = known.get(str(trial.number))
-        if run is not None:
+        n = _training_rows(store, known.get(str(trial.number)))
+        if n is not None:
             values = [one[0] for one in trial.user_attrs.get(REPEATS, [trial.values])]
-            rows += [int(run.data.metrics[_ROWS])] * len(values)
+            rows += [n] * len(values)
             scores += values
     bound = 0.0 if spec.directions[0] == "minimize" else 1.0
     is_share = all(0 <= score <= 1 for score in scores)
     known_bound = bound if is_share or not bound else None
     return fit_power_law(rows, scores, metric.removeprefix("val/"), known_bound)
+
+
+def _training_rows(store: Store, run: Run | None) -> int | None:
+    """Return how many rows a run was trained on; None where its record does not say so any more."""
+    inputs = read_json(store, run, INPUTS_FILE) if run else None
+    return int(inputs["data"]["splits"]["train"]["rows"]) if inputs else None
 
 
 def _label_issues(store: Store, study: optuna.Study, spec: StudySpec) -> Insight | None:

@@ -49,7 +49,9 @@ class Run:
     @property
     def metrics(self) -> Mapping[str, float]:
         """The value of each metric, as ``val/accuracy``."""
-        return dict(self._record.data.metrics)
+        from pipeline.tracking.metrics import metrics_of
+
+        return metrics_of(self._record)
 
     @property
     def params(self) -> Mapping[str, str]:
@@ -64,9 +66,9 @@ class Run:
         """
         import pandas as pd
 
-        from pipeline.tracking.runs import history
+        from pipeline.tracking.metrics import history
 
-        known = self._record.data.metrics
+        known = self.metrics
         if metric not in known:
             raise ConfigError(
                 f"{metric}: run {self.id} has logged no such metric.{did_you_mean(metric, known)}"

@@ -27,7 +27,7 @@ def add(verbs: Verbs) -> None:
     )
     add_overrides(
         verb,
-        'an MLflow search filter in quotes, such as "metrics.`val/best/loss` < 0.5 and '
+        'an MLflow search filter in quotes, such as "metrics.`val/loss` < 0.5 and '
         f"params.seed = '1'\"; {STORE}",
         metavar="FILTER",
     )

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pipeline.common.session import session
 
@@ -108,15 +108,14 @@ class Account:
         """All seconds."""
         return sum(self.seconds.values())
 
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The account by the names of metrics, without phases that took no time."""
-        named = {f"time/{phase}_seconds": spent for phase, spent in self.seconds.items() if spent}
-        named["time/total_seconds"] = self.total
+    def as_tree(self) -> dict[str, Any]:
+        """Return the account as plain values, without phases that took no time."""
+        phases = {phase: spent for phase, spent in self.seconds.items() if spent}
+        tree: dict[str, Any] = {"seconds": self.total, "phases": phases}
         if self.lower_bound > 0:  # neither unknown nor that of a failed run
-            named["time/lower_bound_seconds"] = self.lower_bound
-            named["time/over_lower_bound"] = self.over_lower_bound
-        return named
+            tree["lower_bound"] = self.lower_bound
+            tree["over_lower_bound"] = self.over_lower_bound
+        return tree
 
     @property
     def over_lower_bound(self) -> float:

@@ -15,6 +15,10 @@ SLICE_METRICS: Mapping[str, Direction] = {WORST_GROUP: "maximize", GROUP_GAP: "m
 SWAP_METRICS: Mapping[str, Direction] = {FLIP_RATE: "minimize", SHIFT: "minimize"}
 
 
+# Of the evaluation whose weights are kept, and how the metrics of evaluations begin.
+BEST_STEP, BEST_EPOCH = "best/step", "best/epoch"
+EVALUATED = ("val/", "early/")
+
 MOST = 200  # characters of a label in a metric's name; MLflow's names end at 250
 _FORBIDDEN = re.compile(r"(?!(?<=\d)\.(?=\d))[^\w\- ]")  # a decimal point may stay
 _SHORTENED = re.compile(rf".{{{MOST}}}\.[0-9a-f]{{16}}")
@@ -65,6 +69,11 @@ def _character(written: re.Match[str]) -> str:
         return unicodedata.lookup(name)
     except KeyError:
         return written[0]
+
+
+def is_detail(name: str) -> bool:
+    """Whether a metric, without its split, is of one label, or an average that adds little."""
+    return "/" in name or name in ("precision_weighted", "recall_weighted")
 
 
 def is_cost(metric: str) -> bool:

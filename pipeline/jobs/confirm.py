@@ -35,6 +35,7 @@ from pipeline.search.study.storage import find_study
 from pipeline.search.study.trials import COMMAND, RUN_ID, best_first
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, commands, studies, tags
+from pipeline.tracking.metrics import metrics_of
 from pipeline.tracking.runs import count_runs, log_progress, log_texts, seek_run
 from pipeline.tracking.trials import trials_of
 from pipeline.training.prepare import splits_of
@@ -196,7 +197,7 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
     splits = splits_of(experiment)
     labels = list(splits.label_counts)
     assert splits.test is not None  # the config reads it
-    validation = [run.data.metrics[f"val/best/{metric}"] for run in own]
+    validation = [metrics_of(run)[f"val/{metric}"] for run in own]
     score = confirmation.trial.values[0]
     sign = 1.0 if objectives(experiment)[0].direction == "maximize" else -1.0
     report = winners.WinnerReport(
@@ -215,11 +216,9 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
     log_texts(store, confirmation.parent.info.run_id, {FILE: report.as_json()})
     points = {
         "confirm/mean": report.mean,
-        "confirm/spread": report.spread,
         "confirm/selection_gap": report.selection_gap,
         "confirm/difference": report.against[0].difference,
         "confirm/p": report.against[0].p,
-        "confirm/test_reads": float(report.test_reads),
     }
     log_progress(store, confirmation.parent.info.run_id, report.trial, points)
     write_report(store, full, confirmation.storage)

@@ -13,12 +13,15 @@ from pipeline.common.session import shared
 from pipeline.config.compose import key_of
 from pipeline.config.experiment import validate
 from pipeline.config.flat import OPEN, flat
+from pipeline.evaluation.names import BEST_STEP
+from pipeline.evaluation.score_table import FILE, score_in
 from pipeline.search.searchable import SEED, PriorTrial, PriorTrials
 from pipeline.search.space.space import Space
 from pipeline.search.space.transfer import read, translated
 from pipeline.tasks.objective import COSTS, Constraint, Objective, constraints, objectives
 from pipeline.tracking import Store
-from pipeline.tracking.runs import history
+from pipeline.tracking.metrics import history
+from pipeline.tracking.runs import read_json, run_of
 from pipeline.tracking.trials import LoggedTrial, logged_trials, tries_of
 
 # What does not change a run's training, by how its keys begin: scores are made anew here.
@@ -130,7 +133,16 @@ class _Scores:
         if first.aggregation == "best":
             best = self.score(first)
             kept = next(step for step, value in steps.items() if value == best)
-        return limit.excess(self._history(limit.metric).get(kept, math.nan))
+        return limit.excess(self._at(kept, limit.metric))
+
+    def _at(self, step: int, metric: str) -> float:
+        """Return a metric of an evaluation: of the best one the run has tables, too."""
+        found = self._history(metric).get(step)
+        if found is not None or step != self._run.metrics.get(BEST_STEP):
+            return math.nan if found is None else found
+        run = run_of(self._store, self._run.run_id)
+        table = read_json(self._store, run, FILE.format(split="val"))
+        return score_in(table, metric.removeprefix("val/")) if table else math.nan
 
     def _history(self, metric: str) -> dict[int, float]:
         if metric not in self._read:

@@ -48,8 +48,9 @@ from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, commands, open_store, studies, tags
 from pipeline.tracking.dead_runs import close_dead
 from pipeline.tracking.kept_models import delete_model
-from pipeline.tracking.record import RUN_SECONDS
-from pipeline.tracking.runs import history, log_progress, log_texts, read_json, run_of
+from pipeline.tracking.metrics import history
+from pipeline.tracking.record import ACCOUNT, COST_FILE, RUN_SECONDS
+from pipeline.tracking.runs import log_progress, log_texts, read_json, run_of
 from pipeline.tracking.trials import trials_of
 from pipeline.tracking.views import write_view
 from pipeline.training.run_folders import drop, folder_of, left_in
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_FILE = "check.json"  # artifact of the study: what is odd about its data
-COST_FILE = "cost.json"  # artifact of the study: its forecast, and what it has cost
 SCORE, BEST = "search/score", "search/best_score"  # metrics of the study
 SHOWN_WARNINGS = 3  # of the data, before the first trial
 
@@ -205,14 +205,20 @@ class StudyRecord:
         found = spending.total
         if state == self._kept_as:
             return
-        points = {RUN_SECONDS: found.seconds, **found.metrics("spent"), **spending.account.metrics}
         # With the forecast of an earlier start.
         costs = read_json(self.store, self._run, COST_FILE) or {}
+        costs |= {"spent": asdict(found), ACCOUNT: spending.account.as_tree()}
         if expected is not None:
-            points |= expected.metrics("forecast")
             costs["forecast"] = asdict(expected)
-        if costs:
-            tables[COST_FILE] = json.dumps({**costs, "spent": asdict(found)})
+        tables[COST_FILE] = json.dumps(costs, indent=1)
+        points = {
+            RUN_SECONDS: found.seconds,
+            "spent/machine_seconds": found.machine_seconds,
+            "spent/disk": float(found.disk),
+            "spent/kwh": found.kwh,
+            "spent/usd": found.usd,
+            **({"forecast/seconds": expected.seconds} if expected else {}),
+        }
         log_progress(self.store, self.run_id, len(ended(study)), points)
         ended_at = self._run.info.end_time  # not moved where nothing was run
         end = spending.end if spending.runs else ended_at and ended_at / 1000

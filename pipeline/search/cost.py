@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -75,11 +75,6 @@ class Spent:
             f"{span(self.seconds)}, {self.disk / 1e6:.0f} MB on disk, {self.kwh * 1000:.2g} Wh "
             f"({how}){money}"
         )
-
-    def metrics(self, prefix: str) -> dict[str, float]:
-        """Return it by the names of metrics."""
-        values = {k: float(v) for k, v in asdict(self).items() if k != "is_measured"}
-        return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
 def forecast(

@@ -304,6 +304,11 @@ class Task(ABC, Generic[C]):
             "that it is the model's, and of the language of the texts",
         ]
 
+    def counts(self, examples: Examples, outputs: Outputs) -> dict[str, dict[str, int]]:
+        """Return numbers of rows by label: those that have it, and what is predicted of them."""
+        del examples, outputs
+        return {}
+
     def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:
         """Return figures of the result by file name."""
         del examples, outputs

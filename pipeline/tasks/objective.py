@@ -17,6 +17,7 @@ from pipeline.evaluation.names import (
     SLICE_METRICS,
     SWAP_METRICS,
     is_cost,
+    is_detail,
     label_in,
     logged_name,
     metric_name,
@@ -122,6 +123,24 @@ def constraints(experiment: Experiment) -> tuple[Constraint, ...]:
         _direction(experiment, parts[1], "evaluation.constraints")
         found.append(Constraint(logged_name(parts[1]), parts[2] == ">=", limit, text))
     return tuple(found)
+
+
+def logged_metrics(experiment: Experiment, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return what a record has as metrics: the main ones, and those that judge the run.
+
+    A baseline's are those of the objectives. The tables of scores have all others.
+    """
+    goals = {goal.name for goal in objectives(experiment)}
+    named = goals | {limit.metric.removeprefix("val/") for limit in constraints(experiment)}
+    baseline = f"{get_task(experiment.task).baseline_name}/"
+
+    def is_logged(metric: str) -> bool:
+        name = metric.partition("/")[2]
+        if name.startswith(baseline):
+            return name.removeprefix(baseline) in goals
+        return name in named or not is_detail(name)
+
+    return {metric: value for metric, value in metrics.items() if is_logged(metric)}
 
 
 def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:

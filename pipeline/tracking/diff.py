@@ -13,6 +13,7 @@ from pipeline.config.flat import flatten, settings
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.logged import LoggedRun
+from pipeline.tracking.metrics import comparable, final_values
 
 MISSING = "(not there)"
 
@@ -29,7 +30,7 @@ class Difference:
     config: Changes
     drifts: list[Drift]  # data, model, code, packages, machine and predictions
     packages: Changes
-    metrics: Changes  # the last values
+    metrics: Changes  # the final values
     counts: Mapping[str, int]  # how many keys, packages and metrics were compared
 
     @property
@@ -97,7 +98,7 @@ def diff(a: LoggedRun, b: LoggedRun) -> Difference:
     compared: Mapping[str, list[Mapping[str, Any]]] = {
         "config": [settings(flatten(run.tree())) for run in (a, b)],
         "packages": [_packages(run) for run in (a, b)],
-        "metrics": [_last(run) for run in (a, b)],
+        "metrics": _finals(a, b),
     }
     found = drifts(*({**run.provenance, **run.inputs} for run in (a, b)))
     return Difference(
@@ -114,10 +115,11 @@ def _packages(run: LoggedRun) -> Mapping[str, Any]:
     return packages if isinstance(packages, Mapping) else {}
 
 
-def _last(run: LoggedRun) -> dict[str, float]:
-    """Return the last value of each metric; what the run cost comes last."""
-    keys = sorted(run.histories, key=lambda key: (is_cost(key), key))
-    return {key: run.histories[key][max(run.histories[key])] for key in keys if run.histories[key]}
+def _finals(a: LoggedRun, b: LoggedRun) -> list[Mapping[str, float]]:
+    """Return the final value of each metric of both; what a run cost comes last."""
+    found = [final_values(run.histories) for run in (a, b)]
+    keys = sorted(comparable(*found), key=lambda key: (is_cost(key), key))
+    return [{key: values[key] for key in keys if key in values} for values in found]
 
 
 def _predictions(a: LoggedRun, b: LoggedRun) -> Drift:

@@ -19,8 +19,8 @@ from pipeline.common.text import printable
 from pipeline.config.migrations import migrated
 from pipeline.config.untrusted import MOST_BYTES, MOST_JSON_BYTES, read_config, read_json
 from pipeline.tracking import tags
+from pipeline.tracking.metrics import History, history, migrated_metrics
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, INPUTS_FILE, PROVENANCE_FILE, as_json
-from pipeline.tracking.runs import history
 from pipeline.tracking.signature import SIGNATURE_FILE
 from pipeline.tracking.store import Store
 
@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 RESULTS_FILE = "results.json"  # of an exported folder: the run's results
 
 _ARTIFACTS = (CONFIG_FILE, PROVENANCE_FILE, INPUTS_FILE, DIFF_FILE, SIGNATURE_FILE)
-
-History = Mapping[int, float]  # value by step
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,9 @@ def _read_run(store: Store, run_id: str) -> LoggedRun:
         provenance=_mapping(files.get(PROVENANCE_FILE), f"{place}, {PROVENANCE_FILE}"),
         inputs=_mapping(files.get(INPUTS_FILE), f"{place}, {INPUTS_FILE}"),
         predictions=_mapping(known.get(tags.PREDICTIONS, "{}").encode(), tags.PREDICTIONS),
-        histories={metric: history(store, run_id, metric) for metric in run.data.metrics},
+        histories=migrated_metrics(
+            {name: history(store, run_id, name) for name in run.data.metrics}
+        ),
         diff=files.get(DIFF_FILE, b""),
         signature=files.get(SIGNATURE_FILE, b""),
     )
@@ -218,7 +218,7 @@ def _read_folder(folder: Path) -> LoggedRun:
         provenance=_mapping(files.get(PROVENANCE_FILE), f"{place}/{PROVENANCE_FILE}"),
         inputs=_mapping(files.get(INPUTS_FILE), f"{place}/{INPUTS_FILE}"),
         predictions=predictions,
-        histories=histories,
+        histories=migrated_metrics(histories),
         diff=files.get(DIFF_FILE, b""),
         signature=files.get(SIGNATURE_FILE, b""),
     )

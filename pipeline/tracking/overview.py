@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, TrackingError
@@ -20,8 +20,9 @@ from pipeline.config.migrations import migrated_params
 from pipeline.tasks.objective import SECONDS, Objective, parse
 from pipeline.tracking import tags
 from pipeline.tracking.dead_runs import state_of
+from pipeline.tracking.metrics import OLD_BEST, history, metrics_of
 from pipeline.tracking.record import RUN_SECONDS
-from pipeline.tracking.runs import find_runs, history, is_deleted, seek_run
+from pipeline.tracking.runs import find_runs, is_deleted, seek_run
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, find_study, searched_keys
 from pipeline.tracking.trials import repeats_of, trials_of, tries_of
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     _Scored = tuple[Run, list[float | None]]
 
 MOST_CHARACTERS = 2000  # of a filter
-EXAMPLE = "\"metrics.`val/best/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
+EXAMPLE = "\"metrics.`val/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3, "killed": 3}  # 2: those that may still end
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
 
@@ -113,12 +114,14 @@ def _best_trials(
 ) -> list[Run]:
     """Return the runs of a study's trials, or only the best complete ones where that is enough.
 
-    MLflow sorts by a metric as it was logged, which a mean of evaluations or of seeds is not.
+    MLflow sorts by a metric's final value, which a mean of evaluations or of seeds is not, nor the
+    score of a trial that an older version ran.
     """
     name = study.data.tags[tags.STUDY]
     objectives = [_objective(*goal) for goal in goals]
-    logged = [one and _logged_as(one, is_first=one is objectives[0]) for one in objectives]
-    if repeats_of(study, ()) == 1 and None not in logged:
+    logged = [o.metric for o in objectives if o and _is_logged(o, is_first=o is objectives[0])]
+    is_sorted = len(logged) == len(goals) and not trials_of(store, name, OLD_BEST, most=1)
+    if repeats_of(study, ()) == 1 and is_sorted:
         ways = ["DESC" if way == "maximize" else "ASC" for _, way in goals]
         order = [f"metrics.`{key}` {way}" for key, way in zip(logged, ways, strict=True)]
         order.append("attributes.start_time ASC")  # of equal ones the first, as the study has it
@@ -143,10 +146,12 @@ def runs(store: Store, condition: str, limit: int) -> Table:
     found = _search(store, condition, limit + 1)
     columns = ["run_id", "kind", "name", "study", "trial", "state", "start", "run_seconds"]
     rows = [_listed(store, run) for run in found[:limit]]
-    note = "" if found else "no run matches."
+    notes = [] if found else ["no run matches."]
+    if re.search("(val|early)/(best|last)/", condition):
+        notes.append("runs of this version log val/best/… as val/….")
     if len(found) > limit:
-        note = f"only the latest {limit} are listed; --limit lists more."
-    return Table([*columns, "objective", "score"], rows, note)
+        notes.append(f"only the latest {limit} are listed; --limit lists more.")
+    return Table([*columns, "objective", "score"], rows, " ".join(notes))
 
 
 def _check_limit(limit: int) -> None:
@@ -269,21 +274,18 @@ def score_of(
     """Return a run's score, as `pipeline.tasks.objective` makes it; None where it has none.
 
     The goal is an objective as the config writes it. The first, by which a run's best evaluation
-    was chosen, has the same score in either direction. A failed run has none. One that was pruned
-    when only a sample of the rows had been evaluated has that of the sample.
+    was chosen, has the same score in either direction. A failed run has none, nor one that is not
+    over. One that was pruned when only a sample of the rows had been evaluated has that of the
+    sample.
     """
     objective = _objective(goal, direction)
-    if objective is None or run.data.tags.get(tags.STATE) == "failed":
+    if objective is None or run.data.tags.get(tags.STATE) in ("failed", "running"):
         return None
-    metric, known = objective.metric, run.data.metrics
-    sample = metric.replace("val/", "early/", 1)
-    split = "early" if sample in known and metric not in known else "val"
-    logged = _logged_as(objective, split, is_first=is_first)
-    if logged is not None:
-        return cast("Mapping[str, float]", known).get(logged)
-    metric = metric.replace("val/", f"{split}/", 1)
+    metric, known = objective.metric, metrics_of(run)
     if metric not in known:
-        return None
+        metric = metric.replace("val/", "early/", 1)
+    if metric not in known or _is_logged(objective, is_first=is_first):
+        return known.get(metric)
     return objective.score(list(history(store, run.info.run_id, metric).values()))
 
 
@@ -294,14 +296,9 @@ def _objective(goal: str, direction: Direction) -> Objective | None:
         return None
 
 
-def _logged_as(objective: Objective, split: str = "val", *, is_first: bool) -> str | None:
-    """Return the metric by which a run logs its score itself; None where it logs only the parts."""
-    way = objective.aggregation
-    if objective.is_cost:
-        return objective.metric
-    if way == "last" or (is_first and way == "best"):
-        return objective.metric.replace("val/", f"{split}/{way}/", 1)
-    return None
+def _is_logged(objective: Objective, *, is_first: bool) -> bool:
+    """Whether a run's score is the final value of the metric, and not only made of its history."""
+    return objective.is_cost or (is_first and objective.aggregation in ("best", "last"))
 
 
 def _seconds(metrics: Mapping[str, float]) -> float | None:

@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 CONFIG_FILE, INPUTS_FILE = "config.yaml", "inputs.json"
 PROVENANCE_FILE, DIFF_FILE = "provenance.json", "code.diff"
 MODEL_FOLDER = "model"  # of a kept model
+COST_FILE, ACCOUNT = "cost.json", "account"  # what a run or study cost; where its time went
 RUN_SECONDS = "time/run_seconds"  # metric: by the clock, while the record was open
 
 # What MLflow takes at once, and the longest parameter value.
@@ -89,10 +91,11 @@ class Record:
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._pending: list[Future[None]] = []
         self._points: list[Metric] = []
+        self._tables: list[str] = []  # their files
         self._last_flush = time.monotonic()
         self._log_file: Path | None = None
         self._was_cut_off = was_cut_off
-        self._logged: set[tuple[str, int]] = set()  # metric and step, by an earlier process
+        self._logged: Counter[tuple[str, int]] = Counter()  # points of an earlier process
         if run_id is None:
             self._do(log_params, store, self.run_id, dict(params))
         else:
@@ -102,14 +105,22 @@ class Record:
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Add a point to each of these metrics' histories."""
+        self._add(values, step, 0)
+
+    def closing(self, values: Mapping[str, float], step: int) -> None:
+        """Add closing points, see `pipeline.tracking.metrics`, to those of this step."""
+        self._add(values, step, 1)
+
+    def _add(self, values: Mapping[str, float], step: int, earlier: int) -> None:
+        """Add a point; there are ``earlier`` ones of its step, and it is later than they are."""
         from mlflow.entities import Metric
 
-        now = _now()
+        time_of_it = _now() + earlier
         self._last_step = max(self._last_step, step)
         self._points += [
-            Metric(key, float(value), now, step)
+            Metric(key, float(value), time_of_it, step)
             for key, value in values.items()
-            if (key, step) not in self._logged
+            if self._logged[key, step] <= earlier
         ]
         full = len(self._points) >= METRICS_A_BATCH
         if full or time.monotonic() - self._last_flush > FLUSH_SECONDS:
@@ -150,7 +161,8 @@ class Record:
         """Store a table that the MLflow UI shows: a JSON file of columns and rows."""
         rows = [list(row) for row in zip(*columns.values(), strict=True)]
         self.text(json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False), file)
-        listed = json.dumps([{"path": file, "type": "table"}])
+        self._tables.append(file)
+        listed = json.dumps([{"path": name, "type": "table"} for name in self._tables])
         self._do(self._store.client.set_tag, self.run_id, "mlflow.loggedArtifacts", listed)
 
     def model(self, folder: Path, interface: Interface) -> None:
@@ -231,7 +243,7 @@ class Record:
         if tags.REASON in run.data.tags:
             client.delete_tag(run_id, tags.REASON)
         for key in run.data.metrics:
-            self._logged |= {(key, p.step) for p in client.get_metric_history(run_id, key)}
+            self._logged.update((key, p.step) for p in client.get_metric_history(run_id, key))
 
     def _keep_log(self, path: Path) -> None:
         if self._was_cut_off:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.timing import Account, booked, ledger
 from pipeline.config.experiment import Experiment
+from pipeline.evaluation.score_table import FILE, score_table
 from pipeline.serving.saved import save_checked
-from pipeline.tracking.record import Record
+from pipeline.tasks.objective import logged_metrics
+from pipeline.tracking.record import ACCOUNT, COST_FILE, Record
 from pipeline.training.hooks import TrainingHook
 from pipeline.training.outcome import RUN_LOGGER, Result
 from pipeline.training.prepare import Prepared, inputs
@@ -20,7 +22,8 @@ from pipeline.training.prepare import Prepared, inputs
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from pipeline.training.best import Evaluations
+    from pipeline.tasks.base import Examples
+    from pipeline.training.best import Evaluation, Evaluations
     from pipeline.training.results import Judged
     from pipeline.training.snapshot import Snapshot
 
@@ -32,7 +35,6 @@ class RunLog(TrainingHook):
 
     def __init__(self, record: Record, experiment: Experiment, data: Prepared) -> None:
         self._record, self._experiment, self._data = record, experiment, data
-        self._last_step = 0  # of the training, once it has ended or is paused
 
     def on_start(self, snapshot: Snapshot | None) -> None:
         """Log, once, what is read and how much of it."""
@@ -40,15 +42,13 @@ class RunLog(TrainingHook):
             log.info("resumed at step %d", snapshot.step)
             return
         record, data = self._record, self._data
-        record.inputs(inputs(self._experiment))
+        read = inputs(self._experiment)
         for name, examples in data.examples.items():
-            counts = {
-                "rows": len(examples.rows),
+            read["data"]["splits"][name] |= {
                 "examples": len(examples.dataset),
                 "long": examples.truncated,
                 "dropped": examples.dropped,
             }
-            record.metrics({f"data/{name}_{what}": count for what, count in counts.items()})
             if examples.truncated:
                 log.info(
                     "%s: %d of %d rows are too long, task.long_rows=%s",
@@ -57,17 +57,17 @@ class RunLog(TrainingHook):
                     len(examples.rows),
                     data.task.config.long_rows,
                 )
+        record.inputs(read)
         for warning in data.warnings:
             log.warning("data: %s", warning)
-        record.metrics({"cost/data_seconds": data.seconds})
         if data.task.labels:
             record.tag(labels=", ".join(data.task.labels))
 
     def on_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Log and show metrics."""
-        self._record.metrics(metrics, step)
-        shown = (f"{k} {v:.4g}" for k, v in metrics.items() if k.count("/") == 1)
-        log.info("step %d: %s", step, ", ".join(shown))
+        logged = logged_metrics(self._experiment, metrics)
+        self._record.metrics(logged, step)
+        log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in logged.items()))
 
     def flush(self) -> Callable[[], None]:
         """Begin to write all that is buffered."""
@@ -95,8 +95,13 @@ class RunLog(TrainingHook):
             if judged.split == "test":
                 digests["test"] = judged.evaluation.digest
                 self._record.tag(test_rows=judged.examples.rows.digest)
-        self._last_step = last.step
-        self._record.metrics(result.metrics, step=last.step)
+        logged = logged_metrics(self._experiment, result.metrics)
+        self._record.metrics({k: v for k, v in logged.items() if k not in best.named}, last.step)
+        if best.step != last.step:
+            closing = {name: value for name, value in logged.items() if name in best.named}
+            self._record.closing(closing, last.step)
+        if result.state != "paused":
+            self._score_tables(best, judged)
         found = f"no: {', '.join(sorted(exceptions))}" if exceptions else "yes"
         since = f", from step {resumed.step} on" if resumed else ""
         self._record.tag(predictions=json.dumps(digests), deterministic=found + since)
@@ -111,6 +116,22 @@ class RunLog(TrainingHook):
             self._record.end(result.state)
             log.info("%s at step %d, epoch %g", result.state, last.step, last.epoch)
         return result
+
+    def _score_tables(self, best: Evaluation, judged: Judged | None) -> None:
+        """Store all scores of each split, by label as well."""
+        data, task = self._data, self._data.task
+        looked: dict[str, tuple[Examples, Evaluation]] = {}
+        if not best.is_early:
+            looked["val"] = data.examples["validation"], best
+        if judged:
+            looked[judged.split] = judged.examples, judged.evaluation
+        with booked("logging"):
+            for split, (examples, evaluation) in looked.items():
+                is_judged = split == "test" or "test" not in data.examples
+                baseline = data.encoded.baseline if is_judged else {}
+                counts = task.counts(examples, evaluation.outputs)
+                table = score_table(evaluation.metrics, baseline, task.baseline_name, counts)
+                self._record.table(table, FILE.format(split=split))
 
     def model(self, model: PreTrainedModel, folder: Path, evaluations: Evaluations) -> None:
         """Keep a model whose best weights are in it; it cannot be used further.
@@ -130,6 +151,6 @@ class RunLog(TrainingHook):
         """Log the seconds by phase, and their lower bound: those of the matrix products alone."""
         account = Account(spent, bound)
         ledger().take()
-        self._record.metrics(account.metrics, self._last_step)
+        self._record.text(json.dumps({ACCOUNT: account.as_tree()}, indent=1), COST_FILE)
         snapshot = result.snapshot and replace(result.snapshot, spent=dict(account.seconds))
         return replace(result, account=account, snapshot=snapshot)

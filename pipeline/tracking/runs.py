@@ -76,12 +76,6 @@ def is_deleted(run: Run | None) -> bool:
     return run is None or run.info.lifecycle_stage == "deleted"
 
 
-def history(store: Store, run_id: str, metric: str) -> dict[int, float]:
-    """Return a metric's values by the step that they were logged at, in order."""
-    points = store.client.get_metric_history(run_id, metric)
-    return {p.step: p.value for p in sorted(points, key=lambda p: (p.step, p.timestamp))}
-
-
 def count_runs(store: Store, tag: str, value: str) -> int:
     """Return how many runs of the experiment have a tag of this value."""
     return len(find_runs(store, f"tags.`{tag}` = '{quoted(value)}'"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pipeline.config.compose import key_of
 from pipeline.config.migrations import migrated_overrides, migrated_params
 from pipeline.tracking import tags
+from pipeline.tracking.metrics import metrics_of
 from pipeline.tracking.runs import LATEST, find_runs, own_runs, quoted
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, all_studies, find_study
@@ -86,7 +87,7 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
                 known.get(tags.STATE) == "complete",
                 {**chosen, **migrated_params(run.data.params)},
                 overrides,
-                run.data.metrics,
+                metrics_of(run),
                 parent.data.params.get(DATA) if parent else None,
                 (known[tags.STUDY], known[tags.TRIAL]) if tags.TRIAL in known else None,
                 int(known[tags.REPEAT]) if tags.REPEAT in known else None,

@@ -10,11 +10,11 @@ from typing import Literal
 from pipeline.common.text import printable
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift
-from pipeline.tracking.logged import History, LoggedRun
+from pipeline.tracking.logged import LoggedRun
+from pipeline.tracking.metrics import History, comparable
 
 TOLERANCE = 1e-3  # of float32 training on other hardware; scores move by whole rows
 _LOSS = "train/loss"  # where a difference shows first
-_DATA = "data/"  # what the rows are, which is drift and no result
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def judge(
 
     *Identical* is the same digest of the predictions and the same value of every metric at every
     step. *Equivalent* allows each value a difference of ``tolerance``, relative to the values where
-    they are above 1, and other digests or none. Seconds are left out, and what the data is, which
-    is drift. What drifted is named first where they differ.
+    they are above 1, and other digests or none. Seconds are left out. What drifted is named first
+    where they differ.
     """
     points = list(_points(then.histories, now.histories))
     parted = sorted((p for p in points if not p.is_same), key=lambda p: p.place)
@@ -113,9 +113,9 @@ def _outputs(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _points(then: Mapping[str, History], now: Mapping[str, History]) -> Iterator[_Point]:
-    """Yield the points that either has, but for seconds and what the data is."""
-    for metric in {**then, **now}:
-        if is_cost(metric) or metric.startswith(_DATA):
+    """Yield the points that either has, but for seconds."""
+    for metric in comparable(then, now):
+        if is_cost(metric):
             continue
         before, after = then.get(metric, {}), now.get(metric, {})
         for step in {**before, **after}:

@@ -34,6 +34,11 @@ class Evaluation:
         return "early" if self.is_early else "val"
 
     @property
+    def named(self) -> dict[str, float]:
+        """Its metrics by their full names."""
+        return {f"{self.split}/{name}": value for name, value in self.metrics.items()}
+
+    @property
     def digest(self) -> str:
         """A digest of the outputs, to the last bit."""
         digest = hashlib.blake2b(digest_size=8)

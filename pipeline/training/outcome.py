@@ -44,7 +44,7 @@ class Result:
     run_id: str  # its MLflow run
     scores: tuple[float, ...]  # one per objective
     excesses: dict[str, float]  # violation of each constraint; 0 or less: satisfied
-    metrics: dict[str, float]  # by full name: val/best/f1_macro, test/accuracy …
+    metrics: dict[str, float]  # by full name: val/f1_macro, test/accuracy …
     snapshot: Snapshot | None = None  # of a paused run
     account: Account = field(default_factory=Account)  # of its time, earlier parts included
     ran: float = 0.0  # seconds by the clock while its record was open, pauses left out

@@ -6,7 +6,6 @@ share them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -88,7 +87,6 @@ class Prepared:
 
     encoded: Encoded
     task: Task[Any]
-    seconds: float  # that it took to prepare
 
     @property
     def examples(self) -> dict[str, Examples]:
@@ -117,7 +115,6 @@ def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
         DataError: for rows that cannot be read, labelled, split or learned from.
         ModelError: for a missing checkpoint.
     """
-    began = time.perf_counter()
     encoded = _encoded(
         experiment.data,
         experiment.model,
@@ -128,7 +125,7 @@ def prepare(experiment: Experiment, *, keep: bool = False) -> Prepared:
     )
     encoded.read(keep=keep)
     task = task_of(experiment)
-    return Prepared(encoded, task, time.perf_counter() - began)
+    return Prepared(encoded, task)
 
 
 def shape_of(experiment: Experiment) -> Shape:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.contract import PruningDecision, State
 from pipeline.common.timing import TRAINING
+from pipeline.evaluation.names import BEST_EPOCH, BEST_STEP
 from pipeline.tasks.objective import Constraint, Objective, constraints, objectives
 from pipeline.training.outcome import Result
 from pipeline.training.speed import memory_bytes
@@ -48,14 +49,12 @@ def of_training(
 ) -> Result:
     """Return the result of a training that finished, or that its search ended."""
     evaluations = tuner.evaluations
-    best, last = evaluations.best, evaluations.last
+    best = evaluations.best
     assert best is not None  # training ends with an evaluation
-    assert last is not None
     metrics = {
-        **named(f"{best.split}/best", best.metrics),
-        **named(f"{last.split}/last", last.metrics),
-        f"{best.split}/best/step": float(best.step),
-        f"{best.split}/best/epoch": best.epoch,
+        **best.named,
+        BEST_STEP: float(best.step),
+        BEST_EPOCH: best.epoch,
         **costs(tuner),
     }
 

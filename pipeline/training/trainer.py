@@ -323,8 +323,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             evaluation = self.evaluate_on(self._validation)
         else:
             evaluation = dataclasses.replace(self.evaluate_on(self._early), is_early=True)
-        named = {f"{evaluation.split}/{k}": v for k, v in evaluation.metrics.items()}
-        self._tell(named, evaluation.step)
+        self._tell(evaluation.named, evaluation.step)
         self.evaluations.add(evaluation, self.model)
         ends = is_end or self.evaluations.exhausted
         answers = [

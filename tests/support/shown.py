@@ -59,8 +59,11 @@ class Shown(Made):
         return sorted(own, key=_place)
 
     def points(self, run: Any, metric: str) -> dict[int, float]:
-        """Return a metric's values by step."""
+        """Return a metric's values by step, without what closes the history of an evaluation's."""
         history = self.client.get_metric_history(run.info.run_id, metric)
+        *earlier, last = sorted(history, key=lambda p: (p.timestamp, p.step))
+        if metric.startswith("val/") and last.step in {p.step for p in earlier}:
+            history = earlier
         assert len({p.step for p in history}) == len(history), f"{metric} twice at one step"
         return {p.step: p.value for p in history}
 

@@ -1,5 +1,6 @@
 """Commands given in this process, and the stores they make."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,26 @@ def make_store(folder: Path, *commands: Sequence[str]) -> Made:
             forget()
             assert main(in_this_process(["train", *command])) == 0
     return Made(folder)
+
+
+def cost_of(run) -> dict:
+    """Return what a run or a study cost, as it was logged: with an account of its time."""
+    return json.loads(artifact(run, "cost.json").read_text(encoding="utf-8"))
+
+
+def splits_of(run) -> dict:
+    """Return how many rows and examples a run had of each split, as it was logged."""
+    inputs = json.loads(artifact(run, "inputs.json").read_text(encoding="utf-8"))
+    return inputs["data"]["splits"]
+
+
+def scores_of(run, split: str = "val") -> dict[tuple[str, str], float]:
+    """Return the table of a run's scores on a split, as it was logged, by row and column."""
+    table = json.loads(artifact(run, f"{split}_scores.json").read_text(encoding="utf-8"))
+    first, *columns = table["columns"]
+    assert first == "of"
+    cells = ((row[0], zip(columns, row[1:], strict=True)) for row in table["data"])
+    return {(of, column): v for of, row in cells for column, v in row if v is not None}
 
 
 def artifact(run, name: str) -> Path:

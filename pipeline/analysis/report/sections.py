@@ -89,8 +89,8 @@ def data_section(report: Mapping[str, Any]) -> str:
 
 
 def cost_section(costs: Mapping[str, Any]) -> str:
-    """Return a search's forecast and real cost as they were logged."""
-    expected, found = costs["forecast"], costs["spent"]
+    """Return a search's forecast, where it has one, and real cost as they were logged."""
+    expected, found = costs.get("forecast", {}), costs["spent"]
     units = {
         "seconds": "seconds by the clock",
         "machine_seconds": "seconds of all workers",
@@ -100,9 +100,11 @@ def cost_section(costs: Mapping[str, Any]) -> str:
     }
     rows = []
     for name, unit in units.items():
-        error = found[name] / expected[name] - 1 if expected[name] else None
-        told = "" if error is None else f"{error:+.0%}"
-        rows.append({"": unit, "forecast": expected[name], "found": found[name], "error": told})
+        row = {"": unit, "found": found[name]}
+        if expected:
+            error = f"{found[name] / expected[name] - 1:+.0%}" if expected[name] else ""
+            row = {"": unit, "forecast": expected[name], "found": found[name], "error": error}
+        rows.append(row)
     how = "measured by sensors" if found["is_measured"] else "estimated from the stated power"
     said = f"Cost of all starts of the search, without the pauses between. Energy is {how}."
     return note(said) + render(Table.of(rows), "html")

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -206,6 +207,19 @@ class LabelTask(Task[L]):
             {label: round(share, 6) for label, share in zip(self.labels, row, strict=True)}
             for row in self.probabilities(examples, outputs).tolist()
         ]
+
+    def counts(self, examples: Examples, outputs: Outputs) -> dict[str, dict[str, int]]:
+        """Return how many rows have each label, and how often each is predicted of them."""
+        truth, predicted = examples.rows["label"], self.predicted(examples, outputs)
+        if self.config.multi_label:
+            found, said = (Counter(chain.from_iterable(of)) for of in (truth, predicted))
+            return {name: {"rows": found[name], "predicted": said[name]} for name in self.labels}
+        rows, pairs = Counter(truth), Counter(zip(truth, predicted, strict=True))
+        shown = self.labels if len(self.labels) <= MOST_SHOWN else ()
+        return {
+            name: {"rows": rows[name], **{f"predicted {of}": pairs[name, of] for of in shown}}
+            for name in self.labels
+        }
 
     def figures(self, examples: Examples, outputs: Outputs) -> dict[str, Figure]:
         """Return the confusion matrix, if a row has one label."""

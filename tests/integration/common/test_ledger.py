@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.timing import PHASES
+from tests.support.stores import cost_of
 from tests.support.studies import open_study
 
 
@@ -16,14 +17,15 @@ def test_phases_of_a_search_sum_to_no_more_than_its_time(cli, tiny, runs):
     out = cli("train", "-m", *tiny, *grid).out
     whole = time.perf_counter() - began
     assert "\ntime: " in out
-    totals = [trial.data.metrics["time/total_seconds"] for trial in runs("trial")]
+    accounts = [cost_of(trial)["account"] for trial in runs("trial")]
+    totals = [account["seconds"] for account in accounts]
     assert 0 < sum(totals) <= whole
-    for trial in runs("trial"):
-        of = trial.data.metrics
-        phases = {phase: of.get(f"time/{phase}_seconds", 0.0) for phase in PHASES}
-        assert sum(phases.values()) == pytest.approx(of["time/total_seconds"])
+    for account in accounts:
+        phases = account["phases"]
+        assert phases.keys() <= set(PHASES)
+        assert sum(phases.values()) == pytest.approx(account["seconds"])
         assert min(phases[phase] for phase in ("evaluation", "optimizer", "compose")) > 0
-        assert of["time/lower_bound_seconds"] > 0
+        assert account["lower_bound"] > 0
 
 
 def test_time_of_a_failed_trial_is_booked_on_that_trial(cli, tiny, runs, monkeypatch):
@@ -42,7 +44,7 @@ def test_time_of_a_failed_trial_is_booked_on_that_trial(cli, tiny, runs, monkeyp
     monkeypatch.setattr(FineTuner, "evaluate_on", slow_and_broken)
     assert cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine").code == 0
     _, good = runs("trial")
-    assert good.data.metrics["time/total_seconds"] < 1000
+    assert cost_of(good)["account"]["seconds"] < 1000
     (bad,) = (t for t in open_study(Path("mlruns/studies/mine")).trials if t.state.name == "FAIL")
     seconds, floor = bad.user_attrs["account"]
     assert sum(seconds.values()) > 1000
@@ -56,5 +58,5 @@ def test_compute_lower_bound_is_equal_for_kept_and_discarded_models(cli, tiny, r
     assert cli("train", "-m", *tiny, setting, "training.max_length=4,16", "seed=2").code == 0
     (alone,) = runs("run")
     short, same = runs("trial")
-    floors = [run.data.metrics["time/lower_bound_seconds"] for run in (short, same, alone)]
+    floors = [cost_of(run)["account"]["lower_bound"] for run in (short, same, alone)]
     assert floors[0] < floors[1] == floors[2]

@@ -173,7 +173,7 @@ def test_rerun_of_pruned_trial_ends_at_the_same_step(cli, tiny, runs, allow):
     cli("train", "-m", *tiny, *pruner, *late, "evaluation.early_rows=7", "seed=1,2")
     pruned, _ = runs("trial")
     assert pruned.data.tags["tunewright.state"] == "pruned"
-    assert "early/last/loss" in pruned.data.metrics
+    assert "early/loss" in pruned.data.metrics
     ended = cli("rerun", pruned.info.run_id, "--verify", *allow)
     assert ended.code == 0, ended.err
     assert "verdict: identical" in ended.out

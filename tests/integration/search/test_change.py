@@ -213,7 +213,7 @@ def test_sampler_learns_from_trials_in_mlflow(cli, tiny, runs):
     cli("train", *tiny, "seed=6", "training.epochs=2")
     shutil.rmtree("mlruns/studies/old")  # its storage is gone
     scores = {
-        int(r.data.params["seed"]): r.data.metrics["val/best/f1_macro"]
+        int(r.data.params["seed"]): r.data.metrics["val/f1_macro"]
         for r in [*runs("trial"), *runs("run")]
     }
     started = cli("train", "-m", *tiny, "seed=int(interval(2,6))", "hydra.sweeper.n_trials=1",
@@ -256,9 +256,7 @@ def test_a_point_on_several_seeds_is_learned_from_as_one(cli, tiny, runs):
         ]
         assert imported.params == {"training.batch_size": 8}
         own = [r for r in runs("trial") if r.data.tags["mlflow.parentRunId"] == study.info.run_id]
-        scores = [
-            r.data.metrics["val/best/loss"] for r in own if r.data.tags["tunewright.trial"] == "0"
-        ]
+        scores = [r.data.metrics["val/loss"] for r in own if r.data.tags["tunewright.trial"] == "0"]
         assert len(scores) == 2
         assert imported.value == pytest.approx(fmean(scores))
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.search import spending, sweeper
 from pipeline.search.cost import forecast
-from tests.support.stores import artifact
+from tests.support.stores import artifact, cost_of
 
 SWEEP = ("-m", "training.batch_size=8,16", "hydra.sweeper.forecast=true")
 
@@ -19,13 +19,11 @@ def test_sweep_forecasts_its_cost_and_reports_the_actual(cli, tiny, runs):
     assert re.search(r"^forecast: .* MB on disk, .* Wh \(estimated .*\), .* USD", ended.out, re.M)
     assert re.search(r"^forecast .*, took .* \([-+]\d+%\)$", ended.out, re.M)
     (study,) = runs("study")
-    metrics = study.data.metrics
-    assert metrics["spent/seconds"] > 0
+    metrics, expected = study.data.metrics, cost_of(study)["forecast"]
+    assert metrics["time/run_seconds"] > 0
+    assert metrics["forecast/seconds"] == expected["seconds"]
     assert metrics["spent/machine_seconds"] == pytest.approx(
-        metrics["spent/kwh"]
-        * 3.6e6
-        / (metrics["forecast/kwh"] * 3.6e6)
-        * metrics["forecast/machine_seconds"]
+        metrics["spent/kwh"] / expected["kwh"] * expected["machine_seconds"]
     )
     files = [f for run in runs("trial") for f in artifact(run, "").rglob("*") if f.is_file()]
     assert metrics["spent/disk"] == sum(f.stat().st_size for f in files)
@@ -83,7 +81,7 @@ def test_energy_from_sensors_is_reported_as_measured(cli, tiny, runs, monkeypatc
     assert "Wh (measured)" in ended.out
     (study,) = runs("study")
     assert study.data.metrics["spent/kwh"] > 0
-    assert json.loads(artifact(study, "cost.json").read_text())["spent"]["is_measured"]
+    assert cost_of(study)["spent"]["is_measured"]
 
 
 def test_all_trials_of_a_sampler_are_counted_though_some_were_asked_for(cli, tiny, monkeypatch):

@@ -29,7 +29,7 @@ def test_paused_run_resumes_as_if_never_stopped(tiny, working_folder, epochs):
 
     assert resumed.scores == uncut.scores
     assert training_of(cut) == training_of(straight)
-    same = ("val/last/loss", "val/best/loss", "val/best/step")
+    same = ("val/loss", "best/step")
     assert [resumed.metrics[k] for k in same] == [uncut.metrics[k] for k in same]
 
 
@@ -49,7 +49,7 @@ def test_a_pruned_trial_is_its_own_state_everywhere(cli, tiny, runs):
     pruned, complete = runs("trial")
     assert [t.data.tags["tunewright.state"] for t in (pruned, complete)] == ["pruned", "complete"]
     assert pruned.info.status == "KILLED"
-    assert pruned.data.metrics["val/best/step"] > 0
+    assert pruned.data.metrics["best/step"] > 0
     assert runs("study")[0].info.status == "FINISHED"
 
 
@@ -125,8 +125,8 @@ def test_early_rows_show_the_pruner_a_sample_and_the_end_judges_by_all_rows(tiny
     steps = sorted({step for step, name, _ in log.points if name in ("early/loss", "val/loss")})
     assert scores == [points[steps[0], "early/f1_macro"], points[steps[1], "val/f1_macro"]]
     assert (steps[1], "val/f1_macro") in points
-    assert searched.metrics["val/best/step"] == steps[1]
-    assert searched.metrics["val/last/loss"] == whole.metrics["val/last/loss"]
+    assert searched.metrics["best/step"] == steps[1]
+    assert searched.metrics["val/loss"] == whole.metrics["val/loss"]
     stopped = run_once(early, Log(), working_folder, trial(iter(["prune"])))
-    assert "val/best/f1_macro" not in stopped.metrics
-    assert stopped.metrics["early/best/f1_macro"] == scores[0]
+    assert "val/f1_macro" not in stopped.metrics
+    assert stopped.metrics["early/f1_macro"] == scores[0]

@@ -30,7 +30,7 @@ def test_a_point_is_scored_by_the_mean_over_its_seeds(cli, tiny, runs):
     assert seeds == ["42", "42", "43", "43", "44", "44"]
     for trial in study.trials:
         own = [t for t in trials if t.data.tags["tunewright.trial"] == str(trial.number)]
-        scores = [t.data.metrics["val/best/loss"] for t in own]
+        scores = [t.data.metrics["val/loss"] for t in own]
         assert len(set(scores)) == 3
         assert trial.value == pytest.approx(fmean(scores))
         assert spreads(trial) == [pytest.approx(stdev(scores))]
@@ -43,7 +43,7 @@ def test_a_point_is_scored_by_the_mean_over_its_seeds(cli, tiny, runs):
     rows = list(csv.DictReader(io.StringIO(table)))
     assert [float(row["val/loss_sd"]) for row in rows] == [spreads(t)[0] for t in study.trials]
     last = next(t for t in trials if t.info.run_id == best.user_attrs["run_id"])
-    own = f"{last.data.metrics['val/best/loss']:.4f}"
+    own = f"{last.data.metrics['val/loss']:.4f}"
     assert "the mean over 3 seeds; run, model and command are those of seed 44" in said
     assert f"which scored {own}" in said
     first = [t.data for t in trials if t.data.tags["tunewright.trial"] == "0"]

@@ -24,7 +24,7 @@ def test_several_values_make_an_exhaustive_grid_under_one_parent(cli, tiny, runs
     assert len({tuple(t.data.params[k] for k in keys) for t in trials}) == len(trials) == 4
     assert {t.data.tags["mlflow.parentRunId"] for t in trials} == {study.info.run_id}
     assert {t.info.status for t in [study, *trials]} == {"FINISHED"}
-    scores = [t.data.metrics["val/best/f1_macro"] for t in trials]
+    scores = [t.data.metrics["val/f1_macro"] for t in trials]
     best = trials[scores.index(max(scores))]
     assert study.data.tags["tunewright.best_run_id"] == best.info.run_id
     models = [artifact(t, "model").is_dir() for t in trials]
@@ -37,7 +37,7 @@ def test_several_values_make_an_exhaustive_grid_under_one_parent(cli, tiny, runs
     again = shown.split("tunewright train ")[1].split()
     cli("train", *again)
     (run,) = runs("run")
-    assert f"= {run.data.metrics['val/best/f1_macro']:.4f}" in shown
+    assert f"= {run.data.metrics['val/f1_macro']:.4f}" in shown
 
 
 def test_a_trial_that_fails_is_one_failed_trial(cli, tiny, runs, monkeypatch):
@@ -117,7 +117,7 @@ def test_next_start_repairs_mlflow_after_kill(cli, tiny, runs, monkeypatch):
         cli("train", "-m", *tiny, "seed=1,2")
     cli("train", "-m", *tiny, "seed=1,2")
     (study,), trials = runs("study"), runs("trial")
-    scores = [t.data.metrics["val/best/f1_macro"] for t in trials]
+    scores = [t.data.metrics["val/f1_macro"] for t in trials]
     best = trials[scores.index(max(scores))]
     assert study.data.tags["tunewright.best_run_id"] == best.info.run_id
 

@@ -92,7 +92,7 @@ def test_a_registered_model_is_found_by_name(made, cli, monkeypatch):
     version = made.client.get_model_version("sentiment", "1")
     assert version.run_id == run.info.run_id
     assert version.tags["tunewright.task"] == "classification"
-    score = run.data.metrics["val/best/f1_macro"]
+    score = run.data.metrics["val/f1_macro"]
     assert float(version.tags["tunewright.score"]) == pytest.approx(score, abs=1e-5)
     made.client.set_registered_model_alias("sentiment", "champion", "1")
     write_rows(Path("in.jsonl"), rows(10))

@@ -9,6 +9,7 @@ from tests.support import word_models as models
 from tests.support.classifiers import WORDS
 from tests.support.refusals import refused
 from tests.support.rows import BAD, FILLERS, GOOD, rows, write_rows
+from tests.support.stores import scores_of, splits_of
 
 
 def given(model: Path, *more: str, train: str = "train.jsonl") -> list[str]:
@@ -62,10 +63,12 @@ def test_several_labels_are_learned_from_lists_cells_and_columns(cli, encoder, r
     assert cli("train", *given(encoder, *several, *columns, train="marks.csv")).code == 0
     found = [run.data.metrics for run in runs("run")]
     assert len(found) == 3
-    for metrics in found:
-        assert metrics["val/best/f1_micro"] > 0.95 > metrics["val/majority/f1_micro"]
-        assert metrics["val/best/hamming_loss"] < 0.05
-    assert len({metrics["val/best/f1_micro"] for metrics in found}) == 1  # the same rows
+    for run, metrics in zip(runs("run"), found, strict=True):
+        table = scores_of(run)
+        assert table["micro average", "f1"] == metrics["val/f1_micro"]
+        assert metrics["val/f1_micro"] > 0.95 > table["micro average", "majority f1"]
+        assert metrics["val/hamming_loss"] < 0.05
+    assert len({metrics["val/f1_micro"] for metrics in found}) == 1  # the same rows
 
 
 @pytest.mark.parametrize(
@@ -109,13 +112,14 @@ def test_balanced_weights_find_more_of_a_rare_label(cli, encoder, runs):
         words = [sign, *chance.choices(FILLERS, k=5)]
         made.append({"text": " ".join(words), "label": "rare" if i % 8 == 0 else "usual"})
     write_rows(Path("train.jsonl"), made)
+    named = "evaluation.constraints=['val/recall/rare >= 0']"
     for weights in ("null", "balanced"):
-        overrides = given(encoder, f"task.class_weights={weights}", "training.epochs=3")
+        overrides = given(encoder, named, f"task.class_weights={weights}", "training.epochs=3")
         assert cli("train", *overrides, "data.validation=train.jsonl").code == 0
-    recalls = [run.data.metrics["val/last/recall/rare"] for run in runs("run")]
+    recalls = [run.data.metrics["val/recall/rare"] for run in runs("run")]
     plain, balanced = sorted(recalls)
     by_weights = {
-        run.data.params["task.class_weights"]: run.data.metrics["val/last/recall/rare"]
+        run.data.params["task.class_weights"]: run.data.metrics["val/recall/rare"]
         for run in runs("run")
     }
     assert by_weights["balanced"] == balanced > 0.8
@@ -142,10 +146,10 @@ def test_long_texts_are_counted_and_windows_cover_them(cli, encoder, runs):
         overrides = given(encoder, *files, f"task.long_rows={policy}", "task.stride=4")
         assert cli("train", *overrides).code == 0
     for run in runs("run"):
-        logged[run.data.params["task.long_rows"]] = run.data.metrics
+        logged[run.data.params["task.long_rows"]] = run
     counts = ("rows", "examples", "long", "dropped")
     found = {
-        (policy, split): [logged[policy][f"data/{split}_{count}"] for count in counts]
+        (policy, split): [splits_of(logged[policy])[split][count] for count in counts]
         for policy in logged
         for split in ("train", "validation")
     }
@@ -157,8 +161,8 @@ def test_long_texts_are_counted_and_windows_cover_them(cli, encoder, runs):
         ("drop", "train"): [200, 100, 100, 100],
         ("drop", "validation"): [40, 40, 40, 0],
     }
-    assert logged["truncate"]["val/best/accuracy"] < 0.75
-    assert logged["window"]["val/best/accuracy"] > 0.95
+    assert logged["truncate"].data.metrics["val/accuracy"] < 0.75
+    assert logged["window"].data.metrics["val/accuracy"] > 0.95
 
 
 def test_a_long_row_is_refused_where_that_is_asked_for(cli, encoder):
@@ -198,9 +202,9 @@ def test_both_approaches_learn_in_one_study(cli, decoder, runs):
     trials = runs("trial")
     assert {run.data.params["task.approach"] for run in trials} == {"head", "generative"}
     for run in trials:
-        assert run.data.metrics["val/best/accuracy"] > 0.8
-    names = [{name for name in run.data.metrics if name.startswith("val/best")} for run in trials]
-    assert names[0] == names[1] >= {"val/best/f1/pos", "val/best/loss"}
+        assert run.data.metrics["val/accuracy"] > 0.8
+    names = [{name for name in run.data.metrics if name.startswith("val/")} for run in trials]
+    assert names[0] == names[1] >= {"val/f1_macro", "val/loss"}
 
 
 def test_an_encoder_decoder_learns_to_write_labels(cli, models_folder, runs):
@@ -209,5 +213,5 @@ def test_an_encoder_decoder_learns_to_write_labels(cli, models_folder, runs):
     more = ("task.approach=generative", "training.epochs=6", "training.max_length=24")
     ended = cli("train", *given(model, *more, "optimizer.learning_rate=1e-2"))
     assert ended.code == 0, ended.err
-    metrics = runs("run")[0].data.metrics
-    assert metrics["val/best/accuracy"] > metrics["val/majority/accuracy"] + 0.2
+    table = scores_of(runs("run")[0])
+    assert table["accuracy", "score"] > table["accuracy", "majority score"] + 0.2

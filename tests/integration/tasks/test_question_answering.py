@@ -10,7 +10,7 @@ import pytest
 from tests.support.answers import LETTERS, NAMES
 from tests.support.refusals import refused
 from tests.support.rows import rows, write_rows
-from tests.support.stores import artifact
+from tests.support.stores import artifact, splits_of
 
 
 def told(count: int, seed: int = 0, none: float = 0.0) -> list[dict]:
@@ -62,7 +62,8 @@ def test_answers_are_learned_and_kept_as_texts(cli, reader, runs):
     metrics = run.data.metrics
     assert metrics["test/f1"] > metrics["test/random_span/f1"] + 0.5
     assert metrics["test/no_answer_accuracy"] > 0.9
-    assert metrics["data/train_examples"] > metrics["data/train_rows"]
+    train = splits_of(run)["train"]
+    assert train["examples"] > train["rows"]
     table = json.loads(artifact(run, "predictions.json").read_text())
     found = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert [row["answers"] for row in found] == [
@@ -104,7 +105,7 @@ def test_squads_own_file_trains(cli, reader, runs):
     Path("squad.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
     ended = cli("train", *overrides(reader, "squad.json", "training.epochs=1.0"))
     assert ended.code == 0, ended.err
-    assert runs("run")[0].data.metrics["data/train_rows"] == pytest.approx(48, abs=2)
+    assert splits_of(runs("run")[0])["train"]["rows"] == pytest.approx(48, abs=2)
 
 
 def test_a_question_that_leaves_no_room_is_refused(cli, reader):

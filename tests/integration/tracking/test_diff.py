@@ -34,7 +34,7 @@ def test_diff_shows_config_and_results(cli, made):
     assert "predictions different" in lines
     assert any(line.startswith("packages    same: all ") for line in lines)
     metrics = [line.split()[0] for line in lines[lines.index("") :] if "/" in line]
-    assert "val/best/loss" in metrics
+    assert "val/loss" in metrics
     costs = [is_cost(metric) for metric in metrics]
     assert costs == sorted(costs)
     assert any(costs)
@@ -59,7 +59,7 @@ def test_json_has_every_difference_as_values(cli, made):
     assert not found["same"]
     assert found["config"] == {"optimizer.learning_rate": {"a": 0.01, "b": 0.001}}
     assert found["data"] == {"state": "same", "detail": ""}
-    loss = found["metrics"]["val/best/loss"]
+    loss = found["metrics"]["val/loss"]
     assert loss["difference"] == loss["b"] - loss["a"]
 
 

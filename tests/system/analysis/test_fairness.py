@@ -56,10 +56,10 @@ def searched(tiny_model, tmp_path_factory):
 def test_a_planted_bias_is_caught_and_shown(searched):
     unfair, fair = searched.runs("trial")
     assert unfair.data.params["data.train"] == "biased.jsonl"
-    assert unfair.data.metrics["val/best/counterfactual_flip_rate"] > 0.3
-    assert fair.data.metrics["val/best/counterfactual_flip_rate"] < 0.05
-    assert unfair.data.metrics["val/best/worst_group_gap"] > 0.3
-    assert unfair.data.metrics["val/best/counterfactual_shift"] > 0.2
+    assert unfair.data.metrics["val/counterfactual_flip_rate"] > 0.3
+    assert fair.data.metrics["val/counterfactual_flip_rate"] < 0.05
+    assert unfair.data.metrics["val/worst_group_gap"] > 0.3
+    assert unfair.data.metrics["val/counterfactual_shift"] > 0.2
 
     bias = json.loads(artifact(unfair, "bias.json").read_text())
     worst = min(bias["groups"], key=lambda group: group["f1_macro"])
@@ -69,7 +69,7 @@ def test_a_planted_bias_is_caught_and_shown(searched):
     assert low <= worst["f1_macro"] <= high
     assert bias["swapped"] == {"thing": 120}
     rate = bias["flipped"]["thing"] / 120
-    assert rate == pytest.approx(unfair.data.metrics["val/best/counterfactual_flip_rate"])
+    assert rate == pytest.approx(unfair.data.metrics["val/counterfactual_flip_rate"])
     flip = bias["flips"][0]
     assert flip["text"] != flip["swapped"]
     assert flip["prediction"] != flip["swapped_prediction"]

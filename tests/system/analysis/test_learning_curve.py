@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.rows import rows, write_rows
-from tests.support.stores import artifact
+from tests.support.stores import artifact, splits_of
 
 ONE = "hydra.sweeper.n_jobs=1"
 
@@ -17,7 +17,7 @@ def test_shares_of_the_data_are_searched_and_answered_in_words(cli, tiny, runs):
     assert "twice the data" in ended.out
     (study,) = runs("study")
     curve = json.loads(artifact(study, "learning_curve.json").read_text())
-    logged = sorted(int(run.data.metrics["data/train_rows"]) for run in runs("trial"))
+    logged = sorted(splits_of(run)["train"]["rows"] for run in runs("trial"))
     assert sorted(curve["rows"]) == logged
     assert logged[0] == round(logged[-1] / 4)
     assert "Twice the data" in artifact(study, "report.html").read_text()

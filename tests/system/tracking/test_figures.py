@@ -6,12 +6,13 @@ A line, a column or a metric without an entry here fails. The counts are printed
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from statistics import fmean
 
 import psutil
 import pytest
 
+from pipeline.common.timing import PHASES
 from tests.support.shown import (
     MEMBERS,
     STUDIES,
@@ -39,16 +40,11 @@ from tests.support.shown import (
     states,
     total,
 )
+from tests.support.stores import artifact, cost_of, scores_of, splits_of
 
 N_TRIALS = {"two": 4, "several": 2, "promoted": 4}
 SEEDS = {"several": 2}
 COSTS = ("train_seconds", "evaluate_seconds", "seconds_per_1000_rows", "parameters", "memory_mb")
-
-
-PHASE = (
-    r"time/(batches|boot|check|compose|data|evaluation|forecast|forward_backward|idle|logging|"
-    r"model|optimizer|report|search)_seconds"
-)
 
 
 def rate(step: int, steps: int, peak: float) -> float:
@@ -70,42 +66,51 @@ def metrics_of(shown: Shown, run, judged: int) -> dict:
     first_best = min(f1, key=lambda step: (-f1[step], step))
     an_epoch = math.ceil(TRAIN / int(run.data.params["training.batch_size"]))
     majority = scores(table["label"], ["pos"] * VALIDATION)
-    spent = {name: seconds for name, seconds in of.items() if re.fullmatch(PHASE, name)}
-    trained = sum(spent[f"time/{p}_seconds"] for p in ("batches", "forward_backward", "optimizer"))
+    account = cost_of(run)["account"]
+    phases = account["phases"]
+    assert phases.keys() <= set(PHASES)
+    assert account["seconds"] == pytest.approx(sum(phases.values()))
+    assert account["over_lower_bound"] == account["seconds"] / account["lower_bound"]
+    assert 0 < account["lower_bound"] < phases["forward_backward"]
+    check_score_table(run, best, majority)
 
-    def is_last(name: str, value: float) -> bool:
-        history = shown.points(run, name.replace("val/last/", "val/"))
-        return len(history) == judged and value == history[max(history)]
-
-    def is_history(name: str, value: float) -> bool:
-        at_best = shown.points(run, name)[first_best]
-        return is_last(name, value) and at_best == pytest.approx(best[name[4:]], abs=1e-5)
+    def is_best(name: str, value: float) -> bool:
+        history = shown.points(run, name)
+        known = value == history[first_best] == pytest.approx(best[name[4:]], abs=1e-5)
+        return len(history) == judged and known
 
     peak = float(run.data.params["optimizer.learning_rate"])
     return {
         "train/learning_rate": rate(max(losses), steps_of(run), peak),
         "train/(loss|grad_norm)": lambda _, value: 0 < value < 10,
-        "val/best/step": first_best,
-        "val/best/epoch": first_best / an_epoch,
-        **{f"val/best/{name}": value for name, value in best.items()},
-        **{f"val/majority/{name}": value for name, value in majority.items()},
-        "val/last/.*": is_last,
-        "val/.*": is_history,
-        "data/train_(rows|examples)": TRAIN,
-        "data/validation_(rows|examples)": VALIDATION,
-        "data/.*_(long|dropped)": 0,
+        "best/step": first_best,
+        "best/epoch": first_best / an_epoch,
+        "val/majority/f1_macro": majority["f1_macro"],
+        "val/(loss|accuracy|f1_(macro|weighted)|(precision|recall)_macro)": is_best,
         "cost/parameters": lambda _, value: value == parameters(run),
         "cost/memory_mb": lambda _, value: 1 < value < psutil.virtual_memory().total / 2**20,
-        "cost/data_seconds": lambda _, value: abs(value - spent["time/data_seconds"]) < 0.05,
-        "cost/train_seconds": trained,
-        "cost/evaluate_seconds": lambda _, v: 0 < v <= spent["time/evaluation_seconds"],
+        "cost/train_seconds": sum(map(phases.get, ("batches", "forward_backward", "optimizer"))),
+        "cost/evaluate_seconds": lambda _, v: 0 < v <= phases["evaluation"],
         "cost/seconds_per_1000_rows": 1e3 * of["cost/evaluate_seconds"] / (judged * VALIDATION),
-        PHASE: lambda _, value: 0 < value <= of["time/total_seconds"],
-        "time/total_seconds": sum(spent.values()),
         "time/run_seconds": lambda _, value: abs(value - ran(shown, run)) < 1e-3,
-        "time/over_lower_bound": of["time/total_seconds"] / of["time/lower_bound_seconds"],
-        "time/lower_bound_seconds": lambda _, v: 0 < v < spent["time/forward_backward_seconds"],
     }
+
+
+def check_score_table(run, best: dict, majority: dict) -> None:
+    """Check the table of a run: the scores of model and baseline, and the rows of each label."""
+    expected = {}
+    for whose, values in (("", best), ("majority ", majority)):
+        for metric, value in values.items():
+            kind, label, average = *metric.partition("/")[::2], metric.partition("_")[2]
+            row = label or (f"{average} average" if average else metric)
+            column = kind.partition("_")[0] if label or average else "score"
+            expected[row, whose + column] = value
+    told = predictions(run)
+    pairs = Counter(zip(told["label"], told["prediction"], strict=True))
+    for label in ("neg", "pos"):
+        expected[label, "rows"] = told["label"].count(label)
+        expected |= {(label, f"predicted {to}"): pairs[label, to] for to in ("neg", "pos")}
+    assert scores_of(run) == pytest.approx(expected, abs=1e-5)
 
 
 def check_points(shown: Shown, run) -> "callable":
@@ -132,7 +137,7 @@ def test_a_run_shows_what_it_logs_and_predicts(shown):
 
     def score(found: re.Match[str]) -> None:
         same(found[1], best["f1_macro"])
-        assert int(found[2]) == run.data.metrics["val/best/step"]
+        assert int(found[2]) == run.data.metrics["best/step"]
 
     count = check_lines(
         shown.said("train"),
@@ -142,7 +147,7 @@ def test_a_run_shows_what_it_logs_and_predicts(shown):
                 check_points(shown, run),
             ),
             (rf"score {N} at step (\d+)", score),
-            (rf"val/best/([a-z0-9_]+) +{N} +{N}", compared),
+            (rf"val/([a-z0-9_]+) +{N} +{N}", compared),
             (
                 rf"score val/f1_macro {N}, run {run.info.run_id}",
                 lambda f: same(f[1], best["f1_macro"]),
@@ -159,7 +164,8 @@ def lines_of_search(shown: Shown, study: str) -> list:
     """Return the entries of what a search says."""
     trials, best = shown.journal(study), int(shown.study(study).data.tags["tunewright.best_trial"])
     order, wall = states(shown, study), clock(shown.study(study))
-    metrics = shown.study(study).data.metrics
+    costs = cost_of(shown.study(study))
+    account, expected = costs["account"], costs.get("forecast", {})
     some = sum(r.info.end_time is not None for r in shown.trials(study))
     assert some == sum(max(1, len(t.user_attrs.get("repeats", [1]))) for t in trials)
 
@@ -190,28 +196,28 @@ def lines_of_search(shown: Shown, study: str) -> list:
     def times(found: re.Match[str]) -> None:
         same(found[1], wall)
         workers = int(found[2])
-        same(found[3], metrics["time/total_seconds"])
-        assert metrics["time/total_seconds"] == pytest.approx(workers * wall, abs=0.01)
+        same(found[3], account["seconds"])
+        assert account["seconds"] == pytest.approx(workers * wall, abs=0.01)
         for phase, percent in re.findall(r"([a-z/]+) (\d+)%", found[4]):
-            share = metrics[f"time/{phase.replace('/', '_')}_seconds"] / (workers * wall)
+            share = account["phases"][phase.replace("/", "_")] / (workers * wall)
             same(percent, 100 * share)
 
     def bound(found: re.Match[str]) -> None:
-        same(found[1], metrics["time/lower_bound_seconds"])
-        same(found[2], metrics["time/over_lower_bound"])
+        same(found[1], account["lower_bound"])
+        same(found[2], account["over_lower_bound"])
 
     def cost(found: re.Match[str]) -> None:
-        same(found[1], metrics["forecast/seconds"])
+        same(found[1], expected["seconds"])
         same(found[2], wall)
         same(found[3], disk_of(shown, study) / 1e6)
         machine = sum(seconds_of(shown, study, n) for n in range(len(trials)))
         same(found[4], machine * WATTS / 3600)
-        same(found[5], 100 * (wall / metrics["forecast/seconds"] - 1))
+        same(found[5], 100 * (wall / expected["seconds"] - 1))
 
     def forecast(found: re.Match[str]) -> None:
-        same(found[1], metrics["forecast/seconds"])
-        same(found[2], metrics["forecast/disk"] / 1e6)
-        same(found[3], metrics["forecast/machine_seconds"] * WATTS / 3600)
+        same(found[1], expected["seconds"])
+        same(found[2], expected["disk"] / 1e6)
+        same(found[3], expected["machine_seconds"] * WATTS / 3600)
 
     def front(found: re.Match[str]) -> None:
         number = int(found[1])
@@ -251,7 +257,7 @@ def lines_of_search(shown: Shown, study: str) -> list:
         ),
         (r"time: ([\d.]+) s by (\d) workers, ([\d.]+) s in all: (.*)", times),
     ]
-    if metrics["time/lower_bound_seconds"] >= 0.05:
+    if account["lower_bound"] >= 0.05:
         figures.append((rf"compute lower bound: {N} s in all .* took {N} times that", bound))
     if study != "promoted":
         figures += [
@@ -292,35 +298,36 @@ def test_metrics_of_a_study_are_those_of_its_trials(shown, study):
     assert run.data.tags["tunewright.best_trial"] == min(
         order, key=lambda n: (-fmean(f1_of(shown, study, int(n))), int(n))
     )
-    spent = {name: seconds for name, seconds in of.items() if re.fullmatch(PHASE, name)}
+    costs = cost_of(run)
+    account, found_cost, forecast = costs["account"], costs["spent"], costs.get("forecast")
+    phases = account["phases"]
     of_trials = sum(t.user_attrs["account"][0]["forward_backward"] for t in shown.journal(study))
-    assert spent["time/forward_backward_seconds"] == pytest.approx(of_trials)
+    assert phases["forward_backward"] == pytest.approx(of_trials)
+    assert all(0 <= phases[name] < 2 * wall for name in phases.keys() & set(PHASES))
+    assert account["seconds"] == pytest.approx(2 * wall, abs=0.01)
+    accounts = [cost_of(r)["account"] for r in runs if artifact(r, "cost.json").exists()]
+    bound = sum(one.get("lower_bound", 0) for one in accounts)
+    assert account["lower_bound"] == pytest.approx(bound)
+    assert account["over_lower_bound"] == account["seconds"] / account["lower_bound"]
+    assert abs(found_cost["seconds"] - wall) < 0.002
     expected = {
         "search/score": found[-1],
         "search/best_score": max(found),
-        "spent/seconds": lambda _, value: abs(value - wall) < 0.002,
-        "time/run_seconds": of["spent/seconds"],
+        "time/run_seconds": found_cost["seconds"],
         "spent/machine_seconds": machine,
         "spent/disk": disk_of(shown, study),
         "spent/kwh": machine * WATTS / 3.6e6,
         "spent/usd": 0,
-        PHASE: lambda _, value: 0 <= value < 2 * wall,
-        "time/total_seconds": lambda _, value: abs(value - 2 * wall) < 0.01,
-        "time/lower_bound_seconds": sum(
-            r.data.metrics.get("time/lower_bound_seconds", 0) for r in runs
-        ),
-        "time/over_lower_bound": of["time/total_seconds"] / of["time/lower_bound_seconds"],
     }
     if study != "promoted":
-        before = sum(spent[f"time/{phase}_seconds"] for phase in ("check", "forecast"))
-        least = (of["forecast/machine_seconds"] + before) / 2
-        expected |= {
-            "forecast/machine_seconds": lambda _, value: 0 < value < 100 * machine,
-            "forecast/seconds": lambda _, value: value >= least,
-            "forecast/kwh": of["forecast/machine_seconds"] * WATTS / 3.6e6,
-            "forecast/disk": lambda _, value: abs(value / of["spent/disk"] - 1) < 0.3,
-            "forecast/usd": 0,
-        }
+        before = sum(phases[phase] for phase in ("check", "forecast"))
+        least = (forecast["machine_seconds"] + before) / 2
+        assert 0 < forecast["machine_seconds"] < 100 * machine
+        assert forecast["kwh"] == pytest.approx(forecast["machine_seconds"] * WATTS / 3.6e6)
+        assert abs(forecast["disk"] / of["spent/disk"] - 1) < 0.3
+        assert forecast["usd"] == 0
+        assert of["forecast/seconds"] == forecast["seconds"]
+        expected["forecast/seconds"] = lambda _, value: value >= least
     if study == "two":
         expected["confirm/.*"] = lambda *_: True  # by the test of `confirm`
     total(check_metrics(run, expected), f"MLflow on study {study}")
@@ -336,12 +343,14 @@ def test_metrics_of_a_trial_are_those_of_its_predictions_steps_and_clock(shown, 
                 int(params["training.epochs"]) if study == "promoted" else steps // 2 + steps % 2
             )
             count += check_metrics(run, metrics_of(shown, run, judged))
-            points = {name: shown.points(run, name) for name in run.data.metrics}
-            assert all(len(points[name]) == 1 for name in points if name.startswith("data/"))
+            train, validation = (splits_of(run)[name] for name in ("train", "validation"))
+            for split, n in ((train, TRAIN), (validation, VALIDATION)):
+                counts = [split[what] for what in ("rows", "examples", "long", "dropped")]
+                assert counts == [n, n, 0, 0]
     bounds = defaultdict(set)  # equal trials have equal ones, whichever worker ran them
     for run in shown.trials(study):
         if run.data.tags["tunewright.state"] == "complete":
-            bound = run.data.metrics["time/lower_bound_seconds"]
+            bound = cost_of(run)["account"]["lower_bound"]
             bounds[run.data.params["training.batch_size"]].add(bound)
     assert all(len(equal) == 1 for equal in bounds.values())
     total(count, f"MLflow on trials of {study}")

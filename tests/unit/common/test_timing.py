@@ -41,7 +41,7 @@ def test_time_of_a_search_is_that_of_its_workers_and_of_what_they_wait_for():
     starts = [Start(50.0, 2, own)]
     account = account_of_search(trials, starts)
     assert account.seconds == {"forward_backward": 40, "evaluation": 10, "check": 10, "idle": 40}
-    assert account.metrics["time/over_lower_bound"] == 5.0
+    assert account.as_tree()["over_lower_bound"] == 5.0
     time, bound = summary(account, starts)
     assert time == (
         "time: 50.0 s by 2 workers, 100.0 s in all: "

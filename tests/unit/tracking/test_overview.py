@@ -8,7 +8,7 @@ import pytest
 from pipeline.config.tracking import TrackingConfig
 from pipeline.tasks.objective import Objective, parse
 from pipeline.tracking import Store, tags
-from pipeline.tracking.overview import compare, number, score_of
+from pipeline.tracking.overview import compare, number, runs, score_of
 from tests.support.studies import DEAD
 
 
@@ -43,6 +43,28 @@ def test_a_runs_score_is_what_its_state_leaves_it(state, metrics, score):
     assert score_of(None, SimpleNamespace(data=data), "val/f1") == score
 
 
+def test_trials_of_older_versions_are_ranked_by_their_best_evaluation(working_folder):
+    store = Store(TrackingConfig(str(working_folder), None, "mine"))
+    goal = {tags.OBJECTIVE: "val/f1", tags.DIRECTION: "maximize", tags.STUDY: "s"}
+    store.client.create_run(store.experiment_id, tags={tags.KIND: "study", **goal})
+    for place, (best, last) in enumerate([(0.5, 0.4), (0.9, 0.1), (0.6, 0.6)]):
+        known = {
+            tags.KIND: "trial",
+            tags.STUDY: "s",
+            tags.STATE: "complete",
+            tags.TRIAL: str(place),
+        }
+        run_id = store.client.create_run(store.experiment_id, place, known).info.run_id
+        for name, value in {"": last, "best/": best, "last/": last}.items():
+            store.client.log_metric(run_id, f"val/{name}f1", value)
+        store.client.log_metric(run_id, "val/best/step", 1)
+    rows = compare(store, ["s"], 2).rows
+    assert [(row[0], row[1]) for row in rows] == [(1, 0.9), (2, 0.6)]
+    hinted = runs(store, "metrics.`val/best/f1` > 0.5", 9)
+    assert len(hinted.rows) == 2
+    assert "val/best/… as val/…" in hinted.note
+
+
 def test_trials_of_equal_scores_are_listed_in_their_order_and_killed_ones_last(working_folder):
     store = Store(TrackingConfig(str(working_folder), None, "mine"))
     goal = {tags.OBJECTIVE: "val/f1", tags.DIRECTION: "maximize", tags.STUDY: "s"}
@@ -52,7 +74,7 @@ def test_trials_of_equal_scores_are_listed_in_their_order_and_killed_ones_last(w
         known = {tags.KIND: "trial", tags.STUDY: "s", tags.STATE: state, tags.TRIAL: str(place)}
         known[tags.PROCESS] = json.dumps(DEAD)
         run_id = store.client.create_run(store.experiment_id, place, known).info.run_id
-        store.client.log_metric(run_id, "val/best/f1", score)
+        store.client.log_metric(run_id, "val/f1", score)
         if state != "running":
             store.client.set_terminated(run_id)
 
