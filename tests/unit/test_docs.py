@@ -56,3 +56,28 @@ def test_an_output_is_the_block_above_or_its_own_command():
 def test_a_marker_without_command_or_end_is_refused(page, said):
     with pytest.raises(ValueError, match=said):
         load_script().steps_of(page, "page")
+
+
+@pytest.mark.parametrize("name", ["README", "docs/guide"])
+def test_a_translated_page_is_in_step(name):
+    """Headings, commands, outputs, links and figures are those of the English page."""
+    english, chinese = (
+        (ROOT / f"{name}{language}.md").read_text(encoding="utf-8") for language in ("", ".zh")
+    )
+    assert blocks_of(english) == blocks_of(chinese)
+    for found in (r"^(#+) ", r"\]\(([^)]*)\)", r"\d+(?:[.,-]\d+)*", r"`([^`]+)`"):
+        said, translated = (
+            sorted(re.findall(found, prose_of(page), re.MULTILINE)) for page in (english, chinese)
+        )
+        assert said == translated
+
+
+def prose_of(page):
+    """The text without code and markers; what is translated leads to translations."""
+    page = re.sub(r"^```.*?^```$|<!--.*?-->", "", page, flags=re.DOTALL | re.MULTILINE)
+    return page.replace(".zh.md)", ".md)")
+
+
+def blocks_of(page):
+    """The fenced blocks without comments, which are translated."""
+    return [re.sub(r" +# .*", "", b) for b in re.findall(r"^```.*?^```$", page, re.DOTALL | re.M)]
