@@ -37,10 +37,12 @@ def single_runs(store: Store) -> Iterator[Defect]:
     over = set()
     for run in own_runs(store):
         gone, place = is_gone(process_of(run)), f"run {run.info.run_id}"
+        # An older run is called after its folder.
+        output = run.data.tags.get(tags.OUTPUT, run.info.run_name)
         if run.info.status != "RUNNING":
-            over.add(run.info.run_name)
+            over.add(output)
         elif gone:
-            over.add(run.info.run_name)
+            over.add(output)
             wrong = "is RUNNING in MLflow, but its process is gone"
             fix = partial(close_killed, store, run.info.run_id)
             yield Defect(place, wrong, "closed as killed", fix)
@@ -48,7 +50,7 @@ def single_runs(store: Store) -> Iterator[Defect]:
             whose = process_of(run).get("host", "one that signed nothing")
             yield Defect(place, f"is of another machine, {whose}", left_alone=True)
     for folder in sorted(store.dir.glob(f"outputs/*/*/{MODEL_FOLDER}")):
-        if folder.parent.name in over:  # a run is called after its folder
+        if over & {store.relative(folder.parent), folder.parent.name}:
             yield unsaved_model(folder)
 
 

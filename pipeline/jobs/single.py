@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from pipeline.config.flat import as_tree, flat
 from pipeline.run import run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.logged import find_run
+from pipeline.tracking.names import run_name
 from pipeline.tracking.provenance import code_diff, environment
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, PROVENANCE_FILE, as_json
 from pipeline.tracking.signature import sign
@@ -64,8 +66,15 @@ def run_alone(
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     store = open_store(experiment.tracking)
-    own_tags = {tags.KIND: "run", tags.PROCESS: json.dumps(identity()), **(run_tags or {})}
-    record = open_record(store, config, folder.name, own_tags, command or Command.of(hydra))
+    command = command or Command.of(hydra)
+    own_tags = {
+        tags.KIND: "run",
+        tags.PROCESS: json.dumps(identity()),
+        tags.OUTPUT: store.relative(folder),
+        **(run_tags or {}),
+    }
+    name = run_name(experiment.model, experiment.data, command.choices, datetime.now())
+    record = open_record(store, config, name, own_tags, command)
     # The checkpoints are left last, since they go when the record is closed; where they cannot be
     # opened it is closed as well.
     with ExitStack() as last, resumable_run(experiment, record.run_id), record:

@@ -51,6 +51,7 @@ from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_objective
 from pipeline.tracking import Store, open_store, tags
 from pipeline.tracking.dead_runs import connect_and_close_dead
+from pipeline.tracking.names import searched_note, trial_name
 from pipeline.tracking.runs import bytes_of
 from pipeline.tracking.signature import cannot_sign
 from pipeline.tracking.trials import close_trial, trials_of
@@ -96,6 +97,7 @@ class ExperimentTask(Searchable):
         self._precision: Precision | None = None  # of all trials that leave it open
         self._left_open = False  # whether any does
         self._origin: dict[str, Any] = {}  # what all trials come from
+        self._searched: list[str] = []  # the keys that any of them may set
         self._tracking: TrackingConfig | None = None  # where the study's record is, once prepared
 
     def check(self, config: DictConfig) -> None:
@@ -195,6 +197,7 @@ class ExperimentTask(Searchable):
             "sampler": dict(spec.sampler),
             "sampler_seed": spec.seed,
         }
+        self._searched = [key for d in spec.space.dimensions for key in d.keys]
         self._record = StudyRecord.open(
             config, spec, self._digest, self._command, runs=spending.runs
         )
@@ -230,12 +233,11 @@ class ExperimentTask(Searchable):
             tags.KIND: "trial",
             tags.STUDY: job.study,
             tags.TRIAL: str(job.number),
+            tags.SEARCHED: searched_note(job.settings),
             tags.PROCESS: json.dumps(identity()),
         }
-        name = f"trial {job.number}"
         if job.repeat is not None:
             run_tags[tags.REPEAT] = str(job.repeat)
-            name += f", repeat {job.repeat}"
         before: Result | None = job.before.kept if job.before else None
         cut_off = self._cut_off(job)
         if going_on := before.run_id if before else cut_off:
@@ -244,7 +246,7 @@ class ExperimentTask(Searchable):
         record = open_record(
             self._store,
             config,
-            name,
+            trial_name(job.number, job.settings, self._searched, job.repeat),
             run_tags,
             Command(job.overrides, Command.of(HydraConfig.get()).choices),
             {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},

@@ -38,6 +38,7 @@ class TrialJob:
     number: int
     place: int  # how many trials before it count: its draw depends on the study's seed and this
     overrides: Sequence[str]  # the command line that composes its config
+    settings: Mapping[str, Any]  # what its parameters set, by the keys of the config
     output_dir: Path
     folder: Path  # of the study: what its trials share
     is_best: Callable[[Sequence[float]], bool]  # whether scores beat every finished trial's

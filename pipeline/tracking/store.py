@@ -111,6 +111,11 @@ class Store:
             )
         return True
 
+    def relative(self, path: Path) -> str:
+        """Return a path as the record has it, so that it is right in a copied store as well."""
+        inside = path.is_relative_to(self.dir)
+        return (path.relative_to(self.dir) if inside else path).as_posix()
+
     @property
     def options(self) -> list[str]:
         """The overrides that lead to this store, those that say what is the default left out."""

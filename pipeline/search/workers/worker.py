@@ -263,6 +263,7 @@ class TrialLoop:
             number=trial.number,
             place=place_of(trial.number, trials),
             overrides=overrides,
+            settings=spec.space.settings(trial.params),
             output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
             folder=Path(config.hydra.sweep.dir).absolute(),
             is_best=is_best_so_far,

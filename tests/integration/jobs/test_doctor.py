@@ -21,12 +21,14 @@ from tests.support.stores import artifact
 from tests.support.studies import DEAD, REMOTE, open_study
 
 
-def own_run(name: str, process: dict | None) -> str:
+def own_run(name: str, process: dict | None, output: str | None = None) -> str:
     """Open a run on its own as a process does, and leave it open."""
     client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'tunewright'")
     signed = {"tunewright.process": json.dumps(process)} if process else {}
     kind = {"tunewright.kind": "run", "tunewright.state": "running"}
+    if output:
+        kind["tunewright.output"] = output
     run = client.create_run(experiment.experiment_id, run_name=name, tags={**kind, **signed})
     return str(run.info.run_id)
 
@@ -39,20 +41,22 @@ def test_doctor_repairs_files_that_a_crash_left(cli, tiny, runs):
     )
     shutil.copytree(artifact(best, "model"), artifact(other, "model"))
     scratch = [Path("mlruns/studies/mine/1/model"), Path("mlruns/outputs/2026-01-01/dead/model")]
+    scratch.append(Path("mlruns/outputs/2026-01-01/later/model"))
     living = Path("mlruns/outputs/2026-01-01/living/model")
     for folder in (*scratch, living):
         folder.mkdir(parents=True)
-    dead = own_run("dead", DEAD)
+    dead = own_run("dead", DEAD)  # of an older version: called after its folder
+    named = own_run("minilm · tweets", DEAD, output="outputs/2026-01-01/later")
     own_run("living", identity())
 
     assert cli("doctor", "mine").code == 1
     mended = cli("doctor", "--fix")
     assert mended.code == 0
-    assert len(mended.out.splitlines()) == 4
+    assert len(mended.out.splitlines()) == 6
     assert [artifact(t, "model").is_dir() for t in (best, other)] == [True, False]
-    assert [folder.exists() for folder in (*scratch, living)] == [False, False, True]
+    assert [folder.exists() for folder in (*scratch, living)] == [False, False, False, True]
     statuses = {r.info.run_id: r.info.status for r in runs("run")}
-    assert statuses.pop(dead) == "KILLED"
+    assert statuses.pop(dead) == statuses.pop(named) == "KILLED"
     assert list(statuses.values()) == ["RUNNING"]
     assert "mlflow.db: all is well" in cli("doctor").out
 

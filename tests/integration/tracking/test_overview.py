@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from mlflow import MlflowClient
@@ -75,6 +76,19 @@ def table(cli, store):
         return json.loads(ended.out)
 
     return read
+
+
+def test_runs_are_named_by_what_tells_them_apart(made):
+    assert {run.info.run_name for run in made.runs("trial")} == {
+        *("0 · lr=0.001", "1 · lr=1e-7", "2 · lr=0.01", "0 · seed=1", "1 · seed=2"),
+        *(f"{n} · bs={size} · repeat {r}" for n, size in enumerate((8, 32)) for r in (0, 1)),
+    }
+    for run in made.runs("trial"):
+        for key, value in json.loads(run.data.tags["tunewright.searched"]).items():
+            assert str(value) == run.data.params[key]
+    (alone,) = made.runs("run")
+    assert re.fullmatch(r"tiny · .*/reviews.jsonl · [\d-]{10} [\d:]{8}", alone.info.run_name)
+    assert (made.folder / "mlruns" / alone.data.tags["tunewright.output"]).is_dir()
 
 
 def test_trials_are_listed_best_first_with_what_varies_and_failed_ones_last(
