@@ -19,6 +19,7 @@ from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
 from pipeline.jobs.single import Command, compute_as, open_checkpoints, open_record, resumable_run
 from pipeline.run import run
 from pipeline.tracking import Store, logged, open_store, tags
+from pipeline.tracking.descriptions import described
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.record import as_params
 from pipeline.tracking.runs import own_runs
@@ -101,7 +102,7 @@ def resume(config: DictConfig, run_id: str) -> Result:
         checkpoints.latest()  # one that cannot be read is refused before the record is opened
         trial = trial_of(logged.origin_of(store, run_id))
         hydra = HydraConfig.get()
-        with open_record(
+        opened = open_record(
             store,
             config,
             record.name,
@@ -109,7 +110,8 @@ def resume(config: DictConfig, run_id: str) -> Result:
             Command.of(hydra),
             run_id=run_id,
             was_cut_off=True,
-        ) as opened:
+        )
+        with described(store, run_id), opened:
             output_dir = Path(hydra.runtime.output_dir)
             return run(experiment, opened, output_dir, checkpoints, trial or ALONE)
 

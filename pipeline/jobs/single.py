@@ -21,6 +21,7 @@ from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flat import as_tree, flat
 from pipeline.run import run
 from pipeline.tracking import Record, Store, open_store, tags
+from pipeline.tracking.descriptions import described
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.names import run_name
 from pipeline.tracking.provenance import code_diff, environment
@@ -77,8 +78,9 @@ def run_alone(
     record = open_record(store, config, name, own_tags, command)
     # The checkpoints are left last, since they go when the record is closed; where they cannot be
     # opened it is closed as well.
-    with ExitStack() as last, resumable_run(experiment, record.run_id), record:
-        checkpoints = last.enter_context(open_checkpoints(experiment, record.run_id))
+    run_id = record.run_id
+    with ExitStack() as last, resumable_run(experiment, run_id), described(store, run_id), record:
+        checkpoints = last.enter_context(open_checkpoints(experiment, run_id))
         return run(experiment, record, folder, checkpoints, trial or ALONE)
 
 

@@ -7,6 +7,7 @@ import logging
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -47,6 +48,7 @@ from pipeline.search.study.trials import (
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, commands, open_store, studies, tags
 from pipeline.tracking.dead_runs import close_dead
+from pipeline.tracking.descriptions import describe
 from pipeline.tracking.kept_models import delete_model
 from pipeline.tracking.metrics import history
 from pipeline.tracking.record import ACCOUNT, COST_FILE, RUN_SECONDS
@@ -126,6 +128,7 @@ class StudyRecord:
             runs=runs,
         )
         if kept_as is None:
+            describe(store, run_id)
             write_view(store, run_of(store, run_id))
         asked, metric = experiment.evaluation.objectives, objectives(experiment)[0].metric
         return cls(experiment.tracking, run_id, asked, metric, _kept_as=kept_as)
@@ -223,6 +226,7 @@ class StudyRecord:
         ended_at = self._run.info.end_time  # not moved where nothing was run
         end = spending.end if spending.runs else ended_at and ended_at / 1000
         studies.close_study(self.store, self.run_id, state, tables, end)
+        describe(self.store, self.run_id, [_ending(study), *self.learned])
         # matplotlib is needed now, and not before
         from pipeline.analysis.report import most_important, write_page
 
@@ -250,6 +254,13 @@ class StudyRecord:
             )
         lines.append(f"compare the trials in the MLflow UI: {_program()} ui {name}{where}")
         return lines
+
+
+def _ending(study: optuna.Study) -> str:
+    """Say how the trials of a study ended."""
+    states = Counter(state_of(trial) for trial in ended(study))
+    every = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"{amount(states.total(), 'trial')}: {every or 'none is over'}"
 
 
 def lost_study(store: Store, name: str, study: optuna.Study | None, storage: str) -> str:

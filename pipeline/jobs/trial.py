@@ -51,6 +51,7 @@ from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_objective
 from pipeline.tracking import Store, open_store, tags
 from pipeline.tracking.dead_runs import connect_and_close_dead
+from pipeline.tracking.descriptions import describe, described
 from pipeline.tracking.names import searched_note, trial_name
 from pipeline.tracking.runs import bytes_of
 from pipeline.tracking.signature import cannot_sign
@@ -268,7 +269,7 @@ class ExperimentTask(Searchable):
             folder=job.folder,
         )
         try:
-            with record:
+            with described(self._store, record.run_id), record:
                 experiment = validate(config)  # where it is refused, the record says so
                 with open_checkpoints(experiment, record.run_id, of_trial=True) as checkpoints:
                     result = run(experiment, record, job.output_dir, checkpoints, trial)
@@ -297,6 +298,7 @@ class ExperimentTask(Searchable):
     def dropped(self, outcome: Outcome) -> None:
         """Close the run of a paused trial that will not be resumed."""
         close_trial(self._store, outcome.kept.run_id, "pruned")
+        describe(self._store, outcome.kept.run_id)
 
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
         """Add trials to the study's own history, name the best, keep no model but its."""

@@ -1,0 +1,159 @@
+"""Descriptions of runs, in Markdown, as the MLflow UI shows them above a run's metrics.
+
+What they say is read from the record. What a user wrote instead stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipeline.common.text import printable
+from pipeline.tracking import tags
+from pipeline.tracking.context import NOTE
+from pipeline.tracking.names import short_value
+from pipeline.tracking.overview import goals_of, objectives_of, score_of
+from pipeline.tracking.runs import run_of
+from pipeline.tracking.studies import searched_keys
+
+if TYPE_CHECKING:
+    from pipeline.tracking.runs import Run
+    from pipeline.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+_SPECIAL = re.compile(r"[&<>`*\[\]()#!~|\\@:^${}]|(?<!\w)_|_(?!\w)")  # to some reader of Markdown
+
+
+@contextmanager
+def described(store: Store, run_id: str) -> Iterator[None]:
+    """Describe a run when it begins and again when it is over, however it ends."""
+    describe(store, run_id)
+    try:
+        yield
+    finally:
+        describe(store, run_id)
+
+
+def describe(store: Store, run_id: str, findings: Sequence[str] = ()) -> None:
+    """Write a run's description, unless a user changed it; a store that fails costs no more.
+
+    Args:
+        store: where the run is.
+        run_id: of a study, a trial or a run of its own.
+        findings: what a study found beyond its best trial, a line each.
+    """
+    try:
+        run = run_of(store, run_id)
+        known, tag = run.data.tags.get(NOTE, ""), run.data.tags.get(tags.DESCRIBED, "")
+        if tag != (_digest(known) if known else ""):
+            return
+        is_study = run.data.tags.get(tags.KIND) == "study"
+        text = _study(run, findings) if is_study else _single(store, run)
+        text = text[: tags.MOST_CHARACTERS]
+        if text != known:
+            store.client.set_tag(run_id, tags.DESCRIBED, _digest(text))
+            store.client.set_tag(run_id, NOTE, text)
+    except Exception:
+        log.warning("run %s could not be described", run_id, exc_info=True)
+
+
+def link(text: str, run: Run, run_id: str | None = None) -> str:
+    """Return a link within the UI to a run, or to another one of its experiment.
+
+    Without the workflow a browser that is new to MLflow shows the run as an evaluation.
+    """
+    place = f"#/experiments/{run.info.experiment_id}/runs/{run_id or run.info.run_id}"
+    return f"[{escaped(text)}]({place}?workflowType=machine_learning)"
+
+
+def escaped(text: Any) -> str:
+    """Return a text as Markdown shows it: as it is, on one line."""
+    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", printable(str(text)))
+
+
+def _study(study: Run, findings: Sequence[str]) -> str:
+    """Compose a study's: its question, its space, how it ended, how to run it again."""
+    known = study.data.tags
+    goals = " and ".join(
+        f"the {'highest' if way == 'maximize' else 'lowest'} **{escaped(goal)}**"
+        for goal, way in goals_of([study])
+    )
+    space = json.loads(known.get(tags.SPACE, "{}")) or dict.fromkeys(searched_keys(study), "")
+    command = ["tunewright", "train", "-m", *json.loads(known.get(tags.OVERRIDES, "[]"))]
+    parts = [
+        f"Which values give {goals}?",
+        _table("searched", "values", space),
+        _best(study),
+        f"The search is {escaped(known[tags.STATE])}.",
+        "\n".join(f"- {escaped(line.strip())}" for line in findings),
+        _again(shlex.join(command)) if known.get(tags.JOB) else "",
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _best(study: Run) -> str:
+    known = study.data.tags
+    if tags.BEST_RUN not in known:
+        return ""
+    best = link(f"trial {known[tags.BEST_TRIAL]}", study, known[tags.BEST_RUN])
+    return f"Best: {best}, {escaped(known[tags.OBJECTIVE])} = {escaped(known[tags.BEST_SCORE])}"
+
+
+def _single(store: Store, run: Run) -> str:
+    """Compose a trial's, or that of a run of its own: its result, searched values, its rerun."""
+    known = run.data.tags
+    parts = [
+        _outcome(store, run),
+        _table("searched", "value", json.loads(known.get(tags.SEARCHED, "{}"))),
+        _again(f"tunewright rerun {run.info.run_id}"),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _outcome(store: Store, run: Run) -> str:
+    """Say whose trial a run is, how it stands, why it failed, and which scores it has."""
+    known = run.data.tags
+    state = escaped(known.get(tags.STATE, "unknown"))
+    if parent := known.get("mlflow.parentRunId"):
+        of_study = link(known[tags.STUDY], run, parent)
+        said = f"Trial {escaped(known[tags.TRIAL])} of {of_study}: {state}"
+    else:
+        said = f"{escaped(run.info.run_name)}: {state}"
+    if reason := known.get(tags.REASON):
+        said += f" ({escaped(reason[:500])})"
+    scores = {
+        goal: score_of(store, run, goal, is_first=i == 0)
+        for i, goal in enumerate(objectives_of(run))
+        if goal
+    }
+    shown = [f"**{escaped(g)} = {s:.6g}**" for g, s in scores.items() if s is not None]
+    return ", ".join([said, *shown])
+
+
+def _table(first: str, second: str, values: Mapping[str, Any]) -> str:
+    if not values:
+        return ""
+    rows: Iterable[str] = (
+        f"| {escaped(key)} | {escaped(v if isinstance(v, str) else short_value(key, v))} |"
+        for key, v in values.items()
+    )
+    return "\n".join([f"| {first} | {second} |", "|---|---|", *rows])
+
+
+def _again(command: str) -> str:
+    """Return a command as a block of code, which no text in it can end."""
+    text = printable(command)
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"Run it again:\n\n{fence}\n{text}\n{fence}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
