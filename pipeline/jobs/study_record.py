@@ -51,10 +51,11 @@ from pipeline.tracking.dead_runs import close_dead
 from pipeline.tracking.descriptions import describe
 from pipeline.tracking.kept_models import delete_model
 from pipeline.tracking.metrics import history
-from pipeline.tracking.record import ACCOUNT, COST_FILE, RUN_SECONDS
+from pipeline.tracking.record import ACCOUNT, COST_FILE, RUN_SECONDS, log_datasets
 from pipeline.tracking.runs import log_progress, log_texts, read_json, run_of
 from pipeline.tracking.trials import trials_of
 from pipeline.tracking.views import write_view
+from pipeline.training.prepare import data_inputs
 from pipeline.training.run_folders import drop, folder_of, left_in
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ class StudyRecord:
                 "check.html": check_page(report, experiment.data.title),
             }
             log_texts(self.store, self.run_id, texts)
+            log_datasets(self.store, self.run_id, data_inputs(experiment))
         worst = [f"  {finding.message}" for finding in report.of("warning")[:SHOWN_WARNINGS]]
         more = "; `tunewright check` says more" if worst else ""
         return [f"data: {report.summary}{more}", *worst]

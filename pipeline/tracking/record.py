@@ -148,7 +148,7 @@ class Record:
     def inputs(self, inputs: Mapping[str, Any]) -> None:
         """Store what `pipeline.training.prepare.inputs` returns, and splits as MLflow data sets."""
         self.text(as_json(inputs), INPUTS_FILE)
-        self._do(_write_inputs, self._store, self.run_id, _datasets(inputs["data"]))
+        self._do(log_datasets, self._store, self.run_id, inputs["data"])
 
     def figure(self, figure: Figure, file: str) -> None:
         """Store a picture as an artifact."""
@@ -292,10 +292,14 @@ def _write_texts(store: Store, run_id: str, texts: Mapping[str, str]) -> None:
         store.client.log_artifacts(run_id, folder)
 
 
-def _write_inputs(store: Store, run_id: str, datasets: list[DatasetInput]) -> None:
-    """Store data sets; MLflow refuses one that another process of the experiment adds just now."""
+def log_datasets(store: Store, run_id: str, data: Mapping[str, Any]) -> None:
+    """Store what `pipeline.training.prepare.data_inputs` returns as a run's data sets.
+
+    MLflow refuses one that another process of the experiment adds just now.
+    """
     from mlflow.exceptions import MlflowException
 
+    datasets = _datasets(data)
     for attempt in range(INPUT_ATTEMPTS):
         try:
             store.client.log_inputs(run_id, datasets)

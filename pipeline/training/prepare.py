@@ -215,11 +215,16 @@ def inputs(experiment: Experiment) -> dict[str, Any]:
     """
     from pipeline.models.digests import model_digests
 
+    model = model_digests(task_of(experiment).checkpoint)
+    return {"data": data_inputs(experiment), "model": model}
+
+
+def data_inputs(experiment: Experiment) -> dict[str, Any]:
+    """Return which rows a run reads, by content; raises as `prepare` does."""
     data = experiment.data
     splits = splits_of(experiment)
     rows = {k: {"rows": len(v), "digest": v.digest} for k, v in splits.by_name.items()}
-    described = {"name": data.title, "source": data.source, "splits": rows, "files": splits.files}
-    return {"data": described, "model": model_digests(task_of(experiment).checkpoint)}
+    return {"name": data.title, "source": data.source, "splits": rows, "files": splits.files}
 
 
 def cache_of(experiment: Experiment) -> Path:

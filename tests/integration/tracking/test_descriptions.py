@@ -54,6 +54,18 @@ def test_a_study_says_what_it_asks_what_it_found_and_how_it_is_run_again(made):
     assert shlex.split(command) == ["tunewright", "train", "-m", *again]
 
 
+def test_a_study_has_the_data_sets_of_its_trials(made):
+    (study,), trials = made.runs("study"), made.runs("trial")
+
+    def inputs(run):
+        return {
+            (i.tags[0].value, i.dataset.digest, i.dataset.name) for i in run.inputs.dataset_inputs
+        }
+
+    assert {context for context, *_ in inputs(study)} == {"train", "validation"}
+    assert [inputs(trial) for trial in trials] == [inputs(study)] * 2
+
+
 def test_a_trial_and_a_run_say_how_they_ended_and_with_which_score(made):
     (study,) = made.runs("study")
     for run in [*made.runs("trial"), *made.runs("run")]:
