@@ -10,6 +10,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a tiny model gains nothing by another thread
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # the tests' stores are their own
+os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
 
 from pipeline.cli import main, quiet_libraries
 from pipeline.tracking.signature import KEY_VARIABLE

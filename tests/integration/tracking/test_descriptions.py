@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from pipeline.config.tracking import TrackingConfig
 from pipeline.tracking.descriptions import _again, describe, escaped
-from pipeline.tracking.runs import history
+from pipeline.tracking.metrics import history
 from pipeline.tracking.store import open_store
 from tests.support.rows import rows, write_rows
 from tests.support.stores import Made, make_store, tiny_config
