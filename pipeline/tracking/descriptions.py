@@ -21,6 +21,7 @@ from pipeline.tracking.names import short_value
 from pipeline.tracking.overview import goals_of, objectives_of, score_of
 from pipeline.tracking.runs import run_of
 from pipeline.tracking.studies import searched_keys
+from pipeline.tracking.views import link as view_link
 
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
@@ -88,7 +89,7 @@ def _study(study: Run, findings: Sequence[str]) -> str:
     space = json.loads(known.get(tags.SPACE, "{}")) or dict.fromkeys(searched_keys(study), "")
     command = ["tunewright", "train", "-m", *json.loads(known.get(tags.OVERRIDES, "[]"))]
     parts = [
-        f"Which values give {goals}?",
+        f"Which values give {goals}? [Table and charts of its trials]({view_link(study)})",
         _table("searched", "values", space),
         _best(study),
         f"The search is {escaped(known[tags.STATE])}.",

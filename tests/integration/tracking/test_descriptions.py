@@ -42,6 +42,9 @@ def test_a_study_says_what_it_asks_what_it_found_and_how_it_is_run_again(made):
     note, known = study.data.tags[NOTE], study.data.tags
     assert note.startswith(f"Which values give the highest **{GOAL}**?")
     assert "| optimizer.learning_rate | " in note
+    (view,) = re.findall(r"\[Table and charts of its trials\]\((.*?)\)", note)
+    kept = made.client.get_experiment(study.info.experiment_id).tags
+    assert f"mlflow.sharedViewState.{view.rpartition('viewStateShareKey=')[2]}" in kept
     scores = {run.info.run_id: best_of(made, run.info.run_id) for run in trials}
     best = max(scores, key=lambda run_id: scores[run_id])
     where = f"#/experiments/{study.info.experiment_id}/runs/{best}?workflowType=machine_learning"
