@@ -46,8 +46,8 @@ def _run(options: argparse.Namespace) -> int:
     if store.is_server:
         store.connect()
     else:
-        connect_and_close_dead(store)
         _check_port(options.port)
+        connect_and_close_dead(store)
     base = _address(store, options.port)
     print(f"MLflow UI on {base} for {masked(store.uri)}")
     page = _page(store, names, base)

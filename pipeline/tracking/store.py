@@ -150,8 +150,9 @@ class Store:
             TrackingError: where the store cannot be reached.
         """
         self._reach_server()
+        experiment = self.experiment_id  # first of all: it makes the store
         with self._usable():
-            describe_experiment(self.client, self.experiment_id)
+            describe_experiment(self.client, experiment)
 
     def check_there(self) -> None:
         """Refuse a store or an experiment that is not there; nothing is made.

@@ -59,13 +59,16 @@ class Shown(Made):
         return sorted(own, key=_place)
 
     def points(self, run: Any, metric: str) -> dict[int, float]:
-        """Return a metric's values by step, without what closes the history of an evaluation's."""
+        """Return a metric's values by step, without what closes the history of an evaluation's.
+
+        A trial that pauses closes it then, and again at its end.
+        """
         history = self.client.get_metric_history(run.info.run_id, metric)
-        *earlier, last = sorted(history, key=lambda p: (p.timestamp, p.step))
-        if metric.startswith("val/") and last.step in {p.step for p in earlier}:
-            history = earlier
-        assert len({p.step for p in history}) == len(history), f"{metric} twice at one step"
-        return {p.step: p.value for p in history}
+        own: dict[int, float] = {}
+        for point in sorted(history, key=lambda p: p.timestamp):
+            own.setdefault(point.step, point.value)
+        assert metric.startswith("val/") or len(own) == len(history), f"{metric} twice at a step"
+        return own
 
 
 def _place(run: Any) -> tuple[int, int]:

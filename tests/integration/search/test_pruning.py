@@ -120,13 +120,15 @@ def test_early_rows_show_the_pruner_a_sample_and_the_end_judges_by_all_rows(tiny
     early = experiment(tiny, *own, "evaluation.early_rows=7")
     searched = run_once(early, log, working_folder, replace(trial(iter(())), report=report))
     points = {(step, name): value for step, name, value in log.points}
-    whole = run_once(experiment(tiny, *own), Log(), working_folder, trial(iter(["continue"])))
+    full = Log()
+    run_once(experiment(tiny, *own), full, working_folder, trial(iter(["continue"])))
+    whole = {(step, name): value for step, name, value in reversed(full.points)}
 
     steps = sorted({step for step, name, _ in log.points if name in ("early/loss", "val/loss")})
     assert scores == [points[steps[0], "early/f1_macro"], points[steps[1], "val/f1_macro"]]
     assert (steps[1], "val/f1_macro") in points
     assert searched.metrics["best/step"] == steps[1]
-    assert searched.metrics["val/loss"] == whole.metrics["val/loss"]
+    assert points[steps[1], "val/loss"] == whole[steps[1], "val/loss"]
     stopped = run_once(early, Log(), working_folder, trial(iter(["prune"])))
     assert "val/f1_macro" not in stopped.metrics
     assert stopped.metrics["early/f1_macro"] == scores[0]
