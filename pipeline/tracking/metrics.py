@@ -23,7 +23,8 @@ V = TypeVar("V")
 
 # As older versions logged: val/best/f1_macro, val/last/f1_macro, val/best/step.
 _OLD = re.compile(r"(val|early)/(best|last)/(.+)")
-OLD_BEST = "metrics.`val/best/step` >= 0"  # condition of MLflow's search
+# Conditions of MLflow's search: on runs of older versions, and of this one.
+OLD_BEST, NEW_BEST = "metrics.`val/best/step` >= 0", f"metrics.`{BEST_STEP}` >= 0"
 
 
 def history(store: Store, run_id: str, metric: str) -> dict[int, float]:

@@ -20,7 +20,7 @@ from pipeline.config.migrations import migrated_params
 from pipeline.tasks.objective import SECONDS, Objective, parse
 from pipeline.tracking import tags
 from pipeline.tracking.dead_runs import state_of
-from pipeline.tracking.metrics import OLD_BEST, history, metrics_of
+from pipeline.tracking.metrics import NEW_BEST, OLD_BEST, history, metrics_of
 from pipeline.tracking.record import RUN_SECONDS
 from pipeline.tracking.runs import find_runs, is_deleted, seek_run
 from pipeline.tracking.store import Store
@@ -114,13 +114,15 @@ def _best_trials(
 ) -> list[Run]:
     """Return the runs of a study's trials, or only the best complete ones where that is enough.
 
-    MLflow sorts by a metric's final value, which a mean of evaluations or of seeds is not, nor the
-    score of a trial that an older version ran.
+    MLflow sorts by a metric's final value, which a mean of evaluations or of seeds is not; nor can
+    it sort trials of this version among those of an older one.
     """
     name = study.data.tags[tags.STUDY]
     objectives = [_objective(*goal) for goal in goals]
-    logged = [o.metric for o in objectives if o and _is_logged(o, is_first=o is objectives[0])]
-    is_sorted = len(logged) == len(goals) and not trials_of(store, name, OLD_BEST, most=1)
+    own = [o for o in objectives if o and _is_logged(o, is_first=o is objectives[0])]
+    has_old, has_new = (trials_of(store, name, seen, most=1) for seen in (OLD_BEST, NEW_BEST))
+    logged = [o.metric.replace("val/", f"val/{o.aggregation}/" if has_old else "val/") for o in own]
+    is_sorted = len(logged) == len(goals) and not (has_old and has_new)
     if repeats_of(study, ()) == 1 and is_sorted:
         ways = ["DESC" if way == "maximize" else "ASC" for _, way in goals]
         order = [f"metrics.`{key}` {way}" for key, way in zip(logged, ways, strict=True)]
