@@ -1,8 +1,8 @@
 """The Python interface, on which the command line is written: ``import tunewright`` is this module.
 
     compose(overrides)          an `Experiment`: its config, composed and checked
-    train(overrides)            a `Run`: metrics, their history, the model, a rerun
-    sweep(space, overrides)     a `Study`: trials as a table, the best one, the report
+    train(overrides)            a `Run`: score, metrics, their history, the model
+    sweep(space, overrides)     a `Study`: trials as a table, the best one, Optuna's
     study(name)                 a `Study` that was begun before
     load(model)                 a `Model` that predicts
 

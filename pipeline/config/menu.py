@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from pipeline.config.compose import folders
@@ -36,8 +37,8 @@ def options(kind: str) -> dict[str, Path]:
 def about(file: Path) -> str:
     """Return the first sentence of the comment that a file begins with, or of its ``about``."""
     text = file.read_text(encoding="utf-8", errors="replace")
-    comment = re.match(r"(?:#.*\n)*", text)[0]  # type: ignore[index]  # it matches nothing as well
-    said = " ".join(line.strip("# ") for line in comment.splitlines() if "@package" not in line)
+    comment = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    said = " ".join(line.strip("# ") for line in comment if "@package" not in line)
     named = re.search(r"^about:\s*(.+)$", text, re.MULTILINE)
     said = named[1].strip("\"'") if named else said
     return re.split(r"(?<=\.) (?=[A-Z])", said, maxsplit=1)[0].rstrip(".")

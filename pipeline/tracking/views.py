@@ -2,7 +2,7 @@
 
 MLflow keeps a saved view as a tag of the experiment, lists it under "Saved views", and opens it by
 a link. The format is that of its front end (`savedViewEnvelope.ts`, `ExperimentPageUIState.tsx`,
-`runs-charts.types.ts`), as of 3.16.
+`runs-charts.types.ts`), as of 3.17.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TAG = "mlflow.sharedViewState."
 MOST_KEYS = 12  # columns, and axes of a chart: more cannot be read
 LOOKED_AT = 20  # trials that tell which parameters are logged
 CHARTS = "Study"  # the section that is open
-FOLDED = ("val", "test", "train", "cost", "time", "data")  # sections of other metrics
+FOLDED = ("val", "test", "train", "best", "cost", "time")  # sections of other metrics
 _NO_KEYS = {"filter", "first"}  # of the space
 
 
