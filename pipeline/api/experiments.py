@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.api.guest import as_guest
 from pipeline.api.overrides import Overrides, as_texts
+from pipeline.api.reports import Inspection
 from pipeline.api.runs import Run
 
 if TYPE_CHECKING:
@@ -38,6 +39,20 @@ class Experiment:
         with as_guest():
             check_settings(self.settings)
             check_inputs(self.settings)
+
+    def inspect(self) -> Inspection:
+        """Look at every row of every split, and say what is wrong or odd, as ``tunewright check``.
+
+        Raises:
+            TunewrightError: for settings that no rows could fit; faults of rows are findings.
+        """
+        from pipeline.analysis.data_check import inspect_data
+        from pipeline.analysis.report import check_page
+
+        with as_guest():
+            found = inspect_data(self.settings)
+            title = self.settings.data.title
+            return Inspection(title, check_page(found, title), found)
 
     def train(self, *, resume: bool = False, show: bool = True) -> Run:
         """Fine-tune once and record it in MLflow.

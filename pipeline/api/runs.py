@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.api.guest import as_guest
 from pipeline.api.models import Model, load
 from pipeline.api.overrides import Overrides, as_texts
+from pipeline.api.reports import card
 from pipeline.common.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ class Run:
 
     _store: Store = field(repr=False)
     id: str  # MLflow's
+
+    @property
+    def name(self) -> str:
+        """What MLflow's pages call it: model, data and time, or a trial's searched values."""
+        return str(self._record.info.run_name)
 
     @property
     def state(self) -> str:
@@ -83,6 +89,24 @@ class Run:
             TrackingError: where it keeps none.
         """
         return load(self.id, self._store.options)
+
+    def _repr_html_(self) -> str:
+        from pipeline.common.tables import Cell, Table
+        from pipeline.tracking.dead_runs import state_of
+        from pipeline.tracking.metrics import metrics_of
+        from pipeline.tracking.overview import objectives_of, score_of
+
+        record = self._record
+        objective = objectives_of(record)[0]
+        score = score_of(self._store, record, objective)
+        scores: list[list[Cell]] = [
+            [metric, value]
+            for metric, value in metrics_of(record).items()
+            if metric.startswith(("val/", "test/"))
+        ]
+        facts = [f"run {self.id}, {state_of(record)}"]
+        facts += [] if score is None else [f"{objective} = {score:.4f}"]
+        return card(record.info.run_name, facts, Table(["metric", "value"], scores))
 
     @property
     def _record(self) -> Record:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.api.guest import as_guest
 from pipeline.api.overrides import Overrides, as_texts, place_of, search_of
+from pipeline.api.reports import Report, as_frame, card
 from pipeline.api.runs import Run
 
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
+    from pipeline.common.tables import Table
     from pipeline.tracking import Store
     from pipeline.tracking.runs import Run as Record
 
 EVERY = 1_000_000  # trials: more than a study has
+SHOWN = 20  # trials in a notebook
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,7 @@ class Study:
     @property
     def trials(self) -> pd.DataFrame:
         """The trials, best first: varied parameters, score, state, seconds, id of the run."""
-        import pandas as pd
-
-        from pipeline.tracking.overview import compare
-
-        with as_guest():
-            table = compare(self._store, [self.name], EVERY)
-        return pd.DataFrame(table.records(), columns=list(table.columns))
+        return as_frame(self._table)
 
     @property
     def best(self) -> Run:
@@ -68,6 +65,37 @@ class Study:
 
         with as_guest():
             return find_study(self.name, storage_of(self._store, self._record, self._given))
+
+    def report(self) -> Report:
+        """Return the study's page: charts, importances, costs, failures; it may still run.
+
+        ``tunewright report`` makes the same, and logs it to MLflow.
+        """
+        from pipeline.analysis.report import page_of
+
+        study = self.optuna
+        with as_guest():
+            return Report(self.name, page_of(self._store, study, self._record))
+
+    def _repr_html_(self) -> str:
+        from pipeline.tracking import tags
+
+        known, best = self._record.data.tags, ""
+        if tags.BEST_RUN in known:
+            score = f"{known[tags.OBJECTIVE]} = {known[tags.BEST_SCORE]}"
+            best = f"best: trial {known[tags.BEST_TRIAL]}, {score}"
+        table = self._table
+        more = len(table.rows) - SHOWN
+        said = f"{table.note} {more} more are in `trials`." if more > 0 else table.note
+        shown = replace(table, rows=table.rows[:SHOWN], note=said)
+        return card(self.name, [f"study, {self.state}", best], shown)
+
+    @property
+    def _table(self) -> Table:
+        from pipeline.tracking.overview import compare
+
+        with as_guest():
+            return compare(self._store, [self.name], EVERY)
 
     @property
     def _record(self) -> Record:

@@ -4,8 +4,17 @@ It has no scripts and loads nothing, so it opens in MLflow's sandboxed frame, fr
 disk. Its size is bounded: charts of many trials are rasterized, and curves are thinned.
 """
 
-from pipeline.analysis.report.report import FILE, report, study_page, write_page
+from pipeline.analysis.report.report import FILE, page_of, report, study_page, write_page
 from pipeline.analysis.report.sections import check_page
 from pipeline.analysis.report.view import About, most_important
 
-__all__ = ["FILE", "About", "check_page", "most_important", "report", "study_page", "write_page"]
+__all__ = [
+    "FILE",
+    "About",
+    "check_page",
+    "most_important",
+    "page_of",
+    "report",
+    "study_page",
+    "write_page",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from matplotlib import rc_context
@@ -30,6 +30,9 @@ from pipeline.search.study.storage import find_study
 from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.commands import storage_of
 from pipeline.tracking.runs import is_deleted, log_page, read_json, run_of, seek_run
+
+if TYPE_CHECKING:
+    from pipeline.tracking.runs import Run
 
 FILE = "report.html"
 # The files logged with a study: the title of each one's section, and what makes it of the content.
@@ -60,6 +63,11 @@ def report(store: Store, name: str, storage: str | None = None) -> str:
 def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
     """Store the page with the study's parent run and return where it is."""
     run = run_of(store, parent_run_id)
+    return log_page(store, run, page_of(store, study, run), FILE)
+
+
+def page_of(store: Store, study: optuna.Study, run: Run) -> str:
+    """Return the page of a study, with what is logged with it; nothing is written."""
     found = {file: read_json(store, run, file) for file in SECTIONS}
     logged = {file: content for file, content in found.items() if content is not None}
     best = run.data.tags.get(tags.BEST_RUN)
@@ -68,8 +76,7 @@ def write_page(store: Store, study: optuna.Study, parent_run_id: str) -> str:
     if bias is not None:
         logged[BIAS_FILE] = bias
     about = replace(About.read(run.data.tags, run.data.params), best_is_lost=lost)
-    page = study_page(study, about, logged)
-    return log_page(store, run, page, FILE)
+    return study_page(study, about, logged)
 
 
 def study_page(

@@ -3,6 +3,8 @@
 import asyncio
 import doctest
 import logging
+from pathlib import Path
+from xml.etree.ElementTree import Element, fromstring
 
 import pandas as pd
 import pytest
@@ -155,3 +157,52 @@ def test_file_that_changed_between_calls_is_read_again(tiny, tmp_path):
     data.write_text("{\n", encoding="utf-8")
     with pytest.raises(tunewright.TunewrightError, match=r"reviews\.jsonl, line 1"):
         experiment.check()
+
+
+def test_report_is_the_page_that_the_command_logs(study, folder, cli, tmp_path):
+    with no_figures():
+        report = study.report()
+    where = cli("report", study.name, f"tracking.dir={folder / 'mlruns'}").out.strip()
+    assert Path(where).read_text(encoding="utf-8") == str(report)
+    assert report.save(tmp_path / "page.html").read_text(encoding="utf-8") == str(report)
+    (frame,) = shown(report).iter("iframe")
+    assert frame.get("srcdoc").split() == str(report).split()
+    with pytest.raises(tunewright.TunewrightError, match=r"none/page\.html: cannot be written"):
+        report.save(tmp_path / "none" / "page.html")
+
+
+def test_notebook_shows_a_study_as_its_trials_best_first(study):
+    page = shown(study)
+    cells = [[cell.text for cell in row] for row in page.iter("tr")]
+    assert cells[0] == list(study.trials.columns)
+    assert [row[-1] for row in cells[1:]] == list(study.trials.run_id)
+    said = " ".join(page.find("p").itertext())
+    assert all(text in said for text in (study.name, "complete", f"{study.best.score:.4g}"))
+
+
+def test_notebook_shows_a_run_as_its_scores(run):
+    page = shown(run)
+    cells = dict([cell.text for cell in row] for row in page.iter("tr"))
+    assert cells["test/accuracy"] == f"{run.metrics['test/accuracy']:.4g}"
+    said = " ".join(page.find("p").itertext())
+    assert all(text in said for text in (run.name, run.id, f"{run.objective} = {run.score:.4f}"))
+
+
+def test_notebook_shows_texts_of_others_as_texts(tiny):
+    experiment = tunewright.compose([*tiny, "data.train='<b>bold</b>.csv'"])
+    assert not list(shown(experiment).iter("b"))
+
+
+def test_inspect_finds_what_check_finds(tiny, tmp_path):
+    data = write_rows(tmp_path / "r.jsonl", [*rows(40), {"review": "good", "stars": ""}])
+    found = tunewright.compose([*tiny, f"data.train={data}"]).inspect().findings
+    assert found.level[0] == "error"
+    assert "r.jsonl:41" in found.message[0]
+    whole = tunewright.compose(tiny).inspect()
+    assert list(whole.baselines.baseline) == ["majority", "tfidf"]
+    assert set(whole.labels.label) == {"neg", "pos"}
+
+
+def shown(value) -> Element:
+    """Return what a notebook shows of a value, as a tree."""
+    return fromstring(f"<div>{value._repr_html_()}</div>")
