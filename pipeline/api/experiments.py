@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -86,7 +85,7 @@ class Experiment:
             connect_and_close_dead(store)
             found = find_cut_off(store, without_hydra(self._config)) if resume else None
             task = partial(resumed, run_id=found) if found else run_alone
-            with hydra_app("train") as hydra, run_lines() if show else nullcontext():
+            with hydra_app("train") as hydra, run_lines(show=show):
                 result: Result = run_single(hydra, self._config.copy(), task)
             return result
 

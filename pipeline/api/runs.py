@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.api.guest import as_guest
@@ -11,12 +12,16 @@ from pipeline.api.models import Model, load
 from pipeline.api.overrides import Overrides, as_texts
 from pipeline.api.reports import card
 from pipeline.common.errors import ConfigError, did_you_mean
+from pipeline.common.text import say
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     import pandas as pd
 
     from pipeline.tracking import Store
     from pipeline.tracking.runs import Run as Record
+    from pipeline.tracking.verdict import RerunVerdict
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,15 @@ class Run:
         """The config, flat, as MLflow keeps it: texts by dotted key."""
         return dict(self._record.data.params)
 
+    @property
+    def verdict(self) -> RerunVerdict | None:
+        """Of a rerun: its ``kind``, identical, equivalent or different, and its ``detail``."""
+        from pipeline.tracking import tags
+        from pipeline.tracking.verdict import RerunVerdict
+
+        noted = self._record.data.tags.get(tags.VERDICT)
+        return RerunVerdict.read(noted) if noted else None
+
     def history(self, metric: str) -> pd.Series[float]:
         """Return a metric's values by the step at which they were logged.
 
@@ -90,8 +104,52 @@ class Run:
         """
         return load(self.id, self._store.options)
 
+    def rerun(
+        self,
+        overrides: Overrides = (),
+        *,
+        strict: bool = False,
+        tolerance: float | None = None,
+        allow: Sequence[str | PathLike[str]] = (),
+        show: bool = True,
+    ) -> Run:
+        """Run it again from its record alone; return the new run, which has a `verdict`.
+
+        A run that failed or is not over gives no verdict, since it has no result.
+
+        Args:
+            overrides: what is to be otherwise than in the record.
+            strict: refuse to start where anything else is not as it was: code, data, packages.
+            tolerance: the largest difference that counts as equivalent; None: 0.001.
+            allow: folders that the record may name, where somebody else wrote it.
+            show: print what has changed since, what the run says, and the verdict.
+
+        Raises:
+            TunewrightError: for a record that is not whole, or that cannot be trusted or run here.
+        """
+        from pipeline.api.shown import run_lines
+        from pipeline.config.compose import hydra_app
+        from pipeline.jobs import rerun
+        from pipeline.tracking.verdict import TOLERANCE
+
+        given = [*self._store.options, *as_texts(overrides)]
+        with as_guest(show=show), hydra_app("rerun") as hydra, run_lines(show=show):
+            rebuilt = rerun.rebuild(hydra, self.id, given, [Path(folder) for folder in allow])
+            drift = rerun.drift_of(rebuilt)
+            tell = say if show else str
+            for line in drift:
+                tell(line)
+            if strict:
+                rerun.check_no_drift(drift)
+            made = rerun.run_again(hydra, rebuilt).run_id
+            if rerun.has_result(rebuilt.record):
+                within = TOLERANCE if tolerance is None else tolerance
+                tell(rerun.verdict_on(rebuilt.record, rebuilt.store, made, within))
+        return Run(rebuilt.store, made)
+
     def _repr_html_(self) -> str:
         from pipeline.common.tables import Cell, Table
+        from pipeline.tracking import tags
         from pipeline.tracking.dead_runs import state_of
         from pipeline.tracking.metrics import metrics_of
         from pipeline.tracking.overview import objectives_of, score_of
@@ -104,7 +162,7 @@ class Run:
             for metric, value in metrics_of(record).items()
             if metric.startswith(("val/", "test/"))
         ]
-        facts = [f"run {self.id}, {state_of(record)}"]
+        facts = [f"run {self.id}, {state_of(record)}", record.data.tags.get(tags.VERDICT, "")]
         facts += [] if score is None else [f"{objective} = {score:.4f}"]
         return card(record.info.run_name, facts, Table(["metric", "value"], scores))
 

@@ -17,8 +17,11 @@ class _Printable(logging.Formatter):
 
 
 @contextmanager
-def run_lines() -> Iterator[None]:
-    """Print a run's own log lines."""
+def run_lines(*, show: bool = True) -> Iterator[None]:
+    """Print a run's own log lines, if they are to be shown."""
+    if not show:
+        yield
+        return
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Printable())
     logger = logging.getLogger(RUN_LOGGER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.api.guest import as_guest
@@ -12,9 +13,12 @@ from pipeline.api.reports import Report, as_frame, card
 from pipeline.api.runs import Run
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     import optuna
     import pandas as pd
 
+    from pipeline.analysis.winner import WinnerReport
     from pipeline.common.tables import Table
     from pipeline.tracking import Store
     from pipeline.tracking.runs import Run as Record
@@ -65,6 +69,67 @@ class Study:
 
         with as_guest():
             return find_study(self.name, storage_of(self._store, self._record, self._given))
+
+    def rerun(self, overrides: Overrides = (), *, show: bool = True) -> Run:
+        """Run the best trial again, and check it against its record: ``best.rerun()``.
+
+        The search itself is resumed by the `sweep` that began it.
+        """
+        return self.best.rerun(overrides, show=show)
+
+    def retry(
+        self,
+        overrides: Overrides = (),
+        *,
+        every: bool = False,
+        allow: Sequence[str | PathLike[str]] = (),
+        show: bool = True,
+    ) -> Study:
+        """Run the failed trials again, as ``tunewright retry``.
+
+        Args:
+            overrides: what replaces the study's own: ``hydra.sweeper.n_jobs=…``.
+            every: also those that ran out of memory or time, or diverged.
+            allow: folders that the study may name, where somebody else wrote it.
+            show: print a line a trial and the result.
+
+        Raises:
+            TunewrightError: where none failed, or the study is running.
+        """
+        from pipeline.jobs.multirun import multirun
+        from pipeline.jobs.retry import again
+
+        given = [*self._place, *as_texts(overrides)]
+        with as_guest(show=show):
+            folders = list(map(Path, allow))
+            found = again(self._store, self.name, self._given, given, folders, every=every)
+            multirun(found.job, found.overrides, found.task)
+        return self
+
+    def confirm(
+        self,
+        seeds: int = 5,
+        overrides: Overrides = (),
+        *,
+        allow: Sequence[str | PathLike[str]] = (),
+        show: bool = True,
+    ) -> WinnerReport:
+        """Train the best config and the default one on fresh seeds, and compare them on test.
+
+        Args:
+            seeds: how many; each is two runs, one of either config.
+            overrides: what replaces the study's own: ``hydra.sweeper.n_jobs=…``.
+            allow: folders that the study may name, where somebody else wrote it.
+            show: print a line a run and the verdict.
+
+        Raises:
+            TunewrightError: where no trial is complete.
+        """
+        from pipeline.jobs.multirun import retrain
+
+        given = [*self._place, *as_texts(overrides)]
+        with as_guest(show=show):
+            return retrain(self.name, seeds, given, list(map(Path, allow)))
 
     def report(self) -> Report:
         """Return the study's page: charts, importances, costs, failures; it may still run.

@@ -12,6 +12,7 @@ from pipeline.common.text import printable_lines
 from pipeline.jobs.place import composed, store_of
 
 if TYPE_CHECKING:
+    from pipeline.analysis.winner import WinnerReport
     from pipeline.jobs.trial import ExperimentTask
 
 SAME_COMMAND = "Run the same command to resume."
@@ -52,8 +53,8 @@ def retrain(
     given: list[str],
     allowed: Sequence[Path] = (),
     typed: Sequence[str] = (),
-) -> None:
-    """Train a study's winner and the default config on fresh seeds, and print the verdict."""
+) -> WinnerReport:
+    """Train a study's winner and the default config on fresh seeds; print and return the result."""
     from pipeline.jobs import confirm
 
     config = composed(given)
@@ -64,6 +65,8 @@ def retrain(
         task = confirm.Retraining(search.name, overrides, search.checked)
         multirun(search.name, overrides, task)
     alone = [o for o in confirmation.default.overrides if not o.startswith(("seed=", "hydra"))]
-    for line in confirm.conclude(confirmation, composed([*alone, *given])).lines():
+    report = confirm.conclude(confirmation, composed([*alone, *given]))
+    for line in report.lines():
         text = printable_lines(line)
         console().print(text, highlight=False, markup=False, soft_wrap=True)
+    return report

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from pipeline.common.text import printable
+from pipeline.common.errors import TrackingError, listing
+from pipeline.common.text import cut, printable
 from pipeline.evaluation.names import is_cost
 from pipeline.tracking.drift import Drift
 from pipeline.tracking.logged import LoggedRun
 from pipeline.tracking.metrics import History, comparable
 
 TOLERANCE = 1e-3  # of float32 training on other hardware; scores move by whole rows
+Kind = Literal["identical", "equivalent", "different"]
 _LOSS = "train/loss"  # where a difference shows first
 
 
@@ -21,8 +23,21 @@ _LOSS = "train/loss"  # where a difference shows first
 class RerunVerdict:
     """How a rerun's result compares with the record."""
 
-    kind: Literal["identical", "equivalent", "different"]
+    kind: Kind
     detail: str
+
+    @classmethod
+    def read(cls, text: str) -> RerunVerdict:
+        """Return the verdict that was noted as a text.
+
+        Raises:
+            TrackingError: where it is none.
+        """
+        given, _, detail = text.partition(": ")
+        for kind in get_args(Kind):
+            if kind == given:
+                return cls(kind, detail)
+        raise TrackingError(f"{cut(text)}: expected a verdict, {listing(get_args(Kind))}.")
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"

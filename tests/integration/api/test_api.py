@@ -159,6 +159,35 @@ def test_file_that_changed_between_calls_is_read_again(tiny, tmp_path):
         experiment.check()
 
 
+def test_rerun_is_a_run_with_a_verdict(run, study, capsys):
+    with no_figures():
+        again = run.rerun(show=False)
+        assert capsys.readouterr() == ("", "")
+        other = study.rerun({"training.epochs": 2})
+    assert again.verdict.kind == "identical"
+    assert again.metrics["val/f1_macro"] == run.metrics["val/f1_macro"]
+    assert str(again.verdict) in " ".join(shown(again).find("p").itertext())
+    assert other.verdict.kind == "different"
+    assert str(other.verdict) in capsys.readouterr().out
+    assert run.verdict is None
+
+
+def test_rerun_refuses_what_it_cannot_set(run):
+    with pytest.raises(tunewright.TunewrightError, match=r"training\.epohcs"):
+        run.rerun({"training.epohcs": 2}, show=False)
+
+
+def test_confirm_and_retry_are_those_of_the_command_line(study, folder, tiny_model, capsys):
+    with no_figures():
+        found = study.confirm(2, allow=[tiny_model, folder], show=False)
+    assert capsys.readouterr() == ("", "")
+    assert (found.seeds, found.trial) == (2, study.optuna.best_trial.number)
+    names = {run.data.tags["tunewright.study"] for run in Made(folder).runs("study")}
+    assert {f"confirm-{study.name}-trial-{found.trial}", f"confirm-{study.name}-default"} <= names
+    with pytest.raises(tunewright.TunewrightError, match="no failed trials"):
+        study.retry()
+
+
 def test_report_is_the_page_that_the_command_logs(study, folder, cli, tmp_path):
     with no_figures():
         report = study.report()
