@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from pipeline.analysis.fairness import check_fairness
 from pipeline.common.process import without_gc
 from pipeline.config.experiment import Experiment
@@ -40,11 +38,14 @@ def check_inputs(experiment: Experiment) -> str:
             optimizer or the schedule cannot take.
     """
     from pipeline.models import find_checkpoint
+    from pipeline.training.layer_rates import check_layer_decay
     from pipeline.training.optimizer import check_optimizer, warmup_steps
+    from pipeline.training.points import Length
 
     training = experiment.training
     check_optimizer(experiment.optimizer)
     checkpoint = find_checkpoint(experiment.model)
+    check_layer_decay(experiment.optimizer, checkpoint.config)
     checkpoint.check_length(training.max_length)
     checkpoint.count_stored()  # refuses a file of weights that is broken
     splits, task = splits_of(experiment), task_of(experiment)
@@ -56,6 +57,5 @@ def check_inputs(experiment: Experiment) -> str:
     examples = len(splits.train)
     if task.encoding_refuses:  # and may make more or fewer examples than there are rows
         examples = len(prepare(experiment).examples["train"].dataset)
-    steps_an_epoch = math.ceil(examples / training.batch_size)
-    warmup_steps(experiment.schedule, math.ceil(training.epochs * steps_an_epoch))
+    warmup_steps(experiment.schedule, Length.of(training, examples).steps)
     return splits.digest

@@ -62,7 +62,7 @@ FOREIGN = {
     "train_file": "data.train: data=files data.train=FILE",
     "validation_file": "data.validation: data=files data.validation=FILE",
     "test_file": "data.test: data=files data.test=FILE",
-    "max_steps": "training.epochs, which may be a part of one: training.epochs=0.25",
+    "max_steps": "training.max_steps",
     "lora_r": "adapter.r: adapter=lora adapter.r=8",
     "lora_rank": "adapter.r: adapter=lora adapter.r=8",
     "lora_alpha": "adapter.alpha: adapter=lora adapter.alpha=16",

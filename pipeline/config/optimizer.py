@@ -43,6 +43,9 @@ class OptimizerConfig:
     nesterov: bool | None = None
     beta2_decay: Annotated[Number, Field(ge=-1, lt=0)] | None = None  # of beta2, in Adafactor
     d: Annotated[Number, Field(gt=0)] | None = None  # Adafactor's update clipping threshold
+    # By which a layer's learning rate is that of the next one multiplied; 1: all have the same.
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    head_multiplier: Annotated[Number, Field(gt=0, le=1000)] = 1.0  # of a new head's learning rate
     # By torch's own names. Not a config key: all keys without a field are collected here.
     others: Annotated[Mapping[str, _Value], AfterValidator(Settings)] = Field(
         default_factory=Settings

@@ -27,6 +27,7 @@ class TrainingConfig:
     """The loop: how long, in what batches, how often it is judged."""
 
     epochs: Annotated[Number, Field(gt=0, le=10_000)]  # passes over the training split
+    max_steps: Count | None  # optimizer steps instead of epochs; null: as many as epochs take
     batch_size: BatchRows  # rows whose mean gradient makes one optimizer step
     max_length: Annotated[Tokens, Field(ge=4)]  # longer texts are cut and counted
     max_grad_norm: NonNegative  # gradient clipping; 0: none
@@ -76,6 +77,8 @@ class TrainingConfig:
 
     @model_validator(mode="after")
     def _points_are_few(self) -> "TrainingConfig":
+        if self.max_steps is not None:
+            return self
         least = self.epochs / MOST_POINTS
         for key in ("eval_every", "checkpoint_every"):
             every = getattr(self, key)
@@ -88,7 +91,9 @@ class TrainingConfig:
 
     @model_validator(mode="after")
     def _evaluates_within(self) -> "TrainingConfig":
-        if isinstance(self.eval_every, tuple) and max(self.eval_every) > self.epochs:
+        if self.max_steps is not None or not isinstance(self.eval_every, tuple):
+            return self
+        if max(self.eval_every) > self.epochs:
             raise conflict(
                 f"training.eval_every={list(self.eval_every)}: {max(self.eval_every)} is after the "
                 f"end; expected epochs up to training.epochs={self.epochs}"

@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn import Parameter
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.text import words
 from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
+from pipeline.training.layer_rates import rate_factors
 
 # torch.optim's names for our hyperparameters; all others have the same name.
 _TORCH_NAMES = {"learning_rate": "lr", "beta1": "betas", "beta2": "betas"}
@@ -37,7 +39,8 @@ _UNFIT = {
 }
 
 # The hyperparameters whose bounds the config checks.
-_CHECKED = [f.name for f in fields(OptimizerConfig) if f.name not in ("name", "others")]
+_OURS = ("name", "layer_decay", "head_multiplier", "others")
+_CHECKED = [f.name for f in fields(OptimizerConfig) if f.name not in _OURS]
 
 _FUSED = ("Adam", "AdamW", "SGD")  # that update all of a parameter in one pass, on any device
 
@@ -83,7 +86,7 @@ def check_optimizer(config: OptimizerConfig) -> None:
         if config.name in _FUSED:
             _build_nothing(chosen, config)
         else:
-            _build(chosen, config, [Parameter(torch.zeros(1, 1))], [Parameter(torch.zeros(1))])
+            _build(chosen, config, {(1.0, True): [Parameter(torch.zeros(1, 1))]})
     except (TypeError, ValueError) as error:  # nesterov without momentum, Adafactor's pair of eps
         given = ", ".join(f"optimizer.{key}={value}" for key, value in _given(config).items())
         raise ConfigError(f"{given}: {config.name} refuses these values: {error}.") from error
@@ -108,34 +111,41 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer over the parameters that are trained.
 
-    Weight decay applies to those named in ``decayed``: not to biases and norms.
+    Weight decay applies to those named in ``decayed``: not to biases and norms. Parameters with the
+    config's own learning rate come first: Trainer logs that of the first group.
 
     Raises:
         ConfigError: as `check_optimizer` does.
     """
     check_optimizer(config)
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    return _build(
-        getattr(torch.optim, config.name),
-        config,
-        [p for name, p in trained if name in decayed],
-        [p for name, p in trained if name not in decayed],
-    )
+    factors = rate_factors(config, model)
+    groups: dict[tuple[float, bool], list[Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[factors.get(parameter, 1.0), name in decayed].append(parameter)
+    return _build(getattr(torch.optim, config.name), config, groups)
 
 
 def _build(
     chosen: type[torch.optim.Optimizer],
     config: OptimizerConfig,
-    decayed: list[Parameter],
-    spared: list[Parameter],
+    groups: Mapping[tuple[float, bool], list[Parameter]],
 ) -> torch.optim.Optimizer:
+    """Build one over parameters by the factor of their learning rate, and whether they decay."""
     given = arguments(config)
     if "decoupled_weight_decay" in inspect.signature(chosen).parameters:
         given["decoupled_weight_decay"] = True
     if chosen.__name__ in _FUSED:
         given["fused"] = True
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
-    return chosen(groups, **given)
+    made = [
+        {
+            "params": groups[factor, is_decayed],
+            **({} if factor == 1 else {"lr": factor * config.learning_rate}),
+            **({} if is_decayed else {"weight_decay": 0.0}),
+        }
+        for factor, is_decayed in sorted(groups, key=lambda g: (g[0] != 1, -g[0], not g[1]))
+    ]
+    return chosen(made, **given)
 
 
 class _AcceptedError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -114,7 +113,7 @@ def run_cost(experiment: Experiment) -> RunCost:
     """
     import torch
 
-    from pipeline.training.points import evaluation_points
+    from pipeline.training.points import Length, evaluation_points
 
     training = experiment.training
     if training.threads is None:
@@ -123,17 +122,16 @@ def run_cost(experiment: Experiment) -> RunCost:
     machine_rate(experiment)  # for the compute lower bound, while no worker is busy
     data = prepare(experiment, keep=True)
     timing, rows = _time_steps(experiment, data), len(data.examples["train"].dataset)
-    steps_an_epoch = math.ceil(rows / training.batch_size)
-    steps = math.ceil(training.epochs * steps_an_epoch)
-    evaluations = len(evaluation_points(training, steps_an_epoch, steps))
+    length = Length.of(training, rows)
+    evaluations = len(evaluation_points(training, length))
     whole = len(data.examples["validation"].rows)
     early = min(experiment.evaluation.early_rows or whole, whole)
     judged = whole + (evaluations - 1) * early
     judged += len(data.examples["test"].rows) if "test" in data.examples else 0
     seconds = (
         timing.load
-        + training.epochs * rows * timing.row
-        + steps * (timing.step + _STEP_SECONDS)
+        + length.epochs * rows * timing.row
+        + length.steps * (timing.step + _STEP_SECONDS)
         + judged * timing.judged
         + evaluations * _EVALUATION_SECONDS
         + _AROUND_SECONDS

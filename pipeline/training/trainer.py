@@ -41,7 +41,7 @@ from pipeline.training.hooks import TrainingHook
 from pipeline.training.losses import LossWatch
 from pipeline.training.microbatches import MicroBatches
 from pipeline.training.optimizer import build_optimizer, build_schedule
-from pipeline.training.points import checkpoint_points, evaluation_points
+from pipeline.training.points import Length, checkpoint_points, evaluation_points
 from pipeline.training.prepare import early_examples
 from pipeline.training.snapshot import (
     RandomState,
@@ -167,10 +167,11 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def begin(self) -> None:
         """Schedule the evaluations; restore what Trainer resets when it resumes."""
-        training, steps = self._experiment.training, self.state.max_steps
-        steps_an_epoch = -(-len(self.train_dataset) // training.batch_size)
-        self._eval_points = evaluation_points(training, steps_an_epoch, steps)
-        self._save_points = checkpoint_points(training, steps_an_epoch, steps)
+        training = self._experiment.training
+        length = Length.of(training, len(self.train_dataset))
+        assert length.steps == self.state.max_steps
+        self._eval_points = evaluation_points(training, length)
+        self._save_points = checkpoint_points(training, length)
         if self._snapshot is not None:
             loss, self._globalstep_last_logged = self._snapshot.unlogged
             self._tr_loss = loss.to(self.args.device, copy=True)
@@ -419,6 +420,7 @@ def _arguments(experiment: Experiment, output_dir: Path) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=training.epochs,
+        max_steps=training.max_steps or -1,
         per_device_train_batch_size=training.batch_size,
         max_grad_norm=0.0,  # _get_grad_norm clips
         eval_strategy="no",  # _Pace requests evaluations

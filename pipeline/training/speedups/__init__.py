@@ -7,7 +7,6 @@ it does not apply. `apply` switches them on and undoes them; what trains knows n
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -94,7 +93,7 @@ def _frozen_layer_cache(
     experiment: Experiment, fast: Accelerated, in_sweep: bool, undo: ExitStack
 ) -> Accelerated:
     """Feed stored activations to the first trained layer, if it pays."""
-    from pipeline.training.points import evaluation_points
+    from pipeline.training.points import Length, evaluation_points
 
     training = experiment.training
     is_frozen = experiment.adapter.name in ("head", "freeze")
@@ -104,9 +103,9 @@ def _frozen_layer_cache(
         return fast
     from pipeline.training.speedups.frozen_layers import pays, reuse_frozen_layers
 
-    steps = math.ceil(len(fast.examples["train"].dataset) / training.batch_size)
-    points = evaluation_points(training, steps, math.ceil(training.epochs * steps))
-    if not pays(training.epochs, len(points), in_sweep=in_sweep):
+    length = Length.of(training, len(fast.examples["train"].dataset))
+    evaluations = len(evaluation_points(training, length))
+    if not pays(length.epochs, evaluations, in_sweep=in_sweep):
         return fast
     folder = cache_of(experiment) / "frozen_layers"
     how = {"threads": training.threads, "deterministic": training.deterministic}

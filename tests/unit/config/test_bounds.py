@@ -14,7 +14,7 @@ from pipeline.config.fields import parts
 from pipeline.config.task import config_class, task_names
 from pipeline.search.options import Options
 from pipeline.search.space.named import NamedSweep
-from pipeline.training.points import evaluation_points
+from pipeline.training.points import Length, evaluation_points
 
 
 def _has_end(annotation: Any, said: tuple[Any, ...] = ()) -> bool:
@@ -67,6 +67,6 @@ def test_evaluations_at_every_step_are_counted_before_they_are_listed():
     with hydra_app("train") as hydra:
         config = without_hydra(compose(hydra, ["training.eval_every=3"]))
     training = validate(config).training
-    assert len(evaluation_points(training, 10, 100)) == 34
+    assert len(evaluation_points(training, Length(100, 10.0, 10))) == 34
     with pytest.raises(ConfigError, match=r"training\.eval_every=3: .* so at least 40000\."):
-        evaluation_points(training, 10**6, 4 * 10**9)
+        evaluation_points(training, Length(4 * 10**9, 4000.0, 10**6))

@@ -14,7 +14,7 @@ from pipeline.search.optuna_parts import report_step
 from pipeline.search.pruners import PauseAndPromote, make_pruner, promotable
 from pipeline.search.study.trials import PAUSED_AT, best_first, ended, state_of
 from pipeline.search.workers.reporter import Reporter
-from pipeline.training.points import evaluation_points
+from pipeline.training.points import Length, evaluation_points
 from tests.support.configs import training
 from tests.support.experiments import experiment
 
@@ -30,7 +30,7 @@ CONF = Path(hydra_plugins.tunewright.__file__).parent / "conf/hydra/sweeper/prun
 def test_evaluations_come_at_the_same_epochs_for_every_batch_size(every, steps, epochs):
     config = training(epochs=epochs, eval_every=every, checkpoint_every=None)
     max_steps = -(-int(epochs * steps * 1000) // 1000)
-    points = evaluation_points(config, steps, max_steps)
+    points = evaluation_points(config, Length(max_steps, epochs, steps))
     assert points[max_steps] == epochs
     assert list(points) == sorted(points)
     for step, epoch in list(points.items())[:-1]:
@@ -56,7 +56,15 @@ def test_defaults_in_epochs_do_for_a_function_that_counts_whole_steps(path):
 
 def test_evaluations_come_at_the_epochs_asked_for_and_at_the_end():
     config = training(epochs=2.0, eval_every=[0.12, 0.04, 1.0])
-    assert evaluation_points(config, 50, 100) == {2: 0.04, 6: 0.12, 50: 1.0, 100: 2.0}
+    length = Length.of(config, 50 * config.batch_size)
+    assert evaluation_points(config, length) == {2: 0.04, 6: 0.12, 50: 1.0, 100: 2.0}
+
+
+def test_a_run_of_so_many_steps_is_as_long_as_they_are_whatever_its_epochs():
+    config = training(epochs=2.0, max_steps=75, eval_every=0.5)
+    length = Length.of(config, 50 * config.batch_size)
+    assert length == Length(75, 1.5, 50)
+    assert evaluation_points(config, length) == {25: 0.5, 50: 1.0, 75: 1.5}
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)

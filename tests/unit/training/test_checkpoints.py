@@ -14,7 +14,7 @@ from pipeline.common.errors import DivergedError, TrackingError
 from pipeline.tracking import Record, open_store
 from pipeline.training.best import Evaluation
 from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.points import checkpoint_points
+from pipeline.training.points import Length, checkpoint_points
 from pipeline.training.run_folders import can_resume, drop, left_in, lock_of
 from pipeline.training.snapshot import RandomState
 from tests.support.configs import training
@@ -175,11 +175,11 @@ def test_run_is_locked_by_one_process_at_a_time(tmp_path):
 
 
 def test_checkpoints_come_as_asked_and_never_at_the_end():
-    made = partial(training, epochs=2.0)
-    assert checkpoint_points(made(), 7, 14) == {7}
-    assert checkpoint_points(made(checkpoint_every=4), 7, 14) == {4, 8, 12}
-    assert checkpoint_points(made(checkpoint_every=0.5), 7, 14) == {4, 7, 11}
-    assert checkpoint_points(made(checkpoint_every=None), 7, 14) == set()
+    made, length = partial(training, epochs=2.0), Length(14, 2.0, 7)
+    assert checkpoint_points(made(), length) == {7}
+    assert checkpoint_points(made(checkpoint_every=4), length) == {4, 8, 12}
+    assert checkpoint_points(made(checkpoint_every=0.5), length) == {4, 7, 11}
+    assert checkpoint_points(made(checkpoint_every=None), length) == set()
 
 
 def test_resumed_record_takes_no_point_twice(tiny):

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification
 
 from pipeline.common.errors import ConfigError, DivergedError, ModelError
 from pipeline.config.compose import folders
@@ -43,11 +44,36 @@ def test_the_weights_kept_are_those_of_the_best_evaluation(direction, kept):
     assert model.weight.item() == kept
 
 
-@pytest.mark.parametrize("name", [p.stem for p in (folders("conf")[-1] / "optimizer").glob("*")])
+def test_lower_layers_learn_more_slowly_and_a_new_head_faster():
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=9,
+            hidden_size=4,
+            num_hidden_layers=2,
+            num_attention_heads=1,
+            intermediate_size=4,
+            max_position_embeddings=8,
+        )
+    )
+    config = OptimizerConfig("AdamW", 0.1, 0.0, layer_decay=0.5, head_multiplier=10.0)
+    optimizer = build_optimizer(config, model, [])
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    rates = {names[p]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert set(rates) == set(names.values())
+    expected = {"bert.embeddings": 0.025, "encoder.layer.0": 0.05, "encoder.layer.1": 0.1}
+    expected |= {"pooler": 0.1, "classifier": 1.0}
+    for name, rate in rates.items():
+        (wanted,) = (value for part, value in expected.items() if part in name)
+        assert rate == pytest.approx(wanted), name
+    assert optimizer.param_groups[0]["lr"] == 0.1  # which is logged
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw", "nadam", "sgd"])
 def test_every_optimizer_lowers_a_loss_and_spares_biases_from_decay(name):
     from omegaconf import OmegaConf
 
-    given = OmegaConf.load(folders("conf")[-1] / "optimizer" / f"{name}.yaml")
+    given = dict(OmegaConf.load(folders("conf")[-1] / "optimizer" / f"{name}.yaml"))
+    assert given.pop("defaults") == ["base", "_self_"]
     config = OptimizerConfig(**{**given, "learning_rate": 0.01, "weight_decay": 0.1})
     model = torch.nn.Linear(3, 1)
     optimizer = build_optimizer(config, model, decayed=["weight"])
