@@ -30,7 +30,8 @@ TAG = "mlflow.sharedViewState."
 MOST_KEYS = 12  # columns, and axes of a chart: more cannot be read
 LOOKED_AT = 20  # trials that tell which parameters are logged
 CHARTS = "Study"  # the section that is open
-FOLDED = ("val", "test", "train", "best", "cost", "time")  # sections of other metrics
+# Sections of all metrics, in the order of interest; MLflow would sort them.
+FOLDED = ("val", "test", "val/majority", "train", "best", "cost", "time")
 _NO_KEYS = {"filter", "first"}  # of the space
 
 
@@ -43,6 +44,7 @@ class View:
     maximize: bool  # the first of them
     keys: tuple[str, ...]  # searched parameters, those that matter most first
     shared: tuple[str, ...]  # those of them that every trial has
+    sections: tuple[str, ...] = FOLDED  # of metrics, which are closed
 
     def state(self) -> dict[str, Any]:
         """Return the state of MLflow's page."""
@@ -61,23 +63,30 @@ class View:
             "runsHiddenMode": "SHOW_ALL",
             "isAccordionReordered": True,  # ours stay in their order
             "compareRunSections": [
-                {"uuid": name, "name": name, "display": name == CHARTS, "isReordered": True}
-                for name in (CHARTS, *FOLDED)
+                {"uuid": name, "name": name, "display": name == CHARTS, "columns": columns}
+                for name, columns in {CHARTS: 2, **dict.fromkeys(self.sections, 3)}.items()
             ],
             "compareRunCharts": list(self._charts(score)),
         }
 
     def _charts(self, score: str) -> list[dict[str, Any]]:
         """Return the charts: all searched parameters at once, each trial's course, one of them."""
-        shared = list(self.shared[:MOST_KEYS])
         charts: list[dict[str, Any]] = [
             {
                 "type": "PARALLEL",
-                "selectedParams": shared,
+                "selectedParams": list(self.shared[:MOST_KEYS]),
                 "selectedMetrics": list(self.metrics),
                 "showAllRuns": True,
             },
-            {"type": "LINE", "metricKey": score, "selectedMetricKeys": [score], "xAxisKey": "step"},
+            {
+                "type": "LINE",
+                "metricKey": score,
+                "selectedMetricKeys": [score],
+                "xAxisKey": "step",
+                "lineSmoothness": 0,  # else 70 %: the drawn scores were none that a trial had
+                "useGlobalLineSmoothing": True,
+                "useGlobalXaxisKey": True,
+            },
             *(
                 {
                     "type": "SCATTER",
@@ -112,14 +121,23 @@ def view_of(store: Store, study: Run, leading: Sequence[str] = ()) -> View:
     name, goals = study.data.tags[tags.STUDY], goals_of([study])
     keys = [key for key in searched_keys(study) if key not in _NO_KEYS]
     keys.sort(key=lambda key: leading.index(key) if key in leading else len(leading))
-    logged = [set(run.data.params) for run in trials_of(store, name, most=LOOKED_AT)]
+    trials = trials_of(store, name, most=LOOKED_AT)
+    logged = [set(run.data.params) for run in trials]
     shared = keys
     if logged:  # a group's choice is logged by its name; a condition may leave a key out
         keys = [_as_logged(key, set.union(*logged)) for key in keys]
         keys = [key for key in dict.fromkeys(keys) if key in set.union(*logged)]
         shared = [key for key in keys if key in set.intersection(*logged)]
     metrics = [parse(goal, direction).metric for goal, direction in goals]
-    return View(name, tuple(metrics), goals[0][1] == "maximize", tuple(keys), tuple(shared))
+    maximize, sections = goals[0][1] == "maximize", _sections(trials)
+    return View(name, tuple(metrics), maximize, tuple(keys), tuple(shared), sections)
+
+
+def _sections(trials: Sequence[Run]) -> tuple[str, ...]:
+    """Return MLflow's sections of the metrics that trials have; all there may be without trials."""
+    found = {metric.rpartition("/")[0] for run in trials for metric in run.data.metrics}
+    known = [section for section in FOLDED if section in found or not found]
+    return (*known, *sorted(found - {*FOLDED}))
 
 
 def _as_logged(key: str, logged: set[str]) -> str:
