@@ -228,7 +228,6 @@ class StudyRecord:
         ended_at = self._run.info.end_time  # not moved where nothing was run
         end = spending.end if spending.runs else ended_at and ended_at / 1000
         studies.close_study(self.store, self.run_id, state, tables, end)
-        describe(self.store, self.run_id, [_ending(study), *self.learned])
         # matplotlib is needed now, and not before
         from pipeline.analysis.report import most_important, write_page
 
@@ -237,6 +236,7 @@ class StudyRecord:
             write_page(self.store, study, self.run_id)
         except Exception:  # must not hide how the search itself ended
             log.exception("no report page could be made; try: tunewright report")
+        describe(self.store, self.run_id, [_ending(study), *self.learned])
 
     def _learn(self, study: optuna.Study, spec: StudySpec) -> dict[str, str]:
         """Return what the search is for beyond its best trial, by file; its words are kept."""

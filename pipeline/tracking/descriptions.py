@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Artifacts that a reviewer opens, by what they are called.
+PAGES: Mapping[str, str] = {
+    "report.html": "Report",
+    "predictions.json": "Predictions",
+    "val_scores.json": "Scores",
+    "test_scores.json": "Test scores",
+    "cost.json": "Cost",
+}
+_WIDTH = 80  # characters of a command's line; a longer one pushes MLflow's details out of sight
 _SPECIAL = re.compile(r"[&<>`*\[\]()#!~|\\@:^${}]|(?<!\w)_|_(?!\w)")  # to some reader of Markdown
 
 
@@ -56,7 +65,7 @@ def describe(store: Store, run_id: str, findings: Sequence[str] = ()) -> None:
         if tag != (_digest(known) if known else ""):
             return
         is_study = run.data.tags.get(tags.KIND) == "study"
-        text = _study(run, findings) if is_study else _single(store, run)
+        text = _study(store, run, findings) if is_study else _single(store, run)
         text = text[: tags.MOST_CHARACTERS]
         if text != known:
             store.client.set_tag(run_id, tags.DESCRIBED, _digest(text))
@@ -65,13 +74,15 @@ def describe(store: Store, run_id: str, findings: Sequence[str] = ()) -> None:
         log.warning("run %s could not be described", run_id, exc_info=True)
 
 
-def link(text: str, run: Run, run_id: str | None = None) -> str:
+def link(text: str, run: Run, run_id: str | None = None, path: str = "") -> str:
     """Return a link within the UI to a run, or to another one of its experiment.
+
+    The path is that of a tab of its page.
 
     Without the workflow a browser that is new to MLflow shows the run as an evaluation.
     """
     place = f"#/experiments/{run.info.experiment_id}/runs/{run_id or run.info.run_id}"
-    return f"[{escaped(text)}]({place}?workflowType=machine_learning)"
+    return f"[{escaped(text)}]({place}{path}?workflowType=machine_learning)"
 
 
 def escaped(text: Any) -> str:
@@ -79,8 +90,11 @@ def escaped(text: Any) -> str:
     return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", printable(str(text)))
 
 
-def _study(study: Run, findings: Sequence[str]) -> str:
-    """Compose a study's: its question, its space, how it ended, how to run it again."""
+def _study(store: Store, study: Run, findings: Sequence[str]) -> str:
+    """Compose a study's: its question and answer, its space, how it ended, how to run it again.
+
+    MLflow shows the first five lines, and the others after a click.
+    """
     known = study.data.tags
     goals = " and ".join(
         f"the {'highest' if way == 'maximize' else 'lowest'} **{escaped(goal)}**"
@@ -88,13 +102,16 @@ def _study(study: Run, findings: Sequence[str]) -> str:
     )
     space = json.loads(known.get(tags.SPACE, "{}")) or dict.fromkeys(searched_keys(study), "")
     command = ["tunewright", "train", "-m", *json.loads(known.get(tags.OVERRIDES, "[]"))]
+    view = view_link(study)
+    views = [f"[Table of the trials]({view})", f"[Charts]({view}&compareRunsMode=CHART)"]
     parts = [
-        f"Which values give {goals}? [Table and charts of its trials]({view_link(study)})",
-        _table("searched", "values", space),
+        f"Which values give {goals}?",
         _best(study),
+        " · ".join([*views, *_pages(store, study)]),
+        _table("searched", "values", space),
         f"The search is {escaped(known[tags.STATE])}.",
         "\n".join(f"- {escaped(line.strip())}" for line in findings),
-        _again(shlex.join(command)) if known.get(tags.JOB) else "",
+        _again(command) if known.get(tags.JOB) else "",
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -108,12 +125,13 @@ def _best(study: Run) -> str:
 
 
 def _single(store: Store, run: Run) -> str:
-    """Compose a trial's, or that of a run of its own: its result, searched values, its rerun."""
+    """Compose a trial's, or that of a run of its own: its result, its rerun, searched values."""
     known = run.data.tags
     parts = [
         _outcome(store, run),
+        " · ".join(_pages(store, run)),
+        f"Run it again: `tunewright rerun {run.info.run_id}`",
         _table("searched", "value", json.loads(known.get(tags.SEARCHED, "{}"))),
-        _again(f"tunewright rerun {run.info.run_id}"),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -138,6 +156,16 @@ def _outcome(store: Store, run: Run) -> str:
     return ", ".join([said, *shown])
 
 
+def _pages(store: Store, run: Run) -> list[str]:
+    """Return links to the artifacts that a run has of `PAGES`."""
+    logged = {artifact.path for artifact in store.client.list_artifacts(run.info.run_id)}
+    return [
+        link(title, run, path=f"/artifacts/{file}")
+        for file, title in PAGES.items()
+        if file in logged
+    ]
+
+
 def _table(first: str, second: str, values: Mapping[str, Any]) -> str:
     if not values:
         return ""
@@ -148,9 +176,14 @@ def _table(first: str, second: str, values: Mapping[str, Any]) -> str:
     return "\n".join([f"| {first} | {second} |", "|---|---|", *rows])
 
 
-def _again(command: str) -> str:
+def _again(command: Sequence[str]) -> str:
     """Return a command as a block of code, which no text in it can end."""
-    text = printable(command)
+    lines = [""]
+    for word in map(shlex.quote, map(printable, command)):
+        if lines[-1] and len(lines[-1]) + len(word) >= _WIDTH:
+            lines.append(" ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    text = " \\\n".join(lines)
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"Run it again:\n\n{fence}\n{text}\n{fence}"

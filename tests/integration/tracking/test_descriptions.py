@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from pipeline.common.text import printable
 from pipeline.config.tracking import TrackingConfig
 from pipeline.tracking.descriptions import _again, describe, escaped
 from pipeline.tracking.metrics import history
@@ -42,9 +43,11 @@ def test_a_study_says_what_it_asks_what_it_found_and_how_it_is_run_again(made):
     note, known = study.data.tags[NOTE], study.data.tags
     assert note.startswith(f"Which values give the highest **{GOAL}**?")
     assert "| optimizer.learning_rate | " in note
-    (view,) = re.findall(r"\[Table and charts of its trials\]\((.*?)\)", note)
+    view, charts, report = re.findall(r"\[(?:Table of the trials|Charts|Report)\]\((.*?)\)", note)
     kept = made.client.get_experiment(study.info.experiment_id).tags
     assert f"mlflow.sharedViewState.{view.rpartition('viewStateShareKey=')[2]}" in kept
+    assert charts == f"{view}&compareRunsMode=CHART"
+    assert f"/runs/{study.info.run_id}/artifacts/report.html?" in report
     scores = {run.info.run_id: best_of(made, run.info.run_id) for run in trials}
     best = max(scores, key=lambda run_id: scores[run_id])
     where = f"#/experiments/{study.info.experiment_id}/runs/{best}?workflowType=machine_learning"
@@ -52,9 +55,10 @@ def test_a_study_says_what_it_asks_what_it_found_and_how_it_is_run_again(made):
     assert number_after(GOAL, note) == pytest.approx(scores[best], abs=5e-5)
     assert "The search is complete." in note
     assert "2 trials&#58; 2 complete" in note
-    (command,) = re.findall("```\n(.*)\n```", note)
+    (command,) = re.findall("```\n(.*)\n```", note, re.DOTALL)
     again = json.loads(known["tunewright.overrides"])
-    assert shlex.split(command) == ["tunewright", "train", "-m", *again]
+    assert shlex.split(command.replace("\\\n", "")) == ["tunewright", "train", "-m", *again]
+    assert all(len(line) < 90 for line in command.splitlines() if " " in line.strip(" \\"))
 
 
 def test_a_study_has_the_data_sets_of_its_trials(made):
@@ -76,6 +80,9 @@ def test_a_trial_and_a_run_say_how_they_ended_and_with_which_score(made):
         assert ": complete, **" in note
         assert number_after(GOAL, note) == pytest.approx(best_of(made, run.info.run_id), rel=1e-5)
         assert f"tunewright rerun {run.info.run_id}" in note
+        linked = re.findall(rf"/runs/{run.info.run_id}/artifacts/([^?]*)\?", note)
+        assert {"predictions.json", "val_scores.json"} < {*linked}
+        assert {*linked} < {file.path for file in made.client.list_artifacts(run.info.run_id)}
         if run.data.tags["tunewright.kind"] == "trial":
             assert f"/runs/{study.info.run_id}?" in note
             assert f"| optimizer.learning_rate | {run.info.run_name.partition('lr=')[2]} |" in note
@@ -108,5 +115,5 @@ def test_escaped_text_is_text_and_a_command_ends_where_its_block_does(text):
     assert all(child.type in ("text", "text_special") for child in inline.children)
     read = "".join(child.content for child in inline.children)
     assert read == f"x {text} x".replace("\n", "\\n").strip()
-    blocks = [token for token in reader.parse(_again(text + "`")) if token.type == "fence"]
-    assert [block.content for block in blocks] == [text.replace("\n", "\\n") + "`\n"]
+    blocks = [token for token in reader.parse(_again([text + "`"])) if token.type == "fence"]
+    assert [block.content for block in blocks] == [shlex.quote(printable(text + "`")) + "\n"]
