@@ -12,7 +12,7 @@ from pipeline.config.compose import as_run, key_of
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
 from pipeline.tracking import tags
-from pipeline.tracking.kept_models import MODEL_FOLDER, has_model
+from pipeline.tracking.kept_models import has_model, place_of
 from pipeline.tracking.location import local_path
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.overview import goals_of, scores_of
@@ -102,4 +102,4 @@ def _model(store: Store, study: Run, best: Run) -> str:
 
 
 def _path(run: Run) -> str:
-    return local_path(f"{run.info.artifact_uri}/{MODEL_FOLDER}")
+    return local_path(place_of(run))

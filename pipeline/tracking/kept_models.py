@@ -1,44 +1,111 @@
-"""Which runs keep a model, and who may delete it."""
+"""Models that runs keep, each one of MLflow's logged models: made, found and deleted."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pipeline.common.private import make_folder
 from pipeline.tracking import tags
 from pipeline.tracking.location import local_path
-from pipeline.tracking.record import MODEL_FOLDER as MODEL_FOLDER
 from pipeline.tracking.runs import find_runs, seek_run
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the registry, as JSON
+MODEL_FOLDER = "model"  # of a kept model, and its name in MLflow: runs:/RUN/model leads to it
+_SPLITS = {"val": "validation", "test": "test"}  # by how metrics of them begin
+
+
+def place_of(run: Run) -> str:
+    """Return the URI at which a run has its model if it keeps one.
+
+    A run of an older version has it among its artifacts.
+    """
+    model_id = run.data.tags.get(tags.MODEL)
+    if model_id is None:
+        return f"{run.info.artifact_uri}/{MODEL_FOLDER}"
+    experiment = run.info.artifact_uri.rpartition(f"/{run.info.run_id}/")[0]
+    return f"{experiment}/models/{model_id}/artifacts"
 
 
 def has_model(store: Store, run: Run) -> bool:
     """Whether a run keeps a model."""
-    if urlsplit(run.info.artifact_uri).scheme in ("", "file"):  # fast, where runs are many
-        return Path(local_path(f"{run.info.artifact_uri}/{MODEL_FOLDER}")).is_dir()
-    return bool(store.client.list_artifacts(run.info.run_id, MODEL_FOLDER))
+    place = place_of(run)
+    if _is_local(place):  # fast, where runs are many
+        return Path(local_path(place)).is_dir()
+    return bool(model_files(store, run))
+
+
+def model_files(store: Store, run: Run) -> set[str]:
+    """Return the names of the files and folders of a run's model."""
+    return {found.path for found in _repository(store, place_of(run)).list_artifacts()}
 
 
 def trials_with_model(store: Store) -> list[Run]:
-    """Return the runs of all studies' trials that keep a model; local ones are found by folder."""
+    """Return the runs of all studies' trials that keep a model."""
     if store.is_empty:
         return []
-    condition = f"tags.`{tags.KIND}` = 'trial'"
+    trials = f"tags.`{tags.KIND}` = 'trial'"
     location = store.client.get_experiment(store.experiment_id).artifact_location
-    if urlsplit(location).scheme in ("", "file"):
+    if not _is_local(location):
+        found = find_runs(store, trials)
+    else:
+        found = find_runs(store, f"{trials} and tags.`{tags.MODEL}` LIKE 'm-%'")
         folders = Path(local_path(location)).glob(f"*/artifacts/{MODEL_FOLDER}")
-        ids = ", ".join(f"'{folder.parts[-3]}'" for folder in folders)
-        if not ids:
-            return []
-        condition += f" and attributes.run_id IN ({ids})"
-    return [run for run in find_runs(store, condition) if has_model(store, run)]
+        if ids := ", ".join(f"'{folder.parts[-3]}'" for folder in folders):  # of an older version
+            found += find_runs(store, f"{trials} and attributes.run_id IN ({ids})")
+    return [run for run in found if has_model(store, run)]
+
+
+@contextmanager
+def logged_model(store: Store, run_id: str, step: int) -> Iterator[str]:
+    """Make the model that a run keeps of a step; yield its id: its files are to be stored then.
+
+    Afterwards it is ready, has the run's parameters and scores, and the run and it link to each
+    other. It replaces one that an attempt left which was cut off.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    client = store.client
+    delete_model(store, run_id)
+    run = client.get_run(run_id)
+    params, known = run.data.params, run.data.tags
+    study = {key: known[key] for key in (tags.STUDY, tags.TRIAL) if key in known}
+    made = client.create_logged_model(
+        run.info.experiment_id, MODEL_FOLDER, run_id, study, params, params["task.name"]
+    )
+    client.set_tag(run_id, tags.MODEL, made.model_id)  # first: whoever deletes it finds it by this
+    if _is_local(made.artifact_location):
+        make_folder(Path(local_path(made.artifact_location)))
+    yield str(made.model_id)
+    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
+    client.log_batch(run_id, metrics=list(_scores(store, run, made.model_id)))
+    client.finalize_logged_model(made.model_id, "READY")
+
+
+def _scores(store: Store, run: Run, model_id: str) -> Iterator[Metric]:
+    """Return a run's scores as those of its model: the very points that it has, with their data."""
+    from mlflow.entities import Metric
+
+    data = {
+        tag.value: given.dataset
+        for given in run.inputs.dataset_inputs
+        for tag in given.tags
+        if tag.key == "mlflow.data.context"
+    }
+    for key in run.data.metrics:
+        if split := _SPLITS.get(key.partition("/")[0]):
+            points = store.client.get_metric_history(run.info.run_id, key)
+            p = max(points, key=lambda point: (point.step, point.timestamp))
+            of = data[split]
+            yield Metric(key, p.value, p.timestamp, p.step, model_id, of.name, of.digest)
 
 
 def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None:
@@ -47,8 +114,6 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
     One that a fork names as its best and one that was registered are left alone; where a study
     deletes it, so is another study's, which a fork copied.
     """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
     run = seek_run(store, run_id)
     if run is None:
         return
@@ -56,7 +121,32 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
     is_anothers = of_study is not None and known.get(tags.STUDY) != of_study
     if is_anothers or tags.KEPT_FOR in known or REGISTERED in known:
         return
-    if store.client.list_artifacts(run_id, MODEL_FOLDER):
-        repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=store.uri)
-        with suppress(FileNotFoundError):  # the same search, started twice, deletes it as well
-            repository.delete_artifacts(MODEL_FOLDER)
+    root, _, folder = place_of(run).removesuffix("/artifacts").rpartition("/")
+    with suppress(FileNotFoundError):  # the same search, started twice, deletes it as well
+        _repository(store, root).delete_artifacts(folder)
+    if tags.MODEL in known:
+        with _if_there():
+            store.client.delete_logged_model(known[tags.MODEL])
+        with _if_there():
+            store.client.delete_tag(run_id, tags.MODEL)
+
+
+@contextmanager
+def _if_there() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+
+
+def _is_local(place: str) -> bool:
+    return urlsplit(place).scheme in ("", "file")
+
+
+def _repository(store: Store, place: str) -> ArtifactRepository:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(place, tracking_uri=store.uri)

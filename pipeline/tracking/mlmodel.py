@@ -47,8 +47,8 @@ _REQUIREMENTS = (
 )
 
 
-def write(folder: Path, interface: Interface, run_id: str) -> None:
-    """Make the folder of a saved model an MLflow model as well.
+def write(folder: Path, interface: Interface, run_id: str, model_id: str) -> None:
+    """Make the folder of a saved model an MLflow model as well, that of a run.
 
     The weights stay where they are, next to the code that MLflow runs.
     """
@@ -63,7 +63,7 @@ def write(folder: Path, interface: Interface, run_id: str) -> None:
         mlflow.pyfunc.save_model(
             made,
             python_model=str(_SERVED),
-            mlflow_model=Model(run_id=run_id),
+            mlflow_model=Model(run_id=run_id, model_id=model_id),
             signature=ModelSignature(_schema(interface.record), _schema(interface.prediction)),
             input_example=pd.DataFrame([dict(interface.record)]),
             # Without the mark of a build, which no index has.

@@ -18,6 +18,7 @@ from pipeline.common.errors import reason_of
 from pipeline.common.secrets import masked_value
 from pipeline.common.timing import booked
 from pipeline.tracking import tags
+from pipeline.tracking.kept_models import logged_model
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 # Artifacts by which a run can be run again and checked.
 CONFIG_FILE, INPUTS_FILE = "config.yaml", "inputs.json"
 PROVENANCE_FILE, DIFF_FILE = "provenance.json", "code.diff"
-MODEL_FOLDER = "model"  # of a kept model
 COST_FILE, ACCOUNT = "cost.json", "account"  # what a run or study cost; where its time went
 RUN_SECONDS = "time/run_seconds"  # metric: by the clock, while the record was open
 
@@ -165,12 +165,17 @@ class Record:
         listed = json.dumps([{"path": name, "type": "table"} for name in self._tables])
         self._do(self._store.client.set_tag, self.run_id, "mlflow.loggedArtifacts", listed)
 
-    def model(self, folder: Path, interface: Interface) -> None:
-        """Make a folder of `pipeline.serving.saved` an MLflow model, and store it as the run's."""
+    def model(self, folder: Path, interface: Interface, step: int) -> None:
+        """Make a folder of `pipeline.serving.saved` an MLflow model, and keep it as the run's.
+
+        Its weights are those of ``step``.
+        """
         from pipeline.tracking.mlmodel import write
 
-        write(folder, interface, self.run_id)
-        self._store.client.log_artifacts(self.run_id, str(folder), MODEL_FOLDER)
+        self.flush()()  # the model gets the run's parameters and scores
+        with logged_model(self._store, self.run_id, step) as model_id:
+            write(folder, interface, self.run_id, model_id)
+            self._store.client.log_model_artifacts(model_id, str(folder))
 
     def log_file(self, path: Path) -> None:
         """Name the run's log file; it is stored when the record is closed."""

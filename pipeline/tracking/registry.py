@@ -15,18 +15,18 @@ from pipeline.common.errors import ConfigError, TrackingError, did_you_mean, lis
 from pipeline.common.secrets import masked
 from pipeline.common.text import printable
 from pipeline.tracking import tags
-from pipeline.tracking.kept_models import REGISTERED, has_model
+from pipeline.tracking.kept_models import REGISTERED, has_model, model_files, place_of
 from pipeline.tracking.location import local_path
 from pipeline.tracking.logged import find_run
 from pipeline.tracking.overview import objectives_of, score_of
-from pipeline.tracking.record import MODEL_FOLDER
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
 
 _MODELS = "models:/"
-_RUN_ID = re.compile("[0-9a-f]{32}")
+_RUN_ID, _MODEL_ID = re.compile("[0-9a-f]{32}"), re.compile("m-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,12 @@ def register(store: Store, run_id: str, name: str) -> Version:
         # First: from now on a search that finds a better trial leaves the model alone.
         store.client.set_tag(run_id, REGISTERED, json.dumps(sorted(names)))
         _make_name(store, name)
+        model_id = run.data.tags.get(tags.MODEL)
         made = store.client.create_model_version(
-            name, f"{run.info.artifact_uri}/{MODEL_FOLDER}", run_id, tags=_notes(store, run)
+            name, place_of(run), run_id, tags=_notes(store, run), model_id=model_id
         )
+        if model_id:
+            _link(store, model_id, made)
     except MlflowException as error:
         with suppress(MlflowException):  # of an unreachable store, which is reported below
             if previous is None:
@@ -82,7 +85,7 @@ def model_folder(store: Store, source: str) -> Iterator[Path]:
     Args:
         store: where runs and registry are.
         source: a folder, a run's id, a registered name (its latest version), or MLflow's
-            ``models:/NAME/VERSION`` and ``models:/NAME@ALIAS``.
+            ``models:/MODEL_ID``, ``models:/NAME/VERSION`` and ``models:/NAME@ALIAS``.
 
     Raises:
         TrackingError: where there is no such model.
@@ -105,8 +108,8 @@ def _check_name(name: str) -> None:
             f"{printable(name)!r}: cannot be the name of a model; expected one without /, : or @, "
             "as sentiment-minilm."
         )
-    if _RUN_ID.fullmatch(name):
-        raise ConfigError(f"{name}: looks like the id of a run; expected another name for a model.")
+    if _RUN_ID.fullmatch(name) or _MODEL_ID.fullmatch(name):
+        raise ConfigError(f"{name}: looks like the id of a run or model; expected another name.")
 
 
 def _check_model(store: Store, run: Run) -> None:
@@ -121,8 +124,7 @@ def _check_model(store: Store, run: Run) -> None:
                 f"{printable(study)}` shows that one's run"
             )
         raise TrackingError(f"{run_id}: this {state} run keeps no model: {why}.")
-    files = {f.path for f in store.client.list_artifacts(run_id, MODEL_FOLDER)}
-    if f"{MODEL_FOLDER}/MLmodel" not in files:
+    if "MLmodel" not in model_files(store, run):
         raise TrackingError(
             f"{run_id}: its model was kept by an earlier version of tunewright, without the file "
             "MLmodel; expected one that MLflow can serve: `tunewright rerun` makes the run again."
@@ -137,6 +139,15 @@ def _make_name(store: Store, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _link(store: Store, model_id: str, made: ModelVersion) -> None:
+    """Tell a logged model its version in the registry, as `mlflow.register_model` does."""
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+    known = store.client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]")
+    versions = [*json.loads(known), {"name": made.name, "version": made.version}]
+    store.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(versions)})
 
 
 def _notes(store: Store, run: Run) -> dict[str, str]:
@@ -156,7 +167,7 @@ def _uri_of_run(store: Store, run_id: str) -> str:
     run = find_run(store, run_id)
     if not has_model(store, run):
         _check_model(store, run)
-    return f"{run.info.artifact_uri}/{MODEL_FOLDER}"
+    return place_of(run)
 
 
 def _uri_of(store: Store, source: str) -> str:
@@ -167,6 +178,8 @@ def _uri_of(store: Store, source: str) -> str:
     name, _, alias = source.removeprefix(_MODELS).partition("@")
     name, _, version = name.partition("/")
     try:
+        if _MODEL_ID.fullmatch(name):
+            return str(store.client.get_logged_model(name).artifact_location)
         if alias:
             version = str(store.client.get_model_version_by_alias(name, alias).version)
         elif version in ("", "latest"):

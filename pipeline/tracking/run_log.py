@@ -139,13 +139,14 @@ class RunLog(TrainingHook):
         Raises:
             ModelError: where it predicts differently after reloading.
         """
-        assert evaluations.best is not None
-        asked = self._data.examples["validation"], evaluations.best.outputs
+        best = evaluations.best
+        assert best is not None
+        asked = self._data.examples["validation"], best.outputs
         with (
             booked("model"),
             save_checked(folder, model, self._data.task, self._experiment, *asked) as interface,
         ):
-            self._record.model(folder, interface)
+            self._record.model(folder, interface, best.step)
 
     def close(self, result: Result, spent: Mapping[str, float], bound: float) -> Result:
         """Log the seconds by phase, and their lower bound: those of the matrix products alone."""

@@ -16,6 +16,7 @@ BEST_TRIAL = PREFIX + "best_trial"
 KEPT_FOR = PREFIX + "kept_for"  # on a run: the fork whose best it is, so that its model stays
 BEST_SCORE = PREFIX + "best_score"  # as it is shown, with its spread over several seeds
 FRONT = PREFIX + "pareto_front"  # on a study of several objectives: numbers of its trials
+MODEL = PREFIX + "model"  # on a run: the id of its kept model, one of MLflow's logged models
 MODEL_RUN = PREFIX + "model_run_id"  # on the study: whose model it keeps, where the best has none
 SPACE = PREFIX + "space"  # on a study: what it searches now, as JSON
 OBJECTIVE = PREFIX + "objective"

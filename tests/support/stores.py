@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import pytest
 
 from pipeline.cli import main
 from pipeline.common.session import session
+from pipeline.tracking.kept_models import MODEL_FOLDER, place_of
+from pipeline.tracking.location import local_path
 from tests.support.quick import no_figures
 
 if TYPE_CHECKING:
@@ -103,8 +103,10 @@ def scores_of(run, split: str = "val") -> dict[tuple[str, str], float]:
 
 
 def artifact(run, name: str) -> Path:
-    """Return where an artifact of a run lies."""
-    return Path(url2pathname(urlsplit(run.info.artifact_uri).path)) / name
+    """Return where an artifact of a run lies; ``model`` is where it keeps its model if it does."""
+    if name == MODEL_FOLDER:
+        return Path(local_path(place_of(run)))
+    return Path(local_path(run.info.artifact_uri)) / name
 
 
 def in_this_process(argv: Sequence[str]) -> Sequence[str]:

@@ -20,9 +20,13 @@ def test_a_search_is_recorded_on_a_server_and_keeps_one_model_there(cli, tiny, w
         runs = client.search_runs([experiment.experiment_id])
         (study,) = [r for r in runs if r.data.tags["tunewright.kind"] == "study"]
         trials = [r for r in runs if r.data.tags["tunewright.kind"] == "trial"]
-        with_model = [r for r in trials if client.list_artifacts(r.info.run_id, "model")]
         best = study.data.tags["tunewright.best_run_id"]
-        assert [r.info.run_id for r in with_model] == [best]
+        (kept,) = client.search_logged_models([experiment.experiment_id])
+        assert kept.source_run_id == best
+        files = {found.path for found in client.list_logged_model_artifacts(kept.model_id)}
+        assert {"MLmodel", "model.safetensors"} < files
+        folders = [path.name for path in working_folder.rglob("models/m-*")]
+        assert folders == [kept.model_id]  # on the server's disk
         assert len(trials) == 4
 
 

@@ -1,0 +1,88 @@
+"""A kept model as one of MLflow's logged models, from which run, scores and registry are found."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.tracking import tags
+from tests.support.stores import Made, artifact
+
+
+@pytest.fixture
+def store(working_folder):
+    return Made(working_folder)
+
+
+@pytest.fixture
+def kept(cli, tiny, store):
+    """Return the run of a training with a test split, and its logged model."""
+    assert cli("train", *tiny, "evaluation.test=true", store.where).code == 0
+    (run,) = store.client.search_runs([experiment(store)])
+    (model,) = store.client.search_logged_models([experiment(store)])
+    return run, model
+
+
+def experiment(store) -> str:
+    return store.client.get_experiment_by_name("tunewright").experiment_id
+
+
+def test_run_and_model_lead_to_each_other(kept):
+    run, model = kept
+    assert (model.name, model.source_run_id, str(model.status)) == (
+        "model",
+        run.info.run_id,
+        "READY",
+    )
+    (output,) = run.outputs.model_outputs
+    assert (output.model_id, output.step) == (model.model_id, run.data.metrics["best/step"])
+    assert run.data.tags[tags.MODEL] == model.model_id
+    assert model.params == run.data.params
+    assert model.model_type == "classification"
+    assert model.artifact_location == artifact(run, "model").as_uri()
+
+
+def test_a_model_has_the_scores_of_its_run_with_their_data(kept, store):
+    run, model = kept
+    judged = {k: v for k, v in run.data.metrics.items() if k.startswith(("val/", "test/"))}
+    assert {m.key: m.value for m in model.metrics} == judged
+    splits = {
+        i.tags[0].value: (i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs
+    }
+    for metric in model.metrics:
+        split = "validation" if metric.key.startswith("val/") else "test"
+        assert (metric.dataset_name, metric.dataset_digest) == splits[split]
+    points = store.client.get_metric_history(run.info.run_id, "val/loss")
+    closing = run.data.metrics["best/step"] != max(point.step for point in points)
+    assert len(points) == len({point.step for point in points}) + closing  # none for the model
+
+
+def test_a_search_keeps_one_logged_model(cli, tiny, store):
+    ended = cli("train", "-m", *tiny, "optimizer.learning_rate=1e-5,1e-3,1e-2", store.where)
+    assert ended.code == 0, ended.err
+    runs = store.client.search_runs([experiment(store)])
+    (study,) = [run for run in runs if run.data.tags[tags.KIND] == "study"]
+    best = study.data.tags[tags.BEST_RUN]
+    (model,) = store.client.search_logged_models([experiment(store)])
+    assert model.source_run_id == best
+    assert [run.info.run_id for run in runs if tags.MODEL in run.data.tags] == [best]
+    kept = Path(store.folder, "mlruns", "artifacts", "models").iterdir()
+    assert [folder.name for folder in kept] == [model.model_id]
+
+
+def test_a_version_in_the_registry_names_its_logged_model(cli, kept, store, monkeypatch):
+    import mlflow
+
+    run, model = kept
+    assert cli("register", run.info.run_id, "stars", store.where).code == 0
+    version = store.client.get_model_version("stars", "1")
+    assert (version.run_id, version.source) == (run.info.run_id, model.artifact_location)
+    known = store.client.get_logged_model(model.model_id).tags["mlflow.modelVersions"]
+    assert json.loads(known) == [{"name": "stars", "version": 1}]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.client.tracking_uri)
+    for uri in (f"models:/{model.model_id}", f"runs:/{run.info.run_id}/model", "models:/stars/1"):
+        assert mlflow.models.get_model_info(uri).model_id == model.model_id
+    where = ["--input", "reviews.jsonl", "--output"]
+    for name, out in ((model.model_id, "a.jsonl"), (f"models:/{model.model_id}", "b.jsonl")):
+        assert cli("predict", name, store.where, *where, out).code == 0
+    assert Path("a.jsonl").read_text() == Path("b.jsonl").read_text()
