@@ -142,12 +142,13 @@ def open_record(
     parent_run_id: str | None = None,
     run_id: str | None = None,
     *,
+    groups: Mapping[str, str] | None = None,
     was_cut_off: bool = False,
 ) -> Record:
     """Open a run's record with its parameters, config, command line and provenance.
 
-    The origin is what the run came from: its study, trial and sampler. The others are as `Record`
-    takes them.
+    The origin is what the run came from: its study, trial and sampler. The groups are those whose
+    choice is a parameter as well. The others are as `Record` takes them.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -160,9 +161,8 @@ def open_record(
     made = {"choices": command.choices, "overrides": overrides, "origin": origin or {}}
     provenance, diff = as_json({**made, **environment()}), code_diff()
     text = OmegaConf.to_yaml(masked_value("", as_tree(config)))
-    record = Record(
-        store, name, flat(config), run_tags, parent_run_id, run_id, was_cut_off=was_cut_off
-    )
+    params = {**flat(config), **(groups or {})}
+    record = Record(store, name, params, run_tags, parent_run_id, run_id, was_cut_off=was_cut_off)
     if run_id is None:
         record.texts(
             {

@@ -231,8 +231,8 @@ class StudyRecord:
         # matplotlib is needed now, and not before
         from pipeline.analysis.report import most_important, write_page
 
+        write_view(self.store, self._run, most_important(study))
         try:
-            write_view(self.store, self._run, most_important(study))
             write_page(self.store, study, self.run_id)
         except Exception:  # must not hide how the search itself ended
             log.exception("no report page could be made; try: tunewright report")

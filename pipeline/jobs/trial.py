@@ -244,15 +244,17 @@ class ExperimentTask(Searchable):
         if going_on := before.run_id if before else cut_off:
             compute_as(self._store, config, going_on)
         fix_open_choices(config, self._precision)
+        command = Command(job.overrides, Command.of(HydraConfig.get()).choices)
         record = open_record(
             self._store,
             config,
             trial_name(job.number, job.settings, self._searched, job.repeat),
             run_tags,
-            Command(job.overrides, Command.of(HydraConfig.get()).choices),
+            command,
             {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},
             self._study.run_id,
             before.run_id if before else cut_off,
+            groups={key: name for key, name in command.choices.items() if key in job.settings},
             was_cut_off=cut_off is not None,
         )
         job.note(RUN_ID, record.run_id)

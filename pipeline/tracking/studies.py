@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.contract import NO_KEYS
 from pipeline.common.errors import TrackingError, did_you_mean, listing
 from pipeline.tracking import tags
 from pipeline.tracking.kept_models import delete_model, has_model
@@ -144,7 +145,7 @@ def searched_keys(study: Run) -> list[str]:
     """Return the keys that a study searches now."""
     noted = study.data.tags.get(tags.SPACE)
     if noted:
-        return list(json.loads(noted))
+        return [key for key in json.loads(noted) if key not in NO_KEYS]
     return [k.removeprefix("search.") for k in study.data.params if k.startswith("search.")]
 
 

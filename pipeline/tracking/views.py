@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,13 +27,13 @@ from pipeline.tracking.trials import trials_of
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+log = logging.getLogger(__name__)
+
 TAG = "mlflow.sharedViewState."
 MOST_KEYS = 12  # columns, and axes of a chart: more cannot be read
-LOOKED_AT = 20  # trials that tell which parameters are logged
 CHARTS = "Study"  # the section that is open
 # Sections of all metrics, in the order of interest; MLflow would sort them.
 FOLDED = ("val", "test", "val/majority", "train", "best", "cost", "time")
-_NO_KEYS = {"filter", "first"}  # of the space
 
 
 @dataclass(frozen=True)
@@ -119,14 +120,13 @@ def view_of(store: Store, study: Run, leading: Sequence[str] = ()) -> View:
         TrackingError: where its record does not name its objective.
     """
     name, goals = study.data.tags[tags.STUDY], goals_of([study])
-    keys = [key for key in searched_keys(study) if key not in _NO_KEYS]
-    keys.sort(key=lambda key: leading.index(key) if key in leading else len(leading))
-    trials = trials_of(store, name, most=LOOKED_AT)
-    logged = [set(run.data.params) for run in trials]
+    order = {key: place for place, key in enumerate(leading)}
+    keys = sorted(searched_keys(study), key=lambda key: order.get(key, len(order)))
+    trials = trials_of(store, name)
     shared = keys
-    if logged:  # a group's choice is logged by its name; a condition may leave a key out
-        keys = [_as_logged(key, set.union(*logged)) for key in keys]
-        keys = [key for key in dict.fromkeys(keys) if key in set.union(*logged)]
+    # One that was killed early has none; a condition may leave a key out.
+    if logged := [set(run.data.params) for run in trials if run.data.params]:
+        keys = [key for key in keys if key in set.union(*logged)]
         shared = [key for key in keys if key in set.intersection(*logged)]
     metrics = [parse(goal, direction).metric for goal, direction in goals]
     maximize, sections = goals[0][1] == "maximize", _sections(trials)
@@ -140,20 +140,23 @@ def _sections(trials: Sequence[Run]) -> tuple[str, ...]:
     return (*known, *sorted(found - {*FOLDED}))
 
 
-def _as_logged(key: str, logged: set[str]) -> str:
-    return key if key in logged else f"{key}.name"
-
-
 def write_view(store: Store, study: Run, leading: Sequence[str] = ()) -> None:
-    """Keep the view of a study with its experiment; raises as `view_of` does."""
+    """Keep the view of a study with its experiment; a store that fails costs no more."""
+    try:
+        _write(store, study, leading)
+    except Exception:
+        log.warning("study %s: its view could not be kept", study.info.run_name, exc_info=True)
+
+
+def _write(store: Store, study: Run, leading: Sequence[str] = ()) -> None:
     tag = view_of(store, study, leading).tag(study.info.start_time)
     experiment = store.client.get_experiment(study.info.experiment_id)
     if experiment.tags.get(key := f"{TAG}{study.info.run_id}") != tag:
         store.client.set_experiment_tag(experiment.experiment_id, key, tag)
 
 
-def link_to(store: Store, study: Run) -> str:
-    """Return the link to a study's view; one of an older version is given one.
+def ensure_view(store: Store, study: Run) -> str:
+    """Return the link to a study's view; a study of an older version is given one.
 
     It leads to all runs where that is not possible: the store may be one to look at only.
     """
@@ -162,13 +165,13 @@ def link_to(store: Store, study: Run) -> str:
     known = store.client.get_experiment(study.info.experiment_id).tags
     try:
         if f"{TAG}{study.info.run_id}" not in known:
-            write_view(store, study)
+            _write(store, study)
     except (MlflowException, TrackingError):
-        return link(study).partition("&")[0]
-    return link(study)
+        return view_link(study).partition("&")[0]
+    return view_link(study)
 
 
-def link(study: Run) -> str:
+def view_link(study: Run) -> str:
     """Return the link to a study's view, from the address of the MLflow UI."""
     where = f"#/experiments/{study.info.experiment_id}/runs"
     return f"{where}?workflowType=machine_learning&viewStateShareKey={study.info.run_id}"

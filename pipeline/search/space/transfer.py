@@ -7,13 +7,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from optuna import Study
 
+from pipeline.common.contract import NO_KEYS
 from pipeline.search.space.dimension import Params, plain, text_of
 from pipeline.search.space.space import Space
 from pipeline.search.study.study import FINGERPRINT, SPACE
 
 Migrate = Callable[..., dict[str, Any]]  # `Searchable.migrated`
-
-_NO_KEYS = ("filter", "first")  # what a space is described by besides its keys
 
 
 def fingerprint_of(study: Study, base: Mapping[str, Any], migrate: Migrate) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def fingerprint_of(study: Study, base: Mapping[str, Any], migrate: Migrate) -> d
 
 def prefixes(space: Mapping[str, str]) -> tuple[str, ...]:
     """Return how the keys begin that a described space searches, with a dot after them."""
-    return tuple(f"{key.replace('/', '.')}." for key in space if key not in _NO_KEYS)
+    return tuple(f"{key.replace('/', '.')}." for key in space if key not in NO_KEYS)
 
 
 def translated(

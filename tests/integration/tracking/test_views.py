@@ -31,9 +31,11 @@ def test_search_keeps_a_view_that_ui_opens(cli, tiny, runs, working_folder, star
     assert f"ui {study.info.run_name}" in ended.out
     state = state_in(experiment(Made(working_folder)).tags[TAG + study.info.run_id])
     (trial, *_) = runs("trial")
-    names = ["params.`optimizer.name`", "params.`optimizer.learning_rate`"]
-    assert set(names) < set(state["selectedColumns"])  # a group by what is logged of it
-    assert all(name[8:-1] in trial.data.params for name in names)
+    names = ["params.`optimizer`", "params.`optimizer.learning_rate`"]
+    assert set(names) < set(state["selectedColumns"])
+    assert trial.data.params["optimizer"] == "adamw"  # a group's choice is logged as well
+    (axes,) = (c for c in state["compareRunCharts"] if c["type"] == "PARALLEL")
+    assert set(axes["selectedParams"]) == {"optimizer", "optimizer.learning_rate"}
     assert "metrics.`val/f1_macro`" == state["orderByKey"] == state["selectedColumns"][0]
     port = str(free_port())
     shown = cli("ui", study.info.run_name[:3], "--port", port, "--no-browser")
