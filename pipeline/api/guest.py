@@ -26,7 +26,7 @@ from pipeline.common.session import session
 from pipeline.common.terminal import silent
 from pipeline.common.timing import ledger
 
-# What libraries that the caller has imported may say; the others read `quiet_libraries`.
+# For libraries that the caller has imported: the variables of `quiet_libraries` come too late.
 _LEVELS = {"transformers": logging.ERROR, "mlflow": logging.WARNING}
 
 _AT_HOME: ContextVar[bool] = ContextVar("at_home", default=False)

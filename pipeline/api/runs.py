@@ -39,7 +39,7 @@ class Run:
     @property
     def state(self) -> str:
         """Running, paused, complete, pruned or failed."""
-        from pipeline.tracking.dead_runs import state_of
+        from pipeline.tracking.runs import state_of
 
         return state_of(self._record)
 
@@ -150,7 +150,7 @@ class Run:
     def _repr_html_(self) -> str:
         from pipeline.common.tables import Cell, Table
         from pipeline.tracking import tags
-        from pipeline.tracking.dead_runs import state_of
+        from pipeline.tracking.runs import state_of
         from pipeline.tracking.metrics import metrics_of
         from pipeline.tracking.overview import objectives_of, score_of
 

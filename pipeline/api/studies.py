@@ -39,7 +39,7 @@ class Study:
     @property
     def state(self) -> str:
         """Running, complete, failed or unfinished."""
-        from pipeline.tracking.dead_runs import state_of
+        from pipeline.tracking.runs import state_of
 
         return state_of(self._record)
 

@@ -40,11 +40,11 @@ from pipeline.search.study.trials import (
 )
 from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.commands import storage_of
-from pipeline.tracking.dead_runs import close_killed, process_of
+from pipeline.tracking.dead_runs import close_killed
 from pipeline.tracking.kept_models import MODEL_FOLDER, delete_model, has_model, trials_with_model
 from pipeline.tracking.location import settle_in
 from pipeline.tracking.logged import restore
-from pipeline.tracking.runs import is_deleted, run_of, seek_run
+from pipeline.tracking.runs import is_deleted, process_of, run_of, seek_run
 from pipeline.tracking.trials import close_trial, trials_of
 
 if TYPE_CHECKING:

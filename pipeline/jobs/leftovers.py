@@ -15,9 +15,9 @@ from pipeline.common.secrets import masked
 from pipeline.search.study.storage import seek_study
 from pipeline.search.study.warm_start import JOURNAL
 from pipeline.tracking import Store, logged, studies, tags
-from pipeline.tracking.dead_runs import close_killed, process_of
+from pipeline.tracking.dead_runs import close_killed
 from pipeline.tracking.kept_models import MODEL_FOLDER
-from pipeline.tracking.runs import own_runs
+from pipeline.tracking.runs import own_runs, process_of
 from pipeline.training.run_folders import drop, folder_of, has_states, left_in
 
 

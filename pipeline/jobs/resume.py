@@ -102,17 +102,17 @@ def resume(config: DictConfig, run_id: str) -> Result:
         checkpoints.latest()  # one that cannot be read is refused before the record is opened
         trial = trial_of(logged.origin_of(store, run_id))
         hydra = HydraConfig.get()
+        output_dir = Path(hydra.runtime.output_dir)
         opened = open_record(
             store,
             config,
             record.name,
-            {tags.PROCESS: json.dumps(identity())},
+            {tags.PROCESS: json.dumps(identity()), tags.OUTPUT: store.relative(output_dir)},
             Command.of(hydra),
             run_id=run_id,
             was_cut_off=True,
         )
         with described(store, run_id), opened:
-            output_dir = Path(hydra.runtime.output_dir)
             return run(experiment, opened, output_dir, checkpoints, trial or ALONE)
 
 

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
 
-from pipeline.common.process import is_gone
 from pipeline.tracking import tags
+from pipeline.tracking.descriptions import describe
 from pipeline.tracking.kept_models import delete_model
-from pipeline.tracking.runs import find_runs, run_of
+from pipeline.tracking.runs import died, find_runs, run_of
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import close_study
 from pipeline.tracking.trials import trials_of
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-
-def process_of(run: Run) -> dict[str, Any]:
-    """Return what tells the process that writes a run from others; empty where it did not say."""
-    process: dict[str, Any] = json.loads(run.data.tags.get(tags.PROCESS, "{}"))
-    return process
-
-
-def died(run: Run) -> bool:
-    """Whether a run is open, and the process that writes it is known to be gone."""
-    return run.info.status == "RUNNING" and is_gone(process_of(run)) is True
-
-
-def state_of(run: Run) -> str:
-    """Return a run's state as it is logged; killed, where nobody was left to log it."""
-    return "killed" if died(run) else str(run.data.tags.get(tags.STATE))
 
 
 def connect_and_close_dead(store: Store) -> None:
@@ -46,6 +25,7 @@ def connect_and_close_dead(store: Store) -> None:
             continue  # somebody resumes it
         if run.data.tags.get(tags.KIND) == "study":
             close_study(store, run.info.run_id, "unfinished", {})
+            describe(store, run.info.run_id)
         else:
             close_killed(store, run.info.run_id)
 
@@ -65,4 +45,5 @@ def close_killed(store: Store, run_id: str) -> None:
     store.client.set_tag(run_id, tags.STATE, "failed")
     store.client.set_tag(run_id, tags.REASON, "killed: its process ended")
     store.client.set_terminated(run_id, "KILLED")
+    describe(store, run_id)
     delete_model(store, run_id)

@@ -19,10 +19,9 @@ from pipeline.config.flat import settings
 from pipeline.config.migrations import migrated_params
 from pipeline.tasks.objective import SECONDS, Objective, parse
 from pipeline.tracking import tags
-from pipeline.tracking.dead_runs import state_of
 from pipeline.tracking.metrics import NEW_BEST, OLD_BEST, history, metrics_of
 from pipeline.tracking.record import RUN_SECONDS
-from pipeline.tracking.runs import find_runs, is_deleted, seek_run
+from pipeline.tracking.runs import find_runs, is_deleted, seek_run, state_of
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, find_study, searched_keys
 from pipeline.tracking.trials import repeats_of, trials_of, tries_of
@@ -276,8 +275,8 @@ def score_of(
     """Return a run's score, as `pipeline.tasks.objective` makes it; None where it has none.
 
     The goal is an objective as the config writes it. The first, by which a run's best evaluation
-    was chosen, has the same score in either direction. A failed run has none, nor one that is not
-    over. One that was pruned when only a sample of the rows had been evaluated has that of the
+    was chosen, has the same score in either direction. A failed run has none, nor one that is
+    running. One that was pruned when only a sample of the rows had been evaluated has that of the
     sample.
     """
     objective = _objective(goal, direction)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.process import without_gc
+from pipeline.common.process import is_gone, without_gc
 from pipeline.tracking import tags
 from pipeline.tracking.location import local_path
 from pipeline.tracking.store import Store
@@ -47,6 +47,22 @@ def find_runs(
         found += some
         page = some.token or ""
     return found
+
+
+def process_of(run: Run) -> dict[str, Any]:
+    """Return what tells the process that writes a run from others; empty where it did not say."""
+    process: dict[str, Any] = json.loads(run.data.tags.get(tags.PROCESS, "{}"))
+    return process
+
+
+def died(run: Run) -> bool:
+    """Whether a run is open, and the process that writes it is known to be gone."""
+    return run.info.status == "RUNNING" and is_gone(process_of(run)) is True
+
+
+def state_of(run: Run) -> str:
+    """Return a run's state as it is logged; killed, where nobody was left to log it."""
+    return "killed" if died(run) else str(run.data.tags.get(tags.STATE))
 
 
 def own_runs(store: Store) -> list[Run]:

@@ -15,10 +15,12 @@ from pipeline.common.errors import TrackingError
 from pipeline.common.process import identity
 from pipeline.config.tracking import TrackingConfig
 from pipeline.tracking import Store, studies, tags
-from pipeline.tracking.dead_runs import connect_and_close_dead, state_of
+from pipeline.tracking.context import NOTE
+from pipeline.tracking.dead_runs import connect_and_close_dead
+from pipeline.tracking.descriptions import describe
 from pipeline.tracking.kept_models import delete_model
 from pipeline.tracking.location import ADDRESSES, made_elsewhere, settle_in, sqlite_url
-from pipeline.tracking.runs import read_json
+from pipeline.tracking.runs import read_json, state_of
 from tests.support.studies import DEAD
 
 
@@ -109,7 +111,10 @@ def test_runs_of_dead_processes_are_seen_and_closed(working_folder):
 
     def opened(kind: str, process: dict) -> str:
         run_tags = {tags.KIND: kind, tags.STATE: "running", tags.PROCESS: json.dumps(process)}
-        return store.client.create_run(store.experiment_id, tags=run_tags).info.run_id
+        study = {tags.STUDY: "s", tags.OBJECTIVE: "val/loss", tags.DIRECTION: "minimize"}
+        run = store.client.create_run(store.experiment_id, tags={**run_tags, **study})
+        describe(store, run.info.run_id)
+        return run.info.run_id
 
     kinds = ("run", "trial", "study")
     dead, living = [opened(k, DEAD) for k in kinds], [opened(k, identity()) for k in kinds]
@@ -118,6 +123,8 @@ def test_runs_of_dead_processes_are_seen_and_closed(working_folder):
     runs = [store.client.get_run(i) for i in (*dead, *living)]
     assert [r.info.status for r in runs] == [*["KILLED"] * 3, *["RUNNING"] * 3]
     assert [r.data.tags[tags.STATE] for r in runs[:3]] == ["failed", "failed", "unfinished"]
+    said = [r.data.tags[NOTE] for r in runs]
+    assert ["running" in text for text in said] == [*[False] * 3, *[True] * 3]
 
 
 @pytest.mark.parametrize("left", [b"", bytes(9), '{"a": "é'.encode()[:-1], b"[" * 10**5], ids=len)
