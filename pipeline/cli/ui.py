@@ -55,6 +55,8 @@ def _run(options: argparse.Namespace) -> int:
     if not options.no_browser and _has_browser():
         _open_when_up(page)
     if not store.is_server:  # else the server is its own UI
+        # Six processes that evaluate GenAI applications: none is here, and each takes seconds.
+        os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
         os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
     return 0
@@ -64,12 +66,12 @@ def _page(store: Store, names: Sequence[str], base: str) -> str:
     """Return the page to open, which is said: that of the study, if there is any."""
     from pipeline.tracking.studies import all_studies, find_study
     from pipeline.tracking.tags import STUDY
-    from pipeline.tracking.views import link_to
+    from pipeline.tracking.views import ensure_view
 
     studies = [find_study(store, names[0])] if names else all_studies(store)[:1]
     if not studies:
         return base
-    page = f"{base}/{link_to(store, studies[0])}"
+    page = f"{base}/{ensure_view(store, studies[0])}"
     say(f"study {studies[0].data.tags[STUDY]}: {page}")
     return page
 

@@ -43,6 +43,7 @@ def mlflow_server(folder: Path, store: str | None = None):
     artifacts = ["--artifacts-destination", str(folder / "kept")]
     process = subprocess.Popen(
         [*command, *database, *artifacts, "--host", "127.0.0.1"],
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # six processes less
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
