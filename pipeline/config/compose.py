@@ -205,6 +205,11 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
+def chosen(overrides: Iterable[str]) -> dict[str, str]:
+    """Return what overrides set, as text by key or group."""
+    return {key_of(override): override.partition("=")[2] for override in overrides}
+
+
 def as_run(overrides: Sequence[str], decided: Mapping[str, Any]) -> list[str]:
     """Return a command line with what the machine decided: it reproduces a run to the last bit."""
     left_open = {key: f"{key}={literal(OPEN[key])}" for key in decided}

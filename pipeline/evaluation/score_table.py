@@ -24,9 +24,10 @@ def score_table(
 
     Args:
         scores: by metric, without the split.
-        baseline: the baseline's, where it is of this split; in columns with its name.
-        baseline_name: its name.
-        counts: how many rows each label has, and as what they were predicted; in columns, too.
+        baseline: its scores, empty where they are of another split; their columns begin with its
+            name.
+        baseline_name: that name.
+        counts: a column each of how many rows a label has, and of what they were predicted as.
     """
     labels = {metric_name(label): label for label in counts}  # by how metrics name them
     rows: dict[tuple[bool, str], dict[str, float]] = {}  # by whether it is a label, and its name

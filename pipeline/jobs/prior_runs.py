@@ -136,7 +136,7 @@ class _Scores:
         return limit.excess(self._at(kept, limit.metric))
 
     def _at(self, step: int, metric: str) -> float:
-        """Return a metric of an evaluation: of the best one the run has tables, too."""
+        """Return a metric of an evaluation; the best one's may be in the run's tables only."""
         found = self._history(metric).get(step)
         if found is not None or step != self._run.metrics.get(BEST_STEP):
             return math.nan if found is None else found

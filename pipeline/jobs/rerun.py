@@ -17,6 +17,7 @@ from pipeline.common.errors import ConfigError, listing
 from pipeline.common.text import cut
 from pipeline.config.compose import (
     changing,
+    chosen,
     compose,
     key_of,
     run_single,
@@ -248,10 +249,10 @@ def _command(
 
     A record's texts are kept as texts: in Hydra's config they could be interpolated.
     """
-    said, chosen = provenance.get("overrides"), provenance.get("choices")
+    said, made = provenance.get("overrides"), provenance.get("choices")
     overrides = [str(text) for text in said] if isinstance(said, list) else []
-    choices = dict(chosen) if isinstance(chosen, Mapping) else {}
-    choices |= {key_of(group): group.partition("=")[2] for group in groups}
+    choices = dict(made) if isinstance(made, Mapping) else {}
+    choices |= chosen(groups)
     return Command(
         [*migrated_overrides(overrides), *changes], {str(k): str(v) for k, v in choices.items()}
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.errors import TrackingError, at
 from pipeline.common.secrets import masked_override
-from pipeline.config.compose import as_run, key_of
+from pipeline.config.compose import as_run, chosen
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
 from pipeline.tracking import tags
@@ -50,9 +50,7 @@ def best_lines(store: Store, name: str) -> list[str]:
     # A run that a changed space or a fork took over has the number of its first trial.
     number = known.get(tags.BEST_TRIAL, best.data.tags[tags.TRIAL])
     overrides = store.instead(migrated_overrides(json.loads(best.data.tags[tags.OVERRIDES])))
-    # The choice of a group, as data=tweets, is no parameter of the run.
-    chosen = {key_of(o): o.partition("=")[2] for o in overrides if "." not in key_of(o)}
-    values = {**best.data.params, **chosen}
+    values = {**chosen(overrides), **best.data.params}  # not each choice of a group is logged
     params = [(key, values[key]) for key in searched_keys(study) if key in values]
     decided = {key: best.data.params[key] for key in OPEN if key in best.data.params}
     again = [masked_override(override) for override in as_run(overrides, decided)]

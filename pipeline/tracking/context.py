@@ -1,18 +1,20 @@
 """What MLflow's users expect of an experiment and its runs: kind and purpose, user, source, commit.
 
-MLflow's fluent interface adds the latter by itself, its client does not.
+MLflow's fluent interface adds user, source and commit by itself, its client does not.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.common.session import shared
 from pipeline.tracking.provenance import project
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
 
 NOTE = "mlflow.note.content"  # the description, of an experiment and of a run, in Markdown
 EXPERIMENT_KIND = "mlflow.experimentKind"
@@ -40,13 +42,8 @@ def describe_experiment(client: MlflowClient, experiment_id: str) -> None:
         for key, value in EXPERIMENT_TAGS.items():
             if not known.get(key):
                 client.set_experiment_tag(experiment_id, key, value)
-    except MlflowException:
-        return
-
-
-@shared(maxsize=1)
-def _project() -> dict[str, Any] | None:
-    return project()  # asked once a session: it starts git
+    except MlflowException as error:
+        log.warning("experiment %s could not be described: %s", experiment_id, error)
 
 
 def origin_tags() -> dict[str, str]:
@@ -60,7 +57,7 @@ def origin_tags() -> dict[str, str]:
     from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_GIT_DIRTY, MLFLOW_GIT_REPO_URL
 
     found: dict[str, str] = resolve_tags(ignore=[GitRunContext])
-    if code := _project():
+    if code := project():
         found[MLFLOW_GIT_COMMIT] = code["commit"]
         found[MLFLOW_GIT_DIRTY] = str(code["changes"] is not None).lower()
         if code["remote"]:

@@ -21,7 +21,7 @@ from pipeline.tracking.names import short_value
 from pipeline.tracking.overview import goals_of, objectives_of, score_of
 from pipeline.tracking.runs import run_of
 from pipeline.tracking.studies import searched_keys
-from pipeline.tracking.views import link as view_link
+from pipeline.tracking.views import view_link
 
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
@@ -74,12 +74,11 @@ def describe(store: Store, run_id: str, findings: Sequence[str] = ()) -> None:
         log.warning("run %s could not be described", run_id, exc_info=True)
 
 
-def link(text: str, run: Run, run_id: str | None = None, path: str = "") -> str:
+def _link(text: str, run: Run, run_id: str | None = None, path: str = "") -> str:
     """Return a link within the UI to a run, or to another one of its experiment.
 
-    The path is that of a tab of its page.
-
-    Without the workflow a browser that is new to MLflow shows the run as an evaluation.
+    The path is that of a tab of its page. Without the workflow MLflow opens the run in its GenAI
+    layout for a first-time visitor.
     """
     place = f"#/experiments/{run.info.experiment_id}/runs/{run_id or run.info.run_id}"
     return f"[{escaped(text)}]({place}{path}?workflowType=machine_learning)"
@@ -120,7 +119,7 @@ def _best(study: Run) -> str:
     known = study.data.tags
     if tags.BEST_RUN not in known:
         return ""
-    best = link(f"trial {known[tags.BEST_TRIAL]}", study, known[tags.BEST_RUN])
+    best = _link(f"trial {known[tags.BEST_TRIAL]}", study, known[tags.BEST_RUN])
     return f"Best: {best}, {escaped(known[tags.OBJECTIVE])} = {escaped(known[tags.BEST_SCORE])}"
 
 
@@ -141,7 +140,7 @@ def _outcome(store: Store, run: Run) -> str:
     known = run.data.tags
     state = escaped(known.get(tags.STATE, "unknown"))
     if parent := known.get("mlflow.parentRunId"):
-        of_study = link(known[tags.STUDY], run, parent)
+        of_study = _link(known[tags.STUDY], run, parent)
         said = f"Trial {escaped(known[tags.TRIAL])} of {of_study}: {state}"
     else:
         said = f"{escaped(run.info.run_name)}: {state}"
@@ -160,7 +159,7 @@ def _pages(store: Store, run: Run) -> list[str]:
     """Return links to the artifacts that a run has of `PAGES`."""
     logged = {artifact.path for artifact in store.client.list_artifacts(run.info.run_id)}
     return [
-        link(title, run, path=f"/artifacts/{file}")
+        _link(title, run, path=f"/artifacts/{file}")
         for file, title in PAGES.items()
         if file in logged
     ]

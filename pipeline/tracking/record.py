@@ -112,7 +112,7 @@ class Record:
         self._add(values, step, 1)
 
     def _add(self, values: Mapping[str, float], step: int, earlier: int) -> None:
-        """Add a point; there are ``earlier`` ones of its step, and it is later than they are."""
+        """Add a point to each, later by the clock than the ``earlier`` ones of its step."""
         from mlflow.entities import Metric
 
         time_of_it = _now() + earlier

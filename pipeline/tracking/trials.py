@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.config.compose import key_of
+from pipeline.config.compose import chosen
 from pipeline.config.migrations import migrated_overrides, migrated_params
 from pipeline.tracking import tags
 from pipeline.tracking.metrics import metrics_of
@@ -79,13 +79,12 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
     for run in runs:
         known = run.data.tags
         overrides = migrated_overrides(json.loads(known.get(tags.OVERRIDES, "[]")))
-        chosen = {key_of(o): o.partition("=")[2] for o in overrides}
         parent = parents.get(known.get("mlflow.parentRunId"))
         found.append(
             LoggedTrial(
                 run.info.run_id,
                 known.get(tags.STATE) == "complete",
-                {**chosen, **migrated_params(run.data.params)},
+                {**chosen(overrides), **migrated_params(run.data.params)},
                 overrides,
                 metrics_of(run),
                 parent.data.params.get(DATA) if parent else None,

@@ -29,6 +29,7 @@ from pipeline.common.html import PAGE, STYLE
 from pipeline.search.study.storage import find_study
 from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.commands import storage_of
+from pipeline.tracking.record import COST_FILE
 from pipeline.tracking.runs import is_deleted, log_page, read_json, run_of, seek_run
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     CURVE_FILE: ("Learning curve", learning_curve_section),
     LABELS_FILE: ("Label issues", label_section),
     BIAS_FILE: ("Fairness of the best trial", bias_section),
-    "cost.json": ("Forecast and cost", cost_section),
+    COST_FILE: ("Forecast and cost", cost_section),
     "check.json": ("Data", data_section),
 }
 

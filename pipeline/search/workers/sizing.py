@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.common.errors import amount
-from pipeline.config.compose import key_of
+from pipeline.config.compose import chosen
 
 AUTO = "auto"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -101,7 +101,7 @@ def choose(
 
 def may_be_started(overrides: Sequence[str]) -> bool:
     """Return whether a search's command line has worker processes started on this machine."""
-    given = {key_of(override): override.partition("=")[2] for override in overrides}
+    given = chosen(overrides)
     if given.get("hydra.sweeper.dry_run") == "true":
         return False
     if given.get("hydra/launcher", "processes") != "processes":

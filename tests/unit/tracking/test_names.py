@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.types import EmbeddedFile
-from pipeline.tracking.names import run_name, short_keys, short_value, trial_name
+from pipeline.tracking.names import ABBREVIATIONS, run_name, short_keys, short_value, trial_name
 from tests.support.configs import files, model_of
 
 PARTS = st.sampled_from(["lr", "learning_rate", "a", "b", "name"])
@@ -32,7 +32,11 @@ def test_a_short_key_is_that_of_no_other_searched_key_whether_open_in_the_trial_
 def test_short_keys_are_unique_and_end_as_the_keys_do(keys):
     short = short_keys(sorted(keys))
     assert len(set(short.values())) == len(keys)
-    assert all(len(form) <= len(key) for key, form in short.items())
+    long = {short: name for name, short in ABBREVIATIONS.items()}
+    for key, form in short.items():
+        *start, last = form.split(".")
+        whole = ".".join([*start, long.get(last, last)])
+        assert f".{key}".endswith((f".{form}", f".{whole}"))
 
 
 @settings(deadline=None)
