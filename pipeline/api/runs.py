@@ -150,9 +150,9 @@ class Run:
     def _repr_html_(self) -> str:
         from pipeline.common.tables import Cell, Table
         from pipeline.tracking import tags
-        from pipeline.tracking.runs import state_of
         from pipeline.tracking.metrics import metrics_of
         from pipeline.tracking.overview import objectives_of, score_of
+        from pipeline.tracking.runs import state_of
 
         record = self._record
         objective = objectives_of(record)[0]

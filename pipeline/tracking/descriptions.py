@@ -19,7 +19,7 @@ from pipeline.tracking import tags
 from pipeline.tracking.context import NOTE
 from pipeline.tracking.names import short_value
 from pipeline.tracking.overview import goals_of, objectives_of, score_of
-from pipeline.tracking.runs import run_of
+from pipeline.tracking.runs import run_of, seek_run
 from pipeline.tracking.studies import searched_keys
 from pipeline.tracking.views import view_link
 
@@ -105,7 +105,7 @@ def _study(store: Store, study: Run, findings: Sequence[str]) -> str:
     views = [f"[Table of the trials]({view})", f"[Charts]({view}&compareRunsMode=CHART)"]
     parts = [
         f"Which values give {goals}?",
-        _best(study),
+        _best(store, study),
         " · ".join([*views, *_pages(store, study)]),
         _table("searched", "values", space),
         f"The search is {escaped(known[tags.STATE])}.",
@@ -115,12 +115,18 @@ def _study(store: Store, study: Run, findings: Sequence[str]) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _best(study: Run) -> str:
+def _best(store: Store, study: Run) -> str:
+    """Name the best trial, its score, and the model that is kept of it."""
     known = study.data.tags
     if tags.BEST_RUN not in known:
         return ""
     best = _link(f"trial {known[tags.BEST_TRIAL]}", study, known[tags.BEST_RUN])
-    return f"Best: {best}, {escaped(known[tags.OBJECTIVE])} = {escaped(known[tags.BEST_SCORE])}"
+    said = f"Best: {best}, {escaped(known[tags.OBJECTIVE])} = {escaped(known[tags.BEST_SCORE])}"
+    run = seek_run(store, known[tags.BEST_RUN])
+    if run is None or tags.MODEL not in run.data.tags:
+        return said
+    place = f"#/experiments/{run.info.experiment_id}/models/{run.data.tags[tags.MODEL]}"
+    return f"{said}, [its model]({place}?workflowType=machine_learning)"
 
 
 def _single(store: Store, run: Run) -> str:

@@ -52,6 +52,9 @@ def test_a_study_says_what_it_asks_what_it_found_and_how_it_is_run_again(made):
     best = max(scores, key=lambda run_id: scores[run_id])
     where = f"#/experiments/{study.info.experiment_id}/runs/{best}?workflowType=machine_learning"
     assert f"[trial {known['tunewright.best_trial']}]({where})" in note
+    experiment = [study.info.experiment_id]
+    (model,) = made.client.search_logged_models(experiment, f"source_run_id = '{best}'")
+    assert f"/models/{model.model_id}?" in note
     assert number_after(GOAL, note) == pytest.approx(scores[best], abs=5e-5)
     assert "The search is complete." in note
     assert "2 trials&#58; 2 complete" in note
