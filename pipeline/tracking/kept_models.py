@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the registry, as JSON
 MODEL_FOLDER = "model"  # of a kept model, and its name in MLflow: runs:/RUN/model leads to it
+# Tags that a model has of its run.
+_ORIGIN = ("mlflow.user", "mlflow.source.", tags.STUDY, tags.TRIAL)
 _SPLITS = {"val": "validation", "test": "test"}  # by how metrics of them begin
 
 
@@ -77,9 +79,9 @@ def logged_model(store: Store, run_id: str, step: int) -> Iterator[str]:
     delete_model(store, run_id)
     run = client.get_run(run_id)
     params, known = run.data.params, run.data.tags
-    study = {key: known[key] for key in (tags.STUDY, tags.TRIAL) if key in known}
+    origin = {key: text for key, text in known.items() if key.startswith(_ORIGIN)}
     made = client.create_logged_model(
-        run.info.experiment_id, MODEL_FOLDER, run_id, study, params, params["task.name"]
+        run.info.experiment_id, MODEL_FOLDER, run_id, origin, params, params["task.name"]
     )
     client.set_tag(run_id, tags.MODEL, made.model_id)  # first: whoever deletes it finds it by this
     if _is_local(made.artifact_location):

@@ -38,6 +38,8 @@ def test_run_and_model_lead_to_each_other(kept):
     assert (output.model_id, output.step) == (model.model_id, run.data.metrics["best/step"])
     assert run.data.tags[tags.MODEL] == model.model_id
     assert model.params == run.data.params
+    for tag in ("mlflow.user", "mlflow.source.name"):
+        assert model.tags[tag] == run.data.tags[tag]
     assert model.model_type == "classification"
     assert model.artifact_location == artifact(run, "model").as_uri()
 
