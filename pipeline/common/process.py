@@ -61,6 +61,20 @@ def without_gc() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables while it is open."""
+    previous = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in previous.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
 def _started(process: psutil.Process) -> float:
     """Return when a process started, in seconds since the boot: a clock may be set meanwhile."""
     return round(process.create_time() - psutil.boot_time(), 1)

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from pipeline.common.errors import TunewrightError
-from pipeline.common.process import process_start
+from pipeline.common.process import environment, process_start
 from pipeline.common.timing import ledger
-from pipeline.search.workers.fork_server import SIGNALS, environment, fork_server
+from pipeline.search.workers.fork_server import SIGNALS, fork_server
 from pipeline.search.workers.sizing import THREAD_VARIABLES, cores
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ Private parts of multiprocessing that are touched here, and nowhere else:
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 
+from pipeline.common.process import environment
 from pipeline.common.session import session
 from pipeline.search.workers.sizing import THREAD_VARIABLES
 
@@ -86,18 +87,3 @@ def warm_up(modules: Sequence[str]) -> None:
         server.is_wanted, server.modules = True, modules
         with suppress(OSError):
             server.begin()
-
-
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables while it is open."""
-    previous = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in previous.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
