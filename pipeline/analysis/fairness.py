@@ -15,7 +15,7 @@ from pipeline.common.errors import ConfigError
 from pipeline.common.html import note, page
 from pipeline.common.tables import Table, render
 from pipeline.common.timing import booked
-from pipeline.config.compose import folders
+from pipeline.config.flags import folders
 from pipeline.data.sources import slice_values
 from pipeline.evaluation.identity import Terms, read_terms
 from pipeline.evaluation.names import FLIP_RATE, GROUP_GAP, SHIFT, WORST_GROUP

@@ -96,14 +96,13 @@ class Study:
         Raises:
             TunewrightError: where none failed, or the study is running.
         """
-        from pipeline.jobs.multirun import multirun
         from pipeline.jobs.retry import again
 
         given = [*self._place, *as_texts(overrides)]
         with as_guest(show=show):
             folders = list(map(Path, allow))
             found = again(self._store, self.name, self._given, given, folders, every=every)
-            multirun(found.job, found.overrides, found.task)
+            found.run()
         return self
 
     def confirm(

@@ -41,12 +41,13 @@ from pipeline.cli import (
     ui,
 )
 from pipeline.cli import list as list_
-from pipeline.cli.hydra_flags import place
+from pipeline.cli.hydra_flags import config_flags
 from pipeline.common.errors import Stopped, TunewrightError, is_interrupted, machine_faults_named
 from pipeline.common.process import process_start
 from pipeline.common.secrets import masked_message
 from pipeline.common.text import printable
 from pipeline.common.timing import ledger
+from pipeline.config.flags import reading_by
 
 DESCRIPTION = """\
 Fine-tune language models and search their hyperparameters.
@@ -114,7 +115,7 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
     again = "give the command again"
     try:
         stops, faults = _terminated_as_interrupted(), machine_faults_named(again)
-        with at_home(), stops, faults, place(options):
+        with at_home(), stops, faults, reading_by(config_flags(options)):
             return int(options.run(options))
     except TunewrightError as error:
         said = map(printable, masked_message(str(error)).splitlines())  # it may quote a record

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from pipeline.cli.hydra_flags import add_place
+from pipeline.cli.hydra_flags import add_config_flags
 from pipeline.common.errors import ConfigError
 from pipeline.common.text import printable
 from pipeline.common.text_format import DELIMITERS, PLAIN, QUOTING, TextFormat, check_delimiter
@@ -53,9 +53,11 @@ def add_format(verb: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) 
     verb.add_argument("--format", choices=formats, default="table", help="default: table")
 
 
-def add_overrides(verb: argparse.ArgumentParser, text: str, metavar: str | None = None) -> None:
+def add_overrides(
+    verb: argparse.ArgumentParser, text: str, metavar: str | None = None, *, shown: bool = False
+) -> None:
     """Give a verb overrides, other words that may be left out, and where the config is read."""
-    add_place(verb)
+    add_config_flags(verb, shown=shown)
     # Without a default argparse calls them required where something else is missing.
     verb.add_argument("overrides", nargs="*", default=[], metavar=metavar, help=text)
 

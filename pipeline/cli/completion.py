@@ -108,7 +108,8 @@ def _names(verb: str, rest: list[str]) -> Iterable[str]:
 
 
 def _overrides(rest: list[str], word: str) -> list[str]:
-    from pipeline.config.compose import config_name, hydra_app
+    from pipeline.config.compose import hydra_app
+    from pipeline.config.flags import config_name
     from pipeline.config.hydra_parts import completions
 
     given = [one for one in rest if "=" in one and not one.startswith("-")]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from pipeline.common.errors import ConfigError
@@ -16,17 +12,21 @@ ABSENT = object()
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
-def add_place(verb: argparse.ArgumentParser) -> None:
-    """Give a verb Hydra's flags for where the config is read; only the help of `train` has them."""
-    shown = verb.prog.endswith(" train")
-    for short, long, kind, text in (
-        ("-cn", "--config-name", str, "config to compose; default: train"),
-        ("-cp", "--config-path", Path, "folder of it and of your groups; default: ./conf"),
-        ("-cd", "--config-dir", Path, "one more folder of groups, before all others"),
+def add_config_flags(verb: argparse.ArgumentParser, *, shown: bool = False) -> None:
+    """Give a verb Hydra's flags for where the config is read, which `train` shows for all."""
+    for short, long, metavar, action, text in (
+        ("-cn", "--config-name", "NAME", "store", "config to compose; default: train"),
+        ("-cp", "--config-path", "DIR", "store", "folder of it and your groups; default: ./conf"),
+        (
+            "-cd",
+            "--config-dir",
+            "DIR",
+            "append",
+            "groups before all others; repeatable",
+        ),
     ):
         text = text if shown else argparse.SUPPRESS
-        metavar = "NAME" if kind is str else "DIR"
-        verb.add_argument(short, long, type=kind, metavar=metavar, help=text)
+        verb.add_argument(short, long, action=action, metavar=metavar, help=text)
 
 
 def add_shown(verb: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
@@ -71,34 +71,14 @@ def read_shown(options: argparse.Namespace) -> None:
         raise ConfigError(f"{flag}: expected with --cfg, which shows a config.")
 
 
-@contextmanager
-def place(options: argparse.Namespace) -> Iterator[None]:
-    """Let the config be read where the flags say, here and in the processes that are started.
-
-    Raises:
-        ConfigError: for a folder that is not there.
-    """
-    from pipeline.config.compose import NAME_VARIABLE, PATH_VARIABLE
-
-    given = {f: getattr(options, f, None) for f in ("config_dir", "config_path", "config_name")}
-    found = [folder for folder in (given["config_dir"], given["config_path"]) if folder]
-    for folder in found:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: there is no such folder of configs.")
-    if not given["config_path"]:
-        found.append(Path("conf"))
-    before = {name: os.environ.get(name) for name in (NAME_VARIABLE, PATH_VARIABLE)}
-    if given["config_dir"] or given["config_path"]:
-        os.environ[PATH_VARIABLE] = os.pathsep.join(str(folder.absolute()) for folder in found)
-    if given["config_name"]:
-        os.environ[NAME_VARIABLE] = given["config_name"]
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+def config_flags(options: argparse.Namespace) -> list[str]:
+    """Return where the config is read, as the command line says, a word a flag."""
+    given = vars(options)
+    return [
+        *(f"--config-name={name}" for name in [given.get("config_name")] if name),
+        *(f"--config-path={folder}" for folder in [given.get("config_path")] if folder),
+        *(f"--config-dir={folder}" for folder in given.get("config_dir") or ()),
+    ]
 
 
 def show(options: argparse.Namespace) -> None:
@@ -110,7 +90,8 @@ def show(options: argparse.Namespace) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig, ListConfig, OmegaConf
 
-    from pipeline.config.compose import compose, config_name, hydra_app
+    from pipeline.config.compose import compose, hydra_app
+    from pipeline.config.flags import config_name
     from pipeline.config.refusals import plain_errors
 
     with hydra_app("train") as hydra:

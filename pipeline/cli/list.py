@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.cli.common import Verbs, add_format, show_table
-from pipeline.cli.hydra_flags import add_place
+from pipeline.cli.hydra_flags import add_config_flags
 from pipeline.common.tables import Table
 
 
@@ -20,7 +20,7 @@ def add(verbs: Verbs) -> None:
         "among them, with a line on each.",
     )
     verb.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
-    add_place(verb)
+    add_config_flags(verb)
     add_format(verb)
     verb.set_defaults(run=_run, overrides=[])
 

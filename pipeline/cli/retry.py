@@ -14,7 +14,6 @@ from pipeline.cli.common import (
     as_asked,
 )
 from pipeline.common.text import say
-from pipeline.jobs.multirun import multirun
 from pipeline.jobs.place import composed, store_of
 
 
@@ -47,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
     is_dry = bool(sweeper.dry_run)
     storage, allowed = sweeper.storage, options.allow
     found = again(store, options.study, storage, given, allowed, every=options.all)
-    multirun(found.job, found.overrides, found.task)
+    found.run()
     for line in found.lines if is_dry else ():
         say(line)
     return 0

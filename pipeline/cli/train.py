@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
         "keys that take several values span a search. --cfg prints the whole config. Every verb "
         "that composes takes -cn, -cp and -cd.",
     )
-    add_overrides(verb, "key=value, group=option; with -m key=a,b")
+    add_overrides(verb, "key=value, group=option; with -m key=a,b", shown=True)
     way = add_shown(verb)
     way.add_argument(
         "-m", "--multirun", action="store_true", help="search over keys with several values"

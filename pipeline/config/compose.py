@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.errors import did_you_mean_key
 from pipeline.common.private import make_folder
 from pipeline.common.secrets import masked_value
+from pipeline.config.flags import config_name, folders
 from pipeline.config.flat import OPEN, flatten
 from pipeline.config.own_files import naming
 from pipeline.config.refusals import plain_errors
@@ -22,25 +22,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pipeline.config.hydra_parts import Hydra
-
-CONFIG_NAME = "train"
-# Hydra's --config-name, and the folders of --config-dir and --config-path instead of ./conf. They
-# are in the environment, so that a search's workers read the same files.
-NAME_VARIABLE, PATH_VARIABLE = "TUNEWRIGHT_CONFIG_NAME", "TUNEWRIGHT_CONFIG_PATH"
-
-
-def config_name() -> str:
-    """Return the name of the config that is composed."""
-    return os.environ.get(NAME_VARIABLE, CONFIG_NAME)
-
-
-def folders(name: str) -> list[Path]:
-    """Return the folders called ``conf`` or ``sweeps``: the user's own first, then the packaged."""
-    here = Path(__file__).parents[1]
-    packaged = here / name if (here / name).is_dir() else here.parent / name
-    given = os.environ.get(PATH_VARIABLE, "") if name == "conf" else ""
-    own = [Path(folder) for folder in given.split(os.pathsep)] if given else [Path.cwd() / name]
-    return [*(f for f in own if f.is_dir() and f.resolve() != packaged.resolve()), packaged]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from pipeline.config.compose import folders
+from pipeline.config.flags import folders
 
 SWEEPER = Path(__file__).parents[2] / "hydra_plugins" / "tunewright" / "conf"
 # As a person calls them: the group, and how a file of it is chosen.

@@ -23,6 +23,7 @@ from pipeline.analysis.report import report as write_report
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.config.compose import as_run, key_of, literal, without_hydra
 from pipeline.config.experiment import validate
+from pipeline.config.flags import split_flags
 from pipeline.config.flat import OPEN
 from pipeline.config.migrations import migrated_overrides
 from pipeline.config.untrusted_command import check_command
@@ -82,6 +83,7 @@ class Confirmation:
     seeds: range
     winner: Search
     default: Search
+    flags: list[str]  # where their configs are read
 
 
 def plan(
@@ -127,7 +129,8 @@ def plan(
     decided = {key: run.data.params[key] for key in OPEN} if run else {}  # this machine's own
     fixed = as_run(parse_space(asked.overrides).fixed, decided)
     replaced = set(map(key_of, given))
-    won = [o for o in migrated_overrides(command) if key_of(o) not in replaced]
+    _, chosen = split_flags(migrated_overrides(command))
+    won = [o for o in chosen if key_of(o) not in replaced]
     return Confirmation(
         store,
         parent,
@@ -136,6 +139,7 @@ def plan(
         parts.seeds,
         parts.search(f"confirm-{full}-trial-{best.number}", won),
         parts.search(f"confirm-{full}-default", fixed),
+        asked.flags,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.common.errors import RESUMES, machine_faults_named, resumable
 from pipeline.common.terminal import console
 from pipeline.common.text import printable_lines
+from pipeline.config.flags import reading_by
 from pipeline.jobs.place import composed, store_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
     Where ``hydra.sweeper.confirm`` says so, confirm its winner. A dry run makes no study.
     """
     from pipeline.common.process import without_gc
-    from pipeline.config.compose import compose, config_name, hydra_app
+    from pipeline.config.compose import compose, hydra_app
+    from pipeline.config.flags import config_name
     from pipeline.jobs.warm_up import warm_up
     from pipeline.search.workers.sizing import may_be_started
 
@@ -60,12 +62,13 @@ def retrain(
     config = composed(given)
     store, storage = store_of(config), config.hydra.sweeper.storage
     confirmation = confirm.plan(store, study, storage, seeds, given, allowed, typed)
-    for search in (confirmation.winner, confirmation.default):
-        overrides = [*search.overrides, *given]
-        task = confirm.Retraining(search.name, overrides, search.checked)
-        multirun(search.name, overrides, task)
     alone = [o for o in confirmation.default.overrides if not o.startswith(("seed=", "hydra"))]
-    report = confirm.conclude(confirmation, composed([*alone, *given]))
+    with reading_by(confirmation.flags):
+        for search in (confirmation.winner, confirmation.default):
+            overrides = [*search.overrides, *given]
+            task = confirm.Retraining(search.name, overrides, search.checked)
+            multirun(search.name, overrides, task)
+        report = confirm.conclude(confirmation, composed([*alone, *given]))
     for line in report.lines():
         text = printable_lines(line)
         console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.common.errors import ConfigError
 from pipeline.config.compose import literal
+from pipeline.config.flags import reading_by
 from pipeline.jobs.doctor import at_work
+from pipeline.jobs.multirun import multirun
 from pipeline.jobs.trial import Checked, ExperimentTask
 from pipeline.search.study.failures import TEACHES
 from pipeline.search.study.liveness import DEAD_SECONDS
@@ -27,8 +29,14 @@ class Again:
 
     job: str  # the Hydra job's name
     overrides: list[str]
+    flags: list[str]  # where its config is read
     task: ExperimentTask
     lines: list[str]  # what would be run again
+
+    def run(self) -> None:
+        """Search, with the failed trials queued."""
+        with reading_by(self.flags):
+            multirun(self.job, self.overrides, self.task)
 
 
 class Retry(ExperimentTask):
@@ -86,7 +94,8 @@ def again(
         *(f"{key}={literal(value)}" for key, value in pinned.items()),
     ]
     checked = Checked(command.foreign, allowed, command.place)
-    return Again(command.job, whole, Retry(command.job, whole, checked, every=every), lines)
+    task = Retry(command.job, whole, checked, every=every)
+    return Again(command.job, whole, command.flags, task, lines)
 
 
 def _chosen(study: optuna.Study, *, every: bool) -> list[FrozenTrial]:

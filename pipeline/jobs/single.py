@@ -18,6 +18,7 @@ from pipeline.common.process import identity
 from pipeline.common.secrets import masked_override, masked_value
 from pipeline.config.compose import changing
 from pipeline.config.experiment import Experiment, validate
+from pipeline.config.flags import flags
 from pipeline.config.flat import as_tree, flat
 from pipeline.run import run
 from pipeline.tracking import Record, Store, open_store, tags
@@ -40,14 +41,14 @@ if TYPE_CHECKING:
 class Command:
     """What a config was made with."""
 
-    overrides: Sequence[str]
+    overrides: Sequence[str]  # Hydra's flags for where it is read come first
     choices: Mapping[str, str]  # which file of each group
 
     @classmethod
     def of(cls, hydra: HydraConf) -> Command:
         """Return that of a Hydra job; Hydra's own groups are left out."""
         chosen = {k: str(v) for k, v in hydra.runtime.choices.items() if "/" not in k}
-        return cls(list(hydra.overrides.task), chosen)
+        return cls([*flags(), *hydra.overrides.task], chosen)
 
 
 def run_alone(

@@ -25,6 +25,7 @@ from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import Account, ledger
 from pipeline.config.compose import as_run
 from pipeline.config.experiment import Experiment, validate
+from pipeline.config.flags import flags
 from pipeline.config.flat import OPEN, as_tree
 from pipeline.config.migrations import migrated_settings
 from pipeline.config.tracking import TrackingConfig
@@ -244,7 +245,7 @@ class ExperimentTask(Searchable):
         if going_on := before.run_id if before else cut_off:
             compute_as(self._store, config, going_on)
         fix_open_choices(config, self._precision)
-        command = Command(job.overrides, Command.of(HydraConfig.get()).choices)
+        command = Command([*flags(), *job.overrides], Command.of(HydraConfig.get()).choices)
         record = open_record(
             self._store,
             config,
@@ -259,7 +260,7 @@ class ExperimentTask(Searchable):
         )
         job.note(RUN_ID, record.run_id)
         job.note(REPEAT, job.repeat)
-        shown = [masked_override(override) for override in job.overrides]
+        shown = [*flags(), *map(masked_override, job.overrides)]
         job.note(COMMAND, as_run(shown, {key: OmegaConf.select(config, key) for key in OPEN}))
         trial = Trial(
             job.is_best,

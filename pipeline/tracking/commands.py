@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.common.errors import TrackingError
+from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.text import printable
 from pipeline.config.compose import key_of
+from pipeline.config.flags import flags, split_flags
 from pipeline.config.migrations import migrated_overrides
 from pipeline.config.untrusted import read_json
 from pipeline.config.untrusted_command import check_command
@@ -42,6 +44,7 @@ class Command:
     job: str  # its name
     overrides: list[str]
     foreign: list[str]  # those of the overrides that nobody vouches for
+    flags: list[str]  # where its config is read, as Hydra's flags say
     place: str  # for messages
 
 
@@ -51,7 +54,7 @@ def notes(study: str, storage: str, job: str, overrides: Sequence[str]) -> dict[
     The storage has a note of its own, and what holds a secret is to be given again.
     """
     kept = [o for o in overrides if key_of(o) != _STORAGE and masked_override(o) == o]
-    text = json.dumps(kept, ensure_ascii=False)
+    text = json.dumps([*flags(), *kept], ensure_ascii=False)
     if not job or len(text) > tags.MOST_CHARACTERS:
         job, text = "", "[]"  # not that of an earlier start
     found = {tags.STORAGE: masked(storage), tags.JOB: job, tags.OVERRIDES: text}
@@ -70,7 +73,8 @@ def command_of(study: Run, typed: Collection[str], given: Sequence[str] = ()) ->
 
     Raises:
         TrackingError: where it was not kept.
-        ConfigError: where nobody vouches for it, and it does more than choose values.
+        ConfigError: where nobody vouches for it, and it does more than choose values; where its
+            config is read elsewhere than that of this command.
     """
     noted = study.data.tags
     name = noted[tags.STUDY]
@@ -85,13 +89,27 @@ def command_of(study: Run, typed: Collection[str], given: Sequence[str] = ()) ->
     if not isinstance(logged, list) or not _JOB.fullmatch(noted[tags.JOB]):
         raise TrackingError(f"{place}: expected a job's name and a list of overrides.")
     replaced = {key_of(override) for override in given}
-    now = migrated_overrides([str(override) for override in logged])
+    where, said = split_flags([str(word) for word in logged])
+    now = migrated_overrides(said)
     overrides = [override for override in now if key_of(override) not in replaced]
     is_own = _vouched(study, tags.SIGNATURE, _COMMAND).here
+    _check_flags(where, place, is_own=is_own)
     own = set(overrides if is_own else migrated_overrides(list(typed)))
     foreign = [override for override in overrides if override not in own]
     check_command(foreign, place)
-    return Command(noted[tags.JOB], overrides, foreign, place)
+    return Command(noted[tags.JOB], overrides, foreign, where, place)
+
+
+def _check_flags(where: Sequence[str], place: str, *, is_own: bool) -> None:
+    """Refuse to compose other configs than those of the search, or a stranger's."""
+    here = flags()
+    if where == here or (is_own and not here):
+        return
+    then, now = (printable(shlex.join(words)) or "no flags" for words in (where, here))
+    raise ConfigError(
+        f"{place}: its config was read with {then}, that of this command with {now}; expected the "
+        "same. Give the flags of the search."
+    )
 
 
 def storage_of(store: Store, study: Run, given: str | None = None) -> str:

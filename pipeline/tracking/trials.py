@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.config.compose import chosen
+from pipeline.config.flags import split_flags
 from pipeline.config.migrations import migrated_overrides, migrated_params
 from pipeline.tracking import tags
 from pipeline.tracking.metrics import metrics_of
@@ -78,7 +79,8 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
     found = []
     for run in runs:
         known = run.data.tags
-        overrides = migrated_overrides(json.loads(known.get(tags.OVERRIDES, "[]")))
+        _, said = split_flags(json.loads(known.get(tags.OVERRIDES, "[]")))
+        overrides = migrated_overrides(said)
         parent = parents.get(known.get("mlflow.parentRunId"))
         found.append(
             LoggedTrial(

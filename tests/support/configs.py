@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
-from pipeline.config.compose import folders
 from pipeline.config.data import FilesConfig
+from pipeline.config.flags import folders
 from pipeline.config.model import ModelConfig
 from pipeline.config.task import AnyTaskConfig, columns_class, config_class, split_columns
 from pipeline.config.training import TrainingConfig

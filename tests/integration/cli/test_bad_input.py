@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.compose import folders
+from pipeline.config.flags import folders
 from tests.support.refusals import refused
 from tests.support.rows import rows, write_rows
 

@@ -1,4 +1,4 @@
-"""Hydra's flags do here what they do in any Hydra program."""
+"""Hydra's flags, at the command line; what differs from Hydra is in docs/config.md."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.compose import NAME_VARIABLE, PATH_VARIABLE
+from pipeline.config.flags import NAME_VARIABLE, PATH_VARIABLE
 from tests.support.refusals import refused
 
 EXTENDS = "defaults:\n  - base\n  - override {}\n  - _self_\n"

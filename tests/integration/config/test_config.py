@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config.compose import folders
+from pipeline.config.flags import folders
 from pipeline.config.optimizer import ScheduleConfig
 
 CONF = folders("conf")[-1]

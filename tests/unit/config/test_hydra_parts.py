@@ -9,7 +9,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.types import RunMode
 
-from pipeline.config.compose import CONFIG_NAME, compose, hydra_app
+from pipeline.config.compose import compose, hydra_app
+from pipeline.config.flags import CONFIG_NAME
 from pipeline.config.hydra_parts import BASIC_LAUNCHER, context_of, own_files, reading_once
 
 

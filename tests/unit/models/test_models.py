@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from pipeline.common.errors import ConfigError, DataError, ModelError
 from pipeline.common.session import session
-from pipeline.config.compose import folders
+from pipeline.config.flags import folders
 from pipeline.config.model import ModelConfig
 from pipeline.config.types import EmbeddedFile
 from pipeline.models import find_checkpoint

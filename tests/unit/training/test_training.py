@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from pipeline.common.errors import ConfigError, DivergedError, ModelError
-from pipeline.config.compose import folders
+from pipeline.config.flags import folders
 from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 from pipeline.models import find_checkpoint
 from pipeline.tasks.objective import Objective
