@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.cli import quiet_libraries
+from pipeline.api.guest import quiet_libraries
 
 SYLLABLES = ["ba", "den", "fi", "gor", "hu", "kel", "mi", "nor", "pu", "ral", "si", "tem", "vo"]
 

@@ -28,7 +28,7 @@ from mlflow import MlflowClient
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
-from pipeline.cli import quiet_libraries
+from pipeline.api.guest import quiet_libraries
 from pipeline.common.contract import PruningDecision, State
 from pipeline.config.compose import CONFIG_NAME, hydra_app
 from pipeline.evaluation.metrics import classification_scores

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 
-from pipeline.cli import main, quiet_libraries
+from pipeline.api.guest import quiet_libraries
+from pipeline.cli import main
 
 COMMON = (
     "data=tweets",

@@ -36,7 +36,7 @@ from mlflow import MlflowClient
 from pruning import load, standard_error
 from rivals.common import GRIDS, RUNGS
 
-from pipeline.cli import quiet_libraries
+from pipeline.api.guest import quiet_libraries
 from pipeline.search.study.budget import seconds_of
 from pipeline.search.study.trials import RUN_ID, best_first, counted, state_of
 from pipeline.tracking.metrics import own_points

@@ -35,7 +35,7 @@ import psutil
 from mlflow import MlflowClient
 from pruning import load
 
-from pipeline.cli import quiet_libraries
+from pipeline.api.guest import quiet_libraries
 from pipeline.search.study.trials import RUN_ID, ended
 
 REPOSITORY = Path(__file__).parent.parent

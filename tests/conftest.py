@@ -12,7 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a tiny model gains nothing by a
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # the tests' stores are their own
 os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
 
-from pipeline.cli import main, quiet_libraries
+from pipeline.api.guest import quiet_libraries
+from pipeline.cli import main
 from pipeline.tracking.signature import KEY_VARIABLE
 from tests.support.quick import copy_tables, freeze, measure_once, no_figures
 from tests.support.rows import BAD, FILLERS, GOOD, rows, write_rows
