@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.cli.common import DRY_RUN, Verbs, add_overrides, as_asked
-from pipeline.cli.hydra_flags import add_shown, read_shown, show
+from pipeline.cli.hydra_flags import add_shown, check_shown, show
 
 
 def add(verbs: Verbs) -> None:
@@ -14,8 +14,8 @@ def add(verbs: Verbs) -> None:
         "train",
         help="fine-tune once; with -m, search over the given values",
         description="Fine-tune a model from one composed config and log it to MLflow. With -m, "
-        "keys that take several values span a search. --cfg prints the whole config. Every verb "
-        "that composes takes -cn, -cp and -cd.",
+        "keys that take several values span a search. Every verb that composes takes -cn, -cp and "
+        "-cd.",
     )
     add_overrides(verb, "key=value, group=option; with -m key=a,b", shown=True)
     way = add_shown(verb)
@@ -33,7 +33,7 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.api.experiments import compose
     from pipeline.api.studies import search
 
-    read_shown(options)
+    check_shown(options)
     if options.multirun:
         search([], as_asked(options))
         return 0
@@ -41,8 +41,8 @@ def _run(options: argparse.Namespace) -> int:
         show(options)
         return 0
     experiment = compose(options.overrides)
-    experiment.check()  # refuses bad data and models before anything is written
     if options.dry_run:
+        experiment.check()
         print("dry run: the config is valid; nothing was run or written.")
         return 0
     from pipeline.cli.console import say_result

@@ -40,9 +40,15 @@ def flags() -> list[str]:
     name, (*first, last) = config_name(), _own()
     return [
         *([f"{_NAME}{name}"] if name != CONFIG_NAME else []),
-        *([f"{_PATH}{_short(last)}"] if last != _usual() else []),
-        *(f"{_DIR}{_short(folder)}" for folder in first),
+        *([f"{_PATH}{short(last)}"] if last != _usual() else []),
+        *(f"{_DIR}{short(folder)}" for folder in first),
     ]
+
+
+def short(folder: Path) -> Path:
+    """Return a folder as it is typed in the working folder, if it is in there."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -86,9 +92,3 @@ def _own() -> list[Path]:
         if not folder.is_dir() and folder != _usual():
             raise ConfigError(f"{PATH_VARIABLE}: {folder}: there is no such folder of configs.")
     return found
-
-
-def _short(folder: Path) -> Path:
-    """Return a folder as it is typed in the working folder, if it is in there."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder

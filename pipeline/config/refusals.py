@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.text import cut
+from pipeline.config.flags import config_name, folders, short
 from pipeline.config.foreign import other_name
 
 
@@ -35,9 +36,14 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
         return f"{cut(error.override)}: {cut(remedy, 1_000)}"
     if missing := re.match(r"In '([^']+)': Could not load '([^']+)'", text):
         group = missing[1].rpartition("/")[0]
-        return f"{group}.defaults: there is no {missing[2]}.yaml in conf/.".lstrip(".")
+        return f"{group}.defaults: {_nowhere(missing[2])}".lstrip(".")
     if missing := re.match(r"Cannot find primary config '([^']+)'", text):
-        return f"--config-name {missing[1]}: there is no {missing[1]}.yaml in conf/."
+        return f"--config-name {missing[1]}: {_nowhere(missing[1])}"
+    if twice := re.match(r"Multiple values for (\S+)\.", text):
+        return (
+            f"{twice[1]} is in the defaults already: choose by {twice[1]}=NAME, without +; in a "
+            f"file by `- override {twice[1]}: NAME`."
+        )
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     unknown = re.search(r"Could not (?:override|find) '([^']+)'", text)
     if unknown and (now := other_name(unknown[1])):
@@ -50,6 +56,9 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
         package = _LAUNCHERS.get(name) if group == "hydra/launcher" else None
         hint = f" Install {package}." if package else did_you_mean(name, options)
         return f"{group}={name}: there is no such option.{hint} Valid: {listing(options)}."
+    addable = re.search(r"To append to your default list use \+(([^=@]+)\S*)", text)
+    if addable and any((folder / addable[2]).is_dir() for folder in folders("conf")):
+        return f"{addable[2]} is not in the defaults of {config_name()}.yaml: write +{addable[1]}"
     if unknown:
         name = unknown[1].split("/")[0]
         return f"{name} is not a key or group of the config.{nearest(name)}"
@@ -61,6 +70,16 @@ def _explain(error: Exception, nearest: Callable[[str], str]) -> str:
             f"For a list write {key}=[{cut(value)}], for a text \"{key}='{cut(value)}'\"."
         )
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _nowhere(name: str) -> str:
+    """Say that there is no such file of a config, and which is the nearest."""
+    *own, packaged = folders("conf")
+    group, _, last = name.rpartition("/")
+    files = (file for folder in (*own, packaged) for file in (folder / group).glob("*.yaml"))
+    places = [*(f"{short(folder)}/" for folder in own), "the packaged conf/"]
+    near = did_you_mean(last, [file.stem for file in files])
+    return f"there is no {name}.yaml in {' or '.join(places)}.{near}"
 
 
 _LAUNCHERS = {  # of Hydra's own, the packages

@@ -47,7 +47,8 @@ class Command:
     @classmethod
     def of(cls, hydra: HydraConf) -> Command:
         """Return that of a Hydra job; Hydra's own groups are left out."""
-        chosen = {k: str(v) for k, v in hydra.runtime.choices.items() if "/" not in k}
+        known = hydra.runtime.choices.items()
+        chosen = {k: str(v) for k, v in known if "/" not in k and v is not None}
         return cls([*flags(), *hydra.overrides.task], chosen)
 
 

@@ -80,7 +80,7 @@ def test_the_task_is_found_trained_by_the_optimizer_and_its_model_predicts(
 
 @pytest.mark.usefixtures("added")
 def test_the_model_the_data_set_the_sampler_and_the_sweep_are_choices(cli, tiny):
-    assert cli("train", "--cfg", "model=electra-small", "data=rotten_tomatoes").code == 0
+    assert cli("train", "--cfg", "job", "model=electra-small", "data=rotten_tomatoes").code == 0
     more = ("hydra/sweeper/sampler=wide-tpe", "hydra.sweeper.n_trials=1")
     rehearsed = cli("sweep", "decay", *tiny, *more, "--dry-run")
     assert rehearsed.code == 0, rehearsed.err

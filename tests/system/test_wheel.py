@@ -30,7 +30,7 @@ def test_the_wheel_works_from_any_folder(working_folder):
     called = [sys.executable, "-c", code]
     done = subprocess.run(called, env=environment, capture_output=True, text=True, cwd="site")
     assert done.stdout == "SGD\n", done.stderr
-    shown = tunewright("train", "--cfg", "optimizer=sgd")
+    shown = tunewright("train", "--cfg", "job", "optimizer=sgd")
     assert "name: SGD" in shown.stdout, shown.stderr
     refused = tunewright("sweep", "lr-batch-gird")
     assert "Did you mean lr-batch-grid?" in refused.stderr

@@ -68,7 +68,8 @@ class Base:
     @cached_property
     def choices(self) -> dict[str, str]:
         """The chosen file of each config group."""
-        return {str(k): str(v) for k, v in self._whole.hydra.runtime.choices.items()}
+        chosen = self._whole.hydra.runtime.choices
+        return {str(key): str(name) for key, name in chosen.items() if name is not None}
 
     @cached_property
     def keys(self) -> list[str]:

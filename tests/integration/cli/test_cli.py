@@ -19,7 +19,7 @@ def test_overrides_may_stand_on_both_sides_of_an_option(cli, tiny, runs):
 
 def test_a_search_cannot_be_only_shown(cli):
     with pytest.raises(SystemExit, match="2"):
-        cli("train", "-m", "--cfg", "seed=1,2")
+        cli("train", "-m", "--cfg", "job", "seed=1,2")
 
 
 def test_best_shows_where_the_model_lies(cli, tiny):

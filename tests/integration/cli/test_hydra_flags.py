@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.cli import VERBS, main
 from pipeline.config.flags import NAME_VARIABLE, PATH_VARIABLE
 from tests.support.refusals import refused
 
@@ -17,25 +18,37 @@ def write(file, text):
     Path(file).write_text(text)
 
 
-def shown(cli, *given):
-    ended = cli("train", "--cfg", *given)
+def shown(cli, *given, kind="job"):
+    ended = cli("train", *given, "--cfg", kind)
     assert ended.code == 0, ended.err
     return yaml.safe_load(ended.out)
 
 
 def test_cfg_shows_the_job_hydra_or_all(cli):
-    job, hydra, both = (shown(cli, kind) for kind in ("job", "hydra", "all"))
+    job, hydra, both = (shown(cli, kind=kind) for kind in ("job", "hydra", "all"))
     assert list(hydra) == ["hydra"]
     assert both == {**hydra, **job}
     assert "hydra" not in job
-    assert shown(cli, "training.epochs=2") == shown(cli, "job", "training.epochs=2")
 
 
 def test_resolve_and_package_show_values_and_a_part(cli):
-    assert shown(cli, "job", "-p", "evaluation")["objective"] == "${task.objective}"
-    assert shown(cli, "job", "--resolve", "-p", "evaluation")["objective"] == "val/f1_macro"
-    assert shown(cli, "all", "--resolve", "-p", "hydra.sweep.dir").startswith("mlruns/studies/")
-    assert shown(cli, "job", "-p", "model.revision") is None
+    assert shown(cli, "-p", "evaluation")["objective"] == "${task.objective}"
+    assert shown(cli, "--resolve", "-p", "evaluation")["objective"] == "val/f1_macro"
+    for kind in ("hydra", "all"):
+        assert shown(cli, "-p", "hydra.sweep.dir", kind=kind).startswith("mlruns/studies/")
+    assert shown(cli, "-p", "model.revision") is None
+    assert shown(cli, "data=files", "-p", "data.train") == "???"
+    assert shown(cli, "-p", "_global_") == shown(cli)
+    assert shown(cli, "--resolve", "hydra.run.dir=${nowhere}")["seed"] == 42
+
+
+def test_a_config_that_cannot_be_is_shown_and_refused(cli):
+    for kind in ("job", "all"):
+        ended = cli("train", "--cfg", kind, "training.epochs=-1")
+        assert yaml.safe_load(ended.out)["training"]["epochs"] == -1
+        refused(ended, "training.epochs=-1: should be greater than 0")
+    assert shown(cli, "training.epochs=-1", kind="hydra")
+    assert shown(cli, "data=files", "training.epochs=-1")["data"]["train"] == "???"
 
 
 def test_own_train_yaml_extends_the_packaged_experiment(cli):
@@ -51,16 +64,26 @@ def test_config_name_path_and_dir_say_where_the_config_is_read(cli):
     given = ("-cp", "team", "-cn", "night", "-cd", "more")
     assert shown(cli, "-p", "optimizer.name", *given) == "Adagrad"
     assert not {NAME_VARIABLE, PATH_VARIABLE} & set(os.environ)
-    refused(cli("train", "--cfg", "-cp", "team", "-cn", "day"), "there is no day.yaml")
+    there = "there is no nigth.yaml in team/ or the packaged conf/. Did you mean night?"
+    refused(cli("train", "-cp", "team", "-cn", "nigth"), f"--config-name nigth: {there}")
+    write("team/day.yaml", "defaults:\n  - nigth\n")
+    refused(cli("train", "-cp", "team", "-cn", "day"), f"defaults: {there}")
     refused(cli("train", "-cp", "teams"), "teams: there is no such folder of configs")
 
 
 def test_an_experiment_is_a_preset(cli):
     preset = "# @package _global_\ndefaults:\n  - override /optimizer: sgd\nseed: 11\n"
     write("conf/experiment/fast.yaml", preset)
-    job = shown(cli, "+experiment=fast")
+    assert "experiment=fast" in cli("list", "experiments").out
+    job = shown(cli, "experiment=fast")
     assert (job["seed"], job["optimizer"]["name"]) == (11, "SGD")
-    refused(cli("train", "+experiment=slow"), "experiment=slow: there is no such option", "fast")
+    refused(cli("train", "experiment=slow"), "experiment=slow: there is no such option", "fast")
+    refused(cli("train", "+experiment=fast"), "choose by experiment=NAME, without +")
+    write("conf/train.yaml", "defaults:\n  - base\n  - _self_\n  - experiment: null\nseed: 7\n")
+    assert shown(cli, "experiment=fast", "-p", "seed") == 11  # it wins over one's own defaults
+    write("conf/train.yaml", "defaults:\n  - base\n  - _self_\nseed: 7\n")
+    refused(cli("train", "experiment=fast"), "defaults of train.yaml: write +experiment=fast")
+    assert shown(cli, "+experiment=fast", "-p", "seed") == 11
 
 
 def test_searchpath_adds_a_folder(cli):
@@ -80,13 +103,28 @@ def test_info_shows_what_is_composed(cli):
     assert "hydra_plugins" in cli("train", "--info", "searchpath").out
 
 
+def test_a_word_behind_cfg_is_a_kind_and_no_override(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "seed=1", "--cfg", "seed=2"])
+    assert "invalid choice: 'seed=2'" in capsys.readouterr().err
+
+
+NAMES = [verb.__name__.rpartition(".")[2] for verb in VERBS]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("convert", "completion")])
+def test_every_verb_that_reads_configs_takes_where_they_are(name, cli):
+    names = {"list": ["models"], "diff": ["a", "b"], "export": ["a", "b"], "register": ["a", "b"]}
+    files = ["--input", "a", "--output", "b"] if name == "predict" else []
+    refused(cli(name, *names.get(name, ["a"]), *files, "-cd", "teams"), "teams: there is no such")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("--cfg", "jobs"), "--cfg jobs: expected job, hydra, all."),
         (("--resolve",), "--resolve: expected with --cfg"),
         (("--cfg", "job", "-p", "trainning"), "--package trainning: the config has no such part"),
-        (("--cfg", "training.epoks=3"), "training.epoks is not a key of the config"),
+        (("--cfg", "job", "training.epoks=3"), "training.epoks is not a key of the config"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(cli, given, said):

@@ -81,7 +81,7 @@ def test_refusals_name_the_key_and_the_nearest(cli, override, fragments):
 
 
 def test_whole_numbers_are_numbers(cli):
-    assert cli("train", "--cfg", "training.epochs=2", "optimizer.learning_rate=1").code == 0
+    assert cli("train", "--cfg", "job", "training.epochs=2", "optimizer.learning_rate=1").code == 0
     assert ScheduleConfig("warmup_stable_decay", 0.8, 0.2).decay == 0.2
 
 
@@ -95,7 +95,7 @@ def test_every_option_composes(cli, group):
             continue
         keys = OmegaConf.missing_keys(OmegaConf.load(path))
         missing = [f"{group}.{key}={given.get(key, 'x')}" for key in keys]
-        ended = cli("train", "--cfg", f"{group}={path.stem}", *missing)
+        ended = cli("train", "--cfg", "job", f"{group}={path.stem}", *missing)
         assert ended.code == 0, ended.err
 
 
@@ -103,8 +103,8 @@ def test_own_conf_comes_before_the_packaged_one(cli):
     Path("conf/optimizer").mkdir(parents=True)
     text = (CONF / "optimizer" / "adamw.yaml").read_text()
     Path("conf/optimizer/mine.yaml").write_text(text.replace("0.01", "0.25"))
-    assert "weight_decay: 0.25" in cli("train", "--cfg", "optimizer=mine").out
-    assert "name: SGD" in cli("train", "--cfg", "optimizer=sgd").out
+    assert "weight_decay: 0.25" in cli("train", "--cfg", "job", "optimizer=mine").out
+    assert "name: SGD" in cli("train", "--cfg", "job", "optimizer=sgd").out
 
 
 def test_data_file_without_the_common_keys_is_refused_by_the_key_that_is_missing(cli, tiny):
