@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline import __version__
-from pipeline.api.guest import at_home
-from pipeline.api.guest import quiet_libraries as quiet_libraries
+from pipeline.api.guest import at_home, quiet_libraries
 from pipeline.cli import (
     best,
     check,
@@ -41,8 +40,15 @@ from pipeline.cli import (
     ui,
 )
 from pipeline.cli import list as list_
+from pipeline.cli.common import options_of
 from pipeline.cli.hydra_flags import config_flags
-from pipeline.common.errors import Stopped, TunewrightError, is_interrupted, machine_faults_named
+from pipeline.common.errors import (
+    Stopped,
+    TunewrightError,
+    did_you_mean,
+    is_interrupted,
+    machine_faults_named,
+)
 from pipeline.common.process import process_start
 from pipeline.common.secrets import masked_message
 from pipeline.common.text import printable
@@ -106,9 +112,8 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
-        options.parser.error(
-            f"unrecognized arguments: {' '.join(unknown)}{_without_dashes(unknown)}"
-        )
+        hint = _meant(options.parser, unknown[0])
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
     quiet_libraries()
     logging.raiseExceptions = False  # else a log file on a full disk is a traceback a line
@@ -144,10 +149,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _without_dashes(unknown: Sequence[str]) -> str:
-    """Return a hint for options that look like overrides."""
-    meant = unknown[0].lstrip("-")
-    return f". Overrides have no dashes: {meant}" if "=" in meant else ""
+def _meant(verb: argparse.ArgumentParser, unknown: str) -> str:
+    """Return a hint for an option that a verb has not."""
+    name, equals, _ = unknown.partition("=")
+    if near := did_you_mean(name, options_of(verb)):
+        return f".{near}"
+    return f". Overrides have no dashes: {unknown.lstrip('-')}" if equals else ""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STORE, STUDY, Verbs, add_overrides
+from pipeline.cli.common import STORE, Verbs, add_study
 from pipeline.common.text import say
 from pipeline.jobs.place import store_at
 
@@ -14,8 +14,7 @@ def add(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "best", help="show a study's best trial: score, parameters, model folder, command"
     )
-    verb.add_argument("study", help=STUDY)
-    add_overrides(verb, STORE)
+    add_study(verb, STORE)
     verb.set_defaults(run=_run)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from pipeline.cli.hydra_flags import add_config_flags
+from pipeline.cli.hydra_flags import CONFIG_FLAGS, add_config_flags
 from pipeline.common.errors import ConfigError
 from pipeline.common.text import printable
 from pipeline.common.text_format import DELIMITERS, PLAIN, QUOTING, TextFormat, check_delimiter
@@ -54,12 +55,25 @@ def add_format(verb: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) 
 
 
 def add_overrides(
-    verb: argparse.ArgumentParser, text: str, metavar: str | None = None, *, shown: bool = False
+    verb: argparse.ArgumentParser,
+    text: str,
+    metavar: str | None = None,
+    nargs: str = "*",
+    *,
+    shown: bool = False,
 ) -> None:
-    """Give a verb overrides, other words that may be left out, and where the config is read."""
+    """Give a verb overrides, other words among them, and where the config is read."""
     add_config_flags(verb, shown=shown)
     # Without a default argparse calls them required where something else is missing.
-    verb.add_argument("overrides", nargs="*", default=[], metavar=metavar, help=text)
+    verb.add_argument("overrides", nargs=nargs, default=[], metavar=metavar, help=text)
+    verb.set_defaults(composes=True)
+
+
+def add_study(verb: argparse.ArgumentParser, text: str) -> None:
+    """Give a verb the name of a study, and overrides that say where it is."""
+    verb.add_argument("study", help=STUDY)
+    add_overrides(verb, text)
+    verb.set_defaults(words="studies")
 
 
 def add_text_format(verb: argparse.ArgumentParser) -> None:
@@ -104,6 +118,27 @@ def names_and_overrides(
     """
     overrides = [word for word in words if "=" in word and word.startswith(keys)]
     return [word for word in words if word not in overrides], overrides
+
+
+def at_most_one(names: Sequence[str], expected: str) -> str | None:
+    """Return the only name, or None where there is none.
+
+    Raises:
+        ConfigError: for several names, saying what was expected.
+    """
+    if len(names) > 1:
+        raise ConfigError(f"{' '.join(names)}: expected {expected}.")
+    return names[0] if names else None
+
+
+def options_of(verb: argparse.ArgumentParser) -> dict[str, str]:
+    """Return a verb's options, by its help, each with what it takes: nothing, FILE, {a,b}."""
+    found = {name: metavar for short, long, metavar in CONFIG_FLAGS for name in (short, long)}
+    for line in re.findall(r"^  (-.+?)(?:  |$)", verb.format_help(), re.MULTILINE):
+        names = line.split(", ")
+        taken = names[-1].partition(" ")[2]
+        found |= {name.partition(" ")[0]: taken for name in names}
+    return found
 
 
 def as_asked(options: argparse.Namespace) -> list[str]:

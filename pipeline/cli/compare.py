@@ -10,6 +10,7 @@ from pipeline.cli.common import (
     Verbs,
     add_format,
     add_limit,
+    add_overrides,
     names_and_overrides,
     show_table,
 )
@@ -26,10 +27,10 @@ def add(verbs: Verbs) -> None:
         "Complete trials come first, best first. With hydra.sweeper.repeats each seed has a row, "
         "with the trial's mean.",
     )
-    verb.add_argument("overrides", nargs="+", metavar="STUDY", help=f"{STUDY}; {STORE}")
+    add_overrides(verb, f"{STUDY}; {STORE}", metavar="STUDY", nargs="+")
     add_limit(verb, "trials")
     add_format(verb)
-    verb.set_defaults(run=_run)
+    verb.set_defaults(run=_run, words="studies", several=True)
 
 
 def _run(options: argparse.Namespace) -> int:

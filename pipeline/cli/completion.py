@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from pipeline.cli.common import Verbs
+from pipeline.cli.common import Verbs, names_and_overrides, options_of
+from pipeline.cli.hydra_flags import CONFIG_FLAGS
+from pipeline.config.flags import config_name, reading_by
+from pipeline.config.menu import GROUPS, choices
 
 # Each hands the line up to the cursor to ``tunewright completion --line``.
 SCRIPTS = {
@@ -26,7 +31,7 @@ autoload -Uz compinit && (( $+functions[compdef] )) || compinit
 _tunewright() {
     local line="${(j: :)words[1,CURRENT]}"
     local -a found=("${(@f)$(tunewright completion --line "$line" 2>/dev/null)}")
-    compadd -S '' -- $found
+    [[ -n $found ]] && compadd -S '' -- $found || _files
 }
 compdef _tunewright tunewright
 """,
@@ -38,7 +43,6 @@ INSTALL = """\
 bash: add to ~/.bashrc  eval "$(tunewright completion bash)"
 zsh:  add to ~/.zshrc   eval "$(tunewright completion zsh)"
 fish: run once  tunewright completion fish > ~/.config/fish/completions/tunewright.fish"""
-OF_STUDIES = ("best", "compare", "confirm", "doctor", "report", "retry", "ui")
 
 
 def add(verbs: Verbs) -> None:
@@ -51,7 +55,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add_argument("shell", nargs="?", choices=SCRIPTS, help=", ".join(SCRIPTS))
     verb.add_argument("--line", help=argparse.SUPPRESS)
-    verb.set_defaults(run=_run, overrides=[], verbs=verbs.choices)
+    verb.set_defaults(run=_run, overrides=[], words="shells", verbs=verbs.choices)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -65,8 +69,8 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def proposals(line: str, verbs: dict[str, argparse.ArgumentParser]) -> list[str]:
-    """Return what the last word of a command line may become.
+def proposals(line: str, verbs: Mapping[str, argparse.ArgumentParser]) -> list[str]:
+    """Return what the last word of a command line may become; nothing where it may be a file.
 
     Args:
         line: up to the cursor, the program's name first.
@@ -76,42 +80,57 @@ def proposals(line: str, verbs: dict[str, argparse.ArgumentParser]) -> list[str]
     word = "" if line.endswith(" ") or not words else words.pop()
     if not words:
         return _beginning(verbs, word)
-    verb, *rest = words
-    if verb not in verbs:
+    name, *before = words
+    if name not in verbs:
         return []
+    verb, known = verbs[name], options_of(verbs[name])
+    if before and (taken := known.get(before[-1])):
+        return _beginning(re.findall(r"[\w-]+", taken) if "{" in taken else (), word)
     if word.startswith("-"):
-        own = (o for action in verbs[verb]._actions for o in action.option_strings)
-        return _beginning((o for o in own if o.startswith("--")), word)
-    named = _beginning(_names(verb, rest), word) if "=" not in word else []
-    takes = any(action.dest == "overrides" for action in verbs[verb]._actions)
-    return [*named, *(_overrides(rest, word) if takes else [])]
+        return _beginning((option for option in known if option.startswith("--")), word)
+    values = {i + 1 for i, one in enumerate(before) if known.get(one)}
+    said = [w for i, w in enumerate(before) if i not in values and not w.startswith("-")]
+    names, overrides = names_and_overrides(said)
+    with reading_by(list(_config_flags(before))):
+        found = []
+        if "=" not in word and (verb.get_default("several") or not names):
+            found = _beginning(_words(verb.get_default("words"), overrides), word)
+        return [*found, *(_overrides(overrides, word) if verb.get_default("composes") else [])]
 
 
 def _beginning(found: Iterable[str], word: str) -> list[str]:
     return sorted(one for one in set(found) if one.startswith(word))
 
 
-def _names(verb: str, rest: list[str]) -> Iterable[str]:
-    """Return what a verb's first word may be, or nothing where it has one."""
-    from pipeline.config.menu import KINDS, options
-
-    if rest:
-        return ()
-    if verb == "sweep":
-        return options("sweeps")
-    if verb == "list":
-        return KINDS
-    if verb == "completion":
-        return SCRIPTS
-    folders = Path("mlruns", "studies").glob("*/") if verb in OF_STUDIES else ()
-    return (folder.name for folder in folders)
+def _config_flags(words: Sequence[str]) -> Iterator[str]:
+    """Return the flags among words that say where the config is read, a word each."""
+    for short, long, _ in CONFIG_FLAGS:
+        yield from (word for word in words if word.startswith(f"{long}="))
+        for option, value in pairwise(words):
+            if option in (short, long):
+                yield f"{long}={value}"
 
 
-def _overrides(rest: list[str], word: str) -> list[str]:
+def _words(kind: str | None, overrides: Sequence[str]) -> Iterable[str]:
+    """Return the names of a kind that a verb takes."""
+    if kind == "studies":
+        return _studies([o for o in overrides if o.startswith("tracking")])
+    if kind == "sweeps":
+        return choices("sweeps")
+    return {"kinds": GROUPS, "shells": SCRIPTS}.get(kind or "", ())
+
+
+def _studies(place: Sequence[str]) -> Iterable[str]:
+    """Return the studies whose folders are in the store that overrides lead to."""
+    from pipeline.jobs.place import composed
+
+    return (folder.name for folder in Path(composed(place).tracking.dir, "studies").glob("*/"))
+
+
+def _overrides(given: Sequence[str], word: str) -> list[str]:
     from pipeline.config.compose import hydra_app
-    from pipeline.config.flags import config_name
     from pipeline.config.hydra_parts import completions
 
-    given = [one for one in rest if "=" in one and not one.startswith("-")]
+    line = " ".join(["-m", *given, word])  # as of a search: else a,b is refused
     with hydra_app("train") as hydra:
-        return completions(hydra, config_name(), " ".join([*given, word]) or " ")
+        return completions(hydra, config_name(), line)

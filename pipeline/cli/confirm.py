@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_allow, add_overrides
+from pipeline.cli.common import STUDY_STORE, Verbs, add_allow, add_study
 from pipeline.jobs.multirun import retrain
 
 
@@ -18,8 +18,7 @@ def add(verbs: Verbs) -> None:
         "deviation, the selection gap, and significance tests (paired bootstrap, McNemar) against "
         "the default config and baselines.",
     )
-    verb.add_argument("study", help=STUDY)
-    add_overrides(verb, STUDY_STORE)
+    add_study(verb, STUDY_STORE)
     add_allow(verb)
     verb.add_argument(
         "--seeds", type=int, default=5, metavar="N", help="number of fresh seeds; default 5"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STUDY_STORE, Verbs, add_overrides, names_and_overrides
-from pipeline.common.errors import ConfigError
+from pipeline.cli.common import STUDY_STORE, Verbs, add_overrides, at_most_one, names_and_overrides
 from pipeline.common.text import say
 from pipeline.jobs.place import composed, store_of
 
@@ -20,15 +19,14 @@ def add(verbs: Verbs) -> None:
     )
     add_overrides(verb, f"check this study only; {STUDY_STORE}", metavar="STUDY")
     verb.add_argument("--fix", action="store_true", help="repair what can be repaired")
-    verb.set_defaults(run=_run)
+    verb.set_defaults(run=_run, words="studies")
 
 
 def _run(options: argparse.Namespace) -> int:
     from pipeline.jobs.doctor import treat
 
     names, overrides = names_and_overrides(options.overrides)
-    if len(names) > 1:
-        raise ConfigError(f"{' '.join(names)}: expected one study's name, or none for all.")
+    name = at_most_one(names, "one study's name, or none for all")
     config = composed(overrides)
     store, storage = store_of(config), config.hydra.sweeper.storage
-    return min(1, treat(store, names[0] if names else None, storage, fix=options.fix, say=say))
+    return min(1, treat(store, name, storage, fix=options.fix, say=say))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import Verbs, names_and_overrides
+from pipeline.cli.common import Verbs, add_overrides, at_most_one, names_and_overrides
 
 
 def add(verbs: Verbs) -> None:
@@ -15,19 +15,15 @@ def add(verbs: Verbs) -> None:
         description="Check a search as --dry-run does, time a few training steps on this machine "
         "and forecast the total. Set prices in hydra.sweeper.prices.",
     )
-    verb.add_argument(
-        "overrides",
-        nargs="+",
-        metavar="NAME",
-        help="file name in sweeps/ and overrides, or key=a,b to search",
-    )
-    verb.set_defaults(run=_run)
+    text = "file name in sweeps/ and overrides, or key=a,b to search"
+    add_overrides(verb, text, metavar="NAME", nargs="+")
+    verb.set_defaults(run=_run, words="sweeps")
 
 
 def _run(options: argparse.Namespace) -> int:
     from pipeline.api.studies import search
 
     names, given = names_and_overrides(options.overrides)
-    given.append("hydra.sweeper.dry_run=plan")
-    search(names[0] if names else [], given)
+    name = at_most_one(names, "one name of a file in sweeps/, or keys with several values")
+    search(name or [], [*given, "hydra.sweeper.dry_run=plan"])
     return 0

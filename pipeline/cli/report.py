@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cli.common import STUDY, STUDY_STORE, Verbs, add_overrides
+from pipeline.cli.common import STUDY_STORE, Verbs, add_study
 from pipeline.common.text import say
 from pipeline.jobs.place import composed, store_of
 
@@ -17,8 +17,7 @@ def add(verbs: Verbs) -> None:
         description="Rebuild report.html of a study, also while it runs, log it to the study's "
         "MLflow run, and print its path.",
     )
-    verb.add_argument("study", help=STUDY)
-    add_overrides(verb, STUDY_STORE)
+    add_study(verb, STUDY_STORE)
     verb.set_defaults(run=_run)
 
 

@@ -6,11 +6,10 @@ import argparse
 
 from pipeline.cli.common import (
     DRY_RUN,
-    STUDY,
     STUDY_STORE,
     Verbs,
     add_allow,
-    add_overrides,
+    add_study,
     as_asked,
 )
 from pipeline.common.text import say
@@ -25,8 +24,7 @@ def add(verbs: Verbs) -> None:
         description="Run failed trials again with the study's own command line. Each new trial "
         "replaces a failed one in counts and tables.",
     )
-    verb.add_argument("study", help=STUDY)
-    add_overrides(verb, STUDY_STORE)
+    add_study(verb, STUDY_STORE)
     add_allow(verb)
     verb.add_argument(
         "--all",

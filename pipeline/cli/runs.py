@@ -10,10 +10,10 @@ from pipeline.cli.common import (
     add_format,
     add_limit,
     add_overrides,
+    at_most_one,
     names_and_overrides,
     show_table,
 )
-from pipeline.common.errors import ConfigError
 from pipeline.jobs.place import store_at
 
 
@@ -41,9 +41,6 @@ def _run(options: argparse.Namespace) -> int:
 
     # A condition has a `=` as well.
     conditions, overrides = names_and_overrides(options.overrides, ("tracking.", "tracking="))
-    if len(conditions) > 1:
-        raise ConfigError(
-            f"{' '.join(conditions)}: expected one filter, in quotes: {overview.EXAMPLE}."
-        )
-    store = store_at(overrides)
-    return show_table(overview.runs(store, "".join(conditions), options.limit), options.format)
+    condition = at_most_one(conditions, f"one filter, in quotes: {overview.EXAMPLE}")
+    table = overview.runs(store_at(overrides), condition or "", options.limit)
+    return show_table(table, options.format)

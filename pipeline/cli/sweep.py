@@ -20,7 +20,7 @@ def add(verbs: Verbs) -> None:
     way = verb.add_mutually_exclusive_group()
     way.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     way.add_argument("--show", action="store_true", help="print the file and exit")
-    verb.set_defaults(run=_run)
+    verb.set_defaults(run=_run, words="sweeps")
 
 
 def _run(options: argparse.Namespace) -> int:

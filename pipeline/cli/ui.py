@@ -7,13 +7,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline.cli.common import STORE, Verbs, add_overrides, names_and_overrides
-from pipeline.common.errors import ConfigError, TrackingError, amount
+from pipeline.cli.common import STORE, Verbs, add_overrides, at_most_one, names_and_overrides
+from pipeline.common.errors import TrackingError
 from pipeline.common.secrets import masked
 from pipeline.common.text import say
 from pipeline.jobs.place import store_at
@@ -33,15 +32,14 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--no-browser", action="store_true", help="only print the address")
     text = f"a study, or how its name begins; default: the latest. {STORE}"
     add_overrides(verb, text, metavar="STUDY")
-    verb.set_defaults(run=_run)
+    verb.set_defaults(run=_run, words="studies")
 
 
 def _run(options: argparse.Namespace) -> int:
     from pipeline.tracking.dead_runs import connect_and_close_dead
 
     names, overrides = names_and_overrides(options.overrides)
-    if len(names) > 1:
-        raise ConfigError(f"{' '.join(names)}: {amount(len(names), 'study')}; expected one.")
+    name = at_most_one(names, "one study's name, or none for the latest")
     store = store_at(overrides)
     if store.is_server:
         store.connect()
@@ -50,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         connect_and_close_dead(store)
     base = _address(store, options.port)
     print(f"MLflow UI on {base} for {masked(store.uri)}")
-    page = _page(store, names, base)
+    page = _page(store, name, base)
     sys.stdout.flush()
     if not options.no_browser and _has_browser():
         _open_when_up(page)
@@ -62,13 +60,13 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _page(store: Store, names: Sequence[str], base: str) -> str:
+def _page(store: Store, name: str | None, base: str) -> str:
     """Return the page to open, which is said: that of the study, if there is any."""
     from pipeline.tracking.studies import all_studies, find_study
     from pipeline.tracking.tags import STUDY
     from pipeline.tracking.views import ensure_view
 
-    studies = [find_study(store, names[0])] if names else all_studies(store)[:1]
+    studies = [find_study(store, name)] if name else all_studies(store)[:1]
     if not studies:
         return base
     page = f"{base}/{ensure_view(store, studies[0])}"

@@ -9,7 +9,7 @@ from pipeline.config.flags import folders
 
 SWEEPER = Path(__file__).parents[2] / "hydra_plugins" / "tunewright" / "conf"
 # As a person calls them: the group, and how a file of it is chosen.
-KINDS = {
+GROUPS = {
     "models": "model",
     "data": "data",
     "tasks": "task",
@@ -23,9 +23,9 @@ KINDS = {
 }
 
 
-def options(kind: str) -> dict[str, Path]:
+def choices(kind: str) -> dict[str, Path]:
     """Return the files of a kind by name, sorted; the user's own come before the packaged."""
-    group = KINDS[kind]
+    group = GROUPS[kind]
     places: Sequence[Path] = (
         [folder / group for folder in [*folders("conf"), SWEEPER]] if group else folders("sweeps")
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.common.session import shared
-from pipeline.config.menu import options
+from pipeline.config.menu import choices
 from pipeline.config.own_files import read_mapping
 from pipeline.config.types import EmbeddedFile
 from pipeline.models.transformers_parts import has_architecture
@@ -59,7 +59,7 @@ def _menu() -> dict[str, str]:
     from transformers import CONFIG_MAPPING
 
     found: dict[str, str] = {}
-    for name, path in options("models").items():
+    for name, path in choices("models").items():
         given = OmegaConf.load(path)
         named = OmegaConf.select(given, "architecture")
         # A mandatory value (???) is not a name yet.
@@ -79,6 +79,6 @@ def _menu() -> dict[str, str]:
 
 def checkpoint_of(name: str) -> str | EmbeddedFile | None:
     """Return the checkpoint of a model of the menu; None for other names, and new models."""
-    file = options("models").get(name)
+    file = choices("models").get(name)
     given = read_mapping(file).get("checkpoint") if file else None
     return EmbeddedFile(**given) if isinstance(given, Mapping) else given

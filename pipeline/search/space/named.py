@@ -13,7 +13,7 @@ from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.common.text import cut
 from pipeline.config.compose import choice, key_of, literal
 from pipeline.config.explain import first
-from pipeline.config.menu import options
+from pipeline.config.menu import choices
 from pipeline.config.own_files import naming, read_mapping
 from pipeline.config.types import Count
 
@@ -76,7 +76,7 @@ def file_of(name: str) -> Path:
     Raises:
         ConfigError: for an unknown name.
     """
-    found = options("sweeps")
+    found = choices("sweeps")
     if name not in found:
         raise ConfigError(
             f"sweep {name}: there is no such file in sweeps/.{did_you_mean(name, found)} "

@@ -46,3 +46,19 @@ def test_an_unknown_option_shows_its_verbs_usage_and_how_overrides_are_written(c
     said = capsys.readouterr().err
     assert said.startswith("usage: tunewright train ")
     assert "unrecognized arguments: --learning_rate=3. Overrides have no dashes" in said
+
+
+def test_a_mistyped_option_is_answered_with_the_nearest(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["best", "mine", "--config-nme=night"])
+    assert "--config-nme=night. Did you mean --config-name?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"), [("ui", "latest"), ("doctor", "all"), ("plan", "sweeps/"), ("runs", "quotes")]
+)
+def test_several_names_where_one_is_expected_are_refused(verb, said, capsys):
+    assert main([verb, "a", "b"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("tunewright: a b: expected one ")
+    assert said in error

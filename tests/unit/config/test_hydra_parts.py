@@ -46,6 +46,12 @@ from pipeline.config.hydra_parts import BASIC_LAUNCHER, context_of, own_files, r
             "default repo",
             "its test says nothing",
         ),
+        (
+            "core_plugins.bash_completion",
+            "BashCompletion._query",
+            "config_name line",
+            "no key is completed",
+        ),
         ("core_plugins.basic_launcher", "BasicLauncher", "", "workers are counted wrongly"),
     ],
 )
