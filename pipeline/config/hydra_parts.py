@@ -32,6 +32,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from pipeline.config.own_files import read_mapping
+from pipeline.config.tokenizer import name_tokenizer
 
 __all__ = [
     "BASIC_LAUNCHER",
@@ -52,7 +53,7 @@ def make_hydra(job_name: str, folders: Sequence[Path]) -> Hydra:
     search_path = create_config_search_path(str(first))
     for folder in others:
         search_path.get_path().insert(-1, SearchPathElement("tunewright", f"file://{folder}"))
-    loader = _Loader(search_path, folders[:-1])
+    loader = _OwnLoader(search_path, folders[:-1])
     hydra = Hydra(task_name=job_name, config_loader=loader)
     GlobalHydra.instance().initialize(hydra)
     return hydra
@@ -100,6 +101,15 @@ class _Loader(ConfigLoaderImpl):
         if key not in self._merged:
             self._merged[key] = super()._compose_config_from_defaults_list(defaults, repo)
         return copy.deepcopy(self._merged[key])
+
+
+class _OwnLoader(_Loader):
+    """Composes experiments, and not another program's configs."""
+
+    def load_configuration(self, *given: Any, **also: Any) -> DictConfig:
+        config = super().load_configuration(*given, **also)
+        name_tokenizer(config)
+        return config
 
 
 class OwnFiles(ConfigRepository):

@@ -28,7 +28,8 @@ class ModelConfig:
     trust_remote_code: Text | None  # the checkpoint's name again, to allow its own code to run
     # A transformers config with its model_type: a model with random weights, drawn by seed.
     from_config: Annotated[Mapping[str, Any], AfterValidator(Settings), Access.FILE] | None
-    # Hub name, local folder, or a file of the same package; null: the checkpoint's own.
+    # Hub name, local folder, or a file of a package; null: the checkpoint's own. A name of
+    # conf/model is composed into that model's checkpoint.
     tokenizer: FolderOrName | EmbeddedFile | None
 
     @model_validator(mode="after")
@@ -41,7 +42,7 @@ class ModelConfig:
         if self.from_config is not None and self.tokenizer is None:
             raise conflict(
                 "model.tokenizer=null: a model of model.from_config has no tokenizer of its own; "
-                "expected the folder or the hub name of one"
+                "expected a model of conf/model, the folder or the hub name of one"
             )
         return self
 

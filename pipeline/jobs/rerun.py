@@ -28,6 +28,7 @@ from pipeline.config.flat import as_tree, flat, flatten
 from pipeline.config.hydra_parts import Hydra
 from pipeline.config.migrations import migrated_overrides
 from pipeline.config.refusals import plain_errors
+from pipeline.config.tokenizer import KEY, tokenizer_of
 from pipeline.config.untrusted import CODE, check_values
 from pipeline.jobs.single import Command, run_alone
 from pipeline.tracking import Store, logged, open_store, tags
@@ -86,6 +87,8 @@ def rebuild(
     for override in changes:
         if override not in groups:
             _set(tree, override)
+    if KEY in map(key_of, changes):
+        tree["model"]["tokenizer"] = tokenizer_of(tree["model"]["tokenizer"])
     tree["tracking"] = fresh["tracking"]
     if record.experiment and not any(key_of(o) == "tracking.experiment" for o in own):
         if "${" in record.experiment:

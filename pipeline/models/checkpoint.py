@@ -14,7 +14,6 @@ from pipeline.common.session import shared
 from pipeline.common.text import words
 from pipeline.common.timing import booked
 from pipeline.config.model import ModelConfig
-from pipeline.config.types import EmbeddedFile
 from pipeline.models.consistent import (
     OUTPUTS,
     check_config,
@@ -24,7 +23,7 @@ from pipeline.models.consistent import (
     odd_tokens,
 )
 from pipeline.models.digests import stamp
-from pipeline.models.families import HEADS, can, checkpoint_of, families_with
+from pipeline.models.families import HEADS, can, families_with
 from pipeline.models.faults import (
     compute,
     is_of_machine,
@@ -294,7 +293,7 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
     """
     if config.from_config is not None:
         assert config.tokenizer is not None  # which the schema ensures
-        source = _tokenizer_source(config.tokenizer)
+        source = Source.of("model.tokenizer", config.tokenizer)
         source.check_files()
         tokenizer, kind = _tokenizer(source), str(config.from_config.get("model_type"))
         made = new_config(config.from_config, tokenizer)
@@ -303,16 +302,10 @@ def read_checkpoint(config: ModelConfig) -> Checkpoint:
     other = None if config.tokenizer == config.checkpoint else config.tokenizer
     return open_checkpoint(
         Source.of("model.checkpoint", config.checkpoint),
-        None if other is None else _tokenizer_source(other),
+        None if other is None else Source.of("model.tokenizer", other),
         revision=config.revision,
         is_trusted=config.trust_remote_code == config.checkpoint,
     )
-
-
-def _tokenizer_source(given: str | EmbeddedFile) -> Source:
-    """Find a tokenizer: a file, a folder, a name of the hub, or of a model in conf/model."""
-    named = checkpoint_of(given) if isinstance(given, str) and not Path(given).exists() else None
-    return Source.of("model.tokenizer", named or given)
 
 
 def open_checkpoint(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.common.session import shared
+from pipeline.config.flat import flatten
 from pipeline.config.menu import choices
 from pipeline.config.own_files import read_mapping
-from pipeline.config.types import EmbeddedFile
 from pipeline.models.transformers_parts import has_architecture
 
 if TYPE_CHECKING:
@@ -55,19 +54,15 @@ def families_with(auto_class_name: str) -> tuple[str, ...]:
 
 def _menu() -> dict[str, str]:
     """Return the architecture (transformers' name) of each file in conf/model that states it."""
-    from omegaconf import OmegaConf
     from transformers import CONFIG_MAPPING
 
     found: dict[str, str] = {}
     for name, path in choices("models").items():
-        given = OmegaConf.load(path)
-        named = OmegaConf.select(given, "architecture")
-        # A mandatory value (???) is not a name yet.
-        made = None if named else OmegaConf.select(given, "from_config.model_type")
-        architecture = named or made
+        given = flatten(read_mapping(path))
+        architecture = given.get("architecture") or given.get("from_config.model_type")
         if architecture in CONFIG_MAPPING:
             found[name] = str(architecture)
-        elif architecture:
+        elif architecture not in (None, "???"):
             log.warning(
                 "%s: architecture=%s: transformers has no such architecture. The file is left out "
                 "of the models that can.",
@@ -75,10 +70,3 @@ def _menu() -> dict[str, str]:
                 architecture,
             )
     return found
-
-
-def checkpoint_of(name: str) -> str | EmbeddedFile | None:
-    """Return the checkpoint of a model of the menu; None for other names, and new models."""
-    file = choices("models").get(name)
-    given = read_mapping(file).get("checkpoint") if file else None
-    return EmbeddedFile(**given) if isinstance(given, Mapping) else given

@@ -149,4 +149,7 @@ def test_a_tokenizer_may_be_that_of_a_model_in_the_menu(cli, tiny, tiny_model, r
     own = [one for one in tiny if not one.startswith(("model=", "model.checkpoint"))]
     assert cli("train", *own, "model=tiny-bert", "model.tokenizer=mine").code == 0
     (run,) = runs("run")
-    assert run.info.status == "FINISHED"
+    assert run.data.params["model.tokenizer"] == str(tiny_model)
+    Path("conf/model/mine.yaml").unlink()  # another machine has none
+    again = cli("rerun", run.info.run_id, "--verify")
+    assert "verdict: identical" in again.out, again.err

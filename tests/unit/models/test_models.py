@@ -407,6 +407,10 @@ def test_models_that_can_are_named_from_the_menu_and_own_files(working_folder, c
     session().clear()
     try:
         found = families_with("AutoModelForSeq2SeqLM")
+        own.write_text("checkpoint: [\n")
+        session().clear()
+        with pytest.raises(ConfigError, match=r"mine\.yaml, line 2: "):
+            families_with("AutoModelForSeq2SeqLM")
     finally:
         session().clear()
     assert "typo.yaml: architecture=pegasuss: transformers has no such" in caplog.text
