@@ -30,7 +30,8 @@ from optuna.trial import FrozenTrial
 
 from pipeline.api.guest import quiet_libraries
 from pipeline.common.contract import PruningDecision, State
-from pipeline.config.compose import CONFIG_NAME, hydra_app
+from pipeline.config.compose import hydra_app
+from pipeline.config.flags import CONFIG_NAME
 from pipeline.evaluation.metrics import classification_scores
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
 from pipeline.search.space.named import as_overrides, load_sweep

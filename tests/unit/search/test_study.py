@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from hydra.types import RunMode
 
-from pipeline.config.compose import CONFIG_NAME, hydra_app
+from pipeline.config.compose import hydra_app
+from pipeline.config.flags import CONFIG_NAME
 from pipeline.search.samplers import sampler_name
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.study.liveness import OWNER, Heartbeat
