@@ -45,7 +45,11 @@ class Page:
         return wait_until(lambda: self.ask(script))
 
     def picture(self) -> bytes:
-        """Return a PNG of what is seen; nothing on the way from page to page."""
+        """Return a PNG of what is seen; nothing on the way from page to page.
+
+        One of more than is seen resizes the page, whereupon MLflow loads the frame of an artifact
+        again: it would be blank.
+        """
         return base64.b64decode(self.command("Page.captureScreenshot").get("data", ""))
 
 

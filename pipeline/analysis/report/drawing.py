@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -17,6 +17,8 @@ from pipeline.analysis.report.view import View, goal, short
 
 # Okabe and Ito's colours, which can be told apart with every kind of colour blindness.
 BLUE, ORANGE, VERMILION, SKY, GREY = "#0072b2", "#e69f00", "#d55e00", "#56b4e9", "#767676"
+
+Tips = Mapping[str, Sequence[str]]  # texts of an artist's parts, by its gid
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -43,8 +45,11 @@ def captioned(charts: Iterable[str], caption: str) -> str:
     return f"<figure>{''.join(charts)}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def embed(figure: Figure, name: str, alt: str) -> str:
-    """Return a figure as an SVG element, without what a page does not need."""
+def embed(figure: Figure, name: str, alt: str, tips: Tips | None = None) -> str:
+    """Return a figure as an SVG element, without what a page does not need.
+
+    The tips are shown over the parts of an artist, a line or its dots, by the artist's ``gid``.
+    """
     text = io.StringIO()
     # The salt keeps the ids of two charts on a page apart, and the same study's page the same.
     with rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
@@ -53,9 +58,26 @@ def embed(figure: Figure, name: str, alt: str) -> str:
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]  # no XML head with its address
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for gid, texts in (tips or {}).items():
+        svg = _with_tips(svg, gid, texts)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in every chart, and never referred to
     svg = re.sub(r"\n\s*", "\n", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+
+
+def _with_tips(svg: str, gid: str, texts: Sequence[str]) -> str:
+    """Give the parts of an artist their texts; one that was rasterized has no parts."""
+    before, mark, after = svg.partition(f'<g id="{gid}">')
+    own, end, others = after.partition('<g id="')
+    if len(texts) == 1 and "<image" not in own:
+        return f"{before}{mark}<title>{escape(texts[0])}</title>{after}"
+    kind = "use" if "<use " in own else "path"
+    parts = re.split(rf"(<{kind} [^>]*)/>", own)  # every second one is a part's tag
+    if len(parts) != 2 * len(texts) + 1:
+        return svg
+    for i, text in enumerate(texts):
+        parts[2 * i + 1] += f"><title>{escape(text)}</title></{kind}>"
+    return f"{before}{mark}{''.join(parts)}{end}{others}"
 
 
 LOOK: Any = {

@@ -77,10 +77,11 @@ def parallel(view: View) -> str:
     norm = Normalize(scores[0].low, scores[0].high)
     # The dark end, which shows best on white, is the better one.
     cmap = "cividis_r" if view.study.directions[0] == StudyDirection.MAXIMIZE else "cividis"
-    colours = LineCollection(lines, cmap=cmap, norm=norm, lw=1.2, alpha=0.75)
+    colours = LineCollection(lines, cmap=cmap, norm=norm, lw=1.2, alpha=0.75, gid="lines")
     colours.set_array([t.values[0] for t in worst_first])
     axes.add_collection(colours)
-    axes.plot(*zip(*_line(view.ranked[0], scales, scores), strict=True), color=VERMILION, lw=2.2)
+    best = _line(view.ranked[0], scales, scores)
+    axes.plot(*zip(*best, strict=True), color=VERMILION, lw=2.2, gid="best")
     _draw_scales(axes, [*scales, *scores])
     bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, pad=0.02)
     bar.set_label(axis_label(view, 0))
@@ -92,7 +93,8 @@ def parallel(view: View) -> str:
         f"{view.left_out}{thinned}"
     )
     alt = "Complete trials as lines across the axes of their parameters and scores"
-    return captioned([embed(figure, "parallel", alt)], caption)
+    tips = {"lines": [view.tip(t) for t in worst_first], "best": [view.tip(view.ranked[0])]}
+    return captioned([embed(figure, "parallel", alt, tips)], caption)
 
 
 def _span(values: Iterable[float]) -> tuple[float, float]:
@@ -137,13 +139,16 @@ def slices(view: View) -> str:
         rows = -(-len(scales) // columns)
         figure = new_figure(0.6 + 2.9 * columns, 2.5 * rows)
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        tips: dict[str, list[str]] = {}
         for axes, scale in zip(panels.flat, scales, strict=False):
-            _draw_slice(view, axes, scale, n)
+            tips |= _draw_slice(view, axes, scale, n)
         for axes in panels.flat[len(scales) :]:
             axes.set_visible(False)
         for axes in panels[:, 0]:
             axes.set_ylabel(axis_label(view, n))
-        parts.append(embed(figure, f"slices-{n}", f"{name} against each parameter that varies"))
+        parts.append(
+            embed(figure, f"slices-{n}", f"{name} against each parameter that varies", tips)
+        )
     caption = (
         "Score against each varying parameter. A dot is a complete trial; the best one is red, "
         f"hollow ones violate a constraint.{view.left_out}"
@@ -151,18 +156,22 @@ def slices(view: View) -> str:
     return captioned(parts, caption)
 
 
-def _draw_slice(view: View, axes: Axes, scale: Scale, n: int) -> None:
+def _draw_slice(view: View, axes: Axes, scale: Scale, n: int) -> dict[str, list[str]]:
+    """Draw the scores against a parameter, and return what the dots say."""
+    tips = {}
     having = [t for t in view.complete if scale.key in t.params]
     for is_broken, fill in ((False, BLUE), (True, "none")):
         some = [t for t in having if bool(violation(t)) == is_broken]
         places = [scale.position(t.params[scale.key]) for t in some], [t.values[n] for t in some]
         look: dict[str, Any] = {"mfc": fill, "mec": BLUE, "alpha": 0.7, "rasterized": view.raster}
-        axes.plot(*places, "o", ls="", ms=4, **look)
+        gid = f"{scale.key} {fill}"
+        axes.plot(*places, "o", ls="", ms=4, gid=gid, **look)
+        tips[gid] = [view.tip(t, [scale.key]) for t in some]
     for trial in having:
         if trial.number == view.best:
-            axes.plot(
-                scale.position(trial.params[scale.key]), trial.values[n], "o", color=VERMILION
-            )
+            place, gid = scale.position(trial.params[scale.key]), f"{scale.key} best"
+            axes.plot(place, trial.values[n], "o", color=VERMILION, gid=gid)
+            tips[gid] = [view.tip(trial, [scale.key])]
     axes.set_xlabel(short(scale.key))
     if scale.log:
         axes.set_xscale("log")
@@ -176,6 +185,7 @@ def _draw_slice(view: View, axes: Axes, scale: Scale, n: int) -> None:
         axes.set_xlim(-0.5, len(scale.choices) - 0.5)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(4))
+    return tips
 
 
 def _few_log_ticks(axes: Axes, scale: Scale) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -25,7 +24,7 @@ from pipeline.analysis.report.sections import (
 )
 from pipeline.analysis.report.texts import best_table, failures, head
 from pipeline.analysis.report.view import About, View
-from pipeline.common.html import PAGE, STYLE
+from pipeline.common.html import whole_page
 from pipeline.search.study.storage import find_study
 from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.commands import storage_of
@@ -100,5 +99,4 @@ def study_page(
             title, make = SECTIONS[file]
             sections[title] = make(content)
     named = [f"<section><h2>{k}</h2>{text}</section>" for k, text in sections.items() if text]
-    body = "\n".join([head(view), *named])
-    return PAGE.format(title=escape(study.study_name), style=STYLE, body=body)
+    return whole_page(study.study_name, "\n".join([head(view), *named]))

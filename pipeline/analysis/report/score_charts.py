@@ -21,6 +21,7 @@ from pipeline.analysis.report.drawing import (
     ORANGE,
     SKY,
     VERMILION,
+    Tips,
     axis_label,
     captioned,
     embed,
@@ -45,10 +46,10 @@ def history(view: View) -> str:
     for n, name in enumerate(view.about.objectives):
         figure = new_figure(7.2, 2.9)
         axes = figure.subplots()
-        _draw_history(view, axes, n)
+        tips = _draw_history(view, axes, n)
         axes.set_xlabel("trial (number)")
         axes.set_ylabel(axis_label(view, n))
-        parts.append(embed(figure, f"history-{n}", f"{name} of each trial, in their order"))
+        parts.append(embed(figure, f"history-{n}", f"{name} of each trial, in their order", tips))
     caption = (
         "Score by trial, and the best so far. Pruned trials are drawn at the last score they "
         "reported, or at the lower edge if they reported another metric; failed trials are always "
@@ -57,7 +58,8 @@ def history(view: View) -> str:
     return captioned(parts, caption)
 
 
-def _draw_history(view: View, axes: Axes, n: int) -> None:
+def _draw_history(view: View, axes: Axes, n: int) -> Tips:
+    """Draw the marks of all trials that are over, and return what they say."""
     sign = sign_of(view.study.directions[n])
     kept = [t for t in view.complete if not violation(t)]
     broken = [t for t in view.complete if violation(t)]
@@ -67,7 +69,7 @@ def _draw_history(view: View, axes: Axes, n: int) -> None:
     axes.step(numbers, so_far, where="post", color=VERMILION, label="best so far", lw=1.5)
     scores = [t.values[n] for t in kept]
     dots: dict[str, Any] = {"ls": "", "rasterized": view.raster}
-    axes.plot(numbers, scores, "o", ms=4, color=BLUE, label="complete", **dots)
+    axes.plot(numbers, scores, "o", ms=4, color=BLUE, label="complete", gid="complete", **dots)
     if broken:
         places = [t.number for t in broken], [t.values[n] for t in broken]
         axes.plot(*places, "D", ms=4, mfc="none", mec=BLUE, label="violates a constraint", **dots)
@@ -77,7 +79,7 @@ def _draw_history(view: View, axes: Axes, n: int) -> None:
     known = {number: value for number, value in pruned.items() if same and value is not None}
     marks: dict[str, Any] = {"marker": "v", "ms": 5, "mfc": "none", "mec": ORANGE, **dots}
     if known:
-        axes.plot(list(known), list(known.values()), label="pruned", **marks)
+        axes.plot(list(known), list(known.values()), label="pruned", gid="pruned", **marks)
     edge = axes.get_xaxis_transform()
     others = [number for number in pruned if number not in known]
     label = None if known else "pruned"
@@ -89,6 +91,8 @@ def _draw_history(view: View, axes: Axes, n: int) -> None:
         axes.plot(*places, "x", ms=5, color=GREY, transform=edge, label="failed", **dots)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(axes)
+    marked = {"complete": kept, "pruned": [t for t in view.over if t.number in known]}
+    return {gid: [view.tip(t) for t in trials] for gid, trials in marked.items()}
 
 
 def pareto(view: View) -> str:
@@ -108,7 +112,7 @@ def pareto(view: View) -> str:
         ):
             places = [t.values[x] for t in trials], [t.values[y] for t in trials]
             look: dict[str, Any] = {"color": color, "ms": ms, "rasterized": view.raster}
-            axes.plot(*places, "o", ls="", label=label, **look)
+            axes.plot(*places, "o", ls="", label=label, gid=f"{label} {x} {y}", **look)
         for trial in front[:12]:
             place = (trial.values[x], trial.values[y])
             axes.annotate(str(trial.number), place, (4, 4), textcoords="offset points", size=7)
@@ -120,7 +124,12 @@ def pareto(view: View) -> str:
         f"No other trial beats these in every objective: {numbers}. Each dot is a complete trial."
     )
     alt = "Complete trials by two objectives, the Pareto front highlighted"
-    return captioned([embed(figure, "pareto", alt)], caption)
+    tips = {
+        f"{label} {x} {y}": [view.tip(t) for t in trials]
+        for label, trials in (("complete", view.complete), ("front", front))
+        for x, y in pairs
+    }
+    return captioned([embed(figure, "pareto", alt, tips)], caption)
 
 
 def intermediate_scores(view: View) -> str:
@@ -133,11 +142,12 @@ def intermediate_scores(view: View) -> str:
     axes = figure.subplots()
     for number, (budgets, scores) in shown.items():
         if number != view.best:
-            axes.plot(budgets, scores, color=SKY, lw=0.9, alpha=0.7, marker=".", ms=3)
+            look: dict[str, Any] = {"color": SKY, "lw": 0.9, "alpha": 0.7, "marker": ".", "ms": 3}
+            axes.plot(budgets, scores, gid=f"trial {number}", **look)
     _mark_ends(view, axes, shown)
     if view.best in shown:
         best: dict[str, Any] = {"color": VERMILION, "lw": 2.0, "label": f"best: trial {view.best}"}
-        axes.plot(*shown[view.best], marker=".", ms=4, **best)
+        axes.plot(*shown[view.best], marker=".", ms=4, gid=f"trial {view.best}", **best)
     for rung in view.about.rungs(max(max(budgets) for budgets, _ in shown.values())):
         axes.axvline(rung, color=GREY, lw=0.8, ls=":", zorder=0)
     axes.set_xlabel(f"budget ({view.about.unit_name})")
@@ -150,7 +160,8 @@ def intermediate_scores(view: View) -> str:
         f"which trials pause.{few}"
     )
     alt = f"{view.about.reported} of each trial against its budget"
-    return captioned([embed(figure, "curves", alt)], caption)
+    tips = {f"trial {t.number}": [view.tip(t)] for t in view.trials if t.number in shown}
+    return captioned([embed(figure, "curves", alt, tips)], caption)
 
 
 def _reports(trial: FrozenTrial) -> dict[int, float]:

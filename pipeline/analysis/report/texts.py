@@ -87,27 +87,28 @@ def best_table(view: View) -> str:
     broken = any(violation(t) for t in shown)
     # A long name may break after its dots, and so takes no more width than its values.
     keys = [escape(s.key).replace(".", ".<wbr>") for s in view.varying]
-    columns = ["trial", *keys, *(escape(n) for n in view.about.objectives)]
+    columns = ["trial", *(escape(n) for n in view.about.objectives), *keys]
     columns += ["violates"] if broken else []
     columns.append("run seconds")
     rows = []
     for trial in shown:
-        cells = [_brief(trial.params.get(s.key, "")) for s in view.varying]
-        cells += score_texts(trial, ".4g")
+        cells = score_texts(trial, ".4g")
+        cells += [_brief(trial.params.get(s.key, "")) for s in view.varying]
         cells += [_broken(trial)] if broken else []
         cells.append(f"{seconds_of(trial):.1f}")
         row = "".join(f"<td>{escape(short(cell))}</td>" for cell in cells)
         lines = f"MLflow run {trial.user_attrs.get(RUN_ID, 'none')}", _command(trial)
         code = "<br>".join(f"<code>{escape(line)}</code>" for line in lines)
-        again = f'<td colspan="{len(columns) - 1}">{code}</td>'
-        rows.append(f'<tr><th>{trial.number}</th>{row}</tr><tr class="again"><td></td>{again}</tr>')
+        again = f'<td></td><td colspan="{len(columns) - 1}"><div>{code}</div></td>'
+        both = f'<tr><th>{trial.number}</th>{row}</tr><tr class="again">{again}</tr>'
+        rows.append(f"<tbody>{both}</tbody>")
     titles = "".join(f"<th>{name}</th>" for name in columns)
     scope = f"The best {len(shown)} of" if len(shown) < len(view.ranked) else "All"
     caption = (
         f"{scope} the {len(view.ranked)} complete trials, with the parameters that vary. Below "
         f"each, its run{_last_seed(shown[0])} and the command to run it again."
     )
-    table = f"<thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    table = f"<thead><tr>{titles}</tr></thead>{''.join(rows)}"
     return f'{note(caption)}<div class="wide"><table class="best">{table}</table></div>'
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.space.dimension import encode
-from pipeline.search.study.trials import best_first, ended, standing
+from pipeline.search.study.trials import best_first, ended, score_texts, standing
 from pipeline.tracking import tags
 from pipeline.training.outcome import EPOCH
 
@@ -101,6 +102,12 @@ class View:
             warnings.simplefilter("ignore")  # of few trials: the caption says it
             found = optuna.importance.get_param_importances(self.study)
         return {k: v for k, v in found.items() if k in {s.key for s in self.varying}}
+
+    def tip(self, trial: FrozenTrial, keys: Iterable[str] | None = None) -> str:
+        """Return what a trial's mark in a chart says: its scores, and its values of these keys."""
+        shown = [scale.key for scale in self.varying] if keys is None else keys
+        values = (f"{key}={encode(trial.params[key])}" for key in shown if key in trial.params)
+        return f"trial {trial.number}: {', '.join([*score_texts(trial, '.4g'), *values])}"
 
     @property
     def charted(self) -> list[Scale]:

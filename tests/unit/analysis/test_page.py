@@ -1,5 +1,7 @@
 """What the report page shows of a study, says it cannot show, and must not hold."""
 
+import base64
+import hashlib
 import re
 
 import optuna
@@ -74,7 +76,10 @@ def test_page_shows_figures_of_the_study():
 def test_the_page_is_escaped_and_asks_for_nothing():
     page = page_of(made(40), pruner=PROMOTE)
     tags = Reader(page).tags
-    assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "object", "base"}
+    assert not {tag for tag, _ in tags} & {"link", "iframe", "object", "base"}
+    (script,) = re.findall("<script.*?>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'\">" in page  # no other one can run
     asked = [v for _, attrs in tags for k, v in attrs.items() if k.endswith(("src", "href"))]
     assert asked
     assert all(v.startswith(("#", "data:")) for v in asked)
@@ -82,6 +87,22 @@ def test_the_page_is_escaped_and_asks_for_nothing():
     assert not re.search(r"url\((?!#)|@import", page)
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))  # or one chart would be drawn with another's marks
+
+
+def test_marks_say_which_trial_they_are():
+    study = made(40)
+    page = page_of(study)
+    scores = {t.number: t.values[0] for t in study.trials if t.state == TrialState.COMPLETE}
+    history, *_ = re.findall("<svg.*?</svg>", page, re.DOTALL)
+    marks = re.findall(r'<use [^>]* y="(.*?)"[^>]*><title>trial (\d+): ([^,]*), opt', history)
+    shown = {int(number): float(height) for height, number, _ in marks}
+    complete = sorted(scores, key=scores.__getitem__, reverse=True)
+    assert sorted(complete, key=shown.__getitem__) == complete  # the best one is at the top
+    assert {int(n): s for _, n, s in marks if int(n) in scores} == {
+        n: f"{score:.4g}" for n, score in scores.items()
+    }
+    tips = Reader(page).text.count(f"trial {study.best_trial.number}: ")
+    assert tips == 8  # history, two lines of parallel coordinates, two slices with two dots, curve
 
 
 def test_several_objectives_have_a_front():
