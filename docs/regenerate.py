@@ -15,6 +15,7 @@ have succeeded. In a page:
 
 The commands of a page run in order, by bash, in one new folder; $REPO is the repository. Run ids
 are shortened, paths of the machine left out. The line below an output states machine, day and time.
+A translation, as README.zh.md, gets the outputs of its page.
 """
 
 from __future__ import annotations
@@ -36,6 +37,19 @@ MARKER = re.compile(r"^<!-- (setup|output)(:| \|)?(.*?)\s-->\n", re.DOTALL | re.
 END = "<!-- end -->"
 SHORTENED = re.compile(r"\| (grep|sed|head|tail|cut) ")
 BASH_BLOCK = re.compile(r"^```bash\n(.+?)^```$", re.DOTALL | re.MULTILINE)
+
+# A fenced block, and the line of an output that states the machine.
+BLOCK = re.compile(
+    r"^(```.*?^```)$(?:\n\n([(（][^\n]*\bCPU\b[^\n]*[)）])$)?", re.DOTALL | re.MULTILINE
+)
+CAPTION = {
+    "(shortened; ": "（有删节；",
+    "(": "（",
+    " CPU cores": " 个 CPU 核",
+    ", ": "，",
+    " s)": " 秒）",
+    ")": "）",
+}
 
 
 class Step(NamedTuple):
@@ -89,6 +103,25 @@ def regenerate(page: Path) -> None:
     for step, block in reversed(written):  # from the end: the places before stay right
         text = text[: step.start] + block + text[step.stop :]
     page.write_text(text, encoding="utf-8")
+    translation = page.with_suffix(".zh.md")
+    if translation.exists():
+        known = translation.read_text(encoding="utf-8")
+        translation.write_text(in_step(known, text), encoding="utf-8")
+
+
+def in_step(translation: str, page: str) -> str:
+    """Return a translation with the outputs of its page, which has the same blocks."""
+    written = ((block[1], block[2]) for block in BLOCK.finditer(page) if block[2])
+
+    def instead(known: re.Match[str]) -> str:
+        if not known[2]:
+            return known[0]
+        output, caption = next(written)
+        for english, chinese in CAPTION.items():
+            caption = caption.replace(english, chinese)
+        return f"{output}\n\n{caption}"
+
+    return BLOCK.sub(instead, translation)
 
 
 def _run(command: str, folder: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/*.md"))]
+PAGES = sorted(page for folder in ("", "docs/", "examples/") for page in ROOT.glob(f"{folder}*.md"))
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 
 
@@ -70,6 +70,17 @@ def test_a_translated_page_is_in_step(name):
             sorted(re.findall(found, prose_of(page), re.MULTILINE)) for page in (english, chinese)
         )
         assert said == translated
+
+
+@pytest.mark.parametrize("name", ["README", "docs/guide"])
+def test_a_translation_gets_the_outputs_of_its_page(name):
+    english, chinese = (
+        (ROOT / f"{name}{language}.md").read_text(encoding="utf-8") for language in ("", ".zh")
+    )
+    in_step = load_script().in_step
+    assert in_step(chinese, english) == chinese
+    outdated = chinese.replace("0.6", "0.5").replace("CPU 核，20", "CPU 核，19")
+    assert in_step(outdated, english) == chinese != outdated
 
 
 def prose_of(page):
