@@ -6,7 +6,7 @@ scripts that are written with them.
 
 from pipeline.config.migrations import renamed
 
-_BATCH = "training.batch_size: rows of one optimizer step, whatever their number at once"
+_BATCH = "training.batch_size: rows per optimizer step, however they are split to fit memory"
 _AT_ONCE = "not needed: training.batch_size is the whole batch, and training.micro_batch_tokens is \
 what is computed at once"
 _WARMUP = "schedule.warmup: 100 is steps, 0.06 a share of all steps"
