@@ -1,10 +1,12 @@
 """Calls from somebody else's process: a notebook, a script, a service, another Hydra program.
 
 The command line has its process for itself. A call in another one puts back what it changes there:
-the root logger's handlers, which Hydra replaces; its global state; what the garbage collector was
-told to leave alone. It forgets what it read: a file may be another one at the next call. Workers do
-not run the caller's main file again (`pipeline.search.workers.child`), so that it needs no
-``if __name__ == "__main__"``.
+the root logger's handlers, which Hydra replaces; levels of loggers; the state of random generators,
+which a run seeds; what the garbage collector was told to leave alone. It forgets what it read: a
+file may be another one at the next call. Of calls in several threads the last one to end does so.
+What stays are the environment variables of `quiet_libraries`, where the process sets none itself.
+Workers do not run the caller's main file again (`pipeline.search.workers.child`), so that it needs
+no ``if __name__ == "__main__"``.
 
 Private parts of logging that are touched here, and nowhere else:
 
@@ -16,9 +18,12 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import random
+import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 from pipeline.common.errors import machine_faults_named
@@ -29,17 +34,17 @@ from pipeline.common.timing import ledger
 # For libraries that the caller has imported: the variables of `quiet_libraries` come too late.
 _LEVELS = {"transformers": logging.ERROR, "mlflow": logging.WARNING}
 
-_AT_HOME: ContextVar[bool] = ContextVar("at_home", default=False)
+_INSIDE: ContextVar[bool] = ContextVar("inside", default=False)
 
 
 @contextmanager
-def at_home() -> Iterator[None]:
+def own_process() -> Iterator[None]:
     """Have the process for oneself: calls in here put nothing back."""
-    token = _AT_HOME.set(True)
+    token = _INSIDE.set(True)
     try:
         yield
     finally:
-        _AT_HOME.reset(token)
+        _INSIDE.reset(token)
 
 
 @contextmanager
@@ -50,19 +55,68 @@ def as_guest(*, show: bool = True) -> Iterator[None]:
         TunewrightError: also for a full disk, a damaged database and no more memory.
     """
     with silent(not show):
-        if _AT_HOME.get():
+        if _INSIDE.get():
             yield
             return
-        quiet_libraries()
-        ledger().restart(time.time())
-        frozen = gc.get_freeze_count()
+        with own_process(), _VISITS.visit(), machine_faults_named("call it again"):
+            yield
+
+
+class _Visits:
+    """The calls that are in the process now: the first changes it, the last puts it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._count, self._kept = threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def visit(self) -> Iterator[None]:
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                self._kept.enter_context(_process_kept())
         try:
-            with at_home(), _logging_kept(), machine_faults_named("call it again"):
-                yield
+            yield
         finally:
-            session().clear()
-            if gc.get_freeze_count() > frozen:
-                gc.unfreeze()
+            with self._lock:
+                self._count -= 1
+                if self._count == 0:
+                    self._kept.close()
+
+
+_VISITS = _Visits()
+
+
+@contextmanager
+def _process_kept() -> Iterator[None]:
+    quiet_libraries()
+    ledger().restart(time.time())
+    frozen = gc.get_freeze_count()
+    try:
+        with _logging_kept(), _random_kept():
+            yield
+    finally:
+        session().clear()
+        if not frozen:  # else the caller's own would go as well
+            gc.unfreeze()
+
+
+@contextmanager
+def _random_kept() -> Iterator[None]:
+    """Have the random generators that the caller may use as they were."""
+    own, numpy, torch = random.getstate(), sys.modules.get("numpy"), sys.modules.get("torch")
+    of_numpy = numpy.random.get_state() if numpy else None
+    of_torch = torch.get_rng_state() if torch else None
+    of_gpus = torch.cuda.get_rng_state_all() if torch and torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        random.setstate(own)
+        if numpy:
+            numpy.random.set_state(of_numpy)
+        if torch:
+            torch.set_rng_state(of_torch)
+        if torch and of_gpus is not None:
+            torch.cuda.set_rng_state_all(of_gpus)
 
 
 @contextmanager
@@ -70,7 +124,9 @@ def _logging_kept() -> Iterator[None]:
     """Have logging as it was, whatever is configured in here; the caller's handlers stay open."""
     root = logging.getLogger()
     before = root.handlers[:]
-    levels = {logger: logger.level for logger in (root, *map(logging.getLogger, _LEVELS))}
+    loggers = [root, *map(logging.getLogger, _LEVELS)]
+    loggers += [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    levels = {logger: logger.level for logger in loggers}
     known, named = logging._handlerList[:], dict(logging._handlers)  # type: ignore[attr-defined]
     logging._handlerList.clear()  # type: ignore[attr-defined]
     logging._handlers.clear()  # type: ignore[attr-defined]

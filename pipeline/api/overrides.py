@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 
 Overrides: TypeAlias = Sequence[str] | Mapping[str, Any]
 
-_PLACE = ("tracking.", "tracking=", "hydra.sweeper.storage=")  # overrides that say where a study is
-
 
 def as_texts(overrides: Overrides) -> list[str]:
     """Return overrides as the command line has them; a value is quoted where that is needed.
@@ -25,11 +23,6 @@ def as_texts(overrides: Overrides) -> list[str]:
     if isinstance(overrides, Mapping):
         return [f"{key}={literal(_plain(value))}" for key, value in overrides.items()]
     return list(overrides)
-
-
-def place_of(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides that say where a search is recorded."""
-    return [override for override in overrides if override.startswith(_PLACE)]
 
 
 @contextmanager

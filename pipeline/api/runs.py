@@ -38,7 +38,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """Running, paused, complete, pruned or failed."""
+        """Running, paused, complete, pruned, failed or killed."""
         from pipeline.tracking.runs import state_of
 
         return state_of(self._record)
@@ -53,9 +53,10 @@ class Run:
     @property
     def score(self) -> float | None:
         """The objective's value at the best evaluation; None where there is none yet."""
-        from pipeline.tracking.overview import score_of
+        from pipeline.tracking.overview import objectives_of, score_of
 
-        return score_of(self._store, self._record, self.objective)
+        record = self._record
+        return score_of(self._store, record, objectives_of(record)[0])
 
     @property
     def metrics(self) -> Mapping[str, float]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.api.guest import as_guest
-from pipeline.api.overrides import Overrides, as_texts, place_of, search_of
+from pipeline.api.overrides import Overrides, as_texts, search_of
 from pipeline.api.reports import Report, as_frame, card
 from pipeline.api.runs import Run
+from pipeline.common.errors import ConfigError
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
     from pipeline.analysis.winner import WinnerReport
     from pipeline.common.tables import Table
+    from pipeline.jobs.multirun import Searched
     from pipeline.tracking import Store
     from pipeline.tracking.runs import Run as Record
 
-EVERY = 1_000_000  # trials: more than a study has
 SHOWN = 20  # trials in a notebook
 
 
@@ -38,7 +39,7 @@ class Study:
 
     @property
     def state(self) -> str:
-        """Running, complete, failed or unfinished."""
+        """Running, complete, failed, unfinished or killed."""
         from pipeline.tracking.runs import state_of
 
         return state_of(self._record)
@@ -159,7 +160,7 @@ class Study:
         from pipeline.tracking.overview import compare
 
         with as_guest():
-            return compare(self._store, [self.name], EVERY)
+            return compare(self._store, [self.name])
 
     @property
     def _record(self) -> Record:
@@ -201,13 +202,18 @@ def sweep(space: str | Overrides, overrides: Overrides = (), *, show: bool = Tru
         TunewrightError: for what cannot work, before the first trial; where too many failed.
     """
     with as_guest(show=show):
-        name, command = search(space, overrides)
-    return study(name, place_of(command))
+        found = search(space, overrides)
+    if found is None:
+        raise ConfigError(
+            "hydra.sweeper.dry_run: a dry run makes no study to return; leave it out, or give "
+            "`tunewright plan` for the plan alone."
+        )
+    return study(*found)
 
 
-def search(space: str | Overrides, overrides: Overrides) -> tuple[str, list[str]]:
-    """Search, or only plan it; return the study's name and the command line."""
+def search(space: str | Overrides, overrides: Overrides) -> Searched | None:
+    """Search; or only plan it, which makes no study."""
     from pipeline.jobs.multirun import multirun
 
     with search_of(space, overrides) as (job, command):
-        return multirun(job, command), command
+        return multirun(job, command)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline import __version__
-from pipeline.api.guest import at_home, quiet_libraries
+from pipeline.api.guest import own_process, quiet_libraries
 from pipeline.cli import (
     best,
     check,
@@ -120,7 +120,7 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
     again = "give the command again"
     try:
         stops, faults = _terminated_as_interrupted(), machine_faults_named(again)
-        with at_home(), stops, faults, reading_by(config_flags(options)):
+        with own_process(), stops, faults, reading_by(config_flags(options)):
             return int(options.run(options))
     except TunewrightError as error:
         said = map(printable, masked_message(str(error)).splitlines())  # it may quote a record

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.common.errors import RESUMES, machine_faults_named, resumable
 from pipeline.common.terminal import console
 from pipeline.common.text import printable_lines
+from pipeline.config.compose import key_of, literal
 from pipeline.config.flags import reading_by
 from pipeline.jobs.place import composed, store_of
 
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
 SAME_COMMAND = "Run the same command to resume."
 
 
-def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None) -> str:
-    """Run a search under a Hydra job's name, which begins the study's; return the study's.
+class Searched(NamedTuple):
+    """What a search is found by."""
 
-    Where ``hydra.sweeper.confirm`` says so, confirm its winner. A dry run makes no study.
+    study: str  # its name
+    place: list[str]  # overrides that lead to its record and its trials
+
+
+def multirun(
+    name: str, overrides: list[str], task: ExperimentTask | None = None
+) -> Searched | None:
+    """Run a search under a Hydra job's name, which begins the study's; a dry run makes no study.
+
+    Where ``hydra.sweeper.confirm`` says so, confirm its winner.
     """
     from pipeline.common.process import without_gc
     from pipeline.config.compose import compose, hydra_app
@@ -41,12 +51,15 @@ def multirun(name: str, overrides: list[str], task: ExperimentTask | None = None
         is_dry = bool(config.hydra.sweeper.get("dry_run"))
         with resumable("" if is_dry else SAME_COMMAND), machine_faults_named(RESUMES):
             hydra.multirun(config_name(), task, overrides)
-    seeds = int(config.hydra.sweeper.get("confirm") or 0)
-    if seeds and not is_dry:
-        where = ("tracking.", "hydra.sweeper.storage", "hydra.sweeper.n_jobs")
-        own = [o for o in overrides if o.startswith(where)]
-        retrain(task.study_name, seeds, own, typed=overrides)
-    return task.study_name
+    if is_dry:
+        return None
+    storage = config.hydra.sweeper.storage
+    given = [f"hydra.sweeper.storage={literal(storage)}"] if storage else []
+    found = Searched(task.study_name, [*task.store.options, *given])
+    if seeds := int(config.hydra.sweeper.get("confirm") or 0):
+        workers = [o for o in overrides if key_of(o) == "hydra.sweeper.n_jobs"]
+        retrain(found.study, seeds, [*found.place, *workers], typed=overrides)
+    return found
 
 
 def retrain(

@@ -190,7 +190,7 @@ class ExperimentTask(Searchable):
         Raises:
             TrackingError: where MLflow has the study, and its storage was lost.
         """
-        if lost := lost_study(self._store, spec.name, spending.study, masked(spec.storage)):
+        if lost := lost_study(self.store, spec.name, spending.study, masked(spec.storage)):
             raise TrackingError(lost)
         # A trial's sampler is made of the study's seed and the trial's place, see SeededSampler.
         self._origin = {
@@ -213,7 +213,7 @@ class ExperimentTask(Searchable):
         """Return the bytes of the trials' artifacts, where they lie on this machine."""
         if not any(RUN_ID in t.user_attrs for t in study.get_trials(deepcopy=False)):
             return 0  # of a study that is not begun; asking its store would make an experiment
-        return bytes_of(trials_of(self._store, study.study_name))
+        return bytes_of(trials_of(self.store, study.study_name))
 
     def run(self, config: DictConfig, job: TrialJob) -> Outcome:
         """Run one trial under a record of its own, which a refused config gets as well."""
@@ -243,11 +243,11 @@ class ExperimentTask(Searchable):
         before: Result | None = job.before.kept if job.before else None
         cut_off = self._cut_off(job)
         if going_on := before.run_id if before else cut_off:
-            compute_as(self._store, config, going_on)
+            compute_as(self.store, config, going_on)
         fix_open_choices(config, self._precision)
         command = Command([*flags(), *job.overrides], Command.of(HydraConfig.get()).choices)
         record = open_record(
-            self._store,
+            self.store,
             config,
             trial_name(job.number, job.settings, self._searched, job.repeat),
             run_tags,
@@ -272,7 +272,7 @@ class ExperimentTask(Searchable):
             folder=job.folder,
         )
         try:
-            with described(self._store, record.run_id), record:
+            with described(self.store, record.run_id), record:
                 experiment = validate(config)  # where it is refused, the record says so
                 with open_checkpoints(experiment, record.run_id, of_trial=True) as checkpoints:
                     result = run(experiment, record, job.output_dir, checkpoints, trial)
@@ -288,7 +288,7 @@ class ExperimentTask(Searchable):
         if known is None or known.get(REPEAT) != job.repeat:
             return None
         run_id: str = known[RUN_ID]
-        return run_id if can_resume(folder_of(self._store.dir, run_id)) else None
+        return run_id if can_resume(folder_of(self.store.dir, run_id)) else None
 
     def free_memory(self) -> None:
         """Collect what a trial left, on the GPU too."""
@@ -300,8 +300,8 @@ class ExperimentTask(Searchable):
 
     def dropped(self, outcome: Outcome) -> None:
         """Close the run of a paused trial that will not be resumed."""
-        close_trial(self._store, outcome.kept.run_id, "pruned")
-        describe(self._store, outcome.kept.run_id)
+        close_trial(self.store, outcome.kept.run_id, "pruned")
+        describe(self.store, outcome.kept.run_id)
 
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
         """Add trials to the study's own history, name the best, keep no model but its."""
@@ -323,7 +323,8 @@ class ExperimentTask(Searchable):
         return self._record
 
     @property
-    def _store(self) -> Store:
+    def store(self) -> Store:
+        """The store that the search is recorded in."""
         assert self._tracking is not None  # set by prepare, before anything is asked
         return open_store(self._tracking)
 

@@ -37,7 +37,7 @@ _STANDING = {"complete": 0, "pruned": 1, "failed": 3, "killed": 3}  # 2: those t
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
 
 
-def compare(store: Store, names: Sequence[str], limit: int) -> Table:
+def compare(store: Store, names: Sequence[str], limit: int | None = None) -> Table:
     """Return the trials of studies: the complete ones first, of these the best first.
 
     Of the parameters there are those that have more than one value in the trials shown, and the
@@ -47,20 +47,21 @@ def compare(store: Store, names: Sequence[str], limit: int) -> Table:
     Args:
         store: where the studies are.
         names: of the studies.
-        limit: how many trials are listed at most.
+        limit: how many trials are listed at most; None: all.
 
     Raises:
         ConfigError: for a limit below 1.
         TrackingError: where there is no such study, or the studies have not the same objectives.
     """
-    _check_limit(limit)
+    if limit is not None:
+        _check_limit(limit)
     store.check_there()
     found = [find_study(store, name) for name in names]
     studies = list({study.info.run_id: study for study in found}.values())
     goals = goals_of(studies)
-    ranked = [trial for study in studies for trial in _ranked(store, study, goals, limit + 1)]
+    ranked = [trial for study in studies for trial in _ranked(store, study, goals, limit)]
     ranked.sort(key=lambda one: one[0])
-    is_cut = len(ranked) > limit
+    is_cut = limit is not None and len(ranked) > limit
     searched = [key for study in studies for key in searched_keys(study)]
     runs = [run for _, every, _ in ranked[:limit] for run, _ in every]
     params = _varying(runs, searched, always=searched if is_cut else ())
@@ -85,10 +86,13 @@ def compare(store: Store, names: Sequence[str], limit: int) -> Table:
 
 
 def _ranked(
-    store: Store, study: Run, goals: Sequence[tuple[str, Direction]], most: int
+    store: Store, study: Run, goals: Sequence[tuple[str, Direction]], limit: int | None
 ) -> Iterator[tuple[tuple[Any, ...], list[_Scored], list[float | None]]]:
     """Yield a study's trials: what each is sorted by, its runs with scores, and their means."""
-    trials = _best_trials(store, study, goals, most)
+    name = study.data.tags[tags.STUDY]
+    trials = None if limit is None else _best_trials(store, study, goals, limit + 1)
+    if trials is None:
+        trials = trials_of(store, name)
     repeats = repeats_of(study, trials)
     for of_try in chain(*tries_of(map(_placed, trials))):
         every = [(run, scores_of(store, run, goals)) for run in reversed(of_try)]
@@ -110,8 +114,8 @@ def _lost_best(store: Store, study: Run) -> str:
 
 def _best_trials(
     store: Store, study: Run, goals: Sequence[tuple[str, Direction]], most: int
-) -> list[Run]:
-    """Return the runs of a study's trials, or only the best complete ones where that is enough.
+) -> list[Run] | None:
+    """Return the runs of a study's best complete trials; None where MLflow cannot tell, or has few.
 
     MLflow sorts by a metric's final value, which a mean of evaluations or of seeds is not; nor can
     it sort trials of this version among those of an older one.
@@ -129,7 +133,7 @@ def _best_trials(
         best = trials_of(store, name, f"tags.`{tags.STATE}` = 'complete'", order, most)
         if len(best) == most:
             return best
-    return trials_of(store, name)
+    return None
 
 
 def runs(store: Store, condition: str, limit: int) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -119,8 +120,9 @@ class Store:
     @property
     def options(self) -> list[str]:
         """The overrides that lead to this store, those that say what is the default left out."""
-        usual = TrackingConfig("mlruns", None, "tunewright")
-        given = {k: v for k, v in asdict(self.config).items() if v != getattr(usual, k)}
+        usual = {"dir": "mlruns", "uri": os.environ.get("MLFLOW_TRACKING_URI")}
+        usual["experiment"] = os.environ.get("MLFLOW_EXPERIMENT_NAME", "tunewright")
+        given = {k: v for k, v in asdict(self.config).items() if v != usual[k]}
         return [f"tracking.{key}={literal(value)}" for key, value in given.items()]
 
     def instead(self, overrides: Iterable[str]) -> list[str]:

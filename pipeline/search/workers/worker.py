@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.common.errors import RESUMES, is_disk_fault, machine_faults_named
 from pipeline.common.timing import booked, ledger
-from pipeline.config.compose import changing, run_job
+from pipeline.config.compose import changing, literal, run_job
 from pipeline.config.hydra_parts import reading_once
 from pipeline.search.pruners import PauseAndPromote, promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
@@ -336,11 +336,11 @@ def launch(worker: Worker, count: int) -> Exception | None:
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=worker.context, task_function=worker, config=worker.config
     )
-    jobs = [
-        # A worker has no config to write down: its trials have.
-        [worker.spec.naming, f"hydra.sweep.subdir=workers/{number}", "hydra.output_subdir=null"]
-        for number in range(count)
-    ]
+    # Hydra leaves out the command's own overrides, which may move the folder. A worker has no
+    # config to write down: its trials have.
+    where = f"hydra.sweep.dir={literal(worker.config.hydra.sweep.dir)}"
+    own = [worker.spec.naming, where, "hydra.output_subdir=null"]
+    jobs = [[*own, f"hydra.sweep.subdir=workers/{number}"] for number in range(count)]
     try:
         for job in launcher.launch(jobs, initial_job_idx=0):
             with redirect_stderr(StringIO()):  # Hydra says that it raises

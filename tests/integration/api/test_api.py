@@ -3,15 +3,22 @@
 import asyncio
 import doctest
 import logging
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree.ElementTree import Element, fromstring
 
+import numpy as np
+import optuna
 import pandas as pd
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 
 import tunewright
 from pipeline.api import experiments, overrides
+from pipeline.api.guest import as_guest
+from pipeline.common.session import session
 from tests.support.quick import no_figures
 from tests.support.rows import rows, write_rows
 from tests.support.stores import Made, tiny_config
@@ -120,11 +127,55 @@ def test_unknown_names_are_refused(study, folder):
         tunewright.study(f"{study.name}x", [f"tracking.dir={folder / 'mlruns'}"])
 
 
+def seed_all():
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+
+
+def draw() -> list[float]:
+    return [random.random(), np.random.random(), torch.rand(1).item()]
+
+
+def test_read_in_another_thread_leaves_a_call_alone(run):
+    kept = session().kept  # as a search keeps rows and clients
+    with as_guest():
+        assert kept("a file", object) is (mine := kept("a file", object))
+        with ThreadPoolExecutor() as threads:
+            assert threads.submit(lambda: run.state).result() == "complete"
+        assert kept("a file", object) is mine
+    assert kept("a file", object) is not mine
+
+
+def test_a_dry_run_has_no_study_to_return(tiny):
+    with pytest.raises(tunewright.TunewrightError, match="makes no study"):
+        tunewright.sweep([f"{LEARNING_RATE}=0.1,0.2"], [*tiny, "hydra.sweeper.dry_run=true"])
+
+
+@pytest.mark.usefixtures("working_folder")
+def test_study_is_opened_where_a_preset_has_put_it(tiny, folder):
+    where = folder / "mlruns"
+    Path("conf/experiment").mkdir(parents=True)
+    preset = f"# @package _global_\ntracking:\n  dir: {where}\n"
+    Path("conf/experiment/night.yaml").write_text(preset)
+    own = [o for o in tiny if not o.startswith("tracking.")]
+    with no_figures():
+        study = tunewright.sweep(
+            {"seed": [5, 6]}, [*own, *QUIETLY, "experiment=night"], show=False
+        )
+    assert len(study.trials) == 2
+    assert where.is_dir()
+    assert not Path("mlruns").exists()
+
+
 def test_call_leaves_the_process_as_it_was(tiny, tmp_path, capsys):
     log = logging.FileHandler(tmp_path / "own.log", mode="w")  # closed, it would not open again
     root = logging.getLogger()
-    before = root.handlers[:], root.level
+    before = root.handlers[:], root.level, optuna.logging.get_verbosity()
     hydra = GlobalHydra.instance().hydra
+    seed_all()
+    next_numbers = draw()
+    seed_all()
     root.addHandler(log)
     try:
         with no_figures():
@@ -132,7 +183,8 @@ def test_call_leaves_the_process_as_it_was(tiny, tmp_path, capsys):
         logging.getLogger("own").error("still there")
     finally:
         root.removeHandler(log)
-    assert (root.handlers, root.level) == before
+    assert (root.handlers, root.level, optuna.logging.get_verbosity()) == before
+    assert draw() == next_numbers
     assert GlobalHydra.instance().hydra is hydra
     assert (tmp_path / "own.log").read_text(encoding="utf-8") == "still there\n"
     assert capsys.readouterr() == ("", "")
