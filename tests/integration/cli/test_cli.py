@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.analysis import preflight
 from pipeline.common.session import session
 from pipeline.tracking import Record
 from pipeline.tracking.verdict import TOLERANCE
@@ -112,6 +113,14 @@ def test_a_command_stopped_before_work_says_nothing_of_resuming(cli, monkeypatch
     monkeypatch.setattr("pipeline.config.compose.compose", stop)
     ended = cli(*given)
     assert (ended.code, ended.err) == (130, "tunewright: stopped.\n")
+
+
+@pytest.mark.parametrize("given", [[], ["--dry-run"]])
+def test_data_and_model_are_checked_once(cli, tiny, monkeypatch, given):
+    calls = []
+    monkeypatch.setattr(preflight, "check_inputs", calls.append)
+    assert cli("train", *tiny, *given).code == 0
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("given", ["nan", "inf", "-1", "much"])
