@@ -18,6 +18,7 @@ SWAP_METRICS: Mapping[str, Direction] = {FLIP_RATE: "minimize", SHIFT: "minimize
 # Of the evaluation whose weights are kept, and how the metrics of evaluations begin.
 BEST_STEP, BEST_EPOCH = "best/step", "best/epoch"
 EVALUATED = ("val/", "early/")
+SPLIT_NAMES = {"val": "validation", "test": "test"}  # by how metrics of a split begin
 
 MOST = 200  # characters of a label in a metric's name; MLflow's names end at 250
 _FORBIDDEN = re.compile(r"(?!(?<=\d)\.(?=\d))[^\w\- ]")  # a decimal point may stay

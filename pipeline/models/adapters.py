@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -253,7 +254,9 @@ def _inject(
             lora_dropout=config.dropout,
             use_dora=config.name == "dora",
         )
-    adapted: PreTrainedModel = peft.get_peft_model(model, made)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # peft's
+        adapted: PreTrainedModel = peft.get_peft_model(model, made)
     return adapted
 
 

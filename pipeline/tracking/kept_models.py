@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pipeline.common.private import make_folder
+from pipeline.evaluation.names import SPLIT_NAMES
 from pipeline.tracking import tags
 from pipeline.tracking.location import local_path
 from pipeline.tracking.runs import find_runs, seek_run
@@ -22,7 +23,6 @@ REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the r
 MODEL_FOLDER = "model"  # of a kept model, and its name in MLflow: runs:/RUN/model leads to it
 # Tags that a model has of its run.
 _ORIGIN = ("mlflow.user", "mlflow.source.", tags.STUDY, tags.TRIAL)
-_SPLITS = {"val": "validation", "test": "test"}  # by how metrics of them begin
 
 
 def place_of(run: Run) -> str:
@@ -103,7 +103,7 @@ def _scores(store: Store, run: Run, model_id: str) -> Iterator[Metric]:
         if tag.key == "mlflow.data.context"
     }
     for key in run.data.metrics:
-        if split := _SPLITS.get(key.partition("/")[0]):
+        if split := SPLIT_NAMES.get(key.partition("/")[0]):
             points = store.client.get_metric_history(run.info.run_id, key)
             p = max(points, key=lambda point: (point.step, point.timestamp))
             of = data[split]

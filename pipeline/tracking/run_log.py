@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.timing import Account, booked, ledger
 from pipeline.config.experiment import Experiment
+from pipeline.evaluation.names import SPLIT_NAMES
 from pipeline.evaluation.score_table import FILE, score_table
 from pipeline.serving.saved import save_checked
 from pipeline.tasks.objective import logged_metrics
@@ -109,7 +110,9 @@ class RunLog(TrainingHook):
             task, given = self._data.task, (judged.examples, judged.evaluation.outputs)
             with booked("logging"):
                 self._record.table(task.predictions(*given), "predictions.json")
+                rows = f"{SPLIT_NAMES[judged.split]} split, {len(judged.examples.rows)} rows"
                 for file, figure in task.figures(*given).items():
+                    figure.suptitle(rows)
                     self._record.figure(figure, file)
             log.info("score %.4f at step %d", result.score, best.step)
         else:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.analysis.data_check.report import Finding
+from pipeline.analysis.data_check.report import Finding, error_findings
 from pipeline.common.errors import TunewrightError
 from pipeline.common.tables import Cell, Table
 from pipeline.config.experiment import Experiment
@@ -44,6 +44,10 @@ def token_findings(
         that are idle, without a single one within ``training.max_length``.
     """
     task = _task(experiment, experiment.task, counts, experiment.training.max_length)
+    try:
+        task.check()
+    except TunewrightError as error:  # each row would be refused for it
+        return Table(COLUMNS, []), error_findings([str(error)])
     whole = _task(experiment, task.uncut(experiment.task), counts, _WHOLE)
     lines: list[list[Cell]] = []
     findings: list[Finding] = []

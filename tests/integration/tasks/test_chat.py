@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,18 @@ def test_a_layout_that_is_none_is_refused_by_its_key(cli, chatter):
     ended = cli("train", *config_of(chatter, file, "data.layout=mesages"))
     assert ended.code == 2
     assert "data.layout=mesages: there is no such layout. Did you mean messages?" in ended.err
+
+
+def test_a_tokenizer_without_chat_template_is_one_error_with_a_remedy(cli, chatter):
+    shutil.copytree(chatter, "plain")
+    Path("plain/chat_template.jinja").unlink(missing_ok=True)
+    settings = Path("plain/tokenizer_config.json")
+    known = json.loads(settings.read_text())
+    known.pop("chat_template", None)
+    settings.write_text(json.dumps(known))
+    file = write_chats(Path("chat.jsonl"), chats(8))
+    ended = cli("check", *config_of("plain", file))
+    errors = [line for line in ended.out.splitlines() if line.startswith("error")]
+    assert len(errors) == 1, errors
+    assert "has no chat template" in errors[0]
+    assert "task.chat_template=FILE" in errors[0]

@@ -8,8 +8,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.tasks.classification import Classification
 from pipeline.tracking.metrics import own_points
+from pipeline.tracking.record import Record
 from tests.support.rows import rows, write_rows
-from tests.support.stores import artifact
+from tests.support.stores import artifact, splits_of
 
 
 def history(run, metric: str) -> list[float]:
@@ -21,7 +22,14 @@ def history(run, metric: str) -> list[float]:
 
 
 @pytest.mark.draws
-def test_a_run_learns_and_its_record_is_whole(cli, tiny, runs):
+def test_a_run_learns_and_its_record_is_whole(cli, tiny, runs, monkeypatch):
+    titles, draw = [], Record.figure
+
+    def drawn(record, figure, file):
+        titles.append((file, figure.get_suptitle()))
+        draw(record, figure, file)
+
+    monkeypatch.setattr(Record, "figure", drawn)
     ended = cli("train", *tiny, "training.epochs=8", "evaluation.test=true")
     assert ended.code == 0, ended.err
     (run,) = runs("run")
@@ -32,6 +40,8 @@ def test_a_run_learns_and_its_record_is_whole(cli, tiny, runs):
     assert params["optimizer.learning_rate"] == "0.01"
     assert run.info.status == "FINISHED"
     assert run.data.tags["tunewright.state"] == "complete"
+    tested = splits_of(run)["test"]["rows"]
+    assert titles == [("confusion_matrix.png", f"test split, {tested} rows")]
     for name in ("config.yaml", "overrides.yaml", "confusion_matrix.png", "train.log"):
         assert artifact(run, name).stat().st_size > 0
 

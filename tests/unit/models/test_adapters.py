@@ -172,6 +172,7 @@ def test_head_is_the_modules_that_the_task_added(family, does, expected):
     assert new_head(make(family, does)) == expected
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")  # a search would repeat it each trial
 @pytest.mark.parametrize(("family", "does", "adapter"), EVERY)
 def test_training_changes_only_trained_parameters(family, does, adapter):
     plain = make(family, does)
