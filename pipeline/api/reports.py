@@ -46,10 +46,15 @@ class Report:
         return self.html
 
     def _repr_html_(self) -> str:
-        """Return a frame, so that the page's style stays its own."""
-        style = f"border: 0; height: {_HEIGHT}; width: 100%"
-        page, title = escape(self.html), escape(self.title)
-        return f'<iframe sandbox="" title="{title}" style="{style}" srcdoc="{page}"></iframe>'
+        """Return a frame, so that the page's style stays its own; its script sorts tables."""
+        known = {
+            "sandbox": "allow-scripts",
+            "style": f"border: 0; height: {_HEIGHT}; width: 100%",
+            "title": self.title,
+            "srcdoc": self.html,
+        }
+        said = " ".join(f'{name}="{escape(value)}"' for name, value in known.items())
+        return f"<iframe {said}></iframe>"
 
 
 @dataclass(frozen=True)

@@ -160,9 +160,7 @@ def test_study_is_opened_where_a_preset_has_put_it(tiny, folder):
     Path("conf/experiment/night.yaml").write_text(preset)
     own = [o for o in tiny if not o.startswith("tracking.")]
     with no_figures():
-        study = tunewright.sweep(
-            {"seed": [5, 6]}, [*own, *QUIETLY, "experiment=night"], show=False
-        )
+        study = tunewright.sweep({"seed": [5, 6]}, [*own, *QUIETLY, "experiment=night"], show=False)
     assert len(study.trials) == 2
     assert where.is_dir()
     assert not Path("mlruns").exists()
