@@ -81,6 +81,14 @@ def write(folder: Path, interface: Interface, run_id: str, model_id: str) -> Non
     model.save(folder / "MLmodel")
 
 
+def weights_of(folder: Path) -> list[Path]:
+    """Return what a kept model's folder has besides what MLflow needs: all of transformers'.
+
+    The example of an input is a row of the data, and left out as well.
+    """
+    return sorted(path for path in folder.iterdir() if path.name not in (*_FILES, _CODE))
+
+
 def _copy_code(place: Path) -> None:
     place.mkdir(parents=True)
     for name in _MODULES:
