@@ -53,7 +53,7 @@ from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_o
 from pipeline.tracking import Store, open_store, tags
 from pipeline.tracking.dead_runs import connect_and_close_dead
 from pipeline.tracking.descriptions import describe, described
-from pipeline.tracking.names import searched_note, trial_name
+from pipeline.tracking.names import searched_note, trial_colour, trial_name
 from pipeline.tracking.runs import bytes_of
 from pipeline.tracking.signature import cannot_sign
 from pipeline.tracking.trials import close_trial, trials_of
@@ -236,6 +236,7 @@ class ExperimentTask(Searchable):
             tags.STUDY: job.study,
             tags.TRIAL: str(job.number),
             tags.SEARCHED: searched_note(job.settings),
+            tags.COLOUR: trial_colour(job.number),
             tags.PROCESS: json.dumps(identity()),
         }
         if job.repeat is not None:

@@ -104,8 +104,7 @@ def _study(store: Store, study: Run, findings: Sequence[str]) -> str:
     view = view_link(study)
     views = [f"[Table of the trials]({view})", f"[Charts]({view}&compareRunsMode=CHART)"]
     parts = [
-        f"Which values give {goals}?",
-        _best(store, study),
+        f"Which values give {goals}? {_best(store, study)}".strip(),
         " · ".join([*views, *_pages(store, study)]),
         _table("searched", "values", space),
         f"The search is {escaped(known[tags.STATE])}.",

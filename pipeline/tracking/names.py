@@ -1,9 +1,9 @@
-"""Names of runs that say what tells one from another."""
+"""Names and colours of runs, which tell one from another."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 ABBREVIATIONS: Mapping[str, str] = {"learning_rate": "lr", "batch_size": "bs", "weight_decay": "wd"}
 MOST_VALUE, MOST_NAME = 24, 120  # characters of a value, and of a name
 _SEPARATOR = " · "
+# MLflow gives a run one by its id, often that of another. By Okabe and Ito, then darker ones.
+COLOURS: Sequence[str] = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
+    *("#7b4ea3", "#8c564b", "#4d4d4d", "#9a8b00"),
+)
 
 
 def trial_name(
@@ -38,6 +43,11 @@ def trial_name(
     values = " ".join(f"{short[key]}={short_value(key, v)}" for key, v in searched.items())
     seed = "" if repeat is None else f"repeat {repeat}"
     return _SEPARATOR.join(filter(None, [str(number), _cut(values, MOST_NAME), seed]))
+
+
+def trial_colour(number: int) -> str:
+    """Return a trial's colour, which none of the nine before it has."""
+    return COLOURS[number % len(COLOURS)]
 
 
 def run_name(

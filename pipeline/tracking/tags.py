@@ -9,6 +9,7 @@ STUDY = PREFIX + "study"  # a study's or trial's study
 STORAGE = PREFIX + "storage"  # on a study: where its trials are kept, without secrets
 TRIAL = PREFIX + "trial"  # a trial's number
 SEARCHED = PREFIX + "searched"  # on a trial: its values of what its study searches, as JSON
+COLOUR = "mlflow.runColor"  # on a trial, in MLflow's table and charts
 DESCRIBED = PREFIX + "described"  # digest of the description that we wrote last
 REPEAT = PREFIX + "repeat"  # which of a trial's seeds a run had, from 0
 BEST_RUN = PREFIX + "best_run_id"  # on the study: the best trial's run

@@ -110,7 +110,7 @@ class View:
 def _width(column: str) -> int:
     """Return the pixels in which a column's name can be read."""
     name = column.partition("`")[2]
-    return min(max(8 * len(name) + 30, 100), 240)
+    return min(max(7 * len(name) + 40, 100), 240)
 
 
 def view_of(store: Store, study: Run, leading: Sequence[str] = ()) -> View:

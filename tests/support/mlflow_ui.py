@@ -32,6 +32,22 @@ _CARDS = """JSON.stringify(
     })))"""
 _SECTIONS = """JSON.stringify([...document.querySelectorAll(
     '[data-testid=experiment-view-compare-runs-section-header]')].map(head => head.innerText))"""
+# The first part of a page that says a text, or that a selector names; never in a window of its own.
+_CLICK = """(what => {
+    const says = part => part.innerText?.trim() === what;
+    let found = what.startsWith('[') ? document.querySelector(what)
+        : [...document.querySelectorAll('body *')].find(says);
+    if (!found) return false;
+    for (let inner = found; inner; inner = [...inner.children].find(says)) found = inner;
+    found.closest('a')?.removeAttribute('target');
+    found.click();
+    return true;
+})"""
+
+
+def click(page: Page, what: str) -> None:
+    """Click what says this text, once it is there; or what a selector in brackets names."""
+    page.wait_for(f"{_CLICK}({json.dumps(what)})")
 
 
 def table(page: Page) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import pytest
 
 from pipeline.config.tracking import TrackingConfig
 from pipeline.tracking import Store
-from pipeline.tracking.views import CHARTS, link_to
+from pipeline.tracking.views import CHARTS, ensure_view
 from tests.support.browser import browser, needs_chromium
 from tests.support.mlflow_ui import cards, sections, table
 from tests.support.servers import mlflow_server
 from tests.support.waiting import wait_until
 
 SCORE = "val/f1_macro"
-KEYS = ["optimizer.learning_rate", "optimizer.name"]
+KEYS = ["optimizer.learning_rate", "optimizer"]
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def store(cli, tiny) -> Store:
 def test_link_opens_the_trials_best_first_and_three_charts_of_them(store, runs):
     (study,), trials = runs("study"), {run.info.run_name: run for run in runs("trial")}
     with mlflow_server(Path(), store.uri) as address, browser() as page:
-        link = f"{address}/{link_to(store, study)}"
+        link = f"{address}/{ensure_view(store, study)}"
         page.open(link)
         shown = wait_until(lambda: (t := table(page)) and len(t["rows"]) == len(trials) and t)
         page.open(f"{link}&compareRunsMode=CHART")

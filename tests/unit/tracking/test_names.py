@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.types import EmbeddedFile
-from pipeline.tracking.names import ABBREVIATIONS, run_name, short_keys, short_value, trial_name
+from pipeline.tracking.names import (
+    ABBREVIATIONS,
+    run_name,
+    short_keys,
+    short_value,
+    trial_colour,
+    trial_name,
+)
 from tests.support.configs import files, model_of
 
 PARTS = st.sampled_from(["lr", "learning_rate", "a", "b", "name"])
@@ -19,6 +26,11 @@ def test_a_trial_is_named_by_its_searched_values():
     searched = {"optimizer.learning_rate": 3e-4, "training.batch_size": 16}
     assert trial_name(2, searched) == "2 · lr=3e-4 bs=16"
     assert trial_name(2, searched, repeat=1) == "2 · lr=3e-4 bs=16 · repeat 1"
+
+
+def test_a_trial_has_a_colour_that_its_neighbours_do_not_have():
+    colours = [trial_colour(number) for number in range(30)]
+    assert all(len({*colours[n : n + 10]}) == 10 for n in range(20))
 
 
 def test_a_short_key_is_that_of_no_other_searched_key_whether_open_in_the_trial_or_not():
