@@ -14,7 +14,8 @@ SMALLER = {
     'samples": 512': 'samples": 48',
     'samples": 256': 'samples": 48',
     'samples": 1024': 'samples": 64',
-    'n_trials": 6': 'n_trials": 3',
+    'eval_every": 0.25': 'eval_every": 0.5',
+    'n_trials": 6': 'n_trials": 3, "hydra.sweeper.n_jobs": 1, "hydra.sweeper.forecast": False',
 }
 
 
