@@ -53,8 +53,8 @@ from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_o
 from pipeline.tracking import Store, open_store, tags
 from pipeline.tracking.dead_runs import connect_and_close_dead
 from pipeline.tracking.descriptions import describe, described
+from pipeline.tracking.kept_models import bytes_of
 from pipeline.tracking.names import searched_note, trial_colour, trial_name
-from pipeline.tracking.runs import bytes_of
 from pipeline.tracking.signature import cannot_sign
 from pipeline.tracking.trials import close_trial, trials_of
 from pipeline.training.outcome import EPOCH, Result, Trial
@@ -210,7 +210,7 @@ class ExperimentTask(Searchable):
         return [*said, *cannot_sign()]
 
     def disk(self, study: optuna.Study) -> int:
-        """Return the bytes of the trials' artifacts, where they lie on this machine."""
+        """Return the bytes of the trials' artifacts and models, where they lie on this machine."""
         if not any(RUN_ID in t.user_attrs for t in study.get_trials(deepcopy=False)):
             return 0  # of a study that is not begun; asking its store would make an experiment
         return bytes_of(trials_of(self.store, study.study_name))

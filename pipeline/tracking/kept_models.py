@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,15 @@ def has_model(store: Store, run: Run) -> bool:
 def model_files(store: Store, run: Run) -> set[str]:
     """Return the names of the files and folders of a run's model."""
     return {found.path for found in _repository(store, place_of(run)).list_artifacts()}
+
+
+def bytes_of(runs: Collection[Run]) -> int:
+    """Return the bytes of runs' artifacts and models, those elsewhere than here left out."""
+    places = [run.info.artifact_uri for run in runs]
+    places += [place_of(run) for run in runs if tags.MODEL in run.data.tags]
+    folders = [Path(local_path(place)) for place in places]
+    files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*"))
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def trials_with_model(store: Store) -> list[Run]:

@@ -7,7 +7,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,13 +138,6 @@ def log_progress(store: Store, parent_run_id: str, step: int, values: Mapping[st
     now = int(time.time() * 1000)
     points = [Metric(key, value, now, step) for key, value in values.items()]
     store.client.log_batch(parent_run_id, metrics=points)
-
-
-def bytes_of(runs: Iterable[Run]) -> int:
-    """Return the bytes of the artifacts of runs, those that do not lie on this machine left out."""
-    folders = [Path(local_path(run.info.artifact_uri)) for run in runs]
-    files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*"))
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def quoted(value: str) -> str:

@@ -264,5 +264,6 @@ def states(shown: Shown, study: str) -> list[str]:
 
 
 def disk_of(shown: Shown, study: str) -> int:
-    """Return the bytes of the artifacts of a study's trials, by ``du``."""
-    return sum(bytes_of(artifact(run, "")) for run in shown.trials(study))
+    """Return the bytes of the artifacts and models of a study's trials, by ``du``."""
+    folders = [artifact(run, name) for run in shown.trials(study) for name in ("", "model")]
+    return sum(bytes_of(folder) for folder in folders if folder.is_dir())

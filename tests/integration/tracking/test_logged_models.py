@@ -70,6 +70,10 @@ def test_a_search_keeps_one_logged_model(cli, tiny, store):
     assert [run.info.run_id for run in runs if tags.MODEL in run.data.tags] == [best]
     kept = Path(store.folder, "mlruns", "artifacts", "models").iterdir()
     assert [folder.name for folder in kept] == [model.model_id]
+    trials = [artifact(run, "") for run in runs if run is not study]
+    folders = [*trials, artifact(next(run for run in runs if run.info.run_id == best), "model")]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert study.data.metrics["spent/disk"] == sum(file.stat().st_size for file in files)
 
 
 def test_a_version_in_the_registry_names_its_logged_model(cli, kept, store, monkeypatch):
