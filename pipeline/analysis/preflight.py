@@ -39,10 +39,12 @@ def check_inputs(experiment: Experiment) -> str:
     """
     from pipeline.models import find_checkpoint
     from pipeline.training.layer_rates import check_layer_decay
+    from pipeline.training.loss_scale import check_precision
     from pipeline.training.optimizer import check_optimizer, warmup_steps
     from pipeline.training.points import Length
 
     training = experiment.training
+    check_precision(training.precision)
     check_optimizer(experiment.optimizer)
     checkpoint = find_checkpoint(experiment.model)
     check_layer_decay(experiment.optimizer, checkpoint.config)

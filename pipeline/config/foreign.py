@@ -31,7 +31,7 @@ FOREIGN = {
     "lr_scheduler_type": "schedule, a group: schedule=cosine",
     "warmup_ratio": _WARMUP,
     "warmup_steps": _WARMUP,
-    "fp16": "training.precision",
+    "fp16": "training.precision: training.precision=float16",
     "bf16": "training.precision: training.precision=bfloat16",
     "eval_strategy": _EVALUATE,
     "evaluation_strategy": _EVALUATE,

@@ -38,7 +38,8 @@ class TrainingConfig:
     early_stopping_patience: Count | None  # evaluations without a better objective; null: never
     # Of the matrix products (autocast); weights stay float32. auto: bfloat16 where the machine
     # multiplies it natively and the model is wide enough to gain; a run logs which.
-    precision: Literal["auto", "float32", "bfloat16"]
+    # float16, with a scaled loss, is for GPUs without bfloat16.
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
     # Tokens, padding included, that are computed at once: a batch is split by length to stay within
     # them, and its gradient stays the same; null: a batch is not split.
     micro_batch_tokens: Annotated[Count, Field(le=2**24)] | None

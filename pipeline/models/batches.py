@@ -88,12 +88,12 @@ def cut(
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Compute matrix products in a precision, float32 or bfloat16; weights stay in float32."""
+    """Compute matrix products in a precision; weights stay in float32."""
     import torch
 
-    if precision == "bfloat16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, getattr(torch, precision))
 
 
 def call_tokens(model: PreTrainedModel) -> int:

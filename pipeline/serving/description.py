@@ -9,6 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from pipeline import __version__
+from pipeline.common.contract import Precision
 from pipeline.common.errors import ModelError, TrackingError, listing
 from pipeline.common.text import printable
 from pipeline.config.experiment import Experiment
@@ -34,7 +35,7 @@ class Description:
     columns: Columns
     label_counts: dict[str, int]  # training rows a label, in the order of the model's outputs
     max_length: Tokens  # tokens
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
 
 
 def describe(experiment: Experiment, label_counts: dict[str, int]) -> Description:

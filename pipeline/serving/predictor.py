@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from pipeline.common.contract import Precision
 from pipeline.common.errors import ModelError, listing
 from pipeline.data import Rows
 from pipeline.models import Checkpoint
@@ -81,7 +82,7 @@ class Predictor:
     task: Task[Any]  # with settings for prediction
     shape: Shape
     model: PreTrainedModel  # on any device
-    bfloat16: bool  # whether matrix products are computed so
+    precision: Precision  # of the matrix products
 
     @classmethod
     def load(cls, folder: Path, *, base: PreTrainedModel | None = None) -> Predictor:
@@ -111,7 +112,8 @@ class Predictor:
         if torch.cuda.is_available() and model.device.type == "cpu":
             model = model.to("cuda")
         shape = kind.shape(config, description.columns)
-        return cls(task, shape, model, bfloat16=description.precision == "bfloat16")
+        is_slow = description.precision == "float16" and model.device.type == "cpu"
+        return cls(task, shape, model, "float32" if is_slow else description.precision)
 
     def predict(
         self,
@@ -139,7 +141,7 @@ class Predictor:
         ]
         columns = {name: [row[name] for row in read_rows] for name in read_rows[0]}
         rows = Rows(self.shape, list(names), columns)
-        examples, outputs = self.infer(rows, batch_size, bfloat16=self.bfloat16)
+        examples, outputs = self.infer(rows, batch_size, self.precision)
         decoded = self.task.decode(examples, outputs)
         plain = {
             name: [list(value) if isinstance(value, tuple) else value for value in values]
@@ -148,11 +150,11 @@ class Predictor:
         return [dict(zip(plain, line, strict=True)) for line in zip(*plain.values(), strict=True)]
 
     def infer(
-        self, rows: Rows, batch_size: int, *, bfloat16: bool = False
+        self, rows: Rows, batch_size: int, precision: Precision = "float32"
     ) -> tuple[Examples, Outputs]:
         """Encode rows and run the model over them."""
         examples = self.task.encode(rows)
-        return examples, self.task.infer(self.model, examples, batch_size, bfloat16=bfloat16)
+        return examples, self.task.infer(self.model, examples, batch_size, precision=precision)
 
     @property
     def inputs(self) -> tuple[str, ...]:

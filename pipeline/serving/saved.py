@@ -124,7 +124,7 @@ def _answers(
     config = task.for_prediction(task.config)
     kind = get_task(config)
     asked = kind(config, task.checkpoint, task.max_length, task.label_counts)
-    predictor = Predictor(asked, kind.shape(config, experiment.data.columns), model, bfloat16=False)
+    predictor = Predictor(asked, kind.shape(config, experiment.data.columns), model, "float32")
     return _ask(predictor, rows)
 
 

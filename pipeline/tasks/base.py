@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
-from pipeline.common.contract import Direction
+from pipeline.common.contract import Direction, Precision
 from pipeline.common.errors import DataError
 from pipeline.common.languages import cjk_language, suffix
 from pipeline.config.task import AnyColumns, AnyTaskConfig
@@ -338,7 +338,7 @@ class Task(ABC, Generic[C]):
         batch_size: int | None = None,
         tokens: int | None = None,
         *,
-        bfloat16: bool = False,
+        precision: Precision = "float32",
     ) -> Outputs:
         """Run the model over a split, in order of length, with dropout off.
 
@@ -347,7 +347,7 @@ class Task(ABC, Generic[C]):
             examples: encoded by this task.
             batch_size: most examples at once; None: no limit.
             tokens: most tokens at once, padding included; None: no limit.
-            bfloat16: whether matrix products are computed in it.
+            precision: of the matrix products.
 
         Returns:
             Outputs in the examples' order, those of `forward` and `generate`.
@@ -360,7 +360,7 @@ class Task(ABC, Generic[C]):
         device = model.device
         cuts = cut(examples.lengths, tokens, call_tokens(model), batch_size)
         parts: list[dict[str, Array]] = []
-        with torch.no_grad(), autocast(device, "bfloat16" if bfloat16 else "float32"):
+        with torch.no_grad(), autocast(device, precision):
             for some in cuts:
                 rows = examples.dataset.__getitems__(some)
                 batch = {name: value.to(device) for name, value in self.collate(rows).items()}

@@ -56,6 +56,7 @@ class Snapshot:
     unlogged: tuple[torch.Tensor, int]  # loss since the last logged step, and that step
     evaluations: Evaluations  # best and last so far, with the best weights
     spent: dict[str, float]  # seconds of the run so far, by phase
+    loss_scale: tuple[float, int] | None = None  # None: of an older version, which had none
 
     @property
     def step(self) -> int:

@@ -56,7 +56,7 @@ def memory_bytes() -> int:
 def matmul_rate(training: TrainingConfig) -> float:
     """Measure the floating-point operations a second of a matrix product: the best of several."""
     device = device_here()
-    kind = torch.float32 if training.precision == "float32" else torch.bfloat16
+    kind = getattr(torch, training.precision)
     best = 0.0
     with repeatable(training):
         for size in (1024, 1536) if device.type == "cpu" else (4096, 8192):
@@ -132,8 +132,9 @@ def evaluation_seconds(
     if rows is None and training.micro_batch_tokens is None:
         rows = training.batch_size
     model.to(device_here())
-    most, in_bfloat16 = training.micro_batch_tokens, training.precision == "bfloat16"
-    infer = partial(task.infer, model, examples, rows, most, bfloat16=in_bfloat16)
+    assert training.precision != "auto"  # it is settled
+    most, precision = training.micro_batch_tokens, training.precision
+    infer = partial(task.infer, model, examples, rows, most, precision=precision)
     with repeatable(training):
         return _seconds(infer)
 

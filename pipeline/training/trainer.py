@@ -38,6 +38,7 @@ from pipeline.tasks.objective import objectives
 from pipeline.training.best import Evaluation, Evaluations
 from pipeline.training.checkpoints import Checkpoints, Termination, check_fits
 from pipeline.training.hooks import TrainingHook
+from pipeline.training.loss_scale import LossScale
 from pipeline.training.losses import LossWatch
 from pipeline.training.microbatches import MicroBatches
 from pipeline.training.optimizer import build_optimizer, build_schedule
@@ -102,6 +103,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._eval_points: dict[int, float] = {}  # step -> epoch
         self._save_points: set[int] = set()
         self._weight = torch.tensor(1.0)  # of the batch whose gradients are there
+        self._scale = LossScale(experiment.training.precision)
         self._earlier: dict[str, float] = {}  # seconds of earlier parts of the run, by phase
         self._saved = time.monotonic()  # when the state was last saved
 
@@ -152,6 +154,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             unlogged=(to_host(self._tr_loss), self._globalstep_last_logged),
             evaluations=self.evaluations,
             spent=self.spent,
+            loss_scale=self._scale.state,
         )
 
     @property
@@ -175,6 +178,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if self._snapshot is not None:
             loss, self._globalstep_last_logged = self._snapshot.unlogged
             self._tr_loss = loss.to(self.args.device, copy=True)
+            if self._snapshot.loss_scale is not None:
+                self._scale.resume(self._snapshot.loss_scale)
 
     @property
     def is_due(self) -> bool:
@@ -271,7 +276,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
                 loss = outputs["loss"].sum()
                 with torch.autocast(device.type, enabled=False):
                     # Of the sum: the weight of the full batch comes with its last part.
-                    torch.autograd.backward(loss)
+                    torch.autograd.backward(loss * self._scale.value)
                 losses.append(loss.detach())
                 weights.append(outputs["weight"].detach().sum())
         self._weight = torch.stack(weights).sum()
@@ -291,8 +296,11 @@ class FineTuner(Trainer):  # type: ignore[misc]
         del grad_norm
         with booked("optimizer"):
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            factor = 1 / self._weight
+            factor = 1 / (self._weight * self._scale.value)
             norm = torch.nn.utils.get_total_norm(gradients) * factor
+            if not self._scale.allows(norm):
+                model.zero_grad()  # the optimizer steps over parameters without gradients
+                return norm
             most = self._experiment.training.max_grad_norm
             if most:
                 factor = factor * torch.clamp(most / (norm + 1e-6), max=1.0)
@@ -341,8 +349,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         rows = self._experiment.evaluation.batch_size
         if most is None and rows is None:
             rows = training.batch_size  # never a whole split at once
-        in_bfloat16 = training.precision == "bfloat16"
-        return self._task.infer(self.model, examples, rows, most, bfloat16=in_bfloat16)
+        assert training.precision != "auto"  # a run has settled it
+        precision = training.precision
+        return self._task.infer(self.model, examples, rows, most, precision=precision)
 
     def evaluate_on(self, examples: Examples) -> Evaluation:
         """Score a split with the present weights.

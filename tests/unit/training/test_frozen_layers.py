@@ -224,8 +224,8 @@ def test_bfloat16_is_stored_as_such(folders, monkeypatch):
     monkeypatch.setattr(Maker, "_compare", lambda *_: None)  # in float32 alone
     cache = cached(model, task, examples, precision="bfloat16")
     assert cache._form.dtype == "torch.bfloat16"
-    expected = task.infer(plain, examples["validation"], bfloat16=True)["logits"]
-    found = cache.task.infer(model, cache.examples["validation"], bfloat16=True)["logits"]
+    expected = task.infer(plain, examples["validation"], precision="bfloat16")["logits"]
+    found = cache.task.infer(model, cache.examples["validation"], precision="bfloat16")["logits"]
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)
 
 
