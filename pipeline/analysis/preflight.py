@@ -38,7 +38,7 @@ def check_inputs(experiment: Experiment) -> str:
             optimizer or the schedule cannot take.
     """
     from pipeline.models import find_checkpoint
-    from pipeline.training.layer_rates import check_layer_decay
+    from pipeline.training.layer_rates import check_rates
     from pipeline.training.loss_scale import check_precision
     from pipeline.training.optimizer import check_optimizer, warmup_steps
     from pipeline.training.points import Length
@@ -47,12 +47,13 @@ def check_inputs(experiment: Experiment) -> str:
     check_precision(training.precision)
     check_optimizer(experiment.optimizer)
     checkpoint = find_checkpoint(experiment.model)
-    check_layer_decay(experiment.optimizer, checkpoint.config)
     checkpoint.check_length(training.max_length)
     checkpoint.count_stored()  # refuses a file of weights that is broken
     splits, task = splits_of(experiment), task_of(experiment)
     task.check()
     check_model(experiment, task)
+    if (experiment.optimizer.layer_decay, experiment.optimizer.head_multiplier) != (1, 1):
+        check_rates(experiment.optimizer, task.outline())
     check_labels(experiment, task.labels)
     check_fairness(experiment)
     early_positions(experiment, splits.validation)

@@ -201,18 +201,28 @@ def _train(modules: Iterable[Module]) -> None:
 
 def layers_of(root: Module) -> tuple[str, ModuleList]:
     """Find a model's layers: the longest module list that is not inside another."""
-    from torch.nn import ModuleList
-
-    lists: dict[str, ModuleList] = {}
-    for name, module in root.named_modules():
-        if isinstance(module, ModuleList) and not any(name.startswith(f"{n}.") for n in lists):
-            lists[name] = module
+    lists = _lists(root)
     if not lists:
         raise ConfigError(
             f"adapter.name=freeze: {type(root).__name__} has no list of layers; expected "
             "adapter=head, lora or none."
         )
     return max(lists.items(), key=lambda found: len(found[1]))
+
+
+def has_layers(root: Module) -> bool:
+    """Whether a model has a list of layers."""
+    return bool(_lists(root))
+
+
+def _lists(root: Module) -> dict[str, ModuleList]:
+    from torch.nn import ModuleList
+
+    lists: dict[str, ModuleList] = {}
+    for name, module in root.named_modules():
+        if isinstance(module, ModuleList) and not any(name.startswith(f"{n}.") for n in lists):
+            lists[name] = module
+    return lists
 
 
 def layers_after(root: Module, place: str) -> list[Module]:

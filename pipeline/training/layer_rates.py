@@ -9,25 +9,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import ConfigError
-from pipeline.models.adapters import layers_after, layers_of, new_head
+from pipeline.models.adapters import has_layers, is_adapter, layers_after, layers_of, new_head
 
 if TYPE_CHECKING:
     from torch.nn import Module, Parameter
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
     from pipeline.config.optimizer import OptimizerConfig
 
 
-def check_layer_decay(config: OptimizerConfig, model: PretrainedConfig) -> None:
-    """Refuse a decay by layer for a model whose layers are not one stack.
+def check_rates(config: OptimizerConfig, model: PreTrainedModel) -> None:
+    """Refuse a decay by layer without one stack of layers, and a multiplier without a new head.
 
     Raises:
-        ConfigError: for an encoder and decoder.
+        ConfigError: for a model without what a rate is for.
     """
-    if config.layer_decay != 1 and model.is_encoder_decoder:
+    kind, decay, multiplier = type(model).__name__, config.layer_decay, config.head_multiplier
+    if decay != 1 and (model.config.is_encoder_decoder or not has_layers(model.base_model)):
         raise ConfigError(
-            f"optimizer.layer_decay={config.layer_decay}: {model.model_type} has an encoder and a "
-            "decoder; expected a model with one stack of layers, or optimizer.layer_decay=1.0."
+            f"optimizer.layer_decay={decay}: the layers of {kind} are not one stack; expected "
+            "optimizer.layer_decay=1.0, or another model."
+        )
+    if multiplier != 1 and not new_head(model):
+        raise ConfigError(
+            f"optimizer.head_multiplier={multiplier}: {kind} has no new head, its last layer is "
+            "pre-trained; expected optimizer.head_multiplier=1.0."
         )
 
 
@@ -37,6 +43,8 @@ def rate_factors(config: OptimizerConfig, model: PreTrainedModel) -> dict[Parame
     The head has its own factor. The last layer, and what comes after it, has the learning rate
     itself; each layer below ``layer_decay`` times that of the one above it, the embeddings least.
     """
+    if is_adapter(model):
+        model = model.get_base_model()
     factors: dict[Parameter, float] = {}
     if config.layer_decay != 1:
         base: Module = model.base_model

@@ -4,14 +4,22 @@ import shutil
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2LMHeadModel,
+    T5ForConditionalGeneration,
+)
 
 from pipeline.common.errors import ConfigError, DivergedError, ModelError
+from pipeline.config.adapter import FullConfig, LoraConfig
 from pipeline.config.flags import folders
 from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
 from pipeline.models import find_checkpoint
+from pipeline.models.adapters import adapt, new_head
 from pipeline.tasks.objective import Objective
 from pipeline.training.best import Evaluation, Evaluations
+from pipeline.training.layer_rates import check_rates
 from pipeline.training.losses import LossWatch
 from pipeline.training.optimizer import (
     build_optimizer,
@@ -44,28 +52,46 @@ def test_the_weights_kept_are_those_of_the_best_evaluation(direction, kept):
     assert model.weight.item() == kept
 
 
-def test_lower_layers_learn_more_slowly_and_a_new_head_faster():
-    model = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=9,
-            hidden_size=4,
-            num_hidden_layers=2,
-            num_attention_heads=1,
-            intermediate_size=4,
-            max_position_embeddings=8,
-        )
-    )
+TINY = BertConfig(
+    vocab_size=9,
+    hidden_size=4,
+    num_hidden_layers=2,
+    num_attention_heads=1,
+    intermediate_size=4,
+    max_position_embeddings=8,
+)
+
+
+@pytest.mark.parametrize("adapter", [FullConfig("none"), LoraConfig("lora", 2, 4, 0.0, None)])
+def test_lower_layers_learn_more_slowly_and_a_new_head_faster(adapter):
+    plain = BertForSequenceClassification(TINY)
+    model = adapt(plain, adapter, new_head(plain))
     config = OptimizerConfig("AdamW", 0.1, 0.0, layer_decay=0.5, head_multiplier=10.0)
+    check_rates(config, plain)
     optimizer = build_optimizer(config, model, [])
     names = {parameter: name for name, parameter in model.named_parameters()}
     rates = {names[p]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert set(rates) == set(names.values())
+    assert set(rates) == {name for name, p in model.named_parameters() if p.requires_grad}
     expected = {"bert.embeddings": 0.025, "encoder.layer.0": 0.05, "encoder.layer.1": 0.1}
     expected |= {"pooler": 0.1, "classifier": 1.0}
     for name, rate in rates.items():
         (wanted,) = (value for part, value in expected.items() if part in name)
         assert rate == pytest.approx(wanted), name
     assert optimizer.param_groups[0]["lr"] == 0.1  # which is logged
+
+
+@pytest.mark.parametrize(
+    ("rate", "kind", "said"),
+    [
+        ({"head_multiplier": 2.0}, GPT2LMHeadModel, "has no new head"),
+        ({"layer_decay": 0.5}, T5ForConditionalGeneration, "are not one stack"),
+    ],
+)
+def test_a_rate_of_what_a_model_lacks_is_refused(rate, kind, said):
+    with torch.device("meta"):
+        model = kind(kind.config_class())
+    with pytest.raises(ConfigError, match=said):
+        check_rates(OptimizerConfig("AdamW", 0.1, 0.0, **rate), model)
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw", "nadam", "sgd"])
