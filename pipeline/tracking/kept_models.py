@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pipeline.common.private import make_folder
 from pipeline.evaluation.names import SPLIT_NAMES
 from pipeline.tracking import tags
+from pipeline.tracking.context import NOTE
 from pipeline.tracking.location import local_path
 from pipeline.tracking.runs import find_runs, seek_run
 from pipeline.tracking.store import Store
@@ -23,6 +24,14 @@ REGISTERED = f"{tags.PREFIX}registered"  # on a run: names of its model in the r
 MODEL_FOLDER = "model"  # of a kept model, and its name in MLflow: runs:/RUN/model leads to it
 # Tags that a model has of its run.
 _ORIGIN = ("mlflow.user", "mlflow.source.", tags.STUDY, tags.TRIAL)
+
+
+_USE = """\
+```
+tunewright predict {0} --input new.jsonl --output predictions.jsonl
+mlflow models serve -m models:/{0} -p 5001 --env-manager local
+```
+"""
 
 
 def place_of(run: Run) -> str:
@@ -87,6 +96,9 @@ def logged_model(store: Store, run_id: str, step: int) -> Iterator[str]:
     client = store.client
     delete_model(store, run_id)
     run = client.get_run(run_id)
+    mine = f"source_run_id = '{run_id}'"  # of a process that ended before it could say so
+    for left in client.search_logged_models([run.info.experiment_id], mine):
+        client.delete_logged_model(left.model_id)
     params, known = run.data.params, run.data.tags
     origin = {key: text for key, text in known.items() if key.startswith(_ORIGIN)}
     made = client.create_logged_model(
@@ -95,9 +107,15 @@ def logged_model(store: Store, run_id: str, step: int) -> Iterator[str]:
     client.set_tag(run_id, tags.MODEL, made.model_id)  # first: whoever deletes it finds it by this
     if _is_local(made.artifact_location):
         make_folder(Path(local_path(made.artifact_location)))
-    yield str(made.model_id)
+    try:
+        yield str(made.model_id)
+    except BaseException:
+        with suppress(Exception):  # the store may be gone: why it failed counts
+            delete_model(store, run_id)
+        raise
     client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
     client.log_batch(run_id, metrics=list(_scores(store, run, made.model_id)))
+    client.set_logged_model_tags(made.model_id, {NOTE: _USE.format(made.model_id)})
     client.finalize_logged_model(made.model_id, "READY")
 
 
@@ -125,6 +143,8 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
     One that a fork names as its best and one that was registered are left alone; where a study
     deletes it, so is another study's, which a fork copied.
     """
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
     run = seek_run(store, run_id)
     if run is None:
         return
@@ -132,12 +152,16 @@ def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None
     is_anothers = of_study is not None and known.get(tags.STUDY) != of_study
     if is_anothers or tags.KEPT_FOR in known or REGISTERED in known:
         return
+    # The tag last: by it and the folder a deletion that was cut off is found again.
+    if tags.MODEL in known:
+        with _if_there():
+            if MLFLOW_MODEL_VERSIONS in store.client.get_logged_model(known[tags.MODEL]).tags:
+                return  # somebody registered it in MLflow's pages
+            store.client.delete_logged_model(known[tags.MODEL])
     root, _, folder = place_of(run).removesuffix("/artifacts").rpartition("/")
     with suppress(FileNotFoundError):  # the same search, started twice, deletes it as well
         _repository(store, root).delete_artifacts(folder)
     if tags.MODEL in known:
-        with _if_there():
-            store.client.delete_logged_model(known[tags.MODEL])
         with _if_there():
             store.client.delete_tag(run_id, tags.MODEL)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from pipeline.tracking.store import Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
+
+log = logging.getLogger(__name__)
 
 _MODELS = "models:/"
 _RUN_ID, _MODEL_ID = re.compile("[0-9a-f]{32}"), re.compile("m-[0-9a-f]{32}")
@@ -64,8 +67,6 @@ def register(store: Store, run_id: str, name: str) -> Version:
         made = store.client.create_model_version(
             name, place_of(run), run_id, tags=_notes(store, run), model_id=model_id
         )
-        if model_id:
-            _link(store, model_id, made)
     except MlflowException as error:
         with suppress(MlflowException):  # of an unreachable store, which is reported below
             if previous is None:
@@ -75,6 +76,8 @@ def register(store: Store, run_id: str, name: str) -> Version:
         raise TrackingError(
             f"{name}: the registry of {masked(store.uri)} refuses it: {_reason(error)}."
         ) from error
+    if model_id:
+        _link(store, model_id, made)
     return Version(name, int(made.version))
 
 
@@ -143,11 +146,15 @@ def _make_name(store: Store, name: str) -> None:
 
 def _link(store: Store, model_id: str, made: ModelVersion) -> None:
     """Tell a logged model its version in the registry, as `mlflow.register_model` does."""
+    from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-    known = store.client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]")
-    versions = [*json.loads(known), {"name": made.name, "version": made.version}]
-    store.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(versions)})
+    try:
+        known = store.client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]")
+        versions = [*json.loads(known), {"name": made.name, "version": made.version}]
+        store.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(versions)})
+    except MlflowException as error:  # it is registered all the same
+        log.warning("model %s does not name version %s: %s", model_id, made.version, error)
 
 
 def _notes(store: Store, run: Run) -> dict[str, str]:

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
-from pipeline.tracking import tags
+from pipeline.config.tracking import TrackingConfig
+from pipeline.tracking import Store, open_store, tags
+from pipeline.tracking.kept_models import delete_model, has_model, logged_model
 from tests.support.stores import Made, artifact
 
 
@@ -23,6 +26,10 @@ def kept(cli, tiny, store):
     return run, model
 
 
+def store_of(made: Made) -> Store:
+    return open_store(TrackingConfig(str(made.folder / "mlruns"), None, "tunewright"))
+
+
 def experiment(store) -> str:
     return store.client.get_experiment_by_name("tunewright").experiment_id
 
@@ -38,6 +45,7 @@ def test_run_and_model_lead_to_each_other(kept):
     assert (output.model_id, output.step) == (model.model_id, run.data.metrics["best/step"])
     assert run.data.tags[tags.MODEL] == model.model_id
     assert model.params == run.data.params
+    assert f"predict {model.model_id} " in model.tags["mlflow.note.content"]
     for tag in ("mlflow.user", "mlflow.source.name"):
         assert model.tags[tag] == run.data.tags[tag]
     assert model.model_type == "classification"
@@ -92,3 +100,43 @@ def test_a_version_in_the_registry_names_its_logged_model(cli, kept, store, monk
     for name, out in ((model.model_id, "a.jsonl"), (f"models:/{model.model_id}", "b.jsonl")):
         assert cli("predict", name, store.where, *where, out).code == 0
     assert Path("a.jsonl").read_text() == Path("b.jsonl").read_text()
+
+
+def test_a_model_that_cannot_be_stored_leaves_nothing(cli, tiny, store, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", full)
+    assert cli("train", *tiny, store.where).code == 2
+    (run,) = store.client.search_runs([experiment(store)])
+    assert run.data.tags[tags.STATE] == "failed"
+    assert tags.MODEL not in run.data.tags
+    assert not store.client.search_logged_models([experiment(store)])
+    assert not list(Path(store.folder, "mlruns", "artifacts", "models").iterdir())
+
+
+def test_a_model_that_was_registered_in_mlflow_stays(kept, store):
+    run, model = kept
+    versions = {"mlflow.modelVersions": json.dumps([{"name": "stars", "version": 1}])}
+    store.client.set_logged_model_tags(model.model_id, versions)
+    delete_model(store_of(store), run.info.run_id)
+    assert (artifact(run, "model") / "MLmodel").is_file()
+
+
+def test_what_a_killed_process_left_of_a_model_goes_with_the_next_one(kept, store):
+    run, model = kept
+    left = store.client.create_logged_model(experiment(store), "model", run.info.run_id)
+    with logged_model(store_of(store), run.info.run_id, step=1) as made:
+        pass
+    found = [m.model_id for m in store.client.search_logged_models([experiment(store)])]
+    assert found == [made]
+    assert not {left.model_id, model.model_id} & {made}
+
+
+def test_a_deletion_that_was_cut_off_is_found_and_ended(kept, store):
+    run, model = kept
+    store.client.delete_logged_model(model.model_id)  # then it was killed
+    assert has_model(store_of(store), run)
+    delete_model(store_of(store), run.info.run_id)
+    assert not artifact(run, "model").exists()
+    assert tags.MODEL not in store.client.get_run(run.info.run_id).data.tags
