@@ -70,7 +70,7 @@ class Experiment:
 
     def carry_out(self, *, resume: bool = False, show: bool = True) -> Result:
         """Train, and return what is in memory of it: `train` reads the record."""
-        with as_guest(show=show):
+        with as_guest(show=show, trains=True):
             self.check()
 
             from pipeline.api.shown import run_lines
@@ -125,5 +125,5 @@ def compose(overrides: Overrides = ()) -> Experiment:
 
 def train(overrides: Overrides = (), *, resume: bool = False, show: bool = True) -> Run:
     """Compose an experiment and train it: `compose` and `Experiment.train` in one."""
-    with as_guest(show=show):
+    with as_guest(show=show, trains=True):
         return compose(overrides).train(resume=resume, show=show)

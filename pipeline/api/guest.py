@@ -1,10 +1,12 @@
 """Calls from somebody else's process: a notebook, a script, a service, another Hydra program.
 
 The command line has its process for itself. A call in another one puts back what it changes there:
-the root logger's handlers, which Hydra replaces; levels of loggers; the state of random generators,
-which a run seeds; what the garbage collector was told to leave alone. It forgets what it read: a
-file may be another one at the next call. Of calls in several threads the last one to end does so.
-What stays are the environment variables of `quiet_libraries`, where the process sets none itself.
+the levels of `_LEVELS`, and which handlers logging knows, since MLflow's import closes them. It
+forgets what it read: a file may be another one at the next call. A call that trains puts back more:
+the root logger's handlers, which Hydra replaces; all levels; the state of random generators, which
+a run seeds; what the garbage collector was told to leave alone. Of calls in several threads the
+last one to end does so. What stays are the environment variables of `quiet_libraries`, where the
+process sets none itself.
 Workers do not run the caller's main file again (`pipeline.search.workers.child`), so that it needs
 no ``if __name__ == "__main__"``.
 
@@ -22,8 +24,8 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 
 from pipeline.common.errors import machine_faults_named
@@ -32,7 +34,14 @@ from pipeline.common.terminal import silent
 from pipeline.common.timing import ledger
 
 # For libraries that the caller has imported: the variables of `quiet_libraries` come too late.
-_LEVELS = {"transformers": logging.ERROR, "mlflow": logging.WARNING}
+# The store and the search set those of the last three themselves, in any process.
+_LEVELS = {
+    "transformers": logging.ERROR,
+    "mlflow": logging.WARNING,
+    "mlflow.store.db.utils": logging.CRITICAL,
+    "alembic": logging.WARNING,
+    "optuna": logging.WARNING,
+}
 
 _INSIDE: ContextVar[bool] = ContextVar("inside", default=False)
 
@@ -48,7 +57,7 @@ def own_process() -> Iterator[None]:
 
 
 @contextmanager
-def as_guest(*, show: bool = True) -> Iterator[None]:
+def as_guest(*, show: bool = True, trains: bool = False) -> Iterator[None]:
     """Put back what a call changes in its process; where it is not to show anything, it is silent.
 
     Raises:
@@ -58,22 +67,24 @@ def as_guest(*, show: bool = True) -> Iterator[None]:
         if _INSIDE.get():
             yield
             return
-        with own_process(), _VISITS.visit(), machine_faults_named("call it again"):
+        training = _TRAININGS.visit() if trains else nullcontext()
+        with own_process(), _CALLS.visit(), training, machine_faults_named("call it again"):
             yield
 
 
 class _Visits:
     """The calls that are in the process now: the first changes it, the last puts it back."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Callable[[], AbstractContextManager[None]]) -> None:
+        self._keep = keep
         self._lock, self._count, self._kept = threading.Lock(), 0, ExitStack()
 
     @contextmanager
     def visit(self) -> Iterator[None]:
         with self._lock:
+            if self._count == 0:
+                self._kept.enter_context(self._keep())
             self._count += 1
-            if self._count == 1:
-                self._kept.enter_context(_process_kept())
         try:
             yield
         finally:
@@ -83,21 +94,31 @@ class _Visits:
                     self._kept.close()
 
 
-_VISITS = _Visits()
+@contextmanager
+def _calling() -> Iterator[None]:
+    """What each call changes. What the caller sets meanwhile, in another thread, stays."""
+    quiet_libraries()
+    ledger().restart(time.time())
+    try:
+        with _quiet(), _handlers_known():
+            yield
+    finally:
+        session().clear()
 
 
 @contextmanager
-def _process_kept() -> Iterator[None]:
-    quiet_libraries()
-    ledger().restart(time.time())
+def _training() -> Iterator[None]:
+    """What a call changes that runs a Hydra job."""
     frozen = gc.get_freeze_count()
     try:
         with _logging_kept(), _random_kept():
             yield
     finally:
-        session().clear()
         if not frozen:  # else the caller's own would go as well
             gc.unfreeze()
+
+
+_CALLS, _TRAININGS = _Visits(_calling), _Visits(_training)
 
 
 @contextmanager
@@ -120,19 +141,40 @@ def _random_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _logging_kept() -> Iterator[None]:
-    """Have logging as it was, whatever is configured in here; the caller's handlers stay open."""
-    root = logging.getLogger()
-    before = root.handlers[:]
-    loggers = [root, *map(logging.getLogger, _LEVELS)]
-    loggers += [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
-    levels = {logger: logger.level for logger in loggers}
+def _quiet() -> Iterator[None]:
+    """Have libraries log no more than what is wrong."""
+    before = {logging.getLogger(name): logging.getLogger(name).level for name in _LEVELS}
+    for logger in before:
+        logger.setLevel(_LEVELS[logger.name])
+    try:
+        yield
+    finally:
+        for logger, level in before.items():
+            if logger.level == _LEVELS[logger.name]:
+                logger.setLevel(level)
+
+
+@contextmanager
+def _handlers_known() -> Iterator[None]:
+    """Hide the caller's handlers from what configures logging, which would close them."""
     known, named = logging._handlerList[:], dict(logging._handlers)  # type: ignore[attr-defined]
     logging._handlerList.clear()  # type: ignore[attr-defined]
     logging._handlers.clear()  # type: ignore[attr-defined]
     try:
-        for name, level in _LEVELS.items():
-            logging.getLogger(name).setLevel(level)
+        yield
+    finally:
+        logging._handlerList[:0] = known  # type: ignore[attr-defined]
+        logging._handlers.update(named)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    """Have the root logger's handlers and all levels as they were, whatever a job configures."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    loggers = [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    levels = {logger: logger.level for logger in [root, *loggers]}
+    try:
         yield
     finally:
         for handler in root.handlers:
@@ -141,8 +183,6 @@ def _logging_kept() -> Iterator[None]:
         root.handlers[:] = before
         for logger, level in levels.items():
             logger.setLevel(level)
-        logging._handlerList[:0] = known  # type: ignore[attr-defined]
-        logging._handlers.update(named)  # type: ignore[attr-defined]
 
 
 def quiet_libraries() -> None:

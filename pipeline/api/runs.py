@@ -134,7 +134,7 @@ class Run:
         from pipeline.tracking.verdict import TOLERANCE
 
         given = [*self._store.options, *as_texts(overrides)]
-        with as_guest(show=show), hydra_app("rerun") as hydra, run_lines(show=show):
+        with as_guest(show=show, trains=True), hydra_app("rerun") as hydra, run_lines(show=show):
             rebuilt = rerun.rebuild(hydra, self.id, given, [Path(folder) for folder in allow])
             drift = rerun.drift_of(rebuilt)
             tell = say if show else str

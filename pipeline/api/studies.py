@@ -100,7 +100,7 @@ class Study:
         from pipeline.jobs.retry import again
 
         given = [*self._place, *as_texts(overrides)]
-        with as_guest(show=show):
+        with as_guest(show=show, trains=True):
             folders = list(map(Path, allow))
             found = again(self._store, self.name, self._given, given, folders, every=every)
             found.run()
@@ -128,7 +128,7 @@ class Study:
         from pipeline.jobs.multirun import retrain
 
         given = [*self._place, *as_texts(overrides)]
-        with as_guest(show=show):
+        with as_guest(show=show, trains=True):
             return retrain(self.name, seeds, given, list(map(Path, allow)))
 
     def report(self) -> Report:
@@ -201,7 +201,7 @@ def sweep(space: str | Overrides, overrides: Overrides = (), *, show: bool = Tru
     Raises:
         TunewrightError: for what cannot work, before the first trial; where too many failed.
     """
-    with as_guest(show=show):
+    with as_guest(show=show, trains=True):
         found = search(space, overrides)
     if found is None:
         raise ConfigError(

@@ -6,6 +6,7 @@ import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from xml.etree.ElementTree import Element, fromstring
 
 import numpy as np
@@ -16,9 +17,10 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 import tunewright
-from pipeline.api import experiments, overrides
+from pipeline.api import experiments, guest, overrides
 from pipeline.api.guest import as_guest
 from pipeline.common.session import session
+from pipeline.tracking import logged
 from tests.support.quick import no_figures
 from tests.support.rows import rows, write_rows
 from tests.support.stores import Made, tiny_config
@@ -144,6 +146,58 @@ def test_read_in_another_thread_leaves_a_call_alone(run):
         with ThreadPoolExecutor() as threads:
             assert threads.submit(lambda: run.state).result() == "complete"
         assert kept("a file", object) is mine
+    assert kept("a file", object) is not mine
+
+
+def test_of_overlapping_calls_the_last_one_puts_back():
+    root = logging.getLogger()
+    before, kept = root.handlers[:], session().kept
+    second_began, first_ended = Event(), Event()
+
+    def second():
+        with as_guest(trains=True):
+            second_began.set()
+            assert first_ended.wait(60)
+
+    with ThreadPoolExecutor() as threads:
+        with as_guest(trains=True):
+            root.addHandler(job := logging.NullHandler())  # as Hydra does
+            mine = kept("a file", object)
+            ended = threads.submit(second)
+            assert second_began.wait(60)
+        assert job in root.handlers
+        assert kept("a file", object) is mine
+        first_ended.set()
+        ended.result()
+    assert root.handlers == before
+    assert kept("a file", object) is not mine
+
+
+def test_read_rewinds_no_generator_and_no_level(run, monkeypatch):
+    find_run, host, drawn = logged.find_run, logging.getLogger("host"), []
+
+    def meanwhile(*given):  # another thread of the host's
+        drawn.extend(draw())
+        host.setLevel(logging.ERROR)
+        return find_run(*given)
+
+    seed_all()
+    expected = draw() + draw()
+    seed_all()
+    monkeypatch.setattr(logged, "find_run", meanwhile)
+    assert run.state == "complete"
+    assert drawn + draw() == expected
+    assert host.level == logging.ERROR
+
+
+def test_call_that_could_not_begin_does_not_count(monkeypatch):
+    kept = session().kept
+    with monkeypatch.context() as patch:
+        patch.setattr(guest, "quiet_libraries", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError), as_guest():
+            pass
+    with as_guest():
+        mine = kept("a file", object)
     assert kept("a file", object) is not mine
 
 
