@@ -146,10 +146,21 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
     return plain
 
 
-def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Save an adapter and the head in PEFT's own files."""
+def save_adapter(model: PreTrainedModel, folder: Path, base: str) -> None:
+    """Save an adapter and the head in PEFT's own files.
+
+    Args:
+        model: a `PeftModel`.
+        folder: a new one.
+        base: what its base model was called, a folder of this machine or any other name; of a
+            folder only its own name is written, since the adapter may be published.
+    """
+    name = Path(base).name if Path(base).is_dir() else base
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = name
     # Else PEFT asks the hub whether the embeddings were resized.
     model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink()  # PEFT's own, with the base model's path
 
 
 def load_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:

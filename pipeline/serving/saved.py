@@ -98,7 +98,7 @@ def save(
 
     make_folder(folder)
     if is_adapter(model):
-        save_adapter(model, folder / ADAPTER_FOLDER)
+        save_adapter(model, folder / ADAPTER_FOLDER, task.checkpoint.name)
     plain = merged(model)
     task.teach_end(plain)
     plain.save_pretrained(folder)

@@ -205,7 +205,7 @@ def test_a_saved_and_a_merged_adapter_say_the_same(family, does, adapter, tmp_pa
     expected = outputs(model, does)
     assert not close(expected, untrained)
 
-    save_adapter(model, tmp_path / "adapter")
+    save_adapter(model, tmp_path / "adapter", "acme/tiny")
     files = {p.name for p in (tmp_path / "adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= files
     generator = torch.get_rng_state()
@@ -275,7 +275,7 @@ def test_where_peft_knows_no_targets_attention_is_adapted(family, adapter, tmp_p
     assert len(adapted) == len(attention) > 0
     assert all("att" in name for name in adapted)
     train(model, does)
-    save_adapter(model, tmp_path)
+    save_adapter(model, tmp_path, "acme/tiny")
     assert close(outputs(load_adapter(base, tmp_path), does), outputs(model, does))
 
 
@@ -478,8 +478,9 @@ def test_an_adapter_does_not_reach_the_next_model_of_a_checkpoint(tiny_model, ad
 
 def test_peft_s_file_names_the_task_and_the_head(tmp_path: Path):
     plain = make("distilbert", "classifies")
-    save_adapter(adapt(plain, LORA, new_head(plain)), tmp_path)
+    save_adapter(adapt(plain, LORA, new_head(plain)), tmp_path, "acme/tiny")
     said = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert said["base_model_name_or_path"] == "acme/tiny"
     assert said["task_type"] == "SEQ_CLS"
     assert {"classifier", "pre_classifier"} <= set(said["modules_to_save"])
     assert (said["r"], said["lora_alpha"], said["lora_dropout"]) == (4, 8.0, 0.1)
