@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from pipeline.common.errors import ConfigError, ModelError, is_disk_fault, is_out_of_memory
-from pipeline.common.secrets import masked_message
-from pipeline.common.text import printable
+from pipeline.common.secrets import masked, masked_message
+from pipeline.common.text import cut, printable
 
 PREFIX = "hub:"
 CARD = "README.md"
@@ -41,8 +41,15 @@ def push(files: list[Path], card: str, repository: str, *, public: bool, force: 
     Raises:
         ModelError: where the hub cannot be reached or refuses it, or the repository exists.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # Of its own client, which is another library from release to release.
+    client_error = next(
+        kind
+        for kind in HfHubHTTPError.__mro__
+        if issubclass(kind, Exception) and kind.__name__ == "HTTPError"
+    )
     parts = [
         CommitOperationAdd(str(path.relative_to(root.parent)), path)
         for root in files
@@ -52,16 +59,18 @@ def push(files: list[Path], card: str, repository: str, *, public: bool, force: 
     parts.append(CommitOperationAdd(CARD, card.encode()))
     hub = HfApi()
     try:
+        ModelCard(card).validate()  # before a repository is made that would stay empty
         made = hub.create_repo(repository, private=not public, exist_ok=force)
         hub.create_commit(repository, parts, commit_message="Add a model of tunewright")
-    except Exception as error:  # its client passes on any error of its own client
+    # ValueError: of the card or the repository's name; RuntimeError: of the upload of a large file.
+    except (client_error, OSError, ValueError, RuntimeError) as error:
         if is_disk_fault(error) or is_out_of_memory(error):
             raise
-        raise ModelError(f"{PREFIX}{repository}: {_refusal(error)}") from error
+        raise ModelError(f"{PREFIX}{repository}: {_refusal(error, hub.endpoint)}") from error
     return str(made)
 
 
-def _refusal(error: Exception) -> str:
+def _refusal(error: Exception, endpoint: str) -> str:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -72,8 +81,15 @@ def _refusal(error: Exception) -> str:
             "this repository exists already; expected a new name, or --force, which replaces its "
             "files of the same names."
         )
-    lines = masked_message(str(error)).strip().splitlines()
-    reason = printable(lines[0])[:300].rstrip(".") if lines else type(error).__name__
+    said = getattr(error, "server_message", None) or str(error) or type(error).__name__
+    if isinstance(error, RuntimeError) and error.__cause__:
+        said += f" {error.__cause__}"
+    reason = cut(" ".join(masked_message(said).split()), 500).rstrip(".")
     if status in (401, 403):
         reason += ". Log in with a token that may write: `hf auth login`, or the variable HF_TOKEN"
+    if status is None and not isinstance(error, ValueError | RuntimeError):
+        return (
+            f"{masked(endpoint)} cannot be reached: {reason}. Check the network, and HF_ENDPOINT, "
+            "which names the hub."
+        )
     return f"the hub cannot take it: {reason}."

@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoModelForSequenceClassification
 
 from tests.support.hub import TOKEN, local_hub
 from tests.support.rows import rows, write_rows
 from tests.support.stores import Made, artifact, make_store, tiny_config
+
+ONLINE = {"HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def push(made: Made, *words: str, **environment: str) -> subprocess.CompletedPro
     (run,) = made.runs("run")
     return subprocess.run(
         [sys.executable, "-m", "pipeline", "push", run.info.run_id, *words, made.where],
-        env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, **environment},
+        env={**os.environ, **ONLINE, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -75,12 +77,37 @@ def test_a_card_says_what_the_record_says(made):
     assert "AutoModelForSequenceClassification.from_pretrained" in card.text
 
 
+def test_a_card_that_the_hub_refuses_leaves_no_repository():
+    result = EvalResult("text-classification", "a.csv, b.csv", "a.csv, b.csv", "f1", 0.5)
+    front = ModelCardData(model_name="stars", eval_results=[result])
+    card = f"---\n{front.to_yaml()}\n---\n"
+    code = (
+        "from pipeline.serving.hub import push\n"
+        f"push([], {card!r}, 'acme/stars', public=False, force=False)"
+    )
+    with local_hub() as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **ONLINE, "HF_ENDPOINT": hub.address},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert hub.repositories == {}
+    assert "ModelError: hub:acme/stars: the hub cannot take it" in done.stderr
+    assert "'a.csv, b.csv' is no data set" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("target", "environment", "said"),
     [
         ("acme/stars", {}, "acme/stars: expected hub:OWNER/NAME"),
-        ("hub:acme/stars", {"HF_TOKEN": "hf_" + "wrong" * 7}, "Log in with a token"),
-        ("hub:acme/stars", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "the hub cannot take it"),
+        ("hub:acme/stars", {"HF_TOKEN": "hf_" + "wrong" * 7}, "username or password. Log in with"),
+        (
+            "hub:acme/stars",
+            {"HF_ENDPOINT": "http://127.0.0.1:9"},
+            "Check the network, and HF_ENDPOINT",
+        ),
         ("hub:acme/stars", {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE=1 keeps the hub out of reach"),
     ],
 )
