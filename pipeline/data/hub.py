@@ -31,6 +31,12 @@ FORMATS = ("arrow", "csv", "json", "parquet", "text")  # whose readers open the 
 _GUARDING = threading.Lock()  # the function that is guarded is of the whole process
 
 
+def folder_of(config: HubConfig) -> Path | None:
+    """Return the local folder that a data set's name is; None where it is one of the hub."""
+    folder = Path(os.path.expanduser(config.name))
+    return folder if folder.is_dir() else None
+
+
 def load(config: HubConfig, split: str, place: str) -> Dataset:
     """Load a split, without columns of images, audio and the like.
 
@@ -45,16 +51,15 @@ def load(config: HubConfig, split: str, place: str) -> Dataset:
     """
     import datasets
 
-    folder = Path(os.path.expanduser(config.name))
-    is_local = folder.is_dir()
-    if not is_local and config.name in _format_names():
+    folder = folder_of(config)
+    if folder is None and config.name in _format_names():
         raise DataError(
             f"{place}: {config.name} is a format to `datasets`, which would read every file of the "
             "working folder; expected owner/name of the hub, or a folder."
         )
-    name = os.path.abspath(folder) if is_local else config.name  # a folder may be called csv
+    name = os.path.abspath(folder) if folder else config.name  # a folder may be called csv
     try:
-        with _own_files(_roots(folder) if is_local else [], place):
+        with _own_files(_roots(folder) if folder else [], place):
             version = config.revision or None
             builder = datasets.load_dataset_builder(name, config.subset, revision=version)
             if builder.name not in FORMATS:

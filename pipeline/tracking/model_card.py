@@ -1,6 +1,6 @@
 """The card of a kept model, made from its run's record: what it is, its scores, how it was made.
 
-Nothing is in it that only this machine has: no path, no user, no text of the data.
+Nothing is in it that only this machine has: no path, no user, no row of the data.
 """
 
 from __future__ import annotations
@@ -10,28 +10,34 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import __version__
+from pipeline.common.errors import TrackingError
 from pipeline.common.tables import Cell, Table, render
-from pipeline.evaluation.names import SPLIT_NAMES
+from pipeline.config.migrations import migrated
+from pipeline.config.untrusted import read_config
+from pipeline.evaluation.names import SPLIT_NAMES, is_cost
+from pipeline.serving import description
 from pipeline.tracking import tags
+from pipeline.tracking.card_source import CardSource, card_source
 from pipeline.tracking.metrics import metrics_of
 from pipeline.tracking.overview import objectives_of
-from pipeline.tracking.record import INPUTS_FILE
-from pipeline.tracking.runs import read_json
+from pipeline.tracking.record import CONFIG_FILE, INPUTS_FILE
+from pipeline.tracking.runs import read_json, read_text
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from pipeline.tracking.store import Store
 
-# By the end of an architecture's name: the hub's task, where it is not ours, and the class to load.
-_KINDS = {
-    "ForSequenceClassification": ("text-classification", "AutoModelForSequenceClassification"),
-    "ForQuestionAnswering": ("question-answering", "AutoModelForQuestionAnswering"),
-    "ForConditionalGeneration": ("", "AutoModelForSeq2SeqLM"),
-    "MTModel": ("", "AutoModelForSeq2SeqLM"),
+# The hub's names of tasks, where they are not ours with a dash.
+_TASKS = {"classification": "text-classification", "chat": "text-generation"}
+_WRITING = ("summarization", "translation", "chat")  # whose texts are of task.language
+# The class that loads a model, by the end of its architecture's name.
+_CLASSES = {
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
+    "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+    "MTModel": "AutoModelForSeq2SeqLM",
 }
-_OTHER = ("text-generation", "AutoModelForCausalLM")
 # What a reader asks first of how it was trained.
 _SETTINGS = (
     "training.epochs",
@@ -56,8 +62,7 @@ _TEXT = """
 
 {scores}
 
-These rows are of the same source as those of training. On texts of other people and places the
-model may do worse: try it on yours first.
+Your texts may differ more from those of training than these rows do: try the model on yours first.
 
 ## Use
 
@@ -75,8 +80,8 @@ and decodes as in training.
 
 {settings}
 
-Trained with tunewright {version}, in the MLflow run `{run}`: `tunewright rerun` makes it again
-from that record.
+Trained with tunewright {version}, in the MLflow run `{run}`. Whoever has its MLflow store can make
+it again: `tunewright rerun {run}`.
 """
 
 
@@ -86,51 +91,70 @@ def model_card(store: Store, run: Run, folder: Path, repository: str) -> str:
 
     inputs = read_json(store, run, INPUTS_FILE) or {}
     model, data = inputs.get("model", {}), inputs.get("data", {})
+    source = card_source(_config(store, run)["data"], data.get("source", ""))
     params, scores = run.data.params, _scores(run)
-    kind, auto = _kind(folder)
-    task = kind or params["task.name"]
+    name = params["task.name"]
+    task = _TASKS.get(name, name.replace("_", "-"))
     front = ModelCardData(
         library_name="transformers",
         pipeline_tag=task,
-        language=params.get("task.language"),
+        language=params.get("task.language") if name in _WRITING else None,
         base_model=model["name"] if model.get("commit") else None,  # else a folder or a package's
-        datasets=data["name"] if data.get("source") == "hub" else None,
-        metrics=[objective.partition("/")[2] for objective in objectives_of(run)],
+        datasets=[source.type] if source.is_on_hub else None,
+        metrics=_metrics(run) or None,
         model_name=repository.rpartition("/")[2],
-        eval_results=list(_results(task, _name(data), scores)),
+        eval_results=list(_results(task, source, scores)),
         tags=["tunewright"],
     )
     labels = run.data.tags.get(f"{tags.PREFIX}labels")
     text = _TEXT.format(
         name=repository.rpartition("/")[2],
-        base=_name(model) or "A new model",
+        base=_name(model) or "A model",
         task=task.replace("-", " "),
-        data=_name(data) or "data that its record does not name",
+        data=source.name,
         rows=", ".join(f"{of['rows']:,} {split}" for split, of in data.get("splits", {}).items()),
         labels=f"Labels: {labels}." if labels else "",
         scores=_table("metric", scores),
-        auto=auto,
+        auto=_auto_class(folder),
         repository=repository,
-        settings=_table(
-            "key", {"value": {k: params[k] for k in _SETTINGS if params.get(k, "None") != "None"}}
-        ),
-        version=__version__,
+        settings=_table("key", {"value": _settings(params)}),
+        version=description.read(folder).tunewright,
         run=run.info.run_id,
     )
     return f"---\n{front.to_yaml()}\n---\n{text}"
 
 
-def _kind(folder: Path) -> tuple[str, str]:
+def _config(store: Store, run: Run) -> dict[str, Any]:
+    text = read_text(store, run, CONFIG_FILE)
+    if text is None:
+        raise TrackingError(f"run {run.info.run_id}: has no artifact {CONFIG_FILE}.")
+    return migrated(read_config(text.encode(), f"run {run.info.run_id}, {CONFIG_FILE}"))
+
+
+def _auto_class(folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     name = next(iter(config.get("architectures") or [""]))
-    return next((kind for end, kind in _KINDS.items() if name.endswith(end)), _OTHER)
+    found = (auto for end, auto in _CLASSES.items() if name.endswith(end))
+    return next(found, "AutoModelForCausalLM")
 
 
-def _name(what: Mapping[str, Any]) -> str:
-    """Return what a model or data set is called: on the hub, or without its folder."""
-    name = str(what.get("name", ""))
-    on_hub = what.get("commit") or what.get("source") == "hub"
-    return name if on_hub else Path(name).name
+def _name(model: Mapping[str, Any]) -> str:
+    """Return what the base model is called: on the hub, or without its folder."""
+    name = str(model.get("name", ""))
+    return name if model.get("commit") else Path(name).name
+
+
+def _metrics(run: Run) -> list[str]:
+    """Return the metrics that judged the run, without split, label and aggregation."""
+    goals = (goal.partition("@")[0].split("/") for goal in objectives_of(run) if not is_cost(goal))
+    return list(dict.fromkeys(parts[1] for parts in goals if len(parts) > 1))
+
+
+def _settings(params: Mapping[str, str]) -> dict[str, str]:
+    given = {key: params[key] for key in _SETTINGS if params.get(key, "None") != "None"}
+    if "training.max_steps" in given:
+        given.pop("training.epochs", None)  # the steps decide
+    return given
 
 
 def _scores(run: Run) -> dict[str, dict[str, float]]:
@@ -143,13 +167,24 @@ def _scores(run: Run) -> dict[str, dict[str, float]]:
     return found
 
 
-def _results(task: str, data: str, scores: Mapping[str, Mapping[str, float]]) -> Iterable[Any]:
+def _results(
+    task: str, source: CardSource, scores: Mapping[str, Mapping[str, float]]
+) -> Iterable[Any]:
     from huggingface_hub import EvalResult
 
     for split, of in scores.items():
         for name, value in of.items():
             if "/" not in name:  # else a baseline's, or of a label
-                yield EvalResult(task, data, data, name, value, dataset_split=split)
+                yield EvalResult(
+                    task,
+                    source.type,
+                    source.name,
+                    name,
+                    value,
+                    dataset_config=source.subset,
+                    dataset_split=split,
+                    dataset_revision=source.revision,
+                )
 
 
 def _table(first: str, columns: Mapping[str, Mapping[str, Any]]) -> str:

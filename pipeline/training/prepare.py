@@ -221,10 +221,14 @@ def inputs(experiment: Experiment) -> dict[str, Any]:
 
 def data_inputs(experiment: Experiment) -> dict[str, Any]:
     """Return which rows a run reads, by content; raises as `prepare` does."""
+    from pipeline.data.hub import folder_of
+
     data = experiment.data
     splits = splits_of(experiment)
     rows = {k: {"rows": len(v), "digest": v.digest} for k, v in splits.by_name.items()}
-    return {"name": data.title, "source": data.source, "splits": rows, "files": splits.files}
+    is_folder = data.source == "hub" and folder_of(data)
+    source = "folder" if is_folder else data.source
+    return {"name": data.title, "source": source, "splits": rows, "files": splits.files}
 
 
 def cache_of(experiment: Experiment) -> Path:

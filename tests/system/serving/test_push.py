@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tests.support.hub import TOKEN, local_hub
 from tests.support.rows import rows, write_rows
+from tests.support.served import model_of
 from tests.support.stores import Made, artifact, make_store, tiny_config
 
 ONLINE = {"HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN}
@@ -22,6 +23,26 @@ def made(tiny_model, tmp_path_factory) -> Made:
     folder = tmp_path_factory.mktemp("pushed")
     tiny = tiny_config(tiny_model, write_rows(folder / "reviews.jsonl", rows(60)))
     return make_store(folder, [*tiny, "evaluation.test=true"])
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory) -> Made:
+    """A store with a run of a text-to-text model with an adapter, on a folder like one of a hub."""
+    folder = tmp_path_factory.mktemp("adapted")
+    (folder / "reviews").mkdir()
+    labels = {"neg": "red", "pos": "green"}  # words of its vocabulary
+    named = [{**row, "stars": labels[row["stars"]]} for row in rows(40)]
+    write_rows(folder / "reviews" / "train.jsonl", named)
+    model = model_of("summarization", folder / "tiny-t5")
+    return make_store(
+        folder,
+        [
+            *("model=hub", f"model.checkpoint={model}", "adapter=lora", "task.approach=generative"),
+            *("data=hub", f"data.name={folder / 'reviews'}", "data.validation=null"),
+            *("data.text=review", "data.label=stars", "training.max_steps=2"),
+            *("training.max_length=32", "evaluation.objective=val/accuracy@last"),
+        ],
+    )
 
 
 def push(made: Made, *words: str, **environment: str) -> subprocess.CompletedProcess:
@@ -75,6 +96,26 @@ def test_a_card_says_what_the_record_says(made):
     )
     assert str(made.folder) not in str(card)
     assert "AutoModelForSequenceClassification.from_pretrained" in card.text
+
+
+def test_no_path_of_this_machine_is_pushed(adapted):
+    with local_hub() as hub:
+        done = push(adapted, "hub:acme/stars", HF_ENDPOINT=hub.address)
+        assert done.returncode == 0, done.stderr
+    files = hub.repositories["acme/stars"]["files"]
+    assert {"generation_config.json", "adapter/adapter_config.json"} <= files.keys()
+    assert [name for name, held in files.items() if str(adapted.folder).encode() in held] == []
+    assert json.loads(files["adapter/adapter_config.json"])["base_model_name_or_path"] == "tiny-t5"
+
+
+def test_a_card_of_a_text_to_text_model_names_its_task_and_data(adapted):
+    card = ModelCard(push(adapted, "hub:acme/stars", "--card").stdout)
+    assert card.data.pipeline_tag == "text-classification"
+    assert (card.data.metrics, card.data.datasets, card.data.language) == (["accuracy"], None, None)
+    assert {result.dataset_type for result in card.data.eval_results} == {"reviews"}
+    assert "AutoModelForSeq2SeqLM.from_pretrained" in card.text
+    assert "| training.max_steps | 2 |" in card.text
+    assert "training.epochs" not in card.text
 
 
 def test_a_card_that_the_hub_refuses_leaves_no_repository():
