@@ -25,7 +25,7 @@ from pipeline.common.process import without_gc
 from pipeline.common.secrets import masked
 from pipeline.common.session import shared
 from pipeline.config.compose import key_of, literal
-from pipeline.config.tracking import TrackingConfig
+from pipeline.config.tracking import EXPERIMENT, TrackingConfig
 from pipeline.tracking.context import EXPERIMENT_TAGS, describe_experiment, origin_tags
 from pipeline.tracking.location import (
     ARTIFACTS,
@@ -86,6 +86,7 @@ class Store:
         from mlflow import MlflowClient
 
         self._check_place()
+        self._reach_server()  # MLflow would ask for minutes
         with self._usable():
             return MlflowClient(self.uri)
 
@@ -120,8 +121,8 @@ class Store:
     @property
     def options(self) -> list[str]:
         """The overrides that lead to this store, those that say what is the default left out."""
-        usual = {"dir": "mlruns", "uri": os.environ.get("MLFLOW_TRACKING_URI")}
-        usual["experiment"] = os.environ.get("MLFLOW_EXPERIMENT_NAME", "tunewright")
+        usual = {"dir": "mlruns", "uri": os.environ.get("MLFLOW_TRACKING_URI") or None}
+        usual["experiment"] = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         given = {k: v for k, v in asdict(self.config).items() if v != usual[k]}
         return [f"tracking.{key}={literal(value)}" for key, value in given.items()]
 

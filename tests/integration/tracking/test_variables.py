@@ -8,6 +8,7 @@ from threading import Thread
 import pytest
 
 from pipeline.jobs.place import store_at
+from tests.support.servers import free_port
 
 URI, NAME = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
 
@@ -17,6 +18,7 @@ URI, NAME = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
     [
         ([], {}, None, "tunewright"),
         ([], {URI: "sqlite:///x.db", NAME: "theirs"}, "sqlite:///x.db", "theirs"),
+        ([], {URI: "", NAME: ""}, None, "tunewright"),
         (
             ["tracking.uri=sqlite:///mine.db", "tracking.experiment=mine"],
             {URI: "sqlite:///x.db", NAME: "theirs"},
@@ -25,7 +27,7 @@ URI, NAME = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
         ),
         (["tracking.uri=null"], {URI: "sqlite:///x.db"}, None, "tunewright"),
     ],
-    ids=["nothing", "variables", "both", "the default over a variable"],
+    ids=["nothing", "variables", "empty ones", "both", "the default over a variable"],
 )
 def test_what_is_given_wins_over_a_variable_and_that_over_the_default(
     monkeypatch, given, variables, uri, experiment
@@ -80,3 +82,11 @@ def test_a_server_gets_the_credentials_of_mlflows_variables(monkeypatch, variabl
             monkeypatch.setenv(name, value)
         store_at([]).check_there()
     assert seen[-1] == sent
+
+
+def test_a_server_that_is_not_there_is_named_at_once_by_each_verb(cli, monkeypatch):
+    monkeypatch.setenv(URI, f"http://127.0.0.1:{free_port()}")
+    for words in (["best", "one"], ["compare", "one"], ["runs"], ["ui", "one"], ["doctor"]):
+        ended = cli(*words)
+        assert ended.code == 2
+        assert "no MLflow server answers there" in ended.err
