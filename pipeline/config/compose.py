@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.errors import did_you_mean_key
+from pipeline.common.errors import ConfigError, did_you_mean_key
 from pipeline.common.private import make_folder
 from pipeline.common.secrets import masked_value
 from pipeline.config.flags import config_name, folders
@@ -56,11 +56,17 @@ def compose(hydra: Hydra, overrides: Sequence[str], *, multirun: bool = False) -
 
     own_files(hydra).given |= {key_of(override) for override in overrides}
     with plain_errors(partial(_nearest_key, hydra, overrides)):
-        return hydra.compose_config(
+        config: DictConfig = hydra.compose_config(
             config_name=config_name(),
             overrides=list(overrides),
             run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN,
         )
+    if "training" not in config:
+        raise ConfigError(
+            f"{config_name()}.yaml: it has no training group; expected `- base` first in its "
+            "defaults, which gives every key (docs/config.md)."
+        )
+    return config
 
 
 def run_job(

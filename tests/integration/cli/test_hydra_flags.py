@@ -115,6 +115,7 @@ NAMES = [verb.__name__.rpartition(".")[2] for verb in VERBS]
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("convert", "completion")])
 def test_every_verb_that_reads_configs_takes_where_they_are(name, cli):
     names = {"list": ["models"], "diff": ["a", "b"], "export": ["a", "b"], "register": ["a", "b"]}
+    names["push"] = ["a", "hub:a/b"]
     files = ["--input", "a", "--output", "b"] if name == "predict" else []
     refused(cli(name, *names.get(name, ["a"]), *files, "-cd", "teams"), "teams: there is no such")
 
@@ -153,3 +154,11 @@ def test_a_tokenizer_may_be_that_of_a_model_in_the_menu(cli, tiny, tiny_model, r
     Path("conf/model/mine.yaml").unlink()  # another machine has none
     again = cli("rerun", run.info.run_id, "--verify")
     assert "verdict: identical" in again.out, again.err
+
+
+@pytest.mark.parametrize("words", [["train"], ["train", "--cfg", "job"]])
+def test_own_train_yaml_without_base_is_refused(cli, working_folder, words):
+    folder = working_folder / "conf"
+    folder.mkdir()
+    (folder / "train.yaml").write_text("seed: 7\n")
+    refused(cli(*words, "seed=1"), "train.yaml", "`- base` first")
