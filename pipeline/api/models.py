@@ -58,8 +58,12 @@ class Model:
             return pd.DataFrame(self._predictor.predict(read, batch_size=batch_size), index=index)
 
     def _record(self, given: str | Mapping[str, Any]) -> Mapping[str, Any]:
-        if not isinstance(given, str):
+        if isinstance(given, Mapping):
             return given
+        if not isinstance(given, str):
+            raise DataError(
+                f"{given!r}: expected a text, or a mapping with {listing(self.inputs)}."
+            )
         if len(self.inputs) > 1:
             raise DataError(
                 f"{given[:80]!r}: this model reads several columns, {listing(self.inputs)}; "

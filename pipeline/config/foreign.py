@@ -31,6 +31,11 @@ FOREIGN = {
     "lr_scheduler_type": "schedule, a group: schedule=cosine",
     "warmup_ratio": _WARMUP,
     "warmup_steps": _WARMUP,
+    "gradient_checkpointing": "not offered: training.micro_batch_tokens bounds the memory of a \
+step",
+    "dataloader_num_workers": "not needed: batches are made of token ids that are in memory",
+    "run_name": "not needed: a run is named by model, data and time",
+    "push_to_hub": "not needed: tunewright push RUN hub:OWNER/NAME publishes a kept model",
     "fp16": "training.precision: training.precision=float16",
     "bf16": "training.precision: training.precision=bfloat16",
     "eval_strategy": _EVALUATE,

@@ -104,6 +104,11 @@ def test_model_predicts_texts_and_tables_alike(run, folder):
     pd.testing.assert_frame_equal(again.predict(texts[0]), found[:1])
 
 
+def test_what_is_no_record_is_refused(run):
+    with pytest.raises(tunewright.TunewrightError, match=r"None: expected a text, or a mapping"):
+        run.model().predict([None])
+
+
 def test_study_is_a_table_and_its_best_run(study, folder):
     trials = study.trials
     assert study.state == "complete"
