@@ -47,9 +47,8 @@ def _run(options: argparse.Namespace) -> int:
         _check_port(options.port)
         connect_and_close_dead(store)
     base = _address(store, options.port)
-    print(f"MLflow UI on {base} for {masked(store.uri)}")
     page = _page(store, name, base)
-    sys.stdout.flush()
+    print(f"MLflow UI on {base} for {masked(store.uri)}", flush=True)
     if not options.no_browser and _has_browser():
         _open_when_up(page)
     if not store.is_server:  # else the server is its own UI

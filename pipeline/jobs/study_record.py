@@ -236,7 +236,7 @@ class StudyRecord:
             write_page(self.store, study, self.run_id)
         except Exception:  # must not hide how the search itself ended
             log.exception("no report page could be made; try: tunewright report")
-        describe(self.store, self.run_id, [_ending(study), *self.learned])
+        describe(self.store, self.run_id, [*_second(study), _ending(study), *self.learned])
 
     def _learn(self, study: optuna.Study, spec: StudySpec) -> dict[str, str]:
         """Return what the search is for beyond its best trial, by file; its words are kept."""
@@ -247,7 +247,7 @@ class StudyRecord:
     def hints(self, study: optuna.Study, spending: Spending) -> list[str]:
         """Say where the time went and what to do next."""
         lines = [*self.learned, *summary(spending.account, spending.starts)]
-        name = study.study_name
+        name = shlex.quote(study.study_name)
         where = "".join(f" {shlex.quote(masked_override(o))}" for o in self.store.options)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
         if not self.learned and len(ended(study, "complete")) > 1:
@@ -256,6 +256,13 @@ class StudyRecord:
             )
         lines.append(f"compare the trials in the MLflow UI: {_program()} ui {name}{where}")
         return lines
+
+
+def _second(study: optuna.Study) -> list[str]:
+    """Say which trial comes after the best one, so that a reader sees by how much it won."""
+    return [
+        f"Second: trial {trial.number}, {score_text(trial)}" for trial in best_first(study)[1:2]
+    ]
 
 
 def _ending(study: optuna.Study) -> str:

@@ -57,7 +57,7 @@ def run_name(
 
     A group's choice names what lies in a package, whose own name says less.
     """
-    model_name = _named(model.checkpoint or "new", choices.get("model", ""))
+    model_name = _named(model.checkpoint or choices.get("model", "new"), choices.get("model", ""))
     if isinstance(data, HubConfig):
         data_name = _named(data.name, "")
     else:

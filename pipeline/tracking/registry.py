@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -124,7 +125,7 @@ def _check_model(store: Store, run: Run) -> None:
             study = run.data.tags.get(tags.STUDY, "STUDY")
             why = (
                 "a trial keeps it only while it is the best of its study; `tunewright best "
-                f"{printable(study)}` shows that one's run"
+                f"{printable(shlex.quote(study))}` shows that one's run"
             )
         raise TrackingError(f"{run_id}: this {state} run keeps no model: {why}.")
     if "MLmodel" not in model_files(store, run):

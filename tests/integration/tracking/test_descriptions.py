@@ -56,6 +56,10 @@ def test_a_study_says_what_it_asks_what_it_found_and_how_it_is_run_again(made):
     (model,) = made.client.search_logged_models(experiment, f"source_run_id = '{best}'")
     assert f"/models/{model.model_id}?" in note
     assert number_after(GOAL, note) == pytest.approx(scores[best], abs=5e-5)
+    second = min(scores.values())
+    number = next(r.data.tags["tunewright.trial"] for r in trials if r.info.run_id != best)
+    found = re.search(rf"- Second&#58; trial {number}, ([\d.]+)", note)
+    assert float(found[1]) == pytest.approx(second, abs=5e-5)
     assert "The search is complete." in note
     assert "2 trials&#58; 2 complete" in note
     (command,) = re.findall("```\n(.*)\n```", note, re.DOTALL)
