@@ -34,14 +34,15 @@ def check_inputs(experiment: Experiment) -> str:
             is too small.
         ModelError: for a checkpoint that does not exist or cannot do the task.
         ConfigError: for a `max_length` that the model cannot read, an objective of a label that
-            the data lacks, an adapter that the model cannot have, or hyperparameters that the
-            optimizer or the schedule cannot take.
+            the data lacks, an adapter that the model cannot have, hyperparameters that the
+            optimizer or the schedule cannot take, or evaluations or checkpoints that are too many
+            or after the end.
     """
     from pipeline.models import find_checkpoint
     from pipeline.training.layer_rates import check_rates
     from pipeline.training.loss_scale import check_precision
     from pipeline.training.optimizer import check_optimizer, warmup_steps
-    from pipeline.training.points import Length
+    from pipeline.training.points import Length, checkpoint_points, evaluation_points
 
     training = experiment.training
     check_precision(training.precision)
@@ -60,5 +61,8 @@ def check_inputs(experiment: Experiment) -> str:
     examples = len(splits.train)
     if task.encoding_refuses:  # and may make more or fewer examples than there are rows
         examples = len(prepare(experiment).examples["train"].dataset)
-    warmup_steps(experiment.schedule, Length.of(training, examples).steps)
+    length = Length.of(training, examples)
+    warmup_steps(experiment.schedule, length.steps)
+    evaluation_points(training, length)
+    checkpoint_points(training, length)
     return splits.digest

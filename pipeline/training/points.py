@@ -35,12 +35,25 @@ def evaluation_points(training: TrainingConfig, length: Length) -> dict[int, flo
 
     The epochs are the nominal ones (0.25, 0.5 …), so that runs with other batch sizes, whose steps
     cannot fall on exactly these points, are compared at the same epochs.
+
+    Raises:
+        ConfigError: for too many, and for listed epochs after the end.
     """
+    every = training.eval_every
+    if isinstance(every, tuple) and max(every) > length.epochs:
+        raise ConfigError(
+            f"training.eval_every={list(every)}: {max(every)} is after the end; expected epochs up "
+            f"to {length.epochs}, which training.max_steps={training.max_steps} takes."
+        )
     return {**_points("eval_every", training, length), length.steps: length.epochs}
 
 
 def checkpoint_points(training: TrainingConfig, length: Length) -> set[int]:
-    """Return the steps after which to save the state to disk; never the last step."""
+    """Return the steps after which to save the state to disk; never the last step.
+
+    Raises:
+        ConfigError: for too many.
+    """
     if training.checkpoint_every is None:
         return set()
     return set(_points("checkpoint_every", training, length))

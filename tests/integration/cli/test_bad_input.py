@@ -200,6 +200,19 @@ def test_points_without_number(cli, tiny, key):
     refused(cli("train", *tiny, f"training.{key}=1e-9"), f"training.{key}=1e-09", "at least 1e-05")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("eval_every=1e-9", "at least"),
+        ("checkpoint_every=1e-9", "at least"),
+        ("eval_every=[0.25,99.0]", "99.0 is after the end; expected epochs up to 1.0"),
+    ],
+)
+def test_points_that_a_run_of_so_many_steps_has_not(cli, tiny, given, said):
+    steps = ("training.max_steps=7", "training.batch_size=16")
+    refused(cli("train", *tiny, *steps, f"training.{given}"), f"training.{given[:10]}", said)
+
+
 def test_unknown_key_of_hydra_itself(cli, tiny):
     given = ("hydra/sweeper/pruner=promote", "hydra.sweeper.pruner.eagr=true")
     ended = cli("train", "-m", *tiny, "seed=1,2", *given)
