@@ -201,13 +201,19 @@ def sweep(space: str | Overrides, overrides: Overrides = (), *, show: bool = Tru
     Raises:
         TunewrightError: for what cannot work, before the first trial; where too many failed.
     """
+    from pipeline.config.compose import chosen
+
+    refusal = ConfigError(
+        "hydra.sweeper.dry_run: a dry run makes no study to return; leave it out, or give "
+        "`tunewright plan` for the plan alone."
+    )
+    given = chosen([*as_texts(overrides), *as_texts(space)])
+    if given.get("hydra.sweeper.dry_run", "").strip("'\"").lower() in ("true", "plan"):
+        raise refusal
     with as_guest(show=show, trains=True):
         found = search(space, overrides)
-    if found is None:
-        raise ConfigError(
-            "hydra.sweeper.dry_run: a dry run makes no study to return; leave it out, or give "
-            "`tunewright plan` for the plan alone."
-        )
+    if found is None:  # as a file of the config says
+        raise refusal
     return study(*found)
 
 

@@ -206,9 +206,22 @@ def test_call_that_could_not_begin_does_not_count(monkeypatch):
     assert kept("a file", object) is not mine
 
 
-def test_a_dry_run_has_no_study_to_return(tiny):
+@pytest.mark.parametrize("kind", [True, "plan"])
+def test_a_dry_run_is_refused_before_it_is_shown(tiny, kind, capsys):
     with pytest.raises(tunewright.TunewrightError, match="makes no study"):
-        tunewright.sweep([f"{LEARNING_RATE}=0.1,0.2"], [*tiny, "hydra.sweeper.dry_run=true"])
+        tunewright.sweep({LEARNING_RATE: [0.1, 0.2], "hydra.sweeper.dry_run": kind}, tiny)
+    with pytest.raises(tunewright.TunewrightError, match="makes no study"):
+        tunewright.sweep("demo", {"hydra.sweeper.dry_run": kind})
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("working_folder")
+def test_a_dry_run_of_a_preset_has_no_study_to_return(tiny):
+    Path("conf/experiment").mkdir(parents=True)
+    preset = "# @package _global_\nhydra:\n  sweeper:\n    dry_run: true\n"
+    Path("conf/experiment/dry.yaml").write_text(preset)
+    with pytest.raises(tunewright.TunewrightError, match="makes no study"):
+        tunewright.sweep({"seed": [5, 6]}, [*tiny, *QUIETLY, "experiment=dry"], show=False)
 
 
 @pytest.mark.usefixtures("working_folder")
