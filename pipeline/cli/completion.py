@@ -36,7 +36,15 @@ _tunewright() {
 compdef _tunewright tunewright
 """,
     "fish": """\
-complete -c tunewright -f -a '(tunewright completion --line (commandline -cp) 2>/dev/null)'
+function __tunewright_proposed
+    set -l found (tunewright completion --line (commandline -cp) 2>/dev/null)
+    if set -q found[1]
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c tunewright -f -a '(__tunewright_proposed)'
 """,
 }
 INSTALL = """\

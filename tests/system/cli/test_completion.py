@@ -32,17 +32,22 @@ def command(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("shell", SCRIPTS)
 @pytest.mark.usefixtures("command")
-def test_a_shell_completes_verbs_options_of_a_group_and_keys(shell, tmp_path):
+def test_a_shell_completes_verbs_options_of_a_group_keys_and_files(shell, tmp_path):
     if not shutil.which(shell):
         pytest.skip(f"no {shell}: apt-get install {shell}")
     setup = tmp_path / "setup"
     setup.write_text(SCRIPTS[shell])
+    (tmp_path / "rows.csv").touch()
 
     def asked(line):
         program = f"source {setup}\n{ASKED[shell]}"
         given = {"LINE": line, "HOME": str(tmp_path)}
         ended = subprocess.run(
-            [shell, "-c", program], env={**os.environ, **given}, capture_output=True, text=True
+            [shell, "-c", program],
+            cwd=tmp_path,
+            env={**os.environ, **given},
+            capture_output=True,
+            text=True,
         )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout.split()
@@ -51,3 +56,5 @@ def test_a_shell_completes_verbs_options_of_a_group_and_keys(shell, tmp_path):
     values = ["sgd"] if shell == "bash" else ["optimizer=sgd"]
     assert asked("tunewright train optimizer=sg") == values
     assert asked("tunewright sweep demo training.epo") == ["training.epochs="]
+    if shell == "fish":  # the others' own completion of files follows an empty answer
+        assert asked("tunewright predict RUN --input row") == ["rows.csv"]
