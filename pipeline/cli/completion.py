@@ -92,10 +92,10 @@ def proposals(line: str, verbs: Mapping[str, argparse.ArgumentParser]) -> list[s
     if name not in verbs:
         return []
     verb, known = verbs[name], options_of(verbs[name])
+    if word.startswith("-"):  # no option's value does
+        return _beginning((option for option in known if option.startswith("--")), word)
     if before and (taken := known.get(before[-1])):
         return _beginning(re.findall(r"[\w-]+", taken) if "{" in taken else (), word)
-    if word.startswith("-"):
-        return _beginning((option for option in known if option.startswith("--")), word)
     values = {i + 1 for i, one in enumerate(before) if known.get(one)}
     said = [w for i, w in enumerate(before) if i not in values and not w.startswith("-")]
     names, overrides = names_and_overrides(said)

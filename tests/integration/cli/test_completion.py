@@ -43,6 +43,8 @@ def proposed(cli):
         ("compare night-1 --form", ["--format"]),
         ("compare night-1 --format j", ["json"]),
         ("train --cfg a", ["all"]),
+        ("train --info d", ["defaults", "defaults-tree"]),
+        ("train --info --config-d", ["--config-dir"]),
         ("predict RUN --input ", []),
         ("check -cd ", []),
         ("nothing of ours", []),
