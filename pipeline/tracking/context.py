@@ -43,7 +43,12 @@ def describe_experiment(client: MlflowClient, experiment_id: str) -> None:
             if not known.get(key):
                 client.set_experiment_tag(experiment_id, key, value)
     except MlflowException as error:
-        log.warning("experiment %s could not be described: %s", experiment_id, error)
+        log.warning(
+            "experiment %s could not be described, which only concerns how MLflow's pages show it; "
+            "to set its tags, this account needs the permission EDIT for it: %s",
+            experiment_id,
+            error,
+        )
 
 
 def origin_tags() -> dict[str, str]:
