@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipeline.common.session import shared
 from pipeline.tracking.provenance import project
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def describe_experiment(client: MlflowClient, experiment_id: str) -> None:
         )
 
 
+@shared(maxsize=1)
+def _project() -> dict[str, Any] | None:
+    return project()  # asked once a session, as it starts git; a rerun's drift asks anew
+
+
 def origin_tags() -> dict[str, str]:
     """Return who makes a run, with which program and which commit of the working folder's project.
 
@@ -62,7 +68,7 @@ def origin_tags() -> dict[str, str]:
     from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_GIT_DIRTY, MLFLOW_GIT_REPO_URL
 
     found: dict[str, str] = resolve_tags(ignore=[GitRunContext])
-    if code := project():
+    if code := _project():
         found[MLFLOW_GIT_COMMIT] = code["commit"]
         found[MLFLOW_GIT_DIRTY] = str(code["changes"] is not None).lower()
         if code["remote"]:

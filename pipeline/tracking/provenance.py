@@ -64,7 +64,6 @@ def _shown(diff: bytes) -> str:
     return masked_message(diff.decode("utf-8", "replace"))
 
 
-@shared(maxsize=1)  # it starts git
 def project() -> dict[str, Any] | None:
     """Describe the git repository that the working folder is in; None where it is in none."""
     folder = Path.cwd()

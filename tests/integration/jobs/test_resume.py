@@ -41,7 +41,7 @@ class Kept(Log):
     def table(self, columns, file):
         self.tables.append((file, columns))
 
-    def model(self, folder, _):
+    def model(self, folder, *_):
         self.weights = {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
 
 

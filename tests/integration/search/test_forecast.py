@@ -13,6 +13,13 @@ from tests.support.stores import artifact, cost_of
 SWEEP = ("-m", "training.batch_size=8,16", "hydra.sweeper.forecast=true")
 
 
+def disk_of(trials) -> int:
+    """Return the bytes of trials' artifacts and models."""
+    folders = [artifact(run, name) for run in trials for name in ("", "model")]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
 def test_sweep_forecasts_its_cost_and_reports_the_actual(cli, tiny, runs):
     ended = cli("train", *SWEEP, *tiny, "hydra.sweeper.prices.usd_per_core_hour=100")
     assert ended.code == 0, ended.err
@@ -25,8 +32,7 @@ def test_sweep_forecasts_its_cost_and_reports_the_actual(cli, tiny, runs):
     assert metrics["spent/machine_seconds"] == pytest.approx(
         metrics["spent/kwh"] / expected["kwh"] * expected["machine_seconds"]
     )
-    files = [f for run in runs("trial") for f in artifact(run, "").rglob("*") if f.is_file()]
-    assert metrics["spent/disk"] == sum(f.stat().st_size for f in files)
+    assert metrics["spent/disk"] == disk_of(runs("trial"))
 
 
 def test_a_plan_runs_nothing_and_opens_no_study(cli, tiny):
@@ -67,9 +73,8 @@ def test_the_data_is_looked_over_before_the_first_trial(cli, tiny, runs):
     assert [f["kind"] for f in report["findings"]].count("duplicate") == 1
     assert "rows of train" in artifact(study, "check.html").read_text()
     again = cli("train", *SWEEP, *tiny)
-    files = [f for run in runs("trial") for f in artifact(run, "").rglob("*") if f.is_file()]
     spent = runs("study")[0].data.metrics["spent/disk"]  # of all trials, though none ran now
-    assert spent == sum(f.stat().st_size for f in files) > 0
+    assert spent == disk_of(runs("trial")) > 0
     told = [next(li for li in e.out.splitlines() if li.startswith("data:")) for e in (ended, again)]
     assert told[0] == told[1]
 
