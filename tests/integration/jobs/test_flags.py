@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.tasks.classification import Classification
+from tests.support.failing import fail_first
 from tests.support.refusals import refused_beside as refused
 
 NIGHT = "defaults:\n  - base\n  - override optimizer: mine\n  - _self_\n"
@@ -17,21 +17,13 @@ FLAGS = ["--config-name=night", "--config-path=team", "--config-dir=more"]
 @pytest.fixture
 def searched(cli, tiny, monkeypatch):
     """A study of two trials, searched with flags; the first failed."""
-    load, calls = Classification.load_model, []
-
-    def once(self):
-        calls.append(None)
-        if len(calls) == 1:
-            raise RuntimeError("a bug")
-        return load(self)
-
     for file, text in (
         ("team/night.yaml", NIGHT),
         ("more/optimizer/mine.yaml", "name: Adagrad\nlearning_rate: 0.1\nweight_decay: 0.0\n"),
     ):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(text)
-    monkeypatch.setattr(Classification, "load_model", once)
+    fail_first(monkeypatch)
     given = ("-cn", "night", "-cp", "team", "-cd", "more", "seed=1,2", "training.epochs=1")
     assert cli("train", "-m", *tiny, *given, "hydra.sweeper.study_name=mine").code == 0
 

@@ -11,21 +11,14 @@ from optuna.trial import TrialState
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.trials import REPLACES
 from pipeline.tasks.classification import Classification
+from tests.support.failing import fail_first
 from tests.support.studies import open_study, rename
 
 
 @pytest.fixture
 def failed(cli, tiny, monkeypatch) -> Path:
     """The folder of a study with two trials, of which the first failed."""
-    load, calls = Classification.load_model, []
-
-    def once(self):
-        calls.append(None)
-        if len(calls) == 1:
-            raise RuntimeError("a bug")
-        return load(self)
-
-    monkeypatch.setattr(Classification, "load_model", once)
+    fail_first(monkeypatch)
     cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
     return Path("mlruns/studies/mine")
 

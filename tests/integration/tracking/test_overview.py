@@ -9,9 +9,9 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.common.errors import ConfigError
-from pipeline.tasks.classification import Classification
 from pipeline.tasks.objective import parse
 from pipeline.tracking.overview import number
+from tests.support.failing import fail_first
 from tests.support.rows import rows as made_rows
 from tests.support.rows import write_rows
 from tests.support.stores import Made, make_store, tiny_config
@@ -38,16 +38,8 @@ def made(tiny_model, tmp_path_factory) -> Made:
             *("hydra.sweeper.repeats=2", "evaluation.objective=[val/accuracy@last,val/loss]"),
         ],
     ]
-    load, calls = Classification.load_model, []
-
-    def fails_first(self):
-        calls.append(None)
-        if len(calls) == 1:
-            raise RuntimeError("a bug")
-        return load(self)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Classification, "load_model", fails_first)
+        fail_first(patch)
         return make_store(
             folder,
             *(["-m", *tiny, *search] for search in searches),
