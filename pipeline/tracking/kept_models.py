@@ -98,7 +98,8 @@ def logged_model(store: Store, run_id: str, step: int) -> Iterator[str]:
     run = client.get_run(run_id)
     mine = f"source_run_id = '{run_id}'"  # of a process that ended before it could say so
     for left in client.search_logged_models([run.info.experiment_id], mine):
-        client.delete_logged_model(left.model_id)
+        if left.model_id != run.data.tags.get(tags.MODEL):  # which stays: it is registered
+            client.delete_logged_model(left.model_id)
     params, known = run.data.params, run.data.tags
     origin = {key: text for key, text in known.items() if key.startswith(_ORIGIN)}
     made = client.create_logged_model(
@@ -109,14 +110,14 @@ def logged_model(store: Store, run_id: str, step: int) -> Iterator[str]:
         make_folder(Path(local_path(made.artifact_location)))
     try:
         yield str(made.model_id)
+        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
+        client.log_batch(run_id, metrics=list(_scores(store, run, made.model_id)))
+        client.set_logged_model_tags(made.model_id, {NOTE: _USE.format(made.model_id)})
+        client.finalize_logged_model(made.model_id, "READY")
     except BaseException:
         with suppress(Exception):  # the store may be gone: why it failed counts
             delete_model(store, run_id)
         raise
-    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
-    client.log_batch(run_id, metrics=list(_scores(store, run, made.model_id)))
-    client.set_logged_model_tags(made.model_id, {NOTE: _USE.format(made.model_id)})
-    client.finalize_logged_model(made.model_id, "READY")
 
 
 def _scores(store: Store, run: Run, model_id: str) -> Iterator[Metric]:
