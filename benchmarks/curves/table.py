@@ -1,0 +1,163 @@
+"""Searches recorded curves in every way, many times each, and prints what they took.
+
+Of a way that has options, those are taken that do best on the other data sets: their score is the
+mean, over these, of the 90th percentile of the share of the grid's steps until the best trial is
+good enough. Good enough: its mean score over all seeds is at most one standard error below the
+grid's best mean score.
+
+    python benchmarks/curves/table.py [--replays 200] [--only WAY …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+from curves import HERE, Curves
+from replay import SHARES, Replayed, Way, replay
+
+
+def sampler(name: str, **options: Any) -> dict[str, Any]:
+    """Return a sampler's config."""
+    return {"_target_": f"optuna.samplers.{name}Sampler", **options}
+
+
+def halving(rung: float, *, eager: bool) -> dict[str, Any]:
+    """Return the config of the halving that pauses."""
+    target = "pipeline.search.pruners.PauseAndPromote"
+    return {"_target_": target, "min_resource": rung, "reduction_factor": 3, "eager": eager}
+
+
+def killing(name: str, **options: Any) -> dict[str, Any]:
+    """Return the config of a pruner of Optuna's."""
+    return {"_target_": f"optuna.pruners.{name}Pruner", **options}
+
+
+NEVER = 1.0  # the share where a search ends without: that of the whole grid
+SHUFFLED = {"shuffle": True}  # without a class: a grid
+RUNGS = ((0.04, 0.12, 0.36), (0.12, 0.36), (0.36,), (0.12,))
+ROWS = ("100", "200", "all")
+
+
+def families() -> dict[str, list[Way]]:
+    """Return the ways to search by name, each with the options that it is tried with."""
+    tpe = sampler("TPE", n_startup_trials=10)
+    asha = [
+        Way(tpe, killing("SuccessiveHalving", min_resource=rungs[0], reduction_factor=3), rungs, n)
+        for rungs in RUNGS
+        for n in ROWS
+    ]
+    hyperband = killing("Hyperband", min_resource=0.12, max_resource=1.0, reduction_factor=3)
+    paused = {
+        eager: [
+            Way(SHUFFLED, halving(rungs[0], eager=eager), rungs, rows, is_grid=True)
+            for rungs in RUNGS
+            for rows in ROWS
+        ]
+        for eager in (False, True)
+    }
+    return {
+        "grid, shuffled": [Way(SHUFFLED, is_grid=True)],
+        "random": [Way(sampler("Random"))],
+        "tpe": [Way(tpe)],
+        "gp": [Way(sampler("GP", n_startup_trials=5))],
+        "tpe, asha": asha,
+        "tpe, hyperband": [Way(tpe, hyperband, (0.12, 0.36), rows) for rows in ROWS],
+        "promote": paused[False],
+        "promote, eager": paused[True],
+    }
+
+
+def run(folder: Path, name: str, way: Way, replays: int) -> list[Replayed]:
+    """Search a data set's curves so many times in a way."""
+    curves = Curves(name, folder)
+    return [replay(curves, way, seed) for seed in range(replays)]
+
+
+def ninth(found: Sequence[Replayed]) -> float:
+    """Return the 90th percentile of the share of the grid's steps until good enough."""
+    return float(np.quantile([min(r.to_target, NEVER) for r in found], 0.9))
+
+
+def chosen(found: Mapping[str, Sequence[Sequence[Replayed]]], left_out: str) -> int:
+    """Return which options do best on all data sets but one."""
+    others = [by_options for name, by_options in found.items() if name != left_out]
+    count = len(found[left_out])
+    return min(range(count), key=lambda i: fmean(ninth(options[i]) for options in others))
+
+
+def best_options(
+    found: Mapping[str, Sequence[Sequence[Replayed]]],
+) -> dict[str, tuple[int, Sequence[Replayed]]]:
+    """Return for each data set the options that the others choose, and their replays on it."""
+    places = {name: chosen(found, name) for name in found}
+    return {name: (place, found[name][place]) for name, place in places.items()}
+
+
+def percent(share: float) -> str:
+    """Return a share of the grid's steps as text."""
+    return f"{share:.1%}" if share < NEVER else "–"
+
+
+def row(label: str, found: Mapping[str, Sequence[Replayed]]) -> str:
+    """Return a line of the table: median and 90th percentile on each data set, then regrets."""
+    cells = []
+    for replays in found.values():
+        middle = median(min(r.to_target, NEVER) for r in replays)
+        cells.append(f"{percent(middle)}, {percent(ninth(replays))}")
+    every = [r for replays in found.values() for r in replays]
+    cells += [f"{fmean(r.regrets[i] for r in every):.3f}" for i in range(len(SHARES))]
+    return f"| {label} | {' | '.join(cells)} |"
+
+
+def described(way: Way) -> str:
+    """Return the options of a way in short."""
+    own = {**way.sampler, **way.pruner}
+    shown = [f"{k}={v}" for k, v in own.items() if not k.startswith("_")]
+    if way.rungs:
+        shown.append(f"rungs {', '.join(f'{r:g}' for r in way.rungs)} on {way.rows} rows")
+    return ", ".join(shown) or "none"
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--replays", type=int, default=200)
+    parser.add_argument("--only", nargs="*", help="these ways")
+    parser.add_argument("--curves", type=Path, default=HERE, help="the folder of the curves")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    names = sorted(path.stem for path in options.curves.glob("*.jsonl"))
+    ways = {k: v for k, v in families().items() if not options.only or k in options.only}
+    regret = " | ".join(f"regret at 1/{1 / share:.0f}" for share in SHARES)
+    print(f"| way | {' | '.join(names)} | {regret} |")
+    print(f"|---|{'---:|' * (len(names) + len(SHARES))}")
+    notes = []
+    with ProcessPoolExecutor(options.processes) as pool:
+        for label, family in ways.items():
+            jobs = {
+                name: [
+                    pool.submit(run, options.curves, name, way, options.replays) for way in family
+                ]
+                for name in names
+            }
+            found = {name: [job.result() for job in each] for name, each in jobs.items()}
+            best = best_options(found)
+            print(row(label, {name: replays for name, (_, replays) in best.items()}), flush=True)
+            notes += [
+                f"- {label}, on {name}: {described(family[place])}"
+                for name, (place, _) in best.items()
+                if len(family) > 1
+            ]
+    print("\nOptions, chosen on the other data sets:\n")
+    print("\n".join(notes))
+
+
+if __name__ == "__main__":
+    main()
