@@ -29,7 +29,10 @@ def curves(tmp_path, replays):
     """Three trainings of 50 steps; their scores grow evenly, on samples as on all rows."""
     lines = [
         {
-            **{"learning_rate": rate, "batch_size": 16, "warmup": 0.0, "seed": 42},
+            "learning_rate": rate,
+            "batch_size": 16,
+            "warmup": 0.0,
+            "seed": 42,
             "steps": STEPS,
             "scores": {rows: [end * s / 50 for s in STEPS] for rows in ("all", "100", "200")},
             "error": 0.1,
