@@ -7,7 +7,7 @@ Direction = Literal["maximize", "minimize"]  # in which a metric gets better
 PruningDecision = Literal["continue", "prune", "pause"]  # what a trial that reports a score is told
 Precision = Literal["float32", "bfloat16", "float16"]  # in which matrix products are computed
 State = Literal["complete", "pruned", "paused"]  # how a run ended that did not fail
-NO_KEYS = ("filter", "first")  # what a space is described by besides its keys
+NO_KEYS = ("filter", "first", "prior")  # what a space is described by besides its keys
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def check_arguments(
     Raises:
         ConfigError: naming the key, what was found and what was expected.
     """
-    accepted = inspect.signature(taker).parameters
+    every = inspect.signature(taker).parameters
+    accepted = {name: p for name, p in every.items() if p.kind != p.POSITIONAL_ONLY}
     if any(p.kind == p.VAR_KEYWORD for p in accepted.values()):
         return
     for option, value in given.items():

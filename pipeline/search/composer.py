@@ -12,7 +12,9 @@ from pipeline.config.flat import flatten, tree
 from pipeline.config.hydra_parts import reading_once
 from pipeline.config.refusals import plain_errors
 from pipeline.search.options import Options
+from pipeline.search.samplers import PRIOR, sampler_name
 from pipeline.search.searchable import Searchable
+from pipeline.search.space.centre import centred
 from pipeline.search.space.conditions import Base, enrich
 from pipeline.search.space.dimension import Params
 from pipeline.search.space.grammar import parse_space
@@ -47,6 +49,8 @@ class Composer:
         base = Base(self._load, space.fixed, self._task.check)
         self.choices = base.choices
         space = enrich(space, self._options, base)
+        if sampler_name(self._options.sampler, space) == PRIOR:
+            space = centred(space, base, self._task.settled)
         others = self._options.repeats > 1 or self._options.custom_search_space
         if not space.dimensions and not others:
             raise ConfigError(

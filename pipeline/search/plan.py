@@ -16,7 +16,7 @@ from pipeline.config.hydra_parts import BASIC_LAUNCHER
 from pipeline.search.arguments import check_arguments
 from pipeline.search.options import MOST_PROCESSES, Options
 from pipeline.search.pruners import PauseAndPromote
-from pipeline.search.samplers import GRID, make_sampler, sampler_name, seed_of
+from pipeline.search.samplers import GRID, PRIOR, make_sampler, sampler_name, seed_of
 from pipeline.search.searchable import SEED, Searchable
 from pipeline.search.space.space import Space
 from pipeline.search.study.study import SPACE, StudySpec
@@ -28,6 +28,7 @@ MOST_POINTS = 10_000  # of a grid
 NOT_IN_NAMES = "/\\'\"`\n*?[]"  # characters that a study's folder cannot have, or a shell reads
 MOST_LISTED = 1_000_000  # of a range
 DEFAULT_TRIALS = 20  # of an infinite space, where n_trials is null
+_ONE_OBJECTIVE = {"CmaEsSampler": "cmaes", PRIOR: "prior"}
 _LEARNS_NOTHING = (GRID, "RandomSampler", "QMCSampler", "BruteForceSampler")
 # Launchers by the module of their class.
 _HERE = "hydra_plugins.tunewright"
@@ -68,9 +69,10 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
     if name == "GPSampler":
         _check_listed(space)
     make_sampler(options.sampler, space, spec.seed)  # refuses wrong options now
-    if name == "CmaEsSampler" and len(directions) > 1:
+    if name in _ONE_OBJECTIVE and len(directions) > 1:
         raise ConfigError(
-            "hydra/sweeper/sampler=cmaes: it follows one objective; expected tpe, gp or nsgaii."
+            f"hydra/sweeper/sampler={_ONE_OBJECTIVE[name]}: it follows one objective; expected "
+            "tpe, gp or nsgaii."
         )
     if options.custom_search_space:
         method(options.custom_search_space)  # refuses what is not there now

@@ -19,15 +19,18 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
+from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.search.arguments import check_arguments
 from pipeline.search.optuna_parts import PlacedQmc, ThinnedTpe, every_trial, share_space
+from pipeline.search.prior import PriorSampler
 from pipeline.search.space.space import Space
 from pipeline.search.study.trials import ATTEMPT, REPLACES, place_of
 
 log = logging.getLogger(__name__)
 
 GRID = "GridSampler"
+PRIOR = PriorSampler.__name__
 MOST_SEED = 2**32 - 1  # that numpy takes
 ALLOWED = "_allowed_"  # key of a sampler's config: the dotted paths that allow_sampler names
 # Our spaces are known beforehand, so a grid has every point that brute force would find, and each
@@ -51,6 +54,8 @@ def sampler_name(options: Mapping[str, Any], space: Space) -> str:
     if target is None:
         return "TPESampler" if space.infinite else GRID
     prefix, _, name = str(target).rpartition(".")
+    if (prefix, name) == (PriorSampler.__module__, PRIOR):
+        return PRIOR
     if prefix != "optuna.samplers" and target in options.get(ALLOWED, ()):
         return str(target)
     names = [n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n != "BaseSampler"]
@@ -78,11 +83,14 @@ def seed_of(options: Mapping[str, Any]) -> int | None:
     return seed
 
 
-def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSampler:
+def make_sampler(
+    options: Mapping[str, Any], space: Space, seed: int, reported: Direction | None = None
+) -> BaseSampler:
     """Make a study's sampler from its config.
 
     A class that takes a ``seed`` is made anew for each trial. One that does not is made once, and
-    has to see to it itself that workers and later starts do not draw the same.
+    has to see to it itself that workers and later starts do not draw the same. ``reported`` is the
+    direction of what trials report, if it is not the objective's.
 
     Raises:
         ConfigError: for an option that the sampler does not have or take, and for an own class
@@ -102,7 +110,10 @@ def make_sampler(options: Mapping[str, Any], space: Space, seed: int) -> BaseSam
     check_arguments("hydra.sweeper.sampler", sampler_class, given)
     accepted = inspect.signature(sampler_class).parameters
     takes_any = any(p.kind == p.VAR_KEYWORD for p in accepted.values())
-    make = partial(_make, _OWN_CLASSES.get(name, sampler_class), given, options.get(ALLOWED, ()))
+    made: Callable[..., BaseSampler] = _OWN_CLASSES.get(name, sampler_class)
+    if name == PRIOR:
+        made = partial(PriorSampler, space, reported)
+    make = partial(_make, made, given, options.get(ALLOWED, ()))
     own = partial(_of_place, name, space, seed)
     try:
         if "seed" in accepted or takes_any:
@@ -202,6 +213,8 @@ def _class_of(name: str) -> type[BaseSampler]:
     Raises:
         ConfigError: where there is none, or it is no sampler.
     """
+    if name == PRIOR:
+        return PriorSampler
     if "." not in name:
         sampler: type[BaseSampler] = getattr(optuna.samplers, name)
         return sampler
@@ -219,7 +232,7 @@ def _class_of(name: str) -> type[BaseSampler]:
 
 
 def _make(
-    sampler_class: type[BaseSampler],
+    sampler_class: Callable[..., BaseSampler],
     given: Mapping[str, Any],
     allowed: Collection[str],
     seed: int,

@@ -116,6 +116,14 @@ class Searchable:
         """
         return dict(settings)
 
+    def settled(self, config: "DictConfig", key: str) -> Any:
+        """Return the value that a run of this config gives a key which the config leaves open.
+
+        A key is left open where numbers are searched and the config has a text, such as ``auto``.
+        None where that is not known before a run.
+        """
+        return None
+
     def footprint(self, configs: Sequence["DictConfig"]) -> int:
         """Return the bytes of memory that a worker needs at most for them; 0: not known."""
         return 0

@@ -84,6 +84,10 @@ class Base:
             value = OmegaConf.select(without_hydra(self._whole, resolve=False), key)
         return value if isinstance(value, str | int | float | bool | None) else str(value)
 
+    def settled(self, key: str, settle: Callable[[DictConfig, str], Any]) -> Any:
+        """Return what a run makes of a key that has a text in place of a value."""
+        return settle(without_hydra(self._whole), key)
+
     def depends_on(self, key: str, searched: Sequence[str]) -> str | None:
         """Return the searched key that a key's value is written in terms of, if there is one."""
         written = str(flatten(self._tree).get(key))

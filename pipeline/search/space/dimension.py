@@ -49,6 +49,14 @@ class Dimension:
         named = next(iter(self.pairs.values())) if self.pairs else (self.override_key,)
         return tuple(key.lstrip("+~") for key in named)
 
+    @property
+    def is_numeric(self) -> bool:
+        """Whether its values are numbers, as a range's or a list of numbers."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return all(type(choice) in (int, float) for choice in d.choices)
+        return True
+
     def settings(self, value: Any) -> dict[str, Any]:
         """Return what a value sets, by the keys of the config."""
         if self.pairs:

@@ -27,6 +27,7 @@ class Space:
     fixed: tuple[str, ...]
     filter: Filter | None = None
     first: tuple[Params, ...] = field(default=(), hash=False)  # points to begin with, also in part
+    centre: Params = field(default_factory=dict, hash=False)  # the config's own values, for a prior
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -164,7 +165,7 @@ class Space:
         """
         chance = random.Random(seed)
         for _ in range(draws if self.filter else 1):
-            point = self._complete(given, lambda d: d.draw(chance))
+            point = self.complete(given, lambda d: d.draw(chance))
             if self.allows(point):
                 return point
         if self.infinite or self._count({}, 0) > MOST_FILTERED:
@@ -179,15 +180,15 @@ class Space:
         Raises:
             ConfigError: where the filter leaves nothing.
         """
-        first = self._complete({}, lambda d: d.extremes()[0])
+        first = self.complete({}, lambda d: d.extremes()[0])
         yield first if self.allows(first) else self.draw({}, "probe")
         values = sum(len(d.extremes()) for d in self.dimensions)
         draws = min(PROBE_DRAWS, 1 + DRAWS // max(1, values))
         for d in self.dimensions:
-            opening = self._opening(d)
+            opening = self.opening(d)
             for value in d.extremes()[0 if d.when else 1 :]:
                 given = {**opening, d.key: value}
-                point = self._complete(given, lambda d: d.extremes()[0])
+                point = self.complete(given, lambda d: d.extremes()[0])
                 found = point if self.allows(point) else self.find(given, draws)
                 if found is not None:
                     yield found
@@ -214,6 +215,9 @@ class Space:
                 for point in self.first
             ]
             described["first"] = "; ".join(points)
+        if self.centre:
+            own = self.settings(self.centre)
+            described["prior"] = ", ".join(f"{key} around {encode(own[key])}" for key in own)
         return described
 
     def _points(
@@ -244,7 +248,7 @@ class Space:
             return (d.count() or 0) * self._count(chosen, at + 1)
         return sum(self._count({**chosen, d.key: value}, at + 1) for value in d.grid())
 
-    def _complete(self, given: Mapping[str, Any], pick: Callable[[Dimension], Any]) -> Params:
+    def complete(self, given: Mapping[str, Any], pick: Callable[[Dimension], Any]) -> Params:
         """Return a point with what is given of it and counts there, the rest picked."""
         point: Params = {}
         for d in self.dimensions:
@@ -252,7 +256,7 @@ class Space:
                 point[d.key] = given[d.key] if d.key in given else pick(d)
         return point
 
-    def _opening(self, dimension: Dimension) -> Params:
+    def opening(self, dimension: Dimension) -> Params:
         """Return the choices that open a dimension."""
         when = dimension.when
         if when is None:
@@ -260,5 +264,5 @@ class Space:
         for d in self.dimensions:
             for value in d.extremes() if when.key in d.keys else ():
                 if when.holds(d.settings(value)):
-                    return {**self._opening(d), d.key: value}
+                    return {**self.opening(d), d.key: value}
         raise AssertionError(f"nothing sets {when}")

@@ -87,7 +87,7 @@ class StudySpec:
             return optuna.create_study(
                 study_name=self.name,
                 storage=storage or open_storage(self.storage),
-                sampler=make_sampler(self.sampler, self.space, self.seed),
+                sampler=make_sampler(self.sampler, self.space, self.seed, self.reported),
                 # Where Optuna has a pruner that splits a study, its samplers must know.
                 pruner=pruner if isinstance(pruner, BasePruner) else NopPruner(),
                 directions=list(self.directions),

@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from pipeline.common.errors import ConfigError
+from pipeline.search.study.study import FINGERPRINT
 from pipeline.search.study.trials import best_first, ended, state_of
 from tests.support.studies import open_study, points
 
@@ -207,7 +208,7 @@ def test_filter_reads_keys_of_a_choice_and_fixed_keys(program):
     assert points(study) == [{"opt": "sgd", "x": 2}]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "prior"])
 def test_a_sampler_never_runs_a_point_that_fails_the_filter(program, sampler):
     study = program(
         "x=interval(0.0,1.0)",
@@ -221,7 +222,8 @@ def test_a_sampler_never_runs_a_point_that_fails_the_filter(program, sampler):
     assert len(found) == 12
     assert all(p["x"] + p["y"] > 1.6 for p in found)
     assert len({(p["x"], p["y"]) for p in found}) == 12
-    assert "rejected" in {state_of(t) for t in study.trials}
+    is_rejected = "rejected" in {state_of(t) for t in study.trials}
+    assert is_rejected == (sampler != "prior")  # which asks the filter itself
     assert "12 of 12 trials done, 0 failed" in program.out
 
 
@@ -281,6 +283,25 @@ def test_first_points_outside_the_space_are_refused(program, first, said):
             r"hydra.sweeper.when={opt\=sgd:{opt.momentum:'interval(0.0,0.9)'}}",
             "hydra.sweeper.filter='x * y < 2'",
             f"hydra.sweeper.first={first}",
+        )
+
+
+def test_a_prior_begins_at_the_configs_own_values(program):
+    study = program(
+        "hydra/sweeper/sampler=prior",
+        "x=interval(0.0,4.0)",
+        "y=2,4,8",
+        "opt=adam,sgd",
+        r"hydra.sweeper.when={opt\=sgd:{opt.momentum:'interval(0.5,0.9)'}}",
+        "hydra.sweeper.n_trials=4",
+    )
+    around = "x around 1, y around 2, opt around adam, opt.momentum around 0.5"
+    assert f"\n  prior: {around}\n" in program.out
+    assert points(study)[0] == {"x": 1, "y": 2, "opt": "adam"}
+    assert study.user_attrs[FINGERPRINT]["search space"]["prior"] == around
+    with pytest.raises(ConfigError, match="sampler=prior: it follows one objective"):
+        program(
+            "hydra/sweeper/sampler=prior", "x=1,2", "hydra.sweeper.direction=[minimize,minimize]"
         )
 
 

@@ -15,6 +15,7 @@ from pipeline.common.errors import ConfigError
 from pipeline.search.samplers import (
     ALLOWED,
     GRID,
+    PRIOR,
     SeededSampler,
     make_sampler,
     sampler_name,
@@ -39,6 +40,7 @@ SAMPLERS = [
     pytest.param("CmaEsSampler", {"with_margin": True, "popsize": 4}, FLOATS, 14, id="cmawm"),
     pytest.param("QMCSampler", {}, MIXED, 8, id="sobol"),
     pytest.param("QMCSampler", {"qmc_type": "halton", "scramble": True}, MIXED, 8, id="halton"),
+    pytest.param("PriorSampler", {}, MIXED, 10, id="prior"),
     pytest.param("NSGAIISampler", {"population_size": 4}, MIXED, 14, id="nsgaii"),
     pytest.param("NSGAIIISampler", {"population_size": 4}, MIXED, 14, id="nsgaiii"),
     pytest.param("GridSampler", {}, FINITE, 12, id="grid"),
@@ -54,12 +56,13 @@ def spec(
     overrides: tuple[str, ...] = FLOATS,
     pruner: dict[str, Any] | None = None,
 ) -> StudySpec:
+    module = "pipeline.search.prior" if name == PRIOR else "optuna.samplers"
     return StudySpec(
         name="sphere",
         storage=str(folder / "study.journal"),
         directions=("minimize", "maximize") if name.startswith("NSGA") else ("minimize",),
         space=parse_space(overrides),
-        sampler={"_target_": f"optuna.samplers.{name}", **(options or {})},
+        sampler={"_target_": f"{module}.{name}", **(options or {})},
         pruner=pruner or {},
         reported="minimize",
         unit=1,
