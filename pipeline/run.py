@@ -34,7 +34,7 @@ def run(
     """Fine-tune a model once and return its scores.
 
     The score is that of the best evaluation; the best evaluation's weights are the ones that are
-    tested and saved. Outside a search a run saves its model; a trial only if best so far.
+    tested and saved. Outside a search a run saves its model; a trial only if among the best so far.
 
     Args:
         experiment: everything that can change the result.
@@ -81,6 +81,6 @@ def run(
     result = log.outcome(result, tuner.evaluations, judged, exceptions, resumed)
     record.texts(bias)
     bound = lower_bound(experiment, model, data, tuner, judged, trial)  # no adapter is merged yet
-    if judged and trial.is_best(result.scores):
+    if judged and trial.is_kept(result.scores):
         log.model(model, output_dir / "model", tuner.evaluations)
     return log.close(result, tuner.spent, bound)

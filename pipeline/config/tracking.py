@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass
 
-from pipeline.config.types import STRICT, Text
+from pipeline.config.types import STRICT, Few, Text
 
 EXPERIMENT = "tunewright"
 
@@ -24,3 +24,4 @@ class TrackingConfig:
     uri: Annotated[Text | None, BeforeValidator(_unset)]
     # MLflow's; an empty variable gives the usual one.
     experiment: Annotated[Text, BeforeValidator(lambda name: name or EXPERIMENT)]
+    keep_models: Few = 1  # of a study: those of its best trials; 1 where another group has no key

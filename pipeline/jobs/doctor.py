@@ -26,7 +26,7 @@ from pipeline.jobs.leftovers import (
     single_runs,
     unsaved_model,
 )
-from pipeline.jobs.study_record import lost_study, name_best
+from pipeline.jobs.study_record import KEEP, lost_study, name_best
 from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.queue import settle_one
 from pipeline.search.study.storage import find_study, seek_study
@@ -205,25 +205,30 @@ def _over(
     """Look at what only a study that nobody is at can be told from: its best, models, its run."""
     ranked = best_first(study)
     best = ranked[0].user_attrs.get(RUN_ID) if ranked else None
+    limits = json.loads(run.data.tags.get(tags.LIMITS, "{}"))
+    keep = limits.get(KEEP, 1)
     if best and run.data.tags.get(tags.BEST_RUN) != best:
         wrong = f"its run does not name trial {ranked[0].number}, the best one"
-        yield Defect(place, wrong, "named", partial(name_best, store, run.info.run_id, study))
+        yield Defect(place, wrong, "named", partial(name_best, store, run.info.run_id, study, keep))
     if best:
         yield from _best_run(store, place, best, ranked[0].number)
     with_model = [one for one in own if has_model(store, one)]
     if best not in [one.info.run_id for one in with_model]:
         with_model = []  # the study keeps the one it has, until a best trial has its own
+    stay = {trial.user_attrs.get(RUN_ID) for trial in ranked[:keep]}
     for one in with_model:
-        if one.info.run_id != best and tags.KEPT_FOR not in one.data.tags:
+        if one.info.run_id not in stay and tags.KEPT_FOR not in one.data.tags:
             where = f"{place}, run {one.info.run_id} of trial {one.data.tags[tags.TRIAL]}"
             fix = partial(delete_model, store, one.info.run_id)
-            yield Defect(where, "keeps a model, but is not the best", "its model is deleted", fix)
+            which = "the best" if keep == 1 else f"of the best {keep}"
+            wrong = f"keeps a model, but is not {which}"
+            yield Defect(where, wrong, "its model is deleted", fix)
     at = store.dir / "studies" / study.study_name
     for folder in sorted(at.glob(f"*/{MODEL_FOLDER}")):
         yield unsaved_model(folder)
     if run.info.status == "RUNNING":
         over = [t for t in counted(study) if t.state.is_finished()]
-        most = json.loads(run.data.tags.get(tags.LIMITS, "{}")).get("n_trials")
+        most = limits.get("n_trials")
         done = most is not None and len(over) >= most
         state = "unfinished" if not done else "complete" if ranked else "failed"
         wrong = "its run is RUNNING in MLflow, but no process is at it"

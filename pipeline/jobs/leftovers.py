@@ -28,7 +28,7 @@ class Defect:
     place: str
     wrong: str
     remedy: str = ""  # what the fix does, or what is left to the user
-    fix: Callable[[], bool | None] | None = None  # gives False where somebody else was faster
+    fix: Callable[[], object] | None = None  # gives False where somebody else was faster
     left_alone: bool = False  # it may well be healthy
 
 

@@ -49,7 +49,7 @@ from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, commands, open_store, studies, tags
 from pipeline.tracking.dead_runs import close_dead
 from pipeline.tracking.descriptions import describe
-from pipeline.tracking.kept_models import delete_model
+from pipeline.tracking.kept_models import delete_model, trials_with_model
 from pipeline.tracking.metrics import history
 from pipeline.tracking.record import ACCOUNT, COST_FILE, RUN_SECONDS, log_datasets
 from pipeline.tracking.runs import log_progress, log_texts, read_json, run_of
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_FILE = "check.json"  # artifact of the study: what is odd about its data
+KEEP = "keep_models"  # of a study's limits, where more than one model stays
 SCORE, BEST = "search/score", "search/best_score"  # metrics of the study
 SHOWN_WARNINGS = 3  # of the data, before the first trial
 
@@ -77,6 +78,7 @@ class StudyRecord:
     objectives: Sequence[str]  # as the config writes them
     metric: str  # of the first one
     learned: list[str] = field(default_factory=list)  # beyond the best trial, as text
+    _kept: set[str] | None = None  # runs whose models stay; None: not looked up yet
     _kept_as: str | None = None  # its state where this start found it closed, and of this search
     _logged: dict[str, dict[int, float]] = field(default_factory=dict)  # metric -> step -> value
 
@@ -106,6 +108,8 @@ class StudyRecord:
             "retries": spec.retries,
             "repeats": len(spec.seeds) or 1,
         }
+        if experiment.tracking.keep_models > 1:  # as every record of an older version means it
+            limits[KEEP] = experiment.tracking.keep_models
         store = open_store(experiment.tracking)
         run_id, kept_as = studies.open_study(
             store,
@@ -158,19 +162,26 @@ class StudyRecord:
         return [f"data: {report.summary}{more}", *worst]
 
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
-        """Add trials to the study's own history, name the best, keep no model but its."""
+        """Add trials to the study's own history, name the best, keep the models of the best."""
         complete = [t for t in news if state_of(t) == "complete"]
         if complete:
             self._log_scores(study)
         dead = [t.number for t in news if kind_of_failure(t) == "killed"]
         close_dead(self.store, study.study_name, dead)
-        ranked = best_first(study)
-        if not ranked:
+        if not best_first(study):
             return
-        best = ranked[0]
-        name_best(self.store, self.run_id, study)
-        for run_id in (t.user_attrs[RUN_ID] for t in complete if t.number != best.number):
+        stay = name_best(self.store, self.run_id, study, self.tracking.keep_models)
+        for run_id in self._with_models(study, complete) - stay:
             delete_model(self.store, run_id, of_study=study.study_name)
+        self._kept = stay
+
+    def _with_models(self, study: optuna.Study, new: Sequence[FrozenTrial]) -> set[str]:
+        """Return the runs of complete trials that may have models."""
+        if self._kept is not None:
+            return self._kept | {t.user_attrs[RUN_ID] for t in new}
+        # One that still runs has its model before it is complete.
+        own = {t.user_attrs[RUN_ID] for t in ended(study, "complete")}
+        return own & {run.info.run_id for run in trials_with_model(self.store, study.study_name)}
 
     def _log_scores(self, study: optuna.Study) -> None:
         """Log each complete trial's score, and the best so far, by the order of their ends.
@@ -288,12 +299,20 @@ def lost_study(store: Store, name: str, study: optuna.Study | None, storage: str
     )
 
 
-def name_best(store: Store, parent_run_id: str, study: optuna.Study) -> None:
-    """Name a study's best trial, and its Pareto front, in its parent run."""
-    best = best_first(study)[0]
+def name_best(store: Store, parent_run_id: str, study: optuna.Study, keep: int) -> set[str]:
+    """Name a study's best trial, and its Pareto front, in its parent run.
+
+    Returns:
+        The runs whose models stay: of the best ``keep`` trials, and of one that stands for them.
+    """
+    best, *others = best_first(study)[:keep]
     front = [t.number for t in pareto_front(study)] if len(study.directions) > 1 else []
     run_id = best.user_attrs[RUN_ID]
-    studies.set_best(store, parent_run_id, best.number, run_id, score_text(best), front)
+    stay = {run_id, *(t.user_attrs[RUN_ID] for t in others)}
+    kept = studies.set_best(
+        store, parent_run_id, best.number, run_id, score_text(best), front, stay
+    )
+    return stay | ({kept} if kept else set())
 
 
 def _program() -> str:

@@ -125,6 +125,7 @@ class ExperimentTask(Searchable):
             self._precision = settled_precision(experiments)
             self._left_open = any(e.training.precision == "auto" for e in experiments)
         self._tracking = tracking = experiments[0].tracking
+        self.keep = tracking.keep_models
         self._digest = ", ".join(dict.fromkeys(digests))
         return {
             "data": self._digest,
@@ -264,7 +265,7 @@ class ExperimentTask(Searchable):
         shown = [*flags(), *map(masked_override, job.overrides)]
         job.note(COMMAND, as_run(shown, {key: OmegaConf.select(config, key) for key in OPEN}))
         trial = Trial(
-            job.is_best,
+            job.is_kept,
             job.report,
             job.report.check_time,
             reported=job.reported,
@@ -305,7 +306,7 @@ class ExperimentTask(Searchable):
         describe(self.store, outcome.kept.run_id)
 
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:
-        """Add trials to the study's own history, name the best, keep no model but its."""
+        """Add trials to the study's own history, name the best, keep the models of the best."""
         self._study.progressed(study, news)
 
     def end(

@@ -84,7 +84,7 @@ def forecast(
     rates: Rates,
     begun: float,
     before: Spent,
-    has_best: bool,
+    models: int,
 ) -> Spent:
     """Forecast a study, earlier starts of its search included, if no trial is pruned from now on.
 
@@ -95,16 +95,16 @@ def forecast(
         rates: of a worker.
         begun: seconds of this start that have gone by already.
         before: what earlier starts have cost.
-        has_best: whether one of their trials is complete, so that a model is among its bytes.
+        models: how many more are kept than earlier starts left.
     """
     trials = [seeds * cost.seconds for cost in costs]
     left = sum(trials)
     kwh = rates.kwh(left)
-    model = 0 if has_best else max(cost.model for cost in costs)
+    kept = models * max(cost.model for cost in costs)
     return Spent(
         before.seconds + begun + makespan(trials, workers),
         before.machine_seconds + left,
-        before.disk + seeds * sum(cost.record for cost in costs) + model,
+        before.disk + seeds * sum(cost.record for cost in costs) + kept,
         before.kwh + kwh,
         before.usd + rates.usd(left, kwh),
     )

@@ -41,7 +41,7 @@ class TrialJob:
     settings: Mapping[str, Any]  # what its parameters set, by the keys of the config
     output_dir: Path
     folder: Path  # of the study: what its trials share
-    is_best: Callable[[Sequence[float]], bool]  # whether scores beat every finished trial's
+    is_kept: Callable[[Sequence[float]], bool]  # whether scores are among the best so far
     report: "Reporter"  # takes scores on the way and says whether to continue
     note: Callable[[str, Any], None]  # keeps something with the trial in the study, at once
     before: "Outcome | None"  # what it gave when it was paused
@@ -88,6 +88,7 @@ class Searchable:
 
     unit = 1  # steps in one unit of what trials report
     can_pause = False  # whether a paused trial can resume later
+    keep = 1  # of how many of the best trials what they made stays
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function

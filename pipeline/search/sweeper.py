@@ -225,7 +225,7 @@ class Sweep:
             spec.budget.rates,
             begun=time.time() - self._began,
             before=before,
-            has_best=bool(ended(study, "complete")),
+            models=max(0, min(left, self._task.keep - len(ended(study, "complete")))),
         )
         earlier = f", {span(before.seconds)} of it in earlier starts" if before.seconds else ""
         pruned = ", if no trial is pruned" if spec.prunes else ""

@@ -13,7 +13,7 @@ from pipeline.evaluation.names import SPLIT_NAMES
 from pipeline.tracking import tags
 from pipeline.tracking.context import NOTE
 from pipeline.tracking.location import local_path
-from pipeline.tracking.runs import find_runs, seek_run
+from pipeline.tracking.runs import find_runs, quoted, seek_run
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -68,11 +68,13 @@ def bytes_of(runs: Collection[Run]) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def trials_with_model(store: Store) -> list[Run]:
-    """Return the runs of all studies' trials that keep a model."""
+def trials_with_model(store: Store, study: str | None = None) -> list[Run]:
+    """Return the runs of a study's trials, or of all studies', that keep a model."""
     if store.is_empty:
         return []
     trials = f"tags.`{tags.KIND}` = 'trial'"
+    if study is not None:
+        trials += f" and tags.`{tags.STUDY}` = '{quoted(study)}'"
     location = store.client.get_experiment(store.experiment_id).artifact_location
     if not _is_local(location):
         found = find_runs(store, trials)

@@ -124,7 +124,8 @@ def _check_model(store: Store, run: Run) -> None:
         if run.data.tags.get(tags.KIND) == "trial":
             study = run.data.tags.get(tags.STUDY, "STUDY")
             why = (
-                "a trial keeps it only while it is the best of its study; `tunewright best "
+                "a trial keeps it only while it is among the best of its study, as many as "
+                "tracking.keep_models says; `tunewright best "
                 f"{printable(shlex.quote(study))}` shows that one's run"
             )
         raise TrackingError(f"{run_id}: this {state} run keeps no model: {why}.")

@@ -8,7 +8,6 @@ import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +39,7 @@ from pipeline.tracking.location import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_PLACE = ("tracking", "tracking.dir", "tracking.uri", "tracking.experiment")
 CONNECT_SECONDS = 10.0  # to wait for a tracking server's first answer
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # tracking URIs without a server
 
@@ -123,12 +123,12 @@ class Store:
         """The overrides that lead to this store, those that say what is the default left out."""
         usual = {"dir": "mlruns", "uri": os.environ.get("MLFLOW_TRACKING_URI") or None}
         usual["experiment"] = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-        given = {k: v for k, v in asdict(self.config).items() if v != usual[k]}
-        return [f"tracking.{key}={literal(value)}" for key, value in given.items()]
+        given = {key: getattr(self.config, key) for key in usual}
+        return [f"tracking.{k}={literal(v)}" for k, v in given.items() if v != usual[k]]
 
     def instead(self, overrides: Iterable[str]) -> list[str]:
         """Return overrides that lead to this store, whichever they name: it may be a copy."""
-        kept = [o for o in overrides if key_of(o).partition(".")[0] != "tracking"]
+        kept = [o for o in overrides if key_of(o) not in _PLACE]
         return [*kept, *self.options]
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import NO_KEYS
@@ -92,7 +92,8 @@ def set_best(
     run_id: str,
     score: str,
     front: Sequence[int] = (),
-) -> None:
+    stay: Collection[str] = (),
+) -> str | None:
     """Name the study's best trial, and delete the model of the one it replaces.
 
     Where a changed space makes a trial the best whose model is deleted already, the study keeps
@@ -105,8 +106,12 @@ def set_best(
         run_id: the best one's run.
         score: its scores, as they are shown.
         front: numbers of the trials on the Pareto front; none where there is one objective.
+        stay: runs whose models are kept besides.
+
+    Returns:
+        The run that has the kept model where the best one has none.
     """
-    known = store.client.get_run(parent_run_id).data.tags
+    known: dict[str, str] = store.client.get_run(parent_run_id).data.tags
     best = {tags.BEST_RUN: run_id, tags.BEST_TRIAL: str(trial), tags.BEST_SCORE: score}
     if front:
         best[tags.FRONT] = ", ".join(map(str, front))
@@ -115,21 +120,22 @@ def set_best(
             store.client.set_tag(parent_run_id, key, value)
     previous, kept = known.get(tags.BEST_RUN), known.get(tags.MODEL_RUN)
     if previous == run_id:
-        return
+        return kept
     run = seek_run(store, run_id)
     is_other = run is not None and run.data.tags.get(tags.STUDY) != known[tags.STUDY]
     if is_other and not is_deleted(run):  # a fork's best, of its origin
         store.client.set_tag(run_id, tags.KEPT_FOR, known[tags.STUDY])
     if previous is None:
-        return
+        return kept
     if run is None or not has_model(store, run):
         if kept is None:
             store.client.set_tag(parent_run_id, tags.MODEL_RUN, previous)
-        return
-    for replaced in {previous, kept} - {None, run_id}:
+        return kept or previous
+    for replaced in {previous, kept} - {None, run_id, *stay}:
         delete_model(store, str(replaced), of_study=known[tags.STUDY])
     if kept is not None:
         store.client.delete_tag(parent_run_id, tags.MODEL_RUN)
+    return None
 
 
 def space_note(space: Mapping[str, str]) -> str:

@@ -21,7 +21,7 @@ EPOCH = 100  # steps that a trial reports for one epoch: rungs may be hundredths
 class Trial:
     """What a run may ask of the search that it belongs to."""
 
-    is_best: Callable[[Sequence[float]], bool]  # whether scores beat every finished trial's
+    is_kept: Callable[[Sequence[float]], bool]  # whether a model of such scores stays
     # Takes the score so far and the epochs done; returns whether to continue.
     report: Callable[[float, float], PruningDecision]
     check_time: Callable[[], None]  # raises once the trial's time is up
@@ -33,7 +33,7 @@ class Trial:
 
 
 # For a run outside a search: nothing ends it, and it keeps its model.
-ALONE = Trial(is_best=lambda _: True, report=lambda *_: "continue", check_time=lambda: None)
+ALONE = Trial(is_kept=lambda _: True, report=lambda *_: "continue", check_time=lambda: None)
 
 
 @dataclass(frozen=True)

@@ -177,11 +177,12 @@ def violation(trial: FrozenTrial) -> float:
     return sum(value for value in trial.constraints.values() if value > 0)
 
 
-def is_best(study: optuna.Study, scores: Sequence[float], number: int) -> bool:
-    """Whether a trial with these scores comes before every complete one, as in `best_first`."""
+def is_among_best(study: optuna.Study, scores: Sequence[float], number: int, most: int = 1) -> bool:
+    """Whether a trial with these scores would be among the first ``most`` of `best_first`."""
     directions = study.directions
     own = (_losses(directions, scores), number)
-    return all(own < (_losses(directions, t.values), t.number) for t in _allowed(study))
+    before = ((_losses(directions, t.values), t.number) < own for t in _allowed(study))
+    return sum(before) < most
 
 
 def _allowed(study: optuna.Study) -> list[FrozenTrial]:

@@ -39,7 +39,7 @@ from pipeline.search.study.trials import (
     SCORES,
     STEP,
     WAITED,
-    is_best,
+    is_among_best,
     place_of,
 )
 from pipeline.search.workers.child import Child, WorkerDiedError
@@ -251,11 +251,11 @@ class TrialLoop:
                 config.hydra.job.id += f"-{repeat}"
                 config.hydra.sweep.subdir = f"{config.hydra.sweep.subdir}-{repeat}"
 
-        def is_best_so_far(scores: Sequence[float]) -> bool:
+        def is_kept(scores: Sequence[float]) -> bool:
             if repeat is not None and repeat + 1 < len(spec.seeds):
                 return False  # the mean is known with the last seed, whose model stands for all
             every = [*(outcome.values for outcome in earlier), scores]
-            return is_best(self._study, _means(every), trial.number)
+            return is_among_best(self._study, _means(every), trial.number, self._task.keep)
 
         trials = self._study.get_trials(deepcopy=False)
         job = TrialJob(
@@ -266,7 +266,7 @@ class TrialLoop:
             settings=spec.space.settings(trial.params),
             output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
             folder=Path(config.hydra.sweep.dir).absolute(),
-            is_best=is_best_so_far,
+            is_kept=is_kept,
             report=reporter,
             note=trial.set_user_attr,
             before=before,

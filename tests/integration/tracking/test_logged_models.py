@@ -84,6 +84,26 @@ def test_a_search_keeps_one_logged_model(cli, tiny, store):
     assert study.data.metrics["spent/disk"] == sum(file.stat().st_size for file in files)
 
 
+def test_a_search_keeps_the_models_of_its_best_trials(cli, tiny, store):
+    def search(most: int, keep: int) -> None:
+        given = ["optimizer.learning_rate=interval(1e-4,1e-2)", f"tracking.keep_models={keep}"]
+        study = ["hydra.sweeper.study_name=s", f"hydra.sweeper.n_trials={most}"]
+        ended = cli("train", "-m", *tiny, *given, *study, store.where)
+        assert ended.code == 0, ended.err
+        trials = store.client.search_runs([experiment(store)], "tags.`tunewright.kind` = 'trial'")
+        trials.sort(
+            key=lambda run: (-run.data.metrics["val/f1_macro"], int(run.data.tags[tags.TRIAL]))
+        )
+        kept = [run.data.tags[tags.TRIAL] for run in trials if tags.MODEL in run.data.tags]
+        assert kept == [run.data.tags[tags.TRIAL] for run in trials[:keep]]
+        models = Path(store.folder, "mlruns", "artifacts", "models")
+        assert len(list(models.iterdir())) == keep
+
+    search(3, 2)
+    assert cli("doctor", store.where).code == 0  # which knows how many
+    search(4, 1)
+
+
 def test_a_version_in_the_registry_names_its_logged_model(cli, kept, store, monkeypatch):
     import mlflow
 

@@ -23,13 +23,13 @@ def test_energy_and_money_are_those_of_the_workers_seconds():
     rates = prices.rates(cores=4, gpus=0.5)
     assert rates == Rates(watts=240, usd_per_hour=9.5, usd_per_kwh=0.5)
     costs = [RunCost(seconds=1800, record=1000, model=5000)] * 4
-    expected = forecast(costs, 2, 2, rates, begun=10, before=Spent(0, 0, 0, 0, 0), has_best=False)
+    expected = forecast(costs, 2, 2, rates, begun=10, before=Spent(0, 0, 0, 0, 0), models=3)
     assert (expected.seconds, expected.machine_seconds) == (7210, 14400)
-    assert expected.disk == 8 * 1000 + 5000  # of all models the best is kept
-    for has_best, model in ((True, 0), (False, 5000)):  # is it there, or did the trials only fail?
+    assert expected.disk == 8 * 1000 + 3 * 5000  # of all models the best three are kept
+    for models in (0, 1):  # is it there, or did the trials only fail?
         before = Spent(90, 100, 7000, 0.5, 3.0)
-        resumed = forecast(costs, 2, 2, rates, begun=10, before=before, has_best=has_best)
-        assert resumed.disk == 7000 + 8 * 1000 + model
+        resumed = forecast(costs, 2, 2, rates, begun=10, before=before, models=models)
+        assert resumed.disk == 7000 + 8 * 1000 + models * 5000
         assert (resumed.seconds, resumed.machine_seconds) == (90 + 7210, 100 + 14400)
         assert (resumed.kwh, resumed.usd) == (0.5 + expected.kwh, 3.0 + expected.usd)
     assert expected.kwh == pytest.approx(0.24 * 4)
