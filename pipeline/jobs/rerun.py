@@ -31,6 +31,7 @@ from pipeline.config.refusals import plain_errors
 from pipeline.config.tokenizer import KEY, tokenizer_of
 from pipeline.config.untrusted import CODE, check_values
 from pipeline.jobs.single import Command, run_alone
+from pipeline.jobs.soup import make_again, recipe_of
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.dead_runs import connect_and_close_dead
 from pipeline.tracking.drift import Drift, config_drift, drifts
@@ -156,9 +157,12 @@ def run_again(hydra: Hydra, rebuilt: Rebuilt) -> Result:
         TunewrightError: as `pipeline.run.run` does, and for a store that cannot be reached.
     """
     connect_and_close_dead(rebuilt.store)
+    noted = {tags.RERUN_OF: rebuilt.record.run_id}
+    if recipe := recipe_of(rebuilt.record):
+        return make_again(hydra, rebuilt.config, rebuilt.command, recipe, noted)
     task = partial(
         run_alone,
-        run_tags={tags.RERUN_OF: rebuilt.record.run_id},
+        run_tags=noted,
         command=rebuilt.command,
         trial=trial_of(rebuilt.record),
     )

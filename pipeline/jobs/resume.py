@@ -120,6 +120,10 @@ def _check(store: Store, run_id: str) -> None:
     """Refuse what cannot be resumed."""
     run = logged.find_run(store, run_id)
     known = run.data.tags
+    if known[tags.KIND] == "soup":
+        raise TrackingError(
+            f"{run_id}: a soup, which trains nothing; `tunewright rerun {run_id}` makes it again."
+        )
     if known[tags.KIND] != "run":
         raise TrackingError(
             f"{run_id}: a trial of {known.get(tags.STUDY)}, which resumes with its study: "

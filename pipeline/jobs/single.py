@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -144,13 +144,15 @@ def open_record(
     parent_run_id: str | None = None,
     run_id: str | None = None,
     *,
-    groups: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
+    apart: Collection[str] = (),
     was_cut_off: bool = False,
 ) -> Record:
     """Open a run's record with its parameters, config, command line and provenance.
 
-    The origin is what the run came from: its study, trial and sampler. The groups are those whose
-    choice is a parameter as well. The others are as `Record` takes them.
+    The origin is what the run came from: its study, trial and sampler. There are ``more``
+    parameters than the config's, such as a group's choice, and those ``apart`` are left out. The
+    others are as `Record` takes them.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -163,7 +165,8 @@ def open_record(
     made = {"choices": command.choices, "overrides": overrides, "origin": origin or {}}
     provenance, diff = as_json({**made, **environment()}), code_diff()
     text = OmegaConf.to_yaml(masked_value("", as_tree(config)))
-    params = {**flat(config), **(groups or {})}
+    params = {key: value for key, value in flat(config).items() if key not in apart}
+    params |= more or {}
     record = Record(store, name, params, run_tags, parent_run_id, run_id, was_cut_off=was_cut_off)
     if run_id is None:
         record.texts(

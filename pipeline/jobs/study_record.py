@@ -265,6 +265,8 @@ class StudyRecord:
             lines.append(
                 f"check whether the winner beats the default: {_program()} confirm {name}{where}"
             )
+        if self.tracking.keep_models > 1 and len(ended(study, "complete")) > 1:
+            lines.append(f"average the best models: {_program()} soup {name}{where}")
         lines.append(f"compare the trials in the MLflow UI: {_program()} ui {name}{where}")
         return lines
 

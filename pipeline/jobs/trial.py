@@ -257,7 +257,7 @@ class ExperimentTask(Searchable):
             {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},
             self._study.run_id,
             before.run_id if before else cut_off,
-            groups={key: name for key, name in command.choices.items() if key in job.settings},
+            more={key: name for key, name in command.choices.items() if key in job.settings},
             was_cut_off=cut_off is not None,
         )
         job.note(RUN_ID, record.run_id)

@@ -23,7 +23,7 @@ def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
     which also has ``new``: its weights are drawn by the run's seed.
     """
     folder = None if checkpoint.is_new else _folder(checkpoint)
-    weights = sorted(folder.glob("*.safetensors")) if folder else []
+    has_weights = folder is not None and any(folder.glob("*.safetensors"))
     config = {k: v for k, v in checkpoint.config.to_dict().items() if not k.startswith("_")}
     # transformers writes its version into a config; packages are recorded separately.
     config.pop("transformers_version", None)
@@ -31,11 +31,16 @@ def model_digests(checkpoint: Checkpoint) -> dict[str, Any]:
         "name": checkpoint.name,
         "revision": checkpoint.revision,
         "commit": folder.name if folder and not Path(checkpoint.location).is_dir() else None,
-        "weights": _of_files(tuple(map(stamp, weights))) if weights else None,
+        "weights": weights_digest(folder) if folder and has_weights else None,
         "config": _of_text(json.dumps(config, sort_keys=True, default=str)),
         "tokenizer": tokenizer_digest(checkpoint.tokenizer),
         **({"new": True} if checkpoint.is_new else {}),
     }
+
+
+def weights_digest(folder: Path) -> str:
+    """Digest the files of weights that a model's folder has."""
+    return _of_files(tuple(map(stamp, sorted(folder.glob("*.safetensors")))))
 
 
 def _folder(checkpoint: Checkpoint) -> Path | None:

@@ -144,7 +144,10 @@ def _outcome(store: Store, run: Run) -> str:
     """Say whose trial a run is, how it stands, why it failed, and which scores it has."""
     known = run.data.tags
     state = escaped(known.get(tags.STATE, "unknown"))
-    if parent := known.get("mlflow.parentRunId"):
+    if soup := known.get(tags.SOUP):
+        score, of, rest = soup.partition(" of ")
+        return f"**{escaped(score)}**{of}{escaped(rest)}"
+    if tags.TRIAL in known and (parent := known.get("mlflow.parentRunId")):
         of_study = _link(known[tags.STUDY], run, parent)
         said = f"Trial {escaped(known[tags.TRIAL])} of {of_study}: {state}"
     else:

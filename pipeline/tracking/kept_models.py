@@ -140,6 +140,14 @@ def _scores(store: Store, run: Run, model_id: str) -> Iterator[Metric]:
             yield Metric(key, p.value, p.timestamp, p.step, model_id, of.name, of.digest)
 
 
+def name_inputs(store: Store, run_id: str, runs: Collection[Run]) -> None:
+    """Name the models of runs as what another run is made of."""
+    from mlflow.entities import LoggedModelInput
+
+    known = [run.data.tags[tags.MODEL] for run in runs if tags.MODEL in run.data.tags]
+    store.client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in known])
+
+
 def delete_model(store: Store, run_id: str, of_study: str | None = None) -> None:
     """Delete a run's model, and nothing else of it.
 

@@ -103,7 +103,7 @@ def find_run(store: Store, run_id: str) -> Run:
         raise TrackingError(
             f"{run_id}: a study; expected one of its trials. The best one's run is {best}."
         )
-    if kind not in ("run", "trial"):
+    if kind not in ("run", "trial", "soup"):
         raise TrackingError(f"{run_id}: not a run of tunewright (no tag {tags.KIND}) in {where}.")
     return run
 

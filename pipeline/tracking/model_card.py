@@ -40,6 +40,7 @@ _CLASSES = {
 }
 # What a reader asks first of how it was trained.
 _SETTINGS = (
+    "soup.trials",  # of trials whose weights are averaged
     "training.epochs",
     "training.max_steps",
     "training.batch_size",

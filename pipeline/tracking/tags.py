@@ -2,7 +2,7 @@
 
 MOST_CHARACTERS = 5000  # of a tag, that every MLflow store takes
 PREFIX = "tunewright."
-KIND = PREFIX + "kind"  # study, trial or run
+KIND = PREFIX + "kind"  # study, trial, run or soup
 STATE = PREFIX + "state"  # running, paused, complete, pruned or failed
 REASON = PREFIX + "reason"  # why a failed run failed
 STUDY = PREFIX + "study"  # a study's or trial's study
@@ -18,6 +18,7 @@ KEPT_FOR = PREFIX + "kept_for"  # on a run: the fork whose best it is, so that i
 BEST_SCORE = PREFIX + "best_score"  # as it is shown, with its spread over several seeds
 FRONT = PREFIX + "pareto_front"  # on a study of several objectives: numbers of its trials
 MODEL = PREFIX + "model"  # on a run: the id of its kept model, one of MLflow's logged models
+SOUP = PREFIX + "soup"  # on a soup: how it compares with the winner, as text
 MODEL_RUN = PREFIX + "model_run_id"  # on the study: whose model it keeps, where the best has none
 SPACE = PREFIX + "space"  # on a study: what it searches now, as JSON
 OBJECTIVE = PREFIX + "objective"
