@@ -43,10 +43,11 @@ def check_inputs(experiment: Experiment) -> str:
     from pipeline.training.loss_scale import check_precision
     from pipeline.training.optimizer import check_optimizer, warmup_steps
     from pipeline.training.points import Length, checkpoint_points, evaluation_points
+    from pipeline.training.starting_rate import optimizer_of
 
     training = experiment.training
     check_precision(training.precision)
-    check_optimizer(experiment.optimizer)
+    check_optimizer(optimizer_of(experiment))
     checkpoint = find_checkpoint(experiment.model)
     checkpoint.check_length(training.max_length)
     checkpoint.count_stored()  # refuses a file of weights that is broken

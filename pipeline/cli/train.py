@@ -42,7 +42,11 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     experiment = compose(options.overrides)
     if options.dry_run:
+        from pipeline.training.starting_rate import rate_notes
+
         experiment.check()
+        for note in rate_notes(experiment.settings):
+            print(note)
         print("dry run: the config is valid; nothing was run or written.")
         return 0
     from pipeline.cli.console import say_result

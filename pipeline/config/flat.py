@@ -37,8 +37,11 @@ def flat(config: "DictConfig") -> dict[str, Any]:
 _SEARCH = "search"  # of a group's file: its own search
 MESSAGES = ("model.architecture",)  # keys that nothing but messages reads
 
+RATE = "optimizer.learning_rate"
+AUTO = "auto"  # what leaves a value open
+
 # What the machine decides unless the user does; a run logs the decision.
-OPEN: Mapping[str, Any] = {"training.threads": None, "training.precision": "auto"}
+OPEN: Mapping[str, Any] = {"training.threads": None, "training.precision": AUTO}
 
 
 def settings(flat: Mapping[str, Any], *, with_threads: bool = True) -> dict[str, Any]:

@@ -48,6 +48,7 @@ ADDED = (
     Added("task.stride", 32, "classification"),
     Added("optimizer.layer_decay", 1.0),
     Added("optimizer.head_multiplier", 1.0),
+    Added("optimizer.scale_with_batch", "none"),
     Added("training.max_steps", None),
     Added("training.threads", None),
     Added("training.deterministic", True),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
+from pipeline.config.flat import AUTO
 from pipeline.config.types import STRICT, Number, Settings, Share, Text, conflict, is_steps
 
 
@@ -19,6 +20,13 @@ def _plain(value: Any) -> Any:
         if not isinstance(one, int | float) or not math.isfinite(one):
             raise ValueError("Input should be a number, text, true, false, null or a list of such")
     return tuple(value) if isinstance(value, list) else value
+
+
+def _number_or_auto(value: Any) -> Any:
+    try:
+        return value if value == AUTO or not isinstance(value, str) else float(value)
+    except ValueError:
+        raise ValueError("Input should be a number, or auto") from None
 
 
 _Value = Annotated[Any, BeforeValidator(_plain)]
@@ -33,7 +41,11 @@ class OptimizerConfig:
     """
 
     name: Text  # the class: AdamW, Adafactor, SGD, NAdam …
-    learning_rate: Annotated[Number, Field(gt=0, le=10)]  # peak, after warm-up
+    # Peak, after warm-up. auto: where a rule says to begin, of the kind of training, the model's
+    # family and width and the batch size; a run logs the number.
+    learning_rate: Annotated[
+        Annotated[Number, Field(gt=0, le=10)] | Literal["auto"], BeforeValidator(_number_or_auto)
+    ]
     # Decoupled if the class supports it; never on biases and norms.
     weight_decay: Annotated[Number, Field(ge=0, le=1)]
     beta1: Annotated[Number, Field(ge=0, lt=1)] | None = None  # Adam's first-moment decay
@@ -46,6 +58,8 @@ class OptimizerConfig:
     # By which a layer's learning rate is that of the next one multiplied; 1: all have the same.
     layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
     head_multiplier: Annotated[Number, Field(gt=0, le=1000)] = 1.0  # of a new head's learning rate
+    # By what the learning rate is multiplied; sqrt: by √(batch size / 16), none: by nothing.
+    scale_with_batch: Literal["sqrt", "none"] = "none"
     # By torch's own names. Not a config key: all keys without a field are collected here.
     others: Annotated[Mapping[str, _Value], AfterValidator(Settings)] = Field(
         default_factory=Settings

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from pipeline.common.session import shared
 from pipeline.config.compose import key_of
 from pipeline.config.experiment import validate
-from pipeline.config.flat import OPEN, flat
+from pipeline.config.flat import AUTO, OPEN, RATE, flat
 from pipeline.evaluation.names import BEST_STEP
 from pipeline.evaluation.score_table import FILE, score_in
 from pipeline.search.searchable import SEED, PriorTrial, PriorTrials
@@ -98,6 +98,8 @@ def _is_alike(run: LoggedTrial, known: dict[str, Any], space: Space) -> bool:
     """Whether a run has the value of all that is fixed here."""
     for key, now in known.items():
         text, own = run.settings.get(key), str(now)
+        if key == RATE and run.has_auto_rate and now == AUTO:
+            continue  # by the same rule
         if text is not None and text != own and _read(text) != _read(own):
             return False
     # A searched group's file says the rest of it, unless the run was given something else.

@@ -16,7 +16,14 @@ from pipeline.config.flat import OPEN, flat, settings
 from pipeline.config.hydra_parts import Hydra
 from pipeline.config.migrations import migrated_params
 from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
-from pipeline.jobs.single import Command, compute_as, open_checkpoints, open_record, resumable_run
+from pipeline.jobs.single import (
+    Command,
+    compute_as,
+    fix_learning_rate,
+    open_checkpoints,
+    open_record,
+    resumable_run,
+)
 from pipeline.run import run
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.descriptions import described
@@ -39,6 +46,7 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
     Where it is recorded, and what the machine decides, may differ. It may have been cut off before
     its first checkpoint.
     """
+    fix_learning_rate(config)
     asked = flat(config)
     # The threads differ where another machine resumes.
     apart = {"training.threads", *(k for k, undecided in OPEN.items() if asked[k] == undecided)}

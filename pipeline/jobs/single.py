@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pipeline.common.secrets import masked_override, masked_value
 from pipeline.config.compose import changing
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flags import flags
-from pipeline.config.flat import as_tree, flat
+from pipeline.config.flat import AUTO, RATE, as_tree, flat
 from pipeline.run import run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.descriptions import described
@@ -28,13 +29,16 @@ from pipeline.tracking.names import run_name
 from pipeline.tracking.provenance import code_diff, environment
 from pipeline.tracking.record import CONFIG_FILE, DIFF_FILE, PROVENANCE_FILE, as_json
 from pipeline.tracking.signature import sign
-from pipeline.training.outcome import ALONE, Result, Trial
+from pipeline.training.outcome import ALONE, RUN_LOGGER, Result, Trial
 from pipeline.training.probe import settled_precision, with_precision
 from pipeline.training.run_folders import folder_of
+from pipeline.training.starting_rate import rate_notes
 
 if TYPE_CHECKING:
     from pipeline.common.contract import Precision
     from pipeline.training.checkpoints import Checkpoints
+
+log = logging.getLogger(RUN_LOGGER)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def run_alone(
     """
     from hydra.core.hydra_config import HydraConfig
 
-    fix_open_choices(config)
+    decided = fix_open_choices(config)
     experiment = validate(config)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
@@ -74,6 +78,7 @@ def run_alone(
         tags.KIND: "run",
         tags.PROCESS: json.dumps(identity()),
         tags.OUTPUT: store.relative(folder),
+        **decided,
         **(run_tags or {}),
     }
     name = run_name(experiment.model, experiment.data, command.choices, datetime.now())
@@ -100,14 +105,17 @@ def open_checkpoints(experiment: Experiment, run_id: str, *, of_trial: bool = Fa
     return Checkpoints(folder, experiment.training.keep_checkpoints, of_trial=of_trial)
 
 
-def fix_open_choices(config: DictConfig, precision: Precision | None = None) -> None:
-    """Write what the machine decides into the config, so that it is logged and used again.
+def fix_open_choices(config: DictConfig, precision: Precision | None = None) -> dict[str, str]:
+    """Write what the machine and a rule decide into the config, to be logged and used again.
 
     Sums are made in another order by another number of threads, which may change the last bit.
 
     Args:
         config: the composed config.
         precision: that a search decided for all its trials; None: it is decided here.
+
+    Returns:
+        Tags of the run that say how a rule came to its decision.
     """
     import torch
 
@@ -118,10 +126,29 @@ def fix_open_choices(config: DictConfig, precision: Precision | None = None) -> 
             experiment = validate(config)
             auto = precision or settled_precision([experiment])
             config.training.precision = with_precision(experiment, auto).training.precision
+    return fix_learning_rate(config)
+
+
+def fix_learning_rate(config: DictConfig) -> dict[str, str]:
+    """Write the number that ``optimizer.learning_rate=auto`` stands for into the config.
+
+    Returns:
+        The tag that says how it was made, also of the batch size; none for a rate that is as given.
+
+    Raises:
+        ConfigError: where the rule knows no rate.
+    """
+    notes = rate_notes(validate(config))
+    for note in notes:
+        log.info("%s", note)
+        if note.setting.startswith(RATE):
+            with changing(config.optimizer):
+                config.optimizer.learning_rate = note.rate
+    return {tags.LEARNING_RATE: "; ".join(map(str, notes))} if notes else {}
 
 
 def compute_as(store: Store, config: DictConfig, run_id: str) -> None:
-    """Have a resumed run compute as it began: with what the machine decided then.
+    """Have a resumed run compute as it began: with what the machine and a rule decided then.
 
     Raises:
         TrackingError: where there is no such run.
@@ -132,6 +159,9 @@ def compute_as(store: Store, config: DictConfig, run_id: str) -> None:
             config.training.threads = int(known["training.threads"])
         if config.training.precision == "auto" and "training.precision" in known:
             config.training.precision = known["training.precision"]
+    if config.optimizer.learning_rate == AUTO and RATE in known:
+        with changing(config.optimizer):
+            config.optimizer.learning_rate = float(known[RATE])
 
 
 def open_record(

@@ -61,6 +61,7 @@ from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
 from pipeline.training.probe import run_costs, settled_precision, with_precision
 from pipeline.training.run_folders import can_resume, folder_of
+from pipeline.training.starting_rate import said_of_rates
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class ExperimentTask(Searchable):
         self.study_name = ""  # of the search, once it is open
         self._precision: Precision | None = None  # of all trials that leave it open
         self._left_open = False  # whether any does
+        self._rates: list[str] = []  # what to say of their learning rates
         self._origin: dict[str, Any] = {}  # what all trials come from
         self._searched: list[str] = []  # the keys that any of them may set
         self._tracking: TrackingConfig | None = None  # where the study's record is, once prepared
@@ -124,6 +126,7 @@ class ExperimentTask(Searchable):
         if self._precision is None:
             self._precision = settled_precision(experiments)
             self._left_open = any(e.training.precision == "auto" for e in experiments)
+            self._rates = said_of_rates(experiments)
         self._tracking = tracking = experiments[0].tracking
         self.keep = tracking.keep_models
         self._digest = ", ".join(dict.fromkeys(digests))
@@ -183,7 +186,7 @@ class ExperimentTask(Searchable):
         if PRECISION not in study.user_attrs:
             study.set_user_attr(PRECISION, self._precision)
         said = f"  training.precision=auto: {self._precision}, in all trials"
-        return [said] if self._left_open else []
+        return [*([said] if self._left_open else []), *self._rates]
 
     def begin(self, config: DictConfig, spec: StudySpec, spending: Spending) -> None:
         """Open the study's parent run.
@@ -246,7 +249,7 @@ class ExperimentTask(Searchable):
         cut_off = self._cut_off(job)
         if going_on := before.run_id if before else cut_off:
             compute_as(self.store, config, going_on)
-        fix_open_choices(config, self._precision)
+        run_tags |= fix_open_choices(config, self._precision)
         command = Command([*flags(), *job.overrides], Command.of(HydraConfig.get()).choices)
         record = open_record(
             self.store,

@@ -34,4 +34,5 @@ RERUN_BY = PREFIX + "rerun_by"  # the last run that was made from this one's rec
 VERDICT = PREFIX + "verdict"  # on a rerun: identical, equivalent or different, and what differs
 OUTPUT = PREFIX + "output"  # on a run of its own: its folder, in the store's where it is there
 PROCESS = PREFIX + "process"  # on a study and a run of its own: who writes it, as JSON
+LEARNING_RATE = PREFIX + "learning_rate"  # on a run: which rule made it, and of what
 TEST_ROWS = PREFIX + "test_rows"  # on a run: a digest of the test split that it read

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.config.compose import chosen
 from pipeline.config.flags import split_flags
+from pipeline.config.flat import AUTO, RATE
 from pipeline.config.migrations import migrated_overrides, migrated_params
 from pipeline.tracking import tags
 from pipeline.tracking.metrics import metrics_of
@@ -59,6 +60,7 @@ class LoggedTrial:
     point: tuple[str, str] | None  # its study and trial; None: a run on its own
     repeat: int | None  # which of the trial's seeds it had, from 0; None where that has one
     repeats: int  # how many seeds the trials of its study have
+    has_auto_rate: bool = False  # whether `optimizer.learning_rate=auto` made its learning rate
 
 
 def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
@@ -93,6 +95,7 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
                 (known[tags.STUDY], known[tags.TRIAL]) if tags.TRIAL in known else None,
                 int(known[tags.REPEAT]) if tags.REPEAT in known else None,
                 repeats_of(parent, of_study[known.get(tags.STUDY)]),
+                known.get(tags.LEARNING_RATE, "").startswith(f"{RATE}={AUTO}"),
             )
         )
     return found

@@ -39,7 +39,7 @@ _UNFIT = {
 }
 
 # The hyperparameters whose bounds the config checks.
-_OURS = ("name", "layer_decay", "head_multiplier", "others")
+_OURS = ("name", "layer_decay", "head_multiplier", "scale_with_batch", "others")
 _CHECKED = [f.name for f in fields(OptimizerConfig) if f.name not in _OURS]
 
 _FUSED = ("Adam", "AdamW", "SGD")  # that update all of a parameter in one pass, on any device
@@ -140,7 +140,7 @@ def _build(
     made = [
         {
             "params": groups[factor, is_decayed],
-            **({} if factor == 1 else {"lr": factor * config.learning_rate}),
+            **({} if factor == 1 else {"lr": factor * given["lr"]}),
             **({} if is_decayed else {"weight_decay": 0.0}),
         }
         for factor, is_decayed in sorted(groups, key=lambda g: (g[0] != 1, -g[0], not g[1]))

@@ -19,6 +19,7 @@ from pipeline.models.batches import autocast, call_tokens
 from pipeline.training.determinism import repeatable
 from pipeline.training.microbatches import MicroBatches
 from pipeline.training.optimizer import build_optimizer
+from pipeline.training.starting_rate import optimizer_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -105,7 +106,7 @@ def step_seconds(
     device = device_here()
     model.to(device).train()
     micro = MicroBatches(task, training.micro_batch_tokens, call or call_tokens(model))
-    optimizer = build_optimizer(experiment.optimizer, model, [])
+    optimizer = build_optimizer(optimizer_of(experiment), model, [])
     computing, stepping = [], []
 
     def compute(parts: Sequence[Batch]) -> None:

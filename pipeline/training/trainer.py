@@ -52,6 +52,7 @@ from pipeline.training.snapshot import (
     trained_state,
 )
 from pipeline.training.speedups import Accelerated
+from pipeline.training.starting_rate import optimizer_of
 
 
 class FineTuner(Trainer):  # type: ignore[misc]
@@ -227,7 +228,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if self.optimizer is None:
             trained = self.model if model is None else model
             self.optimizer = build_optimizer(
-                self._experiment.optimizer, trained, self.get_decay_parameter_names(trained)
+                optimizer_of(self._experiment), trained, self.get_decay_parameter_names(trained)
             )
         return self.optimizer
 

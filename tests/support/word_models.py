@@ -20,7 +20,7 @@ from transformers import (
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "</s>"]
 
 
-def encoder(folder: Path, words: Sequence[str], spread: float = 0.1) -> Path:
+def encoder(folder: Path, words: Sequence[str], spread: float = 0.1, width: int = 32) -> Path:
     """A BERT, whose tokenizer reads pairs, cuts Chinese at characters and drops accents."""
     tokenizer = Tokenizer(models.WordLevel(_vocabulary(words), "[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -41,7 +41,7 @@ def encoder(folder: Path, words: Sequence[str], spread: float = 0.1) -> Path:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=64,

@@ -1,0 +1,96 @@
+"""A learning rate left to the rule is a number before anything runs, in every way to run."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.tracking import tags
+from pipeline.tracking.run_log import RunLog
+from pipeline.training.starting_rate import SCALE_BATCH
+from tests.support import classifiers, word_models
+
+AUTO = "optimizer.learning_rate=auto"
+RATE = "optimizer.learning_rate"
+SAID = f"{AUTO}: 4.50e-04 (full fine-tuning, bert, width 256, batch 16)"  # 5e-5 × (768 / 256)²
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT as narrow as the rule is known for."""
+    folder = tmp_path_factory.mktemp("models") / "wide"
+    return word_models.encoder(folder, classifiers.WORDS, width=256)
+
+
+@pytest.fixture
+def auto(tiny: list[str], wide: Path) -> list[str]:
+    """The overrides of a run whose learning rate the rule finds."""
+    return [*tiny, f"model.checkpoint={wide}", AUTO]
+
+
+def test_run_logs_the_number_and_reruns_to_the_bit(cli, auto, wide, runs):
+    done = cli("train", *auto, "optimizer.scale_with_batch=sqrt", "training.batch_size=4")
+    assert done.code == 0, done.err
+    scaled = "optimizer.scale_with_batch=sqrt: 2.25e-04 (0.00045 × √(4 / 16))"
+    assert [line for line in done.out.splitlines() if "optimizer." in line] == [SAID, scaled]
+    (run,) = runs("run")
+    assert run.data.params[RATE] == "0.00045"
+    assert run.data.tags[tags.LEARNING_RATE] == f"{SAID}; {scaled}"
+
+    rerun = cli("rerun", run.info.run_id, "--verify", "--allow", str(wide))
+    assert "verdict: identical" in rerun.out, rerun.err
+    assert AUTO not in rerun.out
+    again = next(one for one in runs("run") if one.info.run_id != run.info.run_id)
+    assert again.data.params[RATE] == "0.00045"
+    assert again.data.tags[tags.LEARNING_RATE] == scaled
+
+
+def test_interrupted_run_resumes_with_its_number(cli, auto, runs, monkeypatch):
+    def interrupted(_, __, step):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    own = [*auto, "training.checkpoint_every=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "on_metrics", interrupted)
+        assert cli("train", *own).code == 130
+    (run,) = runs("run")
+    resumed = cli("train", *own, "--resume")
+    assert resumed.code == 0, resumed.err
+    (whole,) = runs("run")
+    assert (whole.info.run_id, whole.info.status) == (run.info.run_id, "FINISHED")
+    assert whole.data.params[RATE] == "0.00045"
+
+
+def test_each_trial_of_a_sweep_has_its_own_number(cli, auto, runs):
+    plan = ["train", "-m", *auto, "training.batch_size=4,16", "adapter=none,lora", "seed=1"]
+    first = f"{AUTO}: 2.30e-04 (full fine-tuning, bert, width 256, batch 4)"
+    said = f"  {first}; in other trials by what they train"
+    dry = cli(*plan, "--dry-run")
+    assert said in dry.out.splitlines(), dry.err
+    swept = cli(*plan)
+    assert swept.code == 0, swept.err
+    assert said in swept.out.splitlines()
+    trials = {
+        (t.data.params["adapter.name"], int(t.data.params["training.batch_size"])): t
+        for t in runs("trial")
+    }
+    for (adapter, batch), trial in trials.items():
+        exact = 4.5e-4 * (batch / SCALE_BATCH) ** 0.5 * (10 if adapter == "lora" else 1)
+        assert float(trial.data.params[RATE]) == pytest.approx(exact, rel=0.03)
+        assert f"width 256, batch {batch})" in trial.data.tags[tags.LEARNING_RATE]
+    assert len({t.data.params[RATE] for t in trials.values()}) == 4
+    assert "nothing is left to run" in cli(*plan).out or len(runs("trial")) == 4
+    # Another search takes over what the rule made for it, and no run with a rate of its own.
+    assert cli("train", *auto, "training.batch_size=4", f"{RATE}=1e-3", "seed=1").code == 0
+    learned = cli(*plan, "hydra.sweeper.study_name=next", "hydra.sweeper.warm_start=mlflow:*")
+    assert "4 of 5" in learned.out, learned.out
+
+
+def test_refused_before_anything_is_recorded(cli, tiny, auto, runs):
+    narrow = cli("train", *tiny, AUTO)
+    assert narrow.code == 2
+    assert "bert has hidden size 16, and the rule is known for 256 to 1536 only" in narrow.err
+    swept = cli("train", "-m", *auto, "adapter=none,head")
+    assert swept.code == 2
+    assert "for adapter.name=head there is no rule" in swept.err
+    assert not Path("mlruns").exists() or not runs("run")

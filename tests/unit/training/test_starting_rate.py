@@ -1,0 +1,145 @@
+"""The rule for where a learning rate begins, and how it follows the batch size."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from transformers import AutoConfig
+
+from pipeline.common.errors import ConfigError
+from pipeline.config.compose import compose, hydra_app, without_hydra
+from pipeline.config.experiment import validate
+from pipeline.training import starting_rate as rule
+from pipeline.training.starting_rate import optimizer_of, rate_notes, said_of_rates
+
+ROOT = Path(__file__).resolve().parents[3]
+AUTO = "optimizer.learning_rate=auto"
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Make an experiment on a model of a family and a width, which is never looked for."""
+
+    def make(family, width, *overrides, is_new=False):
+        config = AutoConfig.for_model(family)
+        config.hidden_size = width
+        found = SimpleNamespace(config=config, is_new=is_new)
+        monkeypatch.setattr(rule, "find_checkpoint", lambda _: found)
+        with hydra_app("train") as hydra:
+            return validate(without_hydra(compose(hydra, [AUTO, *overrides])))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("family", "width", "adapter", "batch", "rate"),
+    [
+        ("bert", 768, "none", 16, 5e-5),
+        ("bert", 384, "none", 16, 2e-4),
+        ("bert", 384, "none", 64, 4e-4),
+        ("bert", 384, "lora", 16, 2e-3),
+        ("distilbert", 768, "dora", 16, 5e-4),
+        ("roberta", 1024, "none", 16, 9e-6),
+        # 5e-5 × 10 for LoRA × (2000 / width)^p at batch 128, as published
+        ("llama", 4096, "lora", 128, 5e-4 * (2000 / 4096) ** 0.781),
+        ("llama", 8192, "none", 128, 5e-5 * (2000 / 8192) ** 0.781),
+        ("qwen3", 4096, "qlora", 128, 5e-4 * (2000 / 4096) ** 0.0775),
+        ("qwen2", 2048, "lora", 32, 5e-4 * (2000 / 2048) ** 0.0775 / 2),
+    ],
+)
+def test_rate_is_that_of_the_formula(made, family, width, adapter, batch, rate):
+    experiment = made(family, width, f"adapter={adapter}", f"training.batch_size={batch}")
+    assert optimizer_of(experiment).learning_rate == pytest.approx(rate, rel=0.05)  # two digits
+
+
+@pytest.mark.parametrize("family", sorted(rule._FAMILIES))
+def test_wider_models_begin_lower_and_larger_batches_higher(made, family):
+    least, most = rule._FAMILIES[family].widths
+    widths = range(least, most + 1, 256)
+    rates = [optimizer_of(made(family, width)).learning_rate for width in widths]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > rates[-1]
+    batches = (4, 16, 64, 256)
+    by_batch = [
+        optimizer_of(made(family, most, f"training.batch_size={b}")).learning_rate for b in batches
+    ]
+    assert np.diff(np.log2(by_batch)) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("family", "width", "overrides", "said"),
+    [
+        ("t5", 512, [], "for the architecture t5 there is no rule, but for bert, distilbert, "),
+        ("gpt2", 768, [], "for the architecture gpt2 there is no rule"),
+        ("bert", 128, [], "bert has hidden size 128, and the rule is known for 256 to 1536 only"),
+        ("llama", 576, ["adapter=lora"], "hidden size 576, and the rule is known for 2048 to 8192"),
+        ("bert", 768, ["adapter=ia3"], "for adapter.name=ia3 there is no rule"),
+        ("bert", 768, ["adapter=head"], "for adapter.name=head there is no rule"),
+        ("bert", 768, ["optimizer=sgd", AUTO], "optimizer.name=SGD is not of Adam's kind"),
+        ("bert", 768, ["optimizer=adafactor", AUTO], "optimizer.name=Adafactor is not"),
+    ],
+)
+def test_what_no_source_speaks_of_is_refused(made, family, width, overrides, said):
+    with pytest.raises(ConfigError) as error:
+        optimizer_of(made(family, width, *overrides))
+    assert said in str(error.value)
+    assert str(error.value).startswith(f"{AUTO}: ")
+    assert "expected a number, or a range" in str(error.value)
+
+
+def test_new_weights_are_refused(made):
+    with pytest.raises(ConfigError, match="the rule is for pre-trained ones"):
+        optimizer_of(made("bert", 768, is_new=True))
+
+
+def test_a_given_rate_follows_the_batch_only_if_it_is_to(made):
+    given = ["optimizer.learning_rate=1e-4", "training.batch_size=64"]
+    assert optimizer_of(made("t5", 512, *given)).learning_rate == 1e-4
+    scaled = made("t5", 512, *given, "optimizer.scale_with_batch=sqrt")
+    assert optimizer_of(scaled).learning_rate == 2e-4
+    with pytest.raises(ConfigError, match=r"scale_with_batch=sqrt: .*found optimizer\.name=SGD"):
+        optimizer_of(made("bert", 768, "optimizer=sgd", *given, "optimizer.scale_with_batch=sqrt"))
+
+
+def test_auto_and_the_scale_count_the_batch_once(made):
+    batch = "training.batch_size=64"
+    auto, scaled = (
+        made("bert", 384, batch),
+        made("bert", 384, batch, "optimizer.scale_with_batch=sqrt"),
+    )
+    assert [str(note) for note in rate_notes(scaled)] == [
+        f"{AUTO}: 2.00e-04 (full fine-tuning, bert, width 384, batch 16)",
+        "optimizer.scale_with_batch=sqrt: 4.00e-04 (0.0002 × √(64 / 16))",
+    ]
+    assert optimizer_of(scaled).learning_rate == optimizer_of(auto).learning_rate == 4e-4
+
+
+def test_plan_says_the_first_rate_and_whether_others_differ(made):
+    one, other = (made("bert", 384, f"training.batch_size={size}") for size in (16, 64))
+    said = f"  {AUTO}: 2.00e-04 (full fine-tuning, bert, width 384, batch 16)"
+    assert said_of_rates([one, one]) == [said]
+    assert said_of_rates([one, other]) == [f"{said}; in other trials by what they train"]
+
+
+ROW = re.compile(r"^\| [^|]+ \| `([\w-]+)` \| (\d+) \| (\S+) \| (\d+) \| (\S+) \| (\S+) \|$", re.M)
+
+
+def test_settings_in_the_docs_are_fitted_as_they_say():
+    """The table's figures are those of the rule, and the exponent is the settings' own."""
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    offs, rates, places = [], [], []
+    for family, width, rate, batch, said, off in ROW.findall(text):
+        own = rule._FAMILIES[family].full(int(width), int(batch))
+        assert (f"{own:.1e}", f"{float(rate) / own:.1f}") == (said, off)
+        offs.append(np.log(float(rate) / own))
+        rates.append(np.log(float(rate) / np.sqrt(int(batch) / 16)))
+        places.append((rule._FAMILIES[family].rate, np.log(int(width) / 768)))
+    families = sorted({family for family, _ in places})
+    design = [[*(family == one for one in families), width] for family, width in places]
+    *_, slope = np.linalg.lstsq(np.array(design, float), np.array(rates), rcond=None)[0]
+    error, worst = np.exp([np.sqrt(np.mean(np.square(offs))), np.abs(offs).max()])
+    fit = f"{len(offs)} settings with a rate for each of the five families: {-slope:.2f}"
+    assert fit in " ".join(text.split())
+    assert f"by a factor of {error:.1f} (root mean square), at most {worst:.1f}" in text
