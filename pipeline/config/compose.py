@@ -13,7 +13,7 @@ from pipeline.common.errors import ConfigError, did_you_mean_key
 from pipeline.common.private import make_folder
 from pipeline.common.secrets import masked_value
 from pipeline.config.flags import config_name, folders
-from pipeline.config.flat import OPEN, flatten
+from pipeline.config.flat import AUTO, OPEN, RATE, flatten
 from pipeline.config.own_files import naming
 from pipeline.config.refusals import plain_errors
 
@@ -198,11 +198,17 @@ def chosen(overrides: Iterable[str]) -> dict[str, str]:
 
 
 def as_run(overrides: Sequence[str], decided: Mapping[str, Any]) -> list[str]:
-    """Return a command line with what the machine decided: it reproduces a run to the last bit."""
-    left_open = {key: f"{key}={literal(OPEN[key])}" for key in decided}
-    asked = [o for o in overrides if o != left_open.get(key_of(o))]
+    """Return a command line with what was decided for it: it reproduces a run to the last bit."""
+    every, said = {**OPEN, RATE: AUTO}, chosen(overrides)
+    undecided = [key for key in decided if said.get(key) == literal(every[key])]
+    asked = [o for o in overrides if key_of(o) not in undecided]
     given = {key_of(override) for override in asked}
     return [*asked, *(f"{key}={value}" for key, value in decided.items() if key not in given)]
+
+
+def left_open(overrides: Sequence[str]) -> list[str]:
+    """Return the keys that the machine or a rule decides where this command line runs."""
+    return [*OPEN, *([RATE] if chosen(overrides).get(RATE) == AUTO else [])]
 
 
 def literal(value: Any) -> str:

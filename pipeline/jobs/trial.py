@@ -23,10 +23,10 @@ from pipeline.common.errors import TrackingError
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import Account, ledger
-from pipeline.config.compose import as_run
+from pipeline.config.compose import as_run, left_open
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flags import flags
-from pipeline.config.flat import OPEN, as_tree
+from pipeline.config.flat import RATE, as_tree
 from pipeline.config.migrations import migrated_settings
 from pipeline.config.tracking import TrackingConfig
 from pipeline.config.untrusted_command import check_chosen
@@ -61,7 +61,7 @@ from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
 from pipeline.training.probe import run_costs, settled_precision, with_precision
 from pipeline.training.run_folders import can_resume, folder_of
-from pipeline.training.starting_rate import said_of_rates
+from pipeline.training.starting_rate import said_of_rates, starting_rate
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,10 @@ class ExperimentTask(Searchable):
     def migrated(self, settings: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Any]:
         """Return recorded values under today's names, with the keys that were added since."""
         return migrated_settings(settings, keys)
+
+    def settled(self, config: DictConfig, key: str) -> float | None:
+        """Return the number that ``optimizer.learning_rate=auto`` stands for in a config."""
+        return starting_rate(validate(config)).rate if key == RATE else None
 
     def footprint(self, configs: Sequence[DictConfig]) -> int:
         """Return the memory that the largest model needs; no weights are read."""
@@ -266,7 +270,8 @@ class ExperimentTask(Searchable):
         job.note(RUN_ID, record.run_id)
         job.note(REPEAT, job.repeat)
         shown = [*flags(), *map(masked_override, job.overrides)]
-        job.note(COMMAND, as_run(shown, {key: OmegaConf.select(config, key) for key in OPEN}))
+        decided = {key: OmegaConf.select(config, key) for key in left_open(shown)}
+        job.note(COMMAND, as_run(shown, decided))
         trial = Trial(
             job.is_kept,
             job.report,

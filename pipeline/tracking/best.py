@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.errors import TrackingError, at
 from pipeline.common.secrets import masked_override
-from pipeline.config.compose import as_run, chosen
-from pipeline.config.flat import OPEN
+from pipeline.config.compose import as_run, chosen, left_open
 from pipeline.config.migrations import migrated_overrides
 from pipeline.tracking import tags
 from pipeline.tracking.kept_models import has_model, place_of
@@ -52,7 +51,8 @@ def best_lines(store: Store, name: str) -> list[str]:
     overrides = store.instead(migrated_overrides(json.loads(best.data.tags[tags.OVERRIDES])))
     values = {**chosen(overrides), **best.data.params}  # not each choice of a group is logged
     params = [(key, values[key]) for key in searched_keys(study) if key in values]
-    decided = {key: best.data.params[key] for key in OPEN if key in best.data.params}
+    keys = left_open(overrides)
+    decided = {key: best.data.params[key] for key in keys if key in best.data.params}
     again = [masked_override(override) for override in as_run(overrides, decided)]
     front = known.get(tags.FRONT)
     return [

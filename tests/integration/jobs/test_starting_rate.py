@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.compose import compose, hydra_app, without_hydra
+from pipeline.jobs.trial import ExperimentTask
 from pipeline.tracking import tags
 from pipeline.tracking.run_log import RunLog
 from pipeline.training.starting_rate import SCALE_BATCH
@@ -79,7 +81,15 @@ def test_each_trial_of_a_sweep_has_its_own_number(cli, auto, runs):
         assert float(trial.data.params[RATE]) == pytest.approx(exact, rel=0.03)
         assert f"width 256, batch {batch})" in trial.data.tags[tags.LEARNING_RATE]
     assert len({t.data.params[RATE] for t in trials.values()}) == 4
-    assert "nothing is left to run" in cli(*plan).out or len(runs("trial")) == 4
+    (study,) = runs("study")
+    best = cli("best", study.data.tags[tags.STUDY]).out
+    won = next(t for t in runs("trial") if t.info.run_id == study.data.tags[tags.BEST_RUN])
+    assert f" {RATE}={won.data.params[RATE]}" in best
+    assert AUTO not in best
+    # The prior sampler asks what the rule says where it begins.
+    with hydra_app("train") as hydra:
+        config = without_hydra(compose(hydra, [*auto, "adapter=lora"]))
+    assert ExperimentTask().settled(config, RATE) == 4.5e-3
     # Another search takes over what the rule made for it, and no run with a rate of its own.
     assert cli("train", *auto, "training.batch_size=4", f"{RATE}=1e-3", "seed=1").code == 0
     learned = cli(*plan, "hydra.sweeper.study_name=next", "hydra.sweeper.warm_start=mlflow:*")

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.config.adapter import AdapterConfig
-from pipeline.config.compose import as_run, folders
+from pipeline.config.compose import as_run, chosen, folders, left_open
 from pipeline.config.data import FilesConfig, HubConfig
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.experiment import Experiment
@@ -63,3 +63,12 @@ def test_command_of_a_run_repeats_decisions_of_the_machine():
     settled = ["training.threads=2", "training.precision=bfloat16"]
     assert as_run(left_open, decided) == ["seed=1", *settled]
     assert as_run(["training.threads=1"], decided) == ["training.threads=1", settled[1]]
+
+
+def test_command_of_a_run_has_the_number_of_a_rule_where_it_was_asked_for():
+    auto = ["optimizer.learning_rate=1e-3", "seed=1", "optimizer.learning_rate=auto"]
+    decided = dict.fromkeys(left_open(auto), 2e-4)
+    assert as_run(auto, decided)[0] == "seed=1"
+    assert chosen(as_run(auto, decided))["optimizer.learning_rate"] == "0.0002"
+    assert as_run(auto, {}) == auto  # the machine's decisions alone leave it to the rule
+    assert "optimizer.learning_rate" not in left_open(["optimizer.learning_rate=1e-3"])
