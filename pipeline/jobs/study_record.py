@@ -35,6 +35,8 @@ from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     REASON,
     RUN_ID,
+    STAGE,
+    all_params,
     best_first,
     ended,
     in_order_of_end,
@@ -335,6 +337,11 @@ def _trials_csv(study: optuna.Study, spec: StudySpec, goals: Sequence[str]) -> s
         known = [*scores_of(t), *spreads(t)]
         values = [*known, *[None] * (len(goals) + len(widths) - len(known))]
         notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
-        params = [t.params.get(key) for key in keys]
-        rows.append([t.number, *params, *values, state_of(t), *notes])
-    return render(Table(["trial", *keys, *goals, *widths, "state", RUN_ID, REASON], rows), "csv")
+        which = [t.number, *([t.user_attrs.get(STAGE)] if spec.stages else [])]
+        known_params = all_params(t)
+        params = [known_params.get(key) for key in keys]
+        rows.append([*which, *params, *values, state_of(t), *notes])
+    which_columns = ["trial", "stage"] if spec.stages else ["trial"]
+    return render(
+        Table([*which_columns, *keys, *goals, *widths, "state", RUN_ID, REASON], rows), "csv"
+    )

@@ -247,6 +247,8 @@ class ExperimentTask(Searchable):
             tags.COLOUR: trial_colour(job.number),
             tags.PROCESS: json.dumps(identity()),
         }
+        if job.stage:
+            run_tags[tags.STAGE] = str(job.stage)
         if job.repeat is not None:
             run_tags[tags.REPEAT] = str(job.repeat)
         before: Result | None = job.before.kept if job.before else None

@@ -1,6 +1,6 @@
 """The configs of a search's jobs: composed as Hydra's launchers do, and checked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from hydra.core.config_loader import ConfigLoader
@@ -20,44 +20,59 @@ from pipeline.search.space.dimension import Params
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.space.named import space_text
 from pipeline.search.space.space import Space
+from pipeline.search.space.stages import StageOptions
+
+NOTHING = (
+    "no key has several values, so there is nothing to search: write key=a,b, or leave out -m to "
+    "run once; hydra.sweeper.repeats=3 runs it on three seeds."
+)
 
 
 class Composer:
     """Reads a search's space and composes the configs of its points."""
 
-    def __init__(
-        self, loader: ConfigLoader, config: DictConfig, options: Options, task: Searchable
-    ) -> None:
+    def __init__(self, loader: ConfigLoader, config: DictConfig, task: Searchable) -> None:
         self._files = loader
         self._loader = reading_once(loader)
         self._config = config
-        self._options = options
         self._task = task
         self._nearest: Callable[[str], str] = lambda _: ""
         self.naming = ""  # the override that names the study, once it has a name
         self.choices: dict[str, str] = {}  # the chosen file of each config group
 
-    def space(self, arguments: list[str]) -> Space:
+    def space(self, arguments: list[str], options: Options) -> Space:
         """Read the space from the sweeper's options and the command line.
 
         Raises:
             ConfigError: for what is no space.
         """
-        params = self._options.params or {}
+        params = options.params or {}
         configured = [f"{key}={space_text(key, value)}" for key, value in params.items()]
-        space = parse_space([*configured, *arguments], self._files)
-        base = Base(self._load, space.fixed, self._task.check)
+        space = self.parsed([*configured, *arguments])
+        base = self.base(space.fixed)
         self.choices = base.choices
-        space = enrich(space, self._options, base)
-        if sampler_name(self._options.sampler, space) == PRIOR:
-            space = centred(space, base, self._task.settled)
-        others = self._options.repeats > 1 or self._options.custom_search_space
+        space = self.enriched(space, options, options, base)
+        others = options.repeats > 1 or options.custom_search_space
         if not space.dimensions and not others:
-            raise ConfigError(
-                "no key has several values, so there is nothing to search: write key=a,b, or leave "
-                "out -m to run once; hydra.sweeper.repeats=3 runs it on three seeds."
-            )
+            raise ConfigError(NOTHING)
         return space
+
+    def enriched(
+        self, space: Space, said: Options | StageOptions, options: Options, base: Base
+    ) -> Space:
+        """Add to a space what is said of it beyond single keys, and its centre for a prior."""
+        space = enrich(space, said, base)
+        if sampler_name(options.sampler, space) == PRIOR:
+            space = centred(space, base, self._task.settled)
+        return space
+
+    def parsed(self, overrides: list[str]) -> Space:
+        """Read overrides in Hydra's grammar."""
+        return parse_space(overrides, self._files)
+
+    def base(self, overrides: Sequence[str]) -> Base:
+        """Return the config of some overrides, composed when something of it is asked for."""
+        return Base(self._load, overrides, self._task.check)
 
     def probes(self, space: Space) -> list[DictConfig]:
         """Compose and check the config with every value that must work, the base first.

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -78,7 +79,7 @@ class Spent:
 
 
 def forecast(
-    costs: Sequence[RunCost],
+    costs: Sequence[Sequence[RunCost]],
     seeds: int,
     workers: int,
     rates: Rates,
@@ -89,7 +90,8 @@ def forecast(
     """Forecast a study, earlier starts of its search included, if no trial is pruned from now on.
 
     Args:
-        costs: of a run of each trial, in the order in which they begin.
+        costs: of a run of each trial, in the order in which they begin, for each stage: the next
+            one begins when the last trial of the one before has ended.
         seeds: runs of a trial.
         workers: how many trials run in parallel.
         rates: of a worker.
@@ -97,17 +99,26 @@ def forecast(
         before: what earlier starts have cost.
         models: how many more are kept than earlier starts left.
     """
-    trials = [seeds * cost.seconds for cost in costs]
-    left = sum(trials)
+    stages = [[seeds * cost.seconds for cost in stage] for stage in costs]
+    every = list(chain.from_iterable(costs))
+    left = sum(map(sum, stages))
     kwh = rates.kwh(left)
-    kept = models * max(cost.model for cost in costs)
+    kept = models * max(cost.model for cost in every)
     return Spent(
-        before.seconds + begun + makespan(trials, workers),
+        before.seconds + begun + sum(makespan(trials, workers) for trials in stages),
         before.machine_seconds + left,
-        before.disk + seeds * sum(cost.record for cost in costs) + kept,
+        before.disk + seeds * sum(cost.record for cost in every) + kept,
         before.kwh + kwh,
         before.usd + rates.usd(left, kwh),
     )
+
+
+def spread(costs: Sequence[RunCost], count: int) -> list[RunCost]:
+    """Return a cost for each of so many trials, of a grid in its order.
+
+    Where only some points were costed, each is taken as often as needed.
+    """
+    return [costs[i * len(costs) // count] for i in range(count)]
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:

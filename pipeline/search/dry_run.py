@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from pipeline.search.space.dimension import Params
 from pipeline.search.study.liveness import Heartbeat
-from pipeline.search.study.queue import claim, queue_first, queue_grid
+from pipeline.search.study.queue import claim, queue_points
 from pipeline.search.study.storage import open_storage, seek_study
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import counted, params_of
@@ -40,11 +40,10 @@ def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], Non
         ConfigError: for the first point that cannot run.
     """
     left = left_to_run(study, spec)
+    queue_points(study, spec)
     if spec.is_grid:
-        queue_grid(study, spec)
         points = to_run(study, spec)
     else:
-        queue_first(study, spec)
         heartbeat = Heartbeat(study)
         asked = (claim(study, spec, heartbeat) for _ in range(min(FIRST, left)))
         points = [spec.space.own(trial.params) for trial in asked if trial is not None]

@@ -106,6 +106,7 @@ class Options:
     filter: Any
     first: Any
     warm_start: Any
+    stages: Any
     allow_sampler: Any
     repeats: Annotated[
         int, _strict(f"a whole number from 1 to {MOST_REPEATS}", ge=1, le=MOST_REPEATS)

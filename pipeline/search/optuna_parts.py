@@ -6,7 +6,7 @@ needs beyond it:
 - ``Study._storage``, ``Study._study_id``, ``FrozenTrial._trial_id``: a trial that another process
   left is marked, a queued one taken back, and a score reported in a study with several objectives
   (``Trial.report`` refuses that). Under Hyperband samplers see a part of the study; its trials in
-  all are in the storage.
+  all are in the storage. A stage's storage shows its own trials only.
 - ``QMCSampler._find_sample_id``: the position of a trial in a quasi-random sequence.
 - ``TPESampler._build_parzen_estimator``: which trials a density is made of.
 - ``_search_space``: what a sampler has read of the trials' common space.
@@ -14,8 +14,9 @@ needs beyond it:
 - ``system_attrs["fixed_params"]``: the parameters that a trial was queued with.
 """
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import optuna
@@ -24,7 +25,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.storages.journal._storage import JournalOperation
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 
 def note(study: optuna.Study, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
@@ -56,6 +57,12 @@ def take_back(study: optuna.Study, queued: FrozenTrial, mark: str) -> None:
 def every_trial(study: optuna.Study) -> list[FrozenTrial]:
     """Return a study's trials, also of one that shows a sampler only some of them."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def trials_by_number(study: optuna.Study) -> list[FrozenTrial]:
+    """Return a study's trials at the places of their numbers: those of other parts included."""
+    whole: BaseStorage = getattr(study._storage, "whole", study._storage)
+    return whole.get_all_trials(study._study_id, deepcopy=False)
 
 
 def queued_params(trial: FrozenTrial) -> Mapping[str, Any] | None:
@@ -101,6 +108,61 @@ class _OneObjective:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._whole, name)
+
+
+class PartOfStudy(optuna.Study):
+    """The trials of a study that have a mark, as a study of their own; new ones get the mark.
+
+    Args:
+        whole: the study.
+        sampler: of the part.
+        key: the user attribute by whose value trials are told apart.
+        marks: the attributes that new trials get, that one among them.
+    """
+
+    def __init__(
+        self,
+        whole: optuna.Study,
+        sampler: optuna.samplers.BaseSampler,
+        key: str,
+        marks: Mapping[str, Any],
+    ) -> None:
+        part: Any = _PartOfStorage(whole._storage, key, marks)
+        super().__init__(whole.study_name, part, sampler, whole.pruner)
+        self.whole = whole
+
+
+def whole_of(study: optuna.Study) -> optuna.Study:
+    """Return the study that a part is of, or the study itself."""
+    return study.whole if isinstance(study, PartOfStudy) else study
+
+
+class _PartOfStorage:
+    """A storage that shows and makes the trials of a part of a study."""
+
+    def __init__(self, whole: BaseStorage, key: str, marks: Mapping[str, Any]) -> None:
+        self.whole = whole
+        self._key = key
+        self._marks = dict(marks)
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """Return the part's trials."""
+        every = self.whole.get_all_trials(study_id, deepcopy, states)
+        return [t for t in every if t.user_attrs.get(self._key) == self._marks[self._key]]
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Make a trial that has the marks from the start."""
+        template = copy.deepcopy(template_trial) or create_trial(state=TrialState.RUNNING)
+        template.user_attrs = {**self._marks, **template.user_attrs}
+        return self.whole.create_new_trial(study_id, template)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
 
 
 MOST_KERNELS = 1000  # of TPE's density of the trials that are not among the best

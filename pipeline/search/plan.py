@@ -4,6 +4,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.search.pruners import PauseAndPromote
 from pipeline.search.samplers import GRID, PRIOR, make_sampler, sampler_name, seed_of
 from pipeline.search.searchable import SEED, Searchable
 from pipeline.search.space.space import Space
+from pipeline.search.space.stages import PLACE, StagedSpace
 from pipeline.search.study.study import SPACE, StudySpec
 from pipeline.search.study.warm_start import sources_of
 from pipeline.search.workers.launcher import Launcher
@@ -41,6 +43,8 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
     Raises:
         ConfigError: for options that do not go with each other, the space or the task.
     """
+    if isinstance(space, StagedSpace):
+        return _staged_spec(options, space, base, task)
     name = sampler_name(options.sampler, space)
     direction = options.direction
     if direction is None:
@@ -85,6 +89,24 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
     return spec
 
 
+def _staged_spec(
+    options: Options, space: StagedSpace, base: DictConfig, task: Searchable
+) -> StudySpec:
+    """Make the spec of a study with stages: its trials are those of all stages."""
+    stages = []
+    for stage in space.stages:
+        own = replace(options, n_trials=stage.n_trials or options.n_trials)
+        spec = make_spec(own, space.standing_in(stage), base, task)
+        stages.append(replace(stage, n_trials=spec.budget.n_trials))
+    if len(spec.directions) > 1:
+        raise ConfigError(
+            f"{PLACE}: a stage begins from the best trial, and of several objectives no trial is "
+            "the best in all; expected one objective. evaluation.constraints can limit others."
+        )
+    budget = replace(spec.budget, n_trials=sum(one.n_trials or 0 for one in stages))
+    return replace(spec, space=replace(space, stages=tuple(stages)), budget=budget)
+
+
 def check_workers(options: Options, launcher: DictConfig) -> None:
     """Refuse a choice that is ours, where the workers are not on this machine.
 
@@ -116,7 +138,7 @@ def plan_workers(
     ``left`` trials may begin yet; ``footprint`` tells the bytes that a worker needs.
     """
     if isinstance(options.n_jobs, int):
-        return WorkerPlan(min(options.n_jobs, spec.budget.n_trials))
+        return WorkerPlan(min(options.n_jobs, spec.most_at_once))
     target = str(launcher.get("_target_"))
     if target.startswith(BASIC_LAUNCHER):
         return WorkerPlan(1, "this launcher runs them one after the other")
@@ -200,7 +222,12 @@ def fingerprint(
     # Given for what lies in a searched group, it is the same whichever file is chosen.
     config |= {key: whole[key] for key in whole if key in spec.space.fixed_keys}
     fixed = {k: v for k, v in config.items() if not k.startswith("tracking.")}
-    searched = {SPACE: spec.space.describe(), "direction": list(spec.directions)}
+    searched: dict[str, Any] = {
+        SPACE: spec.space.describe(),
+        "direction": list(spec.directions),
+    }
+    if isinstance(spec.space, StagedSpace):
+        searched["stages"] = spec.space.notes()
     repeats = {"repeats": len(spec.seeds)} if spec.seeds else {}
     return {**fixed, **searched, **repeats, **content}
 

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, stdev
@@ -30,7 +31,9 @@ from pipeline.search.study.trials import (
     KILLED,
     PAUSED_AT,
     REASON,
+    STAGE,
     STEP,
+    all_params,
     best_first,
     counted,
     ended,
@@ -104,7 +107,7 @@ class Progress:
     def _summary(self) -> str:
         done = ended(self._study)
         ranked = best_first(self._study)
-        parts = [f"{len(done)} of {self._spec.budget.n_trials} done"]
+        parts = [f"{len(done)} of {self._spec.budget.n_trials} done{self._stage()}"]
         for state in ("paused", "pruned", "failed"):
             count = len(ended(self._study, state))
             parts += [f"{count} {state}"] if count else []
@@ -118,6 +121,12 @@ class Progress:
             parts.append(f"about {span(seconds)} left")
         return ", ".join(parts)
 
+    def _stage(self) -> str:
+        """Return which stage the latest trial is of."""
+        count = len(self._spec.stages)
+        latest = max((t.user_attrs.get(STAGE, 1) for t in counted(self._study)), default=1)
+        return f" (stage {latest} of {count})" if count else ""
+
     def _render(self) -> Group:
         every = counted(self._study)
         running = [t for t in every if state_of(t) == "running"]
@@ -129,7 +138,7 @@ class Progress:
 
 def describe(trial: FrozenTrial, spec: StudySpec) -> str:
     """Return a trial that is over in a line."""
-    params = ", ".join(f"{key}={encode(value)}" for key, value in trial.params.items())
+    params = ", ".join(f"{key}={encode(value)}" for key, value in all_params(trial).items())
     took = f"in {span(seconds_of(trial))}" + (f" with {params}" if params else "")
     match state_of(trial):
         case "complete":
@@ -149,9 +158,14 @@ def trial_table(spec: StudySpec, trials: list[FrozenTrial], *, workers: bool = F
     for trial in trials:
         outcome = [_score(trial, spec), _state(trial, spec), span(seconds_of(trial))]
         who = [_worker(trial)] if workers else []
-        rows.append([trial.number, *_encoded(trial.params, spec), *outcome, *who])
-    columns = ["trial", *spec.space.distributions, "score", "state", "time", *["worker"] * workers]
+        rows.append([*_which(trial, spec), *_encoded(all_params(trial), spec), *outcome, *who])
+    which = ["trial", "stage"] if spec.stages else ["trial"]
+    columns = [*which, *spec.space.distributions, "score", "state", "time", *["worker"] * workers]
     return Table(columns, rows, left=["state"])
+
+
+def _which(trial: FrozenTrial, spec: StudySpec) -> list[Cell]:
+    return [trial.number, *([trial.user_attrs.get(STAGE)] if spec.stages else [])]
 
 
 def front_table(spec: StudySpec, study: optuna.Study) -> Table:
@@ -174,12 +188,13 @@ def _figure(value: float) -> str:
 def points_table(spec: StudySpec, points: Sequence[Params]) -> Table:
     """Return points that are not run yet as a table, at most the first ``SHOWN_POINTS``."""
     keys = spec.space.distributions
+    names = [f"stage {spec.stage}: trial" if spec.stage else "trial", *keys]
     rows: list[list[Cell]] = [
         [number, *_encoded(point, spec)] for number, point in enumerate(points[:SHOWN_POINTS])
     ]
     if len(points) > SHOWN_POINTS:
         rows.append(["…", *[None] * len(keys)])
-    return Table(["trial", *keys], rows, left=[])
+    return Table(names, rows, left=[])
 
 
 def _encoded(params: Mapping[str, Any], spec: StudySpec) -> list[str]:
@@ -240,12 +255,27 @@ def _differ_in_seeds(spec: StudySpec) -> bool:
 def plan_lines(spec: StudySpec, plan: WorkerPlan, done: int) -> list[str]:
     """Return what a search is to do: a line in all, then one for each key of the space."""
     n_trials = spec.budget.n_trials
-    points = f"a grid of {spec.space.size} points, " if spec.is_grid else ""
-    name = sampler_name(spec.sampler, spec.space)
     seeds = f", each on {len(spec.seeds)} seeds" if spec.seeds else ""
     again = f"; {done} done before, {max(n_trials - done, 0)} to go" if done else ""
-    whole = f"study {spec.name}: {points}{n_trials} trials by {name}{seeds}{plan}{again}"
-    return [whole, *(f"  {key}: {values}" for key, values in spec.space.describe().items())]
+    if not spec.stages:
+        whole = f"study {spec.name}: {_points(spec)}{seeds}{plan}{again}"
+        return [whole, *(f"  {key}: {values}" for key, values in spec.space.describe().items())]
+    stages = amount(len(spec.stages), "stage")
+    lines = [f"study {spec.name}: {n_trials} trials in {stages}{seeds}{plan}{again}"]
+    for stage in spec.stages:
+        own = replace(
+            spec, space=stage.space, budget=replace(spec.budget, n_trials=stage.n_trials or 0)
+        )
+        fixed = ", ".join(f"{key}={encode(value)}" for key, value in stage.fixed.items())
+        lines.append(f"stage {stage.number}: {_points(own)}{f', with {fixed}' if fixed else ''}")
+        lines += [f"  {key}: {values}" for key, values in stage.describe().items()]
+    return lines
+
+
+def _points(spec: StudySpec) -> str:
+    """Say how many trials a search has, and who chooses their points."""
+    points = f"a grid of {spec.space.size} points, " if spec.is_grid else ""
+    return f"{points}{spec.budget.n_trials} trials by {sampler_name(spec.sampler, spec.space)}"
 
 
 def summary_lines(study: optuna.Study, spec: StudySpec) -> list[str]:
@@ -267,7 +297,7 @@ def write_results(study: optuna.Study, spec: StudySpec, folder: Path) -> None:
     settings = spec.space.settings
     results: dict[str, Any] = {"name": "optuna"}
     if len(study.directions) == 1:
-        results |= {"best_params": settings(ranked[0].params), "best_value": ranked[0].value}
+        results |= {"best_params": settings(all_params(ranked[0])), "best_value": ranked[0].value}
     else:
         front = pareto_front(study)
         results["solutions"] = [{"params": settings(t.params), "values": t.values} for t in front]

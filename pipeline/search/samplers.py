@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.search.arguments import check_arguments
-from pipeline.search.optuna_parts import PlacedQmc, ThinnedTpe, every_trial, share_space
+from pipeline.search.optuna_parts import PlacedQmc, ThinnedTpe, share_space, trials_by_number
 from pipeline.search.prior import PriorSampler
 from pipeline.search.space.space import Space
 from pipeline.search.study.trials import ATTEMPT, REPLACES, place_of
@@ -141,7 +141,7 @@ class SeededSampler(BaseSampler):
         """Make the sampler of this trial."""
         self.asked = trial.number  # Optuna does not say which trial a sampler failed at
         # Of all: under Hyperband `study` shows the trials of one bracket only.
-        place = place_of(trial.number, every_trial(study))
+        place = place_of(trial.number, trials_by_number(study))
         digest = hashlib.blake2b(f"{self._seed}:{place}".encode(), digest_size=4).digest()
         made = self._make(int.from_bytes(digest, "big"), place)
         share_space(self._sampler, made)

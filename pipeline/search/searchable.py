@@ -48,6 +48,7 @@ class TrialJob:
     reported: str | None = None  # the metric to report, if not the first objective
     repeat: int | None = None  # which of the point's seeds this is, from 0; None where it has one
     earlier: Sequence["Outcome"] = ()  # what the seeds before this one gave
+    stage: int = 0  # which of the study's stages it is of, from 1; 0: it has none
     killed: Sequence["FrozenTrial"] = ()  # tries of the same point before, the latest first
 
 

@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, without_secrets
 from pipeline.config.flat import flatten, tree
 from pipeline.search.composer import Composer
-from pipeline.search.cost import Spent, compared, forecast, span
+from pipeline.search.cost import Spent, compared, forecast, span, spread
 from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
 from pipeline.search.options import PLAN, Options
 from pipeline.search.plan import (
@@ -47,9 +48,11 @@ from pipeline.search.searchable import Searchable
 from pipeline.search.space.change import hint_of_neighbour, open_or_continue
 from pipeline.search.space.dimension import Params
 from pipeline.search.spending import Spending
+from pipeline.search.staging import probes_of, read_space
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import Watch
-from pipeline.search.study.queue import is_done, queue_first, queue_grid, settle
+from pipeline.search.study.queue import is_done, queue_points, settle
+from pipeline.search.study.stages import Stages
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REASON, best_first, ended, state_of
 from pipeline.search.study.warm_start import JOURNAL, sources_of, warm_start
@@ -73,8 +76,18 @@ class _Search:
 
     study: optuna.Study
     spec: StudySpec
-    probes: list[DictConfig]  # a config for each value that must work, the base first
+    probes: list[list[DictConfig]]  # by stage: a config for each value that must work
     lines: list[str]  # what to say of it after the plan
+
+    @property
+    def base(self) -> DictConfig:
+        """The config of the first point."""
+        return self.probes[0][0]
+
+    @cached_property
+    def stages(self) -> Stages:
+        """The stages of the search, if it has any."""
+        return Stages(self.study, self.spec)
 
 
 class Sweep:
@@ -85,7 +98,7 @@ class Sweep:
         self._task = function if isinstance(function, Searchable) else Searchable(function)
         self._config = config
         self._options = Options.read(config.hydra.sweeper)
-        self._composer = Composer(context.config_loader, config, self._options, self._task)
+        self._composer = Composer(context.config_loader, config, self._task)
         self._console = console()
 
     def run(self, arguments: list[str]) -> optuna.Study | None:
@@ -107,9 +120,7 @@ class Sweep:
             self._save_config()
         search = replace(search, lines=[*self._task.opened(study, search.spec), *search.lines])
         if not is_dry:
-            if search.spec.is_grid:
-                queue_grid(study, search.spec)
-            queue_first(study, search.spec)
+            queue_points(*search.stages.current())
         search = self._planned(search)
         if is_dry:
             self._rehearse(search)
@@ -117,20 +128,24 @@ class Sweep:
         self._search(search)
         return study
 
-    def _checked(self, arguments: list[str]) -> tuple[StudySpec, list[DictConfig], dict[str, Any]]:
+    def _checked(
+        self, arguments: list[str]
+    ) -> tuple[StudySpec, list[list[DictConfig]], dict[str, Any]]:
         """Return the study's spec, the configs that must work, and the study's fingerprint."""
-        space = self._composer.space(arguments)
-        probes = self._composer.probes(space)
-        spec = make_spec(self._options, space, probes[0], self._task)
-        common = fingerprint(probes[0], spec, self._task.prepare(probes), self._task)
+        space = read_space(self._composer, self._options, arguments)
+        probes = probes_of(self._composer, space)
+        base = probes[0][0]
+        spec = make_spec(self._options, space, base, self._task)
+        content = self._task.prepare(list(chain.from_iterable(probes)))
+        common = fingerprint(base, spec, content, self._task)
         name = study_name(self._options, self._config.hydra.job.name, spec, common)
         return self._placed(spec, name), probes, common
 
     def _open(
-        self, spec: StudySpec, probes: list[DictConfig], common: Mapping[str, Any]
+        self, spec: StudySpec, probes: list[list[DictConfig]], common: Mapping[str, Any]
     ) -> _Search:
         """Open the study, settle what died in it, and teach it what earlier studies found out."""
-        base, is_dry = probes[0], self._options.dry_run
+        base, is_dry = probes[0][0], self._options.dry_run
         known = {**flatten(tree(base)), **self._composer.choices}
         if not is_dry:
             self._task.connect(base)
@@ -144,9 +159,10 @@ class Sweep:
             open_copy if is_dry else StudySpec.open,
         )
         settle(opened.study, opened.spec, Watch(), is_start=True)
+        first, own = Stages(opened.study, spec).first()
         learned = warm_start(
-            opened.study,
-            spec.space,
+            first,
+            own.space,
             sources_of(self._options.warm_start),
             spec.storage,
             known,
@@ -167,23 +183,23 @@ class Sweep:
 
     def _search(self, search: _Search) -> None:
         """Run the search, and say what it found and what it cost."""
-        study, spec, base = search.study, search.spec, search.probes[0]
+        study, spec, base, stages = search.study, search.spec, search.base, search.stages
         ledger().open("search")
         self._say_plan(search)
-        is_over = is_done(study, spec) or spec.why_over(study) is not None
+        is_over = is_done(study, spec) or stages.why_over() is not None
         spending = self._spending(search, runs=not is_over)
         self._task.begin(base, spec, spending)
         expected = None
         try:
             self._say(*self._task.describe_data(base))
-            expected = self._forecast(search, left_to_run(study, spec), spending.before)
+            expected = self._forecast(search, spending.before)
             with (
                 spending.metered(),
                 Supervisor(spec, self._task, spending) as supervisor,
                 Progress(spec, self._console),
                 booked("idle"),  # this process; its workers are not
             ):
-                self._work(study, spec, supervisor)
+                self._work(search, supervisor)
         finally:
             self._task.end(study, spec, spending, expected)
             spending.keep(is_over=True)
@@ -196,41 +212,48 @@ class Sweep:
         rates, workers = search.spec.budget.rates, self._plan.workers
         return Spending(search.study, self._task, rates, self._began, workers, runs=runs)
 
-    def _forecast(self, search: _Search, left: int, before: Spent) -> Spent | None:
-        """Say what the study is expected to cost, so many trials more; None if not known."""
-        study, spec = search.study, search.spec
-        is_over = not left or spec.why_over(study)
+    def _forecast(self, search: _Search, before: Spent) -> Spent | None:
+        """Say what the study is expected to cost, trials to come included; None if not known."""
+        spec, ahead = search.spec, list(search.stages.ahead())
+        left = [left_to_run(*stage) for stage in ahead]
+        is_over = not sum(left) or search.stages.why_over()
         if is_over or not self._options.forecast or not is_here(self._config.hydra.launcher):
             return None
-        configs = search.probes
-        if spec.is_grid:
-            points = to_run(study, spec)
-            some = points[:: -(-len(points) // COSTED)]
-            configs = [self._composer.composed(spec.space, params) for params in some]
+        configs = [self._costed(search, *stage) for stage in ahead]
         try:
             with booked("forecast"):
-                costs = self._task.costs(configs, self._plan)
+                found = self._task.costs(list(chain.from_iterable(configs)), self._plan)
         except Exception as error:  # the trials will say what is wrong, each in its record
             log.warning("no forecast", exc_info=True)
             self._say(f"no forecast: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
             return None
-        if not costs:
+        if not found:
             return None
-        # Of a grid its points in their order, else as often as needed what stands for all of them.
-        every = [costs[i * len(costs) // left] for i in range(left)]
+        costs = iter(found)
         expected = forecast(
-            every,
+            [
+                spread(list(islice(costs, len(own))), n)
+                for own, n in zip(configs, left, strict=True)
+            ],
             len(spec.seeds) or 1,
             self._plan.workers,
             spec.budget.rates,
             begun=time.time() - self._began,
             before=before,
-            models=max(0, min(left, self._task.keep - len(ended(study, "complete")))),
+            models=max(0, min(sum(left), self._task.keep - len(ended(search.study, "complete")))),
         )
         earlier = f", {span(before.seconds)} of it in earlier starts" if before.seconds else ""
         pruned = ", if no trial is pruned" if spec.prunes else ""
         self._say(f"forecast: {expected}{earlier}{pruned}")
         return expected
+
+    def _costed(self, search: _Search, study: optuna.Study, spec: StudySpec) -> list[DictConfig]:
+        """Return configs that stand for what a search, or a stage of it, is to run."""
+        if not spec.is_grid:
+            return search.probes[max(spec.stage - 1, 0)]
+        points = to_run(study, spec)
+        some = points[:: -(-len(points) // COSTED) or 1]
+        return [self._composer.composed(spec.space, params) for params in some]
 
     def _placed(self, spec: StudySpec, name: str) -> StudySpec:
         """Give a spec a study's name, and its storage where none is given: the study's folder."""
@@ -241,9 +264,10 @@ class Sweep:
         self._composer.naming = placed.naming
         return placed
 
-    def _work(self, study: optuna.Study, spec: StudySpec, supervisor: Supervisor) -> None:
+    def _work(self, search: _Search, supervisor: Supervisor) -> None:
         """Launch workers until the search is over; again where all of them died before that."""
-        while not is_done(study, spec) and spec.why_over(study) is None:
+        study, spec = search.study, search.spec
+        while not is_done(study, spec) and search.stages.why_over() is None:
             before = len(ended(study))
             error = self._launch(spec)
             supervisor.look()
@@ -261,27 +285,37 @@ class Sweep:
 
     def _rehearse(self, search: _Search) -> None:
         """Say what the search would do, having composed and checked what it would run."""
-        study, spec = search.study, search.spec
-
-        def check(params: Params) -> None:
-            self._task.prepare([self._composer.composed(spec.space, params)])
-
-        done, left, why = len(ended(study)), left_to_run(study, spec), spec.why_over(study)
         before = self._spending(search, runs=False).before
-        points = [] if why else rehearse(study, spec, check)
+        ahead, why = list(search.stages.ahead()), search.stages.why_over()
+        points = [[] if why else self._rehearsed(search, *stage) for stage in ahead]
         self._say_plan(search)
-        if points:
-            self._console.print(as_rich(points_table(spec, points)))
-            which = "all" if spec.is_grid or len(points) >= left else "the first"
-            jobs = "jobs to go" if done else "jobs"
-            what = f"{which} {len(points)} {jobs} can be composed and are valid"
+        for stage, own in zip(ahead, points, strict=True):
+            if own:
+                self._console.print(as_rich(points_table(stage[1], own)))
+        count, left = sum(map(len, points)), left_to_run(search.study, search.spec)
+        if count:
+            which = "all" if count >= left else "the first"
+            jobs = "jobs to go" if ended(search.study) else "jobs"
+            what = f"{which} {count} {jobs} can be composed and are valid"
         else:
             what = f"no job is to go{f': {why}' if why else ''}"
         if self._options.dry_run != PLAN:
             self._say(f"dry run: {what}; nothing was run or written.")
             return
-        self._forecast(search, left, before)
+        self._forecast(search, before)
         self._say(f"plan: {what}; nothing was run, and nothing written but what was measured.")
+
+    def _rehearsed(self, search: _Search, study: optuna.Study, spec: StudySpec) -> list[Params]:
+        """Return the points that a search, or a stage of it, would run, each of them checked."""
+
+        def check(params: Params) -> None:
+            self._task.prepare([self._composer.composed(spec.space, params)])
+
+        points = rehearse(study, spec, check)
+        if spec is search.stages.current()[1]:
+            return points
+        narrow = search.spec.stages[spec.stage - 1].narrow  # around what is not known yet
+        return [{k: v for k, v in point.items() if k not in narrow} for point in points]
 
     def _launch(self, spec: StudySpec) -> Exception | None:
         """Launch the workers and wait for them; return what one raised that is no trial's error."""
@@ -294,8 +328,9 @@ class Sweep:
 
     def _planned(self, search: _Search) -> _Search:
         """Choose how many workers there are, now that what is left is known, and price them."""
-        launcher, left = self._config.hydra.launcher, left_to_run(search.study, search.spec)
-        footprint = partial(self._task.footprint, search.probes)
+        launcher = self._config.hydra.launcher
+        left = max(left_to_run(*stage) for stage in search.stages.ahead())
+        footprint = partial(self._task.footprint, list(chain.from_iterable(search.probes)))
         self._plan = plan_workers(self._options, launcher, search.spec, left, footprint)
         rates = self._options.prices.rates(self._plan.cores_each, self._plan.gpus_each)
         budget = replace(search.spec.budget, rates=rates)
@@ -318,8 +353,10 @@ class Sweep:
         if len(spec.directions) > 1 and ranked:
             self._console.print(as_rich(front_table(spec, study)))
         self._say(*summary_lines(study, spec))
-        why = spec.why_over(study)
-        if not ranked or why_hopeless(study, spec.max_failure_rate):
+        why = search.stages.why_over()
+        stage, _ = search.stages.current()
+        is_stuck = search.stages.why_stuck() is not None
+        if not ranked or is_stuck or why_hopeless(stage, spec.max_failure_rate):
             failed = [str(t.user_attrs.get(REASON)) for t in ended(study, "failed")]
             reasons = f" The first that failed: {failed[0]}" if failed else ""
             raise SearchFailedError(

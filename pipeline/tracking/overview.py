@@ -67,7 +67,8 @@ def compare(store: Store, names: Sequence[str], limit: int | None = None) -> Tab
     params = _varying(runs, searched, always=searched if is_cut else ())
     some = [tags.STUDY] if len(studies) > 1 else []
     has_seeds = any(tags.REPEAT in run.data.tags for run in runs)
-    some += [tags.TRIAL, *([tags.REPEAT] if has_seeds else [])]
+    has_stages = any(tags.STAGE in run.data.tags for run in runs)
+    some += [tags.TRIAL, *[tags.STAGE] * has_stages, *[tags.REPEAT] * has_seeds]
     rows = []
     for _, every, means in ranked[:limit]:
         for run, scores in every:

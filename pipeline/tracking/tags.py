@@ -11,6 +11,7 @@ TRIAL = PREFIX + "trial"  # a trial's number
 SEARCHED = PREFIX + "searched"  # on a trial: its values of what its study searches, as JSON
 COLOUR = "mlflow.runColor"  # on a trial, in MLflow's table and charts
 DESCRIBED = PREFIX + "described"  # digest of the description that we wrote last
+STAGE = PREFIX + "stage"  # on a trial: which of its study's stages it is of, from 1
 REPEAT = PREFIX + "repeat"  # which of a trial's seeds a run had, from 0
 BEST_RUN = PREFIX + "best_run_id"  # on the study: the best trial's run
 BEST_TRIAL = PREFIX + "best_trial"

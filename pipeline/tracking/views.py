@@ -46,12 +46,14 @@ class View:
     keys: tuple[str, ...]  # searched parameters, those that matter most first
     shared: tuple[str, ...]  # those of them that every trial has
     sections: tuple[str, ...] = FOLDED  # of metrics, which are closed
+    has_stages: bool = False
 
     def state(self) -> dict[str, Any]:
         """Return the state of MLflow's page."""
         score, keys = self.metrics[0], self.keys[:MOST_KEYS]
         columns = [f"metrics.`{metric}`" for metric in self.metrics]
         columns += [f"params.`{key}`" for key in keys]
+        columns += [f"tags.`{tags.STAGE}`"] * self.has_stages
         columns.append(f"tags.`{tags.STATE}`")
         return {
             "searchFilter": f"tags.`{tags.STUDY}` = '{quoted(self.study)}'"
@@ -130,7 +132,8 @@ def view_of(store: Store, study: Run, leading: Sequence[str] = ()) -> View:
         shared = [key for key in keys if key in set.intersection(*logged)]
     metrics = [parse(goal, direction).metric for goal, direction in goals]
     maximize, sections = goals[0][1] == "maximize", _sections(trials)
-    return View(name, tuple(metrics), maximize, tuple(keys), tuple(shared), sections)
+    has_stages = any(tags.STAGE in run.data.tags for run in trials)
+    return View(name, tuple(metrics), maximize, tuple(keys), tuple(shared), sections, has_stages)
 
 
 def _sections(trials: Sequence[Run]) -> tuple[str, ...]:

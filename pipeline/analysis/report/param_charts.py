@@ -28,7 +28,7 @@ from pipeline.analysis.report.drawing import (
 )
 from pipeline.analysis.report.view import IMPORTANCE_TRIALS, SHOWN_PARAMS, Scale, View, short
 from pipeline.common.html import note
-from pipeline.search.study.trials import violation
+from pipeline.search.study.trials import all_params, violation
 
 LINES = 200  # trials that are drawn at most
 
@@ -107,7 +107,8 @@ def _span(values: Iterable[float]) -> tuple[float, float]:
 def _line(
     trial: FrozenTrial, scales: Sequence[Scale], scores: Sequence[Scale]
 ) -> list[tuple[float, float]]:
-    shares = [s.share(trial.params[s.key]) if s.key in trial.params else math.nan for s in scales]
+    params = all_params(trial)
+    shares = [s.share(params[s.key]) if s.key in params else math.nan for s in scales]
     shares += [s.share(value) for s, value in zip(scores, trial.values, strict=True)]
     return list(enumerate(shares))
 
@@ -159,17 +160,19 @@ def slices(view: View) -> str:
 def _draw_slice(view: View, axes: Axes, scale: Scale, n: int) -> dict[str, list[str]]:
     """Draw the scores against a parameter, and return what the dots say."""
     tips = {}
-    having = [t for t in view.complete if scale.key in t.params]
+    having = [t for t in view.complete if scale.key in all_params(t)]
     for is_broken, fill in ((False, BLUE), (True, "none")):
         some = [t for t in having if bool(violation(t)) == is_broken]
-        places = [scale.position(t.params[scale.key]) for t in some], [t.values[n] for t in some]
+        across = [scale.position(all_params(t)[scale.key]) for t in some]
+        places = across, [t.values[n] for t in some]
         look: dict[str, Any] = {"mfc": fill, "mec": BLUE, "alpha": 0.7, "rasterized": view.raster}
         gid = f"{scale.key} {fill}"
         axes.plot(*places, "o", ls="", ms=4, gid=gid, **look)
         tips[gid] = [view.tip(t, [scale.key]) for t in some]
     for trial in having:
         if trial.number == view.best:
-            place, gid = scale.position(trial.params[scale.key]), f"{scale.key} best"
+            place = scale.position(all_params(trial)[scale.key])
+            gid = f"{scale.key} best"
             axes.plot(place, trial.values[n], "o", color=VERMILION, gid=gid)
             tips[gid] = [view.tip(trial, [scale.key])]
     axes.set_xlabel(short(scale.key))

@@ -19,6 +19,8 @@ from pipeline.search.study.trials import (
     REASON,
     REPEATS,
     RUN_ID,
+    STAGE,
+    all_params,
     kind_of_failure,
     score_texts,
     state_of,
@@ -44,10 +46,11 @@ def head(view: View) -> str:
     if not view.ranked:
         return "\n".join([*lines, "<p>No trial is complete.</p>"])
     best = view.ranked[0]
+    known = all_params(best)
     params = [
-        (escape(scale.key), f"<code>{escape(encode(best.params[scale.key]))}</code>")
+        (escape(scale.key), f"<code>{escape(encode(known[scale.key]))}</code>")
         for scale in view.varying
-        if scale.key in best.params
+        if scale.key in known
     ]
     facts = [
         *(
@@ -87,13 +90,16 @@ def best_table(view: View) -> str:
     broken = any(violation(t) for t in shown)
     # A long name may break after its dots, and so takes no more width than its values.
     keys = [escape(s.key).replace(".", ".<wbr>") for s in view.varying]
-    columns = ["trial", *(escape(n) for n in view.about.objectives), *keys]
+    has_stages = any(STAGE in t.user_attrs for t in shown)
+    columns = ["trial", *["stage"] * has_stages, *(escape(n) for n in view.about.objectives), *keys]
     columns += ["violates"] if broken else []
     columns.append("run seconds")
     rows = []
     for trial in shown:
-        cells = score_texts(trial, ".4g")
-        cells += [_brief(trial.params.get(s.key, "")) for s in view.varying]
+        cells = [encode(trial.user_attrs.get(STAGE))] if has_stages else []
+        cells += score_texts(trial, ".4g")
+        params = all_params(trial)
+        cells += [_brief(params.get(s.key, "")) for s in view.varying]
         cells += [_broken(trial)] if broken else []
         cells.append(f"{seconds_of(trial):.1f}")
         row = "".join(f"<td>{escape(short(cell))}</td>" for cell in cells)

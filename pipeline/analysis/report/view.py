@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.space.dimension import encode
-from pipeline.search.study.trials import best_first, ended, score_texts, standing
+from pipeline.search.study.trials import all_params, best_first, ended, score_texts, standing
 from pipeline.tracking import tags
 from pipeline.training.outcome import EPOCH
 
@@ -84,13 +84,13 @@ class View:
         values: dict[str, dict[str, Any]] = defaultdict(dict)
         distributions: dict[str, Any] = {}
         for trial in self.over:
-            for key, value in trial.params.items():
+            for key, value in all_params(trial).items():
                 values[key][repr(value)] = value
             distributions |= trial.distributions
         return [
             Scale.of(key, list(seen.values()), distributions[key])
             for key, seen in values.items()
-            if len(seen) > 1
+            if len(seen) > 1 and key in distributions
         ]
 
     @cached_property
@@ -106,7 +106,8 @@ class View:
     def tip(self, trial: FrozenTrial, keys: Iterable[str] | None = None) -> str:
         """Return what a trial's mark in a chart says: its scores, and its values of these keys."""
         shown = [scale.key for scale in self.varying] if keys is None else keys
-        values = (f"{key}={encode(trial.params[key])}" for key in shown if key in trial.params)
+        params = all_params(trial)
+        values = (f"{key}={encode(params[key])}" for key in shown if key in params)
         return f"trial {trial.number}: {', '.join([*score_texts(trial, '.4g'), *values])}"
 
     @property
@@ -146,7 +147,9 @@ class Scale:
         if isinstance(distribution, CategoricalDistribution):
             numbers = all(isinstance(v, int | float) for v in values)
             in_order = (
-                sorted(values) if numbers else [c for c in distribution.choices if c in values]
+                sorted(values)
+                if numbers  # a stage may have fixed one that is no choice
+                else sorted(values, key=[*distribution.choices, *values].index)
             )
             names = tuple(dict.fromkeys(encode(v) for v in in_order))
             return cls(key, False, names, 0.0, float(max(len(names) - 1, 1)))

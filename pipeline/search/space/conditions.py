@@ -27,6 +27,7 @@ from pipeline.search.space.filters import Filter, read_filter
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.space.named import check_few, space_text
 from pipeline.search.space.space import Space
+from pipeline.search.space.stages import StageOptions
 
 SEARCH = "search"  # the key of a group's file that holds what to search where the file is chosen
 
@@ -122,8 +123,8 @@ class Base:
                 yield group, block
 
 
-def enrich(space: Space, options: Options, base: Base) -> Space:
-    """Add to a space what the sweeper's options say of it beyond single keys.
+def enrich(space: Space, options: Options | StageOptions, base: Base) -> Space:
+    """Add to a space what the sweeper's options, or a stage's, say of it beyond single keys.
 
     Raises:
         ConfigError: for blocks that do not go together with each other or with the space.

@@ -23,8 +23,8 @@ class NamedSweep:
     """What a file in ``sweeps/`` may hold."""
 
     about: str  # one line for people
-    # key: values in Hydra's grammar, or a list
-    space: Annotated[dict[str, Any], Field(min_length=1)]
+    # key: values in Hydra's grammar, or a list; stages have their own
+    space: Annotated[dict[str, Any], Field(min_length=1)] | None = None
     sampler: str | dict[str, Any] = "auto"  # a name, or a name with options
     pruner: str | dict[str, Any] = "none"  # likewise
     n_trials: Count | None = None  # null: every point of a grid, 20 otherwise
@@ -34,6 +34,7 @@ class NamedSweep:
     filter: str | None = None  # an expression that a point must not make false
     first: list[dict[str, Any]] | None = None  # points to begin with
     warm_start: str | list[str] | None = None  # earlier studies to learn from
+    stages: list[dict[str, Any]] | None = None  # searches in turn: see `StageOptions`
 
 
 MOST_CHOICES = 1_000
@@ -90,6 +91,8 @@ def _read(path: Path) -> NamedSweep:
         sweep: NamedSweep = TypeAdapter(NamedSweep).validate_python(read_mapping(path))
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(first(error))}") from error
+    if (sweep.space is None) == (sweep.stages is None):
+        raise ConfigError(f"{path}: expected space, or stages that have one each.")
     return sweep
 
 
@@ -112,18 +115,28 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
     own |= _group("sampler", sweep.sampler, "auto") | _group("pruner", sweep.pruner, "none")
     if sweep.n_trials is not None:
         own["hydra.sweeper.n_trials"] = str(sweep.n_trials)
+    keys = {key_of(override) for override in given}
     for option in _SPACE_OPTIONS:
         value = getattr(sweep, option)
         if value is not None:
             own[f"hydra.sweeper.{option}"] = _nested(value)
-    own |= {key: space_text(key, value) for key, value in sweep.space.items()}
+    if sweep.stages is not None:
+        own["hydra.sweeper.stages"] = _nested(_without_trials(sweep.stages, keys))
+    own |= {key: space_text(key, value) for key, value in (sweep.space or {}).items()}
 
-    keys = {key_of(override) for override in given}
     for group in ("sampler", "pruner"):
         if f"hydra/sweeper/{group}" in keys:  # another one has other options
             own = {k: v for k, v in own.items() if not k.startswith(f"++hydra.sweeper.{group}.")}
     kept = [f"{key}={value}" for key, value in own.items() if key.lstrip("+~") not in keys]
     return [*kept, *given]
+
+
+def _without_trials(stages: list[dict[str, Any]], keys: set[str]) -> list[dict[str, Any]]:
+    """Return stages without their own n_trials, where the user gives one for each."""
+    dropped = keys & {"hydra.sweeper.n_trials"}
+    return [
+        {k: v for k, v in stage.items() if not (dropped and k == "n_trials")} for stage in stages
+    ]
 
 
 def _group(group: str, given: str | dict[str, Any], default: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from pipeline.search.study.trials import (
     REPLACES,
     counted,
     params_of,
+    stage_marks,
     state_of,
 )
 
@@ -28,6 +29,13 @@ FIRST = "first"  # user attribute of the study: how many first points were queue
 # Points in a row that the filter refuses before one is drawn at random among those that pass: a
 # sampler that is not told of refused points may want the same one for ever.
 SAMPLER_DRAWS = 10
+
+
+def queue_points(study: optuna.Study, spec: StudySpec) -> None:
+    """Queue what a search, or a stage of it, begins with: its grid, or its first points."""
+    if spec.is_grid:
+        queue_grid(study, spec)
+    queue_first(study, spec)
 
 
 def queue_grid(study: optuna.Study, spec: StudySpec) -> None:
@@ -57,13 +65,16 @@ def _unqueue_twins(study: optuna.Study, spec: StudySpec) -> None:
 
 def queue_first(study: optuna.Study, spec: StudySpec) -> None:
     """Queue the points that a new study begins with; a grid has them already."""
-    if spec.is_grid or study.user_attrs.get(FIRST) is not None:
+    key = f"{FIRST} of stage {spec.stage}" if spec.stage else FIRST
+    if spec.is_grid or study.user_attrs.get(key) is not None:
         return
     held = _held(study, spec)  # where an earlier start was cut short in this very place
     for point in spec.space.first:
         if _point(point) not in held:
             study.enqueue_trial(point)
-    study.set_user_attr(FIRST, len(spec.space.first))
+    if spec.stage:  # several workers come to it at once
+        _unqueue_twins(study, spec)
+    study.set_user_attr(key, len(spec.space.first))
 
 
 def _held(study: optuna.Study, spec: StudySpec) -> set[tuple[tuple[str, str], ...]]:
@@ -114,7 +125,7 @@ def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int | None = Non
         return False  # another process settled it
     replaces = {k: v for k, v in dead.user_attrs.items() if k == REPLACES}
     if again and (params or replaces):
-        attrs = {ATTEMPT: attempt, CONTINUES: dead.number, **replaces}
+        attrs = {ATTEMPT: attempt, CONTINUES: dead.number, **replaces, **stage_marks(dead)}
         study.enqueue_trial(params, user_attrs=attrs)
     return True
 

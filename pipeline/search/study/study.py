@@ -15,10 +15,12 @@ from sqlalchemy.exc import NoSuchModuleError
 from pipeline.common.contract import Direction
 from pipeline.common.errors import TrackingError, is_disk_fault
 from pipeline.common.secrets import masked
+from pipeline.search.optuna_parts import whole_of
 from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.space.dimension import Params
 from pipeline.search.space.space import Space
+from pipeline.search.space.stages import Stage, StagedSpace
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.storage import DRIVERS, UNREADABLE, damage, open_storage
@@ -45,6 +47,17 @@ class StudySpec:
     retries: int  # how often a point is begun again whose process died
     trial_seconds: float | None  # how long one trial may take
     seeds: tuple[int, ...] = ()  # that each point is run on; none: on the config's own
+    stage: int = 0  # which of several this is the spec of; 0: of the whole study
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the whole study; none where it has only one search."""
+        return self.space.stages if isinstance(self.space, StagedSpace) else ()
+
+    @property
+    def most_at_once(self) -> int:
+        """How many trials may run at the same time."""
+        return max((one.n_trials or 0 for one in self.stages), default=self.budget.n_trials)
 
     @property
     def naming(self) -> str:
@@ -62,8 +75,12 @@ class StudySpec:
         return not isinstance(self.make_pruner(), NopPruner)
 
     def why_over(self, study: optuna.Study) -> str | None:
-        """Say why no further trial may begin, or return None; n_trials is not asked."""
-        return why_hopeless(study, self.max_failure_rate) or self.budget.exhausted(study)
+        """Say why no further trial may begin, or return None; n_trials is not asked.
+
+        A stage is hopeless by its own trials; limits are those of the whole study.
+        """
+        hopeless = why_hopeless(study, self.max_failure_rate)
+        return hopeless or self.budget.exhausted(whole_of(study))
 
     def points(self) -> Iterator[Params]:
         """Yield the grid's points in the order in which they are to be run, as many as may be."""

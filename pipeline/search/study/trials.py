@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.search.optuna_parts import queued_params
 
@@ -37,6 +37,8 @@ WAITED = "waited"  # user attribute: seconds of the pauses before that
 COSTED = "costs"  # user attribute: what a complete trial's run cost, by names of metrics
 SCORES = "scores"  # user attribute: the scores that a pruned trial's run had when it ended
 STEP = "step"  # user attribute: the last step a pruned or paused trial made
+STAGE = "stage"  # user attribute: which of the study's stages it is of, from 1
+FIXED = "fixed"  # user attribute: parameters that its stage does not search and others do
 RUN_ID = "run_id"  # user attribute: its MLflow run
 COMMAND = "overrides"  # user attribute: the command line of its run
 RAN = "ran"  # user attribute: seconds by the clock that its runs took, pauses left out
@@ -248,6 +250,16 @@ def _losses(directions: Sequence[StudyDirection], scores: Sequence[float]) -> li
 def params_of(trial: FrozenTrial) -> dict[str, Any]:
     """Return a trial's parameters, those it was queued with and has not taken yet included."""
     return {**(queued_params(trial) or {}), **trial.params}
+
+
+def all_params(trial: FrozenTrial | Trial) -> dict[str, Any]:
+    """Return a trial's parameters, those that its stage does not search included."""
+    return {**trial.user_attrs.get(FIXED, {}), **trial.params}
+
+
+def stage_marks(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the attributes by which another try of a trial's point is of the same stage."""
+    return {key: trial.user_attrs[key] for key in (STAGE, FIXED) if key in trial.user_attrs}
 
 
 def place_of(number: int, trials: Sequence[FrozenTrial]) -> int:

@@ -2,16 +2,14 @@
 
 import gc
 import logging
-import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -28,7 +26,8 @@ from pipeline.search.pruners import PauseAndPromote, promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
 from pipeline.search.study.failures import tell_failure
 from pipeline.search.study.liveness import Heartbeat, Watch
-from pipeline.search.study.queue import claim, is_busy, settle
+from pipeline.search.study.queue import claim, is_busy, queue_points, settle
+from pipeline.search.study.stages import Stages
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     CONTINUES,
@@ -39,10 +38,12 @@ from pipeline.search.study.trials import (
     SCORES,
     STEP,
     WAITED,
+    all_params,
     is_among_best,
     place_of,
 )
 from pipeline.search.workers.child import Child, WorkerDiedError
+from pipeline.search.workers.outcomes import check_scores, mean_of, means_of
 from pipeline.search.workers.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -95,23 +96,31 @@ class TrialLoop:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._loader = reading_once(worker.context.config_loader)
-        self._spec = worker.spec
         self._task = worker.task
-        self._study = worker.spec.open()
+        self._whole = worker.spec.open()
+        self._stages = Stages(self._whole, worker.spec)
         self._pruner = worker.spec.make_pruner()
-        self._heartbeat = Heartbeat(self._study)
+        self._heartbeat = Heartbeat(self._whole)
         self._watch = Watch()
         self._held: dict[int, tuple[Trial, Outcome]] = {}  # paused trials and what they resume from
+        self._enter_stage()
+
+    def _enter_stage(self) -> bool:
+        """Take part in the stage that the search is in; return whether it is another one."""
+        before = getattr(self, "_spec", None)
+        self._study, self._spec = self._stages.current()
+        if self._spec is before:
+            return False
+        if self._spec.stage:  # the controller queues what begins a search, and no later stage
+            queue_points(self._study, self._spec)
+        return True
 
     def work(self, most: int | None = None) -> bool:
         """Run trials, at most ``most`` of them; return whether any was run."""
         ledger().open("search")
         with machine_faults_named(RESUMES), self._heartbeat:
             done = self._run_all(most)
-            for trial, outcome in self._held.values():
-                step = trial.user_attrs[PAUSED_AT]
-                self._tell(trial, partial(self._finish, trial, outcome, step))
-                self._task.dropped(outcome)
+            self._drop_held()
         return done > 0
 
     def _run_all(self, most: int | None) -> int:
@@ -133,9 +142,29 @@ class TrialLoop:
                 with booked("idle"):
                     time.sleep(WAIT_SECONDS)
                 settle(self._study, self._spec, self._watch)
-            else:
+            elif not self._go_on():
                 break
         return done
+
+    def _go_on(self) -> bool:
+        """Whether another stage follows, or may: there is no trial left for this worker in this."""
+        if self._spec.stage == len(self._worker.spec.stages):
+            return False
+        self._drop_held()
+        if self._enter_stage():
+            return True
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if running:  # other workers' paused ones, which they are about to end
+            time.sleep(WAIT_SECONDS)
+        return bool(running)
+
+    def _drop_held(self) -> None:
+        """End the trials that wait here to be resumed."""
+        for trial, outcome in self._held.values():
+            step = trial.user_attrs[PAUSED_AT]
+            self._tell(trial, partial(self._finish, trial, outcome, step))
+            self._task.dropped(outcome)
+        self._held.clear()
 
     def _run_next(self) -> bool:
         is_eager = isinstance(self._pruner, PauseAndPromote) and self._pruner.eager
@@ -229,7 +258,7 @@ class TrialLoop:
             outcomes.append(outcome)
             before = None
         trial.set_user_attr(REPEATS, [list(outcome.values) for outcome in outcomes])
-        return _mean(outcomes)
+        return mean_of(outcomes)
 
     def _run_job(
         self,
@@ -255,15 +284,16 @@ class TrialLoop:
             if repeat is not None and repeat + 1 < len(spec.seeds):
                 return False  # the mean is known with the last seed, whose model stands for all
             every = [*(outcome.values for outcome in earlier), scores]
-            return is_among_best(self._study, _means(every), trial.number, self._task.keep)
+            number, keep = trial.number, self._task.keep
+            return is_among_best(self._whole, means_of(every), number, keep)
 
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self._whole.get_trials(deepcopy=False)
         job = TrialJob(
             study=spec.name,
             number=trial.number,
             place=place_of(trial.number, trials),
             overrides=overrides,
-            settings=spec.space.settings(trial.params),
+            settings=worker.spec.space.settings(all_params(trial)),
             output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
             folder=Path(config.hydra.sweep.dir).absolute(),
             is_kept=is_kept,
@@ -273,13 +303,14 @@ class TrialLoop:
             reported=spec.pruner.get("metric"),
             repeat=repeat,
             earlier=tuple(earlier),
+            stage=spec.stage,
             killed=_killed_before(trial, trials),
         )
 
         def task(task_config: DictConfig) -> Outcome:
             with reporter.current(), booked("search"):
                 outcome = self._task.run(task_config, job)
-            _check(outcome, len(spec.directions))
+            check_scores(outcome, len(spec.directions))
             return outcome
 
         with booked("compose"):
@@ -297,33 +328,6 @@ def _killed_before(trial: Trial, trials: Sequence[FrozenTrial]) -> list[FrozenTr
         killed.append(trials[number])
         number = trials[number].user_attrs.get(CONTINUES)
     return killed
-
-
-def _mean(outcomes: Sequence[Outcome]) -> Outcome:
-    """Make one outcome of those of all seeds: all that is told and shown of a point is a mean."""
-
-    def by_name(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        return {name: fmean(one[name] for one in every) for name in every[0]}
-
-    return Outcome(
-        _means([o.values for o in outcomes]),
-        constraints=by_name([o.constraints for o in outcomes]),
-        costs=by_name([o.costs for o in outcomes]),
-    )
-
-
-def _means(every: Sequence[Sequence[float]]) -> list[float]:
-    return [fmean(column) for column in zip(*every, strict=True)]
-
-
-def _check(outcome: Outcome, objectives: int) -> None:
-    """Refuse scores that the study cannot take."""
-    if outcome.state != "complete":
-        return
-    if len(outcome.values) != objectives:
-        raise ValueError(f"found {len(outcome.values)} scores, expected {objectives}")
-    if not all(math.isfinite(v) for v in outcome.values):
-        raise ValueError(f"the score is {list(outcome.values)}, expected finite numbers")
 
 
 def launch(worker: Worker, count: int) -> Exception | None:

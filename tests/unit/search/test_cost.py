@@ -22,7 +22,7 @@ def test_energy_and_money_are_those_of_the_workers_seconds():
     )
     rates = prices.rates(cores=4, gpus=0.5)
     assert rates == Rates(watts=240, usd_per_hour=9.5, usd_per_kwh=0.5)
-    costs = [RunCost(seconds=1800, record=1000, model=5000)] * 4
+    costs = [[RunCost(seconds=1800, record=1000, model=5000)] * 4]
     expected = forecast(costs, 2, 2, rates, begun=10, before=Spent(0, 0, 0, 0, 0), models=3)
     assert (expected.seconds, expected.machine_seconds) == (7210, 14400)
     assert expected.disk == 8 * 1000 + 3 * 5000  # of all models the best three are kept
@@ -34,3 +34,11 @@ def test_energy_and_money_are_those_of_the_workers_seconds():
         assert (resumed.kwh, resumed.usd) == (0.5 + expected.kwh, 3.0 + expected.usd)
     assert expected.kwh == pytest.approx(0.24 * 4)
     assert expected.usd == pytest.approx(9.5 * 4 + 0.96 * 0.5)
+
+
+def test_a_stage_begins_when_the_last_trial_of_the_one_before_has_ended():
+    one = RunCost(seconds=10, record=0, model=0)
+    nothing = Spent(0, 0, 0, 0, 0)
+    for stages, seconds in (([[one] * 6], 30), ([[one] * 3, [one] * 3], 40)):
+        found = forecast(stages, 1, 2, Rates(), begun=0, before=nothing, models=0)
+        assert (found.seconds, found.machine_seconds) == (seconds, 60)
