@@ -155,7 +155,9 @@ class TrialLoop:
             return True
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if running:  # other workers' paused ones, which they are about to end
-            time.sleep(WAIT_SECONDS)
+            with booked("idle"):
+                time.sleep(WAIT_SECONDS)
+            settle(self._study, self._spec, self._watch)
         return bool(running)
 
     def _drop_held(self) -> None:

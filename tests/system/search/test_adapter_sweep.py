@@ -71,3 +71,43 @@ def test_invalid_adapter_is_refused(cli, tiny, given, fragments):
     for fragment in fragments:
         assert fragment in ended.err
     assert not Path("mlruns", "mlflow.db").exists()  # refused before anything is recorded
+
+
+def test_lora_sweep_is_one_study_of_two_stages(cli, tiny, runs):
+    ended = cli("sweep", "lora", *tiny, *LORA[1:], "hydra.sweeper.n_trials=2")
+    assert ended.code == 0, ended.err
+    trials, (study,) = runs("trial"), runs("study")
+    assert {t.data.tags["mlflow.parentRunId"] for t in trials} == {study.info.run_id}
+    found = sorted(
+        (
+            int(t.data.tags["tunewright.trial"]),
+            t.data.tags["tunewright.stage"],
+            t.data.params["adapter.r"],
+            float(t.data.params["optimizer.learning_rate"]),
+        )
+        for t in trials
+    )
+    assert [(n, stage, r) for n, stage, r, _ in found] == [
+        (0, "1", "4"),
+        (1, "1", "4"),
+        (2, "2", "8"),
+        (3, "2", "16"),
+    ]
+    assert {t.data.params["adapter.alpha"] for t in trials} == {"16.0"}
+    assert found[2][3] == found[3][3]  # the best rate of the first stage
+    assert found[2][3] in (found[0][3], found[1][3])
+    name = study.data.tags["tunewright.study"]
+    table = cli("compare", name, "--format", "csv").out.splitlines()
+    assert table[0].startswith("trial,stage,")
+    head, *rows = artifact(study, "trials.csv").read_text().splitlines()
+    assert head.startswith("trial,stage,optimizer.learning_rate,adapter.r,")
+    assert [row.split(",")[1] for row in rows] == ["1", "1", "2", "2"]
+    page = artifact(study, "report.html").read_text()
+    assert "<th>stage</th>" in page
+    best = study.data.tags["tunewright.best_run_id"]
+    ended = cli("rerun", best)
+    assert ended.code == 0, ended.err
+    ended = cli("sweep", "lora", *tiny, *LORA[1:], "hydra.sweeper.n_trials=2")
+    assert ended.code == 0, ended.err
+    assert "4 of 4 trials done" in ended.out
+    assert len(runs("trial")) == 4
