@@ -74,7 +74,9 @@ def test_invalid_adapter_is_refused(cli, tiny, given, fragments):
 
 
 def test_lora_sweep_is_one_study_of_two_stages(cli, tiny, runs):
-    ended = cli("sweep", "lora", *tiny, *LORA[1:], "hydra.sweeper.n_trials=2")
+    own = [override for override in tiny if "learning_rate" not in override]
+    command = ("sweep", "lora", *own, *LORA[1:], "hydra.sweeper.n_trials=2")
+    ended = cli(*command)
     assert ended.code == 0, ended.err
     trials, (study,) = runs("trial"), runs("study")
     assert {t.data.tags["mlflow.parentRunId"] for t in trials} == {study.info.run_id}
@@ -107,7 +109,7 @@ def test_lora_sweep_is_one_study_of_two_stages(cli, tiny, runs):
     best = study.data.tags["tunewright.best_run_id"]
     ended = cli("rerun", best)
     assert ended.code == 0, ended.err
-    ended = cli("sweep", "lora", *tiny, *LORA[1:], "hydra.sweeper.n_trials=2")
+    ended = cli(*command)
     assert ended.code == 0, ended.err
     assert "4 of 4 trials done" in ended.out
     assert len(runs("trial")) == 4
