@@ -161,7 +161,13 @@ class _Reader:
         }
         for stage in self.stages:
             own = {key: value for key, value in stage.fixed.items() if key in searched}
-            yield replace(stage, fixed={**known, **own} if stage is first else own)
+            fixed = {**known, **own} if stage is first else own
+            yield replace(stage, fixed={k: v for k, v in fixed.items() if self._fits(k, v)})
+
+    def _fits(self, key: str, value: Any) -> bool:
+        """Whether a value can be shown next to those of a parameter: a text is no number."""
+        d = self._every.get(key)
+        return d is None or not d.is_numeric or type(value) in (int, float)
 
     def _left(self, given: StageOptions) -> StageOptions:
         """Return what the command line leaves of a stage."""

@@ -46,6 +46,7 @@ def test_a_stage_keeps_what_it_does_not_search_itself():
     # What lies in a group that is searched again was for the file that was chosen then.
     assert space.fixed == ("rank=8", "lr=0.1", "a=1", "+b=2")
     assert fixed == {"lr": 0.1, "a with b": "1 with 2"}
+    assert space.centre == {"opt": "x"}  # where a prior begins
 
 
 @given(st.floats(1e-5, 1e-1), st.floats(1.001, 100))
