@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.compose import compose, hydra_app, without_hydra
-from pipeline.jobs.trial import ExperimentTask
 from pipeline.tracking import tags
 from pipeline.tracking.run_log import RunLog
 from pipeline.training.starting_rate import SCALE_BATCH
@@ -86,14 +84,18 @@ def test_each_trial_of_a_sweep_has_its_own_number(cli, auto, runs):
     won = next(t for t in runs("trial") if t.info.run_id == study.data.tags[tags.BEST_RUN])
     assert f" {RATE}={won.data.params[RATE]}" in best
     assert AUTO not in best
-    # The prior sampler asks what the rule says where it begins.
-    with hydra_app("train") as hydra:
-        config = without_hydra(compose(hydra, [*auto, "adapter=lora"]))
-    assert ExperimentTask().settled(config, RATE) == 4.5e-3
     # Another search takes over what the rule made for it, and no run with a rate of its own.
     assert cli("train", *auto, "training.batch_size=4", f"{RATE}=1e-3", "seed=1").code == 0
     learned = cli(*plan, "hydra.sweeper.study_name=next", "hydra.sweeper.warm_start=mlflow:*")
     assert "4 of 5" in learned.out, learned.out
+
+
+def test_prior_sampler_begins_at_the_number(cli, tiny, wide):
+    own = [o for o in tiny if not o.startswith(RATE)]
+    searched = f"{RATE}=tag(log, interval(1e-5, 1e-1))"
+    rule = ["optimizer=adamw-auto", "adapter=lora", searched, "hydra/sweeper/sampler=prior"]
+    plan = cli("train", "-m", *own, f"model.checkpoint={wide}", *rule, "--dry-run")
+    assert f"{RATE} around 0.0045" in plan.out, plan.err  # ten times that of all weights
 
 
 def test_refused_before_anything_is_recorded(cli, tiny, auto, runs):

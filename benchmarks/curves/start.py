@@ -1,0 +1,64 @@
+"""How far `optimizer.learning_rate=auto` is from the best recorded learning rates.
+
+    python benchmarks/curves/start.py [FOLDER]
+
+For each data set and batch size: the recorded rate with the best mean score over warm-ups and
+seeds, the rule's, the factor between them, and what the recorded rate nearest to the rule's loses
+of the score, in standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean, geometric_mean
+
+from curves import HERE, RATES, Curves
+
+from pipeline.common.tables import Cell, Table, render
+from pipeline.config.compose import compose, hydra_app, without_hydra
+from pipeline.config.experiment import validate
+from pipeline.training.starting_rate import starting_rate
+
+
+def rule(batch_size: int) -> float:
+    """Return where the rule begins on MiniLM."""
+    overrides = ["model=minilm", "optimizer=adamw-auto", f"training.batch_size={batch_size}"]
+    with hydra_app("train") as hydra:
+        return starting_rate(validate(without_hydra(compose(hydra, overrides)))).rate
+
+
+def rows_of(curves: Curves) -> list[list[Cell]]:
+    """Return a row for each batch size that was recorded at every rate."""
+    found: dict[int, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (rate, batch, _), score in curves.qualities.items():
+        found[batch][rate].append(score)
+    error = fmean(c.error for c in curves.by_point[curves.best])
+    rows: list[list[Cell]] = []
+    for batch, scores in sorted(found.items()):
+        if set(scores) != set(RATES):
+            continue
+        mean = {rate: fmean(some) for rate, some in scores.items()}
+        best, own = max(mean, key=mean.__getitem__), rule(batch)
+        nearest = min(mean, key=lambda rate: abs(math.log(rate / own)))
+        lost = (mean[best] - mean[nearest]) / error
+        rows.append(
+            [curves.name, batch, f"{best:g}", f"{own:g}", round(best / own, 1), round(lost, 1)]
+        )
+    return rows
+
+
+def main() -> None:
+    """Print the table, and the mean factor."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
+    names = sorted(path.stem for path in folder.glob("*.jsonl"))
+    rows = [row for name in names for row in rows_of(Curves(name, folder))]
+    columns = ["data", "batch", "best", "rule", "off by", "lost"]
+    print(render(Table(columns, rows, left=["data"]), "md"), end="")
+    print(f"off by a factor of {geometric_mean(float(str(row[4])) for row in rows):.2f} on average")
+
+
+if __name__ == "__main__":
+    main()
