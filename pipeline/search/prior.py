@@ -42,7 +42,8 @@ class _Tried:
     """A point that was tried, is being tried or waits for it."""
 
     at: Position
-    loss: float | None = None  # the share of the others that it is no better than
+    is_over: bool
+    loss: float | None = None  # the share of the others that are better
     may_win: bool = False  # it has a score, and keeps its constraints
 
 
@@ -103,7 +104,7 @@ class PriorSampler(BaseSampler):
         # In an order of their own: a retry comes later than what it is a retry of.
         tried = sorted(
             (
-                _Tried(at, *losses.get(t.number, ()))
+                _Tried(at, t.state.is_finished(), *losses.get(t.number, ()))
                 for t in trials
                 if (at := self._position(self._space.own(params_of(t))))
             ),
@@ -151,8 +152,9 @@ class PriorSampler(BaseSampler):
         if not found:
             return self._space.draw(given, str(self._chance.random()))
         has_order = [axis.dimension.is_numeric for axis in self._axes.values()]
-        losses = [t.loss for t in tried]
-        gains = improvements([t.at for t in tried], losses, list(found), has_order, self._width)
+        known = [t for t in tried if t.loss is not None or not t.is_over]
+        points, losses = [t.at for t in known], [t.loss for t in known]
+        gains = improvements(points, losses, list(found), has_order, self._width)
         return max(zip(gains, found.values(), strict=True), key=itemgetter(0))[1]
 
     def _draw(

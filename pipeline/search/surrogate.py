@@ -36,8 +36,9 @@ def improvements(
         has_order: of each key, whether near positions are alike.
         width: a standard deviation of what is near.
     """
-    points, asked, order = _array(tried), _array(candidates), np.array(has_order)
-    known = np.array([loss is not None for loss in losses])
+    order = np.array(has_order)
+    points, asked = (_array(every, len(order)) for every in (tried, candidates))
+    known = np.array([loss is not None for loss in losses], dtype=np.bool_)
     scores = np.array([loss for loss in losses if loss is not None], dtype=np.float64)
     if len(scores):
         scores = (scores - scores.mean()) / (scores.std() or 1.0)
@@ -76,5 +77,5 @@ def _likeness(ones: Floats, others: Floats, order: NDArray[np.bool_], width: flo
     return likeness
 
 
-def _array(points: Sequence[Position]) -> Floats:
-    return np.array(points, dtype=np.float64)  # None becomes nan
+def _array(points: Sequence[Position], keys: int) -> Floats:
+    return np.array(points, dtype=np.float64).reshape(-1, keys)  # None becomes nan

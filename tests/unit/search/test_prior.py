@@ -20,7 +20,7 @@ from pipeline.search.space.filters import read_filter
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.space.space import Space
 from pipeline.search.study.standing import standings
-from pipeline.search.study.trials import KILLED
+from pipeline.search.study.trials import KILLED, PAUSED_AT
 
 OPTIONS = {"_target_": "pipeline.search.prior.PriorSampler"}
 CENTRE = {"lr": 5e-5, "batch": 16, "opt": "adamw", "momentum": 0.9}
@@ -122,27 +122,25 @@ def test_best_trials_far_from_the_centre_take_the_share_of_the_prior():
     assert sampler.shares(1, []) == (1, 0, 0)  # the centre ran out of memory
 
 
-def test_trials_are_compared_at_the_furthest_step_that_both_have_been_through():
+def test_trials_that_came_further_are_better_and_broken_ones_the_worst():
     study = optuna.create_study(direction="maximize")
-    runs = [([0.3, 0.6], 0.7), ([0.5], None), ([0.2], None), ([0.4, 0.5], None)]
-    for reports, score in runs:
+    reports: dict = {0: [0.3, 0.6], 1: [0.5], 2: [0.7], 3: [0.4, 0.5], 4: [], 5: [0.9]}
+    for number, scores in reports.items():
         trial = study.ask()
-        for step, value in enumerate(reports):
+        for step, value in enumerate(scores):
             trial.report(value, step)
-        if score is not None:
-            study.tell(trial, score)
-    broken = study.ask()
-    broken.set_constraint("oom", 1.0)
-    study.tell(broken, state=optuna.trial.TrialState.PRUNED)
+        if number == 2:
+            trial.set_user_attr(PAUSED_AT, 0)
+        elif number == 4:
+            trial.set_constraint("oom", 1.0)
+        if number not in (0, 2, 5):  # which is complete, waits and runs
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    study.tell(0, 0.1)
     standing = standings(study.trials, "maximize", "maximize")
-    assert {number: share * 4 for number, (share, _) in standing.items()} == {
-        0: 1,  # that was better at step 0; at step 1 it beats the last
-        1: 0,
-        2: 3,
-        3: 2,
-        4: 4,
-    }
-    assert [may_win for _, may_win in standing.values()] == [True, True, True, True, False]
+    order = sorted(standing, key=lambda number: standing[number][0])
+    assert order == [0, 3, 2, 1, 4]
+    assert [share for share, _ in map(standing.get, order)] == [0, 0.25, 0.5, 0.75, 1]
+    assert [may_win for _, may_win in map(standing.get, order)] == [True] * 4 + [False]
 
 
 def base(own: Space, config: dict) -> Base:
