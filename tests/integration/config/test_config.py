@@ -22,7 +22,7 @@ CONF = folders("conf")[-1]
         ("modle=minilm", ("modle", "model?")),
         ("model=bert-bas", ("model=bert-bas", "bert-base?")),
         ("optimizer=sgd optimizer.beta1=0.9", ("optimizer.beta1",)),
-        ("optimizer.learning_rate=fast", ("optimizer.learning_rate='fast'", "valid number")),
+        ("optimizer.learning_rate=fast", ("optimizer.learning_rate='fast'", "a number, or auto")),
         ("optimizer.learning_rate=0", ("optimizer.learning_rate=0", "greater than 0")),
         ("optimizer.learning_rate=true", ("optimizer.learning_rate=True", "valid number")),
         ("optimizer.weight_decay=true", ("optimizer.weight_decay=True", "valid number")),
