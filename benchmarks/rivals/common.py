@@ -45,7 +45,6 @@ SAME: dict[str, Any] = {
     "eval_strategy": "epoch",
     "save_strategy": "no",  # its default writes 270 MB a trial; ours keeps the best model alone
     "logging_steps": 10,
-    "use_cpu": True,
 }
 
 
@@ -114,11 +113,11 @@ def new_trainer(
     data: Data, out: Path, model: Any = None, model_init: Any = None, **more: Any
 ) -> Any:
     """Make a plain Trainer with dynamic padding; ``more`` is for TrainingArguments."""
+    import torch
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    arguments = TrainingArguments(
-        output_dir=str(out), **{"report_to": "none", "disable_tqdm": True, **SAME, **more}
-    )
+    usual = {"report_to": "none", "disable_tqdm": True, "use_cpu": not torch.cuda.is_available()}
+    arguments = TrainingArguments(output_dir=str(out), **{**usual, **SAME, **more})
     return Trainer(
         model=model,
         model_init=model_init,
