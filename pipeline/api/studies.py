@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.analysis.winner import WinnerReport
     from pipeline.common.tables import Table
     from pipeline.jobs.multirun import Searched
+    from pipeline.jobs.steer import Steered
     from pipeline.tracking import Store
     from pipeline.tracking.runs import Run as Record
 
@@ -131,6 +132,38 @@ class Study:
         with as_guest(show=show, trains=True):
             return retrain(self.name, seeds, given, list(map(Path, allow)))
 
+    def stop(self, *, now: bool = False) -> None:
+        """End a search that runs elsewhere, as ``tunewright study NAME stop``.
+
+        Args:
+            now: end its running trials too; resuming begins them again.
+
+        Raises:
+            ConfigError: where it is not running.
+        """
+        with as_guest():
+            self._steered.stop(now=now)
+
+    def stop_trial(self, number: int) -> None:
+        """End a trial that runs elsewhere, as pruned.
+
+        Raises:
+            ConfigError: where it is not running.
+        """
+        with as_guest():
+            self._steered.stop_trial(number)
+
+    def add(self, point: Overrides) -> None:
+        """Queue a point, whole or in part, to be run next: one trial more than ``n_trials``.
+
+        Raises:
+            ConfigError: where it is no point of the space, or was begun before.
+        """
+        from pipeline.jobs.steer import as_settings
+
+        with as_guest():
+            self._steered.add(as_settings(as_texts(point)))
+
     def report(self) -> Report:
         """Return the study's page: charts, importances, costs, failures; it may still run.
 
@@ -154,6 +187,12 @@ class Study:
         said = f"{table.note} {more} more are in `trials`." if more > 0 else table.note
         shown = replace(table, rows=table.rows[:SHOWN], note=said)
         return card(self.name, [f"study, {self.state}", best], shown)
+
+    @property
+    def _steered(self) -> Steered:
+        from pipeline.jobs.steer import Steered
+
+        return Steered.find(self._store, self.name, self._given)
 
     @property
     def _table(self) -> Table:

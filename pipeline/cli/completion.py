@@ -103,6 +103,8 @@ def proposals(line: str, verbs: Mapping[str, argparse.ArgumentParser]) -> list[s
         found = []
         if "=" not in word and (verb.get_default("several") or not names):
             found = _beginning(_words(verb.get_default("words"), overrides), word)
+        elif len(names) == 1 and (then := verb.get_default("then")):
+            return _beginning(then, word)
         return [*found, *(_overrides(overrides, word) if verb.get_default("composes") else [])]
 
 

@@ -46,6 +46,10 @@ class TrialTimeoutError(TunewrightError):
     """A trial had its time and was not done."""
 
 
+class TrialStoppedError(TunewrightError):
+    """A user ended a trial, which counts as pruned."""
+
+
 class DiskError(TunewrightError):
     """A disk that is full or cannot be written, or a database on it that is damaged."""
 
@@ -56,6 +60,10 @@ class OutOfMemoryError(TunewrightError):
 
 class Stopped(KeyboardInterrupt):
     """A command was stopped at work; the text says how to resume it, or is empty."""
+
+
+class SearchStopped(Stopped):
+    """A user ended a search from elsewhere, its running trials included."""
 
 
 @contextmanager
@@ -203,6 +211,8 @@ def reason_of(error: BaseException) -> str:
         return f"diverged: {text}"
     if isinstance(error, TrialTimeoutError):
         return f"timeout: {text}"
+    if isinstance(error, SearchStopped):
+        return text
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return f"stopped: {type(error).__name__} {text}".rstrip()
     if is_interrupted(error):

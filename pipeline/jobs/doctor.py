@@ -31,12 +31,13 @@ from pipeline.search.study.liveness import DEAD_SECONDS, OWNER, UNSIGNED_SECONDS
 from pipeline.search.study.queue import settle_one
 from pipeline.search.study.storage import find_study, seek_study
 from pipeline.search.study.trials import (
-    REASON,
     RUN_ID,
     best_first,
     counted,
     kind_of_failure,
+    planned,
     state_of,
+    why_ended,
 )
 from pipeline.tracking import Store, studies, tags
 from pipeline.tracking.commands import storage_of
@@ -193,7 +194,7 @@ def _trial_run(store: Store, place: str, run: Run, trial: FrozenTrial | None) ->
     # Read again: what was open when it was looked for may have been closed before its trial ended.
     if not is_open or run_of(store, run_id).info.status != "RUNNING":
         return None
-    state, reason = state_of(trial), str(trial.user_attrs.get(REASON, ""))
+    state, reason = state_of(trial), why_ended(trial)
     close = partial(close_trial, store, run_id, state, reason)
     wrong = f"is RUNNING in MLflow, but its trial is {state}"
     return Defect(where, wrong, f"closed as {state}", close)
@@ -229,7 +230,7 @@ def _over(
     if run.info.status == "RUNNING":
         over = [t for t in counted(study) if t.state.is_finished()]
         most = limits.get("n_trials")
-        done = most is not None and len(over) >= most
+        done = most is not None and len(over) >= planned(study, most)
         state = "unfinished" if not done else "complete" if ranked else "failed"
         wrong = "its run is RUNNING in MLflow, but no process is at it"
         fix = partial(studies.close_study, store, run.info.run_id, state, {})

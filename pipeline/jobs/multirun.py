@@ -38,6 +38,7 @@ def multirun(
     from pipeline.config.compose import compose, hydra_app
     from pipeline.config.flags import config_name
     from pipeline.jobs.warm_up import warm_up
+    from pipeline.search.study.steering import why_stopped
     from pipeline.search.workers.sizing import may_be_started
 
     if may_be_started(overrides):  # first of all: it imports beside this process
@@ -50,13 +51,14 @@ def multirun(
         task = task or ExperimentTask(name, overrides)
         is_dry = bool(config.hydra.sweeper.get("dry_run"))
         with resumable("" if is_dry else SAME_COMMAND), machine_faults_named(RESUMES):
-            hydra.multirun(config_name(), task, overrides)
+            study = hydra.multirun(config_name(), task, overrides)
     if is_dry:
         return None
     storage = config.hydra.sweeper.storage
     given = [f"hydra.sweeper.storage={literal(storage)}"] if storage else []
     found = Searched(task.study_name, [*task.store.options, *given])
-    if seeds := int(config.hydra.sweeper.get("confirm") or 0):
+    seeds = int(config.hydra.sweeper.get("confirm") or 0)
+    if seeds and not why_stopped(study):
         workers = [o for o in overrides if key_of(o) == "hydra.sweeper.n_jobs"]
         retrain(found.study, seeds, [*found.place, *workers], typed=overrides)
     return found

@@ -196,7 +196,7 @@ def trial_of(record: LoggedRun | None) -> Trial | None:
         left -= 1
         return "continue" if left > 0 else "prune"
 
-    return Trial(is_kept=lambda _: False, report=report, check_time=lambda: None)
+    return Trial(is_kept=lambda _: False, report=report, check=lambda: None)
 
 
 def check_verifiable(record: LoggedRun) -> None:

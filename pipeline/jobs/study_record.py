@@ -46,6 +46,7 @@ from pipeline.search.study.trials import (
     scores_of,
     spreads,
     state_of,
+    why_ended,
 )
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import Store, commands, open_store, studies, tags
@@ -336,7 +337,7 @@ def _trials_csv(study: optuna.Study, spec: StudySpec, goals: Sequence[str]) -> s
     for t in ended(study):
         known = [*scores_of(t), *spreads(t)]
         values = [*known, *[None] * (len(goals) + len(widths) - len(known))]
-        notes = [t.user_attrs.get(RUN_ID, ""), t.user_attrs.get(REASON, "")]
+        notes = [t.user_attrs.get(RUN_ID, ""), why_ended(t)]
         which = [t.number, *([t.user_attrs.get(STAGE)] if spec.stages else [])]
         known_params = all_params(t)
         params = [known_params.get(key) for key in keys]

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
@@ -251,6 +251,8 @@ class ExperimentTask(Searchable):
             run_tags[tags.STAGE] = str(job.stage)
         if job.repeat is not None:
             run_tags[tags.REPEAT] = str(job.repeat)
+        if job.source:
+            run_tags[tags.POINT] = job.source[: tags.MOST_CHARACTERS]
         before: Result | None = job.before.kept if job.before else None
         cut_off = self._cut_off(job)
         if going_on := before.run_id if before else cut_off:
@@ -277,7 +279,7 @@ class ExperimentTask(Searchable):
         trial = Trial(
             job.is_kept,
             job.report,
-            job.report.check_time,
+            job.report.check,
             reported=job.reported,
             snapshot=before.snapshot if before else None,
             resumed=partial(_take_over, job),
@@ -310,9 +312,11 @@ class ExperimentTask(Searchable):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def dropped(self, outcome: Outcome) -> None:
+    def dropped(
+        self, outcome: Outcome, state: Literal["pruned", "failed"] = "pruned", why: str = ""
+    ) -> None:
         """Close the run of a paused trial that will not be resumed."""
-        close_trial(self.store, outcome.kept.run_id, "pruned")
+        close_trial(self.store, outcome.kept.run_id, state, why)
         describe(self.store, outcome.kept.run_id)
 
     def progressed(self, study: optuna.Study, news: Sequence[FrozenTrial]) -> None:

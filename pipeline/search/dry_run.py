@@ -11,7 +11,7 @@ from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, queue_points
 from pipeline.search.study.storage import open_storage, seek_study
 from pipeline.search.study.study import StudySpec
-from pipeline.search.study.trials import counted, params_of
+from pipeline.search.study.trials import counted, params_of, planned
 
 FIRST = 5  # jobs of a sampler, which are checked: the later ones depend on scores
 
@@ -27,7 +27,7 @@ def open_copy(spec: StudySpec) -> optuna.Study:
 
 def left_to_run(study: optuna.Study, spec: StudySpec) -> int:
     """Return how many trials may begin yet."""
-    return max(spec.budget.n_trials - len(counted(study)), 0)
+    return max(planned(study, spec.budget.n_trials) - len(counted(study)), 0)
 
 
 def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], None]) -> list[Params]:

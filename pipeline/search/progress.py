@@ -31,6 +31,7 @@ from pipeline.search.study.trials import (
     KILLED,
     PAUSED_AT,
     REASON,
+    SOURCE,
     STAGE,
     STEP,
     all_params,
@@ -39,9 +40,11 @@ from pipeline.search.study.trials import (
     ended,
     kind_of_failure,
     pareto_front,
+    planned,
     score_text,
     scores_of,
     state_of,
+    why_ended,
     with_spread,
 )
 from pipeline.search.workers.sizing import WorkerPlan
@@ -107,7 +110,8 @@ class Progress:
     def _summary(self) -> str:
         done = ended(self._study)
         ranked = best_first(self._study)
-        parts = [f"{len(done)} of {self._spec.budget.n_trials} done{self._stage()}"]
+        most = planned(self._study, self._spec.budget.n_trials)
+        parts = [f"{len(done)} of {most} done{self._stage()}"]
         for state in ("paused", "pruned", "failed"):
             count = len(ended(self._study, state))
             parts += [f"{count} {state}"] if count else []
@@ -115,7 +119,7 @@ class Progress:
             parts.append(best_line(self._spec, ranked))
         elif ranked:
             parts.append(f"best {ranked[0].values[0]:.4f} (trial {ranked[0].number})")
-        here, left = len(done) - self._before, self._spec.budget.n_trials - len(done)
+        here, left = len(done) - self._before, most - len(done)
         if here and left > 0:
             seconds = (time.monotonic() - self._started) / here * left
             parts.append(f"about {span(seconds)} left")
@@ -140,12 +144,15 @@ def describe(trial: FrozenTrial, spec: StudySpec) -> str:
     """Return a trial that is over in a line."""
     params = ", ".join(f"{key}={encode(value)}" for key, value in all_params(trial).items())
     took = f"in {span(seconds_of(trial))}" + (f" with {params}" if params else "")
+    took += f" ({trial.user_attrs[SOURCE]})" if SOURCE in trial.user_attrs else ""
     match state_of(trial):
         case "complete":
             return f"{score_text(trial)} {took}"
         case "pruned":
             at = trial.user_attrs.get(STEP, 0) / spec.unit
-            return f"pruned at {at:g} with {score_text(trial)} {took}"
+            score = f" with {text}" if (text := score_text(trial)) else ""
+            why = f"; {why_ended(trial)}" if why_ended(trial) else ""
+            return f"pruned at {at:g}{score} {took}{why}"
         case "killed":
             return f"killed {took}; it is run again"
         case state:
@@ -214,7 +221,8 @@ def _state(trial: FrozenTrial, spec: StudySpec) -> str:
             step = trial.user_attrs.get(PAUSED_AT) or trial.last_step
             return state if step is None else f"{state} at {step / spec.unit:g}"
         case "pruned":
-            return f"pruned at {trial.user_attrs.get(STEP, 0) / spec.unit:g}"
+            why = f", {why_ended(trial)}" if why_ended(trial) else ""
+            return f"pruned at {trial.user_attrs.get(STEP, 0) / spec.unit:g}{why}"
         case "failed":
             return f"failed: {kind_of_failure(trial)}"
         case state:
@@ -252,9 +260,9 @@ def _differ_in_seeds(spec: StudySpec) -> bool:
     return list(spec.space.distributions) == [SEED]
 
 
-def plan_lines(spec: StudySpec, plan: WorkerPlan, done: int) -> list[str]:
+def plan_lines(spec: StudySpec, plan: WorkerPlan, study: optuna.Study) -> list[str]:
     """Return what a search is to do: a line in all, then one for each key of the space."""
-    n_trials = spec.budget.n_trials
+    n_trials, done = planned(study, spec.budget.n_trials), len(ended(study))
     seeds = f", each on {len(spec.seeds)} seeds" if spec.seeds else ""
     again = f"; {done} done before, {max(n_trials - done, 0)} to go" if done else ""
     if not spec.stages:
@@ -282,7 +290,8 @@ def summary_lines(study: optuna.Study, spec: StudySpec) -> list[str]:
     """Return what to say of a search at its end, failures with their reasons included."""
     done, failed, pruned = ended(study), ended(study, "failed"), ended(study, "pruned")
     killed = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get(KILLED) and t.params]
-    parts = [f"{len(done)} of {spec.budget.n_trials} trials done", f"{len(failed)} failed"]
+    most = planned(study, spec.budget.n_trials)
+    parts = [f"{len(done)} of {most} trials done", f"{len(failed)} failed"]
     parts += [f"{len(pruned)} pruned"] if pruned else []
     parts += [f"{len(killed)} killed and run again"] if killed else []
     why = [f"trial {t.number} failed: {t.user_attrs.get(REASON, '')}" for t in failed]

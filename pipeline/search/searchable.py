@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from optuna import TrialPruned
 
 from pipeline.common.contract import Direction, RunCost, State
-from pipeline.common.errors import ConfigError, TunewrightError
+from pipeline.common.errors import ConfigError, TrialStoppedError, TunewrightError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -49,6 +49,7 @@ class TrialJob:
     repeat: int | None = None  # which of the point's seeds this is, from 0; None where it has one
     earlier: Sequence["Outcome"] = ()  # what the seeds before this one gave
     stage: int = 0  # which of the study's stages it is of, from 1; 0: it has none
+    source: str = ""  # where its point comes from, if from no sampler and no grid
     killed: Sequence["FrozenTrial"] = ()  # tries of the same point before, the latest first
 
 
@@ -191,7 +192,7 @@ class Searchable:
         """
         try:
             returned = self._function(config)
-        except TrialPruned:
+        except (TrialPruned, TrialStoppedError):
             return Outcome([], state="pruned")
         except BaseException:
             log.exception("the trial failed")  # to the job's log
@@ -208,8 +209,13 @@ class Searchable:
         """Give back memory after a trial, however it ended."""
         gc.collect()
 
-    def dropped(self, outcome: Outcome) -> None:
-        """Hear in the worker of a paused trial that will not be resumed."""
+    def dropped(
+        self, outcome: Outcome, state: Literal["pruned", "failed"] = "pruned", why: str = ""
+    ) -> None:
+        """Hear in the worker of a paused trial that will not be resumed: what it is now, and why.
+
+        It may be called while another trial runs.
+        """
 
     def progressed(self, study: "Study", news: Sequence["FrozenTrial"]) -> None:
         """Hear in the controller, now and then, of trials that are over since the last time."""

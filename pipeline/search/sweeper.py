@@ -53,6 +53,7 @@ from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import Watch
 from pipeline.search.study.queue import is_done, queue_points, settle
 from pipeline.search.study.stages import Stages
+from pipeline.search.study.steering import resume, why_stopped
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REASON, best_first, ended, state_of
 from pipeline.search.study.warm_start import JOURNAL, sources_of, warm_start
@@ -105,7 +106,8 @@ class Sweep:
         """Search, by the command line's overrides, sweeping and fixed.
 
         Returns:
-            The study, with at least one complete trial; None of a dry run.
+            The study, with at least one complete trial unless a user stopped it; None of a dry
+            run.
 
         Raises:
             ConfigError: for a space, sampler or key that cannot work, before the first trial.
@@ -158,6 +160,7 @@ class Sweep:
             partial(self._placed, spec),
             open_copy if is_dry else StudySpec.open,
         )
+        resume(opened.study)
         settle(opened.study, opened.spec, Watch(), is_start=True)
         first, own = Stages(opened.study, spec).first()
         learned = warm_start(
@@ -341,8 +344,7 @@ class Sweep:
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def _say_plan(self, search: _Search) -> None:
-        done = len(ended(search.study))
-        self._say(*plan_lines(search.spec, self._plan, done), *search.lines)
+        self._say(*plan_lines(search.spec, self._plan, search.study), *search.lines)
 
     def _say_end(self, search: _Search, spending: Spending) -> None:
         study, spec = search.study, search.spec
@@ -353,16 +355,18 @@ class Sweep:
         if len(spec.directions) > 1 and ranked:
             self._console.print(as_rich(front_table(spec, study)))
         self._say(*summary_lines(study, spec))
-        why = search.stages.why_over()
+        why, by_user = search.stages.why_over(), why_stopped(study)
         stage, _ = search.stages.current()
-        is_stuck = search.stages.why_stuck() is not None
-        if not ranked or is_stuck or why_hopeless(stage, spec.max_failure_rate):
+        is_stuck = search.stages.why_stuck() is not None or why_hopeless(
+            stage, spec.max_failure_rate
+        )
+        if is_stuck or not (ranked or by_user):
             failed = [str(t.user_attrs.get(REASON)) for t in ended(study, "failed")]
             reasons = f" The first that failed: {failed[0]}" if failed else ""
             raise SearchFailedError(
                 f"study {spec.name}: {why or f'no trial is complete.{reasons}'}"
             )
         if why and not is_done(study, spec):
-            self._say(f"stopped: {why}. Run the same command to resume.")
-        self._say(best_line(spec, ranked))
-        self._say(*self._task.hints(study, spending))
+            self._say(f"{by_user or f'stopped: {why}'}. Run the same command to resume.")
+        if ranked:
+            self._say(best_line(spec, ranked), *self._task.hints(study, spending))

@@ -133,6 +133,7 @@ def _single(store: Store, run: Run) -> str:
     known = run.data.tags
     parts = [
         _outcome(store, run),
+        f"Its point: {escaped(known[tags.POINT])}" if tags.POINT in known else "",
         " · ".join(_pages(store, run)),
         f"Run it again: `tunewright rerun {run.info.run_id}`",
         _table("searched", "value", json.loads(known.get(tags.SEARCHED, "{}"))),

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import State
-from pipeline.common.errors import reason_of
+from pipeline.common.errors import TrialStoppedError, reason_of
 from pipeline.common.secrets import masked_value
 from pipeline.common.timing import booked
 from pipeline.tracking import tags
@@ -51,7 +51,7 @@ class Record:
     Metrics are buffered and sent by a thread of the record's own, so that no training step waits
     for the store. What the thread could not write is raised when the record is closed, or by what
     `flush` returns. Leaving the ``with`` block by an exception closes the run as failed, with the
-    reason.
+    reason; as pruned, where a user ended the trial.
 
     Args:
         store: where the run is.
@@ -208,6 +208,10 @@ class Record:
         failure = error or self._finish()
         if failure is None:
             self._close(_STATUS[self._state], state=self._state)
+            return
+        if isinstance(failure, TrialStoppedError):
+            log.info("%s", failure)
+            self._close(_STATUS["pruned"], state="pruned", reason=str(failure))
             return
         log.error("the run failed", exc_info=failure)  # now: the log file is stored below
         self._close("FAILED", state="failed", reason=reason_of(failure))

@@ -9,6 +9,7 @@ STUDY = PREFIX + "study"  # a study's or trial's study
 STORAGE = PREFIX + "storage"  # on a study: where its trials are kept, without secrets
 TRIAL = PREFIX + "trial"  # a trial's number
 SEARCHED = PREFIX + "searched"  # on a trial: its values of what its study searches, as JSON
+POINT = PREFIX + "point"  # on a trial: where its point comes from, if from no sampler or grid
 COLOUR = "mlflow.runColor"  # on a trial, in MLflow's table and charts
 DESCRIBED = PREFIX + "described"  # digest of the description that we wrote last
 STAGE = PREFIX + "stage"  # on a trial: which of its study's stages it is of, from 1

@@ -66,8 +66,8 @@ class TrialReports(TrainingHook):
             self._trial.resumed(last.epoch)
 
     def on_step(self) -> None:
-        """End the run once its time is up."""
-        self._trial.check_time()
+        """End the run once its time is up, or a user ends it."""
+        self._trial.check()
 
     def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations, *, is_last: bool) -> bool:
         """Report the score that the run would have if it ended now."""

@@ -24,7 +24,7 @@ class Trial:
     is_kept: Callable[[Sequence[float]], bool]  # whether a model of such scores stays
     # Takes the score so far and the epochs done; returns whether to continue.
     report: Callable[[float, float], PruningDecision]
-    check_time: Callable[[], None]  # raises once the trial's time is up
+    check: Callable[[], None]  # raises once the trial's time is up, or a user ends it
     reported: str | None = None  # the metric to report, if not the first objective
     snapshot: Snapshot | None = None  # what it resumes from, if it was paused
     # Called when it resumes from the checkpoint of a killed attempt, with the epochs done.
@@ -33,7 +33,7 @@ class Trial:
 
 
 # For a run outside a search: nothing ends it, and it keeps its model.
-ALONE = Trial(is_kept=lambda _: True, report=lambda *_: "continue", check_time=lambda: None)
+ALONE = Trial(is_kept=lambda _: True, report=lambda *_: "continue", check=lambda: None)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pipeline.config.compose import literal, without_hydra
 from pipeline.config.flat import flatten, tree
 from pipeline.config.refusals import plain_errors
 from pipeline.search.options import Options
-from pipeline.search.space.dimension import Condition, Dimension, encode, text_of
+from pipeline.search.space.dimension import Condition, Dimension, Params, encode, text_of
 from pipeline.search.space.filters import Filter, read_filter
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.space.named import check_few, space_text
@@ -353,14 +353,22 @@ def _with_first(space: Space, points: Any) -> Space:
     for number, point in enumerate(points or [], start=1):
         given = {str(key).lstrip("+~"): value for key, value in point.items()}
         try:
-            params = space.match({k: v for k, v in given.items() if k not in space.fixed_keys})
+            params = check_point(space, {k: given[k] for k in given if k not in space.fixed_keys})
         except ValueError as error:
             raise ConfigError(f"hydra.sweeper.first: point {number}: {error}") from error
-        if space.find(params) is None:
-            assert space.filter is not None
-            raise ConfigError(
-                f"hydra.sweeper.first: point {number} does not pass the filter {space.filter.text}."
-            )
         if params and params not in first:
             first.append(params)
     return replace(space, first=tuple(first))
+
+
+def check_point(space: Space, settings: Mapping[str, Any]) -> Params:
+    """Return the parameters of a point that is given whole or in part.
+
+    Raises:
+        ValueError: for a key or value that the space does not have, or what its filter refuses.
+    """
+    params = space.match(settings)
+    if space.find(params) is None:
+        assert space.filter is not None
+        raise ValueError(f"it does not pass the filter {space.filter.text}")
+    return params

@@ -1,6 +1,7 @@
 """How a worker comes by its next trial, and what becomes of those whose process died."""
 
 import itertools
+from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -8,19 +9,23 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.common.errors import ConfigError
-from pipeline.search.optuna_parts import latest, note, queued_params, take_back
+from pipeline.search.optuna_parts import NEXT, latest, note, queued_params, take_back
 from pipeline.search.space.dimension import Dimension, Params
 from pipeline.search.study.liveness import Heartbeat, Watch, was_interrupted
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
+    ADDED,
     ATTEMPT,
     CONTINUES,
     KILLED,
     REASON,
     REJECTED,
     REPLACES,
+    SOURCE,
+    STOP,
     counted,
     params_of,
+    planned,
     stage_marks,
     state_of,
 )
@@ -44,8 +49,9 @@ def queue_grid(study: optuna.Study, spec: StudySpec) -> None:
     Asking for a queued trial is atomic in every storage, so each point is claimed exactly once.
     """
     held = _held(study, spec)
+    most = planned(study, spec.budget.n_trials)
     for point in spec.points():
-        if len(held) >= spec.budget.n_trials:
+        if len(held) >= most:
             break
         if _point(point) not in held:
             held.add(_point(point))
@@ -103,13 +109,21 @@ def settle(
     return [t.number for t in filter(watch.is_dead, running) if settle_one(study, t, retries)]
 
 
-def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int | None = None) -> bool:
+def settle_one(
+    study: optuna.Study,
+    dead: FrozenTrial,
+    retries: int | None = None,
+    why: str = "its process ended",
+) -> bool:
     """Settle a trial whose process died; return whether nobody else had.
+
+    One that a user had asked to end is pruned: its point is not tried again.
 
     Args:
         study: The study.
         dead: The trial.
         retries: How often a point may be tried again; without it, this death uses up no try.
+        why: It died.
     """
     # Who stops a search and starts it again uses up no try of a point.
     uses_up = retries is not None and not was_interrupted(dead)
@@ -117,17 +131,26 @@ def settle_one(study: optuna.Study, dead: FrozenTrial, retries: int | None = Non
     params = params_of(dead)
     again = retries is None or attempt <= retries
     try:
-        note(study, dead, REASON, "killed: its process ended")
+        if STOP in dead.user_attrs:
+            study.tell(dead.number, state=TrialState.PRUNED)
+            return True
+        note(study, dead, REASON, f"killed: {why}")
         if again:
             note(study, dead, KILLED, True)
         study.tell(dead.number, state=TrialState.FAIL)
     except (UpdateFinishedTrialError, ValueError):
         return False  # another process settled it
-    replaces = {k: v for k, v in dead.user_attrs.items() if k == REPLACES}
-    if again and (params or replaces):
-        attrs = {ATTEMPT: attempt, CONTINUES: dead.number, **replaces, **stage_marks(dead)}
+    kept = _handed_on(dead)
+    if again and (params or REPLACES in kept):
+        attrs = {ATTEMPT: attempt, CONTINUES: dead.number, **kept}
         study.enqueue_trial(params, user_attrs=attrs)
     return True
+
+
+def _handed_on(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the marks that a trial's point keeps when it is queued again."""
+    kept = {k: v for k, v in trial.user_attrs.items() if k in (REPLACES, ADDED, NEXT, SOURCE)}
+    return {**kept, **stage_marks(trial)}
 
 
 def claim(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | None:
@@ -144,18 +167,21 @@ def claim(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial |
             return trial
         # Told as a failure, which samplers leave out: they are to learn from scores alone.
         trial.set_user_attr(REJECTED, True)
-        given = queued_params(latest(study, trial)) or {}
+        rejected = latest(study, trial)
+        given = queued_params(rejected) or {}
         study.tell(trial, state=TrialState.FAIL)
         heartbeat.release(trial)
         if given or asked >= SAMPLER_DRAWS:
-            study.enqueue_trial(spec.space.draw(given, f"{spec.seed}:{trial.number}"))
+            drawn = spec.space.draw(given, f"{spec.seed}:{trial.number}")
+            study.enqueue_trial(drawn, user_attrs=_handed_on(rejected))
     raise AssertionError
 
 
 def _ask(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | None:
     while True:
         queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if len(counted(study)) >= spec.budget.n_trials or (spec.is_grid and not queued):
+        most = planned(study, spec.budget.n_trials)
+        if len(counted(study)) >= most or (spec.is_grid and not queued):
             return None
         try:
             trial = study.ask(fixed_distributions=spec.space.unconditional)
@@ -189,7 +215,8 @@ def _take_back(study: optuna.Study) -> None:
 def _is_surplus(study: optuna.Study, spec: StudySpec, trial: Trial) -> bool:
     """Whether another worker took the last point, this point or the last place since we looked."""
     if not spec.is_grid:
-        return sum(t.number < trial.number for t in counted(study)) >= spec.budget.n_trials
+        most = planned(study, spec.budget.n_trials)
+        return sum(t.number < trial.number for t in counted(study)) >= most
     asked = latest(study, trial)
     earlier = [t for t in counted(study, waiting=True) if t.number < trial.number]
     points = {_own_point(t, spec) for t in earlier}
@@ -216,7 +243,8 @@ def is_busy(study: optuna.Study) -> bool:
 
 def is_done(study: optuna.Study, spec: StudySpec) -> bool:
     """Whether as many trials as asked for have ended."""
-    return sum(t.state.is_finished() for t in counted(study)) >= spec.budget.n_trials
+    most = planned(study, spec.budget.n_trials)
+    return sum(t.state.is_finished() for t in counted(study)) >= most
 
 
 def _point(params: Params) -> tuple[tuple[str, str], ...]:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import NoSuchModuleError
 from pipeline.common.contract import Direction
 from pipeline.common.errors import TrackingError, is_disk_fault
 from pipeline.common.secrets import masked
-from pipeline.search.optuna_parts import whole_of
+from pipeline.search.optuna_parts import whole_of, with_queue
 from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.space.dimension import Params
@@ -23,6 +23,7 @@ from pipeline.search.space.space import Space
 from pipeline.search.space.stages import Stage, StagedSpace
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.failures import why_hopeless
+from pipeline.search.study.steering import why_stopped
 from pipeline.search.study.storage import DRIVERS, UNREADABLE, damage, open_storage
 
 FINGERPRINT = "fingerprint"  # user attribute of the study: what its trials have in common
@@ -79,8 +80,11 @@ class StudySpec:
 
         A stage is hopeless by its own trials; limits are those of the whole study.
         """
-        hopeless = why_hopeless(study, self.max_failure_rate)
-        return hopeless or self.budget.exhausted(whole_of(study))
+        return (
+            why_hopeless(study, self.max_failure_rate)
+            or why_stopped(study)
+            or self.budget.exhausted(whole_of(study))
+        )
 
     def points(self) -> Iterator[Params]:
         """Yield the grid's points in the order in which they are to be run, as many as may be."""
@@ -101,7 +105,7 @@ class StudySpec:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         pruner = self.make_pruner()
         try:
-            return optuna.create_study(
+            study = optuna.create_study(
                 study_name=self.name,
                 storage=storage or open_storage(self.storage),
                 sampler=make_sampler(self.sampler, self.space, self.seed, self.reported),
@@ -110,6 +114,7 @@ class StudySpec:
                 directions=list(self.directions),
                 load_if_exists=True,
             )
+            return with_queue(study)
         except (*UNREADABLE, OptunaError) as error:
             if isinstance(error, OSError) and is_disk_fault(error):
                 raise

@@ -29,6 +29,9 @@ IMPORTED = "imported"  # user attribute: the earlier study that a trial was copi
 ATTEMPT = "attempt"  # user attribute: how often this point was begun before
 REPLACES = "replaces"  # user attribute: the number of the failed trial that this one is instead of
 CONTINUES = "continues"  # user attribute: the number of the killed trial that this one is a try of
+STOP = "stop"  # user attribute: a user asked to end this trial; of a study: to stop its search
+ADDED = "added"  # user attribute: a user added this point, so that it is one more than n_trials
+SOURCE = "source"  # user attribute: where its point comes from, if from no sampler and no grid
 COPIED = "copied"  # user attribute: the trial that this one was copied from, study#number
 PAUSED_AT = "paused_at"  # user attribute: the step at which a trial waits, None while it runs
 REPEATS = "repeats"  # user attribute: a complete trial's scores on each of its seeds
@@ -65,6 +68,12 @@ def state_of(trial: FrozenTrial) -> State:
     return "failed" if trial.state == TrialState.FAIL or REASON in trial.user_attrs else "pruned"
 
 
+def why_ended(trial: FrozenTrial) -> str:
+    """Return why a trial failed, or why it was pruned if that was no pruner's doing, else ''."""
+    stopped = trial.user_attrs.get(STOP, "") if state_of(trial) == "pruned" else ""
+    return str(trial.user_attrs.get(REASON, stopped))
+
+
 def kind_of_failure(trial: FrozenTrial) -> str:
     """Return the first word of a failed trial's reason: oom, diverged, error, killed and so on."""
     return str(trial.user_attrs.get(REASON, "")).partition(":")[0]
@@ -74,6 +83,11 @@ def counted(study: optuna.Study, *, waiting: bool = False) -> list[FrozenTrial]:
     """Return the trials that use up the budget: not the queued unless asked, none set aside."""
     left_out = (*_SET_ASIDE.values(), *(() if waiting else ("waiting",)))
     return [trial for trial, state in _standing(study) if state not in left_out]
+
+
+def planned(study: optuna.Study, n_trials: int) -> int:
+    """Return how many trials a study is to have: ``n_trials``, and those that users added."""
+    return n_trials + sum(ADDED in t.user_attrs for t in counted(study, waiting=True))
 
 
 def ended(study: optuna.Study, *states: State) -> list[FrozenTrial]:
@@ -265,11 +279,12 @@ def stage_marks(trial: FrozenTrial) -> dict[str, Any]:
 def place_of(number: int, trials: Sequence[FrozenTrial]) -> int:
     """Return how many trials before this one count; a retry takes the place of a killed one.
 
-    What replaces a failed trial takes its very place, so that none after it moves.
+    What replaces a failed trial takes its very place, so that none after it moves. A point that a
+    user adds moves none either.
     """
     while (replaced := trials[number].user_attrs.get(REPLACES)) is not None:
         number = replaced
     return sum(
-        not t.user_attrs.get(KILLED, False) and REPLACES not in t.user_attrs
+        not t.user_attrs.get(KILLED, False) and {REPLACES, ADDED}.isdisjoint(t.user_attrs)
         for t in trials[:number]
     )

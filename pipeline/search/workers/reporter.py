@@ -18,6 +18,7 @@ from pipeline.common.errors import TrialTimeoutError
 from pipeline.search.optuna_parts import as_one_objective, latest, report_step
 from pipeline.search.pruners import PauseAndPromote, Pruner
 from pipeline.search.study.budget import seconds_of
+from pipeline.search.study.steering import Orders
 
 if TYPE_CHECKING:
     from pipeline.search.study.study import StudySpec
@@ -28,13 +29,21 @@ _current: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
 class Reporter:
     """Takes a trial's scores on the way and gives the pruner's verdict."""
 
-    def __init__(self, study: optuna.Study, spec: StudySpec, pruner: Pruner, trial: Trial) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        spec: StudySpec,
+        pruner: Pruner,
+        trial: Trial,
+        orders: Orders | None = None,
+    ) -> None:
         self._study = study
         self._trial = trial
         self._pruner = pruner
         self._direction = StudyDirection[spec.reported.upper()]
         self._unit = spec.unit
         self._limit = spec.trial_seconds
+        self._orders = orders
         known = latest(study, trial)
         self._began = time.monotonic() - seconds_of(known)  # before a pause as well
         self.step = max(known.intermediate_values, default=-1)  # the last one that was reported
@@ -50,8 +59,9 @@ class Reporter:
 
         Raises:
             TrialTimeoutError: where the trial has had its time.
+            TrialStoppedError: where a user ends it.
         """
-        self.check_time()
+        self.check()
         step = round(spent * self._unit)
         if not self.judging or step <= self.step:
             return "continue"  # this budget was reported before, on the way to a pause
@@ -71,8 +81,10 @@ class Reporter:
             report_step(self._study, self._trial, step, score)
             self.step = step
 
-    def check_time(self) -> None:
-        """Raise where the trial has had its time."""
+    def check(self) -> None:
+        """Raise where the trial has had its time, or a user ends it."""
+        if self._orders is not None:
+            self._orders.check(self._trial.number)
         seconds = time.monotonic() - self._began
         if self._limit is not None and seconds > self._limit:
             raise TrialTimeoutError(

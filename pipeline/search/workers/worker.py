@@ -4,7 +4,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,16 +18,24 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipeline.common.errors import RESUMES, is_disk_fault, machine_faults_named
+from pipeline.common.errors import (
+    RESUMES,
+    SearchStopped,
+    TrialStoppedError,
+    is_disk_fault,
+    machine_faults_named,
+)
 from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, literal, run_job
 from pipeline.config.hydra_parts import reading_once
+from pipeline.search.optuna_parts import latest
 from pipeline.search.pruners import PauseAndPromote, promotable
 from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
 from pipeline.search.study.failures import tell_failure
 from pipeline.search.study.liveness import Heartbeat, Watch
-from pipeline.search.study.queue import claim, is_busy, queue_points, settle
+from pipeline.search.study.queue import claim, is_busy, queue_points, settle, settle_one
 from pipeline.search.study.stages import Stages
+from pipeline.search.study.steering import BY_USER, Orders, why_stopped
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     CONTINUES,
@@ -36,6 +44,7 @@ from pipeline.search.study.trials import (
     PAUSED_SINCE,
     REPEATS,
     SCORES,
+    SOURCE,
     STEP,
     WAITED,
     all_params,
@@ -102,6 +111,7 @@ class TrialLoop:
         self._pruner = worker.spec.make_pruner()
         self._heartbeat = Heartbeat(self._whole)
         self._watch = Watch()
+        self._orders = Orders(self._whole, self._drop)
         self._held: dict[int, tuple[Trial, Outcome]] = {}  # paused trials and what they resume from
         self._enter_stage()
 
@@ -119,7 +129,8 @@ class TrialLoop:
         """Run trials, at most ``most`` of them; return whether any was run."""
         ledger().open("search")
         with machine_faults_named(RESUMES), self._heartbeat:
-            done = self._run_all(most)
+            with self._orders:
+                done = self._run_all(most)
             self._drop_held()
         return done > 0
 
@@ -162,11 +173,15 @@ class TrialLoop:
 
     def _drop_held(self) -> None:
         """End the trials that wait here to be resumed."""
-        for trial, outcome in self._held.values():
-            step = trial.user_attrs[PAUSED_AT]
-            self._tell(trial, partial(self._finish, trial, outcome, step))
-            self._task.dropped(outcome)
-        self._held.clear()
+        stopped = why_stopped(self._whole)
+        for number in list(self._held):
+            held = self._held.pop(number, None)
+            if held and stopped:
+                self._leave(held[0])
+                self._task.dropped(held[1], "failed", stopped)
+            elif held:
+                self._end_paused(*held)
+                self._task.dropped(held[1])
 
     def _run_next(self) -> bool:
         is_eager = isinstance(self._pruner, PauseAndPromote) and self._pruner.eager
@@ -185,7 +200,10 @@ class TrialLoop:
         number = promotable(self._study, self._pruner, self._held, self._spec.reported, least)
         if number is None:
             return False
-        trial, outcome = self._held.pop(number)
+        held = self._held.pop(number, None)
+        if held is None:  # a user has just ended it
+            return False
+        trial, outcome = held
         known = trial.user_attrs
         waited = time.time() - known[PAUSED_SINCE]
         trial.set_user_attr(WAITED, known.get(WAITED, 0.0) + waited)
@@ -195,9 +213,14 @@ class TrialLoop:
         return True
 
     def _run(self, trial: Trial, before: Outcome | None) -> None:
-        reporter = Reporter(self._study, self._spec, self._pruner, trial)
+        reporter = Reporter(self._study, self._spec, self._pruner, trial, self._orders)
         try:
             outcome = self._launch(trial, reporter, before)
+        except TrialStoppedError:
+            outcome = Outcome([], state="pruned")
+        except SearchStopped:
+            self._leave(trial)
+            return
         # Ctrl-C and a full disk leave the trial to the next start.
         except (Exception, SystemExit) as error:
             if is_disk_fault(error):
@@ -210,6 +233,22 @@ class TrialLoop:
             self._hold(trial, outcome, reporter.step)
         else:
             self._tell(trial, partial(self._finish, trial, outcome, reporter.step))
+
+    def _drop(self, numbers: Collection[int]) -> None:
+        """End those of the paused trials that users end; called while another one runs."""
+        for number in numbers:
+            if held := self._held.pop(number, None):
+                self._end_paused(*held)
+                self._task.dropped(held[1], why=BY_USER)
+
+    def _end_paused(self, trial: Trial, outcome: Outcome) -> None:
+        step = trial.user_attrs[PAUSED_AT]
+        self._tell(trial, partial(self._finish, trial, outcome, step))
+
+    def _leave(self, trial: Trial) -> None:
+        """Leave a trial of a search that a user stopped: its next start begins it again."""
+        settle_one(self._study, latest(self._study, trial), why=BY_USER)
+        self._heartbeat.release(trial)
 
     def _hold(self, trial: Trial, outcome: Outcome, step: int) -> None:
         try:
@@ -229,7 +268,7 @@ class TrialLoop:
             self._study.tell(trial, list(outcome.values))
         else:
             trial.set_user_attr(PAUSED_AT, None)
-            trial.set_user_attr(STEP, step)
+            trial.set_user_attr(STEP, max(step, 0))
             if outcome.values:
                 trial.set_user_attr(SCORES, list(outcome.values))
             self._study.tell(trial, state=TrialState.PRUNED)
@@ -306,6 +345,7 @@ class TrialLoop:
             repeat=repeat,
             earlier=tuple(earlier),
             stage=spec.stage,
+            source=trial.user_attrs.get(SOURCE, ""),
             killed=_killed_before(trial, trials),
         )
 

@@ -310,6 +310,14 @@ def test_confirm_and_retry_are_those_of_the_command_line(study, folder, tiny_mod
         study.retry()
 
 
+def test_a_study_that_is_over_takes_a_point_and_no_stop(study):
+    for steer in (study.stop, lambda: study.stop_trial(0)):
+        with pytest.raises(tunewright.TunewrightError, match="is not running"):
+            steer()
+    with pytest.raises(tunewright.TunewrightError, match="add: sed is not searched"):
+        study.add({"sed": 1})
+
+
 def test_report_is_the_page_that_the_command_logs(study, folder, cli, tmp_path):
     with no_figures():
         report = study.report()

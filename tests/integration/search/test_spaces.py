@@ -270,7 +270,7 @@ def test_a_grid_begins_with_its_first_points(program):
         ("[{x:0.5},{y:4}]", "point 2: y=4 is not in its space, 1, 2, 3"),
         ("[{z:4}]", "point 1: z is not searched"),
         ("[{opt.momentum:0.5}]", "opt.momentum is searched only where opt is sgd"),
-        ("[{x:0.9,y:3}]", "point 1 does not pass the filter"),
+        ("[{x:0.9,y:3}]", "point 1: it does not pass the filter"),
         ("{x:0.5}", "expected a list of points"),
     ],
 )

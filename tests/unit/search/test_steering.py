@@ -1,0 +1,110 @@
+"""What users ask of a study while it is searched: a point more, the end of a trial or of all."""
+
+from dataclasses import replace
+
+import pytest
+from optuna.trial import TrialState
+
+from pipeline.common.errors import ConfigError, SearchStopped, TrialStoppedError
+from pipeline.search.space.grammar import parse_space
+from pipeline.search.study import steering
+from pipeline.search.study.liveness import Heartbeat
+from pipeline.search.study.queue import claim, is_done, queue_grid, settle_one
+from pipeline.search.study.trials import counted, state_of
+from tests.support.studies import search_sphere, spec
+
+
+@pytest.fixture
+def random(working_folder):
+    """The spec of a random search of eight trials."""
+    sampler = {"_target_": "optuna.samplers.RandomSampler"}
+    return replace(spec(working_folder, "RandomSampler", 8), sampler=sampler)
+
+
+def test_an_added_point_is_next_one_more_and_moves_no_other(random):
+    uncut = search_sphere(replace(random, storage="uncut.journal"))
+    study = random.open()
+    study.enqueue_trial({"x": 0.0, "y": 0.0})
+    first = claim(study, random, Heartbeat(study))
+    study.tell(first, 0.0)
+    study.enqueue_trial({"x": 1.0, "y": 1.0})  # a first point, say: it waits
+    trial = steering.add(study, random.space, {"x": 2.5}, is_grid=False)
+    points = search_sphere(random)
+    assert [t.params for t in counted(study)] == points
+    assert len(points) == 9
+    assert is_done(study, random)
+    added = next(t for t in study.trials if t.number == trial.number)
+    assert added.params["x"] == 2.5
+    assert added.datetime_start < study.trials[first.number + 1].datetime_start
+    others = [p for p in points if p not in (added.params, {"x": 0.0, "y": 0.0})]
+    assert others == [{"x": 1.0, "y": 1.0}, *uncut[2:]]
+
+
+def test_a_grid_brings_a_queued_point_forward_or_has_one_more(random):
+    space = parse_space(["x=0,1,2", "y=0,1"])
+    grid = replace(random, space=space, sampler={}, budget=replace(random.budget, n_trials=4))
+    study = grid.open()
+    queue_grid(study, grid)
+
+    def add(**point):
+        return steering.add(study, space, point, is_grid=True).number
+
+    assert add(x=1) == 2  # the first point that has it
+    assert add(x=2) == 4  # beyond n_trials
+    asked = []
+    while trial := claim(study, grid, Heartbeat(study)):
+        asked.append((trial.params["x"], trial.params["y"]))
+        study.tell(trial, 1.0)
+    assert asked == [(1, 0), (2, 0), (0, 0), (0, 1), (1, 1)]
+    with pytest.raises(ConfigError, match="x=1: each of the 2 points has been begun in sphere"):
+        add(x=1)
+
+
+def test_running_trials_hear_that_they_end(random):
+    study = random.open()
+    one, two = (claim(study, random, Heartbeat(study)) for _ in range(2))
+    told = []
+    orders = steering.Orders(study, told.append)
+    steering.stop_trial(study, one.number)
+    orders.look()
+    orders.check(two.number)
+    with pytest.raises(TrialStoppedError, match="stopped by the user"):
+        orders.check(one.number)
+    assert told == [{one.number}]
+    steering.stop(study, now=False)
+    orders.look()
+    orders.check(two.number)
+    assert random.why_over(study) == "stopped by `tunewright study sphere stop`"
+    steering.stop(study, now=True)
+    orders.look()
+    with pytest.raises(SearchStopped, match="study sphere stop --now"):
+        orders.check(two.number)
+    steering.resume(study)
+    assert random.why_over(study) is None
+
+
+def test_the_point_of_a_dead_trial_that_was_to_end_is_not_tried_again(random):
+    study = random.open()
+    trial = claim(study, random, Heartbeat(study))
+    steering.stop_trial(study, trial.number)
+    assert settle_one(study, study.trials[trial.number])
+    assert [state_of(t) for t in study.trials] == ["pruned"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (0, "trial 0 of sphere is over (complete); expected one that is running or paused: 1."),
+        (2, "trial 2 of sphere has not begun (waiting)"),
+        (7, "trial 7 of sphere: there is no such trial, it has trials 0 to 2"),
+    ],
+)
+def test_only_a_trial_that_has_begun_and_is_not_over_can_be_stopped(random, number, said):
+    study = random.open()
+    study.tell(claim(study, random, Heartbeat(study)), 1.0)
+    claim(study, random, Heartbeat(study))
+    study.enqueue_trial({"x": 1.0})
+    with pytest.raises(ConfigError) as refused:
+        steering.stop_trial(study, number)
+    assert str(refused.value).startswith(said)
+    assert study.trials[1].state == TrialState.RUNNING
