@@ -36,8 +36,8 @@ class PauseAndPromote:
     asynchronous halving that kills (Li et al., 2018, arXiv 1810.05934), an early trial does not get
     through for want of rivals, and a late one is not lost for meeting many.
 
-    With ``eager`` the best resume before new ones begin, as soon as a rung has rivals enough: the
-    first complete trials come sooner, and some of them would not have been resumed in the end.
+    With ``eager`` the best of a rung so far resume before new ones begin; the first trial, the
+    yardstick, at once. Complete trials come sooner, and some would not have been resumed in the end.
     """
 
     min_resource: int
@@ -114,18 +114,17 @@ def promotable(
     pruner: PauseAndPromote,
     held: Collection[int],
     reported: Direction,
-    least: int = 1,
 ) -> int | None:
     """Return the paused trial to resume next, the one on the highest rung first.
 
     A trial may resume where this worker holds its state, and it is among the best
-    ``len(rung) // reduction_factor`` of all that reached its rung in any worker, dead or alive.
-    ``least`` of a rung may resume however few reached it; 0 while more may come.
+    ``len(rung) // reduction_factor`` of all that reached its rung in any worker, dead or alive; one
+    of them at least.
     """
     rungs = _rungs(study, pruner, 1.0 if reported == "maximize" else -1.0)
     for rung in sorted(rungs, reverse=True):
         best = sorted(rungs[rung], key=lambda entry: (-entry[0], entry[1].number))
-        for _, trial in best[: max(least, len(best) // pruner.reduction_factor)]:
+        for _, trial in best[: max(1, len(best) // pruner.reduction_factor)]:
             waits_here = pruner.rung(trial.user_attrs.get(PAUSED_AT) or 0) == rung
             if trial.number in held and state_of(trial) == "paused" and waits_here:
                 return trial.number

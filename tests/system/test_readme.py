@@ -48,9 +48,11 @@ FILES = {
     ),
     "conf/train.yaml": (ROOT / "conf" / "train.yaml").read_text("utf-8")
     + "training: {epochs: 1, max_length: 16}\n",
-    "sweeps/lr-batch-bayes.yaml": (ROOT / "sweeps" / "lr-batch-bayes.yaml")
+    "sweeps/quick.yaml": (ROOT / "sweeps" / "quick.yaml")
     .read_text("utf-8")
-    .replace("n_trials: 16", "n_trials: 3"),
+    .replace("n_trials: 12", "n_trials: 3")
+    .replace("confirm: 3", "confirm: 0")
+    .replace("rate: auto", "rate: 1e-3"),  # the rule has no model as small
 }
 
 

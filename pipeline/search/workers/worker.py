@@ -185,19 +185,19 @@ class TrialLoop:
 
     def _run_next(self) -> bool:
         is_eager = isinstance(self._pruner, PauseAndPromote) and self._pruner.eager
-        if is_eager and self._promote(least=0):
+        if is_eager and self._promote():
             return True
         trial = claim(self._study, self._spec, self._heartbeat)
         if trial is None:
-            return self._promote(least=1)
+            return self._promote()
         self._run(trial, None)
         return True
 
-    def _promote(self, least: int) -> bool:
+    def _promote(self) -> bool:
         """Resume a trial that waits here, if one may; see `promotable`."""
         if not isinstance(self._pruner, PauseAndPromote):
             return False
-        number = promotable(self._study, self._pruner, self._held, self._spec.reported, least)
+        number = promotable(self._study, self._pruner, self._held, self._spec.reported)
         if number is None:
             return False
         held = self._held.pop(number, None)
