@@ -37,7 +37,7 @@ class PauseAndPromote:
     through for want of rivals, and a late one is not lost for meeting many.
 
     With ``eager`` the best of a rung so far resume before new ones begin; the first trial, the
-    yardstick, at once. Complete trials come sooner, and some would not have been resumed in the end.
+    yardstick, at once. Complete trials come sooner, some of which would have waited to the end.
     """
 
     min_resource: int
