@@ -12,9 +12,9 @@ from pipeline.config.flat import flatten, tree
 from pipeline.config.hydra_parts import reading_once
 from pipeline.config.refusals import plain_errors
 from pipeline.search.options import Options
-from pipeline.search.samplers import PRIOR, sampler_name
+from pipeline.search.samplers import CENTRE, PRIOR, sampler_name
 from pipeline.search.searchable import Searchable
-from pipeline.search.space.centre import centred
+from pipeline.search.space.centre import centred, check_given
 from pipeline.search.space.conditions import Base, enrich
 from pipeline.search.space.dimension import Params
 from pipeline.search.space.grammar import parse_space
@@ -63,7 +63,10 @@ class Composer:
         """Add to a space what is said of it beyond single keys, and its centre for a prior."""
         space = enrich(space, said, base)
         if sampler_name(options.sampler, space) == PRIOR:
-            space = centred(space, base, self._task.settled)
+            given = options.sampler.get(CENTRE)
+            if said is options:  # else it may be of another stage
+                check_given(given, [k for d in space.dimensions for k in d.keys], space.fixed_keys)
+            space = centred(space, base, self._task.settled, given or {})
         return space
 
     def parsed(self, overrides: list[str]) -> Space:

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 GRID = "GridSampler"
 PRIOR = PriorSampler.__name__
+CENTRE = "centre"  # key of its config: values instead of the config's own, which the space has
 MOST_SEED = 2**32 - 1  # that numpy takes
 ALLOWED = "_allowed_"  # key of a sampler's config: the dotted paths that allow_sampler names
 # Our spaces are known beforehand, so a grid has every point that brute force would find, and each
@@ -105,9 +106,11 @@ def make_sampler(
         return SeededSampler(lambda seed, _: optuna.samplers.RandomSampler(seed=seed), seed)
     sampler_class = _class_of(name)
     given = {k: v for k, v in options.items() if not k.startswith("_") and k != "seed"}
+    also = [CENTRE] if name == PRIOR else []
+    given = {k: v for k, v in given.items() if k not in also}
     if "." not in name:
         given = _in_words_of_today(given)
-    check_arguments("hydra.sweeper.sampler", sampler_class, given)
+    check_arguments("hydra.sweeper.sampler", sampler_class, given, also)
     accepted = inspect.signature(sampler_class).parameters
     takes_any = any(p.kind == p.VAR_KEYWORD for p in accepted.values())
     made: Callable[..., BaseSampler] = _OWN_CLASSES.get(name, sampler_class)

@@ -16,6 +16,8 @@ from pipeline.common.errors import ConfigError, did_you_mean_key, listing
 from pipeline.config.compose import key_of, literal
 from pipeline.search.composer import NOTHING, Composer
 from pipeline.search.options import Options
+from pipeline.search.samplers import CENTRE
+from pipeline.search.space.centre import check_given
 from pipeline.search.space.dimension import Dimension, Params
 from pipeline.search.space.named import space_text
 from pipeline.search.space.space import Space
@@ -42,6 +44,7 @@ def read_space(composer: Composer, options: Options, arguments: list[str]) -> Sp
         return composer.space(arguments, options)
     given = options_of(options.stages)
     _check_options(options)
+    check_given(options.sampler.get(CENTRE), {key for one in given for key in one.keys})
     asked = composer.parsed(arguments)
     searched = {bare(key) for one in given for key in one.space}
     for d in asked.dimensions:

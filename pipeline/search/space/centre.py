@@ -1,44 +1,68 @@
 """The centre of a space: what the config has, of all that is searched, without the search."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 
-from pipeline.common.errors import ConfigError, listing
+from pipeline.common.errors import ConfigError, did_you_mean_key, listing
+from pipeline.common.text import cut
+from pipeline.config.compose import literal
 from pipeline.search.space.conditions import Base
 from pipeline.search.space.dimension import Dimension
 from pipeline.search.space.space import Space
 
+_PLACE = "hydra.sweeper.sampler.centre"
 Settle = Callable[[DictConfig, str], Any]  # `Searchable.settled`
 
 
-def centred(space: Space, base: Base, settle: Settle) -> Space:
+def centred(space: Space, base: Base, settle: Settle, given: Mapping[str, Any]) -> Space:
     """Give a space its centre: the config's own values, of the keys that have one.
 
     A number outside the range is moved to its nearest end, or to the nearest of a list. A key that
-    a choice opens has the value that comes with this choice.
+    a choice opens has the value that comes with this choice. ``given`` has values, by key, that
+    count instead of the config's own; `check_given` knows whether it may.
 
     Raises:
         ConfigError: where no key has a value.
     """
+    base = base.chosen(_overrides(space, given))
     centre = {}
     for d in space.dimensions:
-        own = base if d.when is None else base.alone(space.overrides(space.opening(d)))
-        value = _centre(d, own, settle)
+        opening = space.overrides(space.opening(d))[len(space.fixed) :]
+        value = _centre(d, base.chosen(opening) if opening else base, settle)
         if value is not None:
             centre[d.key] = value
     if not centre and space.dimensions:
         keys = listing(key for d in space.dimensions for key in d.keys)
         raise ConfigError(
             f"hydra/sweeper/sampler=prior: it begins at the config's own values, and of {keys} "
-            "the config has none that the search may take; expected a value in the config, or the "
-            "sampler tpe."
+            "the config has none that the search may take; expected a value in the config or in "
+            "hydra.sweeper.sampler.centre, or the sampler tpe."
         )
     return replace(space, centre=centre)
+
+
+def check_given(given: Any, searched: Collection[str], fixed: Collection[str] = ()) -> None:
+    """Refuse values for the centre of keys that are neither searched nor fixed by the command line.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    if not isinstance(given, Mapping | None):
+        raise ConfigError(f"{_PLACE}={cut(given)}: expected searched keys with a value each.")
+    for key in given or {}:
+        if key not in searched and key not in fixed:
+            hint = did_you_mean_key(key, list(searched))
+            raise ConfigError(f"{_PLACE}: {key} is not searched.{hint}")
+
+
+def _overrides(space: Space, given: Mapping[str, Any]) -> list[str]:
+    keys = {key: name for d in space.dimensions for key, name in zip(d.keys, d.names, strict=True)}
+    return [f"{keys[key]}={literal(value)}" for key, value in given.items() if key in keys]
 
 
 def _centre(dimension: Dimension, base: Base, settle: Settle) -> Any:

@@ -44,10 +44,14 @@ class Dimension:
     pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The keys of the overrides that set it."""
+        return tuple(next(iter(self.pairs.values()))) if self.pairs else (self.override_key,)
+
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """The keys of the config that it sets."""
-        named = next(iter(self.pairs.values())) if self.pairs else (self.override_key,)
-        return tuple(key.lstrip("+~") for key in named)
+        return tuple(name.lstrip("+~") for name in self.names)
 
     @property
     def is_numeric(self) -> bool:

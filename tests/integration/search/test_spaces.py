@@ -299,6 +299,9 @@ def test_a_prior_begins_at_the_configs_own_values(program):
     assert f"\n  prior: {around}\n" in program.out
     assert points(study)[0] == {"x": 1, "y": 2, "opt": "adam"}
     assert study.user_attrs[FINGERPRINT]["search space"]["prior"] == around
+    given = r"hydra.sweeper.sampler.centre={opt:sgd,opt.lr:0.3}"
+    program("hydra/sweeper/sampler=prior", "opt=adam,sgd", "opt.lr=0.1,0.2", given, folder="other")
+    assert "\n  prior: opt around sgd, opt.lr around 0.2\n" in program.out
     with pytest.raises(ConfigError, match="sampler=prior: it follows one objective"):
         program(
             "hydra/sweeper/sampler=prior", "x=1,2", "hydra.sweeper.direction=[minimize,minimize]"

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pipeline.common.errors import ConfigError
 from pipeline.search.prior import PriorSampler
 from pipeline.search.samplers import make_sampler
-from pipeline.search.space.centre import centred
+from pipeline.search.space.centre import centred, check_given
 from pipeline.search.space.conditions import Base
 from pipeline.search.space.dimension import Condition
 from pipeline.search.space.filters import read_filter
@@ -163,13 +163,23 @@ def base(own: Space, config: dict) -> Base:
 )
 def test_centre_is_the_nearest_to_what_the_config_has(config, centre):
     own = space(centre={})
-    assert centred(own, base(own, config), lambda *_: 2e-5).centre == centre
+    assert centred(own, base(own, config), lambda *_: 2e-5, {}).centre == centre
+
+
+def test_centre_has_what_is_given_instead_of_the_configs_own():
+    own = space(centre={})
+    config = base(own, {"lr": 1e-4, "batch": 16, "opt": "sgd"})
+    given = {"lr": "auto", "opt": "adamw"}
+    found = centred(own, config, lambda config, _: {"adamw": 3e-5}[config.opt], given).centre
+    assert found == {"lr": 3e-5, "batch": 16, "opt": "adamw"}
+    with pytest.raises(ConfigError, match=r"centre: btch is not searched\. Did you mean batch"):
+        check_given({"btch": 8}, ["lr", "batch"])
 
 
 def test_a_config_without_any_value_is_refused():
     own = space(centre={})
     with pytest.raises(ConfigError, match=r"sampler=prior: .* of lr, batch, opt"):
-        centred(own, base(own, {}), lambda *_: None)
+        centred(own, base(own, {}), lambda *_: None, {})
 
 
 @pytest.mark.parametrize(
@@ -178,7 +188,11 @@ def test_a_config_without_any_value_is_refused():
         ("width", 3.0, r"width=3\.0: expected a share of a range"),
         ("eta", 1.0, r"eta=1\.0: expected a number above 1"),
         ("eta", "x", r"sampler\.eta='x': expected a number"),
-        ("space", 1, r"sampler\.space: PriorSampler has no such option.* Valid: seed, width, eta"),
+        (
+            "space",
+            1,
+            r"sampler\.space: PriorSampler has no such option.* Valid: seed, width, eta, centre",
+        ),
     ],
 )
 def test_a_bad_option_is_refused(option, value, said):
