@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import optuna
+import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.search.study.trials import counted
@@ -65,8 +66,9 @@ def test_two_searches_at_once_share_a_grid_in_postgresql(working_folder, databas
     assert len({t.user_attrs["owner"]["pid"] for t in trials}) == 2
 
 
-def test_two_searches_at_once_share_the_trials_of_a_sampler(working_folder, database):
-    settings = {"sampler": "tpe", "n_trials": "25", "x": "interval(-5,5)", "y": "interval(-5,5)"}
+@pytest.mark.parametrize("sampler", ["tpe", "prior"])
+def test_two_searches_at_once_share_the_trials_of_a_sampler(working_folder, database, sampler):
+    settings = {"sampler": sampler, "n_trials": "25", "x": "interval(-5,5)", "y": "interval(-5,5)"}
     trials = search_twice_at_once(working_folder, database, **settings)
     assert len(trials) == 25
     assert {t.state for t in trials} == {TrialState.COMPLETE}
