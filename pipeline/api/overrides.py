@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from os import PathLike, fspath
 from typing import Any, TypeAlias
 
+STAGES = "hydra.sweeper.stages"
 Overrides: TypeAlias = Sequence[str] | Mapping[str, Any]
 
 
@@ -31,7 +32,8 @@ def search_of(space: str | Overrides, overrides: Overrides) -> Iterator[tuple[st
 
     Args:
         space: the name of a file in ``sweeps/``; or keys and their values as such a file has them:
-            a list to choose from, or a text in the grammar; or overrides.
+            a list to choose from, or a text in the grammar; ``hydra.sweeper.stages`` with a list
+            of them; or overrides.
         overrides: what else is set; of a key in both, a file gives way, and other spaces do not.
     """
     from pipeline.search.space.named import command_of, space_text
@@ -42,7 +44,9 @@ def search_of(space: str | Overrides, overrides: Overrides) -> Iterator[tuple[st
             yield space, command
         return
     if isinstance(space, Mapping):
-        searched = [f"{key}={space_text(key, _plain(value))}" for key, value in space.items()]
+        stages = {key: value for key, value in space.items() if key == STAGES}
+        keys = {key: _plain(value) for key, value in space.items() if key not in stages}
+        searched = [*(f"{k}={space_text(k, v)}" for k, v in keys.items()), *as_texts(stages)]
     else:
         searched = as_texts(space)
     yield "sweep", [*given, *searched]
