@@ -17,6 +17,7 @@ from pipeline.training.hooks import TrialReports
 from pipeline.training.lower_bound import lower_bound
 from pipeline.training.outcome import ALONE, Result, Trial
 from pipeline.training.prepare import load_model, prepare
+from pipeline.training.probe import StepTimes
 
 if TYPE_CHECKING:
     from pipeline.config.experiment import Experiment
@@ -44,8 +45,7 @@ def run(
         trial: what it may ask of its search, if it belongs to one.
 
     Raises:
-        TunewrightError: for what cannot work, for NaN losses, and for a model that predicts
-            differently after reloading.
+        TunewrightError: for what cannot work, NaN losses, and a changed model after reloading.
     """
     with booked("boot"), without_gc():
         from pipeline.training import results, speedups
@@ -61,6 +61,7 @@ def run(
 
     # 3. Choose the hyperparameters: the config's, into which a search has put its own.
     reports, fairness = TrialReports(experiment, trial), Fairness(experiment, data.task)
+    hooks = [log, StepTimes(trial, data), reports, fairness]
 
     # 4. Fine-tune: from the start, from a pause, or from where an attempt was interrupted.
     resumed = None if trial.snapshot else checkpoints.latest()
@@ -71,7 +72,7 @@ def run(
             experiment, model, data, fairness.prepare(data), in_sweep=checkpoints.of_trial
         ) as fast,
     ):
-        tuner = FineTuner(experiment, fast, [log, reports, fairness], checkpoints, output_dir)
+        tuner = FineTuner(experiment, fast, hooks, checkpoints, output_dir)
         tuner.fine_tune(trial.snapshot or resumed)
         result = results.of_training(experiment, tuner, reports.decision, record.run_id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -46,7 +46,7 @@ from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJo
 from pipeline.search.space.space import Space
 from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
-from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID
+from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID, TIMING
 from pipeline.search.workers.child import Child, WorkerDiedError
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_objective
@@ -57,9 +57,10 @@ from pipeline.tracking.kept_models import bytes_of
 from pipeline.tracking.names import searched_note, trial_colour, trial_name
 from pipeline.tracking.signature import cannot_sign
 from pipeline.tracking.trials import close_trial, trials_of
+from pipeline.training.lower_bound import settle_rate
 from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of, task_of
-from pipeline.training.probe import run_costs, settled_precision, with_precision
+from pipeline.training.probe import costs_by_trial, run_costs, settled_precision, with_precision
 from pipeline.training.run_folders import can_resume, folder_of
 from pipeline.training.starting_rate import said_of_rates, starting_rate
 
@@ -164,6 +165,13 @@ class ExperimentTask(Searchable):
         finally:
             child.end()
         return costs
+
+    def costs_by_trial(
+        self, configs: Sequence[DictConfig]
+    ) -> Callable[[Mapping[str, Any]], Sequence[RunCost]] | None:
+        """Return what makes the costs of what any trial noted; None where they are too unlike."""
+        assert self._precision is not None  # set by prepare
+        return costs_by_trial([with_precision(validate(c), self._precision) for c in configs])
 
     def connect(self, config: DictConfig) -> None:
         """Refuse a store out of reach; a local one is made."""
@@ -283,11 +291,13 @@ class ExperimentTask(Searchable):
             reported=job.reported,
             snapshot=before.snapshot if before else None,
             resumed=partial(_take_over, job),
+            timed=partial(job.note, TIMING),
             folder=job.folder,
         )
         try:
             with described(self.store, record.run_id), record:
                 experiment = validate(config)  # where it is refused, the record says so
+                settle_rate(experiment, job.folder)
                 with open_checkpoints(experiment, record.run_id, of_trial=True) as checkpoints:
                     result = run(experiment, record, job.output_dir, checkpoints, trial)
         finally:

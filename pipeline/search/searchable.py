@@ -135,6 +135,15 @@ class Searchable:
         """Forecast what each of these configs costs in such a plan; none where not known."""
         return []
 
+    def costs_by_trial(
+        self, configs: Sequence["DictConfig"]
+    ) -> "Callable[[Any], Sequence[RunCost]] | None":
+        """Return what makes the costs of what any trial notes as its ``TIMING``.
+
+        None where one trial cannot tell of all: they are timed before the first.
+        """
+        return None
+
     def connect(self, config: "DictConfig") -> None:
         """Refuse a store that is out of reach, before anything of the study is written."""
 

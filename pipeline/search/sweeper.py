@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from pipeline.common.timing import booked, ledger
 from pipeline.config.compose import changing, without_secrets
 from pipeline.config.flat import flatten, tree
 from pipeline.search.composer import Composer
-from pipeline.search.cost import Spent, compared, forecast, span, spread
+from pipeline.search.cost import Spent, compared
 from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
+from pipeline.search.forecasts import Forecast
 from pipeline.search.options import PLAN, Options
 from pipeline.search.plan import (
     check_workers,
@@ -196,59 +197,40 @@ class Sweep:
         try:
             self._say(*self._task.describe_data(base))
             expected = self._forecast(search, spending.before)
+            if expected is not None:
+                expected.begin()
             with (
                 spending.metered(),
-                Supervisor(spec, self._task, spending) as supervisor,
+                Supervisor(spec, self._task, spending, expected) as supervisor,
                 Progress(spec, self._console),
                 booked("idle"),  # this process; its workers are not
             ):
                 self._work(search, supervisor)
         finally:
-            self._task.end(study, spec, spending, expected)
+            found = expected.spent if expected else None
+            self._task.end(study, spec, spending, found)
             spending.keep(is_over=True)
             ledger().restart(time.time())  # a further search of this process is another one
         self._say_end(search, spending)
-        if expected is not None:
-            self._say(compared(expected, spending.total))
+        if found is not None:
+            self._say(compared(found, spending.total))
 
     def _spending(self, search: _Search, *, runs: bool) -> Spending:
         rates, workers = search.spec.budget.rates, self._plan.workers
         return Spending(search.study, self._task, rates, self._began, workers, runs=runs)
 
-    def _forecast(self, search: _Search, before: Spent) -> Spent | None:
-        """Say what the study is expected to cost, trials to come included; None if not known."""
-        spec, ahead = search.spec, list(search.stages.ahead())
+    def _forecast(self, search: _Search, before: Spent) -> Forecast | None:
+        """Prepare to say what the study is expected to cost, trials to come included."""
+        ahead = list(search.stages.ahead())
         left = [left_to_run(*stage) for stage in ahead]
         is_over = not sum(left) or search.stages.why_over()
         if is_over or not self._options.forecast or not is_here(self._config.hydra.launcher):
             return None
         configs = [self._costed(search, *stage) for stage in ahead]
-        try:
-            with booked("forecast"):
-                found = self._task.costs(list(chain.from_iterable(configs)), self._plan)
-        except Exception as error:  # the trials will say what is wrong, each in its record
-            log.warning("no forecast", exc_info=True)
-            self._say(f"no forecast: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-            return None
-        if not found:
-            return None
-        costs = iter(found)
-        expected = forecast(
-            [
-                spread(list(islice(costs, len(own))), n)
-                for own, n in zip(configs, left, strict=True)
-            ],
-            len(spec.seeds) or 1,
-            self._plan.workers,
-            spec.budget.rates,
-            begun=time.time() - self._began,
-            before=before,
-            models=max(0, min(sum(left), self._task.keep - len(ended(search.study, "complete")))),
-        )
-        earlier = f", {span(before.seconds)} of it in earlier starts" if before.seconds else ""
-        pruned = ", if no trial is pruned" if spec.prunes else ""
-        self._say(f"forecast: {expected}{earlier}{pruned}")
-        return expected
+        stages = list(zip(configs, left, strict=True))
+        models = max(0, min(sum(left), self._task.keep - len(ended(search.study, "complete"))))
+        how = (self._plan, self._began, before, models)
+        return Forecast(self._task, stages, search.spec, *how, self._say)
 
     def _costed(self, search: _Search, study: optuna.Study, spec: StudySpec) -> list[DictConfig]:
         """Return configs that stand for what a search, or a stage of it, is to run."""
@@ -288,14 +270,16 @@ class Sweep:
 
     def _rehearse(self, search: _Search) -> None:
         """Say what the search would do, having composed and checked what it would run."""
+        left = left_to_run(search.study, search.spec)  # rehearsing asks for some of them
         before = self._spending(search, runs=False).before
+        expected = self._forecast(search, before) if self._options.dry_run == PLAN else None
         ahead, why = list(search.stages.ahead()), search.stages.why_over()
         points = [[] if why else self._rehearsed(search, *stage) for stage in ahead]
         self._say_plan(search)
         for stage, own in zip(ahead, points, strict=True):
             if own:
                 self._console.print(as_rich(points_table(stage[1], own)))
-        count, left = sum(map(len, points)), left_to_run(search.study, search.spec)
+        count = sum(map(len, points))
         if count:
             which = "all" if count >= left else "the first"
             jobs = "jobs to go" if ended(search.study) else "jobs"
@@ -305,7 +289,8 @@ class Sweep:
         if self._options.dry_run != PLAN:
             self._say(f"dry run: {what}; nothing was run or written.")
             return
-        self._forecast(search, before)
+        if expected is not None:
+            expected.time()
         self._say(f"plan: {what}; nothing was run, and nothing written but what was measured.")
 
     def _rehearsed(self, search: _Search, study: optuna.Study, spec: StudySpec) -> list[Params]:

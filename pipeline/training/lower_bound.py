@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.common.machine import best_rate, measured
+from pipeline.common.process import without_gc
 from pipeline.common.session import session
 from pipeline.common.timing import booked
 from pipeline.training.prepare import cache_of
@@ -60,11 +61,25 @@ def lower_bound(
     return float((last.epoch * counted.of_training(train) + once) / rate)
 
 
+@booked("logging")
+def settle_rate(experiment: Experiment, study: Path) -> None:
+    """Measure the machine for a study before its first trials.
+
+    Workers begin at the same time: one measures, and the others wait for it.
+    """
+    with booked("boot"), without_gc():
+        import pipeline.training.speed  # noqa: F401  # torch and the like
+    try:
+        machine_rate(experiment, study)
+    except Exception:  # the trial needs none
+        log.warning("the machine could not be measured", exc_info=True)
+
+
 def machine_rate(experiment: Experiment, study: Path | None = None) -> float:
     """Return the operations a second of a large product: the most that was ever measured here.
 
-    A study takes what is known when its first trial ends and keeps it, so that equal trials have
-    equal bounds. Its forecast asks before the workers start, who would be in each other's way.
+    A study measures before its first trials, see `settle_rate`, and keeps the best that is known
+    then, so that equal trials have equal bounds.
 
     Args:
         experiment: with threads of its own, and a precision that is settled.
@@ -77,7 +92,8 @@ def machine_rate(experiment: Experiment, study: Path | None = None) -> float:
     measure = partial(matmul_rate, training)
     if study is None:
         return best_rate(cache, rated, measure)
-    return float(measured(study, rated, partial(measured, cache, rated, measure)))
+    best = partial(best_rate, cache, rated, measure)
+    return float(measured(study, rated, best))
 
 
 def _operations(experiment: Experiment, model: PreTrainedModel, data: Prepared) -> Operations:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import PruningDecision, State
 from pipeline.common.timing import Account
@@ -29,6 +29,8 @@ class Trial:
     snapshot: Snapshot | None = None  # what it resumes from, if it was paused
     # Called when it resumes from the checkpoint of a killed attempt, with the epochs done.
     resumed: Callable[[float], None] = lambda _: None
+    # Takes what the steps up to the first evaluation, and that, took: a `Timing` as plain values.
+    timed: Callable[[Mapping[str, Any]], None] = lambda _: None
     folder: Path | None = None  # where the trials of its search keep what they share
 
 

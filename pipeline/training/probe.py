@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import Precision, RunCost
 from pipeline.common.machine import measured
 from pipeline.common.process import without_gc
+from pipeline.common.timing import TRAINING, ledger
+from pipeline.training.hooks import TrainingHook
 from pipeline.training.lower_bound import machine_rate
-from pipeline.training.prepare import cache_of, load_model, prepare
+from pipeline.training.prepare import cache_of, load_model, prepare, splits_of
 from pipeline.training.speedups import apply
 
 if TYPE_CHECKING:
+    from pipeline.config.data import DataConfig
     from pipeline.config.experiment import Experiment
+    from pipeline.training.best import Evaluation, Evaluations
+    from pipeline.training.outcome import Trial
     from pipeline.training.prepare import Prepared
+    from pipeline.training.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +69,10 @@ class Timing:
 
     load: float  # the model's weights
     row: float  # forward and backward of a training row
-    step: float  # of the optimizer
+    step: float  # of the optimizer, and Trainer's loop
     judged: float  # forward of a row that is evaluated
     parameters: int
+    examples: float = 1.0  # made of a row
 
 
 def _time_steps(experiment: Experiment, data: Prepared) -> Timing:
@@ -80,22 +87,10 @@ def _time_steps(experiment: Experiment, data: Prepared) -> Timing:
     """
     from pipeline.training.speed import where
 
-    training = experiment.training
     what = {
-        "what": "steps",
-        "model": asdict(experiment.model),
-        "adapter": asdict(experiment.adapter),
-        "task": asdict(experiment.task),
-        "optimizer": experiment.optimizer.name,
-        "length": training.max_length,
-        "how": [
-            training.precision,
-            training.micro_batch_tokens,
-            training.active_vocabulary,
-            training.unpadding,
-        ],
+        **_of_a_step(experiment),
         "data": data.encoded.splits.digest,
-        **where(training),
+        **where(experiment.training),
     }
     with without_gc():
         found = measured(cache_of(experiment), what, lambda: asdict(_timing(experiment, data)))
@@ -113,30 +108,127 @@ def run_cost(experiment: Experiment) -> RunCost:
     """
     import torch
 
-    from pipeline.training.points import Length, evaluation_points
-
     training = experiment.training
     if training.threads is None:
         training = replace(training, threads=torch.get_num_threads())
     experiment = replace(experiment, training=training)
     machine_rate(experiment)  # for the compute lower bound, while no worker is busy
     data = prepare(experiment, keep=True)
-    timing, rows = _time_steps(experiment, data), len(data.examples["train"].dataset)
-    length = Length.of(training, rows)
+    rows = {name: len(split.rows) for name, split in data.examples.items()}
+    made = len(data.examples["train"].dataset) / rows["train"]
+    return _cost(experiment, rows, replace(_time_steps(experiment, data), examples=made))
+
+
+def _cost(experiment: Experiment, rows: Mapping[str, int], timing: Timing) -> RunCost:
+    """Add up what a run costs on splits of so many rows."""
+    from pipeline.training.points import Length, evaluation_points
+
+    training = experiment.training
+    examples = round(rows["train"] * timing.examples)
+    length = Length.of(training, examples)
     evaluations = len(evaluation_points(training, length))
-    whole = len(data.examples["validation"].rows)
+    whole = rows["validation"]
     early = min(experiment.evaluation.early_rows or whole, whole)
-    judged = whole + (evaluations - 1) * early
-    judged += len(data.examples["test"].rows) if "test" in data.examples else 0
+    judged = whole + (evaluations - 1) * early + rows.get("test", 0)
     seconds = (
         timing.load
-        + length.epochs * rows * timing.row
-        + length.steps * (timing.step + _STEP_SECONDS)
+        + length.epochs * examples * timing.row
+        + length.steps * timing.step
         + judged * timing.judged
         + evaluations * _EVALUATION_SECONDS
         + _AROUND_SECONDS
     )
     return RunCost(seconds, _RECORD_BYTES + _ROW_BYTES * whole, 4 * timing.parameters)
+
+
+def costs_by_trial(
+    experiments: Sequence[Experiment],
+) -> Callable[[Mapping[str, Any]], list[RunCost]] | None:
+    """Return what forecasts the runs' costs by the `Timing` of any of them.
+
+    None where their steps or rows are of several kinds, so that one cannot tell of the others.
+    """
+    kinds = [(_of_a_step(e), _unsampled(e.data), e.evaluation.batch_size) for e in experiments]
+    if any(kind != kinds[0] for kind in kinds):
+        return None
+    sizes = [
+        {name: len(split) for name, split in splits_of(experiment).by_name.items()}
+        for experiment in experiments
+    ]
+
+    def costs(timing: Mapping[str, Any]) -> list[RunCost]:
+        known = Timing(**timing)
+        return [_cost(e, rows, known) for e, rows in zip(experiments, sizes, strict=True)]
+
+    return costs
+
+
+def _unsampled(data: DataConfig) -> dict[str, Any]:
+    """Return the settings of data but for how much of them is used."""
+    parts = ("train_share", "fold", "max_train_samples", "max_validation_samples")
+    return {key: value for key, value in asdict(data).items() if key not in parts}
+
+
+def _of_a_step(experiment: Experiment) -> dict[str, Any]:
+    """Return all that what a step takes depends on, besides rows and machine."""
+    training = experiment.training
+    return {
+        "what": "steps",
+        "model": asdict(experiment.model),
+        "adapter": asdict(experiment.adapter),
+        "task": asdict(experiment.task),
+        "optimizer": experiment.optimizer.name,
+        "length": training.max_length,
+        "how": [
+            training.precision,
+            training.micro_batch_tokens,
+            training.active_vocabulary,
+            training.unpadding,
+        ],
+    }
+
+
+class StepTimes(TrainingHook):
+    """Notes what the steps up to a trial's first evaluation, and that, took."""
+
+    def __init__(self, trial: Trial, data: Prepared) -> None:
+        self._trial, self._data = trial, data
+        self._start = ledger().seconds()  # by phase; the model is not loaded yet
+        self._after_first: Mapping[str, float] | None = None  # seconds by phase
+        self._is_over = False
+
+    def on_start(self, snapshot: Snapshot | None) -> None:
+        """Leave out a training that resumes: its first part has told."""
+        self._is_over = snapshot is not None
+
+    def on_step(self) -> None:
+        """Begin after the first step, which warms up."""
+        if self._after_first is None:
+            self._after_first = ledger().seconds()
+
+    def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations, *, is_last: bool) -> bool:
+        """Note it at the first evaluation."""
+        if not self._is_over:
+            self._is_over = True
+            self._trial.timed(asdict(self._timing(evaluation)))
+        return super().on_evaluation(evaluation, so_far, is_last=is_last)
+
+    def _timing(self, evaluation: Evaluation) -> Timing:
+        now, before, steps = ledger().seconds(), self._after_first, evaluation.step - 1
+        if before is None or steps < 1:  # the first one is all there is
+            before, steps = self._start, 1
+        spent = {phase: now[phase] - before[phase] for phase in TRAINING}
+        train = self._data.examples["train"]
+        rows = evaluation.epoch * len(train.dataset) * steps / evaluation.step
+        judged = len(evaluation.outputs["weight"])
+        return Timing(
+            now["model"] - self._start["model"],
+            spent["forward_backward"] / rows,
+            (spent["optimizer"] + spent["batches"]) / steps,
+            (now["evaluation"] - self._start["evaluation"]) / judged,
+            self._data.task.count_parameters(),
+            len(train.dataset) / len(train.rows),
+        )
 
 
 def run_costs(experiments: Sequence[Experiment]) -> list[RunCost]:
@@ -167,4 +259,5 @@ def _timing(experiment: Experiment, data: Prepared) -> Timing:
             step = len(judged.rows) / _JUDGED_ROWS
             judged = judged.of_rows([int(i * step) for i in range(_JUDGED_ROWS)])
         evaluating = evaluation_seconds(experiment, model, fast.task, judged)
-    return Timing(load, computing / size, stepping, evaluating / len(judged.rows), count)
+    judging = evaluating / len(judged.rows)
+    return Timing(load, computing / size, stepping + _STEP_SECONDS, judging, count)

@@ -46,6 +46,7 @@ RUN_ID = "run_id"  # user attribute: its MLflow run
 COMMAND = "overrides"  # user attribute: the command line of its run
 RAN = "ran"  # user attribute: seconds by the clock that its runs took, pauses left out
 ACCOUNT = "account"  # user attribute: seconds by phase, and those of the lower bound
+TIMING = "timing"  # user attribute: what its first steps and evaluation took, for the forecast
 REPEAT = "repeat"  # user attribute: where its point has several seeds, which of them the run has
 SET_ASIDE = "set_aside"  # user attribute of the study: trials that its changed space has no more
 

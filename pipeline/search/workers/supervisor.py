@@ -5,6 +5,7 @@ import threading
 from typing import Self
 
 from pipeline.common.errors import is_explained
+from pipeline.search.forecasts import Forecast
 from pipeline.search.searchable import Searchable
 from pipeline.search.spending import Spending
 from pipeline.search.study.liveness import Watch
@@ -23,10 +24,17 @@ class Supervisor:
     Workers write their own trials only; what the whole study has in MLflow is written here.
     """
 
-    def __init__(self, spec: StudySpec, task: Searchable, spending: Spending) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        task: Searchable,
+        spending: Spending,
+        forecast: Forecast | None = None,
+    ) -> None:
         self._spec = spec
         self._task = task
         self._spending = spending
+        self._forecast = forecast
         self._study = spec.open()
         self._watch = Watch()
         self._told: set[int] = set()
@@ -38,6 +46,8 @@ class Supervisor:
         """Settle what is dead and tell what is new, now."""
         with self._looking:
             settle(self._study, self._spec, self._watch)
+            if self._forecast is not None:
+                self._forecast.look(self._study)
             done = ended(self._study, "complete", "pruned", "failed", "killed")
             news = [t for t in done if t.number not in self._told]
             if news:

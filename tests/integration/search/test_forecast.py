@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.search import spending, sweeper
+from pipeline.jobs import trial
+from pipeline.search import forecasts, spending
 from pipeline.search.cost import forecast
 from tests.support.stores import artifact, cost_of
 
@@ -33,6 +34,21 @@ def test_sweep_forecasts_its_cost_and_reports_the_actual(cli, tiny, runs):
         metrics["spent/kwh"] / expected["kwh"] * expected["machine_seconds"]
     )
     assert metrics["spent/disk"] == disk_of(runs("trial"))
+
+
+@pytest.mark.parametrize(
+    ("space", "timed"), [((), 0), (("optimizer=adamw,sgd",), 4)], ids=["alike", "unlike"]
+)
+def test_steps_are_timed_before_the_trials_only_if_they_differ(
+    cli, tiny, runs, monkeypatch, space, timed
+):
+    asked, known = [], trial.run_costs
+    monkeypatch.setattr(trial, "run_costs", lambda some: asked.extend(some) or known(some))
+    ended = cli("train", *SWEEP, *tiny, *space, "hydra.sweeper.n_jobs=1")
+    assert ended.code == 0, ended.err
+    assert len(asked) == timed
+    assert len(re.findall(r"^forecast: ", ended.out, re.M)) == 1
+    assert cost_of(runs("study")[0])["forecast"]["machine_seconds"] > 0
 
 
 def test_a_plan_runs_nothing_and_opens_no_study(cli, tiny):
@@ -93,10 +109,10 @@ def test_all_trials_of_a_sampler_are_counted_though_some_were_asked_for(cli, tin
     counted = []
 
     def noted(costs, *more, **named):
-        counted.append(len(costs))
+        counted.extend(map(len, costs))
         return forecast(costs, *more, **named)
 
-    monkeypatch.setattr(sweeper, "forecast", noted)
+    monkeypatch.setattr(forecasts, "forecast", noted)
     space = ("optimizer.learning_rate=interval(1e-4,1e-3)", "hydra.sweeper.n_trials=12")
     assert cli("plan", *tiny, *space, "hydra.sweeper.n_jobs=1").code == 0
     assert counted == [12]
