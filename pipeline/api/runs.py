@@ -98,7 +98,7 @@ class Run:
         return pd.Series(points, name=metric, dtype=float).rename_axis("step")
 
     def model(self) -> Model:
-        """Load the model that the run keeps; of a study only the best trial keeps one.
+        """Load the model that the run keeps; of a study only the best trials keep one.
 
         Raises:
             TrackingError: where it keeps none.
