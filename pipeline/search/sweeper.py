@@ -194,18 +194,23 @@ class Sweep:
         spending = self._spending(search, runs=not is_over)
         self._task.begin(base, spec, spending)
         expected = None
-        try:
+
+        def describe() -> None:
             self._say(*self._task.describe_data(base))
+
+        try:
             expected = self._forecast(search, spending.before)
             if expected is not None:
                 expected.begin()
             with (
                 spending.metered(),
-                Supervisor(spec, self._task, spending, expected) as supervisor,
+                Supervisor(spec, self._task, spending, expected, describe) as supervisor,
                 Progress(spec, self._console),
-                booked("idle"),  # this process; its workers are not
             ):
-                self._work(search, supervisor)
+                if self._plan.workers == 1:  # here: it would only be in the way of the trials
+                    supervisor.look()
+                with booked("idle"):  # this process; its workers are not
+                    self._work(search, supervisor)
         finally:
             found = expected.spent if expected else None
             self._task.end(study, spec, spending, found)

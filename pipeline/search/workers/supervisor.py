@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Self
 
 from pipeline.common.errors import is_explained
@@ -30,11 +31,12 @@ class Supervisor:
         task: Searchable,
         spending: Spending,
         forecast: Forecast | None = None,
+        describe: Callable[[], None] | None = None,
     ) -> None:
         self._spec = spec
         self._task = task
         self._spending = spending
-        self._forecast = forecast
+        self._forecast, self._describe = forecast, describe
         self._study = spec.open()
         self._watch = Watch()
         self._told: set[int] = set()
@@ -46,6 +48,9 @@ class Supervisor:
         """Settle what is dead and tell what is new, now."""
         with self._looking:
             settle(self._study, self._spec, self._watch)
+            if self._describe is not None:  # while the workers begin: they need not wait for it
+                self._describe()
+                self._describe = None
             if self._forecast is not None:
                 self._forecast.look(self._study)
             done = ended(self._study, "complete", "pruned", "failed", "killed")
@@ -66,7 +71,8 @@ class Supervisor:
             self.look()
 
     def _follow(self) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
+        is_over = False
+        while not is_over:
             try:
                 self.look()
             except Exception as error:  # the last look, which is not caught, tells again
@@ -74,3 +80,4 @@ class Supervisor:
                 log.error(
                     "what ended could not be recorded (%s); tried again", error, exc_info=trace
                 )
+            is_over = self._stop.wait(LOOK_SECONDS)
