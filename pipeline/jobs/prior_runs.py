@@ -16,6 +16,7 @@ from pipeline.config.flat import AUTO, OPEN, RATE, flat
 from pipeline.evaluation.names import BEST_STEP
 from pipeline.evaluation.score_table import FILE, score_in
 from pipeline.search.searchable import SEED, PriorTrial, PriorTrials
+from pipeline.search.space.dimension import Params
 from pipeline.search.space.space import Space
 from pipeline.search.space.transfer import read, translated
 from pipeline.tasks.objective import COSTS, Constraint, Objective, constraints, objectives
@@ -81,8 +82,17 @@ def _searched(
         _is_alike(first, known, space) and all(_is_alike(run, but_seed, space) for run in later)
     ):
         return None
-    settings = {key: _read(first.settings[key]) for key in keys if key in first.settings}
-    return settings if translated({}, settings, space, {}) is not None else None
+    return _settings_here(first, space) if params_here(first, space) is not None else None
+
+
+def params_here(run: LoggedTrial, space: Space) -> Params | None:
+    """Return a run's parameters in a space, or None where it has none for them or others."""
+    return translated({}, _settings_here(run, space), space, {})
+
+
+def _settings_here(run: LoggedTrial, space: Space) -> dict[str, Any]:
+    keys = {key for d in space.dimensions for key in d.keys}
+    return {key: _read(run.settings[key]) for key in keys if key in run.settings}
 
 
 def _fixed(config: DictConfig, space: Space) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from pipeline.config.flat import RATE, as_tree
 from pipeline.config.migrations import migrated_settings
 from pipeline.config.tracking import TrackingConfig
 from pipeline.config.untrusted_command import check_chosen
+from pipeline.jobs.former_studies import former_studies
 from pipeline.jobs.prior_runs import prior_trials
 from pipeline.jobs.single import (
     Command,
@@ -42,7 +43,7 @@ from pipeline.jobs.single import (
 from pipeline.jobs.study_record import StudyRecord, lost_study
 from pipeline.run import run
 from pipeline.search.cost import Spent
-from pipeline.search.searchable import Outcome, PriorTrials, Searchable, TrialJob
+from pipeline.search.searchable import FormerStudy, Outcome, PriorTrials, Searchable, TrialJob
 from pipeline.search.space.space import Space
 from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
@@ -189,6 +190,10 @@ class ExperimentTask(Searchable):
         """Return the complete runs in MLflow that this search could have made."""
         store = open_store(validate(config).tracking)
         return prior_trials(store, config, self._digest, source, space)
+
+    def former_studies(self, config: DictConfig, spec: StudySpec) -> Sequence[FormerStudy]:
+        """Return the studies in MLflow of this kind of training, whatever their data."""
+        return former_studies(open_store(validate(config).tracking), config, spec)
 
     def opened(self, study: optuna.Study, _spec: StudySpec, /) -> list[str]:
         """Keep the precision with the study, or take that which it was begun with."""

@@ -82,6 +82,15 @@ class PriorTrials:
     count: int  # of all that were looked at, those left out included
 
 
+@dataclass(frozen=True)
+class FormerStudy:
+    """What an earlier search found in a space, by parameters of this one's space."""
+
+    name: str
+    # Each trial's parameters and loss; less is better, infinite where it ended without a score.
+    points: Sequence[tuple[Mapping[str, Any], float]]
+
+
 class Searchable:
     """A Hydra task function with all a search asks of it; a plain function gets these defaults.
 
@@ -172,6 +181,17 @@ class Searchable:
         raise ConfigError(
             f"hydra.sweeper.warm_start=mlflow:{source}: a plain task function has no MLflow "
             "record; expected the name of a study kept next to this one, or storage#name."
+        )
+
+    def former_studies(self, config: "DictConfig", spec: "StudySpec") -> Sequence[FormerStudy]:
+        """Return the studies on record that can recommend points to a new one.
+
+        Raises:
+            ConfigError: where there is no such record.
+        """
+        raise ConfigError(
+            "hydra.sweeper.first=history: a plain task function has no MLflow record; expected a "
+            "list of points, key: value."
         )
 
     def opened(self, study: "Study", spec: "StudySpec", /) -> list[str]:

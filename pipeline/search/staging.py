@@ -135,6 +135,8 @@ class _Reader:
         space = self._space(one, keys, settings)
         if not space.dimensions:
             raise ConfigError("no key has several values, so there is nothing to search.")
+        if self.stages and space.history is not None:
+            raise ConfigError("first: history is for the first stage; expected points.")
         stage = Stage(
             number=len(self.stages) + 1,
             space=space,

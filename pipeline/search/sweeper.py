@@ -51,6 +51,7 @@ from pipeline.search.space.dimension import Params
 from pipeline.search.spending import Spending
 from pipeline.search.staging import probes_of, read_space
 from pipeline.search.study.failures import why_hopeless
+from pipeline.search.study.history import recommended
 from pipeline.search.study.liveness import Watch
 from pipeline.search.study.queue import is_done, queue_points, settle
 from pipeline.search.study.stages import Stages
@@ -163,7 +164,7 @@ class Sweep:
         )
         resume(opened.study)
         settle(opened.study, opened.spec, Watch(), is_start=True)
-        first, own = Stages(opened.study, spec).first()
+        first, own = Stages(opened.study, opened.spec).first()
         learned = warm_start(
             first,
             own.space,
@@ -173,11 +174,14 @@ class Sweep:
             partial(self._task.prior_trials, base),
             self._task.migrated,
         )
-        lines = [*opened.lines, *learned]
+        former = partial(self._task.former_studies, base, own)
+        points, said = recommended(opened.study, own, former)
+        spec = replace(opened.spec, history=points)
+        lines = [*opened.lines, *learned, *said]
         if opened.is_new and self._options.study_name is None:
             job = self._config.hydra.job.name
             lines += hint_of_neighbour(opened.spec, common, known, self._task.migrated, job)
-        return _Search(opened.study, opened.spec, probes, lines)
+        return _Search(opened.study, spec, probes, lines)
 
     def _save_config(self) -> None:
         """Write the sweep's config into its folder, as Hydra's own sweeper does."""

@@ -74,7 +74,11 @@ def logged_trials(store: Store, source: str) -> list[LoggedTrial]:
         runs = [*trials, *own_runs(store)]
     else:
         runs = trials_of(store, find_study(store, source).data.tags[tags.STUDY])
-    parents = {study.info.run_id: study for study in all_studies(store)}
+    return as_logged(runs, {study.info.run_id: study for study in all_studies(store)})
+
+
+def as_logged(runs: Sequence[Run], parents: Mapping[str, Run]) -> list[LoggedTrial]:
+    """Return trials, or runs on their own, as they were logged; with the parents of some by id."""
     of_study: dict[str | None, list[Run]] = defaultdict(list)
     for run in runs:
         of_study[run.data.tags.get(tags.STUDY)].append(run)

@@ -26,6 +26,7 @@ from pipeline.search.space.transfer import (
     settings_of,
     translated,
 )
+from pipeline.search.study.history import HISTORY
 from pipeline.search.study.liveness import BEAT, OWNER, Watch
 from pipeline.search.study.queue import FIRST, settle
 from pipeline.search.study.storage import open_storage, seek_study
@@ -282,6 +283,7 @@ def _adopt(change: _Change) -> None:
     study.set_user_attr(SET_ASIDE, sorted(aside))
     study.add_trials(copies)
     study.set_user_attr(FIRST, None)
+    study.set_user_attr(HISTORY, None)
     study.set_user_attr(FINGERPRINT, change.now)
 
 

@@ -29,6 +29,7 @@ from pipeline.search.space.named import check_few, space_text
 from pipeline.search.space.space import Space
 from pipeline.search.space.stages import StageOptions
 
+HISTORY, MOST_HISTORY = "history", 100  # points that former studies recommend: how, how many
 SEARCH = "search"  # the key of a group's file that holds what to search where the file is chosen
 
 
@@ -343,14 +344,20 @@ def _filter(space: Space, read: Filter, base: Base) -> Filter:
     return replace(read, known=known, chosen=chosen)
 
 
-def _with_first(space: Space, points: Any) -> Space:
+def _with_first(space: Space, option: Any) -> Space:
     """Add the points to begin with; what is fixed on the command line leaves them."""
-    if not isinstance(points, list | None) or not all(isinstance(p, Mapping) for p in points or []):
+    items = option if isinstance(option, list) else [] if option is None else [option]
+    asked = [count for count in map(_history, items) if count is not None]
+    points = [item for item in items if _history(item) is None]
+    is_list = isinstance(option, list) or not points
+    if not is_list or not all(isinstance(p, Mapping) for p in points) or len(asked) > 1:
         raise ConfigError(
-            f"hydra.sweeper.first={cut(points)}: expected a list of points, key: value."
+            f"hydra.sweeper.first={cut(option)}: expected a list of points, key: value; or "
+            f"{HISTORY}, or {{{HISTORY}: 4}} for at most 4 points; or such a list with it."
+            f"{did_you_mean(option, [HISTORY]) if isinstance(option, str) else ''}"
         )
     first = []
-    for number, point in enumerate(points or [], start=1):
+    for number, point in enumerate(points, start=1):
         given = {str(key).lstrip("+~"): value for key, value in point.items()}
         try:
             params = check_point(space, {k: given[k] for k in given if k not in space.fixed_keys})
@@ -358,7 +365,16 @@ def _with_first(space: Space, points: Any) -> Space:
             raise ConfigError(f"hydra.sweeper.first: point {number}: {error}") from error
         if params and params not in first:
             first.append(params)
-    return replace(space, first=tuple(first))
+    return replace(space, first=tuple(first), history=asked[0] if asked else None)
+
+
+def _history(item: Any) -> int | None:
+    """Return how many points of former studies are asked for, 0 for as many as suit; or None."""
+    if item == HISTORY:
+        return 0
+    count = item.get(HISTORY) if isinstance(item, Mapping) and len(item) == 1 else None
+    is_count = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= MOST_HISTORY
+    return count if is_count else None
 
 
 def check_point(space: Space, settings: Mapping[str, Any]) -> Params:

@@ -32,7 +32,8 @@ class NamedSweep:
     when: dict[str, dict[str, Any]] | None = None  # key=choice: what is searched only there
     zip: list[dict[str, list[Any]]] | None = None  # lists whose values go together
     filter: str | None = None  # an expression that a point must not make false
-    first: list[dict[str, Any]] | None = None  # points to begin with
+    # Points to begin with, or history: those that former studies recommend.
+    first: str | dict[str, Any] | list[str | dict[str, Any]] | None = None
     warm_start: str | list[str] | None = None  # earlier studies to learn from
     stages: list[dict[str, Any]] | None = None  # searches in turn: see `StageOptions`
 

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ class Space:
     filter: Filter | None = None
     first: tuple[Params, ...] = field(default=(), hash=False)  # points to begin with, also in part
     centre: Params = field(default_factory=dict, hash=False)  # the config's own values, for a prior
+    history: int | None = None  # how many more former studies are to recommend; 0: as many as suit
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -77,13 +78,15 @@ class Space:
             )
         return sum(1 for _ in self._points({}))
 
-    def grid(self, chance: random.Random | None = None) -> Iterator[Params]:
-        """Yield every point once: the first points, then with the last key changing fastest.
+    def grid(
+        self, chance: random.Random | None = None, first: Sequence[Params] = ()
+    ) -> Iterator[Params]:
+        """Yield every point once: the first ones, then with the last key changing fastest.
 
-        All but the first points are shuffled by ``chance``, if it is given.
+        All but the first points, also given in part, are shuffled by ``chance``, if it is given.
         """
         seen: list[Params] = []
-        for given in self.first:
+        for given in first:
             for point in self._points(given):
                 if point not in seen:
                     seen.append(point)
@@ -209,11 +212,13 @@ class Space:
         described = {key: "; ".join(parts) for key, parts in lines.items()}
         if self.filter is not None:
             described["filter"] = self.filter.text
-        if self.first:
-            points = [
-                " ".join(f"{key}={encode(value)}" for key, value in self.settings(point).items())
-                for point in self.first
-            ]
+        points = [
+            " ".join(f"{key}={encode(value)}" for key, value in self.settings(point).items())
+            for point in self.first
+        ]
+        if self.history is not None:
+            points.append(f"history ({self.history})" if self.history else "history")
+        if points:
             described["first"] = "; ".join(points)
         if self.centre:
             own = self.settings(self.centre)

@@ -55,7 +55,7 @@ def queue_grid(study: optuna.Study, spec: StudySpec) -> None:
             break
         if _point(point) not in held:
             held.add(_point(point))
-            study.enqueue_trial(point)
+            _enqueue(study, spec, point)
     _unqueue_twins(study, spec)
 
 
@@ -75,12 +75,18 @@ def queue_first(study: optuna.Study, spec: StudySpec) -> None:
     if spec.is_grid or study.user_attrs.get(key) is not None:
         return
     held = _held(study, spec)  # where an earlier start was cut short in this very place
-    for point in spec.space.first:
+    for point in spec.first:
         if _point(point) not in held:
-            study.enqueue_trial(point)
+            held.add(_point(point))
+            _enqueue(study, spec, point)
     if spec.stage:  # several workers come to it at once
         _unqueue_twins(study, spec)
-    study.set_user_attr(key, len(spec.space.first))
+    study.set_user_attr(key, len(spec.first))
+
+
+def _enqueue(study: optuna.Study, spec: StudySpec, point: Params) -> None:
+    sources = [source for params, source in spec.history if params == point]
+    study.enqueue_trial(point, user_attrs={SOURCE: sources[0]} if sources else None)
 
 
 def _held(study: optuna.Study, spec: StudySpec) -> set[tuple[tuple[str, str], ...]]:

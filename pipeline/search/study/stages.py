@@ -83,7 +83,8 @@ class Stages:
 
 def _spec_of(whole: StudySpec, stage: Stage, space: Space) -> StudySpec:
     budget = replace(whole.budget, n_trials=stage.n_trials or 0)
-    return replace(whole, space=space, budget=budget, stage=stage.number)
+    history = whole.history if stage.number == 1 else ()
+    return replace(whole, space=space, budget=budget, stage=stage.number, history=history)
 
 
 def _part(study: optuna.Study, spec: StudySpec, marks: dict[str, object]) -> PartOfStudy:

@@ -49,6 +49,8 @@ class StudySpec:
     trial_seconds: float | None  # how long one trial may take
     seeds: tuple[int, ...] = ()  # that each point is run on; none: on the config's own
     stage: int = 0  # which of several this is the spec of; 0: of the whole study
+    # First points that former studies recommend, after the space's own, and where each comes from.
+    history: tuple[tuple[Params, str], ...] = field(default=(), hash=False)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -86,10 +88,15 @@ class StudySpec:
             or self.budget.exhausted(whole_of(study))
         )
 
+    @property
+    def first(self) -> list[Params]:
+        """The points to begin with, also in part."""
+        return [*self.space.first, *(params for params, _ in self.history)]
+
     def points(self) -> Iterator[Params]:
         """Yield the grid's points in the order in which they are to be run, as many as may be."""
         shuffled = self.sampler.get("shuffle", False)
-        every = self.space.grid(random.Random(self.seed) if shuffled else None)
+        every = self.space.grid(random.Random(self.seed) if shuffled else None, self.first)
         return itertools.islice(every, self.budget.n_trials)
 
     def make_pruner(self) -> Pruner:

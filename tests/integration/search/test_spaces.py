@@ -272,6 +272,9 @@ def test_a_grid_begins_with_its_first_points(program):
         ("[{opt.momentum:0.5}]", "opt.momentum is searched only where opt is sgd"),
         ("[{x:0.9,y:3}]", "point 1: it does not pass the filter"),
         ("{x:0.5}", "expected a list of points"),
+        ("histry", "Did you mean history?"),
+        ("{history:0}", "{history: 4} for at most 4 points"),
+        ("history", "a plain task function has no MLflow record"),
     ],
 )
 def test_first_points_outside_the_space_are_refused(program, first, said):

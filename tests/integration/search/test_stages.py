@@ -228,6 +228,7 @@ FILTERED = {"space": {"rank": [2, 4]}, "filter": "rank * lr < 3"}
         ([DROPOUT, {"space": {"dropout": [0, 2]}}], {}, ["stage 2: dropout", "the same values"]),
         ([RATE, {"space": {"lr": "interval(0.0,1.0)"}}], {}, ["stage 2: lr", "the same scale"]),
         ([RATE, FILTERED], {}, ["stage 2: filter: lr is searched by an earlier stage"]),
+        ([RATE, {**RANK, "first": "history"}], {}, ["stage 2: first: history is for the first"]),
         ([RATE], {"direction": ["minimize", "maximize"]}, ["several objectives"]),
         ([RATE], {"custom_search_space": "os.path"}, ["custom_search_space", "one of the two"]),
         ([RATE], {"filter": "lr < 1"}, ["hydra.sweeper.filter", "key filter of a stage"]),
