@@ -138,12 +138,15 @@ def fix_learning_rate(config: DictConfig) -> dict[str, str]:
     Raises:
         ConfigError: where the rule knows no rate.
     """
-    notes = rate_notes(validate(config))
+    optimizer = config.optimizer
+    is_as_given = optimizer.learning_rate != AUTO and optimizer.get("scale_with_batch") != "sqrt"
+    # A config that is refused for other reasons gets its record first.
+    notes = [] if is_as_given else rate_notes(validate(config))
     for note in notes:
         log.info("%s", note)
         if note.setting.startswith(RATE):
-            with changing(config.optimizer):
-                config.optimizer.learning_rate = note.rate
+            with changing(optimizer):
+                optimizer.learning_rate = note.rate
     return {tags.LEARNING_RATE: "; ".join(map(str, notes))} if notes else {}
 
 
