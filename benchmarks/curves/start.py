@@ -1,6 +1,6 @@
 """How far `optimizer.learning_rate=auto` is from the best recorded learning rates.
 
-    python benchmarks/curves/start.py [FOLDER]
+    python benchmarks/curves/start.py
 
 For each data set and batch size: the recorded rate with the best mean score over warm-ups and
 seeds, the rule's, the factor between them, and what the recorded rate nearest to the rule's loses
@@ -10,10 +10,8 @@ of the score, in standard errors.
 from __future__ import annotations
 
 import math
-import sys
 from collections import defaultdict
-from pathlib import Path
-from statistics import fmean, geometric_mean
+from statistics import fmean
 
 from curves import HERE, RATES, Curves
 
@@ -44,21 +42,18 @@ def rows_of(curves: Curves) -> list[list[Cell]]:
         best, own = max(mean, key=mean.__getitem__), rule(batch)
         nearest = min(mean, key=lambda rate: abs(math.log(rate / own)))
         lost = (mean[best] - mean[nearest]) / error
-        rows.append(
-            [curves.name, batch, f"{best:g}", f"{own:g}", round(best / own, 1), round(lost, 1)]
-        )
+        off = max(best / own, own / best)
+        rows.append([curves.name, batch, f"{best:g}", f"{own:g}", round(off, 1), round(lost, 1)])
     return rows
 
 
-def main() -> None:
-    """Print the table, and the mean factor."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
-    names = sorted(path.stem for path in folder.glob("*.jsonl"))
-    rows = [row for name in names for row in rows_of(Curves(name, folder))]
-    columns = ["data", "batch", "best", "rule", "off by", "lost"]
-    print(render(Table(columns, rows, left=["data"]), "md"), end="")
-    print(f"off by a factor of {geometric_mean(float(str(row[4])) for row in rows):.2f} on average")
+def table() -> str:
+    """Return the table of all that is recorded."""
+    names = sorted(path.stem for path in HERE.glob("*.jsonl"))
+    rows = [row for name in names for row in rows_of(Curves(name))]
+    columns = ["data", "batch", "best", "rule", "off by a factor of", "lost"]
+    return render(Table(columns, rows, left=["data"]), "md")
 
 
 if __name__ == "__main__":
-    main()
+    print(table(), end="")

@@ -206,9 +206,9 @@ def as_run(overrides: Sequence[str], decided: Mapping[str, Any]) -> list[str]:
     return [*asked, *(f"{key}={value}" for key, value in decided.items() if key not in given)]
 
 
-def left_open(overrides: Sequence[str]) -> list[str]:
-    """Return the keys that the machine or a rule decides where this command line runs."""
-    return [*OPEN, *([RATE] if chosen(overrides).get(RATE) == AUTO else [])]
+def left_open(*, by_rule: bool) -> list[str]:
+    """Return the keys that the machine decided for a run, and the rule if it made the rate."""
+    return [*OPEN, *([RATE] if by_rule else [])]
 
 
 def literal(value: Any) -> str:

@@ -194,6 +194,8 @@ def open_record(
     overrides = [masked_override(override) for override in command.overrides]
     if run_id is None:
         run_tags = {**run_tags, tags.OVERRIDES: json.dumps(overrides, ensure_ascii=False)}
+    else:  # it is resumed, with the rate that it has
+        run_tags = {key: text for key, text in run_tags.items() if key != tags.LEARNING_RATE}
     # All that takes time first: a run that is killed before it has its config cannot be resumed.
     made = {"choices": command.choices, "overrides": overrides, "origin": origin or {}}
     provenance, diff = as_json({**made, **environment()}), code_diff()

@@ -26,7 +26,7 @@ from pipeline.common.timing import Account, ledger
 from pipeline.config.compose import as_run, left_open
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flags import flags
-from pipeline.config.flat import RATE, as_tree
+from pipeline.config.flat import AUTO, RATE, as_tree
 from pipeline.config.migrations import migrated_settings
 from pipeline.config.tracking import TrackingConfig
 from pipeline.config.untrusted_command import check_chosen
@@ -268,6 +268,7 @@ class ExperimentTask(Searchable):
             run_tags[tags.POINT] = job.source[: tags.MOST_CHARACTERS]
         before: Result | None = job.before.kept if job.before else None
         cut_off = self._cut_off(job)
+        by_rule = config.optimizer.learning_rate == AUTO
         if going_on := before.run_id if before else cut_off:
             compute_as(self.store, config, going_on)
         run_tags |= fix_open_choices(config, self._precision)
@@ -287,8 +288,8 @@ class ExperimentTask(Searchable):
         job.note(RUN_ID, record.run_id)
         job.note(REPEAT, job.repeat)
         shown = [*flags(), *map(masked_override, job.overrides)]
-        decided = {key: OmegaConf.select(config, key) for key in left_open(shown)}
-        job.note(COMMAND, as_run(shown, decided))
+        keys = left_open(by_rule=by_rule)
+        job.note(COMMAND, as_run(shown, {key: OmegaConf.select(config, key) for key in keys}))
         trial = Trial(
             job.is_kept,
             job.report,

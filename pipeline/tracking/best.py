@@ -17,7 +17,7 @@ from pipeline.tracking.logged import find_run
 from pipeline.tracking.overview import goals_of, scores_of
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import find_study, searched_keys
-from pipeline.tracking.trials import repeats_of, trials_of
+from pipeline.tracking.trials import has_auto_rate, repeats_of, trials_of
 
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
@@ -51,7 +51,7 @@ def best_lines(store: Store, name: str) -> list[str]:
     overrides = store.instead(migrated_overrides(json.loads(best.data.tags[tags.OVERRIDES])))
     values = {**chosen(overrides), **best.data.params}  # not each choice of a group is logged
     params = [(key, values[key]) for key in searched_keys(study) if key in values]
-    keys = left_open(overrides)
+    keys = left_open(by_rule=has_auto_rate(best.data.tags))
     decided = {key: best.data.params[key] for key in keys if key in best.data.params}
     again = [masked_override(override) for override in as_run(overrides, decided)]
     front = known.get(tags.FRONT)

@@ -99,10 +99,15 @@ def as_logged(runs: Sequence[Run], parents: Mapping[str, Run]) -> list[LoggedTri
                 (known[tags.STUDY], known[tags.TRIAL]) if tags.TRIAL in known else None,
                 int(known[tags.REPEAT]) if tags.REPEAT in known else None,
                 repeats_of(parent, of_study[known.get(tags.STUDY)]),
-                known.get(tags.LEARNING_RATE, "").startswith(f"{RATE}={AUTO}"),
+                has_auto_rate(known),
             )
         )
     return found
+
+
+def has_auto_rate(run_tags: Mapping[str, str]) -> bool:
+    """Whether ``optimizer.learning_rate=auto`` made a run's learning rate."""
+    return run_tags.get(tags.LEARNING_RATE, "").startswith(f"{RATE}={AUTO}")
 
 
 def repeats_of(study: Run | None, trials: Iterable[Run]) -> int:

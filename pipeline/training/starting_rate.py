@@ -124,8 +124,7 @@ def _known() -> str:
 
 def _refused(why: str) -> ConfigError:
     return ConfigError(
-        f"{RATE}={AUTO}: {why}; expected a number, or a range to search: "
-        f"'{RATE}=tag(log, interval(1e-5, 1e-3))'."
+        f"{RATE}={AUTO}: {why}; expected a number, or optimizer=adamw, whose learning rate is one."
     )
 
 

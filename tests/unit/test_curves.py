@@ -18,10 +18,11 @@ def replays():
     sys.path.insert(0, str(FOLDER))
     try:
         import replay
+        import start
         import table
     finally:
         sys.path.remove(str(FOLDER))
-    return replay, table
+    return replay, table, start
 
 
 @pytest.fixture
@@ -58,14 +59,14 @@ def test_grid_in_order_reaches_the_target_with_its_second_point(curves, replays)
 
 
 def test_resumed_training_does_not_spend_its_first_steps_again(curves, replays):
-    replay, table = replays
+    replay, table, _ = replays
     way = replay.Way({}, table.halving(0.36, eager=False), (0.36,), "100", is_grid=True)
     found = replay.replay(curves, way, seed=0)
     assert found.to_target == pytest.approx((3 * 18 + 32) / 150)
 
 
 def test_regret_is_of_what_has_ended_at_that_share(curves, replays):
-    replay, _ = replays
+    replay, *_ = replays
     task = replay.Recorded(curves, replay.Way({}), 0)
     task.done = [(50, 0.5, (1e-3, 16, 0.0)), (100, 0.8, (1e-4, 16, 0.0))]
     assert [curves.regret(task.best(steps)) for steps in (49, 99, 100)] == pytest.approx(
@@ -74,8 +75,14 @@ def test_regret_is_of_what_has_ended_at_that_share(curves, replays):
 
 
 def test_options_are_chosen_by_the_other_data_sets(replays):
-    replay, table = replays
+    replay, table, _ = replays
     fast, slow, never = (replay.Replayed(share, ()) for share in (0.1, 0.5, math.inf))
     found = {"a": [[fast], [slow]], "b": [[slow], [fast]], "c": [[never], [fast]]}
     assert table.chosen(found, "a") == 1
     assert table.chosen({**found, "c": [[fast], [never]]}, "b") == 0
+
+
+def test_readme_has_the_starting_rates_of_the_recorded_curves(replays):
+    _, _, start = replays
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert start.table() in readme

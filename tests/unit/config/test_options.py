@@ -67,8 +67,10 @@ def test_command_of_a_run_repeats_decisions_of_the_machine():
 
 def test_command_of_a_run_has_the_number_of_a_rule_where_it_was_asked_for():
     auto = ["optimizer.learning_rate=1e-3", "seed=1", "optimizer.learning_rate=auto"]
-    decided = dict.fromkeys(left_open(auto), 2e-4)
+    decided = dict.fromkeys(left_open(by_rule=True), 2e-4)
     assert as_run(auto, decided)[0] == "seed=1"
     assert chosen(as_run(auto, decided))["optimizer.learning_rate"] == "0.0002"
     assert as_run(auto, {}) == auto  # the machine's decisions alone leave it to the rule
-    assert "optimizer.learning_rate" not in left_open(["optimizer.learning_rate=1e-3"])
+    by_group = ["optimizer=adamw-auto"]
+    assert chosen(as_run(by_group, decided))["optimizer.learning_rate"] == "0.0002"
+    assert "optimizer.learning_rate" not in left_open(by_rule=False)

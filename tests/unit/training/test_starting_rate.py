@@ -86,7 +86,7 @@ def test_what_no_source_speaks_of_is_refused(made, family, width, overrides, sai
         optimizer_of(made(family, width, *overrides))
     assert said in str(error.value)
     assert str(error.value).startswith(f"{AUTO}: ")
-    assert "expected a number, or a range" in str(error.value)
+    assert "expected a number, or optimizer=adamw" in str(error.value)
 
 
 def test_new_weights_are_refused(made):
