@@ -2,8 +2,8 @@
 
 As in PriorBand (Mallik et al., NeurIPS 2023, arXiv 2306.12370) a proposal comes from the whole
 space, from a prior around the config's own values, or from around the best trials so far. A share
-of 1 / (1 + eta^r) is drawn from the whole space; the rest is divided by how likely the best trials
-are under the prior, and around the best of them. So a prior that is right is used, and a wrong one
+is drawn from the whole space, 1 / (1 + eta) once eta trials have scores; the rest is divided by how
+likely the best trials are under the prior, and around the best of them. So a prior that is right is used, and a wrong one
 is left after the first trials. Of a few candidates drawn this way, a Gaussian process takes the one
 that it expects most of, as in the paper's extension by a model.
 """
@@ -27,7 +27,7 @@ from pipeline.search.space.axis import Axis
 from pipeline.search.space.dimension import Dimension, Params
 from pipeline.search.space.space import Space
 from pipeline.search.study.standing import standings
-from pipeline.search.study.trials import KILLED, REJECTED, params_of, sign_of
+from pipeline.search.study.trials import KILLED, REJECTED, REPLACES, params_of, sign_of
 from pipeline.search.surrogate import Position, improvements
 
 CANDIDATES = 4  # for each trial with a score, and one more
@@ -98,7 +98,12 @@ class PriorSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Propose a point, or the rest of one that is queued in part."""
         trials = [t for t in every_trial(study) if t.number != trial.number]
-        trials = [t for t in trials if not {KILLED, REJECTED} & t.user_attrs.keys()]
+        replaced = {t.user_attrs.get(REPLACES) for t in trials}
+        trials = [
+            t
+            for t in trials
+            if not {KILLED, REJECTED} & t.user_attrs.keys() and t.number not in replaced
+        ]
         direction: Direction = "maximize" if sign_of(study.directions[0]) > 0 else "minimize"
         losses = standings(trials, direction, self._reported or direction)
         # In an order of their own: a retry comes later than what it is a retry of.
@@ -112,8 +117,10 @@ class PriorSampler(BaseSampler):
         )
         given = self._space.own(queued_params(trial) or {})
         centre = self._space.complete(given, self._own)
-        begins = any(  # another worker, which has not said yet with what
-            t.state == TrialState.RUNNING and not params_of(t) and t.number < trial.number
+        begins = any(  # another worker, which has not said yet with what; parameters come one by one
+            t.state == TrialState.RUNNING
+            and not self._space.unconditional.keys() <= params_of(t).keys()
+            and t.number < trial.number
             for t in trials
         )
         if begins or self._is_tried(centre, tried) or not self._space.allows(centre):

@@ -79,6 +79,13 @@ def test_first_proposal_is_the_centre_also_of_several_workers():
     assert [p == centre for p in found] == [True, False, False, False]
 
 
+def test_a_worker_that_has_said_one_of_its_parameters_has_the_centre_already():
+    own = space()
+    study = study_of(own)
+    study.ask()._suggest("lr", own.distributions["lr"])
+    assert ask(study, own).params["lr"] != CENTRE["lr"]
+
+
 def test_centre_is_proposed_again_where_its_process_died_before_it_said_so():
     own = space()
     study = study_of(own)
