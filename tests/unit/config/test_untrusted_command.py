@@ -35,6 +35,7 @@ from pipeline.search.options import Options
         "model=bert-base,/elsewhere/evil",
         "model=[../../evil]",
         "hydra.sweeper.zip=[{data.train:[/elsewhere/a.csv,/elsewhere/b.csv]}]",
+        "hydra.sweeper.stages=[{space:{data.train:[/elsewhere/a.csv]}}]",
         "hydra/sweeper/sampler=../../evil",
         "+model@hydra.callbacks=evil",
         "seed=1,",
@@ -71,7 +72,7 @@ def test_what_searches_are_made_of_passes():
 
 def test_options_of_the_search_that_name_code_or_files_are_left_out():
     others = {"storage", "params", "custom_search_space", "warm_start", "allow_sampler"}
-    others |= {"zip", "first", "when"}  # which choose values of other keys
+    others |= {"zip", "first", "when", "stages"}  # which choose values of other keys
     assert {field.name for field in fields(Options)} - SEARCH == others
 
 
