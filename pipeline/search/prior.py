@@ -3,9 +3,9 @@
 As in PriorBand (Mallik et al., NeurIPS 2023, arXiv 2306.12370) a proposal comes from the whole
 space, from a prior around the config's own values, or from around the best trials so far. A share
 is drawn from the whole space, 1 / (1 + eta) once eta trials have scores; the rest is divided by how
-likely the best trials are under the prior, and around the best of them. So a prior that is right is used, and a wrong one
-is left after the first trials. Of a few candidates drawn this way, a Gaussian process takes the one
-that it expects most of, as in the paper's extension by a model.
+likely the best trials are under the prior, and around the best of them. So a prior that is right is
+used, and a wrong one is left after the first trials. Of a few candidates drawn this way, a Gaussian
+process takes the one that it expects most of, as in the paper's extension by a model.
 """
 
 import math
@@ -117,7 +117,7 @@ class PriorSampler(BaseSampler):
         )
         given = self._space.own(queued_params(trial) or {})
         centre = self._space.complete(given, self._own)
-        begins = any(  # another worker, which has not said yet with what; parameters come one by one
+        begins = any(  # another worker, which has not said all of its parameters yet
             t.state == TrialState.RUNNING
             and not self._space.unconditional.keys() <= params_of(t).keys()
             and t.number < trial.number
