@@ -113,3 +113,6 @@ def test_lora_sweep_is_one_study_of_two_stages(cli, tiny, runs):
     assert ended.code == 0, ended.err
     assert "4 of 4 trials done" in ended.out
     assert len(runs("trial")) == 4
+    ended = cli("confirm", name, "--seeds", "2")
+    assert ended.code == 0, ended.err
+    assert "the default config" in ended.out
