@@ -30,7 +30,7 @@ from pipeline.config.tracking import TrackingConfig
 from pipeline.search.cost import Spent
 from pipeline.search.spending import Spending
 from pipeline.search.study.failures import why_hopeless
-from pipeline.search.study.queue import is_done
+from pipeline.search.study.stages import Stages
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     REASON,
@@ -210,7 +210,8 @@ class StudyRecord:
         record that says all this already stays as it is.
         """
         complete = bool(ended(study, "complete"))
-        over = is_done(study, spec) or why_hopeless(study, spec.max_failure_rate)
+        stages = Stages(study, spec)
+        over = stages.is_done() or stages.why_stuck() or why_hopeless(study, spec.max_failure_rate)
         state = "unfinished" if not over else "complete" if complete else "failed"
         tables = {"trials.csv": _trials_csv(study, spec, self.objectives)}
         if over:  # what killed workers left

@@ -53,7 +53,7 @@ from pipeline.search.staging import probes_of, read_space
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.history import recommended
 from pipeline.search.study.liveness import Watch
-from pipeline.search.study.queue import is_done, queue_points, settle
+from pipeline.search.study.queue import queue_points, settle
 from pipeline.search.study.stages import Stages
 from pipeline.search.study.steering import resume, why_stopped
 from pipeline.search.study.study import StudySpec
@@ -194,7 +194,7 @@ class Sweep:
         study, spec, base, stages = search.study, search.spec, search.base, search.stages
         ledger().open("search")
         self._say_plan(search)
-        is_over = is_done(study, spec) or stages.why_over() is not None
+        is_over = stages.is_done() or stages.why_over() is not None
         spending = self._spending(search, runs=not is_over)
         self._task.begin(base, spec, spending)
         expected = None
@@ -261,7 +261,7 @@ class Sweep:
     def _work(self, search: _Search, supervisor: Supervisor) -> None:
         """Launch workers until the search is over; again where all of them died before that."""
         study, spec = search.study, search.spec
-        while not is_done(study, spec) and search.stages.why_over() is None:
+        while not search.stages.is_done() and search.stages.why_over() is None:
             before = len(ended(study))
             error = self._launch(spec)
             supervisor.look()
@@ -274,7 +274,7 @@ class Sweep:
                 if error is not None:
                     raise error
                 return
-            if error is not None and not is_done(study, spec):
+            if error is not None and not search.stages.is_done():
                 log.warning("a worker ended early; started again", exc_info=error)
 
     def _rehearse(self, search: _Search) -> None:
@@ -360,7 +360,7 @@ class Sweep:
             raise SearchFailedError(
                 f"study {spec.name}: {why or f'no trial is complete.{reasons}'}"
             )
-        if why and not is_done(study, spec):
+        if why and not search.stages.is_done():
             self._say(f"{by_user or f'stopped: {why}'}. Run the same command to resume.")
         if ranked:
             self._say(best_line(spec, ranked), *self._task.hints(study, spending))

@@ -153,7 +153,8 @@ class Scale:
             )
             names = tuple(dict.fromkeys(encode(v) for v in in_order))
             return cls(key, False, names, 0.0, float(max(len(names) - 1, 1)))
-        return cls(key, distribution.log, (), min(values), max(values))
+        # A stage may have kept a 0 of the config, which no logarithm shows.
+        return cls(key, distribution.log and min(values) > 0, (), min(values), max(values))
 
     def position(self, value: Any) -> float:
         """Return a value's place on the axis of a slice."""

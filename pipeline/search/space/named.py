@@ -122,7 +122,10 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
         if value is not None:
             own[f"hydra.sweeper.{option}"] = _nested(value)
     if sweep.stages is not None:
-        own["hydra.sweeper.stages"] = _nested(_without_trials(sweep.stages, keys))
+        stages = sweep.stages
+        if "hydra.sweeper.n_trials" in keys:  # which is that of each
+            stages = [{k: v for k, v in one.items() if k != "n_trials"} for one in stages]
+        own["hydra.sweeper.stages"] = _nested(stages)
     own |= {key: space_text(key, value) for key, value in (sweep.space or {}).items()}
 
     for group in ("sampler", "pruner"):
@@ -130,14 +133,6 @@ def as_overrides(sweep: NamedSweep, given: list[str]) -> list[str]:
             own = {k: v for k, v in own.items() if not k.startswith(f"++hydra.sweeper.{group}.")}
     kept = [f"{key}={value}" for key, value in own.items() if key.lstrip("+~") not in keys]
     return [*kept, *given]
-
-
-def _without_trials(stages: list[dict[str, Any]], keys: set[str]) -> list[dict[str, Any]]:
-    """Return stages without their own n_trials, where the user gives one for each."""
-    dropped = keys & {"hydra.sweeper.n_trials"}
-    return [
-        {k: v for k, v in stage.items() if not (dropped and k == "n_trials")} for stage in stages
-    ]
 
 
 def _group(group: str, given: str | dict[str, Any], default: str) -> dict[str, str]:

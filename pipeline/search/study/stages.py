@@ -56,6 +56,11 @@ class Stages:
             own = _spec_of(self._spec, stage, space.standing_in(stage))
             yield _part(self._study, own, {STAGE: stage.number}), own
 
+    def is_done(self) -> bool:
+        """Whether the last stage has ended as many trials as asked for."""
+        study, spec = self.current()
+        return spec.stage == len(self._spec.stages) and is_done(study, spec)
+
     def why_over(self) -> str | None:
         """Say why no further trial may begin, or return None; n_trials is not asked."""
         study, spec = self.current()

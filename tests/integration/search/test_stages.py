@@ -158,6 +158,12 @@ def test_a_stage_stays_with_the_trial_that_it_began_from(search):
     assert not origin / 2 <= found[5][1]["lr"] <= origin * 2
 
 
+def test_trials_of_one_stage_do_not_count_for_another(search):
+    search(config_of(RATE, {**RANK, "n_trials": 1}))
+    fewer_and_more = config_of({**RATE, "n_trials": 2}, {**RANK, "n_trials": 3})
+    assert [stage for stage, *_ in settled(search(fewer_and_more))] == [1] * 4 + [2] * 3
+
+
 def test_a_stage_without_a_complete_trial_ends_the_search_with_its_reason(search):
     def no_rank(cfg: DictConfig) -> float:
         if cfg.rank != 4:
