@@ -28,6 +28,7 @@ from statistics import median
 
 from warm import HOOK, REPOSITORY, STEPS_FILE
 
+from pipeline.api.guest import quiet_libraries
 from pipeline.common.timing import TRAINING
 
 BARE = "import torch, transformers.trainer, datasets, mlflow"
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--beside", type=Path, help="another checkout, measured as well")
     given = parser.parse_args()
+    quiet_libraries()
     sources = {"here": REPOSITORY, **({"beside": given.beside} if given.beside else {})}
     found: dict[str, list[Mapping[str, float]]] = {name: [] for name in sources}
     for _ in range(given.rounds):

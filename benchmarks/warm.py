@@ -1,10 +1,8 @@
-"""What is lost beside the training: before the first step, between two trials, and in memory.
+"""What is lost beside the training: between two trials, and in memory; `waiting.py` has the rest.
 
     python benchmarks/warm.py           # MiniLM, a minute or two each
-    python benchmarks/warm.py --quick   # fewer repeats, trials and rows
+    python benchmarks/warm.py --quick   # fewer trials and rows
 
-- From command to first optimizer step: of `tunewright train`, from its exec to the end of the first
-  call of an optimizer's step.
 - Between two trials of a warm worker: from the last step of one trial to the first of the next. It
   has the evaluation of the one and the first batch of the other in it, which are training; what
   is left without them is shown as well. After a trial that is the best so far, its model is saved,
@@ -89,14 +87,12 @@ TINY = {
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="fewer repeats, trials and rows")
+    parser.add_argument("--quick", action="store_true", help="fewer trials and rows")
     quick: bool = parser.parse_args().quick
     quiet_libraries()
-    repeats, rows, trials = (1, 64, 4) if quick else (3, 256, 10)
+    rows, trials = (64, 4) if quick else (256, 10)
     print("| what | measured |")
     print("|---|---:|")
-    firsts = [first_step() for _ in range(repeats)]
-    _show(f"from command to first optimizer step, median of {repeats}", f"{median(firsts):.1f} s")
     gaps = between_trials(trials, rows)
     for kept, said in ((False, "no better one"), (True, "the best so far, whose model is kept")):
         some = [gap for gap in gaps if gap.kept == kept]
@@ -112,15 +108,6 @@ def main() -> None:
         _show(f"peak resident set, {count} trials, one worker", shown)
     growth = peaks[many][0] / peaks[few][0] - 1
     _show(f"growth from {few} to {many} trials", f"{growth:+.1%}")
-
-
-def first_step() -> float:
-    """Return the seconds from the exec of a run to the end of its first optimizer step."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        began = time.time()
-        run(folder, "train", ["data.max_train_samples=32", "data.max_validation_samples=16"])
-        return steps(folder)[0] - began
 
 
 @dataclass(frozen=True)
