@@ -14,6 +14,7 @@ from pipeline.common.process import is_gone
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.flags import reading_by
 from pipeline.jobs.doctor import at_work
+from pipeline.jobs.trial import ExperimentTask
 from pipeline.search.composer import Composer
 from pipeline.search.options import Options
 from pipeline.search.plan import make_spec
@@ -110,10 +111,10 @@ class Steered:
         with reading_by(command.flags), hydra_app(command.job) as hydra:
             config = compose(hydra, overrides, multirun=True)
             options = replace(Options.read(config.hydra.sweeper), pruner={})
-            task = Searchable(lambda _: None)
-            composer = Composer(hydra.config_loader, config, task)
+            composer = Composer(hydra.config_loader, config, ExperimentTask())
             space = read_space(composer, options, list(config.hydra.overrides.task))
-            spec = make_spec(options, space, without_hydra(config, resolve=False), task)
+            base = without_hydra(config, resolve=False)
+            spec = make_spec(options, space, base, Searchable(lambda _: None))
         described = json.loads(json.dumps(space.describe()))
         if described != self.study.user_attrs.get(FINGERPRINT, {}).get(SPACE):
             raise TrackingError(

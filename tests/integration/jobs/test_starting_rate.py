@@ -94,8 +94,12 @@ def test_prior_sampler_begins_at_the_number(cli, tiny, wide):
     own = [o for o in tiny if not o.startswith(RATE)]
     searched = f"{RATE}=tag(log, interval(1e-5, 1e-1))"
     rule = ["optimizer=adamw-auto", "adapter=lora", searched, "hydra/sweeper/sampler=prior"]
-    plan = cli("train", "-m", *own, f"model.checkpoint={wide}", *rule, "--dry-run")
-    assert f"{RATE} around 0.0045" in plan.out, plan.err  # ten times that of all weights
+    plan = ["train", "-m", *own, f"model.checkpoint={wide}", *rule]
+    dry = cli(*plan, "--dry-run")
+    assert f"{RATE} around 0.0045" in dry.out, dry.err  # ten times that of all weights
+    cli(*plan, "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=mine")
+    added = cli("study", "mine", "add", f"{RATE}=0.01")
+    assert f"trial 1 of mine: {RATE}=0.01; one more than n_trials" in added.out, added.err
 
 
 def test_refused_before_anything_is_recorded(cli, tiny, auto, runs):
