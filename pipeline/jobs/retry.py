@@ -17,9 +17,10 @@ from pipeline.jobs.multirun import multirun
 from pipeline.jobs.trial import Checked, ExperimentTask
 from pipeline.search.study.failures import TEACHES
 from pipeline.search.study.liveness import DEAD_SECONDS
+from pipeline.search.study.queue import handed_on
 from pipeline.search.study.storage import find_study
 from pipeline.search.study.study import StudySpec
-from pipeline.search.study.trials import REPLACES, ended, kind_of_failure, params_of, stage_marks
+from pipeline.search.study.trials import REPLACES, ended, kind_of_failure, params_of
 from pipeline.tracking import Store, commands, studies, tags
 
 
@@ -51,7 +52,7 @@ class Retry(ExperimentTask):
     def opened(self, study: optuna.Study, spec: StudySpec, /) -> list[str]:
         """Queue the failed trials again."""
         for trial in _chosen(study, every=self._every):
-            marks = {REPLACES: trial.number, **stage_marks(trial)}
+            marks = {**handed_on(trial), REPLACES: trial.number}
             study.enqueue_trial(params_of(trial), user_attrs=marks)
         return super().opened(study, spec)
 

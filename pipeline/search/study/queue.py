@@ -146,14 +146,14 @@ def settle_one(
         study.tell(dead.number, state=TrialState.FAIL)
     except (UpdateFinishedTrialError, ValueError):
         return False  # another process settled it
-    kept = _handed_on(dead)
+    kept = handed_on(dead)
     if again and (params or REPLACES in kept):
         attrs = {ATTEMPT: attempt, CONTINUES: dead.number, **kept}
         study.enqueue_trial(params, user_attrs=attrs)
     return True
 
 
-def _handed_on(trial: FrozenTrial) -> dict[str, Any]:
+def handed_on(trial: FrozenTrial) -> dict[str, Any]:
     """Return the marks that a trial's point keeps when it is queued again."""
     kept = {k: v for k, v in trial.user_attrs.items() if k in (REPLACES, ADDED, NEXT, SOURCE)}
     return {**kept, **stage_marks(trial)}
@@ -179,7 +179,7 @@ def claim(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial |
         heartbeat.release(trial)
         if given or asked >= SAMPLER_DRAWS:
             drawn = spec.space.draw(given, f"{spec.seed}:{trial.number}")
-            study.enqueue_trial(drawn, user_attrs=_handed_on(rejected))
+            study.enqueue_trial(drawn, user_attrs=handed_on(rejected))
     raise AssertionError
 
 

@@ -7,10 +7,21 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from pipeline.jobs.retry import Retry
+from pipeline.jobs.trial import Checked
+from pipeline.search.study import steering
 from pipeline.search.study.failures import why_hopeless
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, is_done, settle_one
-from pipeline.search.study.trials import ATTEMPT, CONTINUES, REPLACES, counted, ended, params_of
+from pipeline.search.study.trials import (
+    ATTEMPT,
+    CONTINUES,
+    REPLACES,
+    SOURCE,
+    counted,
+    ended,
+    params_of,
+)
 from pipeline.tracking.commands import notes
 from tests.support.studies import spec
 
@@ -53,6 +64,19 @@ def test_a_replacement_whose_process_dies_is_still_one():
     assert again.user_attrs == {ATTEMPT: 1, CONTINUES: 1, REPLACES: 0}
     assert params_of(again) == {"x": 1}
     assert ended(study, "failed") == []
+
+
+def test_a_point_that_a_user_added_is_still_one_more_when_run_again(working_folder):
+    one = spec(working_folder, "TPESampler", 1)
+    study = one.open()
+    study.tell(claim(study, one, Heartbeat(study)), 1.0)
+    steering.add(study, one.space, {"x": 2.5}, is_grid=False)
+    study.tell(claim(study, one, Heartbeat(study)), state=TrialState.FAIL)
+    Retry("mine", [], Checked(), every=False).opened(study, one)
+    again = claim(study, one, Heartbeat(study))
+    assert again.params == study.trials[1].params
+    assert again.user_attrs[SOURCE] == "added by the user"
+    assert len(counted(study)) == 2
 
 
 @pytest.mark.parametrize("secret", ["hydra.sweeper.storage=a.db", "tracking.uri=http://me:word@h"])
