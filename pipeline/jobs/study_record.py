@@ -36,6 +36,7 @@ from pipeline.search.study.trials import (
     REASON,
     RUN_ID,
     STAGE,
+    STOP,
     all_params,
     best_first,
     ended,
@@ -170,7 +171,10 @@ class StudyRecord:
         if complete:
             self._log_scores(study)
         dead = [t.number for t in news if kind_of_failure(t) == "killed"]
-        close_dead(self.store, study.study_name, dead)
+        stopped = {
+            t.number: why_ended(t) for t in news if STOP in t.user_attrs and state_of(t) == "pruned"
+        }
+        close_dead(self.store, study.study_name, dead, stopped)
         if not best_first(study):
             return
         stay = name_best(self.store, self.run_id, study, self.tracking.keep_models)

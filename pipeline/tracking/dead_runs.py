@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from pipeline.tracking import tags
 from pipeline.tracking.descriptions import describe
@@ -10,7 +10,7 @@ from pipeline.tracking.kept_models import delete_model
 from pipeline.tracking.runs import died, find_runs, run_of
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import close_study
-from pipeline.tracking.trials import trials_of
+from pipeline.tracking.trials import close_trial, trials_of
 
 
 def connect_and_close_dead(store: Store) -> None:
@@ -30,14 +30,24 @@ def connect_and_close_dead(store: Store) -> None:
             close_killed(store, run.info.run_id)
 
 
-def close_dead(store: Store, study: str, killed: Collection[int]) -> None:
-    """Close the runs of trials whose process died, so that none stays running or counts as done."""
-    if not killed:
+def close_dead(
+    store: Store, study: str, killed: Collection[int], stopped: Mapping[int, str]
+) -> None:
+    """Close the runs of trials whose process died, so that none stays running or counts as done.
+
+    ``stopped`` are pruned, each with its reason: a user had ended them.
+    """
+    if not (killed or stopped):
         return
     for run in trials_of(store, study):
-        known = run.data.tags
-        if int(known[tags.TRIAL]) in killed and known.get(tags.STATE) != "failed":
-            close_killed(store, run.info.run_id)
+        known, run_id = run.data.tags, run.info.run_id
+        number, state = int(known[tags.TRIAL]), known.get(tags.STATE)
+        if number in killed and state != "failed":
+            close_killed(store, run_id)
+        elif number in stopped and state not in ("complete", "pruned"):
+            close_trial(store, run_id, "pruned", stopped[number])
+            describe(store, run_id)
+            delete_model(store, run_id)
 
 
 def close_killed(store: Store, run_id: str) -> None:

@@ -6,11 +6,14 @@ import pytest
 from optuna.trial import TrialState
 
 from pipeline.common.errors import ConfigError, SearchStopped, TrialStoppedError
+from pipeline.config.tracking import TrackingConfig
+from pipeline.jobs.study_record import StudyRecord
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.study import steering
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, is_done, queue_grid, settle_one
 from pipeline.search.study.trials import counted, state_of
+from pipeline.tracking import open_store, tags
 from tests.support.studies import search_sphere, spec
 
 
@@ -89,6 +92,21 @@ def test_the_point_of_a_dead_trial_that_was_to_end_is_not_tried_again(random):
     steering.stop_trial(study, trial.number)
     assert settle_one(study, study.trials[trial.number])
     assert [state_of(t) for t in study.trials] == ["pruned"]
+
+
+def test_the_run_of_a_dead_trial_that_was_to_end_is_closed_as_pruned(random, working_folder):
+    tracking = TrackingConfig(uri=None, dir=str(working_folder), experiment="tunewright")
+    store, study = open_store(tracking), random.open()
+    store.connect()
+    trial = claim(study, random, Heartbeat(study))
+    of_trial = {tags.KIND: "trial", tags.STUDY: "sphere", tags.TRIAL: "0", tags.STATE: "running"}
+    run_id = store.client.create_run(store.experiment_id, tags=of_trial).info.run_id
+    steering.stop_trial(study, trial.number)
+    settle_one(study, study.trials[0])
+    StudyRecord(tracking, "", ["val/loss"], "val/loss").progressed(study, study.trials)
+    closed = store.client.get_run(run_id)
+    told = [closed.data.tags.get(tag) for tag in (tags.STATE, tags.REASON)]
+    assert [*told, closed.info.status] == ["pruned", "stopped by the user", "KILLED"]
 
 
 @pytest.mark.parametrize(
