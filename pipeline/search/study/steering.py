@@ -7,6 +7,7 @@ thread: no step of a training waits for a storage.
 import logging
 import threading
 from collections.abc import Callable, Collection
+from secrets import token_hex
 from typing import Any, Self
 
 import optuna
@@ -87,11 +88,16 @@ def add(study: optuna.Study, space: Space, point: Params, *, is_grid: bool) -> F
     for one in fits:
         trial = held.get(_key(one))
         if trial is None:
-            marks = {NEXT: True, ADDED: True, SOURCE: "added by the user"}
+            own = token_hex(8)  # by which it is found, whoever claims it first
+            marks = {NEXT: True, ADDED: own, SOURCE: "added by the user"}
             study.enqueue_trial(one, user_attrs=marks)
-            return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))[-1]
+            trials = study.get_trials(deepcopy=False)
+            return next(t for t in trials if t.user_attrs.get(ADDED) == own)
         if trial.state == TrialState.WAITING:
-            note(study, trial, NEXT, True)
+            try:
+                note(study, trial, NEXT, True)
+            except UpdateFinishedTrialError:  # begun and over since we looked
+                return add(study, space, point, is_grid=is_grid)
             return trial
     has = held[_key(fits[0])]
     shown = " ".join(f"{key}={encode(value)}" for key, value in space.settings(point).items())
@@ -157,4 +163,4 @@ class Orders:
                 self.look()
             except Exception as error:  # as of a heartbeat: a hiccup of the storage is none of ours
                 trace = not is_explained(error)
-                log.warning("the study could not be read (%s); tried again", error, exc_info=trace)
+                log.warning("no trial could be steered (%s); tried again", error, exc_info=trace)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -41,6 +42,17 @@ def test_an_added_point_is_next_one_more_and_moves_no_other(random):
     assert added.datetime_start < study.trials[first.number + 1].datetime_start
     others = [p for p in points if p not in (added.params, {"x": 0.0, "y": 0.0})]
     assert others == [{"x": 1.0, "y": 1.0}, *uncut[2:]]
+
+
+def test_an_added_point_is_named_though_a_worker_has_claimed_it(random, monkeypatch):
+    def enqueue(study, *given, **named):
+        queue(study, *given, **named)
+        claim(study, random, Heartbeat(study))
+
+    study, queue = random.open(), optuna.Study.enqueue_trial
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", enqueue)
+    trial = steering.add(study, random.space, {"x": 2.5}, is_grid=False)
+    assert (trial.number, trial.state) == (0, TrialState.RUNNING)
 
 
 def test_a_grid_brings_a_queued_point_forward_or_has_one_more(random):
