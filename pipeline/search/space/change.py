@@ -32,6 +32,7 @@ from pipeline.search.study.queue import FIRST, settle
 from pipeline.search.study.storage import open_storage, seek_study
 from pipeline.search.study.study import FINGERPRINT, SPACE, StudySpec
 from pipeline.search.study.trials import (
+    ADDED,
     ATTEMPT,
     CONTINUES,
     COPIED,
@@ -178,6 +179,15 @@ class _Change:
         settings = self.migrate(settings_of(params_of(trial)))
         return translated(settings, self.prior, self.spec.space, self.base)
 
+    def is_added(self, trial: FrozenTrial) -> bool:
+        """Whether a user added this point, whole or in part, and the new space has it too."""
+        params, space = params_of(trial), self.spec.space
+        try:
+            found = space.match(self.migrate(settings_of(params)))
+        except ValueError:
+            return False
+        return ADDED in trial.user_attrs and found == params and space.allows(params, partial=True)
+
     def fitting(self) -> list[tuple[FrozenTrial, Params]]:
         """Return the complete trials that fit, with their parameters in the new space."""
         fitted = [(trial, self.fitted(trial)) for trial in ended(self.study, "complete")]
@@ -273,7 +283,7 @@ def _adopt(change: _Change) -> None:
     for trial in counted(study, waiting=True):
         params = change.fitted(trial)
         if trial.state == TrialState.WAITING:
-            if params != params_of(trial):
+            if params != params_of(trial) and not change.is_added(trial):
                 take_back(study, trial, KILLED)  # the new space queues its own
         elif params is None:
             aside.add(trial.number)

@@ -9,11 +9,13 @@ from optuna.trial import TrialState
 from pipeline.common.errors import ConfigError, SearchStopped, TrialStoppedError
 from pipeline.config.tracking import TrackingConfig
 from pipeline.jobs.study_record import StudyRecord
+from pipeline.search.space.change import open_or_continue
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.study import steering
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, is_done, queue_grid, settle_one
-from pipeline.search.study.trials import counted, state_of
+from pipeline.search.study.study import SPACE
+from pipeline.search.study.trials import counted, params_of, state_of
 from pipeline.tracking import open_store, tags
 from tests.support.studies import search_sphere, spec
 
@@ -53,6 +55,18 @@ def test_an_added_point_is_named_though_a_worker_has_claimed_it(random, monkeypa
     monkeypatch.setattr(optuna.Study, "enqueue_trial", enqueue)
     trial = steering.add(study, random.space, {"x": 2.5}, is_grid=False)
     assert (trial.number, trial.state) == (0, TrialState.RUNNING)
+
+
+def test_an_added_point_stays_queued_in_a_changed_space_that_has_it(random):
+    def opened(one):
+        known, same = {SPACE: one.space.describe()}, lambda settings, *_: dict(settings)
+        return open_or_continue(one, known, {}, same, "continue", lambda _: one).study
+
+    study = opened(random)
+    for x in (2.5, 4.5):
+        steering.add(study, random.space, {"x": x}, is_grid=False)
+    study = opened(replace(random, space=parse_space(["x=interval(-3.0,3.0)", "z=1,2"])))
+    assert [params_of(t) for t in study.trials if state_of(t) == "waiting"] == [{"x": 2.5}]
 
 
 def test_a_grid_brings_a_queued_point_forward_or_has_one_more(random):
