@@ -219,18 +219,23 @@ def share_space(of: optuna.samplers.BaseSampler, to: optuna.samplers.BaseSampler
 
 
 class PlacedQmc(optuna.samplers.QMCSampler):
-    """A quasi-random sequence in which a trial's place is its position.
+    """A quasi-random sequence in which a trial's place is its position; without one, it is random.
 
     Optuna counts positions in the storage, not atomically: two workers may get the same one, and
     the retry of a killed trial uses one up.
     """
 
     def __init__(
-        self, *, distributions: Mapping[str, BaseDistribution], place: int = 0, **options: Any
+        self,
+        *,
+        distributions: Mapping[str, BaseDistribution],
+        place: int | None = 0,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._coordinates = {k: d for k, d in distributions.items() if not d.single()}
-        self._place = place
+        own = {k: d for k, d in distributions.items() if not d.single()}
+        self._coordinates = {} if place is None else own
+        self._place = place or 0
 
     def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
         """Return the whole space: with Optuna's, that of the first trial, that one has none."""

@@ -25,7 +25,7 @@ from pipeline.search.arguments import check_arguments
 from pipeline.search.optuna_parts import PlacedQmc, ThinnedTpe, share_space, trials_by_number
 from pipeline.search.prior import PriorSampler
 from pipeline.search.space.space import Space
-from pipeline.search.study.trials import ATTEMPT, REPLACES, place_of
+from pipeline.search.study.trials import ADDED, ATTEMPT, REPLACES, place_of
 
 log = logging.getLogger(__name__)
 
@@ -132,10 +132,11 @@ class SeededSampler(BaseSampler):
 
     A sampler's random state is not in the storage, so a plain seeded sampler that is made again
     after a restart repeats its first draws. Seeded this way a search that was cut and continued
-    proposes what the uncut one would have. Killed trials have no place: their retry takes it.
+    proposes what the uncut one would have. Killed trials have no place: their retry takes it. What
+    a user adds has none either, and draws by its number.
     """
 
-    def __init__(self, make: Callable[[int, int], BaseSampler], seed: int) -> None:
+    def __init__(self, make: Callable[[int, int | None], BaseSampler], seed: int) -> None:
         self._make = make
         self._seed = seed
         self._sampler = make(seed, 0)
@@ -144,8 +145,11 @@ class SeededSampler(BaseSampler):
         """Make the sampler of this trial."""
         self.asked = trial.number  # Optuna does not say which trial a sampler failed at
         # Of all: under Hyperband `study` shows the trials of one bracket only.
-        place = place_of(trial.number, trials_by_number(study))
-        digest = hashlib.blake2b(f"{self._seed}:{place}".encode(), digest_size=4).digest()
+        place: int | None = place_of(trial.number, trials_by_number(study))
+        drawn = f"{self._seed}:{place}"
+        if ADDED in trial.user_attrs:
+            place, drawn = None, f"{drawn}:{trial.number}"
+        digest = hashlib.blake2b(drawn.encode(), digest_size=4).digest()
         made = self._make(int.from_bytes(digest, "big"), place)
         share_space(self._sampler, made)
         self._sampler = made
@@ -191,7 +195,9 @@ class _PlacedCmaEs(optuna.samplers.CmaEsSampler):
         return super().sample_relative(study, placed, search_space)
 
 
-def _of_place(name: str, space: Space, study_seed: int, seed: int, place: int) -> dict[str, Any]:
+def _of_place(
+    name: str, space: Space, study_seed: int, seed: int, place: int | None
+) -> dict[str, Any]:
     """Return what a sampler is given for a trial: its seed, and what a seed does not do for."""
     if name == "QMCSampler":
         return {
@@ -200,7 +206,7 @@ def _of_place(name: str, space: Space, study_seed: int, seed: int, place: int) -
             "distributions": space.distributions,
             "independent_sampler": optuna.samplers.RandomSampler(seed=seed),
         }
-    return {"seed": seed, "place": place} if name == "CmaEsSampler" else {"seed": seed}
+    return {"seed": seed, "place": place or 0} if name == "CmaEsSampler" else {"seed": seed}
 
 
 _OWN_CLASSES: dict[str, type[BaseSampler]] = {

@@ -46,6 +46,16 @@ def test_an_added_point_is_next_one_more_and_moves_no_other(random):
     assert others == [{"x": 1.0, "y": 1.0}, *uncut[2:]]
 
 
+@pytest.mark.parametrize("sampler", ["RandomSampler", "QMCSampler"])
+def test_what_an_added_point_leaves_open_no_other_trial_draws(random, sampler):
+    own = replace(random, sampler={"_target_": f"optuna.samplers.{sampler}"})
+    others = search_sphere(replace(own, storage="uncut.journal"))
+    study = own.open()
+    steering.add(study, own.space, {"x": 2.5}, is_grid=False)
+    drawn = claim(study, own, Heartbeat(study)).params["y"]
+    assert drawn not in {value for point in others for value in point.values()}
+
+
 def test_an_added_point_is_named_though_a_worker_has_claimed_it(random, monkeypatch):
     def enqueue(study, *given, **named):
         queue(study, *given, **named)
