@@ -71,10 +71,7 @@ class Steered:
         """Have a trial end as a pruned one, and say so."""
         self._check_running("stop-trial ends a trial that runs")
         steering.stop_trial(self.study, number)
-        return (
-            f"trial {number} of {self.study.study_name} ends as pruned: within seconds where it "
-            "trains, a plain task function's at its next report."
-        )
+        return f"trial {number} of {self.study.study_name} ends as pruned, within seconds."
 
     def add(self, settings: Mapping[str, Any]) -> str:
         """Queue a point, given whole or in part, and say as which trial.
