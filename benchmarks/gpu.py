@@ -266,15 +266,18 @@ def rerun(bench: Bench) -> Iterator[Row]:
 def resume(bench: Bench) -> Iterator[Row]:
     """Kill a rerun of a trial at its first checkpoint, resume it, and compare it with the trial."""
     run_id = bench.trials("grid")[0].info.run_id
-    states = bench.folder / "ours" / "checkpoints"
+    folder = bench.folder / "ours" / "checkpoints"
     saves = ["training.checkpoint_every=2", "training.checkpoint_seconds=0"]
-    before = set(states.glob("*/state-*.pt"))
+    before = set(folder.glob("*/state-*.pt"))
 
     def new() -> set[Path]:
-        return set(states.glob("*/state-*.pt")) - before
+        return set(folder.glob("*/state-*.pt")) - before
 
     _, first = bench.ours("rerun", run_id, *saves, until=new)
-    said, second = bench.ours("resume", new().pop().parent.name)
+    states = new()
+    if not states:
+        raise RuntimeError("the rerun ended before it wrote a checkpoint")
+    said, second = bench.ours("resume", states.pop().parent.name)
     yield Row("killed, then resumed", first + second, says=verdict_in(said))
 
 
@@ -385,7 +388,10 @@ def main() -> None:
         bench = Bench(Path(folder), TINY if given.tiny else FULL, given.tiny)
         patience = 6 if given.tiny else 1  # a test shares its machine
         bench.deadline = time.time() + patience * PREPARED
-        prepare(bench)
+        try:
+            prepare(bench)
+        except CutError:
+            sys.exit(f"the models and rows took more than {patience * PREPARED} s to be made")
         for part, budget in BUDGETS.items():
             bench.deadline = time.time() + patience * budget
             try:
