@@ -82,7 +82,8 @@ def _searched(
         _is_alike(first, known, space) and all(_is_alike(run, but_seed, space) for run in later)
     ):
         return None
-    return _settings_here(first, space) if params_here(first, space) is not None else None
+    settings = _settings_here(first, space)
+    return settings if translated({}, settings, space, {}) is not None else None
 
 
 def params_here(run: LoggedTrial, space: Space) -> Params | None:

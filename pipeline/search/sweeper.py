@@ -279,6 +279,8 @@ class Sweep:
 
     def _rehearse(self, search: _Search) -> None:
         """Say what the search would do, having composed and checked what it would run."""
+        for stage in search.stages.ahead():
+            queue_points(*stage)
         left = left_to_run(search.study, search.spec)  # rehearsing asks for some of them
         before = self._spending(search, runs=False).before
         expected = self._forecast(search, before) if self._options.dry_run == PLAN else None

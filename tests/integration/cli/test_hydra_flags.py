@@ -115,7 +115,7 @@ NAMES = [verb.__name__.rpartition(".")[2] for verb in VERBS]
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("convert", "completion")])
 def test_every_verb_that_reads_configs_takes_where_they_are(name, cli):
     names = {"list": ["models"], "diff": ["a", "b"], "export": ["a", "b"], "register": ["a", "b"]}
-    names["push"] = ["a", "hub:a/b"]
+    names |= {"push": ["a", "hub:a/b"], "study": ["a", "stop"]}
     files = ["--input", "a", "--output", "b"] if name == "predict" else []
     refused(cli(name, *names.get(name, ["a"]), *files, "-cd", "teams"), "teams: there is no such")
 
