@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from pipeline.api.guest import quiet_libraries
-from pipeline.common.contract import PruningDecision, State
+from pipeline.common.contract import STATE_AFTER
 from pipeline.config.compose import hydra_app
 from pipeline.config.flags import CONFIG_NAME
 from pipeline.evaluation.metrics import classification_scores
@@ -49,11 +49,6 @@ SEARCHES = {  # name of the study -> pruner and first rung, in epochs
     "promote": ("promote", 0.04),
 }
 REPLAYED = [(pruner, rung) for pruner in ("asha", "promote") for rung in (0.04, 0.12, 0.36)]
-_STATES: Mapping[PruningDecision, State] = {
-    "continue": "complete",
-    "prune": "pruned",
-    "pause": "paused",
-}
 Config = tuple[float, int]  # learning rate, batch size
 
 
@@ -184,7 +179,7 @@ class Recorded(Searchable):
             if step > job.report.step:
                 verdict = job.report(curve[step], step / EPOCH)
                 if verdict != "continue":
-                    return Outcome([curve[step]], _STATES[verdict])
+                    return Outcome([curve[step]], STATE_AFTER[verdict])
         return Outcome([curve[last]])
 
 

@@ -94,7 +94,6 @@ class Curve(TrainingHook):
         self._task = task
         self._seed = split_seed
         self.scores: dict[str, list[float]] = {name: [] for name in ("all", *map(str, SAMPLES))}
-        self.error = 0.0  # standard error of the last score, by resampling rows
 
     def more_metrics(self, examples: Examples, outputs: Outputs, infer: Infer) -> dict[str, float]:
         """Keep the macro F1 of the whole split, and of its samples."""

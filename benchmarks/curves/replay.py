@@ -19,7 +19,7 @@ from curves import KEYS, RATES, Curves, Point
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import Trial
 
-from pipeline.common.contract import PruningDecision, State
+from pipeline.common.contract import STATE_AFTER
 from pipeline.common.errors import DivergedError
 from pipeline.search.searchable import Outcome, Searchable
 from pipeline.search.space.dimension import Params
@@ -37,11 +37,6 @@ CONTINUOUS = parse_space([f"{KEYS[0]}=tag(log, interval(1e-5, 1e-2))", *_OTHERS]
 GRID = parse_space([f"{KEYS[0]}={','.join(map(str, RATES))}", *_OTHERS])
 UNIT = 1000  # steps of a report in a whole run
 SHARES = (1 / 40, 1 / 20, 1 / 10, 1 / 5)  # of the grid's steps, at which regret is told
-_STATES: Mapping[PruningDecision, State] = {
-    "continue": "complete",
-    "prune": "pruned",
-    "pause": "paused",
-}
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ class Recorded(Searchable):
             self.steps, made = self.steps + at - made, at
             verdict = report(_finite(score), share)
             if verdict != "continue":
-                return Outcome([_finite(score)], _STATES[verdict], kept=made)
+                return Outcome([_finite(score)], STATE_AFTER[verdict], kept=made)
         at, score = curve.at(1.0, "all")
         self.steps += at - made
         self.done.append((self.steps, _finite(score), point))

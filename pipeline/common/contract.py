@@ -7,6 +7,11 @@ Direction = Literal["maximize", "minimize"]  # in which a metric gets better
 PruningDecision = Literal["continue", "prune", "pause"]  # what a trial that reports a score is told
 Precision = Literal["float32", "bfloat16", "float16"]  # in which matrix products are computed
 State = Literal["complete", "pruned", "paused"]  # how a run ended that did not fail
+STATE_AFTER: dict[PruningDecision, State] = {  # a run that was told so, and then ended
+    "continue": "complete",
+    "prune": "pruned",
+    "pause": "paused",
+}
 NO_KEYS = ("filter", "first", "prior")  # what a space is described by besides its keys
 
 

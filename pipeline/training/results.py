@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.common.contract import PruningDecision, State
+from pipeline.common.contract import STATE_AFTER, PruningDecision
 from pipeline.common.timing import TRAINING
 from pipeline.evaluation.names import BEST_EPOCH, BEST_STEP
 from pipeline.tasks.objective import Constraint, Objective, constraints, objectives
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from pipeline.training.best import Evaluation
     from pipeline.training.prepare import Prepared
     from pipeline.training.trainer import FineTuner
-
-_STATES: Mapping[PruningDecision, State] = {
-    "continue": "complete",
-    "prune": "pruned",
-    "pause": "paused",
-}
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ def of_training(
         return metrics[name] if limit.is_cost else best.metrics[name.removeprefix("val/")]
 
     return Result(
-        state=_STATES[decision],
+        state=STATE_AFTER[decision],
         run_id=run_id,
         scores=tuple(score(goal) for goal in objectives(experiment)),
         excesses={limit.text: limit.excess(value(limit)) for limit in constraints(experiment)},
