@@ -32,7 +32,7 @@ from pipeline.api.guest import quiet_libraries
 from pipeline.common.contract import STATE_AFTER
 from pipeline.config.compose import hydra_app
 from pipeline.config.flags import CONFIG_NAME
-from pipeline.evaluation.metrics import classification_scores
+from pipeline.evaluation.significance import standard_error as standard_error_of
 from pipeline.search.searchable import Outcome, Searchable, TrialJob
 from pipeline.search.space.named import as_overrides, load_sweep
 from pipeline.search.study.storage import open_storage
@@ -41,7 +41,6 @@ from pipeline.training.outcome import EPOCH
 
 ROWS = 2048  # of training
 ORDERS = 20
-RESAMPLES = 500
 SEARCHES = {  # name of the study -> pruner and first rung, in epochs
     "none": ("none", 0.0),
     "asha-0.04": ("asha", 0.04),
@@ -131,15 +130,12 @@ def standard_error(folder: Path, run_id: str) -> float:
     """Return the standard error of a run's macro F1, by resampling its validation rows."""
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     table = predictions_of(client, run_id)
-    labels = sorted(set(table["label"]))
-    truth, predicted = np.array(table["label"]), np.array(table["prediction"])
-    chance = np.random.default_rng(0)
-    scores = []
-    for _ in range(RESAMPLES):
-        rows = chance.integers(len(truth), size=len(truth))
-        scored = classification_scores(list(predicted[rows]), list(truth[rows]), labels)
-        scores.append(scored["f1_macro"])
-    return stdev(scores)
+    labels = sorted({*table["label"], *table["prediction"]})
+    truth, predicted = (
+        np.array([labels.index(label) for label in table[column]])
+        for column in ("label", "prediction")
+    )
+    return standard_error_of(predicted, truth, "f1_macro", labels)
 
 
 def predictions_of(client: MlflowClient, run_id: str) -> dict[str, list[Any]]:

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import stdev
 from typing import Any
 
 import numpy as np
@@ -29,14 +28,13 @@ from pipeline.common.errors import DivergedError
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.experiment import Experiment, validate
 from pipeline.data.splits import sample
-from pipeline.evaluation.metrics import classification_scores
+from pipeline.evaluation.significance import standard_error
 from pipeline.tasks.base import Examples, Outputs, Task
 from pipeline.training.hooks import Infer, TrainingHook
 
 BATCHES = (8, 16, 32)
 WARMUPS = (0.0, 0.1)
 SEEDS = (42, 43, 44)
-RESAMPLES = 200
 EPOCHS = {"topics": 2, "messages": 2}  # the others: 1
 COMMON = (
     "model=minilm",
@@ -113,16 +111,9 @@ class Curve(TrainingHook):
     def standard_error(self) -> float:
         """Return the standard error of the last score, by resampling the rows."""
         examples, outputs = self._last
-        truth = np.array(examples.rows["label"])
-        names = np.array(self._task.labels)
-        predicted = names[outputs["logits"].argmax(axis=1)]
-        labels, chance = list(names), np.random.default_rng(0)
-        scores = []
-        for _ in range(RESAMPLES):
-            rows = chance.integers(len(truth), size=len(truth))
-            scored = classification_scores(list(predicted[rows]), list(truth[rows]), labels)
-            scores.append(scored["f1_macro"])
-        return stdev(scores)
+        labels = self._task.labels
+        truth = np.array([labels.index(label) for label in examples.rows["label"]])
+        return standard_error(outputs["logits"].argmax(axis=1), truth, "f1_macro", labels)
 
 
 def train(experiment: Experiment, folder: Path) -> dict[str, Any]:

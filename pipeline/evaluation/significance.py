@@ -114,10 +114,17 @@ def interval(
 
     Predicted and true labels are positions in all names, of shape [rows].
     """
-    codes = (truth * len(labels) + predicted)[None]
-    drawn = _resampled(codes, RESAMPLES // 4, metric, labels)
-    low, high = np.quantile(drawn, (0.025, 0.975))
+    low, high = np.quantile(_of_one(predicted, truth, metric, labels), (0.025, 0.975))
     return float(low), float(high)
+
+
+def standard_error(predicted: Array, truth: Array, metric: str, labels: Sequence[str]) -> float:
+    """Return the standard error that the rows give one side's metric; arguments of `interval`."""
+    return float(_of_one(predicted, truth, metric, labels).std(ddof=1))
+
+
+def _of_one(predicted: Array, truth: Array, metric: str, labels: Sequence[str]) -> Array:
+    return _resampled((truth * len(labels) + predicted)[None], RESAMPLES // 4, metric, labels)
 
 
 def scores_of(confusions: Array, metric: str, labels: Sequence[str]) -> Array:

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.evaluation.metrics import classification_scores
-from pipeline.evaluation.significance import compare, compare_scores, mcnemar, scores_of
+from pipeline.evaluation.significance import (
+    compare,
+    compare_scores,
+    mcnemar,
+    scores_of,
+    standard_error,
+)
 
 LABELS = ["bad", "good", "so so"]
 METRICS = ["accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall/so so", "f1/bad"]
@@ -21,6 +27,14 @@ def test_metrics_of_confusion_matrices_are_those_of_the_rows(pairs):
     expected = classification_scores(*names, LABELS)
     for metric in METRICS:
         assert scores_of(confusion, metric, LABELS) == pytest.approx(expected[metric])
+
+
+def test_the_rows_give_an_accuracy_the_standard_error_of_a_share():
+    truth = np.zeros(400, int)
+    predicted = (np.arange(400) >= 300).astype(int)  # three quarters are right
+    expected = (0.75 * 0.25 / 400) ** 0.5
+    found = standard_error(predicted, truth, "accuracy", LABELS)
+    assert found == pytest.approx(expected, rel=0.1)
 
 
 def test_mcnemar_counts_the_rows_on_which_one_alone_is_right():
