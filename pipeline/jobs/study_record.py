@@ -177,8 +177,9 @@ class StudyRecord:
         close_dead(self.store, study.study_name, dead, stopped)
         if not best_first(study):
             return
+        kept = self._with_models(study, complete)  # before: a trial that ends now may be the best
         stay = name_best(self.store, self.run_id, study, self.tracking.keep_models)
-        for run_id in self._with_models(study, complete) - stay:
+        for run_id in kept - stay:
             delete_model(self.store, run_id, of_study=study.study_name)
         self._kept = stay
 

@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 from mlflow import MlflowClient
 
 from pipeline.config.tracking import TrackingConfig
+from pipeline.jobs import study_record
+from pipeline.jobs.study_record import StudyRecord, name_best
+from pipeline.search.study.trials import RUN_ID
 from pipeline.tracking import Store, open_store, tags
 from pipeline.tracking.kept_models import delete_model, has_model, logged_model
 from tests.support.stores import Made, artifact
@@ -102,6 +106,27 @@ def test_a_search_keeps_the_models_of_its_best_trials(cli, tiny, store):
     search(3, 2)
     assert cli("doctor", store.where).code == 0  # which knows how many
     search(4, 1)
+
+
+def test_a_trial_that_ends_while_the_best_is_named_keeps_its_model(cli, tiny, store, monkeypatch):
+    both = ["optimizer.learning_rate=1e-3,1e-2", "tracking.keep_models=2"]
+    assert cli("train", "-m", *tiny, *both, "hydra.sweeper.study_name=s", store.where).code == 0
+    study = optuna.create_study(study_name="s", direction="maximize")
+    first, second = study.ask(), study.ask()
+    for trial, run in zip((first, second), store.runs("trial"), strict=True):
+        trial.set_user_attr(RUN_ID, run.info.run_id)
+    study.tell(first, 0.1)
+
+    def name_and_end(*given):
+        stay = name_best(*given)
+        study.tell(second, 0.9)
+        return stay
+
+    monkeypatch.setattr(study_record, "name_best", name_and_end)
+    (parent,) = store.runs("study")
+    record = StudyRecord(store_of(store).config, parent.info.run_id, ["val/loss"], "val/loss")
+    record.progressed(study, study.trials[:1])
+    assert has_model(store_of(store), store.client.get_run(second.user_attrs[RUN_ID]))
 
 
 def test_a_version_in_the_registry_names_its_logged_model(cli, kept, store, monkeypatch):
