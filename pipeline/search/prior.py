@@ -10,7 +10,7 @@ process takes the one that it expects most of, as in the paper's extension by a 
 
 import math
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -32,6 +32,7 @@ from pipeline.search.surrogate import Position, improvements
 
 CANDIDATES = 4  # for each trial with a score, and one more
 MOST_CANDIDATES = 32
+APART = 1 / 8  # of the width: a proposal is at least so far from what was tried
 DRAWS = 20  # for each candidate, as the filter refuses some and others were tried
 
 _Around = Mapping[str, float]  # positions by key
@@ -51,7 +52,8 @@ class PriorSampler(BaseSampler):
     """Mixes draws from the whole space, around its centre, and around the best trials.
 
     The first proposal is the centre itself. A key without one is drawn from its whole range, until
-    trials have scores. No point is proposed twice as long as there are others.
+    trials have scores. No point is proposed twice, nor one whose numbers are hardly others, as
+    long as there are more.
 
     Args:
         space: with its centre, which has a value of the space for some or all parameters.
@@ -154,8 +156,10 @@ class PriorSampler(BaseSampler):
         sources = [(), (self._centre,), [{**self._centre, **self._known(at)} for at in best]]
         (source,) = self._chance.choices(sources, self.shares(len(scored), best))
         many = min(CANDIDATES * (1 + len(scored)), MOST_CANDIDATES)
-        seen = {t.at for t in tried}
-        found = self._draw(many, source, given, seen) or self._draw(many, (), given, seen)
+        seen = [t.at for t in tried]
+        found = next(
+            filter(None, (self._draw(many, *how, given, seen) for how in self._ways(source))), None
+        )
         if not found:
             return self._space.draw(given, str(self._chance.random()))
         has_order = [axis.dimension.is_numeric for axis in self._axes.values()]
@@ -164,21 +168,42 @@ class PriorSampler(BaseSampler):
         gains = improvements(points, losses, list(found), has_order, self._width)
         return max(zip(gains, found.values(), strict=True), key=itemgetter(0))[1]
 
+    def _ways(self, source: Sequence[_Around]) -> Iterator[tuple[Sequence[_Around], float]]:
+        """Yield around what to draw, and how far from what was tried; at last anything new."""
+        apart = APART * self._width
+        yield source, apart
+        yield (), apart
+        yield (), 0.0
+
     def _draw(
-        self, many: int, around: Sequence[_Around], given: Params, seen: Collection[Position]
+        self,
+        many: int,
+        around: Sequence[_Around],
+        apart: float,
+        given: Params,
+        seen: Collection[Position],
     ) -> dict[Position, Params]:
-        """Draw points that nobody had, around one of these, the first ones more often."""
+        """Draw points so far from those seen, around one of these, the first ones more often."""
         weights = range(len(around), 0, -1)
         found: dict[Position, Params] = {}
         for _ in range(DRAWS * many):
             near = self._chance.choices(around, weights)[0] if around else {}
             point = self._space.complete(given, partial(self._near, near))
             at = self._position(point)
-            if at is not None and at not in seen and self._space.allows(point):
+            if at is None or not self._space.allows(point):
+                continue
+            if not any(self._is_near(at, other, apart) for other in seen):
                 found[at] = point
             if len(found) == many:
                 break
         return found
+
+    def _is_near(self, at: Position, other: Position, apart: float) -> bool:
+        """Whether two points are the same but for numbers that are hardly apart."""
+        return all(
+            x == y or (axis.dimension.is_numeric and x and y and abs(x - y) < apart)
+            for axis, x, y in zip(self._axes.values(), at, other, strict=True)
+        )
 
     def _near(self, around: _Around, dimension: Dimension) -> Any:
         axis = self._axes[dimension.key]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from statistics import fmean
 
 import optuna
@@ -106,6 +107,15 @@ def test_a_finite_space_is_tried_to_its_end_before_a_point_comes_twice():
     study = study_of(own)
     study.optimize(lambda t: ask_all(t, own)["a"], 7)
     assert len({tuple(t.params.items()) for t in study.trials[:6]}) == 6
+
+
+def test_no_proposal_lies_beside_one_that_was_tried():
+    own = replace(parse_space(["lr=tag(log,interval(1e-6,1e-3))"]), centre={"lr": 5e-5})
+    study = study_of(own)
+    study.optimize(lambda t: abs(math.log(ask_all(t, own)["lr"] / 4e-5)), 15)
+    rates = sorted(t.params["lr"] for t in study.trials)
+    nearest = min(high / low for low, high in pairwise(rates))
+    assert nearest > 1e3 ** (0.2 / 8)  # an eighth of the width, on the logarithm of the range
 
 
 def ask_all(trial: optuna.Trial, own: Space) -> dict:
