@@ -76,14 +76,18 @@ class Curves:
         return max(self.qualities, key=lambda point: self.qualities[point])
 
     @cached_property
+    def worst(self) -> Point:
+        """The point with the worst mean score."""
+        return min(self.qualities, key=lambda point: self.qualities[point])
+
+    @cached_property
     def target(self) -> float:
         """One standard error below the best mean score."""
         return self.qualities[self.best] - fmean(c.error for c in self.by_point[self.best])
 
     def regret(self, point: Point | None) -> float:
         """Return by how much a point's mean score is below the best; of none: the worst's."""
-        found = min(self.qualities.values()) if point is None else self.qualities[point]
-        return self.qualities[self.best] - found
+        return self.qualities[self.best] - self.qualities[point or self.worst]
 
     def nearest(self, params: Mapping[str, Any]) -> Point:
         """Return the recorded point that is nearest, by the logarithm of the learning rate."""

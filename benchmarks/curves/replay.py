@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,12 +18,14 @@ import optuna
 from curves import KEYS, RATES, Curves, Point
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import Trial
+from start import rule
 
 from pipeline.common.contract import STATE_AFTER
 from pipeline.common.errors import DivergedError
 from pipeline.search.searchable import Outcome, Searchable
 from pipeline.search.space.dimension import Params
 from pipeline.search.space.grammar import parse_space
+from pipeline.search.space.space import Space
 from pipeline.search.study.budget import Budget
 from pipeline.search.study.queue import queue_grid
 from pipeline.search.study.study import StudySpec
@@ -35,6 +37,7 @@ _NO_HYDRA: Any = SimpleNamespace(config_loader=None)  # nothing is composed
 _OTHERS = ("training.batch_size=8,16,32", "schedule.warmup=0.0,0.1")
 CONTINUOUS = parse_space([f"{KEYS[0]}=tag(log, interval(1e-5, 1e-2))", *_OTHERS])
 GRID = parse_space([f"{KEYS[0]}={','.join(map(str, RATES))}", *_OTHERS])
+BATCH = 16  # of conf/training/default.yaml
 UNIT = 1000  # steps of a report in a whole run
 SHARES = (1 / 40, 1 / 20, 1 / 10, 1 / 5)  # of the grid's steps, at which regret is told
 
@@ -48,6 +51,7 @@ class Way:
     rungs: tuple[float, ...] = ()  # shares of a run at which it is scored before its end
     rows: str = "all"  # validation rows that are scored there
     is_grid: bool = False  # else the learning rate is continuous
+    centre: str = ""  # of a prior: "rule", where optimizer.learning_rate=auto begins, or "worst"
 
 
 @dataclass
@@ -128,6 +132,18 @@ class _Spec(StudySpec):
         return "it has shown enough" if self.is_over() else None
 
 
+def space_of(curves: Curves, way: Way) -> Space:
+    """Return the space that a way searches, with its centre."""
+    if way.is_grid:
+        return GRID
+    centre: Params = {}
+    if way.centre == "rule":
+        centre = {KEYS[0]: rule(BATCH), KEYS[1]: BATCH}
+    elif way.centre == "worst":
+        centre = dict(zip(KEYS, curves.worst, strict=True))
+    return replace(CONTINUOUS, centre=centre)
+
+
 def replay(curves: Curves, way: Way, seed: int) -> Replayed:
     """Search a data set's recorded curves once."""
     task = Recorded(curves, way, seed)
@@ -144,7 +160,7 @@ def replay(curves: Curves, way: Way, seed: int) -> Replayed:
         name="replay",
         storage="",
         directions=("maximize",),
-        space=GRID if way.is_grid else CONTINUOUS,
+        space=space_of(curves, way),
         sampler=way.sampler,
         pruner=way.pruner,
         reported="maximize",

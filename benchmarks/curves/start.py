@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from functools import cache
 from statistics import fmean
 
 from curves import HERE, RATES, Curves
@@ -21,6 +22,7 @@ from pipeline.config.experiment import validate
 from pipeline.training.starting_rate import starting_rate
 
 
+@cache
 def rule(batch_size: int) -> float:
     """Return where the rule begins on MiniLM."""
     overrides = ["model=minilm", "optimizer=adamw-auto", f"training.batch_size={batch_size}"]

@@ -2,8 +2,8 @@
 
 Of a way that has options, those are taken that do best on the other data sets: their score is the
 mean, over these, of the 90th percentile of the share of the grid's steps until the best trial is
-good enough. Good enough: its mean score over all seeds is at most one standard error below the
-grid's best mean score.
+good enough, in a quarter of the replays. Good enough: its mean score over all seeds is at most one
+standard error below the grid's best mean score.
 
     python benchmarks/curves/table.py [--replays 200] [--only WAY …]
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -28,10 +29,10 @@ def sampler(name: str, **options: Any) -> dict[str, Any]:
     return {"_target_": f"optuna.samplers.{name}Sampler", **options}
 
 
-def halving(rung: float, *, eager: bool) -> dict[str, Any]:
+def halving(rung: float, *, eager: bool, factor: int = 3) -> dict[str, Any]:
     """Return the config of the halving that pauses."""
     target = "pipeline.search.pruners.PauseAndPromote"
-    return {"_target_": target, "min_resource": rung, "reduction_factor": 3, "eager": eager}
+    return {"_target_": target, "min_resource": rung, "reduction_factor": factor, "eager": eager}
 
 
 def killing(name: str, **options: Any) -> dict[str, Any]:
@@ -41,6 +42,10 @@ def killing(name: str, **options: Any) -> dict[str, Any]:
 
 NEVER = 1.0  # the share where a search ends without: that of the whole grid
 SHUFFLED = {"shuffle": True}  # without a class: a grid
+PRIOR = {"_target_": "pipeline.search.prior.PriorSampler"}
+HALF = halving(0.36, eager=True, factor=2)
+QUICK = Way(PRIOR, HALF, (0.36,), "200", centre="rule")  # as sweeps/quick.yaml
+FEWER = {"gp": 10}  # replays, by this factor: it takes seconds a search
 RUNGS = ((0.04, 0.12, 0.36), (0.12, 0.36), (0.36,), (0.12,))
 ROWS = ("100", "200", "all")
 
@@ -62,6 +67,11 @@ def families() -> dict[str, list[Way]]:
         ]
         for eager in (False, True)
     }
+    prior = [
+        Way(PRIOR, halving(rungs[0], eager=True, factor=factor), rungs, "200", centre="rule")
+        for rungs in ((0.36,), (0.6,), (0.36, 0.6))
+        for factor in (2, 3)
+    ]
     return {
         "grid, shuffled": [Way(SHUFFLED, is_grid=True)],
         "random": [Way(sampler("Random"))],
@@ -71,6 +81,11 @@ def families() -> dict[str, list[Way]]:
         "tpe, hyperband": [Way(tpe, hyperband, (0.12, 0.36), rows) for rows in ROWS],
         "promote": paused[False],
         "promote, eager": paused[True],
+        "prior": [Way(PRIOR, centre="rule")],
+        "prior, worst centre": [Way(PRIOR, centre="worst")],
+        "prior, promote, eager": prior,
+        "quick": [QUICK],
+        "quick, worst centre": [replace(QUICK, centre="worst")],
     }
 
 
@@ -92,12 +107,15 @@ def chosen(found: Mapping[str, Sequence[Sequence[Replayed]]], left_out: str) -> 
     return min(range(count), key=lambda i: fmean(ninth(options[i]) for options in others))
 
 
-def best_options(
-    found: Mapping[str, Sequence[Sequence[Replayed]]],
-) -> dict[str, tuple[int, Sequence[Replayed]]]:
-    """Return for each data set the options that the others choose, and their replays on it."""
-    places = {name: chosen(found, name) for name in found}
-    return {name: (place, found[name][place]) for name, place in places.items()}
+def places_of(
+    pool: Executor, folder: Path, names: Sequence[str], family: Sequence[Way], replays: int
+) -> dict[str, int]:
+    """Return for each data set which of a family's options the others choose."""
+    if len(family) == 1:
+        return dict.fromkeys(names, 0)
+    jobs = {n: [pool.submit(run, folder, n, way, replays) for way in family] for n in names}
+    found = {name: [job.result() for job in each] for name, each in jobs.items()}
+    return {name: chosen(found, name) for name in names}
 
 
 def percent(share: float) -> str:
@@ -141,20 +159,15 @@ def main() -> None:
     notes = []
     with ProcessPoolExecutor(options.processes) as pool:
         for label, family in ways.items():
+            replays = options.replays // FEWER.get(label, 1)
+            places = places_of(pool, options.curves, names, family, replays // 4)
             jobs = {
-                name: [
-                    pool.submit(run, options.curves, name, way, options.replays) for way in family
-                ]
-                for name in names
+                name: pool.submit(run, options.curves, name, family[place], replays)
+                for name, place in places.items()
             }
-            found = {name: [job.result() for job in each] for name, each in jobs.items()}
-            best = best_options(found)
-            print(row(label, {name: replays for name, (_, replays) in best.items()}), flush=True)
-            notes += [
-                f"- {label}, on {name}: {described(family[place])}"
-                for name, (place, _) in best.items()
-                if len(family) > 1
-            ]
+            print(row(label, {name: job.result() for name, job in jobs.items()}), flush=True)
+            if len(family) > 1:
+                notes += [f"- {label}, on {n}: {described(family[p])}" for n, p in places.items()]
     print("\nOptions, chosen on the other data sets:\n")
     print("\n".join(notes))
 

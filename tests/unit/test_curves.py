@@ -86,3 +86,11 @@ def test_readme_has_the_starting_rates_of_the_recorded_curves(replays):
     _, _, start = replays
     readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
     assert start.table() in readme
+
+
+def test_a_prior_at_the_worst_point_begins_there_and_one_of_the_rule_where_it_says(curves, replays):
+    replay, table, start = replays
+    worst = replay.space_of(curves, replay.Way(table.PRIOR, centre="worst")).centre
+    assert tuple(worst.values()) == curves.worst == (1e-5, 16, 0.0)
+    own = replay.space_of(curves, table.QUICK).centre
+    assert (own[replay.KEYS[0]], own[replay.KEYS[1]]) == (start.rule(16), 16)
