@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from pipeline.analysis.fairness import check_fairness
+from pipeline.common.contract import Precision
 from pipeline.common.process import without_gc
 from pipeline.config.experiment import Experiment
-from pipeline.tasks.objective import check_labels, constraints, objectives
+from pipeline.tasks.objective import check_comparable, check_labels, constraints, objectives
 from pipeline.tracking import open_store
 from pipeline.training.prepare import check_model, early_positions, prepare, splits_of, task_of
+from pipeline.training.probe import settled_precision
+from pipeline.training.starting_rate import said_of_rates
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the data and models of a search's trials are found to be."""
+
+    digests: list[str]  # of each trial's rows
+    precision: Precision  # that ``auto`` stands for in all of them
+    rates: list[str]  # what to say of their learning rates
+    parameters: int  # of the largest model
+
+
+def check_all(experiments: Sequence[Experiment]) -> Inputs:
+    """Refuse what only data, models and optimizers of these trials can show, as `check_inputs`.
+
+    Raises:
+        ConfigError: also where their scores cannot be compared.
+    """
+    digests = [check_inputs(experiment) for experiment in experiments]
+    check_comparable(experiments)
+    models = {experiment.model: experiment for experiment in experiments}.values()
+    return Inputs(
+        digests,
+        settled_precision(experiments),
+        said_of_rates(experiments),
+        max(task_of(experiment).count_parameters() for experiment in models),
+    )
 
 
 def check_settings(experiment: Experiment) -> None:

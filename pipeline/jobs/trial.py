@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
-from pipeline.analysis.preflight import check_inputs, check_settings
+from pipeline.analysis.preflight import Inputs, check_all, check_settings
 from pipeline.common.contract import Direction, Precision, RunCost
 from pipeline.common.errors import TrackingError
 from pipeline.common.process import identity
@@ -48,9 +48,9 @@ from pipeline.search.space.space import Space
 from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID, TIMING
-from pipeline.search.workers.child import Child, WorkerDiedError
+from pipeline.search.workers.child import aside, in_child
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
-from pipeline.tasks.objective import COSTS, check_comparable, objectives, read_objective
+from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, tags
 from pipeline.tracking.dead_runs import connect_and_close_dead
 from pipeline.tracking.descriptions import describe, described
@@ -60,10 +60,10 @@ from pipeline.tracking.signature import cannot_sign
 from pipeline.tracking.trials import close_trial, trials_of
 from pipeline.training.lower_bound import settle_rate
 from pipeline.training.outcome import EPOCH, Result, Trial
-from pipeline.training.prepare import splits_of, task_of
-from pipeline.training.probe import costs_by_trial, run_costs, settled_precision, with_precision
+from pipeline.training.prepare import splits_of
+from pipeline.training.probe import costs_by_trial, run_costs, with_precision
 from pipeline.training.run_folders import can_resume, folder_of
-from pipeline.training.starting_rate import said_of_rates, starting_rate
+from pipeline.training.starting_rate import starting_rate
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,7 @@ class ExperimentTask(Searchable):
         self.study_name = ""  # of the search, once it is open
         self._precision: Precision | None = None  # of all trials that leave it open
         self._left_open = False  # whether any does
+        self._footprint = 0  # bytes that a worker needs at most
         self._rates: list[str] = []  # what to say of their learning rates
         self._origin: dict[str, Any] = {}  # what all trials come from
         self._searched: list[str] = []  # the keys that any of them may set
@@ -118,20 +119,18 @@ class ExperimentTask(Searchable):
         A study is one of its data and of its store: with other rows it is another one.
         """
         experiments = [validate(config) for config in configs]
-        digests = []
-        for experiment in experiments:
-            digests.append(check_inputs(experiment))
+        for experiment in experiments:  # here: while the fork server imports what the rest needs
             rows = len(splits_of(experiment).train)
             if self._largest is None or rows > self._largest[0]:
                 self._largest = rows, experiment
-        check_comparable(experiments)
+        found: Inputs = aside(check_all, experiments)
         if self._precision is None:
-            self._precision = settled_precision(experiments)
+            self._precision, self._rates = found.precision, found.rates
             self._left_open = any(e.training.precision == "auto" for e in experiments)
-            self._rates = said_of_rates(experiments)
+        self._footprint = need(found.parameters)
         self._tracking = tracking = experiments[0].tracking
         self.keep = tracking.keep_models
-        self._digest = ", ".join(dict.fromkeys(digests))
+        self._digest = ", ".join(dict.fromkeys(found.digests))
         return {
             "data": self._digest,
             "tracking.uri": str(tracking.uri),
@@ -144,27 +143,22 @@ class ExperimentTask(Searchable):
 
     def settled(self, config: DictConfig, key: str) -> float | None:
         """Return the number that ``optimizer.learning_rate=auto`` stands for in a config."""
-        return starting_rate(validate(config)).rate if key == RATE else None
+        return aside(starting_rate, validate(config)).rate if key == RATE else None
 
-    def footprint(self, configs: Sequence[DictConfig]) -> int:
+    def footprint(self) -> int:
         """Return the memory that the largest model needs; no weights are read."""
-        experiments = {e.model: e for e in map(validate, configs)}.values()
-        return max(need(task_of(experiment).count_parameters()) for experiment in experiments)
+        return self._footprint
 
     def costs(self, configs: Sequence[DictConfig], plan: WorkerPlan) -> Sequence[RunCost]:
-        """Time a few steps as a worker would make them: here where it is the only one."""
+        """Time a few steps as a worker would make them: where it would, if it is the only one."""
         assert self._precision is not None  # set by prepare
         experiments = [with_precision(validate(config), self._precision) for config in configs]
+        costs: Sequence[RunCost]
         if plan.workers == 1:
-            return run_costs(experiments)
-        threads = dict.fromkeys(THREAD_VARIABLES, str(plan.cores_each))
-        child = Child(run_costs, (experiments,), threads)
-        try:
-            if not child.join():
-                raise WorkerDiedError("the process that was to time a few steps died")
-            costs: Sequence[RunCost] = child.result
-        finally:
-            child.end()
+            costs = aside(run_costs, experiments)
+        else:
+            threads = dict.fromkeys(THREAD_VARIABLES, str(plan.cores_each))
+            costs = in_child(run_costs, experiments, environment=threads)
         return costs
 
     def costs_by_trial(

@@ -136,8 +136,8 @@ class Searchable:
         """
         return None
 
-    def footprint(self, configs: Sequence["DictConfig"]) -> int:
-        """Return the bytes of memory that a worker needs at most for them; 0: not known."""
+    def footprint(self) -> int:
+        """Return the bytes that a worker needs at most for what was prepared; 0: not known."""
         return 0
 
     def costs(self, configs: Sequence["DictConfig"], plan: "WorkerPlan") -> Sequence["RunCost"]:

@@ -329,7 +329,7 @@ class Sweep:
         """Choose how many workers there are, now that what is left is known, and price them."""
         launcher = self._config.hydra.launcher
         left = max(left_to_run(*stage) for stage in search.stages.ahead())
-        footprint = partial(self._task.footprint, list(chain.from_iterable(search.probes)))
+        footprint = self._task.footprint
         self._plan = plan_workers(self._options, launcher, search.spec, left, footprint)
         rates = self._options.prices.rates(self._plan.cores_each, self._plan.gpus_each)
         budget = replace(search.spec.budget, rates=rates)

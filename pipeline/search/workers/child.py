@@ -122,6 +122,34 @@ class Child:
         self.process.join()
 
 
+def in_child(
+    function: Callable[..., Any], *args: Any, environment: Mapping[str, str] | None = None
+) -> Any:
+    """Call a function in a child and return what it returns.
+
+    Raises:
+        WorkerDiedError: where the child ended without a word.
+        Exception: whatever the function raised.
+    """
+    child = Child(function, args, environment or {})
+    try:
+        if not child.join():
+            raise WorkerDiedError(f"the process that ran {function.__name__} {child.fate}.")
+    finally:
+        child.end()
+    return child.result
+
+
+def aside(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function where its imports are: in a child of the fork server, else here.
+
+    Raises:
+        WorkerDiedError: where the child ended without a word.
+        Exception: whatever the function raised.
+    """
+    return in_child(function, *args) if fork_server().is_wanted else function(*args)
+
+
 @contextmanager
 def _without_main() -> Iterator[None]:
     """Hide this process's main file from the children that are started in here.

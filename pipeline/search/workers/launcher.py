@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.compose import changing
 from pipeline.search.workers.child import Child, WorkerDiedError
+from pipeline.search.workers.fork_server import fork_server
 from pipeline.search.workers.sizing import THREAD_VARIABLES, cores, visible_gpus
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class Launcher:
     """Runs Hydra jobs in parallel, each in a process of its own.
 
-    A single job runs in this process: there is nothing to run in parallel.
+    A single job runs in this process, there is nothing to run in parallel: but where the fork
+    server has imported what it needs, in a child of that.
 
     Args:
         threads: of torch and BLAS in each process; None: the cores shared out.
@@ -47,13 +49,14 @@ class Launcher:
         Raises:
             WorkerDiedError: where a process ended without a result once too often.
         """
-        if len(job_overrides) == 1:
+        is_alone = len(job_overrides) == 1
+        if is_alone and not fork_server().is_wanted:
             return [run_hydra_job(context, function, config, job_overrides[0], first)]
         children = [
             Child(
                 run_hydra_job,
                 (context, function, config, overrides, first + number),
-                environment_of(number, len(job_overrides), self),
+                {} if is_alone else environment_of(number, len(job_overrides), self),
             )
             for number, overrides in enumerate(job_overrides)
         ]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -59,3 +60,20 @@ def test_forked_worker_equals_a_fresh_one(monkeypatch):
         assert forked.result[name] == anew.result[name], name
     server = psutil.Process(forked.result["parent"])
     assert server.num_threads() == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_search_imports_torch_in_children_only(tiny):
+    search = ["train", "-m", *tiny]
+    one = ["hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=auto"]
+    code = (
+        "import sys; from pipeline.cli import main\n"
+        f"assert main({[*search, 'training.max_length=16,64', 'hydra.sweeper.n_jobs=2']}) == 2\n"
+        f"assert main({[*search, 'hydra.sweeper.n_jobs=2', 'seed=1,2']}) == 0\n"
+        f"assert main({[*search, 'seed=1,2,3', *one]}) == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "training.max_length=64: " in ended.stderr
+    assert "Traceback" not in ended.stderr
