@@ -46,6 +46,7 @@ from pipeline.search.study.trials import (
     SCORES,
     SOURCE,
     STEP,
+    STOP,
     WAITED,
     all_params,
     is_among_best,
@@ -108,6 +109,7 @@ class TrialLoop:
         self._task = worker.task
         self._whole = worker.spec.open()
         self._stages = Stages(self._whole, worker.spec)
+        self._study, self._spec = self._whole, worker.spec  # of the stage
         self._pruner = worker.spec.make_pruner()
         self._heartbeat = Heartbeat(self._whole)
         self._watch = Watch()
@@ -117,7 +119,7 @@ class TrialLoop:
 
     def _enter_stage(self) -> bool:
         """Take part in the stage that the search is in; return whether it is another one."""
-        before = getattr(self, "_spec", None)
+        before = self._spec
         self._study, self._spec = self._stages.current()
         if self._spec is before:
             return False
@@ -176,12 +178,16 @@ class TrialLoop:
         stopped = why_stopped(self._whole)
         for number in list(self._held):
             held = self._held.pop(number, None)
-            if held and stopped:
-                self._leave(held[0])
-                self._task.dropped(held[1], "failed", stopped)
-            elif held:
-                self._end_paused(*held)
-                self._task.dropped(held[1])
+            if held is None:  # a user has just ended it
+                continue
+            trial, outcome = held
+            by_user = latest(self._study, trial).user_attrs.get(STOP, "")
+            if stopped and not by_user:
+                self._leave(trial)
+                self._task.dropped(outcome, "failed", stopped)
+            else:
+                self._end_paused(trial, outcome)
+                self._task.dropped(outcome, why=by_user)
 
     def _run_next(self) -> bool:
         is_eager = isinstance(self._pruner, PauseAndPromote) and self._pruner.eager
@@ -238,7 +244,11 @@ class TrialLoop:
         """End those of the paused trials that users end; called while another one runs."""
         for number in numbers:
             if held := self._held.pop(number, None):
-                self._end_paused(*held)
+                try:
+                    self._end_paused(*held)
+                except Exception:  # a hiccup of the storage: the next look tries again
+                    self._held[number] = held
+                    raise
                 self._task.dropped(held[1], why=BY_USER)
 
     def _end_paused(self, trial: Trial, outcome: Outcome) -> None:
@@ -267,7 +277,6 @@ class TrialLoop:
                 trial.set_user_attr(COSTED, dict(outcome.costs))
             self._study.tell(trial, list(outcome.values))
         else:
-            trial.set_user_attr(PAUSED_AT, None)
             trial.set_user_attr(STEP, max(step, 0))
             if outcome.values:
                 trial.set_user_attr(SCORES, list(outcome.values))
