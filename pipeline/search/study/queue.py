@@ -1,6 +1,7 @@
 """How a worker comes by its next trial, and what becomes of those whose process died."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -30,7 +31,8 @@ from pipeline.search.study.trials import (
     state_of,
 )
 
-FIRST = "first"  # user attribute of the study: how many first points were queued
+# User attribute of the study: how many first points were queued; of a trial: which of them it is.
+FIRST = "first"
 # Points in a row that the filter refuses before one is drawn at random among those that pass: a
 # sampler that is not told of refused points may want the same one for ever.
 SAMPLER_DRAWS = 10
@@ -78,15 +80,15 @@ def queue_first(study: optuna.Study, spec: StudySpec) -> None:
     for point in spec.first:
         if _point(point) not in held:
             held.add(_point(point))
-            _enqueue(study, spec, point)
-    if spec.stage:  # several workers come to it at once
-        _unqueue_twins(study, spec)
+            _enqueue(study, spec, point, {FIRST: repr(_point(point))})
     study.set_user_attr(key, len(spec.first))
 
 
-def _enqueue(study: optuna.Study, spec: StudySpec, point: Params) -> None:
-    sources = [source for params, source in spec.history if params == point]
-    study.enqueue_trial(point, user_attrs={SOURCE: sources[0]} if sources else None)
+def _enqueue(
+    study: optuna.Study, spec: StudySpec, point: Params, marks: Mapping[str, str] | None = None
+) -> None:
+    sources = [(SOURCE, source) for params, source in spec.history if params == point]
+    study.enqueue_trial(point, user_attrs={**(marks or {}), **dict(sources[:1])})
 
 
 def _held(study: optuna.Study, spec: StudySpec) -> set[tuple[tuple[str, str], ...]]:
@@ -155,8 +157,8 @@ def settle_one(
 
 def handed_on(trial: FrozenTrial) -> dict[str, Any]:
     """Return the marks that a trial's point keeps when it is queued again."""
-    kept = {k: v for k, v in trial.user_attrs.items() if k in (REPLACES, ADDED, NEXT, SOURCE)}
-    return {**kept, **stage_marks(trial)}
+    kept = (REPLACES, ADDED, NEXT, SOURCE, FIRST)
+    return {k: v for k, v in trial.user_attrs.items() if k in kept} | stage_marks(trial)
 
 
 def claim(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | None:
@@ -220,11 +222,14 @@ def _take_back(study: optuna.Study) -> None:
 
 def _is_surplus(study: optuna.Study, spec: StudySpec, trial: Trial) -> bool:
     """Whether another worker took the last point, this point or the last place since we looked."""
-    if not spec.is_grid:
-        most = planned(study, spec.budget.n_trials)
-        return sum(t.number < trial.number for t in counted(study)) >= most
     asked = latest(study, trial)
     earlier = [t for t in counted(study, waiting=True) if t.number < trial.number]
+    if not spec.is_grid:
+        first = asked.user_attrs.get(FIRST)  # several workers that come to a stage may queue it
+        most = planned(study, spec.budget.n_trials)
+        begun = sum(t.state != TrialState.WAITING for t in earlier)
+        is_twin = first and any(t.user_attrs.get(FIRST) == first for t in earlier)
+        return begun >= most or bool(is_twin)
     points = {_own_point(t, spec) for t in earlier}
     return queued_params(asked) is None or _own_point(asked, spec) in points
 

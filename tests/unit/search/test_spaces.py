@@ -14,6 +14,7 @@ from pipeline.search.space.dimension import Condition
 from pipeline.search.space.filters import MOST_BITS, Filter, read_filter
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.space.space import DRAWS, Space
+from pipeline.search.study import queue
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, is_done, queue_first, queue_grid
 from pipeline.search.study.trials import counted
@@ -230,6 +231,26 @@ def test_each_point_of_a_conditional_grid_is_claimed_once(working_folder):
         {"a": "y"},
     ]
     assert not is_done(study, one)
+
+
+def test_a_first_point_that_two_workers_queue_at_once_is_begun_once(working_folder, monkeypatch):
+    one = spec(working_folder, "TPESampler", 3)
+    one = replace(one, space=replace(one.space, first=({"x": 2.0},)), stage=1)
+    study, heartbeat = one.open(), Heartbeat(one.open())
+    held, begun = queue._held, []
+
+    def slow(*given):
+        found = held(*given)
+        if not begun:  # another worker queues the point meanwhile, and takes it
+            begun.append(None)
+            queue_first(study, one)
+            begun.append(claim(study, one, heartbeat))
+        return found
+
+    monkeypatch.setattr(queue, "_held", slow)
+    queue_first(study, one)
+    begun += [claim(study, one, heartbeat), claim(study, one, heartbeat)]
+    assert [trial.params["x"] == 2.0 for trial in begun[1:]] == [True, False, False]
 
 
 def test_a_space_without_choices_has_one_point_to_check():
