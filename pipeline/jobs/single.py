@@ -32,7 +32,7 @@ from pipeline.tracking.signature import sign
 from pipeline.training.outcome import ALONE, RUN_LOGGER, Result, Trial
 from pipeline.training.probe import settled_precision, with_precision
 from pipeline.training.run_folders import folder_of
-from pipeline.training.starting_rate import rate_notes
+from pipeline.training.starting_rate import Note, rate_notes
 
 if TYPE_CHECKING:
     from pipeline.common.contract import Precision
@@ -126,14 +126,17 @@ def fix_open_choices(config: DictConfig, precision: Precision | None = None) -> 
             experiment = validate(config)
             auto = precision or settled_precision([experiment])
             config.training.precision = with_precision(experiment, auto).training.precision
-    return fix_learning_rate(config)
+    notes = fix_learning_rate(config)
+    for note in notes:
+        log.info("%s", note)
+    return {tags.LEARNING_RATE: "; ".join(map(str, notes))} if notes else {}
 
 
-def fix_learning_rate(config: DictConfig) -> dict[str, str]:
+def fix_learning_rate(config: DictConfig) -> Sequence[Note]:
     """Write the number that ``optimizer.learning_rate=auto`` stands for into the config.
 
     Returns:
-        The tag that says how it was made, also of the batch size; none for a rate that is as given.
+        What made it, and what the batch size makes of it; nothing for a rate that is as given.
 
     Raises:
         ConfigError: where the rule knows no rate.
@@ -143,11 +146,10 @@ def fix_learning_rate(config: DictConfig) -> dict[str, str]:
     # A config that is refused for other reasons gets its record first.
     notes = [] if is_as_given else rate_notes(validate(config))
     for note in notes:
-        log.info("%s", note)
         if note.setting.startswith(RATE):
             with changing(optimizer):
                 optimizer.learning_rate = note.rate
-    return {tags.LEARNING_RATE: "; ".join(map(str, notes))} if notes else {}
+    return notes
 
 
 def compute_as(store: Store, config: DictConfig, run_id: str) -> None:
