@@ -201,7 +201,8 @@ def quoted(names: Iterable[str]) -> str:
 def reason_of(error: BaseException) -> str:
     """Say in one line why a run failed, its kind first.
 
-    The kinds: oom, diverged, timeout, stopped (`sys.exit` or Ctrl-C), refused, error.
+    The kinds: oom, diverged, timeout, killed (with its search), stopped (`sys.exit` or Ctrl-C),
+    refused, error.
     """
     text = masked_message(str(error).strip())
     first_line = text.splitlines()[0] if text else "no message"
@@ -212,7 +213,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, TrialTimeoutError):
         return f"timeout: {text}"
     if isinstance(error, SearchStopped):
-        return text
+        return f"killed: {text}"
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return f"stopped: {type(error).__name__} {text}".rstrip()
     if is_interrupted(error):

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import TrialState
-
 from pipeline.common.errors import ConfigError, TrackingError, amount
 from pipeline.common.process import is_gone
 from pipeline.config.compose import compose, hydra_app, without_hydra
@@ -26,7 +24,7 @@ from pipeline.search.study import steering
 from pipeline.search.study.stages import Stages
 from pipeline.search.study.storage import find_study
 from pipeline.search.study.study import FINGERPRINT, SPACE, StudySpec
-from pipeline.search.study.trials import ADDED, params_of
+from pipeline.search.study.trials import ADDED, ended, params_of
 from pipeline.tracking import Store, commands, studies, tags
 from pipeline.tracking.runs import process_of, state_of
 
@@ -62,9 +60,11 @@ class Steered:
         """Have the search end, and say what becomes of it."""
         self._check_running("stop ends a search that runs")
         steering.stop(self.study, now=now)
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running, paused = (len(ended(self.study, state)) for state in ("running", "paused"))
         then = "to end now and be begun again when it is resumed" if now else "to finish"
-        which = f"{amount(len(running), 'running trial')} {then}"
+        which = f"{amount(running, 'running trial')} {then}"
+        if paused:
+            which += f", {amount(paused, 'paused one')} to be begun again when it is resumed"
         return f"{self.study.study_name}: no further trial begins, {which}."
 
     def stop_trial(self, number: int) -> str:

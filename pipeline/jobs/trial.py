@@ -52,7 +52,7 @@ from pipeline.search.workers.child import aside, in_child
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, tags
-from pipeline.tracking.dead_runs import connect_and_close_dead
+from pipeline.tracking.dead_runs import close_killed, connect_and_close_dead
 from pipeline.tracking.descriptions import describe, described
 from pipeline.tracking.kept_models import bytes_of
 from pipeline.tracking.names import searched_note, trial_colour, trial_name
@@ -323,9 +323,12 @@ class ExperimentTask(Searchable):
             torch.cuda.empty_cache()
 
     def dropped(
-        self, outcome: Outcome, state: Literal["pruned", "failed"] = "pruned", why: str = ""
+        self, outcome: Outcome, state: Literal["pruned", "killed"] = "pruned", why: str = ""
     ) -> None:
         """Close the run of a paused trial that will not be resumed."""
+        if state == "killed":
+            close_killed(self.store, outcome.kept.run_id, why)
+            return
         close_trial(self.store, outcome.kept.run_id, state, why)
         describe(self.store, outcome.kept.run_id)
 

@@ -239,7 +239,7 @@ class Searchable:
         gc.collect()
 
     def dropped(
-        self, outcome: Outcome, state: Literal["pruned", "failed"] = "pruned", why: str = ""
+        self, outcome: Outcome, state: Literal["pruned", "killed"] = "pruned", why: str = ""
     ) -> None:
         """Hear in the worker of a paused trial that will not be resumed: what it is now, and why.
 

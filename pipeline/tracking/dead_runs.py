@@ -50,10 +50,10 @@ def close_dead(
             delete_model(store, run_id)
 
 
-def close_killed(store: Store, run_id: str) -> None:
-    """Close the run of a process that died, and delete its model."""
+def close_killed(store: Store, run_id: str, why: str = "its process ended") -> None:
+    """Close the run of a process that died or was to stop, and delete its model."""
     store.client.set_tag(run_id, tags.STATE, "failed")
-    store.client.set_tag(run_id, tags.REASON, "killed: its process ended")
+    store.client.set_tag(run_id, tags.REASON, f"killed: {why}")
     store.client.set_terminated(run_id, "KILLED")
     describe(store, run_id)
     delete_model(store, run_id)

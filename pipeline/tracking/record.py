@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.common.contract import State
-from pipeline.common.errors import TrialStoppedError, reason_of
+from pipeline.common.errors import SearchStopped, TrialStoppedError, reason_of
 from pipeline.common.secrets import masked_value
 from pipeline.common.timing import booked
 from pipeline.tracking import tags
@@ -214,7 +214,8 @@ class Record:
             self._close(_STATUS["pruned"], state="pruned", reason=str(failure))
             return
         log.error("the run failed", exc_info=failure)  # now: the log file is stored below
-        self._close("FAILED", state="failed", reason=reason_of(failure))
+        status = "KILLED" if isinstance(failure, SearchStopped) else "FAILED"
+        self._close(status, state="failed", reason=reason_of(failure))
         if error is None:
             raise failure
 
@@ -240,7 +241,7 @@ class Record:
             self._do(self._store.client.set_terminated, self.run_id, status, now)
         incomplete = self._finish()
         self._writer.shutdown(wait=True)
-        if incomplete and status != "FAILED":
+        if incomplete and notes["state"] != "failed":
             raise incomplete
 
     def _open_again(self, name: str, run_tags: Mapping[str, str]) -> None:

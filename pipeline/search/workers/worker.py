@@ -183,8 +183,8 @@ class TrialLoop:
             trial, outcome = held
             by_user = latest(self._study, trial).user_attrs.get(STOP, "")
             if stopped and not by_user:
-                self._leave(trial)
-                self._task.dropped(outcome, "failed", stopped)
+                self._leave(trial, stopped)
+                self._task.dropped(outcome, "killed", stopped)
             else:
                 self._end_paused(trial, outcome)
                 self._task.dropped(outcome, why=by_user)
@@ -224,8 +224,8 @@ class TrialLoop:
             outcome = self._launch(trial, reporter, before)
         except TrialStoppedError:
             outcome = Outcome([], state="pruned")
-        except SearchStopped:
-            self._leave(trial)
+        except SearchStopped as stop:
+            self._leave(trial, str(stop))
             return
         # Ctrl-C and a full disk leave the trial to the next start.
         except (Exception, SystemExit) as error:
@@ -255,9 +255,9 @@ class TrialLoop:
         step = trial.user_attrs[PAUSED_AT]
         self._tell(trial, partial(self._finish, trial, outcome, step))
 
-    def _leave(self, trial: Trial) -> None:
+    def _leave(self, trial: Trial, why: str) -> None:
         """Leave a trial of a search that a user stopped: its next start begins it again."""
-        settle_one(self._study, latest(self._study, trial), why=BY_USER)
+        settle_one(self._study, latest(self._study, trial), why=why)
         self._heartbeat.release(trial)
 
     def _hold(self, trial: Trial, outcome: Outcome, step: int) -> None:

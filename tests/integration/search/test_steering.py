@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 from pipeline.search.study import steering
+from pipeline.search.study.trials import REASON
 from pipeline.tasks.classification import Classification
 from tests.support.rows import rows, write_rows
 from tests.support.stores import Made, make_store, tiny_config
@@ -51,9 +52,13 @@ def test_users_end_a_paused_trial_a_training_one_and_the_search(cli, tiny, runs,
     assert "pruned at 1, stopped by the user" in ended.out
     trials = runs("trial")
     states = [(t.data.tags["tunewright.state"], t.info.status) for t in trials]
-    assert states == [("pruned", "KILLED"), ("failed", "FAILED")] * 2
+    assert states == [("pruned", "KILLED"), ("failed", "KILLED")] * 2
     reasons = [t.data.tags["tunewright.reason"] for t in trials]
-    assert reasons == ["stopped by the user", "stopped by `tunewright study mine stop`"] * 2
+    left = "killed: stopped by `tunewright study mine stop`"
+    assert reasons == ["stopped by the user", left] * 2
+    assert [
+        t.user_attrs.get(REASON) for t in open_study(Path("mlruns/studies/mine")).trials[:4]
+    ] == [None, left] * 2
     assert "(stopped by the user)" in trials[2].data.tags["mlflow.note.content"]
     assert [s.data.tags["tunewright.state"] for s in runs("study")] == ["unfinished"]
 

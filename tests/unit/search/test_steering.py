@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from pipeline.common.errors import ConfigError, SearchStopped, TrialStoppedError
 from pipeline.config.tracking import TrackingConfig
+from pipeline.jobs.steer import Steered
 from pipeline.jobs.study_record import StudyRecord
 from pipeline.search.space.change import open_or_continue
 from pipeline.search.space.grammar import parse_space
@@ -15,7 +16,7 @@ from pipeline.search.study import steering
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, is_done, queue_grid, settle_one
 from pipeline.search.study.study import SPACE
-from pipeline.search.study.trials import counted, params_of, state_of
+from pipeline.search.study.trials import PAUSED_AT, counted, params_of, state_of
 from pipeline.tracking import open_store, tags
 from tests.support.studies import search_sphere, spec
 
@@ -120,6 +121,15 @@ def test_running_trials_hear_that_they_end(random):
         orders.check(two.number)
     steering.resume(study)
     assert random.why_over(study) is None
+
+
+def test_stop_says_what_becomes_of_running_and_of_paused_trials(random):
+    study = random.open()
+    claim(study, random, Heartbeat(study))
+    claim(study, random, Heartbeat(study)).set_user_attr(PAUSED_AT, 1)
+    said = Steered(study, True, None, None).stop()
+    again = "1 paused one to be begun again when it is resumed"
+    assert said == f"sphere: no further trial begins, 1 running trial to finish, {again}."
 
 
 def test_the_point_of_a_dead_trial_that_was_to_end_is_not_tried_again(random):
