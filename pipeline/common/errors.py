@@ -214,10 +214,11 @@ def reason_of(error: BaseException) -> str:
         return f"timeout: {text}"
     if isinstance(error, SearchStopped):
         return f"killed: {text}"
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        return f"stopped: {type(error).__name__} {text}".rstrip()
+    if isinstance(error, SystemExit):
+        return f"stopped: SystemExit {text}".rstrip()
     if is_interrupted(error):
-        return "stopped: KeyboardInterrupt"
+        said = text if isinstance(error, KeyboardInterrupt) else ""
+        return f"stopped: {said or 'interrupted'}"
     if isinstance(error, TunewrightError):
         return f"refused: {text}"
     return f"error: {type(error).__name__}: {first_line}"

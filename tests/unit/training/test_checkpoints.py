@@ -189,7 +189,7 @@ def test_resumed_record_takes_no_point_twice(tiny):
             record.metrics({"train/loss": step / 3}, step)
         record.end("complete")
     client, run_id = store.client, record.run_id
-    client.set_tag(run_id, "tunewright.reason", "stopped: KeyboardInterrupt")
+    client.set_tag(run_id, "tunewright.reason", "stopped: interrupted")
     client.set_terminated(run_id, "FAILED")
     with Record(store, "cut", {}, {}, run_id=run_id, was_cut_off=True) as again:
         again.flush()()
