@@ -27,9 +27,9 @@ def add(verbs: Verbs) -> None:
     )
     add_overrides(
         verb,
-        'an MLflow search filter in quotes, such as "metrics.`val/loss` < 0.5 and '
-        f"params.seed = '1'\"; {STORE}",
-        metavar="FILTER",
+        "a study's name, or an MLflow search filter in quotes, such as \"metrics.`val/loss` < 0.5 "
+        f"and params.seed = '1'\"; {STORE}",
+        metavar="STUDY|FILTER",
     )
     add_limit(verb, "runs")
     add_format(verb)
@@ -41,6 +41,6 @@ def _run(options: argparse.Namespace) -> int:
 
     # A condition has a `=` as well.
     conditions, overrides = names_and_overrides(options.overrides, ("tracking.", "tracking="))
-    condition = at_most_one(conditions, f"one filter, in quotes: {overview.EXAMPLE}")
+    condition = at_most_one(conditions, f"a study, or one filter, in quotes: {overview.EXAMPLE}")
     table = overview.runs(store_at(overrides), condition or "", options.limit)
     return show_table(table, options.format)

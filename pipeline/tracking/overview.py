@@ -21,7 +21,7 @@ from pipeline.tasks.objective import SECONDS, Objective, parse
 from pipeline.tracking import tags
 from pipeline.tracking.metrics import NEW_BEST, OLD_BEST, history, metrics_of
 from pipeline.tracking.record import RUN_SECONDS
-from pipeline.tracking.runs import find_runs, is_deleted, seek_run, state_of
+from pipeline.tracking.runs import find_runs, is_deleted, quoted, seek_run, state_of
 from pipeline.tracking.store import Store
 from pipeline.tracking.studies import DATA, find_study, searched_keys
 from pipeline.tracking.trials import repeats_of, trials_of, tries_of
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 2000  # of a filter
 EXAMPLE = "\"metrics.`val/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3, "killed": 3}  # 2: those that may still end
+_COMPARES = re.compile(r"[=<>(]| (?:I?LIKE|IN|IS) ", re.IGNORECASE)  # a filter, and no study's name
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
 
 
@@ -141,11 +142,11 @@ def runs(store: Store, condition: str, limit: int) -> Table:
     """Return the studies, trials and runs of the experiment, the latest first.
 
     ``run_seconds`` are by the clock, from a run's start to its end, pauses left out. The condition
-    is in the grammar of MLflow's search; empty for all.
+    is in the grammar of MLflow's search, or the name of a study, or how it begins; empty for all.
 
     Raises:
         ConfigError: for a limit below 1, or a condition that MLflow cannot read.
-        TrackingError: where nothing is recorded yet.
+        TrackingError: where nothing is recorded yet, or there is no such study.
     """
     _check_limit(limit)
     store.check_there()
@@ -323,6 +324,9 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
         return find_runs(store, ours, most=most)
     if len(condition) > MOST_CHARACTERS:
         raise ConfigError(f"{cut(condition)}: expected at most {MOST_CHARACTERS:,} characters.")
+    if not _COMPARES.search(condition):
+        study = find_study(store, condition).data.tags[tags.STUDY]
+        condition = f"tags.`{tags.STUDY}` = '{quoted(study)}'"
     try:
         return find_runs(store, f"{ours} and {condition}", most=most)
     except (MlflowException, SQLAlchemyError, OverflowError) as error:

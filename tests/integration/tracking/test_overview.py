@@ -204,6 +204,8 @@ def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
     some = table("runs", "params.`training.batch_size` = '8' and tags.`tunewright.kind`='trial'")
     assert {(row["study"], row["objective"]) for row in some} == {("batches", "val/accuracy@last")}
     assert len(some) == 2
+    assert {row["kind"] for row in table("runs", "batches")} == {"study", "trial"}
+    assert {row["study"] for row in table("runs", "batches")} == {"batches"}
     short = cli("runs", store, "--limit", "2", "--format", "csv")
     assert len(short.out.splitlines()) == 3
     assert "only the latest 2 are listed" in short.err
@@ -217,6 +219,7 @@ def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
             ["runs", "score >"],
             ["score >: MLflow cannot read this filter", "metrics.`val/f1_macro"],
         ),
+        (["runs", "my ratse"], ["my ratse: no study of that name", "Known: "]),
         (["runs", "loss > 1"], ["Invalid attribute key 'loss'"]),
         (["runs", "(" * 1500], ["(… (1,500 characters): MLflow cannot read this filter"]),
         (["runs", "x" * 2001], ["x… (2,001 characters): expected at most 2,000 characters"]),
@@ -225,7 +228,7 @@ def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
             ["64 tables in a join. Expected"],
         ),
         (["runs", f"attributes.start_time > {10**20}"], ["int too large to convert"]),
-        (["runs", "a", "b"], ["a b: expected one filter, in quotes"]),
+        (["runs", "a", "b"], ["a b: expected a study, or one filter, in quotes"]),
         (["runs", "--limit", "0"], ["--limit 0: expected a whole number"]),
         (["compare", "ratse"], ["no study of that name", "Did you mean rates?"]),
         (["compare"], ["expected the name of a study"]),
