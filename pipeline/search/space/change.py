@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import check_distribution_compatibility
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pipeline.common.errors import ConfigError, TrackingError
+from pipeline.common.errors import ConfigError, TrackingError, amount
 from pipeline.search.optuna_parts import take_back
 from pipeline.search.space.dimension import Params
 from pipeline.search.space.space import Space
@@ -28,7 +28,7 @@ from pipeline.search.space.transfer import (
 )
 from pipeline.search.study.history import HISTORY
 from pipeline.search.study.liveness import BEAT, OWNER, Watch
-from pipeline.search.study.queue import FIRST, settle
+from pipeline.search.study.queue import FIRST, handed_on, settle
 from pipeline.search.study.storage import open_storage, seek_study
 from pipeline.search.study.study import FINGERPRINT, SPACE, StudySpec
 from pipeline.search.study.trials import (
@@ -316,9 +316,22 @@ def _fork(
             source = f"{origin}#{trial.number}"
             if source not in there:  # where an earlier start was cut short in this very place
                 study.add_trial(_copy(trial, params, spec.space, {COPIED: source}))
-        line = f"forked from {origin}: {change.fits()} are copied"
+        count = _queue_added(change, study)
+        too = f", and {amount(count, 'added point')}, not begun yet," if count else ""
+        line = f"forked from {origin}: {change.fits()}{too} are copied"
         study.set_user_attr(_FORKED, line)
     return Opened(study, spec, is_new=False, lines=(str(line),))
+
+
+def _queue_added(change: _Change, fork: optuna.Study) -> int:
+    """Queue the points that a user added to a study, and no trial has begun, in its fork too."""
+    there = {trial.user_attrs.get(ADDED) for trial in fork.get_trials(deepcopy=False)}
+    queued = change.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    added = [trial for trial in queued if change.is_added(trial)]
+    for trial in added:
+        if trial.user_attrs[ADDED] not in there:
+            fork.enqueue_trial(params_of(trial), user_attrs=handed_on(trial))
+    return len(added)
 
 
 def _is_free(spec: StudySpec, origin: str, now: Mapping[str, Any]) -> bool:

@@ -68,10 +68,14 @@ def test_an_added_point_is_named_though_a_worker_has_claimed_it(random, monkeypa
     assert (trial.number, trial.state) == (0, TrialState.RUNNING)
 
 
-def test_an_added_point_stays_queued_in_a_changed_space_that_has_it(random):
+@pytest.mark.parametrize("on_change", ["continue", "fork"])
+def test_an_added_point_stays_queued_in_a_changed_space_that_has_it(random, on_change):
     def opened(one):
+        def place(name):
+            return replace(one, name=name)
+
         known, same = {SPACE: one.space.describe()}, lambda settings, *_: dict(settings)
-        return open_or_continue(one, known, {}, same, "continue", lambda _: one).study
+        return open_or_continue(one, known, {}, same, on_change, place).study
 
     study = opened(random)
     for x in (2.5, 4.5):
