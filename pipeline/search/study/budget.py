@@ -7,6 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from pipeline.search.cost import FREE, Rates
+from pipeline.search.optuna_parts import whole_of
 from pipeline.search.study.trials import (
     PAUSED_SINCE,
     RAN,
@@ -25,17 +26,20 @@ class Budget:
     n_trials: int  # in all, over every start of the study
     stop_at: float | None = None  # time.time() after which no trial begins
     machine_seconds: float | None = None  # of all trials together
-    patience: float | None = None  # complete or pruned trials since the best one
+    patience: float | None = None  # complete or pruned trials since the best one, of one stage
     kwh: float | None = None  # of all trials, as the stated power of a worker has it
     usd: float | None = None  # likewise
     rates: Rates = FREE  # what a worker draws and costs
 
     def exhausted(self, study: optuna.Study) -> str | None:
-        """Say which limit keeps the next trial from beginning, or None; n_trials is not asked."""
+        """Say which limit keeps the next trial from beginning, or None; n_trials is not asked.
+
+        Of a study with stages this is the stage's part.
+        """
         if self.stop_at is not None and time.time() >= self.stop_at:
             return "hydra.sweeper.budget.minutes are used up"
         if any(limit is not None for limit in (self.machine_seconds, self.kwh, self.usd)):
-            used = self._used_up(machine_seconds(study))
+            used = self._used_up(machine_seconds(whole_of(study)))
             if used is not None:
                 return used
         if self.patience is not None and (ranked := best_first(study)):

@@ -15,7 +15,7 @@ from sqlalchemy.exc import NoSuchModuleError
 from pipeline.common.contract import Direction
 from pipeline.common.errors import TrackingError, is_disk_fault
 from pipeline.common.secrets import masked
-from pipeline.search.optuna_parts import whole_of, with_queue
+from pipeline.search.optuna_parts import with_queue
 from pipeline.search.pruners import Pruner, make_pruner
 from pipeline.search.samplers import GRID, make_sampler, sampler_name
 from pipeline.search.space.dimension import Params
@@ -80,12 +80,13 @@ class StudySpec:
     def why_over(self, study: optuna.Study) -> str | None:
         """Say why no further trial may begin, or return None; n_trials is not asked.
 
-        A stage is hopeless by its own trials; limits are those of the whole study.
+        A stage is hopeless, and without a better trial, by its own trials; the other limits are
+        those of the whole study.
         """
         return (
             why_hopeless(study, self.max_failure_rate)
             or why_stopped(study)
-            or self.budget.exhausted(whole_of(study))
+            or self.budget.exhausted(study)
         )
 
     @property

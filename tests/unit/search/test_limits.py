@@ -7,11 +7,12 @@ import optuna
 import pytest
 
 from pipeline.common.errors import DivergedError
+from pipeline.search.optuna_parts import PartOfStudy
 from pipeline.search.study.budget import Budget, seconds_of
 from pipeline.search.study.failures import tell_failure, why_hopeless
 from pipeline.search.study.liveness import OWNER, Heartbeat, Watch
 from pipeline.search.study.queue import claim, settle
-from pipeline.search.study.trials import PAUSED_SINCE, WAITED, best_first, state_of
+from pipeline.search.study.trials import PAUSED_SINCE, STAGE, WAITED, best_first, state_of
 from pipeline.tasks.objective import Constraint, Objective
 from tests.support.studies import DEAD, spec
 
@@ -32,6 +33,17 @@ def test_each_limit_ends_a_search():
     assert Budget(9, machine_seconds=60).exhausted(study) is None
     assert "2 trials since trial 1" in Budget(9, patience=2).exhausted(study)
     assert Budget(9, patience=3).exhausted(study) is None
+
+
+def test_patience_counts_the_trials_of_one_stage(working_folder):
+    patient = replace(spec(working_folder, "TPESampler", 9), budget=Budget(9, patience=2))
+    study = patient.open()
+    stage = PartOfStudy(study, study.sampler, STAGE, {STAGE: 2})
+    for part, score in ((study, 1.0), (study, 2.0), (stage, 3.0), (stage, 4.0)):
+        part.tell(part.ask(), score)
+    assert patient.why_over(stage) is None
+    stage.tell(stage.ask(), 5.0)
+    assert "2 trials since trial 2 were no better" in patient.why_over(stage)
 
 
 def test_failure_by_parameters_is_a_violated_constraint():
