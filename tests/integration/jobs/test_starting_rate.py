@@ -11,7 +11,7 @@ from tests.support import classifiers, word_models
 
 AUTO = "optimizer.learning_rate=auto"
 RATE = "optimizer.learning_rate"
-SAID = f"{AUTO}: 4.50e-04 (full fine-tuning, bert, width 256, batch 16)"  # 5e-5 × (768 / 256)²
+SAID = f"{AUTO}: 0.00045 (full fine-tuning, bert, width 256, batch 16)"  # 5e-5 × (768 / 256)²
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def auto(tiny: list[str], wide: Path) -> list[str]:
 def test_run_logs_the_number_and_reruns_to_the_bit(cli, auto, wide, runs):
     done = cli("train", *auto, "optimizer.scale_with_batch=sqrt", "training.batch_size=4")
     assert done.code == 0, done.err
-    scaled = "optimizer.scale_with_batch=sqrt: 2.25e-04 (0.00045 × √(4 / 16))"
+    scaled = "optimizer.scale_with_batch=sqrt: 0.000225 (0.00045 × √(4 / 16))"
     assert [line for line in done.out.splitlines() if "optimizer." in line] == [SAID, scaled]
     (run,) = runs("run")
     assert run.data.params[RATE] == "0.00045"
@@ -64,7 +64,7 @@ def test_interrupted_run_resumes_with_its_number(cli, auto, runs, monkeypatch):
 
 def test_each_trial_of_a_sweep_has_its_own_number(cli, auto, runs):
     plan = ["train", "-m", *auto, "training.batch_size=4,16", "adapter=none,lora", "seed=1"]
-    first = f"{AUTO}: 2.30e-04 (full fine-tuning, bert, width 256, batch 4)"
+    first = f"{AUTO}: 0.00023 (full fine-tuning, bert, width 256, batch 4)"
     said = f"  {first}; in other trials by what they train"
     dry = cli(*plan, "--dry-run")
     assert said in dry.out.splitlines(), dry.err

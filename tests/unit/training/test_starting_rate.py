@@ -110,15 +110,15 @@ def test_auto_and_the_scale_count_the_batch_once(made):
         made("bert", 384, batch, "optimizer.scale_with_batch=sqrt"),
     )
     assert [str(note) for note in rate_notes(scaled)] == [
-        f"{AUTO}: 2.00e-04 (full fine-tuning, bert, width 384, batch 16)",
-        "optimizer.scale_with_batch=sqrt: 4.00e-04 (0.0002 × √(64 / 16))",
+        f"{AUTO}: 0.0002 (full fine-tuning, bert, width 384, batch 16)",
+        "optimizer.scale_with_batch=sqrt: 0.0004 (0.0002 × √(64 / 16))",
     ]
     assert optimizer_of(scaled).learning_rate == optimizer_of(auto).learning_rate == 4e-4
 
 
 def test_plan_says_the_first_rate_and_whether_others_differ(made):
     one, other = (made("bert", 384, f"training.batch_size={size}") for size in (16, 64))
-    said = f"  {AUTO}: 2.00e-04 (full fine-tuning, bert, width 384, batch 16)"
+    said = f"  {AUTO}: 0.0002 (full fine-tuning, bert, width 384, batch 16)"
     assert said_of_rates([one, one]) == [said]
     assert said_of_rates([one, other]) == [f"{said}; in other trials by what they train"]
 
