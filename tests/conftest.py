@@ -17,7 +17,15 @@ from pipeline.cli import main
 from pipeline.tracking.signature import KEY_VARIABLE
 from tests.support.quick import copy_tables, freeze, measure_once, no_figures
 from tests.support.rows import BAD, FILLERS, GOOD, rows, write_rows
-from tests.support.stores import Ended, Made, forget, in_this_process, make_store, tiny_config
+from tests.support.stores import (
+    Ended,
+    Made,
+    copy_store,
+    forget,
+    in_this_process,
+    make_store,
+    tiny_config,
+)
 
 quiet_libraries()
 
@@ -147,6 +155,27 @@ def allow(tiny_model: Path) -> list[str]:
 def tiny(tiny_model: Path, working_folder: Path) -> list[str]:
     """The overrides of a run that takes well under a second."""
     return tiny_config(tiny_model, write_rows(working_folder / "reviews.jsonl", rows(120)))
+
+
+@pytest.fixture(scope="session")
+def of_two_seeds(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Made:
+    """A folder with the study ``mine`` of two seeds; tests work on copies."""
+    folder = tmp_path_factory.mktemp("mine")
+    write_rows(folder / "reviews.jsonl", rows(120))
+    return make_store(folder, two_seeds(tiny_model)[1:])
+
+
+@pytest.fixture
+def mine(of_two_seeds: Made, tiny_model: Path, working_folder: Path) -> list[str]:
+    """The command of the study ``mine``, as if it had been given here."""
+    copy_store(of_two_seeds, working_folder)
+    return two_seeds(tiny_model)
+
+
+def two_seeds(model: Path) -> list[str]:
+    """Return the command of a study of two trials."""
+    given = tiny_config(model, "reviews.jsonl")
+    return ["train", "-m", *given, "seed=1,2", "hydra.sweeper.study_name=mine"]
 
 
 @pytest.fixture

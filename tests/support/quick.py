@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from matplotlib.figure import Figure
+from mlflow.utils import requirements_utils
 
 from pipeline.config.training import TrainingConfig
 from pipeline.tracking import store
@@ -48,6 +49,12 @@ def measure_once(patch: pytest.MonkeyPatch) -> None:
 
     rates: dict[tuple[str, int | None], float] = {}
     patch.setattr(speed, "matmul_rate", once)
+
+
+def look_up_once(patch: pytest.MonkeyPatch) -> None:
+    """Have MLflow look up a package's version once, not once for each model that is kept."""
+    versions = requirements_utils._get_installed_version
+    patch.setattr(requirements_utils, "_get_installed_version", cache(versions))
 
 
 @contextmanager

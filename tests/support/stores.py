@@ -1,6 +1,7 @@
 """Commands given in this process, and the stores they make."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.common.session import session
 from pipeline.tracking.kept_models import MODEL_FOLDER, place_of
-from pipeline.tracking.location import local_path
+from pipeline.tracking.location import local_path, settle_in
 from tests.support.quick import no_figures
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ def make_store(folder: Path, *commands: Sequence[str]) -> Made:
             forget()
             assert main(in_this_process(["train", *command])) == 0
     return Made(folder)
+
+
+def copy_store(made: Made, folder: Path) -> None:
+    """Copy a folder with its store into another, as if its commands had been given there."""
+    shutil.copytree(made.folder, folder, dirs_exist_ok=True)
+    settle_in(folder / "mlruns", made.folder / "mlruns")
 
 
 def cost_of(run) -> dict:

@@ -33,8 +33,8 @@ def own_run(name: str, process: dict | None, output: str | None = None) -> str:
     return str(run.info.run_id)
 
 
-def test_doctor_repairs_files_that_a_crash_left(cli, tiny, runs):
-    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+@pytest.mark.usefixtures("mine")
+def test_doctor_repairs_files_that_a_crash_left(cli, runs):
     (study,), trials = runs("study"), runs("trial")
     best, other = sorted(
         trials, key=lambda t: t.info.run_id != study.data.tags["tunewright.best_run_id"]
@@ -61,8 +61,8 @@ def test_doctor_repairs_files_that_a_crash_left(cli, tiny, runs):
     assert "mlflow.db: all is well" in cli("doctor").out
 
 
-def test_doctor_reports_what_only_a_person_can_repair(cli, tiny):
-    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+@pytest.mark.usefixtures("mine")
+def test_doctor_reports_what_only_a_person_can_repair(cli):
     Path("mlruns/studies/mine").rename("mlruns/studies/yours")
     Path("mlruns/studies/nothing").mkdir()
     Path("mlruns/studies/nothing/study.journal").touch()
@@ -91,9 +91,7 @@ def test_a_best_trial_deleted_in_mlflow_is_said_and_restored(cli, tiny, runs):
     assert f"run        {best}" in cli("best", "mine").out
 
 
-def test_a_search_holds_what_it_found_where_its_runs_are_deleted_for_good(cli, tiny, runs):
-    search = ("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
-    assert cli(*search).code == 0
+def test_a_search_holds_what_it_found_where_its_runs_are_deleted_for_good(cli, mine, runs):
     store = SqlAlchemyStore(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db", "mlruns/artifacts")
     ids = [run.info.run_id for kind in ("study", "trial") for run in runs(kind)]
     for run_id in ids:
@@ -102,7 +100,7 @@ def test_a_search_holds_what_it_found_where_its_runs_are_deleted_for_good(cli, t
     folder = cli("doctor")
     assert "in which nothing is left to do; it may be deleted" in folder.out
     assert folder.code == 0
-    again = cli(*search)
+    again = cli(*mine)
     assert again.code == 0, again.err
     assert "2 of 2 trials done, 0 failed" in again.out
     best = runs("study")[0].data.tags["tunewright.best_run_id"]
@@ -117,8 +115,8 @@ def test_a_search_holds_what_it_found_where_its_runs_are_deleted_for_good(cli, t
     assert cli("confirm", "mine", "--seeds=2").code == 0
 
 
-def test_doctor_leaves_another_machine_alone(cli, tiny, runs):
-    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+@pytest.mark.usefixtures("mine")
+def test_doctor_leaves_another_machine_alone(cli, runs):
     study = open_study(Path("mlruns/studies/mine"))
     asked = study.ask()
     asked.set_user_attr(OWNER, REMOTE)
@@ -131,8 +129,8 @@ def test_doctor_leaves_another_machine_alone(cli, tiny, runs):
     assert [r.info.status for r in runs("run")] == ["RUNNING"]
 
 
-def test_doctor_closes_run_by_its_trial_and_leaves_live_worker(cli, tiny, runs):
-    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+@pytest.mark.usefixtures("mine")
+def test_doctor_closes_run_by_its_trial_and_leaves_live_worker(cli, runs):
     client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
     study, run = open_study(Path("mlruns/studies/mine")), runs("trial")[1]
     client.update_run(run.info.run_id, status="RUNNING")
@@ -157,8 +155,8 @@ def test_doctor_closes_run_by_its_trial_and_leaves_live_worker(cli, tiny, runs):
     assert study.trials[2].state == TrialState.FAIL
 
 
-def test_doctor_names_the_missing_best_trial(cli, tiny, runs):
-    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+@pytest.mark.usefixtures("mine")
+def test_doctor_names_the_missing_best_trial(cli, runs):
     (before,) = runs("study")
     client = MlflowClient(f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}")
     client.delete_tag(before.info.run_id, "tunewright.best_run_id")
@@ -208,8 +206,8 @@ def test_doctor_continues_after_a_failed_repair(cli, tiny, monkeypatch, error):
     assert cli("doctor", "--fix").code == 0
 
 
-def test_doctor_does_not_claim_repairs_of_another_process(cli, tiny, monkeypatch):
-    cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
+@pytest.mark.usefixtures("mine")
+def test_doctor_does_not_claim_repairs_of_another_process(cli, monkeypatch):
     study = open_study(Path("mlruns/studies/mine"))
     study.ask().set_user_attr(OWNER, DEAD)
     monkeypatch.setattr(doctor, "settle_one", lambda *_: False)

@@ -42,21 +42,19 @@ def test_a_study_keeps_the_precision_that_it_was_begun_with(cli, tiny, runs, mon
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_study_whose_journal_was_lost_is_not_run_twice(cli, tiny, runs, loss):
-    search = ("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.study_name=mine")
-    assert cli(*search).code == 0
+def test_a_study_whose_journal_was_lost_is_not_run_twice(cli, mine, runs, loss):
     journal = Path("mlruns/studies/mine/study.journal")
     kept = journal.read_bytes()
     LOSSES[loss](journal)
     for _ in range(2):
-        refused = cli(*search)
+        refused = cli(*mine)
         assert refused.code == 2
         assert "has 2 complete trials of it, but" in refused.err
         assert "hydra.sweeper.warm_start=mlflow:mine" in refused.err
     assert len(runs("trial")) == 2
     assert "2 complete trials" in cli("doctor").out
     journal.write_bytes(kept)
-    again = cli(*search)
+    again = cli(*mine)
     assert "2 done before" in again.out, again.err
     assert cli("doctor").code == 0
 

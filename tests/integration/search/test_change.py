@@ -1,7 +1,6 @@
 """A changed space: refused with what changed, gone on with, or forked; and runs learned from."""
 
 import shutil
-import sqlite3
 from pathlib import Path
 from statistics import fmean
 
@@ -13,7 +12,7 @@ from pipeline.search.study.trials import best_first, ended, state_of
 from pipeline.tracking import Store, open_store, studies
 from pipeline.tracking.kept_models import delete_model
 from tests.support.rows import rows, write_rows
-from tests.support.stores import artifact, make_store, tiny_config
+from tests.support.stores import artifact, copy_store, make_store, tiny_config
 from tests.support.studies import open_study
 
 NAMED = "hydra.sweeper.study_name=old"
@@ -34,23 +33,17 @@ def seeds(name: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def three_seeds(tiny_model, tmp_path_factory):
-    """A folder with the study ``old`` of three seeds."""
+    """A store with the study ``old`` of three seeds."""
     folder = tmp_path_factory.mktemp("old")
     write_rows(folder / "reviews.jsonl", rows(120))
     given = tiny_config(tiny_model, "reviews.jsonl")
-    return make_store(folder, ["-m", *given, LOSS, NAMED, "seed=range(1,4)"]).folder
+    return make_store(folder, ["-m", *given, LOSS, NAMED, "seed=range(1,4)"])
 
 
 @pytest.fixture
 def old(cli, tiny_model, three_seeds, working_folder):
     """Copy the study ``old`` of three seeds; return a function that gives its command again."""
-    shutil.copytree(three_seeds, working_folder, dirs_exist_ok=True)
-    with sqlite3.connect("mlruns/mlflow.db") as made:
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-            moved = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
-            made.execute(moved, [three_seeds.as_uri(), working_folder.as_uri()])
-            made.execute(moved, [str(three_seeds), str(working_folder)])
-    made.close()
+    copy_store(three_seeds, working_folder)
     given = tiny_config(tiny_model, "reviews.jsonl")
     return lambda *overrides: cli("train", "-m", *given, LOSS, NAMED, *overrides)
 
@@ -261,27 +254,26 @@ def test_a_point_on_several_seeds_is_learned_from_as_one(cli, tiny, runs):
         assert imported.value == pytest.approx(fmean(scores))
 
 
-def test_transfer_parses_only_differences_and_reads_only_fitting_trials(cli, tiny, monkeypatch):
-    cli("train", "-m", *tiny, NAMED, "seed=1,2,3")
+def test_transfer_parses_only_differences_and_reads_only_fitting_trials(cli, mine, monkeypatch):
     parsed, fetched = [], []
     read, history = prior_runs._read, prior_runs.history
     monkeypatch.setattr(prior_runs, "_read", lambda text: parsed.append(text) or read(text))
     monkeypatch.setattr(
         prior_runs, "history", lambda *given: fetched.append(given) or history(*given)
     )
-    learning = ("hydra.sweeper.study_name=new", "hydra.sweeper.warm_start='mlflow:old'")
-    started = cli("train", "-m", *tiny, "seed=2,7", "hydra.sweeper.n_trials=1", *learning)
-    assert "1 of 3 trials of mlflow:old fit" in started.out
-    assert sorted(parsed) == ["1", "2", "3"]
+    learning = ("hydra.sweeper.study_name=new", "hydra.sweeper.warm_start='mlflow:mine'")
+    started = cli(*mine[:-2], "seed=2,7", "hydra.sweeper.n_trials=1", *learning)
+    assert "1 of 2 trials of mlflow:mine fit" in started.out
+    assert sorted(parsed) == ["1", "2"]
     of_trials = {run_id for _, run_id, metric in fetched if not metric.startswith("search/")}
     assert len(of_trials) == 1
 
 
+@pytest.mark.usefixtures("mine")
 def test_missing_record_is_refused_by_name(cli, tiny):
-    cli("train", "-m", *tiny, NAMED, "seed=1,2")
-    refused = cli("train", "-m", *tiny, "seed=1,2,3", "hydra.sweeper.warm_start='mlflow:odl'")
+    refused = cli("train", "-m", *tiny, "seed=1,2,3", "hydra.sweeper.warm_start='mlflow:mien'")
     assert refused.code == 2
-    assert "Did you mean old?" in refused.err
+    assert "Did you mean mine?" in refused.err
 
 
 def test_an_unknown_way_is_refused(cli, tiny):

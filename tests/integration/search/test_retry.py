@@ -63,39 +63,36 @@ def test_failed_trials_are_run_again_and_counted_once(cli, tiny, runs, monkeypat
     assert runs("study")[0].data.tags["tunewright.state"] == "complete"
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
+def test_a_retry_that_is_refused_queues_nothing(cli, failed):
+    for wrong in (
         "hydra.sweeper.n_jobs=0",
         "hydra.sweeper.warm_start=nowhere",
         "training.epochs=-1",
         "training.epochs=2",
-    ],
-)
-def test_a_retry_that_is_refused_queues_nothing(cli, failed, wrong):
-    refused = cli("retry", "mine", wrong)
-    assert refused.code == 2
-    assert wrong.partition("=")[0] in refused.err
-    assert len(open_study(failed).trials) == 2
+    ):
+        refused = cli("retry", "mine", wrong)
+        assert refused.code == 2
+        assert wrong.partition("=")[0] in refused.err
+        assert len(open_study(failed).trials) == 2
     again = cli("retry", "mine")
     assert again.code == 0, again.err
     assert "2 of 2 trials done, 0 failed" in again.out
     assert [t.user_attrs.get(REPLACES) for t in open_study(failed).trials] == [None, None, 0]
 
 
-@pytest.mark.parametrize("dry", ["--dry-run", "hydra.sweeper.dry_run=true"])
 @pytest.mark.usefixtures("failed")
-def test_dry_retry_lists_trials_and_writes_nothing(cli, working_folder, dry):
+def test_dry_retry_lists_trials_and_writes_nothing(cli, working_folder):
     def content() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in working_folder.rglob("*") if path.is_file()}
 
     before = content()
-    ended_now = cli("retry", "mine", dry)
-    assert ended_now.code == 0, ended_now.err
-    assert "nothing was run or written" in ended_now.out
-    assert ended_now.out.endswith("trial 0 would be run again: seed=1\n")
-    assert content() == before
-    assert cli("retry", "mine", dry, "hydra.sweeper.n_jobs=0").code == 2
+    for dry in ("--dry-run", "hydra.sweeper.dry_run=true"):
+        ended_now = cli("retry", "mine", dry)
+        assert ended_now.code == 0, ended_now.err
+        assert "nothing was run or written" in ended_now.out
+        assert ended_now.out.endswith("trial 0 would be run again: seed=1\n")
+        assert content() == before
+        assert cli("retry", "mine", dry, "hydra.sweeper.n_jobs=0").code == 2
     again = cli("retry", "mine")  # the dry one is not the command that is kept
     assert "2 of 2 trials done, 0 failed" in again.out
 
@@ -160,25 +157,20 @@ def changed(failed: Path) -> Callable[..., None]:
     return change
 
 
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
+def test_a_command_line_that_somebody_changed_runs_and_reads_nothing(cli, changed, working_folder):
+    working_folder.with_name("private.csv").write_text("review,stars\nsecret,a\n")
+    for override, said in (
         (
             "+hydra.job_logging.handlers.x={class:logging.FileHandler,filename:ran}",
             "hydra.job_logging.handlers.x=… yourself",
         ),
         ("data.test=../private.csv", "lies outside the working folder; if you trust"),
-    ],
-)
-def test_a_command_line_that_somebody_changed_runs_and_reads_nothing(
-    cli, changed, override, said, working_folder
-):
-    working_folder.with_name("private.csv").write_text("review,stars\nsecret,a\n")
-    changed("overrides", override)
-    for verb in (["retry", "mine"], ["confirm", "mine", "--seeds", "2"]):
-        ended_now = cli(*verb)
-        assert ended_now.code == 2, ended_now.out
-        assert said in ended_now.err
+    ):
+        changed("overrides", override)
+        for verb in (["retry", "mine"], ["confirm", "mine", "--seeds", "2"]):
+            ended_now = cli(*verb)
+            assert ended_now.code == 2, ended_now.out
+            assert said in ended_now.err
     assert not Path("ran").exists()
 
 

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.support.stores import artifact
 
 
@@ -47,11 +49,11 @@ def test_confirm_finds_no_difference_between_equal_configs(cli, tiny, runs):
     assert len(runs("trial")) == 2 + 2 + 2
 
 
-def test_confirm_refuses_what_has_no_winner(cli, tiny):
-    assert cli("train", "-m", *tiny, "seed=1,2", "hydra.sweeper.n_jobs=1").code == 0
-    one = cli("confirm", "sweep", "--seeds", "1")
+@pytest.mark.usefixtures("mine")
+def test_confirm_refuses_what_has_no_winner(cli):
+    one = cli("confirm", "mine", "--seeds", "1")
     assert one.code == 2
     assert "one seed does not show" in one.err
-    none = cli("confirm", "swep")
+    none = cli("confirm", "mien")
     assert none.code == 2
     assert "no study of that name" in none.err
