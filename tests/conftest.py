@@ -15,7 +15,7 @@ os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
 from pipeline.api.guest import quiet_libraries
 from pipeline.cli import main
 from pipeline.tracking.signature import KEY_VARIABLE
-from tests.support.quick import copy_tables, freeze, measure_once, no_figures
+from tests.support.quick import copy_tables, freeze, look_up_once, measure_once, no_figures
 from tests.support.rows import BAD, FILLERS, GOOD, rows, write_rows
 from tests.support.stores import (
     Ended,
@@ -40,6 +40,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv(KEY_VARIABLE, str(folder / "record.key"))
         copy_tables(patch, folder)
         measure_once(patch)
+        look_up_once(patch)
         yield
 
 
