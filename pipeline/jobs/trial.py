@@ -30,6 +30,7 @@ from pipeline.config.flat import AUTO, RATE, as_tree
 from pipeline.config.migrations import migrated_settings
 from pipeline.config.tracking import TrackingConfig
 from pipeline.config.untrusted_command import check_chosen
+from pipeline.jobs.aside import aside
 from pipeline.jobs.former_studies import former_studies
 from pipeline.jobs.prior_runs import prior_trials
 from pipeline.jobs.single import (
@@ -48,7 +49,7 @@ from pipeline.search.space.space import Space
 from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID, TIMING
-from pipeline.search.workers.child import aside, in_child
+from pipeline.search.workers.child import in_child
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, tags

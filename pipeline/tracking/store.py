@@ -300,6 +300,11 @@ class Store:
         return str(made)
 
 
+def import_client() -> None:
+    """Import what a local store's client needs, ahead of its use: it takes seconds."""
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def make_tables(database: Path, artifacts: str) -> None:
     """Make a SQLite database with MLflow's tables, whose default experiment keeps its artifacts."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore

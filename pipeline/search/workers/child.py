@@ -140,16 +140,6 @@ def in_child(
     return child.result
 
 
-def aside(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function where its imports are: in a child of the fork server, else here.
-
-    Raises:
-        WorkerDiedError: where the child ended without a word.
-        Exception: whatever the function raised.
-    """
-    return in_child(function, *args) if fork_server().is_wanted else function(*args)
-
-
 @contextmanager
 def _without_main() -> Iterator[None]:
     """Hide this process's main file from the children that are started in here.

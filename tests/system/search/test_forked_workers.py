@@ -69,6 +69,7 @@ def test_search_imports_torch_in_children_only(tiny):
     code = (
         "import sys; from pipeline.cli import main\n"
         f"assert main({[*search, 'training.max_length=16,64', 'hydra.sweeper.n_jobs=2']}) == 2\n"
+        "assert 'mlflow' in sys.modules\n"  # while the server imported
         f"assert main({[*search, 'hydra.sweeper.n_jobs=2', 'seed=1,2']}) == 0\n"
         f"assert main({[*search, 'seed=1,2,3', *one]}) == 0\n"
         "assert 'torch' not in sys.modules\n"

@@ -1,0 +1,27 @@
+"""What of a search needs the workers' imports, done where they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.common.process import without_gc
+from pipeline.search.workers.child import in_child
+from pipeline.search.workers.fork_server import fork_server
+from pipeline.tracking.store import import_client
+
+
+def aside(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a child of the fork server, where there is one, else here.
+
+    The server may still import: this process imports meanwhile what it needs itself later.
+
+    Raises:
+        WorkerDiedError: where the child ended without a word.
+        Exception: whatever the function raised.
+    """
+    if not fork_server().is_wanted:
+        return function(*args)
+    with without_gc():
+        import pipeline.analysis.report  # noqa: F401  # matplotlib
+
+        import_client()
+    return in_child(function, *args)
