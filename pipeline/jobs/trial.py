@@ -142,7 +142,7 @@ class ExperimentTask(Searchable):
         """Return recorded values under today's names, with the keys that were added since."""
         return migrated_settings(settings, keys)
 
-    def settled(self, config: DictConfig, key: str) -> float | None:
+    def decided(self, config: DictConfig, key: str) -> float | None:
         """Return the number that ``optimizer.learning_rate=auto`` stands for in a config."""
         return aside(starting_rate, validate(config)).rate if key == RATE else None
 

@@ -66,7 +66,7 @@ class Composer:
             given = options.sampler.get(CENTRE)
             if said is options:  # else it may be of another stage
                 check_given(given, [k for d in space.dimensions for k in d.keys], space.fixed_keys)
-            space = centred(space, base, self._task.settled, given or {})
+            space = centred(space, base, self._task.decided, given or {})
         return space
 
     def parsed(self, overrides: list[str]) -> Space:

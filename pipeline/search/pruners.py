@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, did_you_mean, listing
 from pipeline.search.arguments import check_arguments
-from pipeline.search.study.trials import PAUSED_AT, STOP, standing, state_of
+from pipeline.search.study.trials import PAUSED_AT, STOP, in_force, state_of
 
 # Options that count budget; the others count trials, evaluations or scores.
 # The least that Optuna takes: a plain function's unit may be larger than a default of 0.25.
@@ -136,7 +136,7 @@ def _rungs(
 ) -> dict[int, list[tuple[float, FrozenTrial]]]:
     """Return for each rung the trials that reached it, with their scores there; more is better."""
     rungs: dict[int, list[tuple[float, FrozenTrial]]] = defaultdict(list)
-    for trial in standing(study):
+    for trial in in_force(study):
         if state_of(trial) in ("killed", "failed") or STOP in trial.user_attrs:
             continue
         at: dict[int, int] = {}  # rung -> the first step at or above it

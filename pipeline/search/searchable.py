@@ -128,7 +128,7 @@ class Searchable:
         """
         return dict(settings)
 
-    def settled(self, config: "DictConfig", key: str) -> Any:
+    def decided(self, config: "DictConfig", key: str) -> Any:
         """Return the value that a run of this config gives a key which the config leaves open.
 
         A key is left open where numbers are searched and the config has a text, such as ``auto``.

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.search.pruners import PauseAndPromote, make_pruner
 from pipeline.search.space.dimension import encode
-from pipeline.search.study.trials import all_params, best_first, ended, score_texts, standing
+from pipeline.search.study.trials import all_params, best_first, ended, in_force, score_texts
 from pipeline.tracking import tags
 from pipeline.training.outcome import EPOCH
 
@@ -70,7 +70,7 @@ class View:
     def __init__(self, study: optuna.Study, about: About) -> None:
         self.study = study
         self.about = about
-        self.trials = standing(study)
+        self.trials = in_force(study)
         self.over = ended(study)
         self.ranked = best_first(study)
         self.complete = sorted(self.ranked, key=lambda t: t.number)

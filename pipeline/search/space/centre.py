@@ -16,10 +16,10 @@ from pipeline.search.space.dimension import Dimension
 from pipeline.search.space.space import Space
 
 _PLACE = "hydra.sweeper.sampler.centre"
-Settle = Callable[[DictConfig, str], Any]  # `Searchable.settled`
+Decide = Callable[[DictConfig, str], Any]  # `Searchable.decided`
 
 
-def centred(space: Space, base: Base, settle: Settle, given: Mapping[str, Any]) -> Space:
+def centred(space: Space, base: Base, decide: Decide, given: Mapping[str, Any]) -> Space:
     """Give a space its centre: the config's own values, of the keys that have one.
 
     A number outside the range is moved to its nearest end, or to the nearest of a list. A key that
@@ -33,7 +33,7 @@ def centred(space: Space, base: Base, settle: Settle, given: Mapping[str, Any]) 
     centre = {}
     for d in space.dimensions:
         opening = space.overrides(space.opening(d))[len(space.fixed) :]
-        value = _centre(d, base.chosen(opening) if opening else base, settle)
+        value = _centre(d, base.chosen(opening) if opening else base, decide)
         if value is not None:
             centre[d.key] = value
     if not centre and space.dimensions:
@@ -65,7 +65,7 @@ def _overrides(space: Space, given: Mapping[str, Any]) -> list[str]:
     return [f"{keys[key]}={literal(value)}" for key, value in given.items() if key in keys]
 
 
-def _centre(dimension: Dimension, base: Base, settle: Settle) -> Any:
+def _centre(dimension: Dimension, base: Base, decide: Decide) -> Any:
     """Return the value of a dimension that is nearest to the config's; None where it has none."""
     try:
         own = {key: base.value(key) for key in dimension.keys}
@@ -74,7 +74,7 @@ def _centre(dimension: Dimension, base: Base, settle: Settle) -> Any:
     value = next(iter(own.values()))
     if dimension.is_numeric:
         if isinstance(value, str):
-            value = base.settled(dimension.keys[0], settle)
+            value = base.decided(dimension.keys[0], decide)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return _nearest(dimension, value)
     try:

@@ -86,9 +86,9 @@ class Base:
             value = OmegaConf.select(without_hydra(self._whole, resolve=False), key)
         return value if isinstance(value, str | int | float | bool | None) else str(value)
 
-    def settled(self, key: str, settle: Callable[[DictConfig, str], Any]) -> Any:
+    def decided(self, key: str, decide: Callable[[DictConfig, str], Any]) -> Any:
         """Return what a run makes of a key that has a text in place of a value."""
-        return settle(without_hydra(self._whole), key)
+        return decide(without_hydra(self._whole), key)
 
     def depends_on(self, key: str, searched: Sequence[str]) -> str | None:
         """Return the searched key that a key's value is written in terms of, if there is one."""
@@ -219,13 +219,13 @@ def _with_conditions(space: Space, blocks: list[_Block], base: Base) -> Space:
             raise ConfigError(f"{waiting[0].place}: it opens itself, or two blocks each other.")
         for block in ready:
             waiting.remove(block)
-            when = _settled(block, dimensions, base)
+            when = _condition(block, dimensions, base)
             if when is not False:
                 dimensions += _opened(block, when, dimensions, space.fixed_keys)
     return replace(space, dimensions=tuple(_named_apart(dimensions)))
 
 
-def _settled(
+def _condition(
     block: _Block, dimensions: Sequence[Dimension], base: Base
 ) -> Condition | Literal[False] | None:
     """Return a block's condition: None where it always holds, False where it never does."""

@@ -83,7 +83,7 @@ def kind_of_failure(trial: FrozenTrial) -> str:
 def counted(study: optuna.Study, *, waiting: bool = False) -> list[FrozenTrial]:
     """Return the trials that use up the budget: not the queued unless asked, none set aside."""
     left_out = (*_SET_ASIDE.values(), *(() if waiting else ("waiting",)))
-    return [trial for trial, state in _standing(study) if state not in left_out]
+    return [trial for trial, state in _in_force(study) if state not in left_out]
 
 
 def planned(study: optuna.Study, n_trials: int) -> int:
@@ -94,19 +94,19 @@ def planned(study: optuna.Study, n_trials: int) -> int:
 def ended(study: optuna.Study, *states: State) -> list[FrozenTrial]:
     """Return the trials that ended by themselves, all or those in some states."""
     wanted = states or ("complete", "pruned", "failed")
-    return [trial for trial, state in _standing(study) if state in wanted]
+    return [trial for trial, state in _in_force(study) if state in wanted]
 
 
-def standing(study: optuna.Study) -> list[FrozenTrial]:
+def in_force(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that no other replaces, and that the study's space still has.
 
     A trial that is over takes no mark any more, so the one that replaces it names it, or the study.
     """
-    return [trial for trial, _ in _standing(study)]
+    return [trial for trial, _ in _in_force(study)]
 
 
-def _standing(study: optuna.Study) -> list[tuple[FrozenTrial, State]]:
-    """Return the standing trials, each with its state."""
+def _in_force(study: optuna.Study) -> list[tuple[FrozenTrial, State]]:
+    """Return the trials in force, each with its state."""
     pairs, replaced = _SEEN.setdefault(study, _Seen()).look(study)
     left_out = replaced.union(study.user_attrs.get(SET_ASIDE, ()))
     return [pair for pair in pairs if pair[0].number not in left_out] if left_out else pairs
