@@ -2,12 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 from hydra.types import HydraContext, TaskFunction
@@ -19,21 +15,18 @@ from pipeline.common.private import make_file, make_folder
 from pipeline.common.tables import as_rich
 from pipeline.common.terminal import console
 from pipeline.common.timing import booked, ledger
-from pipeline.config.compose import changing, without_secrets
-from pipeline.config.flat import flatten, tree
+from pipeline.config.compose import without_secrets
 from pipeline.search.composer import Composer
 from pipeline.search.cost import Spent, compared
-from pipeline.search.dry_run import left_to_run, open_copy, rehearse, to_run
+from pipeline.search.dry_run import left_to_run, rehearse, to_run
 from pipeline.search.forecasts import Forecast
+from pipeline.search.opening import Opening, Search
 from pipeline.search.options import PLAN, Options
 from pipeline.search.plan import (
     check_workers,
-    fingerprint,
     is_here,
-    make_spec,
     method,
     plan_workers,
-    study_name,
 )
 from pipeline.search.progress import (
     Progress,
@@ -46,19 +39,13 @@ from pipeline.search.progress import (
     write_results,
 )
 from pipeline.search.searchable import Searchable
-from pipeline.search.space.change import hint_of_neighbour, open_or_continue
 from pipeline.search.space.dimension import Params
 from pipeline.search.spending import Spending
-from pipeline.search.staging import probes_of, read_space
 from pipeline.search.study.failures import why_hopeless
-from pipeline.search.study.history import recommended
-from pipeline.search.study.liveness import Watch
-from pipeline.search.study.queue import queue_points, settle
-from pipeline.search.study.stages import Stages
-from pipeline.search.study.steering import resume, why_stopped
+from pipeline.search.study.queue import queue_points
+from pipeline.search.study.steering import why_stopped
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REASON, best_first, ended, state_of
-from pipeline.search.study.warm_start import JOURNAL, sources_of, warm_start
 from pipeline.search.workers.supervisor import LOOK_SECONDS, Supervisor
 from pipeline.search.workers.worker import Worker, launch
 
@@ -71,26 +58,6 @@ class SearchFailedError(TunewrightError):
     """A larger share of the trials failed than ``max_failure_rate`` allows, or all did."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True)
-class _Search:
-    """A study that is open, and what it is searched with."""
-
-    study: optuna.Study
-    spec: StudySpec
-    probes: list[list[DictConfig]]  # by stage: a config for each value that must work
-    lines: list[str]  # what to say of it after the plan
-
-    @property
-    def base(self) -> DictConfig:
-        """The config of the first point."""
-        return self.probes[0][0]
-
-    @cached_property
-    def stages(self) -> Stages:
-        """The stages of the search, if it has any."""
-        return Stages(self.study, self.spec)
 
 
 class Sweep:
@@ -118,7 +85,7 @@ class Sweep:
         self._began = ledger().began
         ledger().open("check")
         check_workers(self._options, self._config.hydra.launcher)
-        search = self._open(*self._checked(arguments))
+        search = Opening(self._config, self._options, self._composer, self._task).open(arguments)
         study, is_dry = search.study, self._options.dry_run
         if not is_dry:
             self._save_config()
@@ -132,64 +99,13 @@ class Sweep:
         self._search(search)
         return study
 
-    def _checked(
-        self, arguments: list[str]
-    ) -> tuple[StudySpec, list[list[DictConfig]], dict[str, Any]]:
-        """Return the study's spec, the configs that must work, and the study's fingerprint."""
-        space = read_space(self._composer, self._options, arguments)
-        probes = probes_of(self._composer, space)
-        base = probes[0][0]
-        spec = make_spec(self._options, space, base, self._task)
-        content = self._task.prepare(list(chain.from_iterable(probes)))
-        common = fingerprint(base, spec, content, self._task)
-        name = study_name(self._options, self._config.hydra.job.name, spec, common)
-        return self._placed(spec, name), probes, common
-
-    def _open(
-        self, spec: StudySpec, probes: list[list[DictConfig]], common: Mapping[str, Any]
-    ) -> _Search:
-        """Open the study, settle what died in it, and teach it what earlier studies found out."""
-        base, is_dry = probes[0][0], self._options.dry_run
-        known = {**flatten(tree(base)), **self._composer.choices}
-        if not is_dry:
-            self._task.connect(base)
-        opened = open_or_continue(
-            spec,
-            common,
-            known,
-            self._task.migrated,
-            self._options.on_change,
-            partial(self._placed, spec),
-            open_copy if is_dry else StudySpec.open,
-        )
-        resume(opened.study)
-        settle(opened.study, opened.spec, Watch(), is_start=True)
-        first, own = Stages(opened.study, opened.spec).first()
-        learned = warm_start(
-            first,
-            own.space,
-            sources_of(self._options.warm_start),
-            spec.storage,
-            known,
-            partial(self._task.prior_trials, base),
-            self._task.migrated,
-        )
-        former = partial(self._task.former_studies, base, own)
-        points, said = recommended(opened.study, own, former)
-        spec = replace(opened.spec, history=points)
-        lines = [*opened.lines, *learned, *said]
-        if opened.is_new and self._options.study_name is None:
-            job = self._config.hydra.job.name
-            lines += hint_of_neighbour(opened.spec, common, known, self._task.migrated, job)
-        return _Search(opened.study, spec, probes, lines)
-
     def _save_config(self) -> None:
         """Write the sweep's config into its folder, as Hydra's own sweeper does."""
         folder = Path(self._config.hydra.sweep.dir)
         make_folder(folder)
         OmegaConf.save(without_secrets(self._config), make_file(folder / "multirun.yaml"))
 
-    def _search(self, search: _Search) -> None:
+    def _search(self, search: Search) -> None:
         """Run the search, and say what it found and what it cost."""
         study, spec, base, stages = search.study, search.spec, search.base, search.stages
         ledger().open("search")
@@ -224,11 +140,11 @@ class Sweep:
         if found is not None:
             self._say(compared(found, spending.total))
 
-    def _spending(self, search: _Search, *, runs: bool) -> Spending:
+    def _spending(self, search: Search, *, runs: bool) -> Spending:
         rates, workers = search.spec.budget.rates, self._plan.workers
         return Spending(search.study, self._task, rates, self._began, workers, runs=runs)
 
-    def _forecast(self, search: _Search, before: Spent) -> Forecast | None:
+    def _forecast(self, search: Search, before: Spent) -> Forecast | None:
         """Prepare to say what the study is expected to cost, trials to come included."""
         ahead = list(search.stages.ahead())
         left = [left_to_run(*stage) for stage in ahead]
@@ -241,7 +157,7 @@ class Sweep:
         how = (self._plan, self._began, before, models)
         return Forecast(self._task, stages, search.spec, *how, self._say)
 
-    def _costed(self, search: _Search, study: optuna.Study, spec: StudySpec) -> list[DictConfig]:
+    def _costed(self, search: Search, study: optuna.Study, spec: StudySpec) -> list[DictConfig]:
         """Return configs that stand for what a search, or a stage of it, is to run."""
         if not spec.is_grid:
             return search.probes[max(spec.stage - 1, 0)]
@@ -249,16 +165,7 @@ class Sweep:
         some = points[:: -(-len(points) // COSTED) or 1]
         return [self._composer.composed(spec.space, params) for params in some]
 
-    def _placed(self, spec: StudySpec, name: str) -> StudySpec:
-        """Give a spec a study's name, and its storage where none is given: the study's folder."""
-        with changing(self._config.hydra):
-            self._config.hydra.sweeper.study_name = name
-        journal = Path(self._config.hydra.sweep.dir, JOURNAL).absolute()
-        placed = replace(spec, name=name, storage=self._options.storage or str(journal))
-        self._composer.naming = placed.naming
-        return placed
-
-    def _work(self, search: _Search, supervisor: Supervisor) -> None:
+    def _work(self, search: Search, supervisor: Supervisor) -> None:
         """Launch workers until the search is over; again where all of them died before that."""
         study, spec = search.study, search.spec
         while not search.stages.is_done() and search.stages.why_over() is None:
@@ -277,7 +184,7 @@ class Sweep:
             if error is not None and not search.stages.is_done():
                 log.warning("a worker ended early; started again", exc_info=error)
 
-    def _rehearse(self, search: _Search) -> None:
+    def _rehearse(self, search: Search) -> None:
         """Say what the search would do, having composed and checked what it would run."""
         for stage in search.stages.ahead():
             queue_points(*stage)
@@ -304,7 +211,7 @@ class Sweep:
             expected.time()
         self._say(f"plan: {what}; nothing was run, and nothing written but what was measured.")
 
-    def _rehearsed(self, search: _Search, study: optuna.Study, spec: StudySpec) -> list[Params]:
+    def _rehearsed(self, search: Search, study: optuna.Study, spec: StudySpec) -> list[Params]:
         """Return the points that a search, or a stage of it, would run, each of them checked."""
 
         def check(params: Params) -> None:
@@ -325,7 +232,7 @@ class Sweep:
         worker = Worker(spec, self._context, self._config, self._task, isolated, extend)
         return launch(worker, self._plan.workers)
 
-    def _planned(self, search: _Search) -> _Search:
+    def _planned(self, search: Search) -> Search:
         """Choose how many workers there are, now that what is left is known, and price them."""
         launcher = self._config.hydra.launcher
         left = max(left_to_run(*stage) for stage in search.stages.ahead())
@@ -339,10 +246,10 @@ class Sweep:
         for line in lines:
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _say_plan(self, search: _Search) -> None:
+    def _say_plan(self, search: Search) -> None:
         self._say(*plan_lines(search.spec, self._plan, search.study), *search.lines)
 
-    def _say_end(self, search: _Search, spending: Spending) -> None:
+    def _say_end(self, search: Search, spending: Spending) -> None:
         study, spec = search.study, search.spec
         ranked = best_first(study)
         write_results(study, spec, Path(self._config.hydra.sweep.dir))

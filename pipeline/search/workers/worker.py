@@ -4,7 +4,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +16,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from pipeline.common.errors import (
     RESUMES,
@@ -26,11 +26,10 @@ from pipeline.common.errors import (
     machine_faults_named,
 )
 from pipeline.common.timing import booked, ledger
-from pipeline.config.compose import changing, literal, run_job
-from pipeline.config.hydra_parts import reading_once
+from pipeline.config.compose import changing, literal
 from pipeline.search.optuna_parts import latest
 from pipeline.search.pruners import PauseAndPromote, promotable
-from pipeline.search.searchable import SEED, Outcome, Searchable, TrialJob
+from pipeline.search.searchable import Outcome, Searchable
 from pipeline.search.study.failures import tell_failure
 from pipeline.search.study.liveness import Heartbeat, Watch
 from pipeline.search.study.queue import claim, is_busy, queue_points, settle, settle_one
@@ -38,22 +37,16 @@ from pipeline.search.study.stages import Stages
 from pipeline.search.study.steering import BY_USER, Orders, why_stopped
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
-    CONTINUES,
     COSTED,
     PAUSED_AT,
     PAUSED_SINCE,
-    REPEATS,
     SCORES,
-    SOURCE,
     STEP,
     STOP,
     WAITED,
-    all_params,
-    is_among_best,
-    place_of,
 )
 from pipeline.search.workers.child import Child, WorkerDiedError
-from pipeline.search.workers.outcomes import check_scores, mean_of, means_of
+from pipeline.search.workers.jobs import Jobs
 from pipeline.search.workers.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -105,9 +98,9 @@ class TrialLoop:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._loader = reading_once(worker.context.config_loader)
         self._task = worker.task
         self._whole = worker.spec.open()
+        self._jobs = Jobs(worker, self._whole)
         self._stages = Stages(self._whole, worker.spec)
         self._study, self._spec = self._whole, worker.spec  # of the stage
         self._pruner = worker.spec.make_pruner()
@@ -291,94 +284,7 @@ class TrialLoop:
         self._heartbeat.release(trial)
 
     def _launch(self, trial: Trial, reporter: Reporter, before: Outcome | None) -> Outcome:
-        """Run a trial, on all its seeds; what ends the first one early ends the trial."""
-        worker, spec = self._worker, self._spec
-        if worker.extend is not None and before is None:
-            worker.extend(worker.config, trial)
-        overrides = spec.space.overrides(trial.params)
-        if not spec.seeds:
-            return self._run_job(trial, reporter, overrides, before)
-        outcomes: list[Outcome] = []
-        for repeat, seed in enumerate(spec.seeds):
-            reporter.judging = repeat == 0
-            seeded = [*overrides, f"{SEED}={seed}"]
-            outcome = self._run_job(trial, reporter, seeded, before, repeat, outcomes)
-            if outcome.state != "complete":
-                return outcome
-            outcomes.append(outcome)
-            before = None
-        trial.set_user_attr(REPEATS, [list(outcome.values) for outcome in outcomes])
-        return mean_of(outcomes)
-
-    def _run_job(
-        self,
-        trial: Trial,
-        reporter: Reporter,
-        overrides: list[str],
-        before: Outcome | None,
-        repeat: int | None = None,
-        earlier: Sequence[Outcome] = (),
-    ) -> Outcome:
-        """Compose a config and run it as a Hydra job of its own."""
-        worker, spec = self._worker, self._spec
-        with booked("compose"):
-            config = self._loader.load_sweep_config(worker.config, [spec.naming, *overrides])
-        with changing(config.hydra):
-            config.hydra.job.id = f"{spec.name}-{trial.number}"
-            config.hydra.job.num = trial.number
-            if repeat is not None:
-                config.hydra.job.id += f"-{repeat}"
-                config.hydra.sweep.subdir = f"{config.hydra.sweep.subdir}-{repeat}"
-
-        def is_kept(scores: Sequence[float]) -> bool:
-            if repeat is not None and repeat + 1 < len(spec.seeds):
-                return False  # the mean is known with the last seed, whose model stands for all
-            every = [*(outcome.values for outcome in earlier), scores]
-            number, keep = trial.number, self._task.keep
-            return is_among_best(self._whole, means_of(every), number, keep)
-
-        trials = self._whole.get_trials(deepcopy=False)
-        job = TrialJob(
-            study=spec.name,
-            number=trial.number,
-            place=place_of(trial.number, trials),
-            overrides=overrides,
-            settings=worker.spec.space.settings(all_params(trial)),
-            output_dir=Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute(),
-            folder=Path(config.hydra.sweep.dir).absolute(),
-            is_kept=is_kept,
-            report=reporter,
-            note=trial.set_user_attr,
-            before=before,
-            reported=spec.pruner.get("metric"),
-            repeat=repeat,
-            earlier=tuple(earlier),
-            stage=spec.stage,
-            source=trial.user_attrs.get(SOURCE, ""),
-            killed=_killed_before(trial, trials),
-        )
-
-        def task(task_config: DictConfig) -> Outcome:
-            with reporter.current(), booked("search"):
-                outcome = self._task.run(task_config, job)
-            check_scores(outcome, len(spec.directions))
-            return outcome
-
-        with booked("compose"):
-            outcome: Outcome = run_job(
-                worker.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir"
-            )
-        return outcome
-
-
-def _killed_before(trial: Trial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the tries of a trial's point whose processes died, the latest first."""
-    killed: list[FrozenTrial] = []
-    number = trial.user_attrs.get(CONTINUES)
-    while number is not None:
-        killed.append(trials[number])
-        number = trials[number].user_attrs.get(CONTINUES)
-    return killed
+        return self._jobs.run(self._spec, trial, reporter, before)
 
 
 def launch(worker: Worker, count: int) -> Exception | None:
