@@ -1,20 +1,24 @@
 """What commands show, figure by figure, and the primary records that it is recomputed from."""
 
+import io
 import json
 import math
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+import pytest
 from sklearn import metrics as sk
 
-from tests.support.stores import Made, artifact
+from pipeline.cli import main
+from tests.support.stores import Made, artifact, forget
 from tests.support.studies import open_study
 
 ROWS, TEST, VALIDATION = 120, 12, 11  # a tenth, then a tenth of the rest
@@ -30,16 +34,16 @@ Entry = tuple[str, Callable[[re.Match[str]], None]]  # a line's pattern, and the
 
 @dataclass(frozen=True)
 class Shown(Made):
-    """A folder in which commands were given, each in a process of its own, and what they said."""
+    """A folder in which commands were given, each as in a fresh process, and what they said."""
 
     def give(self, name: str, *argv: str) -> None:
         """Give a command and keep what it says under a name."""
-        command = [sys.executable, "-m", "pipeline", *argv]
-        ended = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, check=False
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        (self.folder / f"{name}.out").write_text(ended.stdout, encoding="utf-8")
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+            patch.chdir(self.folder)
+            forget()
+            assert main(argv) == 0, said.getvalue()
+        (self.folder / f"{name}.out").write_text(said.getvalue(), encoding="utf-8")
 
     def said(self, name: str) -> str:
         """Return what a command said."""
