@@ -14,13 +14,13 @@ def test_stopped_search_resumes_later(cli, tiny, runs):
     assert stopped.code == 0, stopped.err
     assert "stopped: hydra.sweeper.budget.patience" in stopped.out
     assert runs("study")[0].data.tags["tunewright.state"] == "unfinished"
-    time.sleep(2)  # a pause, which is no part of the study's duration
+    time.sleep(0.5)  # a pause, which is no part of the study's duration
     resumed = cli("train", "-m", *tiny, "seed=1,2,3", name)
     assert len(runs("trial")) == 3
     (study,) = runs("study")
     assert study.data.tags["tunewright.state"] == "complete"
     took = study.data.metrics["time/run_seconds"]
-    assert took < (study.info.end_time - study.info.start_time) / 1000 - 2
+    assert took < (study.info.end_time - study.info.start_time) / 1000 - 0.5
     assert f"time: {took:.1f} s in 2 starts (the latest: " in resumed.out
     listed = json.loads(cli("runs", "--format", "json").out)
     assert [row["run_seconds"] for row in listed if row["kind"] == "study"] == [took]
