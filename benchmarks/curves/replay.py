@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,8 @@ from pipeline.search.space.dimension import Params
 from pipeline.search.space.grammar import parse_space
 from pipeline.search.space.space import Space
 from pipeline.search.study.budget import Budget
+from pipeline.search.study.history import DEFAULT_POINTS
+from pipeline.search.study.portfolio import Scored, coordinates, portfolio
 from pipeline.search.study.queue import queue_grid
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import ended, kind_of_failure
@@ -37,7 +39,7 @@ _NO_HYDRA: Any = SimpleNamespace(config_loader=None)  # nothing is composed
 _OTHERS = ("training.batch_size=8,16,32", "schedule.warmup=0.0,0.1")
 CONTINUOUS = parse_space([f"{KEYS[0]}=tag(log, interval(1e-5, 1e-2))", *_OTHERS])
 GRID = parse_space([f"{KEYS[0]}={','.join(map(str, RATES))}", *_OTHERS])
-BATCH = 16  # of conf/training/default.yaml
+OWN = {KEYS[1]: 16, KEYS[2]: 0.1}  # of conf/training and conf/schedule, whose 0.06 is nearest to it
 UNIT = 1000  # steps of a report in a whole run
 SHARES = (1 / 40, 1 / 20, 1 / 10, 1 / 5)  # of the grid's steps, at which regret is told
 
@@ -51,6 +53,7 @@ class Way:
     rungs: tuple[float, ...] = ()  # shares of a run at which it is scored before its end
     rows: str = "all"  # validation rows that are scored there
     is_grid: bool = False  # else the learning rate is continuous
+    history: bool = False  # it begins with what the other data sets' grids recommend
     centre: str = ""  # of a prior: "rule", where optimizer.learning_rate=auto begins, or "worst"
 
 
@@ -138,14 +141,27 @@ def space_of(curves: Curves, way: Way) -> Space:
         return GRID
     centre: Params = {}
     if way.centre == "rule":
-        centre = {KEYS[0]: rule(BATCH), KEYS[1]: BATCH}
+        centre = {KEYS[0]: rule(OWN[KEYS[1]]), **OWN}
     elif way.centre == "worst":
         centre = dict(zip(KEYS, curves.worst, strict=True))
     return replace(CONTINUOUS, centre=centre)
 
 
-def replay(curves: Curves, way: Way, seed: int) -> Replayed:
-    """Search a data set's recorded curves once."""
+def recommended(others: Sequence[Curves]) -> list[Params]:
+    """Return what `hydra.sweeper.first=history` queues where the grids of others are known."""
+    points = [[dict(zip(KEYS, point, strict=True)) for point in one.qualities] for one in others]
+    scored = [
+        [
+            Scored(coordinates(CONTINUOUS, p), -q)
+            for p, q in zip(some, one.qualities.values(), strict=True)
+        ]
+        for one, some in zip(others, points, strict=True)
+    ]
+    return [points[chosen.study][chosen.point] for chosen in portfolio(scored, DEFAULT_POINTS)]
+
+
+def replay(curves: Curves, way: Way, seed: int, first: Sequence[Params] = ()) -> Replayed:
+    """Search a data set's recorded curves once, with these points first."""
     task = Recorded(curves, way, seed)
     found: list[float] = []
 
@@ -172,6 +188,8 @@ def replay(curves: Curves, way: Way, seed: int) -> Replayed:
         trial_seconds=None,
         is_over=is_over,
     )
+    for point in first:
+        spec.open().enqueue_trial(point)
     if spec.is_grid:
         queue_grid(spec.open(), spec)
     _Loop(Worker(spec, _NO_HYDRA, _NO_HYDRA, task)).work()

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from curves import HERE, Curves
-from replay import SHARES, Replayed, Way, replay
+from replay import SHARES, Replayed, Way, recommended, replay
 
 
 def sampler(name: str, **options: Any) -> dict[str, Any]:
@@ -85,14 +85,23 @@ def families() -> dict[str, list[Way]]:
         "prior, worst centre": [Way(PRIOR, centre="worst")],
         "prior, promote, eager": prior,
         "quick": [QUICK],
+        "history, random": [Way(sampler("Random"), history=True)],
+        "history, quick": [replace(QUICK, history=True)],
         "quick, worst centre": [replace(QUICK, centre="worst")],
     }
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names of the data sets whose curves a folder has."""
+    return sorted(path.stem for path in folder.glob("*.jsonl"))
+
+
 def run(folder: Path, name: str, way: Way, replays: int) -> list[Replayed]:
     """Search a data set's curves so many times in a way."""
+    others = [Curves(other, folder) for other in names_in(folder) if other != name]
+    first = recommended(others) if way.history else []
     curves = Curves(name, folder)
-    return [replay(curves, way, seed) for seed in range(replays)]
+    return [replay(curves, way, seed, first) for seed in range(replays)]
 
 
 def ninth(found: Sequence[Replayed]) -> float:
@@ -151,7 +160,7 @@ def main() -> None:
     parser.add_argument("--curves", type=Path, default=HERE, help="the folder of the curves")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    names = sorted(path.stem for path in options.curves.glob("*.jsonl"))
+    names = names_in(options.curves)
     ways = {k: v for k, v in families().items() if not options.only or k in options.only}
     regret = " | ".join(f"regret at 1/{1 / share:.0f}" for share in SHARES)
     print(f"| way | {' | '.join(names)} | {regret} |")

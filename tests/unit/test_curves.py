@@ -93,4 +93,12 @@ def test_a_prior_at_the_worst_point_begins_there_and_one_of_the_rule_where_it_sa
     worst = replay.space_of(curves, replay.Way(table.PRIOR, centre="worst")).centre
     assert tuple(worst.values()) == curves.worst == (1e-5, 16, 0.0)
     own = replay.space_of(curves, table.QUICK).centre
-    assert (own[replay.KEYS[0]], own[replay.KEYS[1]]) == (start.rule(16), 16)
+    assert tuple(own.values()) == (start.rule(16), 16, 0.1)
+
+
+def test_history_begins_with_the_best_point_of_the_other_data_sets(curves, replays):
+    replay, _, _ = replays
+    (first,) = replay.recommended([curves])
+    assert tuple(first.values()) == curves.best
+    found = replay.replay(curves, replay.Way({}, is_grid=True), seed=0, first=[first])
+    assert found.to_target == pytest.approx(50 / 150)
