@@ -30,7 +30,13 @@ answers() {
   kill -KILL -- -$!
   wait $! || echo "the UI has answered"
 }
-trained() { tunewright runs "tags.tunewright.kind = 'run'" --format csv | sed -n '2s/,.*//p'; }
+trained() { "$PYTHON" -c "$TRAINED"; }
+"""
+TRAINED = """if True:
+    import sqlite3
+
+    one_run = "SELECT run_uuid FROM tags WHERE key = 'tunewright.kind' AND value = 'run'"
+    print(*sqlite3.connect("mlruns/mlflow.db").execute(one_run).fetchone())
 """
 TINY = """\
 checkpoint: {model}
@@ -76,7 +82,7 @@ def bash(script, **variables):
 
 def test_every_day_commands_run(small):
     (block,) = (block for block in BLOCKS if "tunewright" in block)
-    said = bash(block.replace("RUN_ID", '"$(trained)"'), PORT=str(free_port()))
+    said = bash(block.replace("RUN_ID", '"$(trained)"'), PORT=str(free_port()), TRAINED=TRAINED)
     assert "the UI has answered" in said
     assert "verdict: identical" in said
     made = Made(small)

@@ -49,14 +49,14 @@ def test_run_killed_repeatedly_ends_as_an_uninterrupted_one(cli, tiny):
         return {path.name for path in folder.glob("*/state-*.pt")}
 
     chance = random.Random()
-    for attempt in range(4):
+    for attempt in range(3):
         before = states()
         process = subprocess.Popen(
             [*COMMAND, *own], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         try:
             wait_until(lambda before=before: states() - before, process)
-            if attempt < 3:
+            if attempt < 2:
                 time.sleep(chance.uniform(0, 0.5))
                 assert process.poll() is None, process.communicate()
                 process.kill()

@@ -44,9 +44,9 @@ def test_a_search_resumes_when_a_full_disk_has_room(cli, tiny, disk, n_jobs):
 
     grow = ["mount", "-o", "remount,size=500m", str(disk)]
     subprocess.run(grow, check=True)
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "8 of 8 trials done, 0 failed" in again.stdout
+    again = cli("train", *sweep, "hydra.sweeper.study_name=mine")
+    assert again.code == 0, again.err
+    assert "8 of 8 trials done, 0 failed" in again.out
     well = cli("doctor", f"tracking.dir={disk}/mlruns")
     assert well.code == 0, well.out
 
