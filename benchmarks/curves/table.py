@@ -98,9 +98,9 @@ def names_in(folder: Path) -> list[str]:
 
 def run(folder: Path, name: str, way: Way, replays: int) -> list[Replayed]:
     """Search a data set's curves so many times in a way."""
-    others = [Curves(other, folder) for other in names_in(folder) if other != name]
-    first = recommended(others) if way.history else []
-    curves = Curves(name, folder)
+    curves, first = Curves(name, folder), []
+    if way.history:
+        first = recommended([Curves(o, folder) for o in names_in(folder) if o != name])
     return [replay(curves, way, seed, first) for seed in range(replays)]
 
 
@@ -168,8 +168,8 @@ def main() -> None:
     notes = []
     with ProcessPoolExecutor(options.processes) as pool:
         for label, family in ways.items():
-            replays = options.replays // FEWER.get(label, 1)
-            places = places_of(pool, options.curves, names, family, replays // 4)
+            replays = max(1, options.replays // FEWER.get(label, 1))
+            places = places_of(pool, options.curves, names, family, max(1, replays // 4))
             jobs = {
                 name: pool.submit(run, options.curves, name, family[place], replays)
                 for name, place in places.items()

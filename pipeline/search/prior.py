@@ -201,7 +201,10 @@ class PriorSampler(BaseSampler):
     def _is_near(self, at: Position, other: Position, apart: float) -> bool:
         """Whether two points are the same but for numbers that are hardly apart."""
         return all(
-            x == y or (axis.dimension.is_numeric and x and y and abs(x - y) < apart)
+            x == y
+            or (
+                axis.dimension.is_numeric and x is not None and y is not None and abs(x - y) < apart
+            )
             for axis, x, y in zip(self._axes.values(), at, other, strict=True)
         )
 

@@ -109,10 +109,11 @@ def test_a_finite_space_is_tried_to_its_end_before_a_point_comes_twice():
     assert len({tuple(t.params.items()) for t in study.trials[:6]}) == 6
 
 
-def test_no_proposal_lies_beside_one_that_was_tried():
-    own = replace(parse_space(["lr=tag(log,interval(1e-6,1e-3))"]), centre={"lr": 5e-5})
+@pytest.mark.parametrize("centre", [5e-5, 1e-6])  # 1e-6: the end of the range
+def test_no_proposal_lies_beside_one_that_was_tried(centre):
+    own = replace(parse_space(["lr=tag(log,interval(1e-6,1e-3))"]), centre={"lr": centre})
     study = study_of(own)
-    study.optimize(lambda t: abs(math.log(ask_all(t, own)["lr"] / 4e-5)), 15)
+    study.optimize(lambda t: abs(math.log(ask_all(t, own)["lr"] / centre)), 15)
     rates = sorted(t.params["lr"] for t in study.trials)
     nearest = min(high / low for low, high in pairwise(rates))
     assert nearest > 1e3 ** (0.2 / 8)  # an eighth of the width, on the logarithm of the range
