@@ -1,6 +1,6 @@
 """A dry run: what a search would run, asked for and checked, but not run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.storages import InMemoryStorage
@@ -30,8 +30,10 @@ def left_to_run(study: optuna.Study, spec: StudySpec) -> int:
     return max(planned(study, spec.budget.n_trials) - len(counted(study)), 0)
 
 
-def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], None]) -> list[Params]:
-    """Check every job of a grid that is to be run, or the first ones of a sampler.
+def rehearse(
+    study: optuna.Study, spec: StudySpec, check: Callable[[Sequence[Params]], None]
+) -> list[Params]:
+    """Check every job of a grid that is to be run, or the first ones of a sampler: all at once.
 
     ``study`` is a copy of the search's, as `open_copy` makes it. Returns the points in the order in
     which they would be run.
@@ -47,8 +49,8 @@ def rehearse(study: optuna.Study, spec: StudySpec, check: Callable[[Params], Non
         heartbeat = Heartbeat(study)
         asked = (claim(study, spec, heartbeat) for _ in range(min(FIRST, left)))
         points = [spec.space.own(trial.params) for trial in asked if trial is not None]
-    for point in points:
-        check(point)
+    if points:
+        check(points)
     return points
 
 

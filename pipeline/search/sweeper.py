@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,8 +215,8 @@ class Sweep:
     def _rehearsed(self, search: Search, study: optuna.Study, spec: StudySpec) -> list[Params]:
         """Return the points that a search, or a stage of it, would run, each of them checked."""
 
-        def check(params: Params) -> None:
-            self._task.prepare([self._composer.composed(spec.space, params)])
+        def check(points: Sequence[Params]) -> None:
+            self._task.prepare([self._composer.composed(spec.space, point) for point in points])
 
         points = rehearse(study, spec, check)
         if spec is search.stages.current()[1]:

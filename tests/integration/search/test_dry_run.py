@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
+from pipeline.jobs import trial
 from pipeline.search.study.storage import seek_study
 
 NAMED = "hydra.sweeper.study_name=mine"
@@ -18,11 +19,20 @@ def content_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_every_job_of_a_grid_is_checked_and_nothing_is_written(cli, tiny, working_folder):
+def test_jobs_of_a_grid_are_checked_at_once_and_nothing_is_written(
+    cli, tiny, working_folder, monkeypatch
+):
+    def counted(function, experiments):
+        checked.append(len(experiments))
+        return function(experiments)
+
+    checked: list[int] = []
+    monkeypatch.setattr(trial, "aside", counted)  # of a plan, a fork each
     before = files_in(working_folder)
     ended = cli("train", "-m", "--dry-run", *tiny, "training.batch_size=8,16", "seed=1,2,3")
     assert ended.code == 0, ended.err
     assert "all 6 jobs can be composed and are valid" in ended.out
+    assert checked[1:] == [6]  # after what the space must allow
     assert files_in(working_folder) == before
 
 
