@@ -80,11 +80,7 @@ class Note(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        return f"{self.setting}: {_shown(self.rate)} ({self.why})"
-
-
-def _shown(rate: float) -> str:
-    return f"{rate:.3g}"
+        return f"{self.setting}: {self.rate:.3g} ({self.why})"
 
 
 def starting_rate(experiment: Experiment) -> Note:
@@ -161,7 +157,7 @@ def rate_notes(experiment: Experiment) -> list[Note]:
         )
     given = notes[0].rate if notes else float(optimizer.learning_rate)
     rate = given * math.sqrt(batch / SCALE_BATCH)
-    return [*notes, Note(_SCALE, rate, f"{_shown(given)} × √({batch} / {SCALE_BATCH})")]
+    return [*notes, Note(_SCALE, rate, f"{given:g} × √({batch} / {SCALE_BATCH})")]
 
 
 def said_of_rates(experiments: Sequence[Experiment]) -> list[str]:

@@ -99,6 +99,8 @@ def test_a_given_rate_follows_the_batch_only_if_it_is_to(made):
     assert optimizer_of(made("t5", 512, *given)).learning_rate == 1e-4
     scaled = made("t5", 512, *given, "optimizer.scale_with_batch=sqrt")
     assert optimizer_of(scaled).learning_rate == 2e-4
+    exact = made("t5", 512, "optimizer.learning_rate=1.2345e-4", "optimizer.scale_with_batch=sqrt")
+    assert "(0.00012345 × √(16 / 16))" in str(rate_notes(exact)[0])
     with pytest.raises(ConfigError, match=r"scale_with_batch=sqrt: .*found optimizer\.name=SGD"):
         optimizer_of(made("bert", 768, "optimizer=sgd", *given, "optimizer.scale_with_batch=sqrt"))
 
