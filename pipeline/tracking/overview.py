@@ -23,7 +23,7 @@ from pipeline.tracking.metrics import NEW_BEST, OLD_BEST, history, metrics_of
 from pipeline.tracking.record import RUN_SECONDS
 from pipeline.tracking.runs import find_runs, is_deleted, quoted, seek_run, state_of
 from pipeline.tracking.store import Store
-from pipeline.tracking.studies import DATA, find_study, searched_keys
+from pipeline.tracking.studies import DATA, all_studies, find_study, searched_keys
 from pipeline.tracking.trials import repeats_of, trials_of, tries_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 2000  # of a filter
 EXAMPLE = "\"metrics.`val/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3, "killed": 3}  # 2: those that may still end
-_COMPARES = re.compile(r"[=<>(]| (?:I?LIKE|IN|IS) ", re.IGNORECASE)  # a filter, and no study's name
+# A filter, and no beginning of a study's name.
+_COMPARES = re.compile(r"""[=<>(]|[\s`"](?:I?LIKE|IN|IS)[\s'"]""", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
 
 
@@ -324,7 +325,7 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
         return find_runs(store, ours, most=most)
     if len(condition) > MOST_CHARACTERS:
         raise ConfigError(f"{cut(condition)}: expected at most {MOST_CHARACTERS:,} characters.")
-    if not _COMPARES.search(condition):
+    if not _COMPARES.search(condition) or _is_study(store, condition):
         study = find_study(store, condition).data.tags[tags.STUDY]
         condition = f"tags.`{tags.STUDY}` = '{quoted(study)}'"
     try:
@@ -336,6 +337,10 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
             f"{cut(condition)}: MLflow cannot read this filter: {reason}. Expected comparisons of "
             f"metrics, params, tags or attributes, joined by `and`, such as {EXAMPLE}."
         ) from error
+
+
+def _is_study(store: Store, name: str) -> bool:
+    return any(study.data.tags[tags.STUDY] == name for study in all_studies(store))
 
 
 def _listed(store: Store, run: Run) -> list[Cell]:

@@ -88,3 +88,18 @@ def test_trials_of_equal_scores_are_listed_in_their_order_and_killed_ones_last(w
 
     assert listed(5) == [2, 3, 4, 1, 0]
     assert listed(2) == [2, 3]
+
+
+def test_a_filter_is_told_from_the_name_of_a_study(working_folder):
+    store = Store(TrackingConfig(str(working_folder), None, "mine"))
+    for name in ("what is best", "other"):
+        known = {tags.KIND: "study", tags.STUDY: name, tags.STATE: "complete"}
+        store.client.create_run(store.experiment_id, tags=known)
+
+    def found(condition: str) -> list[object]:
+        table = runs(store, condition, 9)
+        return [row[table.columns.index("study")] for row in table.rows]
+
+    assert found("what is best") == ["what is best"]
+    for compared in (" LIKE ", "\tLIKE\n", " LIKE"):
+        assert found(f"tags.`{tags.STUDY}`{compared}'oth%'") == ["other"]
