@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from pipeline.common.errors import TunewrightError
+from pipeline.common.errors import TunewrightError, machine_faults_named
 from pipeline.common.process import environment, process_start
 from pipeline.common.timing import ledger
 from pipeline.search.workers.fork_server import SIGNALS, fork_server
@@ -131,13 +132,18 @@ def in_child(
         WorkerDiedError: where the child ended without a word.
         Exception: whatever the function raised.
     """
-    child = Child(function, args, environment or {})
+    child = Child(_naming_faults, (function, *args), environment or {})
     try:
         if not child.join():
             raise WorkerDiedError(f"the process that ran {function.__name__} {child.fate}.")
     finally:
         child.end()
     return child.result
+
+
+def _naming_faults(function: Callable[..., Any], *args: Any) -> Any:
+    with machine_faults_named("give the command again"):  # here: what caused an error stays here
+        return function(*args)
 
 
 @contextmanager
@@ -208,6 +214,8 @@ def _child(answer: Connection, line: Connection, fresh: _Fresh | None) -> None:
     except KeyboardInterrupt:
         os._exit(STOPPED)
     except BaseException as error:
+        if not isinstance(error, TunewrightError):
+            error.add_note(traceback.format_exc())  # pickled, it has no traceback and no cause
         given = (False, error)
     answer.send_bytes(cloudpickle.dumps(given))
     answer.close()

@@ -1,5 +1,6 @@
 """A worker process: forked warm, and as one that was started anew."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,9 +10,10 @@ from typing import Any
 import psutil
 import pytest
 
+from pipeline.common.errors import DiskError
 from pipeline.jobs.warm_up import warm_up
 from pipeline.search.workers import fork_server, sizing
-from pipeline.search.workers.child import Child
+from pipeline.search.workers.child import Child, in_child
 
 
 def look_around() -> dict[str, Any]:
@@ -32,6 +34,13 @@ def look_around() -> dict[str, Any]:
 
 def die_by_oom() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail_at(number: int) -> None:
+    try:
+        raise OSError(number, os.strerror(number))
+    except OSError as error:
+        raise ValueError("nothing was written") from error
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
@@ -60,6 +69,13 @@ def test_forked_worker_equals_a_fresh_one(monkeypatch):
         assert forked.result[name] == anew.result[name], name
     server = psutil.Process(forked.result["parent"])
     assert server.num_threads() == 1
+    with pytest.raises(DiskError, match="a disk is full"):
+        in_child(fail_at, errno.ENOSPC)
+    with pytest.raises(ValueError, match="nothing was written") as failure:
+        in_child(fail_at, errno.EPERM)
+    (where,) = failure.value.__notes__
+    assert "in fail_at" in where
+    assert "PermissionError" in where
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
