@@ -176,8 +176,9 @@ class TrialLoop:
             trial, outcome = held
             by_user = latest(self._study, trial).user_attrs.get(STOP, "")
             if stopped and not by_user:
-                self._leave(trial, stopped)
+                # First: what the study has as killed, the controller closes as of a dead process.
                 self._task.dropped(outcome, "killed", stopped)
+                self._leave(trial, stopped)
             else:
                 self._end_paused(trial, outcome)
                 self._task.dropped(outcome, why=by_user)

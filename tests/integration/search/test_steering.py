@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.search.study import steering
 from pipeline.search.study.trials import REASON
+from pipeline.search.workers.worker import TrialLoop
 from pipeline.tasks.classification import Classification
 from tests.support.rows import rows, write_rows
 from tests.support.stores import Made, make_store, tiny_config
@@ -39,6 +40,14 @@ def test_users_end_a_paused_trial_a_training_one_and_the_search(cli, tiny, runs,
             raise OSError("the storage is away")
         return tell(study, trial, *given, **named)
 
+    def left(self, trial, why):
+        (run,) = (t for t in runs("trial") if t.data.tags["tunewright.trial"] == str(trial.number))
+        closed.append(run.data.tags["tunewright.state"])
+        return leave(self, trial, why)
+
+    closed: list[str] = []
+    leave = TrialLoop._leave
+    monkeypatch.setattr(TrialLoop, "_leave", left)
     tells, tell = itertools.count(), optuna.Study.tell
     monkeypatch.setattr(optuna.Study, "tell", tell_at_second_try)
     calls, load = itertools.count(), Classification.load_model
@@ -53,12 +62,13 @@ def test_users_end_a_paused_trial_a_training_one_and_the_search(cli, tiny, runs,
     trials = runs("trial")
     states = [(t.data.tags["tunewright.state"], t.info.status) for t in trials]
     assert states == [("pruned", "KILLED"), ("failed", "KILLED")] * 2
+    assert closed == ["failed"] * 2  # before the controller can see them killed in the study
     reasons = [t.data.tags["tunewright.reason"] for t in trials]
-    left = "killed: stopped by `tunewright study mine stop`"
-    assert reasons == ["stopped by the user", left] * 2
+    why = "killed: stopped by `tunewright study mine stop`"
+    assert reasons == ["stopped by the user", why] * 2
     assert [
         t.user_attrs.get(REASON) for t in open_study(Path("mlruns/studies/mine")).trials[:4]
-    ] == [None, left] * 2
+    ] == [None, why] * 2
     assert "(stopped by the user)" in trials[2].data.tags["mlflow.note.content"]
     assert [s.data.tags["tunewright.state"] for s in runs("study")] == ["unfinished"]
 
