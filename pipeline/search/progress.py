@@ -28,7 +28,6 @@ from pipeline.search.study.liveness import OWNER
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     COSTED,
-    KILLED,
     PAUSED_AT,
     REASON,
     SOURCE,
@@ -38,6 +37,7 @@ from pipeline.search.study.trials import (
     best_first,
     counted,
     ended,
+    is_run_again,
     kind_of_failure,
     pareto_front,
     planned,
@@ -210,7 +210,7 @@ def _encoded(params: Mapping[str, Any], spec: StudySpec) -> list[str]:
 
 def _over(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that are over, in the order of their ends, killed ones included."""
-    over = ended(study, "complete", "pruned", "failed", "killed")
+    over = [*ended(study), *filter(is_run_again, ended(study, "killed"))]
     told = [t for t in over if t.params and t.datetime_complete is not None]
     return sorted(told, key=attrgetter("datetime_complete"))
 
@@ -289,7 +289,7 @@ def _points(spec: StudySpec) -> str:
 def summary_lines(study: optuna.Study, spec: StudySpec) -> list[str]:
     """Return what to say of a search at its end, failures with their reasons included."""
     done, failed, pruned = ended(study), ended(study, "failed"), ended(study, "pruned")
-    killed = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get(KILLED) and t.params]
+    killed = [t for t in study.get_trials(deepcopy=False) if is_run_again(t)]
     most = planned(study, spec.budget.n_trials)
     parts = [f"{len(done)} of {most} trials done", f"{len(failed)} failed"]
     parts += [f"{len(pruned)} pruned"] if pruned else []

@@ -21,6 +21,7 @@ from pipeline.search.study.trials import (
     RUN_ID,
     STAGE,
     all_params,
+    is_run_again,
     kind_of_failure,
     score_texts,
     state_of,
@@ -75,10 +76,7 @@ def _counts(view: View) -> dict[str, int]:
     states: Counter[str] = Counter(state_of(t) for t in view.trials)
     words = ("complete", "pruned", "failed", "running", "paused")
     counts = {**{state: states[state] for state in words}, "queued": states["waiting"]}
-    # A killed trial without parameters is of a worker that came too late for the last one.
-    counts["killed and run again"] = sum(
-        state_of(t) == "killed" and bool(t.params) for t in view.trials
-    )
+    counts["killed and run again"] = sum(map(is_run_again, view.trials))
     return {word: count for word, count in counts.items() if count}
 
 
@@ -145,8 +143,8 @@ def failures(view: View) -> str:
     """Return the failures as a table, a row for each kind."""
     failed: dict[str, list[FrozenTrial]] = defaultdict(list)
     for trial in view.trials:
-        if state_of(trial) == "failed" or (state_of(trial) == "killed" and trial.params):
-            again = " (run again)" if state_of(trial) == "killed" else ""
+        if state_of(trial) == "failed" or is_run_again(trial):
+            again = " (run again)" if is_run_again(trial) else ""
             failed[(kind_of_failure(trial) or "unknown") + again].append(trial)
     if not failed:
         return note("No trial failed.")

@@ -76,11 +76,15 @@ def queue_first(study: optuna.Study, spec: StudySpec) -> None:
     key = f"{FIRST} of stage {spec.stage}" if spec.stage else FIRST
     if spec.is_grid or study.user_attrs.get(key) is not None:
         return
-    held = _held(study, spec)  # where an earlier start was cut short in this very place
+    # Where an earlier start was cut short in this very place, or the space is another now. A point
+    # that is given in part is known by its mark: its trial has the rest, too.
+    known = {trial.user_attrs.get(FIRST) for trial in counted(study, waiting=True)}
+    held = _held(study, spec)
     for point in spec.first:
-        if _point(point) not in held:
+        mark = repr(_point(point))
+        if _point(point) not in held and mark not in known:
             held.add(_point(point))
-            _enqueue(study, spec, point, {FIRST: repr(_point(point))})
+            _enqueue(study, spec, point, {FIRST: mark})
     study.set_user_attr(key, len(spec.first))
 
 

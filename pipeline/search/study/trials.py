@@ -23,7 +23,7 @@ State = Literal[
 REASON = "reason"  # user attribute: why a trial failed, its kind first
 TRACE = "trace"  # user attribute: where a failed trial failed, the same for the same place
 TRACEBACK = "traceback"  # user attribute: the traceback's text
-KILLED = "killed"  # user attribute: its process died, and another trial has taken its place
+KILLED = "killed"  # user attribute: its process died or came too late; another has its place
 REJECTED = "rejected"  # user attribute: the space's filter refused it, and nothing was run
 IMPORTED = "imported"  # user attribute: the earlier study that a trial was copied from
 ATTEMPT = "attempt"  # user attribute: how often this point was begun before
@@ -78,6 +78,14 @@ def why_ended(trial: FrozenTrial) -> str:
 def kind_of_failure(trial: FrozenTrial) -> str:
     """Return the first word of a failed trial's reason: oom, diverged, error, killed and so on."""
     return str(trial.user_attrs.get(REASON, "")).partition(":")[0]
+
+
+def is_run_again(trial: FrozenTrial) -> bool:
+    """Whether a trial's process died, and its point was queued again.
+
+    One that was claimed one too many is set aside as well, but ran nothing and has no reason.
+    """
+    return state_of(trial) == "killed" and bool(trial.params) and REASON in trial.user_attrs
 
 
 def counted(study: optuna.Study, *, waiting: bool = False) -> list[FrozenTrial]:

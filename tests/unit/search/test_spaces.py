@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.common.errors import ConfigError
+from pipeline.search.progress import summary_lines
 from pipeline.search.searchable import PriorTrials
 from pipeline.search.space.dimension import Condition
 from pipeline.search.space.filters import MOST_BITS, Filter, read_filter
@@ -17,7 +18,7 @@ from pipeline.search.space.space import DRAWS, Space
 from pipeline.search.study import queue
 from pipeline.search.study.liveness import Heartbeat
 from pipeline.search.study.queue import claim, is_done, queue_first, queue_grid
-from pipeline.search.study.trials import counted
+from pipeline.search.study.trials import counted, params_of
 from pipeline.search.study.warm_start import warm_start
 from tests.support.studies import points, spec
 
@@ -251,6 +252,20 @@ def test_a_first_point_that_two_workers_queue_at_once_is_begun_once(working_fold
     queue_first(study, one)
     begun += [claim(study, one, heartbeat), claim(study, one, heartbeat)]
     assert [trial.params["x"] == 2.0 for trial in begun[1:]] == [True, False, False]
+    # The one that came too late ran nothing: no process died at it.
+    assert summary_lines(study, one) == ["sphere: 0 of 3 trials done, 0 failed."]
+
+
+def test_a_first_point_given_in_part_is_run_once_when_the_space_changes(working_folder):
+    one = spec(working_folder, "RandomSampler", 3)
+    one = replace(one, space=replace(one.space, first=({"x": 2.0}, {"x": 3.0})), sampler={})
+    study, heartbeat = one.open(), Heartbeat(one.open())
+    queue_first(study, one)
+    study.tell(claim(study, one, heartbeat), 1.0)
+    study.set_user_attr(queue.FIRST, None)  # as where the space has changed
+    one = replace(one, space=replace(one.space, first=({"x": 4.0}, *one.space.first)))
+    queue_first(study, one)
+    assert [params_of(t).get("x") for t in study.trials] == [2.0, 3.0, 4.0]
 
 
 def test_a_space_without_choices_has_one_point_to_check():
