@@ -11,6 +11,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from statistics import median, quantiles
 
+from pipeline.tracking import mlmodel
+
 # Top floor first: a room imports from the rooms below it and from itself, never from above.
 ROOMS = (
     "cli",
@@ -220,6 +222,13 @@ def test_no_import_goes_upwards():
 
 def test_the_engine_knows_nothing_of_fine_tuning():
     assert not_allowed() == []
+
+
+def test_what_a_kept_model_runs_is_copied_with_it():
+    copied = {"", *mlmodel._MODULES}  # rooms
+    served = [(a, b) for a, b in arrows() if room(a) in copied or a == "pipeline.tracking.served"]
+    assert "pipeline.tracking.served" in dict(served)
+    assert [f"{a} -> {b}" for a, b in served if room(b) not in copied] == []
 
 
 def test_private_parts_of_a_library_are_touched_in_one_file():
