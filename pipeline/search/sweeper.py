@@ -47,6 +47,7 @@ from pipeline.search.study.queue import queue_points
 from pipeline.search.study.steering import why_stopped
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import REASON, best_first, ended, state_of
+from pipeline.search.workers.fork_server import fork_server
 from pipeline.search.workers.supervisor import LOOK_SECONDS, Supervisor
 from pipeline.search.workers.worker import Worker, launch
 
@@ -128,8 +129,8 @@ class Sweep:
                 Supervisor(spec, self._task, spending, expected, describe) as supervisor,
                 Progress(spec, self._console),
             ):
-                if self._plan.workers == 1:  # here: it would only be in the way of the trials
-                    supervisor.look()
+                if self._plan.workers == 1 and not fork_server().is_wanted:
+                    supervisor.look()  # the worker is here: it would be in the way of its trials
                 with booked("idle"):  # this process; its workers are not
                     self._work(search, supervisor)
         finally:
