@@ -50,6 +50,7 @@ from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID, TIMING
 from pipeline.search.workers.child import in_child
+from pipeline.search.workers.fork_server import fork_server
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, tags
@@ -120,11 +121,12 @@ class ExperimentTask(Searchable):
         A study is one of its data and of its store: with other rows it is another one.
         """
         experiments = [validate(config) for config in configs]
-        for experiment in experiments:  # here: while the fork server imports what the rest needs
-            rows = len(splits_of(experiment).train)
-            if self._largest is None or rows > self._largest[0]:
-                self._largest = rows, experiment
+        has_server = fork_server().is_wanted
+        if has_server:  # which imports meanwhile what the rest needs
+            self._look_for_largest(experiments)
         found: Inputs = aside(check_all, experiments)
+        if not has_server:  # what is wrong with a checkpoint or a number is refused before
+            self._look_for_largest(experiments)
         if self._precision is None:
             self._precision, self._rates = found.precision, found.rates
             self._left_open = any(e.training.precision == "auto" for e in experiments)
@@ -137,6 +139,12 @@ class ExperimentTask(Searchable):
             "tracking.uri": str(tracking.uri),
             "tracking.experiment": tracking.experiment,
         }
+
+    def _look_for_largest(self, experiments: Sequence[Experiment]) -> None:
+        for experiment in experiments:
+            rows = len(splits_of(experiment).train)
+            if self._largest is None or rows > self._largest[0]:
+                self._largest = rows, experiment
 
     def migrated(self, settings: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Any]:
         """Return recorded values under today's names, with the keys that were added since."""

@@ -28,6 +28,14 @@ def test_trial_whose_combination_is_refused_ends_its_record_with_the_reason(cli,
     assert "schedule.warmup=0.9" in refused.data.tags["tunewright.reason"]
 
 
+def test_a_checkpoint_that_is_not_there_is_refused_before_rows_are_read(cli, tiny):
+    Path("reviews.jsonl").write_text("these are none", encoding="utf-8")
+    refused = cli("train", "-m", *tiny, "seed=1,2", "model.checkpoint=nowhere/there")
+    assert refused.code == 2
+    assert "nowhere/there" in refused.err
+    assert "reviews.jsonl" not in refused.err
+
+
 def test_a_study_keeps_the_precision_that_it_was_begun_with(cli, tiny, runs, monkeypatch):
     left_open = [o for o in tiny if not o.startswith("training.precision")]
     sweep = ("train", "-m", *left_open, "training.precision=auto", "hydra.sweeper.study_name=mine")
