@@ -49,13 +49,25 @@ def rows_of(curves: Curves) -> list[list[Cell]]:
     return rows
 
 
-def table() -> str:
-    """Return the table of all that is recorded."""
+def every_row() -> list[list[Cell]]:
+    """Return the rows of all that is recorded."""
     names = sorted(path.stem for path in HERE.glob("*.jsonl"))
-    rows = [row for name in names for row in rows_of(Curves(name))]
+    return [row for name in names for row in rows_of(Curves(name))]
+
+
+def mean_rate(rows: list[list[Cell]]) -> float:
+    """Return the geometric mean of the best rates, by the root of the batch size those at 16."""
+    rates = [float(row[2]) / math.sqrt(int(row[1]) / 16) for row in rows]
+    return math.exp(fmean(map(math.log, rates)))
+
+
+def table(rows: list[list[Cell]]) -> str:
+    """Return the table of these rows."""
     columns = ["data", "batch", "best", "rule", "off by a factor of", "lost"]
     return render(Table(columns, rows, left=["data"]), "md")
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    every = every_row()
+    print(table(every))
+    print(f"The best rates' geometric mean, at batch 16: {mean_rate(every):.1e}.")

@@ -1,8 +1,8 @@
 """The learning rate an optimizer gets: where ``auto`` begins, and what the batch size makes of it.
 
-``auto`` is for fine-tuning with Adam: a family's rate, by a power of the model's hidden size and
-the root of the batch size, and ten times that for LoRA. docs/models.md has the sources, and how far
-off the rule is.
+``auto`` is for fine-tuning with Adam: a family's rate, by a power of the model's size and the root
+of the batch size, and ten times that for LoRA. docs/models.md has the sources, and how far off the
+rule is.
 """
 
 from __future__ import annotations
@@ -31,34 +31,37 @@ _BY_ROOT = (*_ADAM, "RAdam", "RMSprop")
 class _Family:
     """The best rates of full fine-tuning, as a power of the hidden size, and where they are of."""
 
-    rate: float  # at this width and batch
+    rate: float  # at this width and batch, and with so many layers where their number counts
     width: int
     exponent: float
     batch: int
     widths: tuple[int, int]  # that were seen
+    layers: int | None = None
 
-    def full(self, width: int, batch: int) -> float:
+    def full(self, width: int, layers: int, batch: int) -> float:
         """Return the rate of full fine-tuning."""
-        by_width = math.pow(self.width / width, self.exponent)
-        return self.rate * by_width * math.sqrt(batch / self.batch)
+        by_size = math.pow(self.width / width, self.exponent)
+        if self.layers:  # each has as many parameters as the square of the width
+            by_size *= math.pow(self.layers / layers, self.exponent / 2)
+        return self.rate * by_size * math.sqrt(batch / self.batch)
 
 
 def _encoder(rate: float) -> _Family:
     """Return a family on the exponent that 17 settings of five families have in common."""
-    return _Family(rate, 768, 2.0, 16, (256, 1536))
+    return _Family(rate, 768, 2 * 0.7, 16, (256, 1536), layers=12)
 
 
 _LLAMA = _Family(5e-5, 2000, 0.781, 128, (2048, 8192))  # Thinking Machines, tinker-cookbook
 _QWEN = _Family(5e-5, 2000, 0.0775, 128, (2048, 5120))
 _FAMILIES = {  # by transformers' name of the architecture
-    "bert": _encoder(5e-5),
-    "distilbert": _encoder(5e-5),
-    "electra": _encoder(4.7e-5),
-    "modernbert": _encoder(5.7e-5),
-    "roberta": _encoder(1.6e-5),
-    "xlm-roberta": _encoder(1.6e-5),
-    "deberta": _encoder(9.0e-6),
-    "deberta-v2": _encoder(9.0e-6),
+    "bert": _encoder(4.6e-5),
+    "distilbert": _encoder(4.6e-5),
+    "electra": _encoder(6.5e-5),
+    "modernbert": _encoder(8.7e-5),
+    "roberta": _encoder(1.9e-5),
+    "xlm-roberta": _encoder(1.9e-5),
+    "deberta": _encoder(1.0e-5),
+    "deberta-v2": _encoder(1.0e-5),
     "llama": _LLAMA,
     "qwen2": _QWEN,
     "qwen3": _QWEN,
@@ -105,6 +108,7 @@ def starting_rate(experiment: Experiment) -> Note:
     if model not in _FAMILIES:
         raise _refused(f"for the architecture {model} there is no rule, but for {_known()}")
     family, width = _FAMILIES[model], int(checkpoint.config.hidden_size)
+    layers = int(checkpoint.config.num_hidden_layers)
     least, most = family.widths
     if not least <= width <= most:
         raise _refused(
@@ -113,8 +117,9 @@ def starting_rate(experiment: Experiment) -> Note:
     scales = optimizer.scale_with_batch == "sqrt"
     batch = SCALE_BATCH if scales else experiment.training.batch_size
     kind, factor = _KINDS[adapter]
-    rate = factor * family.full(width, batch)
-    why = f"{kind}, {model}, width {width}, batch {batch}"
+    rate = factor * family.full(width, layers, batch)
+    size = f"width {width}" + (f", {layers} layers" if family.layers else "")
+    why = f"{kind}, {model}, {size}, batch {batch}"
     return Note(f"{RATE}={AUTO}", float(f"{rate:.1e}"), why)
 
 

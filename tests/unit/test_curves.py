@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -82,10 +83,15 @@ def test_options_are_chosen_by_the_other_data_sets(replays):
     assert table.chosen({**found, "c": [[fast], [never]]}, "b") == 0
 
 
-def test_readme_has_the_starting_rates_of_the_recorded_curves(replays):
+def test_readme_and_docs_have_the_starting_rates_of_the_recorded_curves(replays):
     _, _, start = replays
     readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-    assert start.table() in readme
+    docs = (FOLDER.parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = start.every_row()
+    assert start.table(rows) in readme
+    mean = f"{start.mean_rate(rows):.1e}"
+    assert f"geometric mean, at batch 16: {mean}." in readme
+    assert float(re.search(r"MiniLM-L6: .*? \| 6 \| (\S+) \| 16 \|", docs)[1]) == float(mean)
 
 
 def test_a_prior_at_the_worst_point_begins_there_and_one_of_the_rule_where_it_says(curves, replays):
