@@ -46,6 +46,9 @@ class Journal(JournalFileBackend):
     def append_logs(self, logs: Sequence[dict[str, Any]]) -> None:
         """Write operations; all of them or none.
 
+        What a signal interrupts stays as far as it was written: others may have read its whole
+        lines, and would go on in the middle of one if they were cut off.
+
         Raises:
             OSError: where the disk is full, or cannot be written.
             TrackingError: where the file is gone, or may not be written.
@@ -59,7 +62,7 @@ class Journal(JournalFileBackend):
                 while rest:
                     rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())
-            except BaseException:
+            except OSError:
                 file.truncate(end)
                 raise
             self._size = file.tell()
