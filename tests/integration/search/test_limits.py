@@ -27,7 +27,7 @@ def test_stopped_search_resumes_later(cli, tiny, runs):
 
 
 def test_a_trial_that_has_had_its_time_fails_alone(cli, tiny, runs):
-    given = ("training.epochs=1,400", "hydra.sweeper.trial_minutes=0.05")
+    given = ("training.epochs=1,4000", "hydra.sweeper.trial_minutes=0.1")
     ended = cli("train", "-m", *(o for o in tiny if "epochs" not in o), *given)
     assert ended.code == 0, ended.err
     short, long = runs("trial")
