@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.common.errors import ConfigError, listing
+from pipeline.common.errors import ConfigError, amount, listing
 from pipeline.config.flat import AUTO, RATE
 from pipeline.models import find_checkpoint
 
@@ -118,7 +118,7 @@ def starting_rate(experiment: Experiment) -> Note:
     batch = SCALE_BATCH if scales else experiment.training.batch_size
     kind, factor = _KINDS[adapter]
     rate = factor * family.full(width, layers, batch)
-    size = f"width {width}" + (f", {layers} layers" if family.layers else "")
+    size = f"width {width}" + (f", {amount(layers, 'layer')}" if family.layers else "")
     why = f"{kind}, {model}, {size}, batch {batch}"
     return Note(f"{RATE}={AUTO}", float(f"{rate:.1e}"), why)
 
