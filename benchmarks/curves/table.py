@@ -69,7 +69,7 @@ def families() -> dict[str, list[Way]]:
     }
     prior = [
         Way(PRIOR, halving(rungs[0], eager=True, factor=factor), rungs, "200", centre="rule")
-        for rungs in ((0.36,), (0.6,), (0.36, 0.6))
+        for rungs in ((0.36,), (0.6,))  # a second rung, of twice the first, is not recorded
         for factor in (2, 3)
     ]
     return {

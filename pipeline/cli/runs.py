@@ -41,6 +41,6 @@ def _run(options: argparse.Namespace) -> int:
 
     # A condition has a `=` as well.
     conditions, overrides = names_and_overrides(options.overrides, ("tracking.", "tracking="))
-    condition = at_most_one(conditions, f"a study, or one filter, in quotes: {overview.EXAMPLE}")
+    condition = at_most_one(conditions, f"one study or one filter, in quotes: {overview.EXAMPLE}")
     table = overview.runs(store_at(overrides), condition or "", options.limit)
     return show_table(table, options.format)

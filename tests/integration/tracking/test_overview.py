@@ -228,7 +228,7 @@ def test_runs_are_filtered_in_the_grammar_of_mlflow(table, cli, store, client):
             ["64 tables in a join. Expected"],
         ),
         (["runs", f"attributes.start_time > {10**20}"], ["int too large to convert"]),
-        (["runs", "a", "b"], ["a b: expected a study, or one filter, in quotes"]),
+        (["runs", "a", "b"], ["a b: expected one study or one filter, in quotes"]),
         (["runs", "--limit", "0"], ["--limit 0: expected a whole number"]),
         (["compare", "ratse"], ["no study of that name", "Did you mean rates?"]),
         (["compare"], ["expected the name of a study"]),

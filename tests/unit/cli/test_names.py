@@ -60,5 +60,5 @@ def test_a_mistyped_option_is_answered_with_the_nearest(capsys):
 def test_several_names_where_one_is_expected_are_refused(verb, said, capsys):
     assert main([verb, "a", "b"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("tunewright: a b: expected ")
+    assert error.startswith("tunewright: a b: expected one ")
     assert said in error
