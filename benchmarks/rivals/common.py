@@ -26,6 +26,11 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "learning_rate": [1e-5, 2e-5, 3e-5, 5e-5, 7e-5, 1e-4, 2e-4, 3e-4, 5e-4],
         "batch_size": [8, 16, 32],
     },
+    "grid60": {  # of curves/
+        "learning_rate": [1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2],
+        "batch_size": [8, 16, 32],
+        "warmup": [0.0, 0.1],
+    },
     "grid2": {"learning_rate": [5e-5, 1e-4], "batch_size": [16]},  # to see that it runs
 }
 RUNGS = (0.12, 0.36)  # epochs at which a search that kills looks, as sweeps/asha.yaml has it
@@ -56,11 +61,13 @@ def parse(description: str, **more: dict[str, Any]) -> argparse.Namespace:
     parser.add_argument("--best-effort", action="store_true", help="all that makes it faster")
     parser.add_argument("--trials", choices=GRIDS, default="grid8")
     parser.add_argument("--limit-rows", type=int, help="of each split")
+    parser.add_argument("--epochs", type=float, default=SAME["num_train_epochs"])
     for name, options in more.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **options)
     given = parser.parse_args()
     given.rows, given.out = given.rows.absolute(), given.out.absolute()
     given.out.mkdir(parents=True, exist_ok=True)
+    SAME["num_train_epochs"] = given.epochs
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ[STARTED] = str(psutil.Process().create_time())
     return given
@@ -153,10 +160,8 @@ def train_once(data: Data, out: Path, best_effort: bool, params: dict[str, Any])
 
 def trainer_names(params: dict[str, Any]) -> dict[str, Any]:
     """Return a trial's parameters under the names of TrainingArguments."""
-    return {
-        "learning_rate": params["learning_rate"],
-        "per_device_train_batch_size": params["batch_size"],
-    }
+    names = {"batch_size": "per_device_train_batch_size", "warmup": "warmup_steps"}
+    return {names.get(name, name): value for name, value in params.items()}
 
 
 def rung_steps(rows: int, batch_size: int, shares: Sequence[float] = RUNGS) -> dict[int, float]:

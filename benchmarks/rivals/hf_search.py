@@ -7,6 +7,7 @@ effort in bfloat16, and with --grouped its batches of rows of about one length a
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections import defaultdict
@@ -80,11 +81,12 @@ def search(
 
 
 def sampled(grid: dict[str, list[Any]], count: int) -> dict[str, list[Any]]:
-    """Return a part of the grid with every batch size: the rate does not change a trial's time."""
+    """Return a part of the grid with every batch size: nothing else changes a trial's time."""
     rates, sizes = grid["learning_rate"], grid["batch_size"]
     each = max(1, count // len(sizes))
     spread = [rates[round((i + 0.5) * len(rates) / each - 0.5)] for i in range(each)]
-    return {"learning_rate": spread, "batch_size": sizes}
+    first = {name: values[:1] for name, values in grid.items()}
+    return {**first, "learning_rate": spread, "batch_size": sizes}
 
 
 def projected(trials: list[dict[str, Any]], grid: dict[str, list[Any]]) -> float:
@@ -97,7 +99,8 @@ def projected(trials: list[dict[str, Any]], grid: dict[str, list[Any]]) -> float
     for trial in trials:
         seconds[trial["params"]["batch_size"]].append(trial["ended"] - before)
         before = trial["ended"]
-    return start_up + len(grid["learning_rate"]) * sum(fmean(s) for s in seconds.values())
+    points = math.prod(map(len, grid.values()))
+    return start_up + points * fmean(fmean(s) for s in seconds.values())
 
 
 if __name__ == "__main__":

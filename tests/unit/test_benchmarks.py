@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").rglob("*.py"))
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = sorted(FOLDER.rglob("*.py"))
 
 
 def imported_names(path: Path) -> list[tuple[str, str]]:
@@ -26,3 +27,16 @@ def test_benchmark_imports_what_exists(path):
     for module, name in imported_names(path):
         exists = hasattr(import_module(module), name) or find_spec(f"{module}.{name}")
         assert exists, f"{module} has no {name}"
+
+
+def test_grid_is_projected_from_one_trial_of_each_batch_size(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER / "rivals")
+    hf_search = import_module("hf_search")
+    grid = {"learning_rate": [1, 2, 3, 4], "batch_size": [8, 16], "warmup": [0.0, 0.1]}
+    sample = hf_search.sampled(grid, 2)
+    assert sample == {"learning_rate": [3], "batch_size": [8, 16], "warmup": [0.0]}
+    trials = [  # after a start of five seconds; a trial lasts until the next one's beginning
+        {"params": {"batch_size": 8}, "seconds": 10, "ended": 15},
+        {"params": {"batch_size": 16}, "seconds": 2, "ended": 18},
+    ]
+    assert hf_search.projected(trials, grid) == 5 + 4 * 2 * (10 + 3)

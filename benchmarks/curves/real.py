@@ -1,0 +1,98 @@
+"""Runs `tunewright sweep quick` on data sets, beside the whole grid by the plain Trainer's search.
+
+    python benchmarks/curves/real.py [NAME …]
+
+On the rows of the recorded curves, but for a test split of a fifth where the rows are of a file.
+The grid is that of the curves, 60 points of as many epochs as quick's; it is projected from one
+trial of each batch size. The machine must do nothing else. Do not set OMP_NUM_THREADS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from curves import HERE
+from record import COMMON, data_of
+
+from pipeline.common.tables import Cell, Table, render
+from pipeline.search.space.named import load_sweep
+from pipeline.search.study.storage import find_study
+from pipeline.search.study.trials import best_first, counted, state_of
+
+NAMES = ("languages", "tweets")
+RIVALS = HERE.parent / "rivals"
+STUDY = "quick"
+VERDICT = "winner, trial"  # how a confirmation begins
+COLUMNS = ("data", "quick's search", "and confirmed", "trained to the end", "best val/f1_macro")
+GRID = ("grid, projected", "ratio")
+
+
+def printed_by(command: list[str]) -> str:
+    """Run a command of this Python and return what it printed."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run(
+        [sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    return done.stdout
+
+
+def rows_of(name: str, folder: Path) -> list[str]:
+    """Return the overrides that name a data set's rows."""
+    limits = [o for o in COMMON if o.startswith("data.max_")]
+    split = [] if name == "tweets" else ["data.test_size=0.2"]
+    return [*(o for o in data_of(name, folder) if "test_size" not in o), *split, *limits]
+
+
+def quick(rows: list[str], folder: Path) -> tuple[list[Cell], str]:
+    """Search; return the row's cells and the verdict."""
+    began = time.time()
+    options = [f"tracking.dir={folder}", f"hydra.sweeper.study_name={STUDY}"]
+    printed = printed_by(["-m", "pipeline", "sweep", "quick", *rows, *options])
+    whole = time.time() - began
+    study = find_study(STUDY, str(folder / "studies" / STUDY / "study.journal"))
+    trials = counted(study)
+    search = max(t.datetime_complete.timestamp() for t in trials if t.datetime_complete) - began
+    ended = sum(state_of(trial) == "complete" for trial in trials)
+    best = best_first(study)[0].values[0]
+    cells: list[Cell] = [f"{search:.0f} s", f"{whole:.0f} s", f"{ended} of {len(trials)}"]
+    return [*cells, f"{best:.4f}"], printed[printed.index(VERDICT) :].strip()
+
+
+def grid(rows: list[str], folder: Path) -> float:
+    """Return the projected seconds of the grid by `Trainer.hyperparameter_search`."""
+    printed_by([str(RIVALS / "rows.py"), "--out", str(folder / "rows"), *rows])
+    epochs = (load_sweep("quick").settings or {})["training.epochs"]
+    options = {"rows": folder / "rows", "out": folder / "out", "trials": "grid60", "epochs": epochs}
+    given = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    printed = printed_by([str(RIVALS / "hf_search.py"), *given, "--sample", "3"])
+    result: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return float(result["projected"])
+
+
+def main() -> None:
+    """Run all that is asked for and print the table, with what each confirmation says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=NAMES)
+    table, verdicts = [], []
+    for name in parser.parse_args().names:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            rows = rows_of(name, folder)
+            cells, verdict = quick(rows, folder / "store")
+            seconds = grid(rows, folder)
+        table.append([name, *cells, f"{seconds:.0f} s", f"1/{seconds / float(cells[0][:-2]):.0f}"])
+        verdicts.append(f"{name}:\n\n```\n{verdict}\n```\n")
+    print(render(Table([*COLUMNS, *GRID], table, left=["data"]), "md"))
+    print("\n".join(["", *verdicts]))
+
+
+if __name__ == "__main__":
+    main()
