@@ -29,26 +29,34 @@ _BY_ROOT = (*_ADAM, "RAdam", "RMSprop")
 
 @dataclass(frozen=True)
 class _Family:
-    """The best rates of full fine-tuning, as a power of the hidden size, and where they are of."""
+    """The best rates of full fine-tuning, as a power of a model's size, and the sizes seen."""
 
-    rate: float  # at this width and batch, and with so many layers where their number counts
-    width: int
+    rate: float  # at this size and batch
+    size: int  # the hidden size; where depths are known, layers × its square
     exponent: float
     batch: int
-    widths: tuple[int, int]  # that were seen
-    layers: int | None = None
+    widths: tuple[int, int]  # hidden sizes that were seen
+    depths: tuple[int, int] | None = None  # numbers of layers likewise
 
     def full(self, width: int, layers: int, batch: int) -> float:
         """Return the rate of full fine-tuning."""
-        by_size = math.pow(self.width / width, self.exponent)
-        if self.layers:  # each has as many parameters as the square of the width
-            by_size *= math.pow(self.layers / layers, self.exponent / 2)
-        return self.rate * by_size * math.sqrt(batch / self.batch)
+        size = layers * width**2 if self.depths else width
+        return self.rate * math.pow(self.size / size, self.exponent) * math.sqrt(batch / self.batch)
+
+    def unseen(self, width: int, layers: int) -> str:
+        """Say what of a model is outside what was seen; empty where nothing is."""
+        least, most = self.widths
+        if not least <= width <= most:
+            return f"hidden size {width}, and the rule is known for {least} to {most} only"
+        least, most = self.depths or (layers, layers)
+        if not least <= layers <= most:
+            return f"{amount(layers, 'layer')}, and the rule is known for {least} to {most} only"
+        return ""
 
 
 def _encoder(rate: float) -> _Family:
     """Return a family on the exponent that 17 settings of five families have in common."""
-    return _Family(rate, 768, 2 * 0.7, 16, (256, 1536), layers=12)
+    return _Family(rate, 12 * 768**2, 0.7, 16, (256, 1536), (6, 48))
 
 
 _LLAMA = _Family(5e-5, 2000, 0.781, 128, (2048, 8192))  # Thinking Machines, tinker-cookbook
@@ -109,16 +117,13 @@ def starting_rate(experiment: Experiment) -> Note:
         raise _refused(f"for the architecture {model} there is no rule, but for {_known()}")
     family, width = _FAMILIES[model], int(checkpoint.config.hidden_size)
     layers = int(checkpoint.config.num_hidden_layers)
-    least, most = family.widths
-    if not least <= width <= most:
-        raise _refused(
-            f"{model} has hidden size {width}, and the rule is known for {least} to {most} only"
-        )
+    if unseen := family.unseen(width, layers):
+        raise _refused(f"{model} has {unseen}")
     scales = optimizer.scale_with_batch == "sqrt"
     batch = SCALE_BATCH if scales else experiment.training.batch_size
     kind, factor = _KINDS[adapter]
     rate = factor * family.full(width, layers, batch)
-    size = f"width {width}" + (f", {amount(layers, 'layer')}" if family.layers else "")
+    size = f"hidden size {width}" + (f", {amount(layers, 'layer')}" if family.depths else "")
     why = f"{kind}, {model}, {size}, batch {batch}"
     return Note(f"{RATE}={AUTO}", float(f"{rate:.1e}"), why)
 

@@ -20,7 +20,9 @@ from transformers import (
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "</s>"]
 
 
-def encoder(folder: Path, words: Sequence[str], spread: float = 0.1, width: int = 32) -> Path:
+def encoder(
+    folder: Path, words: Sequence[str], spread: float = 0.1, width: int = 32, layers: int = 1
+) -> Path:
     """A BERT, whose tokenizer reads pairs, cuts Chinese at characters and drops accents."""
     tokenizer = Tokenizer(models.WordLevel(_vocabulary(words), "[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -42,7 +44,7 @@ def encoder(folder: Path, words: Sequence[str], spread: float = 0.1, width: int 
     config = BertConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=width,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,

@@ -11,15 +11,15 @@ from tests.support import classifiers, word_models
 
 AUTO = "optimizer.learning_rate=auto"
 RATE = "optimizer.learning_rate"
-EXACT = 4.6e-5 * (12 * (768 / 256) ** 2) ** 0.7  # of one layer, at batch 16
-SAID = f"{AUTO}: 0.0012 (full fine-tuning, bert, width 256, 1 layer, batch 16)"
+EXACT = 4.6e-5 * (12 / 6 * (768 / 256) ** 2) ** 0.7  # at batch 16
+SAID = f"{AUTO}: 0.00035 (full fine-tuning, bert, hidden size 256, 6 layers, batch 16)"
 
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT as narrow as the rule is known for."""
+    """A BERT as small as the rule is known for."""
     folder = tmp_path_factory.mktemp("models") / "wide"
-    return word_models.encoder(folder, classifiers.WORDS, width=256)
+    return word_models.encoder(folder, classifiers.WORDS, width=256, layers=6)
 
 
 @pytest.fixture
@@ -31,17 +31,17 @@ def auto(tiny: list[str], wide: Path) -> list[str]:
 def test_run_logs_the_number_and_reruns_to_the_bit(cli, auto, wide, runs):
     done = cli("train", *auto, "optimizer.scale_with_batch=sqrt", "training.batch_size=4")
     assert done.code == 0, done.err
-    scaled = "optimizer.scale_with_batch=sqrt: 0.0006 (0.0012 × √(4 / 16))"
+    scaled = "optimizer.scale_with_batch=sqrt: 0.000175 (0.00035 × √(4 / 16))"
     assert [line for line in done.out.splitlines() if "optimizer." in line] == [SAID, scaled]
     (run,) = runs("run")
-    assert run.data.params[RATE] == "0.0012"
+    assert run.data.params[RATE] == "0.00035"
     assert run.data.tags[tags.LEARNING_RATE] == f"{SAID}; {scaled}"
 
     rerun = cli("rerun", run.info.run_id, "--verify", "--allow", str(wide))
     assert "verdict: identical" in rerun.out, rerun.err
     assert AUTO not in rerun.out
     again = next(one for one in runs("run") if one.info.run_id != run.info.run_id)
-    assert again.data.params[RATE] == "0.0012"
+    assert again.data.params[RATE] == "0.00035"
     assert again.data.tags[tags.LEARNING_RATE] == scaled
 
 
@@ -60,12 +60,12 @@ def test_interrupted_run_resumes_with_its_number(cli, auto, runs, monkeypatch):
     assert resumed.code == 0, resumed.err
     (whole,) = runs("run")
     assert (whole.info.run_id, whole.info.status) == (run.info.run_id, "FINISHED")
-    assert whole.data.params[RATE] == "0.0012"
+    assert whole.data.params[RATE] == "0.00035"
 
 
 def test_each_trial_of_a_sweep_has_its_own_number(cli, auto, runs):
     plan = ["train", "-m", *auto, "training.batch_size=4,16", "adapter=none,lora", "seed=1"]
-    first = f"{AUTO}: 0.00061 (full fine-tuning, bert, width 256, 1 layer, batch 4)"
+    first = f"{AUTO}: 0.00017 (full fine-tuning, bert, hidden size 256, 6 layers, batch 4)"
     said = f"  {first}; in other trials by what they train"
     dry = cli(*plan, "--dry-run")
     assert said in dry.out.splitlines(), dry.err
@@ -79,7 +79,7 @@ def test_each_trial_of_a_sweep_has_its_own_number(cli, auto, runs):
     for (adapter, batch), trial in trials.items():
         exact = EXACT * (batch / SCALE_BATCH) ** 0.5 * (10 if adapter == "lora" else 1)
         assert float(trial.data.params[RATE]) == pytest.approx(exact, rel=0.03)
-        assert f"width 256, 1 layer, batch {batch})" in trial.data.tags[tags.LEARNING_RATE]
+        assert f"hidden size 256, 6 layers, batch {batch})" in trial.data.tags[tags.LEARNING_RATE]
     assert len({t.data.params[RATE] for t in trials.values()}) == 4
     (study,) = runs("study")
     best = cli("best", study.data.tags[tags.STUDY]).out
@@ -98,7 +98,7 @@ def test_prior_sampler_begins_at_the_number(cli, tiny, wide):
     rule = ["optimizer=adamw-auto", "adapter=lora", searched, "hydra/sweeper/sampler=prior"]
     plan = ["train", "-m", *own, f"model.checkpoint={wide}", *rule]
     dry = cli(*plan, "--dry-run")
-    assert f"{RATE} around 0.012" in dry.out, dry.err  # ten times that of all weights
+    assert f"{RATE} around 0.0035" in dry.out, dry.err  # ten times that of all weights
     cli(*plan, "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=mine")
     added = cli("study", "mine", "add", f"{RATE}=0.01")
     assert f"trial 1 of mine: {RATE}=0.01; one more than n_trials" in added.out, added.err

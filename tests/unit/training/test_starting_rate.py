@@ -1,6 +1,8 @@
 """The rule for where a learning rate begins, and how it follows the batch size."""
 
+import math
 import re
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +20,13 @@ ROOT = Path(__file__).resolve().parents[3]
 AUTO = "optimizer.learning_rate=auto"
 
 
+@cache
+def composed(*overrides):
+    """Return an experiment; nothing of its model is looked for."""
+    with hydra_app("train") as hydra:
+        return validate(without_hydra(compose(hydra, overrides)))
+
+
 @pytest.fixture
 def made(monkeypatch):
     """Make an experiment on a model of a family and a width, which is never looked for."""
@@ -28,8 +37,7 @@ def made(monkeypatch):
         config.num_hidden_layers = layers or config.num_hidden_layers
         found = SimpleNamespace(config=config, is_new=is_new)
         monkeypatch.setattr(rule, "find_checkpoint", lambda _: found)
-        with hydra_app("train") as hydra:
-            return validate(without_hydra(compose(hydra, [AUTO, *overrides])))
+        return composed(AUTO, *overrides)
 
     return make
 
@@ -91,6 +99,13 @@ def test_what_no_source_speaks_of_is_refused(made, family, width, overrides, sai
     assert "expected a number, or optimizer=adamw" in str(error.value)
 
 
+@pytest.mark.parametrize("layers", [4, 49])
+def test_a_depth_that_was_not_seen_is_refused(made, layers):
+    seen = f"bert has {layers} layers, and the rule is known for 6 to 48 only"
+    with pytest.raises(ConfigError, match=seen):
+        optimizer_of(made("bert", 768, layers=layers))
+
+
 def test_new_weights_are_refused(made):
     with pytest.raises(ConfigError, match="the rule is for pre-trained ones"):
         optimizer_of(made("bert", 768, is_new=True))
@@ -114,7 +129,7 @@ def test_auto_and_the_scale_count_the_batch_once(made):
         made("bert", 384, batch, "optimizer.scale_with_batch=sqrt", layers=6),
     )
     assert [str(note) for note in rate_notes(scaled)] == [
-        f"{AUTO}: 0.0002 (full fine-tuning, bert, width 384, 6 layers, batch 16)",
+        f"{AUTO}: 0.0002 (full fine-tuning, bert, hidden size 384, 6 layers, batch 16)",
         "optimizer.scale_with_batch=sqrt: 0.0004 (0.0002 × √(64 / 16))",
     ]
     assert optimizer_of(scaled).learning_rate == 4e-4
@@ -124,9 +139,28 @@ def test_auto_and_the_scale_count_the_batch_once(made):
 def test_plan_says_the_first_rate_and_whether_others_differ(made):
     sizes = ("training.batch_size=16", "training.batch_size=64")
     one, other = (made("bert", 384, size, layers=6) for size in sizes)
-    said = f"  {AUTO}: 0.0002 (full fine-tuning, bert, width 384, 6 layers, batch 16)"
+    said = f"  {AUTO}: 0.0002 (full fine-tuning, bert, hidden size 384, 6 layers, batch 16)"
     assert said_of_rates([one, one]) == [said]
     assert said_of_rates([one, other]) == [f"{said}; in other trials by what they train"]
+
+
+SEEN = re.compile(
+    r"^\| ([^|]+) \| (\S+)([^|]*) \| (\d+) to (\d+) \| (?:(\d+) to (\d+)|any) \|$", re.M
+)
+
+
+def test_rates_and_sizes_in_the_docs_are_the_rules():
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    found = {}
+    for names, rate, formula, *sizes in SEEN.findall(text):
+        seen = [int(size) for size in sizes if size]
+        power = re.search(r"\^([\d.]+)", formula)
+        for name in re.findall(r"`([\w-]+)`", names):
+            found[name] = (float(rate), float(power[1]) if power else 0.7, seen)
+    assert found == {
+        name: (one.rate, one.exponent, [*one.widths, *(one.depths or ())])
+        for name, one in rule._FAMILIES.items()
+    }
 
 
 ROW = re.compile(
@@ -147,12 +181,16 @@ def test_settings_in_the_docs_are_fitted_as_they_say():
         places.append((rule._FAMILIES[family].rate, np.log(size / (12 * 768**2))))
     families = sorted({family for family, _ in places})
     design = np.array([[*(f == one for one in families), size] for f, size in places], float)
-    *_, slope = np.linalg.lstsq(design, np.array(rates), rcond=None)[0]
+    *levels, slope = np.linalg.lstsq(design, np.array(rates), rcond=None)[0]
+    assert [f"{math.exp(level):.1e}" for level in levels] == [f"{one:.1e}" for one in families]
+    assert {round(-slope, 2)} == {one.exponent for one in rule._FAMILIES.values() if one.depths}
     error, worst = np.exp([np.sqrt(np.mean(np.square(offs))), np.abs(offs).max()])
     fit = f"{len(offs)} settings with a rate for each of the five families: {-slope:.2f}"
     assert fit in " ".join(text.split())
     assert f"by a factor of {error:.1f} (root mean square), at most {worst:.1f}" in text
-    left_out = np.exp(np.sqrt(np.mean(np.square([*_left_out(design, np.array(rates))]))))
+    apart = [*_left_out(design, np.array(rates))]
+    assert len(apart) == len(rates) - 1  # a family's only setting
+    left_out = np.exp(np.sqrt(np.mean(np.square(apart))))
     assert f"by {left_out:.1f} where a setting is left out of the fit" in " ".join(text.split())
 
 
