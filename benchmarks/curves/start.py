@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from functools import cache
 from statistics import fmean
+from typing import NamedTuple
 
 from curves import HERE, RATES, Curves
 
@@ -30,41 +31,52 @@ def rule(batch_size: int) -> float:
         return starting_rate(validate(without_hydra(compose(hydra, overrides)))).rate
 
 
-def rows_of(curves: Curves) -> list[list[Cell]]:
+class Row(NamedTuple):
+    """What was recorded of a data set at a batch size, and what the rule says there."""
+
+    data: str
+    batch: int
+    best: float  # learning rate
+    rule: float
+    lost: float  # by the rate nearest to the rule's, in standard errors of the score
+
+
+def rows_of(curves: Curves) -> list[Row]:
     """Return a row for each batch size that was recorded at every rate."""
     found: dict[int, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (rate, batch, _), score in curves.qualities.items():
         found[batch][rate].append(score)
     error = fmean(c.error for c in curves.by_point[curves.best])
-    rows: list[list[Cell]] = []
+    rows: list[Row] = []
     for batch, scores in sorted(found.items()):
         if set(scores) != set(RATES):
             continue
         mean = {rate: fmean(some) for rate, some in scores.items()}
         best, own = max(mean, key=mean.__getitem__), rule(batch)
         nearest = min(mean, key=lambda rate: abs(math.log(rate / own)))
-        lost = (mean[best] - mean[nearest]) / error
-        off = max(best / own, own / best)
-        rows.append([curves.name, batch, f"{best:g}", f"{own:g}", round(off, 1), round(lost, 1)])
+        rows.append(Row(curves.name, batch, best, own, (mean[best] - mean[nearest]) / error))
     return rows
 
 
-def every_row() -> list[list[Cell]]:
+def every_row() -> list[Row]:
     """Return the rows of all that is recorded."""
     names = sorted(path.stem for path in HERE.glob("*.jsonl"))
     return [row for name in names for row in rows_of(Curves(name))]
 
 
-def mean_rate(rows: list[list[Cell]]) -> float:
+def mean_rate(rows: list[Row]) -> float:
     """Return the geometric mean of the best rates, by the root of the batch size those at 16."""
-    rates = [float(row[2]) / math.sqrt(int(row[1]) / 16) for row in rows]
-    return math.exp(fmean(map(math.log, rates)))
+    return math.exp(fmean(math.log(row.best / math.sqrt(row.batch / 16)) for row in rows))
 
 
-def table(rows: list[list[Cell]]) -> str:
+def table(rows: list[Row]) -> str:
     """Return the table of these rows."""
     columns = ["data", "batch", "best", "rule", "off by a factor of", "lost"]
-    return render(Table(columns, rows, left=["data"]), "md")
+    cells: list[list[Cell]] = []
+    for name, batch, best, own, lost in rows:
+        off = max(best / own, own / best)
+        cells.append([name, batch, f"{best:g}", f"{own:g}", round(off, 1), round(lost, 1)])
+    return render(Table(columns, cells, left=["data"]), "md")
 
 
 if __name__ == "__main__":

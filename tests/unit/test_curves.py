@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,14 @@ def test_readme_and_docs_have_the_starting_rates_of_the_recorded_curves(replays)
     docs = (FOLDER.parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
     rows = start.every_row()
     assert start.table(rows) in readme
-    mean = f"{start.mean_rate(rows):.1e}"
+    names = {row.data: replays[0].Curves(row.data) for row in rows}
+    for name, batch, best, *_ in rows:  # the best sum over warm-ups is the best mean
+        sums = defaultdict(float)
+        for (rate, size, _), score in names[name].qualities.items():
+            sums[rate] += score if size == batch else 0
+        assert max(sums, key=sums.get) == best
+    at_16 = [row.best * math.sqrt(16 / row.batch) for row in rows]
+    mean = f"{math.prod(at_16) ** (1 / len(at_16)):.1e}"
     assert f"geometric mean, at batch 16: {mean}." in readme
     assert float(re.search(r"MiniLM-L6: .*? \| 6 \| (\S+) \| 16 \|", docs)[1]) == float(mean)
 
