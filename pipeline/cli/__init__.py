@@ -46,6 +46,7 @@ from pipeline.cli import list as list_
 from pipeline.cli.common import options_of
 from pipeline.cli.hydra_flags import config_flags
 from pipeline.common.errors import (
+    AGAIN,
     Stopped,
     TunewrightError,
     did_you_mean,
@@ -123,9 +124,8 @@ def main(argv: Sequence[str], began: float | None = None) -> int:
     options.overrides += rest  # argparse stops at the first option: a=1 -m b=2
     quiet_libraries()
     logging.raiseExceptions = False  # else a log file on a full disk is a traceback a line
-    again = "give the command again"
     try:
-        stops, faults = _terminated_as_interrupted(), machine_faults_named(again)
+        stops, faults = _terminated_as_interrupted(), machine_faults_named(AGAIN)
         with own_process(), stops, faults, reading_by(config_flags(options)):
             return int(options.run(options))
     except TunewrightError as error:

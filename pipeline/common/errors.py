@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 from pipeline.common.secrets import masked_message
 
 _DISK_SAID_BY = ("sqlite3", "sqlalchemy", "mlflow", "safetensors_rust", "safetensors")
+AGAIN = "give the command again"
 RESUMES = "give the same command again: it resumes"
 NEAR = 0.6  # likeness from which a name may be a slip for another
 

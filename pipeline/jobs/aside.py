@@ -1,27 +1,35 @@
 """What of a search needs the workers' imports, done where they are."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from pipeline.common.process import without_gc
 from pipeline.search.workers.child import in_child
 from pipeline.search.workers.fork_server import fork_server
 from pipeline.tracking.store import import_client
 
+T = TypeVar("T")
 
-def aside(function: Callable[..., Any], *args: Any) -> Any:
+
+def aside(
+    function: Callable[..., T], *args: object, meanwhile: Callable[[], object] = lambda: None
+) -> T:
     """Call a function in a child of the fork server, where there is one, else here.
 
-    The server may still import: this process imports meanwhile what it needs itself later.
+    The server may still import: this process imports meanwhile what it needs itself later, and
+    does what there is to do. Without a server that comes after the function.
 
     Raises:
         WorkerDiedError: where the child ended without a word.
         Exception: whatever the function raised.
     """
     if not fork_server().is_wanted:
-        return function(*args)
+        found = function(*args)
+        meanwhile()
+        return found
     with without_gc():
         import pipeline.analysis.report  # noqa: F401  # matplotlib
 
         import_client()
+    meanwhile()
     return in_child(function, *args)

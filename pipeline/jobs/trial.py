@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
-from pipeline.analysis.preflight import Inputs, check_all, check_settings
+from pipeline.analysis.preflight import check_all, check_settings
 from pipeline.common.contract import Direction, Precision, RunCost
 from pipeline.common.errors import TrackingError
 from pipeline.common.process import identity
@@ -50,7 +50,6 @@ from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID, TIMING
 from pipeline.search.workers.child import in_child
-from pipeline.search.workers.fork_server import fork_server
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, tags
@@ -121,12 +120,9 @@ class ExperimentTask(Searchable):
         A study is one of its data and of its store: with other rows it is another one.
         """
         experiments = [validate(config) for config in configs]
-        has_server = fork_server().is_wanted
-        if has_server:  # which imports meanwhile what the rest needs
-            self._look_for_largest(experiments)
-        found: Inputs = aside(check_all, experiments)
-        if not has_server:  # what is wrong with a checkpoint or a number is refused before
-            self._look_for_largest(experiments)
+        found = aside(
+            check_all, experiments, meanwhile=partial(self._look_for_largest, experiments)
+        )
         if self._precision is None:
             self._precision, self._rates = found.precision, found.rates
             self._left_open = any(e.training.precision == "auto" for e in experiments)
@@ -162,13 +158,10 @@ class ExperimentTask(Searchable):
         """Time a few steps as a worker would make them: where it would, if it is the only one."""
         assert self._precision is not None  # set by prepare
         experiments = [with_precision(validate(config), self._precision) for config in configs]
-        costs: Sequence[RunCost]
         if plan.workers == 1:
-            costs = aside(run_costs, experiments)
-        else:
-            threads = dict.fromkeys(THREAD_VARIABLES, str(plan.cores_each))
-            costs = in_child(run_costs, experiments, environment=threads)
-        return costs
+            return aside(run_costs, experiments)
+        threads = dict.fromkeys(THREAD_VARIABLES, str(plan.cores_each))
+        return in_child(run_costs, experiments, environment=threads)
 
     def costs_by_trial(
         self, configs: Sequence[DictConfig]

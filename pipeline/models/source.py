@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.errors import ModelError, listing
+from pipeline.common.errors import AGAIN, ModelError, listing
 from pipeline.config.types import EmbeddedFile
 from pipeline.data.package_files import locate
 from pipeline.models.faults import is_of_machine, said, unknown_kind
@@ -126,7 +126,7 @@ class Source:
         if isinstance(error, ImportError):
             return ModelError(
                 f"{self.place}: it needs a Python package that is not installed here, or another "
-                f"version of it: {reason}. Install it, and give the command again."
+                f"version of it: {reason}. Install it, and {AGAIN}."
             )
         if self.folder is None:
             return ModelError(

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cloudpickle
 
-from pipeline.common.errors import TunewrightError, machine_faults_named
+from pipeline.common.errors import AGAIN, TunewrightError, machine_faults_named
 from pipeline.common.process import environment, process_start
 from pipeline.common.timing import ledger
 from pipeline.search.workers.fork_server import SIGNALS, fork_server
@@ -30,6 +30,7 @@ from pipeline.search.workers.sizing import THREAD_VARIABLES, cores
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess, SpawnProcess
 
+T = TypeVar("T")
 
 STOPPED = 130  # exit code of a child that Ctrl-C ended
 END_SECONDS = 10.0  # for a child to close its record in
@@ -124,13 +125,14 @@ class Child:
 
 
 def in_child(
-    function: Callable[..., Any], *args: Any, environment: Mapping[str, str] | None = None
-) -> Any:
+    function: Callable[..., T], *args: object, environment: Mapping[str, str] | None = None
+) -> T:
     """Call a function in a child and return what it returns.
 
     Raises:
         WorkerDiedError: where the child ended without a word.
-        Exception: whatever the function raised.
+        DiskError, OutOfMemoryError: where the machine had no more room.
+        Exception: whatever else the function raised.
     """
     child = Child(_naming_faults, (function, *args), environment or {})
     try:
@@ -138,11 +140,12 @@ def in_child(
             raise WorkerDiedError(f"the process that ran {function.__name__} {child.fate}.")
     finally:
         child.end()
-    return child.result
+    result: T = child.result
+    return result
 
 
-def _naming_faults(function: Callable[..., Any], *args: Any) -> Any:
-    with machine_faults_named("give the command again"):  # here: what caused an error stays here
+def _naming_faults(function: Callable[..., T], *args: object) -> T:
+    with machine_faults_named(AGAIN):  # in the child: pickling an error loses its cause
         return function(*args)
 
 

@@ -22,12 +22,12 @@ def content_of(folder: Path) -> dict[Path, bytes]:
 def test_jobs_of_a_grid_are_checked_at_once_and_nothing_is_written(
     cli, tiny, working_folder, monkeypatch
 ):
-    def counted(function, experiments):
+    def counted(function, experiments, **_):
         checked.append(len(experiments))
         return function(experiments)
 
     checked: list[int] = []
-    monkeypatch.setattr(trial, "aside", counted)  # of a plan, a fork each
+    monkeypatch.setattr(trial, "aside", counted)  # each call is a fork of `tunewright plan`
     before = files_in(working_folder)
     ended = cli("train", "-m", "--dry-run", *tiny, "training.batch_size=8,16", "seed=1,2,3")
     assert ended.code == 0, ended.err
