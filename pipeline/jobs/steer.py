@@ -24,7 +24,7 @@ from pipeline.search.study import steering
 from pipeline.search.study.stages import Stages
 from pipeline.search.study.storage import find_study
 from pipeline.search.study.study import FINGERPRINT, SPACE, StudySpec
-from pipeline.search.study.trials import ADDED, ended, params_of
+from pipeline.search.study.trials import ADDED, in_state, params_of
 from pipeline.tracking import Store, commands, studies, tags
 from pipeline.tracking.runs import process_of, state_of
 
@@ -60,7 +60,7 @@ class Steered:
         """Have the search end, and say what becomes of it."""
         self._check_running("stop ends a search that runs")
         steering.stop(self.study, now=now)
-        running, paused = (len(ended(self.study, state)) for state in ("running", "paused"))
+        running, paused = (len(in_state(self.study, state)) for state in ("running", "paused"))
         then = "to end now and be begun again when it is resumed" if now else "to finish"
         which = f"{amount(running, 'running trial')} {then}"
         if paused:

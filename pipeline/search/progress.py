@@ -37,10 +37,11 @@ from pipeline.search.study.trials import (
     best_first,
     counted,
     ended,
-    is_run_again,
+    in_state,
     kind_of_failure,
     pareto_front,
     planned,
+    run_again,
     score_text,
     scores_of,
     state_of,
@@ -113,7 +114,7 @@ class Progress:
         most = planned(self._study, self._spec.budget.n_trials)
         parts = [f"{len(done)} of {most} done{self._stage()}"]
         for state in ("paused", "pruned", "failed"):
-            count = len(ended(self._study, state))
+            count = len(in_state(self._study, state))
             parts += [f"{count} {state}"] if count else []
         if ranked and _differ_in_seeds(self._spec):
             parts.append(best_line(self._spec, ranked))
@@ -210,7 +211,7 @@ def _encoded(params: Mapping[str, Any], spec: StudySpec) -> list[str]:
 
 def _over(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that are over, in the order of their ends, killed ones included."""
-    over = [*ended(study), *filter(is_run_again, ended(study, "killed"))]
+    over = [*ended(study), *run_again(study)]
     told = [t for t in over if t.params and t.datetime_complete is not None]
     return sorted(told, key=attrgetter("datetime_complete"))
 
@@ -289,7 +290,7 @@ def _points(spec: StudySpec) -> str:
 def summary_lines(study: optuna.Study, spec: StudySpec) -> list[str]:
     """Return what to say of a search at its end, failures with their reasons included."""
     done, failed, pruned = ended(study), ended(study, "failed"), ended(study, "pruned")
-    killed = [t for t in study.get_trials(deepcopy=False) if is_run_again(t)]
+    killed = run_again(study)
     most = planned(study, spec.budget.n_trials)
     parts = [f"{len(done)} of {most} trials done", f"{len(failed)} failed"]
     parts += [f"{len(pruned)} pruned"] if pruned else []

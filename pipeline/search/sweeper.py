@@ -130,7 +130,7 @@ class Sweep:
                 Progress(spec, self._console),
             ):
                 if self._plan.workers == 1 and not fork_server().is_wanted:
-                    supervisor.look()  # the worker is here: it would be in the way of its trials
+                    supervisor.look()  # later it would delay this process, the only worker
                 with booked("idle"):  # this process; its workers are not
                     self._work(search, supervisor)
         finally:

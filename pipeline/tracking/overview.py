@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 2000  # of a filter
 EXAMPLE = "\"metrics.`val/f1_macro` > 0.6 and params.`training.batch_size` = '16'\""
 _STANDING = {"complete": 0, "pruned": 1, "failed": 3, "killed": 3}  # 2: those that may still end
-# A filter, and no beginning of a study's name.
+# A filter, unless a study's name begins so.
 _COMPARES = re.compile(r"""[=<>(]|[\s`"](?:I?LIKE|IN|IS)[\s'"]""", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,25})?(?:[eE][-+]?[0-9]{1,3})?")
 
@@ -143,7 +143,7 @@ def runs(store: Store, condition: str, limit: int) -> Table:
     """Return the studies, trials and runs of the experiment, the latest first.
 
     ``run_seconds`` are by the clock, from a run's start to its end, pauses left out. The condition
-    is in the grammar of MLflow's search, or the name of a study, or how it begins; empty for all.
+    is in the grammar of MLflow's search, or the beginning of a study's name; empty for all.
 
     Raises:
         ConfigError: for a limit below 1, or a condition that MLflow cannot read.
@@ -325,7 +325,7 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
         return find_runs(store, ours, most=most)
     if len(condition) > MOST_CHARACTERS:
         raise ConfigError(f"{cut(condition)}: expected at most {MOST_CHARACTERS:,} characters.")
-    if not _COMPARES.search(condition) or _is_study(store, condition):
+    if not _COMPARES.search(condition) or _begins_a_study(store, condition):
         study = find_study(store, condition).data.tags[tags.STUDY]
         condition = f"tags.`{tags.STUDY}` = '{quoted(study)}'"
     try:
@@ -339,8 +339,8 @@ def _search(store: Store, condition: str, most: int) -> list[Run]:
         ) from error
 
 
-def _is_study(store: Store, name: str) -> bool:
-    return any(study.data.tags[tags.STUDY] == name for study in all_studies(store))
+def _begins_a_study(store: Store, name: str) -> bool:
+    return any(study.data.tags[tags.STUDY].startswith(name) for study in all_studies(store))
 
 
 def _listed(store: Store, run: Run) -> list[Cell]:

@@ -34,7 +34,7 @@ class Budget:
     def exhausted(self, study: optuna.Study) -> str | None:
         """Say which limit keeps the next trial from beginning, or None; n_trials is not asked.
 
-        Of a study with stages this is the stage's part.
+        Of a study with stages, ``study`` is the part of the current one.
         """
         if self.stop_at is not None and time.time() >= self.stop_at:
             return "hydra.sweeper.budget.minutes are used up"

@@ -44,10 +44,11 @@ class Journal(JournalFileBackend):
                 yield log
 
     def append_logs(self, logs: Sequence[dict[str, Any]]) -> None:
-        """Write operations; all of them or none.
+        """Write operations, or raise.
 
-        What a signal interrupts stays as far as it was written: others may have read its whole
-        lines, and would go on in the middle of one if they were cut off.
+        Where the disk fails, all of them are taken back. What a signal interrupts keeps the whole
+        lines that were written: another process may have read them, and would go on in the middle
+        of the next one.
 
         Raises:
             OSError: where the disk is full, or cannot be written.

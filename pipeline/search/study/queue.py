@@ -232,8 +232,8 @@ def _is_surplus(study: optuna.Study, spec: StudySpec, trial: Trial) -> bool:
         first = asked.user_attrs.get(FIRST)  # several workers that come to a stage may queue it
         most = planned(study, spec.budget.n_trials)
         begun = sum(t.state != TrialState.WAITING for t in earlier)
-        is_twin = first and any(t.user_attrs.get(FIRST) == first for t in earlier)
-        return begun >= most or bool(is_twin)
+        is_twin = first is not None and any(t.user_attrs.get(FIRST) == first for t in earlier)
+        return begun >= most or is_twin
     points = {_own_point(t, spec) for t in earlier}
     return queued_params(asked) is None or _own_point(asked, spec) in points
 

@@ -23,7 +23,7 @@ State = Literal[
 REASON = "reason"  # user attribute: why a trial failed, its kind first
 TRACE = "trace"  # user attribute: where a failed trial failed, the same for the same place
 TRACEBACK = "traceback"  # user attribute: the traceback's text
-KILLED = "killed"  # user attribute: its process died or came too late; another has its place
+KILLED = "killed"  # user attribute: cut off or not wanted any more; another has its place
 REJECTED = "rejected"  # user attribute: the space's filter refused it, and nothing was run
 IMPORTED = "imported"  # user attribute: the earlier study that a trial was copied from
 ATTEMPT = "attempt"  # user attribute: how often this point was begun before
@@ -81,7 +81,7 @@ def kind_of_failure(trial: FrozenTrial) -> str:
 
 
 def is_run_again(trial: FrozenTrial) -> bool:
-    """Whether a trial's process died, and its point was queued again.
+    """Whether a death or a stop cut a trial off, and its point was queued again.
 
     One that was claimed one too many is set aside as well, but ran nothing and has no reason.
     """
@@ -101,8 +101,17 @@ def planned(study: optuna.Study, n_trials: int) -> int:
 
 def ended(study: optuna.Study, *states: State) -> list[FrozenTrial]:
     """Return the trials that ended by themselves, all or those in some states."""
-    wanted = states or ("complete", "pruned", "failed")
-    return [trial for trial, state in _in_force(study) if state in wanted]
+    return in_state(study, *(states or ("complete", "pruned", "failed")))
+
+
+def in_state(study: optuna.Study, *states: State) -> list[FrozenTrial]:
+    """Return the trials in force that are in one of some states."""
+    return [trial for trial, state in _in_force(study) if state in states]
+
+
+def run_again(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials in force that were cut off, and whose points were queued again."""
+    return list(filter(is_run_again, in_state(study, "killed")))
 
 
 def in_force(study: optuna.Study) -> list[FrozenTrial]:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 class Launcher:
     """Runs Hydra jobs in parallel, each in a process of its own.
 
-    A single job runs in this process, there is nothing to run in parallel: but where the fork
-    server has imported what it needs, in a child of that.
+    A single job runs in this process, or in a child of the fork server where there is one.
 
     Args:
         threads: of torch and BLAS in each process; None: the cores shared out.

@@ -12,7 +12,7 @@ from pipeline.search.spending import Spending
 from pipeline.search.study.liveness import Watch
 from pipeline.search.study.queue import settle
 from pipeline.search.study.study import StudySpec
-from pipeline.search.study.trials import ended
+from pipeline.search.study.trials import in_state
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Supervisor:
                 self._describe = None
             if self._forecast is not None:
                 self._forecast.look(self._study)
-            done = ended(self._study, "complete", "pruned", "failed", "killed")
+            done = in_state(self._study, "complete", "pruned", "failed", "killed")
             news = [t for t in done if t.number not in self._told]
             if news:
                 self._task.progressed(self._study, news)

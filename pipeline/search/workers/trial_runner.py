@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pipeline.search.workers.worker import Worker
 
 
-class Jobs:
+class TrialRunner:
     """Runs a worker's trials.
 
     Args:

@@ -46,8 +46,8 @@ from pipeline.search.study.trials import (
     WAITED,
 )
 from pipeline.search.workers.child import Child, WorkerDiedError
-from pipeline.search.workers.jobs import Jobs
 from pipeline.search.workers.reporter import Reporter
+from pipeline.search.workers.trial_runner import TrialRunner
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class TrialLoop:
         self._worker = worker
         self._task = worker.task
         self._whole = worker.spec.open()
-        self._jobs = Jobs(worker, self._whole)
+        self._runner = TrialRunner(worker, self._whole)
         self._stages = Stages(self._whole, worker.spec)
         self._study, self._spec = self._whole, worker.spec  # of the stage
         self._pruner = worker.spec.make_pruner()
@@ -176,7 +176,7 @@ class TrialLoop:
             trial, outcome = held
             by_user = latest(self._study, trial).user_attrs.get(STOP, "")
             if stopped and not by_user:
-                # First: what the study has as killed, the controller closes as of a dead process.
+                # Before `_leave`: the run of a killed trial is closed as that of a dead process.
                 self._task.dropped(outcome, "killed", stopped)
                 self._leave(trial, stopped)
             else:
@@ -285,7 +285,7 @@ class TrialLoop:
         self._heartbeat.release(trial)
 
     def _launch(self, trial: Trial, reporter: Reporter, before: Outcome | None) -> Outcome:
-        return self._jobs.run(self._spec, trial, reporter, before)
+        return self._runner.run(self._spec, trial, reporter, before)
 
 
 def launch(worker: Worker, count: int) -> Exception | None:

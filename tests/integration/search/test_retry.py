@@ -71,9 +71,9 @@ def test_a_retry_that_is_refused_queues_nothing(cli, failed):
         "training.epochs=2",
     ):
         refused = cli("retry", "mine", wrong)
-        assert refused.code == 2
+        assert refused.code == 2, wrong
         assert wrong.partition("=")[0] in refused.err
-        assert len(open_study(failed).trials) == 2
+        assert len(open_study(failed).trials) == 2, wrong
     again = cli("retry", "mine")
     assert again.code == 0, again.err
     assert "2 of 2 trials done, 0 failed" in again.out
@@ -169,8 +169,8 @@ def test_a_command_line_that_somebody_changed_runs_and_reads_nothing(cli, change
         changed("overrides", override)
         for verb in (["retry", "mine"], ["confirm", "mine", "--seeds", "2"]):
             ended_now = cli(*verb)
-            assert ended_now.code == 2, ended_now.out
-            assert said in ended_now.err
+            assert ended_now.code == 2, (override, verb, ended_now.out)
+            assert said in ended_now.err, verb
     assert not Path("ran").exists()
 
 
