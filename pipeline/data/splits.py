@@ -39,7 +39,7 @@ class Splits:
         return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
 
 
-@shared(maxsize=2)  # the trials of a sweep share their rows
+@shared(maxsize=2, travel=True)  # the trials of a sweep share their rows
 def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
     """Read, check, cut and subsample the splits of a data set.
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe, get_context
@@ -23,6 +23,7 @@ import cloudpickle
 
 from pipeline.common.errors import AGAIN, TunewrightError, machine_faults_named
 from pipeline.common.process import environment, process_start
+from pipeline.common.session import session
 from pipeline.common.timing import ledger
 from pipeline.search.workers.fork_server import SIGNALS, fork_server
 from pipeline.search.workers.sizing import THREAD_VARIABLES, cores
@@ -58,12 +59,16 @@ class Child:
 
     def start(self) -> None:
         """Start the process, or start it again."""
-        if not (fork_server().is_wanted and self._fork()):
+        known: Mapping[Hashable, Any] = {}
+        if fork_server().is_wanted and self._fork():
+            known = session().travelling()
+        else:  # which would wait until a fresh process has imported what can read more than a line
             self._start(get_context("spawn").Process)
         self.starts += 1
         # Not as an argument: starting would wait for ever for a process that is gone before it has
         # read more than a pipe holds. Here such a one is an error, and `join` finds it dead.
         with suppress(OSError):
+            self._line.send_bytes(cloudpickle.dumps(known))
             self._line.send_bytes(self._payload)
 
     def _fork(self) -> bool:
@@ -204,13 +209,14 @@ def _child(answer: Connection, line: Connection, fresh: _Fresh | None) -> None:
         if fresh is not None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             fresh.make()
-        payload = line.recv_bytes()
+        known, payload = line.recv_bytes(), line.recv_bytes()
     except (EOFError, OSError, KeyboardInterrupt):
         os._exit(STOPPED)
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     try:
         from hydra.core.singleton import Singleton
 
+        session().take(cloudpickle.loads(known))
         state, function, args = cloudpickle.loads(payload)
         Singleton.set_state(state)
         given = (True, function(*args))

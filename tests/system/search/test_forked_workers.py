@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from pipeline.common.errors import DiskError
+from pipeline.common.session import shared
 from pipeline.jobs.warm_up import warm_up
 from pipeline.search.workers import fork_server, sizing
 from pipeline.search.workers.child import Child, in_child
@@ -32,6 +33,11 @@ def look_around() -> dict[str, Any]:
     }
 
 
+@shared(maxsize=1, travel=True)
+def read(place: str) -> tuple[str, int]:
+    return place, os.getpid()
+
+
 def die_by_oom() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -41,6 +47,13 @@ def fail_at(number: int) -> None:
         raise OSError(number, os.strerror(number))
     except OSError as error:
         raise ValueError("nothing was written") from error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_a_forked_child_has_what_its_parent_has_read():
+    warm_up()
+    assert read("rows.csv") == in_child(read, "rows.csv")
+    assert in_child(read, "others.csv")[1] != os.getpid()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
