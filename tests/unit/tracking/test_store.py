@@ -36,6 +36,22 @@ def made_in(folder: Path) -> Store:
     return store
 
 
+def test_tables_that_were_made_ahead_are_those_of_the_store(working_folder, monkeypatch):
+    plain, ahead = made_in(working_folder / "one"), Store(TrackingConfig("two", None, "mine"))
+    ahead.make_tables_ahead()
+    assert not Path("two").exists()
+    monkeypatch.setattr("pipeline.tracking.store.make_tables", None)  # once is enough
+    ahead.connect()
+    found = [
+        [(e.name, e.artifact_location.replace("/two/", "/one/")) for e in experiments]
+        for store in (plain, ahead)
+        if (experiments := store.client.search_experiments())
+    ]
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+    assert Path("two/mlflow.db").stat().st_mode == Path("one/mlflow.db").stat().st_mode
+
+
 def test_mlflows_tables_have_the_addresses_that_a_copy_changes(working_folder):
     made_in(working_folder / "one")
     with closing(sqlite3.connect("one/mlflow.db")) as database:
