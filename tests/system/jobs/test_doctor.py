@@ -1,10 +1,9 @@
 """A search that is killed is repaired by `tunewright doctor`, and then resumes."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from pipeline.search.study.trials import RUN_ID
+from tests.support.commands import Started
 from tests.support.studies import trials_in
 from tests.support.waiting import wait_until
 
@@ -12,7 +11,7 @@ from tests.support.waiting import wait_until
 def test_doctor_repairs_killed_search_which_then_resumes(cli, tiny, runs):
     args = ("train", "-m", *tiny, "training.epochs=3", "seed=1,2", "hydra.sweeper.study_name=cut")
     args = (*args, "hydra.sweeper.n_jobs=1")
-    process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
+    process = Started(*args)
     folder = Path("mlruns/studies/cut")
     wait_until(lambda: any(RUN_ID in t.user_attrs for t in trials_in(folder)), process)
     assert "all is well" in cli("doctor").out  # it lives

@@ -2,8 +2,6 @@
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -17,11 +15,10 @@ from pipeline.evaluation.names import is_cost
 from pipeline.jobs.resume import find_cut_off, resume
 from pipeline.search.study.storage import find_study
 from pipeline.tracking import open_store
+from tests.support.commands import Started
 from tests.support.experiments import experiment
 from tests.support.stores import artifact
 from tests.support.waiting import DEADLINE, wait_until
-
-COMMAND = [sys.executable, "-m", "pipeline", "train", "--resume"]
 
 
 def facts(folder: Path) -> tuple[dict, dict, str, list]:
@@ -51,9 +48,7 @@ def test_run_killed_repeatedly_ends_as_an_uninterrupted_one(cli, tiny):
     chance = random.Random()
     for attempt in range(3):
         before = states()
-        process = subprocess.Popen(
-            [*COMMAND, *own], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        process = Started("train", "--resume", *own)
         try:
             wait_until(lambda before=before: states() - before, process)
             if attempt < 2:
@@ -109,9 +104,7 @@ def test_killed_trial_resumes_when_its_search_restarts(cli, tiny, runs):
     own += ["training.threads=1", "optimizer.learning_rate=1e-3"]
     search = ["train", "-m", *own, "seed=1,2", "hydra.sweeper.study_name=cut"]
     search.append("hydra.sweeper.n_jobs=1")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *search], stdout=subprocess.DEVNULL
-    )
+    process = Started(*search)
     states = partial(Path("mlruns/checkpoints").glob, "*/state-*.pt")
     try:
         wait_until(lambda: list(states()), process)

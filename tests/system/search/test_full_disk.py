@@ -5,10 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import PIPE
 
 import pytest
 
+from tests.support.commands import Started
 from tests.support.studies import trials_in
 from tests.support.waiting import DEADLINE, wait_until
 
@@ -36,11 +36,11 @@ def test_a_search_resumes_when_a_full_disk_has_room(cli, tiny, disk, n_jobs):
         "seed=range(1,9)",
         f"hydra.sweeper.{n_jobs=}",
     )
-    command = [sys.executable, "-m", "pipeline", "train", *sweep, "hydra.sweeper.study_name=mine"]
-    full = subprocess.run(command, capture_output=True, text=True)
-    assert full.returncode == 2, full.stderr
-    assert "Traceback" not in full.stderr
-    assert "Free some space, then give the same command again: it resumes." in full.stderr
+    full = Started("train", *sweep, "hydra.sweeper.study_name=mine")
+    said, _ = full.communicate(timeout=DEADLINE)
+    assert full.returncode == 2, said
+    assert "Traceback" not in said
+    assert "Free some space, then give the same command again: it resumes." in said
 
     grow = ["mount", "-o", "remount,size=500m", str(disk)]
     subprocess.run(grow, check=True)
@@ -80,23 +80,24 @@ def test_a_search_resumes_when_a_disk_is_writable_again(cli, tiny, tmp_path, fil
         "seed=range(1,9)",
         "hydra.sweeper.n_jobs=1",
     )
-    command = [sys.executable, "-m", "pipeline", "train", *sweep, "hydra.sweeper.study_name=mine"]
-    search = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
+    command = ("train", *sweep, "hydra.sweeper.study_name=mine")
+    search = Started(*command)
     study = disk / "mlruns" / "studies" / "mine"
     wait_until(lambda: [t for t in trials_in(study) if t.state.is_finished()], search)
     file_system("remount,abort")  # as the kernel does where a disk fails
-    _, said = search.communicate(timeout=DEADLINE)
+    said, _ = search.communicate(timeout=DEADLINE)
     assert search.returncode == 2, said
     assert "Traceback" not in said
     assert "then give the same command again: it resumes." in said
-    looking = [*command[:3], "runs", f"tracking.dir={disk}/mlruns"]  # which writes nothing
-    seen = subprocess.run(looking, capture_output=True, text=True)
-    assert seen.returncode == 0, seen.stderr
+    looking = Started("runs", f"tracking.dir={disk}/mlruns")  # which writes nothing
+    seen, _ = looking.communicate(timeout=DEADLINE)
+    assert looking.returncode == 0, seen
 
     subprocess.run(["umount", "--lazy", disk], check=True)
     file_system("loop")
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "8 of 8 trials done, 0 failed" in again.stdout
+    again = Started(*command)
+    said, _ = again.communicate(timeout=DEADLINE)
+    assert again.returncode == 0, said
+    assert "8 of 8 trials done, 0 failed" in said
     well = cli("doctor", f"tracking.dir={disk}/mlruns")
     assert well.code == 0, well.out

@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.search.study.trials import KILLED
+from tests.support.commands import Started
 from tests.support.studies import trials_in
 from tests.support.waiting import DEADLINE, wait_until
 
@@ -77,18 +78,15 @@ def search_parabola(folder: Path, *overrides: str) -> list[FrozenTrial]:
 
 
 @pytest.fixture
-def sweep(tiny: list[str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def sweep(tiny: list[str]) -> Iterator[Callable[..., Started]]:
     """Start a search over four seeds, whose trials last some seconds, as a user does."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Started] = []
 
-    def start(*overrides: str) -> subprocess.Popen[str]:
+    def start(*overrides: str) -> Started:
         own = [o for o in tiny if not o.startswith("training.epochs")]
         study = ["hydra.sweeper.study_name=deaths", "hydra.sweeper.n_jobs=2"]
         arguments = [*own, "seed=1,2,3,4", "training.epochs=12", *study, *overrides]
-        command = [sys.executable, "-m", "pipeline", "train", "-m", *arguments]
-        process = subprocess.Popen(
-            command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        process = Started("train", "-m", *arguments)
         started.append(process)
         return process
 
@@ -108,7 +106,7 @@ def victim(may_die: Callable[[int], bool]) -> FrozenTrial | None:
     return next((t for t in running if may_die(t.user_attrs["owner"]["pid"])), None)
 
 
-def check_mended(process: subprocess.Popen[str], dead: FrozenTrial, runs) -> None:
+def check_mended(process: Started, dead: FrozenTrial, runs) -> None:
     """Check that a search with one dead worker ended complete, its trial tried twice."""
     out, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, out

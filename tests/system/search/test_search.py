@@ -8,13 +8,14 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from tests.support.commands import Started
 from tests.support.studies import open_study, trials_in
 from tests.support.waiting import wait_until
 
 
 def test_killed_search_resumes_where_it_was(cli, tiny, runs):
     args = ("train", "-m", *tiny, "seed=1,2,3,4,5,6", "hydra.sweeper.study_name=killed")
-    process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
+    process = Started(*args)
     folder = Path("mlruns/studies/killed")
 
     def is_half_done() -> bool:

@@ -9,6 +9,7 @@ import pytest
 from pipeline.search.study import steering
 from pipeline.search.study.storage import open_storage
 from pipeline.search.study.trials import state_of
+from tests.support.commands import Started
 from tests.support.studies import trials_in
 from tests.support.waiting import wait_until
 
@@ -47,8 +48,6 @@ x: 0
 finish: {finish}
 """
 
-SAID = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-
 
 @pytest.fixture(params=["journal", "database"])
 def storage(request, working_folder) -> str:
@@ -65,7 +64,8 @@ def test_a_search_of_two_workers_is_steered_from_another_process(working_folder,
     command = [sys.executable, "program.py", "-m", f"hydra.sweeper.storage={storage}"]
 
     def begin():
-        return subprocess.Popen(command, **SAID)
+        said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, **said)
 
     def states():
         try:
@@ -110,8 +110,7 @@ def space():
 
 def test_a_training_search_is_steered_by_the_command_line(cli, tiny, runs):
     asked = ("seed=1,2,3", "training.epochs=9999", "hydra.sweeper.study_name=mine")
-    command = [sys.executable, "-m", "pipeline", "train", "-m", *tiny, *asked]
-    search = subprocess.Popen([*command, "hydra.sweeper.n_jobs=2"], **SAID)
+    search = Started("train", "-m", *tiny, *asked, "hydra.sweeper.n_jobs=2")
     folder = Path("mlruns/studies/mine")
 
     def states():

@@ -1,11 +1,10 @@
 """The record on a real MLflow server, and what a stop leaves there."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from mlflow import MlflowClient
 
+from tests.support.commands import Started
 from tests.support.servers import mlflow_server
 from tests.support.waiting import DEADLINE, wait_until
 
@@ -31,8 +30,7 @@ def test_a_search_is_recorded_on_a_server_and_keeps_one_model_there(cli, tiny, w
 
 
 def test_terminated_run_is_failed_in_mlflow(tiny, runs):
-    command = [sys.executable, "-m", "pipeline", "train", *tiny, "training.epochs=500"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = Started("train", *tiny, "training.epochs=500")
     try:
         wait_until(lambda: list(Path("mlruns").glob("artifacts/*/*/*")), process)
         wait_until(lambda: "train/loss" in runs("run")[0].data.metrics, process)
@@ -46,15 +44,13 @@ def test_terminated_run_is_failed_in_mlflow(tiny, runs):
 
 
 def test_simultaneous_commands_make_one_store(tiny, runs):
-    command = [sys.executable, "-m", "pipeline", "train", *tiny]
-    started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    started = [Started("train", *tiny) for _ in range(2)]
     assert [process.wait(DEADLINE) for process in started] == [0, 0]
     assert len(runs("run")) == 2
 
 
 def test_kill_while_database_is_made_leaves_a_working_store(cli, tiny, runs):
-    command = [sys.executable, "-m", "pipeline", "train", *tiny]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = Started("train", *tiny)
     wait_until(lambda: list(Path("mlruns").glob(".mlflow.db*")), process)
     process.kill()
     process.wait()
