@@ -11,7 +11,7 @@ import optuna
 from pipeline.common.timing import Account, Start, account_of_search, ledger
 from pipeline.search.cost import Rates, Spent
 from pipeline.search.searchable import Searchable
-from pipeline.search.study.budget import machine_seconds
+from pipeline.search.study.budget import used
 from pipeline.search.study.trials import ACCOUNT, tries
 
 _START = "start "  # beginning of a user attribute of the study, before the time of a start
@@ -25,7 +25,7 @@ class Spending:
     Args:
         study: that is searched.
         task: knows what the trials have written.
-        rates: of a worker.
+        rates: of a worker of this start.
         began: when the command was started, as of `time.time`.
         workers: how many trials run at the same time.
         runs: whether there is a trial to run.
@@ -82,13 +82,13 @@ class Spending:
             self.study.set_user_attr(f"{_START}{self._began:.6f}", asdict(start))
 
     def _spent(self, starts: list[Start]) -> Spent:
-        machine = machine_seconds(self.study)
+        by_rates = used(self.study, self._rates)
         measured = [start.kwh for start in starts if start.kwh is not None]
         is_measured = bool(measured) and len(measured) == len(starts)
-        kwh = sum(measured) if is_measured else self._rates.kwh(machine)
-        usd = self._rates.usd(machine, kwh)
+        kwh = sum(measured) if is_measured else by_rates.kwh
+        usd = by_rates.usd + self._rates.usd(0.0, kwh - by_rates.kwh)
         wall, disk = sum(start.seconds for start in starts), self._task.disk(self.study)
-        return Spent(wall, machine, disk, kwh, usd, is_measured)
+        return Spent(wall, by_rates.seconds, disk, kwh, usd, is_measured)
 
     @contextmanager
     def metered(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from pipeline.search.optuna_parts import whole_of
 from pipeline.search.study.trials import (
     PAUSED_SINCE,
     RAN,
+    RATES,
     WAITED,
     best_first,
     ended,
@@ -39,9 +40,9 @@ class Budget:
         if self.stop_at is not None and time.time() >= self.stop_at:
             return "hydra.sweeper.budget.minutes are used up"
         if any(limit is not None for limit in (self.machine_seconds, self.kwh, self.usd)):
-            used = self._used_up(machine_seconds(whole_of(study)))
-            if used is not None:
-                return used
+            reason = self._used_up(used(whole_of(study), self.rates))
+            if reason is not None:
+                return reason
         if self.patience is not None and (ranked := best_first(study)):
             since = [t for t in ended(study, "complete", "pruned") if t.number > ranked[0].number]
             if len(since) >= self.patience:
@@ -51,26 +52,40 @@ class Budget:
                 )
         return None
 
-    def _used_up(self, seconds: float) -> str | None:
-        kwh = self.rates.kwh(seconds)
-        usd = self.rates.usd(seconds, kwh)
-        if self.machine_seconds is not None and seconds >= self.machine_seconds:
-            return f"hydra.sweeper.budget.machine_minutes are used up ({seconds / 60:.1f})"
-        if self.kwh is not None and kwh >= self.kwh:
-            return f"hydra.sweeper.budget.kwh are used up ({kwh:.3g}, by the stated power)"
-        if self.usd is not None and usd >= self.usd:
-            return f"hydra.sweeper.budget.usd are used up ({usd:.2f}, by the table of prices)"
+    def _used_up(self, used: "Used") -> str | None:
+        if self.machine_seconds is not None and used.seconds >= self.machine_seconds:
+            return f"hydra.sweeper.budget.machine_minutes are used up ({used.seconds / 60:.1f})"
+        if self.kwh is not None and used.kwh >= self.kwh:
+            return f"hydra.sweeper.budget.kwh are used up ({used.kwh:.3g}, by the stated power)"
+        if self.usd is not None and used.usd >= self.usd:
+            return f"hydra.sweeper.budget.usd are used up ({used.usd:.2f}, by the table of prices)"
         return None
 
 
-def machine_seconds(study: optuna.Study) -> float:
-    """Return how long all tries of the study ran together, those that still run included.
+@dataclass(frozen=True)
+class Used:
+    """What the tries of a study took together, by the stated power and prices."""
 
-    Of a try whose process was killed before it could say so, it is not known.
+    seconds: float
+    kwh: float
+    usd: float
+
+
+def used(study: optuna.Study, rates: Rates) -> Used:
+    """Return what all tries of the study took together, those that still run included.
+
+    Each counts by the rates of the worker that ran it; by those given where it has none noted. Of a
+    try whose process was killed before it could say so, nothing is known.
     """
-    return sum(
-        seconds_of(t) for t in tries(study) if state_of(t) != "killed" or RAN in t.user_attrs
-    )
+    seconds = kwh = usd = 0.0
+    for trial in tries(study):
+        if state_of(trial) == "killed" and RAN not in trial.user_attrs:
+            continue
+        own = Rates(*trial.user_attrs[RATES]) if RATES in trial.user_attrs else rates
+        ran = seconds_of(trial)
+        seconds, kwh = seconds + ran, kwh + own.kwh(ran)
+        usd += own.usd(ran, own.kwh(ran))
+    return Used(seconds, kwh, usd)
 
 
 def seconds_of(trial: FrozenTrial) -> float:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any
 
 import optuna
@@ -10,6 +11,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.common.errors import ConfigError
+from pipeline.search.cost import FREE
 from pipeline.search.optuna_parts import NEXT, latest, note, queued_params, take_back
 from pipeline.search.space.dimension import Dimension, Params
 from pipeline.search.study.liveness import Heartbeat, Watch, was_interrupted
@@ -19,6 +21,7 @@ from pipeline.search.study.trials import (
     ATTEMPT,
     CONTINUES,
     KILLED,
+    RATES,
     REASON,
     REJECTED,
     REPLACES,
@@ -205,6 +208,8 @@ def _ask(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | 
                 f"hydra.sweeper.sampler: {name} cannot propose a trial with these options: {why}"
             ) from error
         heartbeat.sign(trial)
+        if spec.budget.rates != FREE:
+            trial.set_user_attr(RATES, astuple(spec.budget.rates))
         if not _is_surplus(study, spec, trial):
             break
         trial.set_user_attr(KILLED, True)

@@ -44,6 +44,7 @@ STAGE = "stage"  # user attribute: which of the study's stages it is of, from 1
 FIXED = "fixed"  # user attribute: parameters that its stage does not search and others do
 RUN_ID = "run_id"  # user attribute: its MLflow run
 COMMAND = "overrides"  # user attribute: the command line of its run
+RATES = "rates"  # user attribute: what its worker draws and costs, the fields of `Rates`
 RAN = "ran"  # user attribute: seconds by the clock that its runs took, pauses left out
 ACCOUNT = "account"  # user attribute: seconds by phase, and those of the lower bound
 TIMING = "timing"  # user attribute: what its first steps and evaluation took, for the forecast
