@@ -38,6 +38,7 @@ from pipeline.search.study.trials import (
     counted,
     ended,
     in_state,
+    is_run_again,
     kind_of_failure,
     pareto_front,
     planned,
@@ -99,20 +100,22 @@ class Progress:
                     raise
 
     def _print_new(self) -> None:
-        for trial in _over(self._study):
-            if trial.number not in self._told:
-                self._told.add(trial.number)
-                self._console.print(
-                    f"trial {trial.number}: {describe(trial, self._spec)}; {self._summary()}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
+        news = [trial for trial in _over(self._study) if trial.number not in self._told]
+        for place, trial in enumerate(news, start=1):
+            self._told.add(trial.number)
+            later = sum(not is_run_again(t) for t in news[place:])
+            self._console.print(
+                f"trial {trial.number}: {describe(trial, self._spec)}; {self._summary(later)}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
-    def _summary(self) -> str:
+    def _summary(self, later: int = 0) -> str:
+        """Return how far the search is; so many of those that ended are to be told yet."""
         done = ended(self._study)
         ranked = best_first(self._study)
         most = planned(self._study, self._spec.budget.n_trials)
-        parts = [f"{len(done)} of {most} done{self._stage()}"]
+        parts = [f"{len(done) - later} of {most} done{self._stage()}"]
         for state in ("paused", "pruned", "failed"):
             count = len(in_state(self._study, state))
             parts += [f"{count} {state}"] if count else []
@@ -267,24 +270,22 @@ def plan_lines(spec: StudySpec, plan: WorkerPlan, study: optuna.Study) -> list[s
     seeds = f", each on {len(spec.seeds)} seeds" if spec.seeds else ""
     again = f"; {done} done before, {max(n_trials - done, 0)} to go" if done else ""
     if not spec.stages:
-        whole = f"study {spec.name}: {_points(spec)}{seeds}{plan}{again}"
+        whole = f"study {spec.name}: {_points(spec, n_trials)}{seeds}{plan}{again}"
         return [whole, *(f"  {key}: {values}" for key, values in spec.space.describe().items())]
     stages = amount(len(spec.stages), "stage")
     lines = [f"study {spec.name}: {n_trials} trials in {stages}{seeds}{plan}{again}"]
     for stage in spec.stages:
-        own = replace(
-            spec, space=stage.space, budget=replace(spec.budget, n_trials=stage.n_trials or 0)
-        )
+        own = _points(replace(spec, space=stage.space), stage.n_trials or 0)
         fixed = ", ".join(f"{key}={encode(value)}" for key, value in stage.fixed.items())
-        lines.append(f"stage {stage.number}: {_points(own)}{f', with {fixed}' if fixed else ''}")
+        lines.append(f"stage {stage.number}: {own}{f', with {fixed}' if fixed else ''}")
         lines += [f"  {key}: {values}" for key, values in stage.describe().items()]
     return lines
 
 
-def _points(spec: StudySpec) -> str:
+def _points(spec: StudySpec, n_trials: int) -> str:
     """Say how many trials a search has, and who chooses their points."""
     points = f"a grid of {spec.space.size} points, " if spec.is_grid else ""
-    return f"{points}{spec.budget.n_trials} trials by {sampler_name(spec.sampler, spec.space)}"
+    return f"{points}{n_trials} trials by {sampler_name(spec.sampler, spec.space)}"
 
 
 def summary_lines(study: optuna.Study, spec: StudySpec) -> list[str]:

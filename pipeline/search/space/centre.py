@@ -27,8 +27,9 @@ def centred(space: Space, base: Base, decide: Decide, given: Mapping[str, Any]) 
     count instead of the config's own; `check_given` knows whether it may.
 
     Raises:
-        ConfigError: where no key has a value.
+        ConfigError: where no key has a value, and for one given that the space cannot have.
     """
+    _check_values(space, given)
     base = base.chosen(_overrides(space, given))
     centre = {}
     for d in space.dimensions:
@@ -36,10 +37,12 @@ def centred(space: Space, base: Base, decide: Decide, given: Mapping[str, Any]) 
         value = _centre(d, base.chosen(opening) if opening else base, decide)
         if value is not None:
             centre[d.key] = value
-    if not centre and space.dimensions:
-        keys = listing(key for d in space.dimensions for key in d.keys)
+    names = (name for d in space.dimensions for name in d.names)
+    valid = [n.lstrip("+~") for n in names if n.startswith("+") or n in base.keys]
+    if valid and not centre:  # other keys are refused for what they are
         raise ConfigError(
-            f"hydra/sweeper/sampler=prior: it begins at the config's own values, and of {keys} "
+            "hydra/sweeper/sampler=prior: it begins at the config's own values, and of "
+            f"{listing(valid)} "
             "the config has none that the search may take; expected a value in the config or in "
             "hydra.sweeper.sampler.centre, or the sampler tpe."
         )
@@ -58,6 +61,24 @@ def check_given(given: Any, searched: Collection[str], fixed: Collection[str] = 
         if key not in searched and key not in fixed:
             hint = did_you_mean_key(key, list(searched))
             raise ConfigError(f"{_PLACE}: {key} is not searched.{hint}")
+
+
+def _check_values(space: Space, given: Mapping[str, Any]) -> None:
+    """Refuse what is no number where numbers are searched, or none of the choices."""
+    for d in space.dimensions:
+        own = {key: given[key] for key in d.keys if key in given}
+        if not own or (d.is_numeric and all(_is_number(value) for value in own.values())):
+            continue
+        try:
+            d.match(own)
+        except ValueError as error:
+            raise ConfigError(f"{_PLACE}: {error}.") from error
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a text in the place of one, such as ``auto``."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return math.isfinite(value) if is_number else isinstance(value, str)
 
 
 def _overrides(space: Space, given: Mapping[str, Any]) -> list[str]:

@@ -135,7 +135,8 @@ def enrich(space: Space, options: Options | StageOptions, base: Base) -> Space:
     keys = [key for d in space.dimensions for key in d.keys if d.when is None]
     twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
-        raise ConfigError(f"hydra.sweeper.zip: {twice[0]} is searched twice; expected once.")
+        place = "hydra.sweeper.zip: " if options.zip else ""
+        raise ConfigError(f"{place}{twice[0]} is searched twice; expected once.")
     if options.filter is not None:
         space = replace(space, filter=_filter(space, read_filter(options.filter), base))
     return _with_first(space, options.first)

@@ -88,6 +88,8 @@ def _options(number: int, given: Any) -> StageOptions:
     twice = {bare(key) for key in read.settings} & {bare(key) for key in read.space | read.narrow}
     if twice:
         raise ConfigError(f"{place}: {min(twice)} is both set and searched; expected one of them.")
+    if both := {bare(key) for key in read.space} & {bare(key) for key in read.narrow}:
+        raise ConfigError(f"{place}: {min(both)} is both in space and in narrow; expected one.")
     return read
 
 

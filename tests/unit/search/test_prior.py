@@ -194,10 +194,26 @@ def test_centre_has_what_is_given_instead_of_the_configs_own():
         check_given({"btch": 8}, ["lr", "batch"])
 
 
-def test_a_config_without_any_value_is_refused():
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"opt": "sdg", "lr": 1e-4}, r"centre: opt=sdg is not in its space, .*sgd"),
+        ({"lr": math.nan}, "centre: lr=nan is not in its space"),
+        ({"batch": True}, "centre: batch=true is not in its space"),
+    ],
+)
+def test_a_given_centre_that_cannot_be_is_refused(given, said):
     own = space(centre={})
+    with pytest.raises(ConfigError, match=said):
+        centred(own, base(own, {"lr": 1e-4, "batch": 16, "opt": "sgd"}), lambda *_: 1e-4, given)
+
+
+def test_a_config_without_any_value_is_refused():
+    own, empty = space(centre={}), dict.fromkeys(("lr", "batch", "opt"))
     with pytest.raises(ConfigError, match=r"sampler=prior: .* of lr, batch, opt"):
-        centred(own, base(own, {}), lambda *_: None, {})
+        centred(own, base(own, empty), lambda *_: None, {})
+    # A key that the config lacks is refused later, for that.
+    assert centred(own, base(own, {}), lambda *_: None, {}).centre == {}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ ONE = {"space": {"lr": "interval(0.1,1)"}}
         ([ONE, {"narrow": {"lr": 0.5}}], ["stage 2: narrow.lr=0.5", "greater than 1"]),
         ([{**ONE, "n_trials": "many"}], ["stage 1: n_trials='many'"]),
         ([{**ONE, "settings": {"++lr": 1}}], ["stage 1: lr is both set and searched"]),
+        ([ONE, {**ONE, "narrow": {"lr": 2}}], ["stage 2: lr is both in space and in narrow"]),
     ],
 )
 def test_what_is_no_stage_is_refused_with_its_place(written, fragments):
