@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from curves import HERE
 from record import COMMON, data_of
@@ -51,8 +51,19 @@ def rows_of(name: str, folder: Path) -> list[str]:
     return [*(o for o in data_of(name, folder) if "test_size" not in o), *split, *limits]
 
 
-def quick(rows: list[str], folder: Path) -> tuple[list[Cell], str]:
-    """Search; return the row's cells and the verdict."""
+class Searched(NamedTuple):
+    """What quick came to."""
+
+    search: float  # seconds
+    confirmed: float  # seconds of both
+    complete: int
+    trials: int
+    best: float
+    verdict: str
+
+
+def quick(rows: list[str], folder: Path) -> Searched:
+    """Search and confirm."""
     began = time.time()
     options = [f"tracking.dir={folder}", f"hydra.sweeper.study_name={STUDY}"]
     printed = printed_by(["-m", "pipeline", "sweep", "quick", *rows, *options])
@@ -60,10 +71,10 @@ def quick(rows: list[str], folder: Path) -> tuple[list[Cell], str]:
     study = find_study(STUDY, str(folder / "studies" / STUDY / "study.journal"))
     trials = counted(study)
     search = max(t.datetime_complete.timestamp() for t in trials if t.datetime_complete) - began
-    ended = sum(state_of(trial) == "complete" for trial in trials)
+    complete = sum(state_of(trial) == "complete" for trial in trials)
+    verdict = printed[printed.index(VERDICT) :].strip()
     best = best_first(study)[0].values[0]
-    cells: list[Cell] = [f"{search:.0f} s", f"{whole:.0f} s", f"{ended} of {len(trials)}"]
-    return [*cells, f"{best:.4f}"], printed[printed.index(VERDICT) :].strip()
+    return Searched(search, whole, complete, len(trials), best, verdict)
 
 
 def grid(rows: list[str], folder: Path) -> float:
@@ -81,15 +92,19 @@ def main() -> None:
     """Run all that is asked for and print the table, with what each confirmation says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=NAMES)
-    table, verdicts = [], []
+    table: list[list[Cell]] = []
+    verdicts = []
     for name in parser.parse_args().names:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             rows = rows_of(name, folder)
-            cells, verdict = quick(rows, folder / "store")
-            seconds = grid(rows, folder)
-        table.append([name, *cells, f"{seconds:.0f} s", f"1/{seconds / float(cells[0][:-2]):.0f}"])
-        verdicts.append(f"{name}:\n\n```\n{verdict}\n```\n")
+            ours = quick(rows, folder / "store")
+            whole = grid(rows, folder)
+        ended = f"{ours.complete} of {ours.trials}"
+        times = [f"{ours.search:.0f} s", f"{ours.confirmed:.0f} s"]
+        share = [f"{whole:.0f} s", f"1/{whole / ours.search:.0f}"]
+        table.append([name, *times, ended, f"{ours.best:.4f}", *share])
+        verdicts.append(f"{name}:\n\n```\n{ours.verdict}\n```\n")
     print(render(Table([*COLUMNS, *GRID], table, left=["data"]), "md"))
     print("\n".join(["", *verdicts]))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# Of each function its name, how many results are kept at most, and those by their arguments.
+Travelling = Sequence[tuple[str, int | None, Mapping[Hashable, Any]]]
 _NOTHING: Any = object()
 
 
@@ -29,20 +32,49 @@ class Session:
         """Forget everything, as in a fresh process."""
         self._kept.clear()
 
-    def travelling(self) -> Mapping[Hashable, Any]:
+    def travelling(self) -> Travelling:
         """Return the results that a child is given, to be taken there."""
-        results = {key: kept for key, kept in self._kept.items() if isinstance(kept, _Results)}
-        return {key: kept for key, kept in results.items() if kept.travel}
+        every = [one for one in list(self._kept.values()) if isinstance(one, _Results)]
+        return [(one.name, one.most, one.copy()) for one in every if one.travel]
 
-    def take(self, results: Mapping[Hashable, Any]) -> None:
+    def take(self, results: Travelling) -> None:
         """Keep the results that another process had, as if they had been computed here."""
-        self._kept.update(results)
+        for name, most, known in results:
+            self._kept[name] = _Results(name, most, known, travel=True)
 
 
-class _Results(dict[Hashable, Any]):
-    """A function's results by its arguments, the latest at the end."""
+class _Results:
+    """A function's results by its arguments, those asked for last at the end."""
 
-    travel = False
+    def __init__(
+        self,
+        name: str,
+        most: int | None,
+        known: Mapping[Hashable, Any] | None = None,
+        *,
+        travel: bool,
+    ) -> None:
+        self.name, self.most, self.travel = name, most, travel
+        self._by_key = dict(known or {})
+        self._lock = threading.Lock()
+
+    def copy(self) -> dict[Hashable, Any]:
+        with self._lock:
+            return dict(self._by_key)
+
+    def get(self, key: Hashable) -> Any:
+        """Return a result, or `_NOTHING`."""
+        with self._lock:
+            if key not in self._by_key:
+                return _NOTHING
+            self._by_key[key] = self._by_key.pop(key)
+            return self._by_key[key]
+
+    def put(self, key: Hashable, result: Any) -> None:
+        with self._lock:
+            self._by_key[key] = result
+            if self.most is not None and len(self._by_key) > self.most:
+                del self._by_key[next(iter(self._by_key))]
 
 
 _SESSION = Session()
@@ -56,29 +88,24 @@ def session() -> Session:
 def shared(
     maxsize: int | None, *, travel: bool = False
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate a function: the session keeps its latest results, so many or all (None).
+    """Decorate a function: the session keeps its results for the last arguments, or all (None).
 
     Those that travel are given to every child that is forked: for what takes long to compute, and
     can be pickled.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        name = f"{function.__module__}.{function.__qualname__}"  # the same in every process
-
-        def make() -> _Results:
-            results = _Results()
-            results.travel = travel
-            return results
+        name = f"{function.__module__}.{function.__qualname__}"
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            results = session().kept(name, make)
+            place = name if travel else call  # which another process knows by its name
+            results = session().kept(place, lambda: _Results(name, maxsize, travel=travel))
             key = (args, tuple(sorted(kwargs.items())))
-            value: T = results.get(key, _NOTHING)
+            value: T = results.get(key)
             if value is _NOTHING:
-                value = results[key] = function(*args, **kwargs)
-                if maxsize is not None and len(results) > maxsize:
-                    del results[next(iter(results))]
+                value = function(*args, **kwargs)
+                results.put(key, value)
             return value
 
         return call

@@ -50,7 +50,6 @@ from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID, TIMING
 from pipeline.search.workers.child import in_child
-from pipeline.search.workers.fork_server import fork_server
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, objectives, read_objective
 from pipeline.tracking import Store, open_store, tags
@@ -121,7 +120,7 @@ class ExperimentTask(Searchable):
         A study is one of its data and of its store: with other rows it is another one.
         """
         experiments = [validate(config) for config in configs]
-        found = aside(check_all, experiments, meanwhile=partial(self._look_ahead, experiments))
+        found = aside(check_all, experiments, meanwhile=partial(self._meanwhile, experiments))
         if self._precision is None:
             self._precision, self._rates = found.precision, found.rates
             self._left_open = any(e.training.precision == "auto" for e in experiments)
@@ -135,10 +134,12 @@ class ExperimentTask(Searchable):
             "tracking.experiment": tracking.experiment,
         }
 
-    def _look_ahead(self, experiments: Sequence[Experiment]) -> None:
-        """Read the rows, which children are given then, and do what else takes seconds."""
-        if fork_server().is_wanted:
+    def _meanwhile(self, experiments: Sequence[Experiment]) -> None:
+        if not self.is_dry:
             open_store(experiments[0].tracking).make_tables_ahead()
+        self._look_for_largest(experiments)  # which reads the rows that children are given then
+
+    def _look_for_largest(self, experiments: Sequence[Experiment]) -> None:
         for experiment in experiments:
             rows = len(splits_of(experiment).train)
             if self._largest is None or rows > self._largest[0]:

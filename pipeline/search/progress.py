@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -38,7 +38,6 @@ from pipeline.search.study.trials import (
     counted,
     ended,
     in_state,
-    is_run_again,
     kind_of_failure,
     pareto_front,
     planned,
@@ -101,23 +100,28 @@ class Progress:
 
     def _print_new(self) -> None:
         news = [trial for trial in _over(self._study) if trial.number not in self._told]
-        for place, trial in enumerate(news, start=1):
+        for trial in news:
             self._told.add(trial.number)
-            later = sum(not is_run_again(t) for t in news[place:])
+            summary = self._summary(self._told)
             self._console.print(
-                f"trial {trial.number}: {describe(trial, self._spec)}; {self._summary(later)}",
+                f"trial {trial.number}: {describe(trial, self._spec)}; {summary}",
                 highlight=False,
                 soft_wrap=True,
             )
 
-    def _summary(self, later: int = 0) -> str:
-        """Return how far the search is; so many of those that ended are to be told yet."""
-        done = ended(self._study)
-        ranked = best_first(self._study)
+    def _summary(self, told: Collection[int] | None = None) -> str:
+        """Return how far the search is, by all trials that are over, or those that were told."""
+
+        def known(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+            return [t for t in trials if told is None or t.number in told]
+
+        done, ranked = known(ended(self._study)), known(best_first(self._study))
         most = planned(self._study, self._spec.budget.n_trials)
-        parts = [f"{len(done) - later} of {most} done{self._stage()}"]
-        for state in ("paused", "pruned", "failed"):
-            count = len(in_state(self._study, state))
+        parts = [f"{len(done)} of {most} done{self._stage()}"]
+        paused = len(in_state(self._study, "paused"))
+        parts += [f"{paused} paused"] if paused else []
+        for state in ("pruned", "failed"):
+            count = len(known(in_state(self._study, state)))
             parts += [f"{count} {state}"] if count else []
         if ranked and _differ_in_seeds(self._spec):
             parts.append(best_line(self._spec, ranked))

@@ -99,6 +99,7 @@ class Searchable:
 
     unit = 1  # steps in one unit of what trials report
     can_pause = False  # whether a paused trial can resume later
+    is_dry = False  # whether its search is only a rehearsal; the search says so
     keep = 1  # of how many of the best trials what they made stays
 
     def __init__(self, function: Callable[[Any], Any]) -> None:

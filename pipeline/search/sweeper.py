@@ -70,6 +70,7 @@ class Sweep:
         self._task = function if isinstance(function, Searchable) else Searchable(function)
         self._config = config
         self._options = Options.read(config.hydra.sweeper)
+        self._task.is_dry = bool(self._options.dry_run)
         self._composer = Composer(context.config_loader, config, self._task)
         self._console = console()
 

@@ -163,7 +163,8 @@ class Store:
         """Make the tables that `connect` will need, in a scratch folder: they take seconds."""
         if self._ahead is None and self.is_empty:
             self._ahead = tempfile.TemporaryDirectory()
-            make_tables(Path(self._ahead.name, DATABASE), artifacts_of(self.dir))
+            with self._usable():
+                make_tables(Path(self._ahead.name, DATABASE), artifacts_of(self.dir))
 
     def check_there(self) -> None:
         """Refuse a store or an experiment that is not there; nothing is made.
@@ -282,11 +283,11 @@ class Store:
         if not self.is_empty:
             return
         remove_leftovers(self.dir, database.name)
-        with replacing(database) as made:
+        ahead, self._ahead = self._ahead, None
+        with replacing(database) as made, ahead or nullcontext() as folder:
             make_file(made)  # SQLite lets no group write
-            if self._ahead:
-                shutil.copyfile(Path(self._ahead.name, DATABASE), made)
-                self._ahead.cleanup()
+            if folder:
+                shutil.copyfile(Path(folder, DATABASE), made)
             else:
                 make_tables(made, artifacts_of(self.dir))
 

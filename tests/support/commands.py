@@ -56,7 +56,7 @@ def _run(argv: tuple[str, ...], folder: str, said: str) -> None:
     try:
         code = main(argv)
     except SystemExit as end:
-        code = end.code
+        code = end.code if isinstance(end.code, int) else 1
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()

@@ -90,10 +90,10 @@ def test_readme_and_docs_have_the_starting_rates_of_the_recorded_curves(replays)
     docs = (FOLDER.parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
     rows = start.every_row()
     assert start.table(rows) in readme
-    names = {row.data: replays[0].Curves(row.data) for row in rows}
+    recorded = {row.data: replays[0].Curves(row.data) for row in rows}
     for name, batch, best, *_ in rows:  # the best sum over warm-ups is the best mean
         sums = defaultdict(float)
-        for (rate, size, _), score in names[name].qualities.items():
+        for (rate, size, _), score in recorded[name].qualities.items():
             sums[rate] += score if size == batch else 0
         assert max(sums, key=sums.get) == best
     at_16 = [row.best * math.sqrt(16 / row.batch) for row in rows]

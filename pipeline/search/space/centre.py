@@ -12,8 +12,9 @@ from pipeline.common.errors import ConfigError, did_you_mean_key, listing
 from pipeline.common.text import cut
 from pipeline.config.compose import literal
 from pipeline.search.space.conditions import Base
-from pipeline.search.space.dimension import Dimension
+from pipeline.search.space.dimension import Dimension, describe
 from pipeline.search.space.space import Space
+from pipeline.search.space.stages import bare
 
 _PLACE = "hydra.sweeper.sampler.centre"
 Decide = Callable[[DictConfig, str], Any]  # `Searchable.decided`
@@ -37,8 +38,12 @@ def centred(space: Space, base: Base, decide: Decide, given: Mapping[str, Any]) 
         value = _centre(d, base.chosen(opening) if opening else base, decide)
         if value is not None:
             centre[d.key] = value
+        elif own := [key for key in d.keys if key in given]:
+            raise ConfigError(
+                f"{_PLACE}: {own[0]}={cut(given[own[0]])} is not in its space, {describe(d)}."
+            )
     names = (name for d in space.dimensions for name in d.names)
-    valid = [n.lstrip("+~") for n in names if n.startswith("+") or n in base.keys]
+    valid = [bare(n) for n in names if n.startswith("+") or n in base.keys]
     if valid and not centre:  # other keys are refused for what they are
         raise ConfigError(
             "hydra/sweeper/sampler=prior: it begins at the config's own values, and of "
@@ -67,7 +72,7 @@ def _check_values(space: Space, given: Mapping[str, Any]) -> None:
     """Refuse what is no number where numbers are searched, or none of the choices."""
     for d in space.dimensions:
         own = {key: given[key] for key in d.keys if key in given}
-        if not own or (d.is_numeric and all(_is_number(value) for value in own.values())):
+        if not own or (d.is_numeric and all(_may_be_number(value) for value in own.values())):
             continue
         try:
             d.match(own)
@@ -75,8 +80,8 @@ def _check_values(space: Space, given: Mapping[str, Any]) -> None:
             raise ConfigError(f"{_PLACE}: {error}.") from error
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a text in the place of one, such as ``auto``."""
+def _may_be_number(value: Any) -> bool:
+    """Whether a value is a number, or a text that may stand for one, such as ``auto``."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return math.isfinite(value) if is_number else isinstance(value, str)
 

@@ -135,7 +135,8 @@ def enrich(space: Space, options: Options | StageOptions, base: Base) -> Space:
     keys = [key for d in space.dimensions for key in d.keys if d.when is None]
     twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
-        place = "hydra.sweeper.zip: " if options.zip else ""
+        is_zipped = any(twice[0] in block for block in options.zip or ())
+        place = "hydra.sweeper.zip: " if is_zipped else ""
         raise ConfigError(f"{place}{twice[0]} is searched twice; expected once.")
     if options.filter is not None:
         space = replace(space, filter=_filter(space, read_filter(options.filter), base))

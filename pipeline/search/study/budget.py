@@ -21,6 +21,15 @@ from pipeline.search.study.trials import (
 
 
 @dataclass(frozen=True)
+class Used:
+    """What the tries of a study took together, by the stated power and prices."""
+
+    seconds: float
+    kwh: float
+    usd: float
+
+
+@dataclass(frozen=True)
 class Budget:
     """The limits of a search; the first that is reached ends it."""
 
@@ -52,23 +61,14 @@ class Budget:
                 )
         return None
 
-    def _used_up(self, used: "Used") -> str | None:
-        if self.machine_seconds is not None and used.seconds >= self.machine_seconds:
-            return f"hydra.sweeper.budget.machine_minutes are used up ({used.seconds / 60:.1f})"
-        if self.kwh is not None and used.kwh >= self.kwh:
-            return f"hydra.sweeper.budget.kwh are used up ({used.kwh:.3g}, by the stated power)"
-        if self.usd is not None and used.usd >= self.usd:
-            return f"hydra.sweeper.budget.usd are used up ({used.usd:.2f}, by the table of prices)"
+    def _used_up(self, spent: Used) -> str | None:
+        if self.machine_seconds is not None and spent.seconds >= self.machine_seconds:
+            return f"hydra.sweeper.budget.machine_minutes are used up ({spent.seconds / 60:.1f})"
+        if self.kwh is not None and spent.kwh >= self.kwh:
+            return f"hydra.sweeper.budget.kwh are used up ({spent.kwh:.3g}, by the stated power)"
+        if self.usd is not None and spent.usd >= self.usd:
+            return f"hydra.sweeper.budget.usd are used up ({spent.usd:.2f}, by the table of prices)"
         return None
-
-
-@dataclass(frozen=True)
-class Used:
-    """What the tries of a study took together, by the stated power and prices."""
-
-    seconds: float
-    kwh: float
-    usd: float
 
 
 def used(study: optuna.Study, rates: Rates) -> Used:

@@ -11,7 +11,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.common.errors import ConfigError
-from pipeline.search.cost import FREE
 from pipeline.search.optuna_parts import NEXT, latest, note, queued_params, take_back
 from pipeline.search.space.dimension import Dimension, Params
 from pipeline.search.study.liveness import Heartbeat, Watch, was_interrupted
@@ -208,13 +207,12 @@ def _ask(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | 
                 f"hydra.sweeper.sampler: {name} cannot propose a trial with these options: {why}"
             ) from error
         heartbeat.sign(trial)
-        if spec.budget.rates != FREE:
-            trial.set_user_attr(RATES, astuple(spec.budget.rates))
         if not _is_surplus(study, spec, trial):
             break
         trial.set_user_attr(KILLED, True)
         study.tell(trial, state=TrialState.FAIL)
         heartbeat.release(trial)
+    trial.set_user_attr(RATES, astuple(spec.budget.rates))
     while dimension := spec.space.opened(trial.params):
         _suggest(trial, dimension)
     return trial

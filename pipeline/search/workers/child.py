@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe, get_context
@@ -23,7 +23,7 @@ import cloudpickle
 
 from pipeline.common.errors import AGAIN, TunewrightError, machine_faults_named
 from pipeline.common.process import environment, process_start
-from pipeline.common.session import session
+from pipeline.common.session import Travelling, session
 from pipeline.common.timing import ledger
 from pipeline.search.workers.fork_server import SIGNALS, fork_server
 from pipeline.search.workers.sizing import THREAD_VARIABLES, cores
@@ -59,7 +59,7 @@ class Child:
 
     def start(self) -> None:
         """Start the process, or start it again."""
-        known: Mapping[Hashable, Any] = {}
+        known: Travelling = []
         if fork_server().is_wanted and self._fork():
             known = session().travelling()
         else:  # which would wait until a fresh process has imported what can read more than a line

@@ -22,12 +22,13 @@ def content_of(folder: Path) -> dict[Path, bytes]:
 def test_jobs_of_a_grid_are_checked_at_once_and_nothing_is_written(
     cli, tiny, working_folder, monkeypatch
 ):
-    def counted(function, experiments, **_):
+    def counted(function, experiments, *, meanwhile):
         checked.append(len(experiments))
+        meanwhile()
         return function(experiments)
 
     checked: list[int] = []
-    monkeypatch.setattr(trial, "aside", counted)  # each call is a fork of `tunewright plan`
+    monkeypatch.setattr(trial, "aside", counted)  # under `tunewright plan` each call is a fork
     before = files_in(working_folder)
     ended = cli("train", "-m", "--dry-run", *tiny, "training.batch_size=8,16", "seed=1,2,3")
     assert ended.code == 0, ended.err

@@ -4,18 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from tests.support.commands import Started
 from tests.support.studies import open_study, trials_in
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE, wait_until
 
 
 def test_killed_search_resumes_where_it_was(cli, tiny, runs):
     args = ("train", "-m", *tiny, "seed=1,2,3,4,5,6", "hydra.sweeper.study_name=killed")
-    process = Started(*args)
+    process = subprocess.Popen([sys.executable, "-m", "pipeline", *args], stdout=subprocess.DEVNULL)
     folder = Path("mlruns/studies/killed")
 
     def is_half_done() -> bool:
@@ -23,8 +23,11 @@ def test_killed_search_resumes_where_it_was(cli, tiny, runs):
         return states.count(TrialState.COMPLETE) >= 3 and TrialState.RUNNING in states
 
     wait_until(is_half_done, process)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert any("multiprocessing.forkserver" in " ".join(child.cmdline()) for child in below)
     process.kill()
     process.wait()
+    assert psutil.wait_procs(below, timeout=DEADLINE)[1] == []
     done = {t.number for t in open_study(folder).trials if t.state == TrialState.COMPLETE}
     told = {str(number) for number in done}  # a kill may come between a run's end and the telling
     finished = {t.info.run_id for t in runs("trial") if t.data.tags["tunewright.trial"] in told}

@@ -200,12 +200,14 @@ def test_centre_has_what_is_given_instead_of_the_configs_own():
         ({"opt": "sdg", "lr": 1e-4}, r"centre: opt=sdg is not in its space, .*sgd"),
         ({"lr": math.nan}, "centre: lr=nan is not in its space"),
         ({"batch": True}, "centre: batch=true is not in its space"),
+        ({"batch": "lots"}, "centre: batch=lots is not in its space, .*8, 16"),
     ],
 )
 def test_a_given_centre_that_cannot_be_is_refused(given, said):
-    own = space(centre={})
+    own, rates = space(centre={}), {"lr": 1e-4}
+    config = base(own, {"lr": 1e-4, "batch": 16, "opt": "sgd"})
     with pytest.raises(ConfigError, match=said):
-        centred(own, base(own, {"lr": 1e-4, "batch": 16, "opt": "sgd"}), lambda *_: 1e-4, given)
+        centred(own, config, lambda _, key: rates.get(key), given)
 
 
 def test_a_config_without_any_value_is_refused():

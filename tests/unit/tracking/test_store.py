@@ -41,7 +41,9 @@ def test_tables_that_were_made_ahead_are_those_of_the_store(working_folder, monk
     ahead.make_tables_ahead()
     assert not Path("two").exists()
     monkeypatch.setattr("pipeline.tracking.store.make_tables", None)  # once is enough
+    scratch = Path(ahead._ahead.name)
     ahead.connect()
+    assert not scratch.exists()
     found = [
         [(e.name, e.artifact_location.replace("/two/", "/one/")) for e in experiments]
         for store in (plain, ahead)
