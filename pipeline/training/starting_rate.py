@@ -62,10 +62,10 @@ def _encoder(rate: float) -> _Family:
 _LLAMA = _Family(5e-5, 2000, 0.781, 128, (2048, 8192))  # Thinking Machines, tinker-cookbook
 _QWEN = _Family(5e-5, 2000, 0.0775, 128, (2048, 5120))
 _FAMILIES = {  # by transformers' name of the architecture
-    "bert": _encoder(4.6e-5),
-    "distilbert": _encoder(4.6e-5),
+    "bert": _encoder(4.5e-5),
+    "distilbert": _encoder(4.5e-5),
     "electra": _encoder(6.5e-5),
-    "modernbert": _encoder(8.7e-5),
+    "modernbert": _encoder(8.6e-5),
     "roberta": _encoder(1.9e-5),
     "xlm-roberta": _encoder(1.9e-5),
     "deberta": _encoder(1.0e-5),
