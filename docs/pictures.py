@@ -1,7 +1,9 @@
 """Take the pictures of docs/review.md: clicks through a search in the MLflow UI, in a browser.
 
-    .venv/bin/python docs/pictures.py                          # runs `tunewright sweep demo` first
-    .venv/bin/python docs/pictures.py --store FOLDER/mlruns    # of the latest study of a store
+    .venv/bin/python -m docs.pictures                          # runs `tunewright sweep demo` first
+    .venv/bin/python -m docs.pictures --store FOLDER/mlruns    # of the latest study of a store
+
+Give them in the repository's folder.
 
 Needs what `make test` installs, and chromium. Each walk starts at the link of `tunewright ui` and
 ends where its picture is taken; it fails where there is nothing to click.
@@ -20,17 +22,16 @@ from typing import NamedTuple
 
 from PIL import Image
 
-REPO = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPO))
+from pipeline.config.tracking import TrackingConfig
+from pipeline.tracking import Store, tags
+from pipeline.tracking.runs import run_of
+from pipeline.tracking.studies import all_studies
+from pipeline.tracking.views import ensure_view
+from tests.support.browser import Page, browser
+from tests.support.mlflow_ui import click
+from tests.support.servers import mlflow_server
 
-from pipeline.config.tracking import TrackingConfig  # noqa: E402
-from pipeline.tracking import Store, tags  # noqa: E402
-from pipeline.tracking.runs import run_of  # noqa: E402
-from pipeline.tracking.studies import all_studies  # noqa: E402
-from pipeline.tracking.views import ensure_view  # noqa: E402
-from tests.support.browser import Page, browser  # noqa: E402
-from tests.support.mlflow_ui import click  # noqa: E402
-from tests.support.servers import mlflow_server  # noqa: E402
+REPO = Path(__file__).resolve().parent.parent
 
 SEEN, SHOWN = (1440, 1130), (1200, 870)  # pixels: in the browser, which takes 87 of them; in docs/
 STEP = 15  # between two shades of red, green or blue: 18 are enough, in half the bytes

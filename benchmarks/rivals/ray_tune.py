@@ -132,7 +132,7 @@ def _class() -> type:
     """Return a class whose actor keeps what is read and imported for the next trial."""
     from ray import tune
 
-    class Reused(tune.Trainable):  # type: ignore[misc]
+    class Reused(tune.Trainable):
         """Trains from one evaluation to the next; the training waits between in a thread."""
 
         def setup(self, config: dict[str, Any]) -> None:
