@@ -35,6 +35,11 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 }
 RUNGS = (0.12, 0.36)  # epochs at which a search that kills looks, as sweeps/asha.yaml has it
 RUNG_WARMUP = 0.02  # as there: over before the first look
+NAMES = {  # of TrainingArguments
+    "learning_rate": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "warmup": "warmup_steps",
+}
 MAX_LENGTH = 128
 STARTED = "RIVAL_STARTED"  # environment: when the first process of a line began
 
@@ -61,19 +66,23 @@ def parse(description: str, **more: dict[str, Any]) -> argparse.Namespace:
     parser.add_argument("--best-effort", action="store_true", help="all that makes it faster")
     parser.add_argument("--trials", choices=GRIDS, default="grid8")
     parser.add_argument("--limit-rows", type=int, help="of each split")
-    parser.add_argument("--epochs", type=float, default=SAME["num_train_epochs"])
     for name, options in more.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **options)
     given = parser.parse_args()
     given.rows, given.out = given.rows.absolute(), given.out.absolute()
     given.out.mkdir(parents=True, exist_ok=True)
-    SAME["num_train_epochs"] = given.epochs
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Not psutil's time itself: on Linux it is up to a second too early.
-    since_boot = psutil.Process().create_time() - psutil.boot_time()
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot
-    os.environ[STARTED] = str(time.time() - age)
+    os.environ[STARTED] = str(process_start())
     return given
+
+
+def process_start() -> float:
+    """Return when this process was created; by psutil alone up to a second too early on Linux."""
+    created = psutil.Process().create_time()
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return created
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - (created - psutil.boot_time())
+    return time.time() - age
 
 
 @dataclass(frozen=True)
@@ -163,8 +172,7 @@ def train_once(data: Data, out: Path, best_effort: bool, params: dict[str, Any])
 
 def trainer_names(params: dict[str, Any]) -> dict[str, Any]:
     """Return a trial's parameters under the names of TrainingArguments."""
-    names = {"batch_size": "per_device_train_batch_size", "warmup": "warmup_steps"}
-    return {names.get(name, name): value for name, value in params.items()}
+    return {own: params[name] for name, own in NAMES.items() if name in params}
 
 
 def rung_steps(rows: int, batch_size: int, shares: Sequence[float] = RUNGS) -> dict[int, float]:

@@ -6,12 +6,12 @@ effort in bfloat16, and with --grouped its batches of rows of about one length a
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
 import os
 import time
 from collections import defaultdict
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -24,30 +24,22 @@ def main() -> None:
         "Trainer.hyperparameter_search",
         sample={"type": int, "help": "run so many of the grid and project the whole"},
         grouped={"action": "store_true", "help": "sample rows of about one length together"},
+        epochs={"type": float, "default": common.SAME["num_train_epochs"]},
     )
     grid = common.GRIDS[given.trials]
     chosen = sampled(grid, given.sample) if given.sample else grid
-    trials = search(
-        given.rows, given.out, chosen, given.best_effort, given.grouped, given.limit_rows
-    )
+    trials = search(given, chosen)
     more = {"projected": projected(trials, grid)} if given.sample else {}
     common.finish(trials, "optuna", "mlflow", **more)
 
 
-def search(
-    rows: Path,
-    out: Path,
-    grid: dict[str, list[Any]],
-    best_effort: bool,
-    grouped: bool,
-    limit: int | None,
-) -> list[dict[str, Any]]:
+def search(given: argparse.Namespace, grid: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """Run every combination of the grid."""
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{out / 'mlflow.db'}"
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{given.out / 'mlflow.db'}"
     os.environ["MLFLOW_EXPERIMENT_NAME"] = "hyperparameter_search"
     from optuna.samplers import GridSampler
 
-    data, trials, current = common.load(rows, limit), [], {}
+    data, trials, current = common.load(given.rows, given.limit_rows), [], {}
 
     def hp_space(trial: Any) -> dict[str, Any]:
         current.update(
@@ -63,11 +55,12 @@ def search(
 
     trainer = common.new_trainer(
         data,
-        out / "trainer",
+        given.out / "trainer",
         model_init=lambda: common.new_model(data),
         report_to="mlflow",
-        bf16=best_effort,
-        train_sampling_strategy="group_by_length" if grouped else "random",
+        bf16=given.best_effort,
+        num_train_epochs=given.epochs,
+        train_sampling_strategy="group_by_length" if given.grouped else "random",
     )
     trainer.hyperparameter_search(
         direction="maximize",

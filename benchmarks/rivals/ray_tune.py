@@ -70,7 +70,7 @@ def described(result: Any) -> dict[str, Any]:
         if row[HUNDREDTHS] > 0
     ]
     last = reports[-1]
-    params = {name: result.config[name] for name in ("learning_rate", "batch_size")}
+    params = {name: result.config[name] for name in common.NAMES if name in result.config}
     seconds = last["ended"] + started - table["began"].iloc[0]
     is_complete = last["step"] >= 100
     score = last["score"] if is_complete else None

@@ -40,3 +40,13 @@ def test_grid_is_projected_from_one_trial_of_each_batch_size(monkeypatch):
         {"params": {"batch_size": 16}, "seconds": 2, "ended": 18},
     ]
     assert hf_search.projected(trials, grid) == 5 + 4 * 2 * (10 + 3)
+
+
+def test_rivals_give_the_trainer_the_searched_keys_alone(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER / "rivals")
+    common = import_module("common")
+    rays = {"learning_rate": 1e-4, "batch_size": 8, "fixed": {"rows": "rows"}}
+    names = {"learning_rate": 1e-4, "per_device_train_batch_size": 8}
+    assert common.trainer_names(rays) == names
+    every = {key for grid in common.GRIDS.values() for key in grid}
+    assert every == set(common.NAMES)
