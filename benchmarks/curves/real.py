@@ -27,12 +27,12 @@ from pipeline.search.space.named import load_sweep
 from pipeline.search.study.storage import find_study
 from pipeline.search.study.trials import best_first, counted, state_of
 
-NAMES = ("languages", "tweets")
+NAMES = ("languages", "messages")
 RIVALS = HERE.parent / "rivals"
 STUDY = "quick"
 VERDICT = "winner, trial"  # how a confirmation begins
 COLUMNS = ("data", "quick's search", "and confirmed", "trained to the end", "best val/f1_macro")
-GRID = ("grid, projected", "ratio")
+GRID = ("grid, projected", "over the search", "over both")
 
 
 def printed_by(command: list[str]) -> str:
@@ -42,13 +42,6 @@ def printed_by(command: list[str]) -> str:
         [sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True, env=environment
     )
     return done.stdout
-
-
-def rows_of(name: str, folder: Path) -> list[str]:
-    """Return the overrides that name a data set's rows."""
-    limits = [o for o in COMMON if o.startswith("data.max_")]
-    split = [] if name == "tweets" else ["data.test_size=0.2"]
-    return [*(o for o in data_of(name, folder) if "test_size" not in o), *split, *limits]
 
 
 class Searched(NamedTuple):
@@ -92,18 +85,19 @@ def main() -> None:
     """Run all that is asked for and print the table, with what each confirmation says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=NAMES)
+    limits = [o for o in COMMON if o.startswith("data.max_")]
     table: list[list[Cell]] = []
     verdicts = []
     for name in parser.parse_args().names:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            rows = rows_of(name, folder)
+            rows = [*data_of(name, folder, test_size=0.2), *limits]
             ours = quick(rows, folder / "store")
             whole = grid(rows, folder)
         ended = f"{ours.complete} of {ours.trials}"
         times = [f"{ours.search:.0f} s", f"{ours.confirmed:.0f} s"]
-        share = [f"{whole:.0f} s", f"1/{whole / ours.search:.0f}"]
-        table.append([name, *times, ended, f"{ours.best:.4f}", *share])
+        ratios = [f"{whole / some:.1f}" for some in (ours.search, ours.confirmed)]
+        table.append([name, *times, ended, f"{ours.best:.4f}", f"{whole:.0f} s", *ratios])
         verdicts.append(f"{name}:\n\n```\n{ours.verdict}\n```\n")
     print(render(Table([*COLUMNS, *GRID], table, left=["data"]), "md"))
     print("\n".join(["", *verdicts]))

@@ -55,7 +55,7 @@ def points() -> Iterator[Point]:
     yield from every
 
 
-def data_of(name: str, folder: Path) -> list[str]:
+def data_of(name: str, folder: Path, test_size: float = 0.05) -> list[str]:
     """Return the overrides that name a data set; its file is written where it has one."""
     if name not in READERS:
         return [f"data={name}"]
@@ -63,7 +63,7 @@ def data_of(name: str, folder: Path) -> list[str]:
         "data=files",
         f"data.train={write(name, folder)}",
         "data.validation_size=0.3",
-        "data.test_size=0.05",
+        f"data.test_size={test_size:g}",
     ]
 
 

@@ -49,8 +49,7 @@ def rows_of(curves: Curves) -> list[Row]:
     error = fmean(c.error for c in curves.by_point[curves.best])
     rows: list[Row] = []
     for batch, scores in sorted(found.items()):
-        if set(scores) != set(RATES):
-            continue
+        assert set(scores) == set(RATES), f"{curves.name}: rates are missing at batch size {batch}"
         mean = {rate: fmean(some) for rate, some in scores.items()}
         best, own = max(mean, key=mean.__getitem__), rule(batch)
         nearest = min(mean, key=lambda rate: abs(math.log(rate / own)))

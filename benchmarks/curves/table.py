@@ -104,6 +104,13 @@ def run(folder: Path, name: str, way: Way, replays: int) -> list[Replayed]:
     return [replay(curves, way, seed, first) for seed in range(replays)]
 
 
+def good_points(folder: Path) -> str:
+    """Return the line of the table that says how many of the points are good enough."""
+    every = [Curves(name, folder) for name in names_in(folder)]
+    counts = [sum(score >= c.target for score in c.qualities.values()) for c in every]
+    return f"| good points | {' | '.join(map(str, counts))} |{' |' * len(SHARES)}"
+
+
 def ninth(found: Sequence[Replayed]) -> float:
     """Return the 90th percentile of the share of the grid's steps until good enough."""
     return float(np.quantile([min(r.to_target, NEVER) for r in found], 0.9))
@@ -165,6 +172,7 @@ def main() -> None:
     regret = " | ".join(f"regret at 1/{1 / share:.0f}" for share in SHARES)
     print(f"| way | {' | '.join(names)} | {regret} |")
     print(f"|---|{'---:|' * (len(names) + len(SHARES))}")
+    print(good_points(options.curves))
     notes = []
     with ProcessPoolExecutor(options.processes) as pool:
         for label, family in ways.items():

@@ -94,12 +94,18 @@ def test_readme_and_docs_have_the_starting_rates_of_the_recorded_curves(replays)
     for name, batch, best, *_ in rows:  # the best sum over warm-ups is the best mean
         sums = defaultdict(float)
         for (rate, size, _), score in recorded[name].qualities.items():
-            sums[rate] += score if size == batch else 0
+            if size == batch:
+                sums[rate] += score
         assert max(sums, key=sums.get) == best
     at_16 = [row.best * math.sqrt(16 / row.batch) for row in rows]
     mean = f"{math.prod(at_16) ** (1 / len(at_16)):.1e}"
     assert f"geometric mean, at batch 16: {mean}." in readme
     assert float(re.search(r"MiniLM-L6: .*? \| 6 \| (\S+) \| 16 \|", docs)[1]) == float(mean)
+
+
+def test_readme_says_how_many_points_are_good(replays):
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert replays[1].good_points(FOLDER) in readme
 
 
 def test_a_prior_at_the_worst_point_begins_there_and_one_of_the_rule_where_it_says(curves, replays):
