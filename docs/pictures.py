@@ -3,7 +3,7 @@
     .venv/bin/python -m docs.pictures                          # runs `tunewright sweep demo` first
     .venv/bin/python -m docs.pictures --store FOLDER/mlruns    # of the latest study of a store
 
-Give them in the repository's folder.
+Run it from the top of the repository.
 
 Needs what `make test` installs, and chromium. Each walk starts at the link of `tunewright ui` and
 ends where its picture is taken; it fails where there is nothing to click.

@@ -12,7 +12,6 @@ T = TypeVar("T")
 
 # Of each function its name, how many results are kept at most, and those by their arguments.
 Travelling = Sequence[tuple[str, int | None, Mapping[Hashable, Any]]]
-_NOTHING: Any = object()
 
 
 class Session:
@@ -62,19 +61,18 @@ class _Results:
         with self._lock:
             return dict(self._by_key)
 
-    def get(self, key: Hashable) -> Any:
-        """Return a result, or `_NOTHING`."""
+    def of(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return the result that is kept under a key; compute it where none is."""
         with self._lock:
-            if key not in self._by_key:
-                return _NOTHING
-            self._by_key[key] = self._by_key.pop(key)
-            return self._by_key[key]
-
-    def put(self, key: Hashable, result: Any) -> None:
+            if key in self._by_key:
+                self._by_key[key] = self._by_key.pop(key)
+                return self._by_key[key]
+        result = compute()  # which may ask for others
         with self._lock:
             self._by_key[key] = result
             if self.most is not None and len(self._by_key) > self.most:
                 del self._by_key[next(iter(self._by_key))]
+        return result
 
 
 _SESSION = Session()
@@ -102,10 +100,7 @@ def shared(
             place = name if travel else call  # which another process knows by its name
             results = session().kept(place, lambda: _Results(name, maxsize, travel=travel))
             key = (args, tuple(sorted(kwargs.items())))
-            value: T = results.get(key)
-            if value is _NOTHING:
-                value = function(*args, **kwargs)
-                results.put(key, value)
+            value: T = results.of(key, lambda: function(*args, **kwargs))
             return value
 
         return call

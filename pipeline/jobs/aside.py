@@ -16,8 +16,9 @@ def aside(
 ) -> T:
     """Call a function in a child of the fork server, where there is one, else here.
 
-    The server may still import: this process imports meanwhile what it needs itself later, and
-    does what there is to do. Without a server that comes after the function.
+    The server may still import: meanwhile this process imports what it needs itself later, and
+    does what there is to do; the child is given the rows that were read by then. Without a server
+    the function is first: it refuses in less time than reading takes.
 
     Raises:
         WorkerDiedError: where the child ended without a word.

@@ -120,7 +120,7 @@ class ExperimentTask(Searchable):
         A study is one of its data and of its store: with other rows it is another one.
         """
         experiments = [validate(config) for config in configs]
-        found = aside(check_all, experiments, meanwhile=partial(self._meanwhile, experiments))
+        found = aside(check_all, experiments, meanwhile=partial(self._read_ahead, experiments))
         if self._precision is None:
             self._precision, self._rates = found.precision, found.rates
             self._left_open = any(e.training.precision == "auto" for e in experiments)
@@ -134,7 +134,7 @@ class ExperimentTask(Searchable):
             "tracking.experiment": tracking.experiment,
         }
 
-    def _meanwhile(self, experiments: Sequence[Experiment]) -> None:
+    def _read_ahead(self, experiments: Sequence[Experiment]) -> None:
         if not self.is_dry:
             open_store(experiments[0].tracking).make_tables_ahead()
         self._look_for_largest(experiments)  # which reads the rows that children are given then

@@ -100,20 +100,20 @@ class Progress:
 
     def _print_new(self) -> None:
         news = [trial for trial in _over(self._study) if trial.number not in self._told]
-        for trial in news:
+        for place, trial in enumerate(news, 1):
             self._told.add(trial.number)
-            summary = self._summary(self._told)
+            summary = self._summary(later={t.number for t in news[place:]})
             self._console.print(
                 f"trial {trial.number}: {describe(trial, self._spec)}; {summary}",
                 highlight=False,
                 soft_wrap=True,
             )
 
-    def _summary(self, told: Collection[int] | None = None) -> str:
-        """Return how far the search is, by all trials that are over, or those that were told."""
+    def _summary(self, later: Collection[int] = ()) -> str:
+        """Return how far the search is, by all trials that are over but those told later."""
 
         def known(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-            return [t for t in trials if told is None or t.number in told]
+            return [t for t in trials if t.number not in later]
 
         done, ranked = known(ended(self._study)), known(best_first(self._study))
         most = planned(self._study, self._spec.budget.n_trials)

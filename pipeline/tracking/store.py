@@ -162,9 +162,10 @@ class Store:
     def make_tables_ahead(self) -> None:
         """Make the tables that `connect` will need, in a scratch folder: they take seconds."""
         if self._ahead is None and self.is_empty:
-            self._ahead = tempfile.TemporaryDirectory()
-            with self._usable():
-                make_tables(Path(self._ahead.name, DATABASE), artifacts_of(self.dir))
+            folder = tempfile.TemporaryDirectory()
+            with suppress(TrackingError), self._usable():  # `connect` makes them, or says why not
+                make_tables(Path(folder.name, DATABASE), artifacts_of(self.dir))
+                self._ahead = folder
 
     def check_there(self) -> None:
         """Refuse a store or an experiment that is not there; nothing is made.

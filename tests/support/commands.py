@@ -12,6 +12,7 @@ import traceback
 from pipeline.cli import main
 from pipeline.jobs.warm_up import warm_up
 from pipeline.search.workers.child import Child
+from pipeline.search.workers.fork_server import fork_server
 
 
 class Started:
@@ -52,6 +53,7 @@ def _run(argv: tuple[str, ...], folder: str, said: str) -> None:
     with open(said, "w") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
+    fork_server().is_wanted = False  # `main` wants one where the command does
     code = 1
     try:
         code = main(argv)

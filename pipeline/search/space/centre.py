@@ -12,9 +12,8 @@ from pipeline.common.errors import ConfigError, did_you_mean_key, listing
 from pipeline.common.text import cut
 from pipeline.config.compose import literal
 from pipeline.search.space.conditions import Base
-from pipeline.search.space.dimension import Dimension, describe
+from pipeline.search.space.dimension import Dimension, describe, encode
 from pipeline.search.space.space import Space
-from pipeline.search.space.stages import bare
 
 _PLACE = "hydra.sweeper.sampler.centre"
 Decide = Callable[[DictConfig, str], Any]  # `Searchable.decided`
@@ -38,18 +37,16 @@ def centred(space: Space, base: Base, decide: Decide, given: Mapping[str, Any]) 
         value = _centre(d, base.chosen(opening) if opening else base, decide)
         if value is not None:
             centre[d.key] = value
-        elif own := [key for key in d.keys if key in given]:
-            raise ConfigError(
-                f"{_PLACE}: {own[0]}={cut(given[own[0]])} is not in its space, {describe(d)}."
-            )
-    names = (name for d in space.dimensions for name in d.names)
-    valid = [bare(n) for n in names if n.startswith("+") or n in base.keys]
+        elif any(key in given for key in d.keys):
+            values = ", ".join(f"{key}={encode(base.value(key))}" for key in d.keys)
+            raise ConfigError(f"{_PLACE}: {values} is not in its space, {describe(d)}.")
+    names = {name: key for d in space.dimensions for name, key in zip(d.names, d.keys, strict=True)}
+    valid = [key for name, key in names.items() if name.startswith("+") or key in base.keys]
     if valid and not centre:  # other keys are refused for what they are
         raise ConfigError(
             "hydra/sweeper/sampler=prior: it begins at the config's own values, and of "
-            f"{listing(valid)} "
-            "the config has none that the search may take; expected a value in the config or in "
-            "hydra.sweeper.sampler.centre, or the sampler tpe."
+            f"{listing(valid)} the config has none that the search may take; expected a value in "
+            "the config or in hydra.sweeper.sampler.centre, or the sampler tpe."
         )
     return replace(space, centre=centre)
 

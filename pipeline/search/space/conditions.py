@@ -135,7 +135,7 @@ def enrich(space: Space, options: Options | StageOptions, base: Base) -> Space:
     keys = [key for d in space.dimensions for key in d.keys if d.when is None]
     twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
-        is_zipped = any(twice[0] in block for block in options.zip or ())
+        is_zipped = any(d.pairs and twice[0] in d.keys for d in space.dimensions)
         place = "hydra.sweeper.zip: " if is_zipped else ""
         raise ConfigError(f"{place}{twice[0]} is searched twice; expected once.")
     if options.filter is not None:

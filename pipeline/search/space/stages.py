@@ -89,7 +89,8 @@ def _options(number: int, given: Any) -> StageOptions:
     if twice:
         raise ConfigError(f"{place}: {min(twice)} is both set and searched; expected one of them.")
     if both := {bare(key) for key in read.space} & {bare(key) for key in read.narrow}:
-        raise ConfigError(f"{place}: {min(both)} is both in space and in narrow; expected one.")
+        where = f"{place}: {min(both)} is both in space and in narrow"
+        raise ConfigError(f"{where}; expected one of them.")
     return read
 
 

@@ -81,7 +81,7 @@ def used(study: optuna.Study, rates: Rates) -> Used:
     for trial in tries(study):
         if state_of(trial) == "killed" and RAN not in trial.user_attrs:
             continue
-        own = Rates(*trial.user_attrs[RATES]) if RATES in trial.user_attrs else rates
+        own = Rates(**trial.user_attrs[RATES]) if RATES in trial.user_attrs else rates
         ran = seconds_of(trial)
         seconds, kwh = seconds + ran, kwh + own.kwh(ran)
         usd += own.usd(ran, own.kwh(ran))

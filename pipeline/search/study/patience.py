@@ -16,7 +16,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from pipeline.common.errors import TrackingError, causes
+from pipeline.common.errors import RESUMES, TrackingError, causes
 from pipeline.common.secrets import masked
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def patient(storage: BaseStorage, url: str) -> BaseStorage:
         lost.set()  # what is left to be written as this process ends does not wait again
         raise TrackingError(
             f"hydra.sweeper.storage={masked(url)}: did not answer for {PATIENCE_SECONDS:.0f} s "
-            f"({_why(state)}). When it does, give the same command again: it resumes."
+            f"({_why(state)}). When it does, {RESUMES}."
         ) from _error_of(state)
 
     def say_once(state: RetryCallState) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import asdict
 from typing import Any
 
 import optuna
@@ -212,7 +212,7 @@ def _ask(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | 
         trial.set_user_attr(KILLED, True)
         study.tell(trial, state=TrialState.FAIL)
         heartbeat.release(trial)
-    trial.set_user_attr(RATES, astuple(spec.budget.rates))
+    trial.set_user_attr(RATES, asdict(spec.budget.rates))
     while dimension := spec.space.opened(trial.params):
         _suggest(trial, dimension)
     return trial

@@ -62,14 +62,13 @@ class Child:
         known: Travelling = []
         if fork_server().is_wanted and self._fork():
             known = session().travelling()
-        else:  # which would wait until a fresh process has imported what can read more than a line
+        else:  # given more than a pipe holds, it would be waited for until its imports are over
             self._start(get_context("spawn").Process)
         self.starts += 1
         # Not as an argument: starting would wait for ever for a process that is gone before it has
         # read more than a pipe holds. Here such a one is an error, and `join` finds it dead.
         with suppress(OSError):
-            self._line.send_bytes(cloudpickle.dumps(known))
-            self._line.send_bytes(self._payload)
+            self._line.send_bytes(cloudpickle.dumps((known, self._payload)))
 
     def _fork(self) -> bool:
         """Start it from the server; return whether that worked."""
@@ -209,24 +208,25 @@ def _child(answer: Connection, line: Connection, fresh: _Fresh | None) -> None:
         if fresh is not None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             fresh.make()
-        known, payload = line.recv_bytes(), line.recv_bytes()
+        given = line.recv_bytes()
     except (EOFError, OSError, KeyboardInterrupt):
         os._exit(STOPPED)
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     try:
         from hydra.core.singleton import Singleton
 
-        session().take(cloudpickle.loads(known))
+        known, payload = cloudpickle.loads(given)
+        session().take(known)  # first: to load the rest may ask for them
         state, function, args = cloudpickle.loads(payload)
         Singleton.set_state(state)
-        given = (True, function(*args))
+        found = (True, function(*args))
     except KeyboardInterrupt:
         os._exit(STOPPED)
     except BaseException as error:
         if not isinstance(error, TunewrightError):
             error.add_note(traceback.format_exc())  # pickled, it has no traceback and no cause
-        given = (False, error)
-    answer.send_bytes(cloudpickle.dumps(given))
+        found = (False, error)
+    answer.send_bytes(cloudpickle.dumps(found))
     answer.close()
 
 

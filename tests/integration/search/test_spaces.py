@@ -180,7 +180,8 @@ def test_zipped_values_go_together(program):
         ("[{x:[1,2],y:[1,2,3]}]", "x has 2, y has 3; expected lists of one length"),
         ("[{x:[],y:[]}]", "expected lists of one length, from 1"),
         ("[{x:1,y:2}]", "expected keys with a list of values each"),
-        ("[{x:[1,2],opt.lr:[1,2]},{x:[1,2],y:[1,2]}]", "x is searched twice"),
+        ("[{x:[1,2],opt.lr:[1,2]},{x:[1,2],y:[1,2]}]", r"sweeper\.zip: x is searched twice"),
+        ("{opt.beta:[1,2],y:[1,2]}", r"sweeper\.zip: opt\.beta is searched twice"),
     ],
 )
 def test_pairs_that_cannot_be_are_refused(program, zipped, said):
@@ -305,6 +306,9 @@ def test_a_prior_begins_at_the_configs_own_values(program):
     given = r"hydra.sweeper.sampler.centre={opt:sgd,opt.lr:0.3}"
     program("hydra/sweeper/sampler=prior", "opt=adam,sgd", "opt.lr=0.1,0.2", given, folder="other")
     assert "\n  prior: opt around sgd, opt.lr around 0.2\n" in program.out
+    zipped = ("hydra.sweeper.zip={x:[1,2],y:[2,3]}", "hydra.sweeper.sampler.centre={x:2}")
+    with pytest.raises(ConfigError, match=r"centre: x=2, y=1 is not in .*, 2 with 3"):
+        program("hydra/sweeper/sampler=prior", *zipped, folder="zipped")
     with pytest.raises(ConfigError, match="sampler=prior: it follows one objective"):
         program(
             "hydra/sweeper/sampler=prior", "x=1,2", "hydra.sweeper.direction=[minimize,minimize]"

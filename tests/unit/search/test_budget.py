@@ -1,6 +1,6 @@
 """What counts against the budget of a search."""
 
-from dataclasses import astuple, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 import optuna
@@ -35,7 +35,7 @@ def test_energy_and_money_of_a_trial_are_by_what_its_own_worker_draws_and_costs(
     study, now = optuna.create_study(), datetime.now()
     alone, shared = Rates(100.0, 36.0, 0.5), Rates(50.0, 18.0, 0.5)
     for seconds, rates in ((3600.0, alone), (7200.0, shared), (1800.0, None)):
-        marks = {RATES: astuple(rates)} if rates else {}  # of an older version: none
+        marks = {RATES: asdict(rates)} if rates else {}  # of an older version: none
         trial = create_trial(value=1.0, user_attrs={RAN: seconds, **marks})
         trial.datetime_start, trial.datetime_complete = now - timedelta(seconds=seconds), now
         study.add_trial(trial)

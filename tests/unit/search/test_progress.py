@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.search import progress
+from pipeline.search.study.trials import ADDED
 from tests.support.studies import spec
 
 
@@ -20,7 +21,7 @@ def test_trials_that_end_between_two_looks_are_counted_one_by_one(
     with progress.Progress(own, printed):
         study = own.open()
         for _ in range(added):
-            study.enqueue_trial({"x": 0.0, "y": 0.0}, user_attrs={"added": "mine"})
+            study.enqueue_trial({"x": 0.0, "y": 0.0}, user_attrs={ADDED: "mine"})
         study.optimize(
             lambda t: t.suggest_float("x", -5, 5) + t.suggest_float("y", -5, 5), 3 + added
         )
