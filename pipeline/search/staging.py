@@ -55,8 +55,13 @@ def read_space(composer: Composer, options: Options, arguments: list[str]) -> Sp
             )
     reader = _Reader(composer, options, arguments, asked)
     for number, one in enumerate(given, start=1):
-        with _naming(number):
-            reader.read(replace(one, first=options.first) if _begins(number, one) else one)
+        try:
+            with _naming(number):
+                reader.read(replace(one, first=options.first) if _begins(number, one) else one)
+        except ConfigError:
+            if reader.stages:  # what it keeps of them may be at fault
+                probes_of(composer, StagedSpace.of(reader.stages))
+            raise
     if not reader.stages:
         raise ConfigError(NOTHING)
     return StagedSpace.of(list(reader.finished()))

@@ -231,6 +231,7 @@ FILTERED = {"space": {"rank": [2, 4]}, "filter": "rank * lr < 3"}
         ([{"narrow": {"lr": 3}}], {}, ["stage 1", "Searched so far are none"]),
         ([DROPOUT, {"narrow": {"dropout": 2}}], {}, ["stage 2", "not an interval of numbers"]),
         ([RATE, {"space": {"rang": [1, 2]}}], {}, ["stage 2: rang", "mean rank?"]),
+        ([{"space": {"rang": [1, 2]}}, RATE], {}, ["stage 1: rang", "mean rank?"]),
         ([DROPOUT, {"space": {"dropout": [0, 2]}}], {}, ["stage 2: dropout", "the same values"]),
         ([RATE, {"space": {"lr": "interval(0.0,1.0)"}}], {}, ["stage 2: lr", "the same scale"]),
         ([RATE, FILTERED], {}, ["stage 2: filter: lr is searched by an earlier stage"]),
