@@ -57,9 +57,9 @@ class Retraining(ExperimentTask):
         del config
         return []
 
-    def hints(self, study: Study, spending: Spending) -> list[str]:
+    def hints(self, study: Study, spending: Spending, *, confirms: bool) -> list[str]:
         """Say nothing."""
-        del study, spending
+        del study, spending, confirms
         return []
 
 

@@ -264,13 +264,13 @@ class StudyRecord:
         self.learned = [line for insight in found.values() for line in insight.lines()]
         return {f: json.dumps(one.as_tree(), ensure_ascii=False) for f, one in found.items()}
 
-    def hints(self, study: optuna.Study, spending: Spending) -> list[str]:
+    def hints(self, study: optuna.Study, spending: Spending, *, confirms: bool) -> list[str]:
         """Say where the time went and what to do next."""
         lines = [*self.learned, *summary(spending.account, spending.starts)]
         name = shlex.quote(study.study_name)
         where = "".join(f" {shlex.quote(masked_override(o))}" for o in self.store.options)
         lines.append(f"best model and how to run it again: {_program()} best {name}{where}")
-        if not self.learned and len(ended(study, "complete")) > 1:
+        if not (self.learned or confirms) and len(ended(study, "complete")) > 1:
             lines.append(
                 f"check whether the winner beats the default: {_program()} confirm {name}{where}"
             )

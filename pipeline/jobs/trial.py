@@ -347,9 +347,9 @@ class ExperimentTask(Searchable):
         """Store the table of trials, costs and the page with the study, and end its run."""
         self._study.end(study, spec, spending, expected)
 
-    def hints(self, study: optuna.Study, spending: Spending) -> list[str]:
+    def hints(self, study: optuna.Study, spending: Spending, *, confirms: bool) -> list[str]:
         """Say where the time went and what to do next."""
-        return self._study.hints(study, spending)
+        return self._study.hints(study, spending, confirms=confirms)
 
     @property
     def _study(self) -> StudyRecord:

@@ -20,6 +20,7 @@ from rich.text import Text
 from pipeline.common.errors import amount, is_explained
 from pipeline.common.tables import Cell, Table, as_rich
 from pipeline.search.cost import span
+from pipeline.search.pruners import pruner_name
 from pipeline.search.samplers import sampler_name
 from pipeline.search.searchable import SEED
 from pipeline.search.space.dimension import Params, encode
@@ -271,13 +272,14 @@ def _differ_in_seeds(spec: StudySpec) -> bool:
 def plan_lines(spec: StudySpec, plan: WorkerPlan, study: optuna.Study) -> list[str]:
     """Return what a search is to do: a line in all, then one for each key of the space."""
     n_trials, done = planned(study, spec.budget.n_trials), len(ended(study))
-    seeds = f", each on {len(spec.seeds)} seeds" if spec.seeds else ""
+    how = f", pruned by {pruner_name(spec.pruner)}" if spec.prunes else ""
+    how += f", each on {len(spec.seeds)} seeds" if spec.seeds else ""
     again = f"; {done} done before, {max(n_trials - done, 0)} to go" if done else ""
     if not spec.stages:
-        whole = f"study {spec.name}: {_points(spec, n_trials)}{seeds}{plan}{again}"
+        whole = f"study {spec.name}: {_points(spec, n_trials)}{how}{plan}{again}"
         return [whole, *(f"  {key}: {values}" for key, values in spec.space.describe().items())]
     stages = amount(len(spec.stages), "stage")
-    lines = [f"study {spec.name}: {n_trials} trials in {stages}{seeds}{plan}{again}"]
+    lines = [f"study {spec.name}: {n_trials} trials in {stages}{how}{plan}{again}"]
     for stage in spec.stages:
         own = _points(replace(spec, space=stage.space), stage.n_trials or 0)
         fixed = ", ".join(f"{key}={encode(value)}" for key, value in stage.fixed.items())

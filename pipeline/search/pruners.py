@@ -63,6 +63,15 @@ class PauseAndPromote:
 Pruner = BasePruner | PauseAndPromote
 
 
+def pruner_name(options: Mapping[str, Any]) -> str:
+    """Return the class that a pruner's config asks for."""
+    return _target(options).rpartition(".")[2]
+
+
+def _target(options: Mapping[str, Any]) -> str:
+    return str(options.get("_target_", "optuna.pruners.NopPruner"))
+
+
 def make_pruner(options: Mapping[str, Any], unit: int) -> Pruner:
     """Make a study's pruner from its config.
 
@@ -73,8 +82,7 @@ def make_pruner(options: Mapping[str, Any], unit: int) -> Pruner:
     Raises:
         ConfigError: for a class that is no pruner, or an option that it does not have or take.
     """
-    target = str(options.get("_target_", "optuna.pruners.NopPruner"))
-    name = target.rpartition(".")[2]
+    target, name = _target(options), pruner_name(options)
     classes: dict[str, Any] = {
         n: getattr(optuna.pruners, n)
         for n in optuna.pruners.__all__

@@ -262,8 +262,8 @@ class Searchable:
         The search ends where the spending's total is first asked for.
         """
 
-    def hints(self, study: "Study", spending: "Spending") -> list[str]:
-        """Return what to tell the user at the end."""
+    def hints(self, study: "Study", spending: "Spending", *, confirms: bool) -> list[str]:
+        """Return what to tell the user at the end; a winner may be about to be confirmed."""
         return []
 
 

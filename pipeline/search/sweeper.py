@@ -251,6 +251,9 @@ class Sweep:
 
     def _say_plan(self, search: Search) -> None:
         self._say(*plan_lines(search.spec, self._plan, search.study), *search.lines)
+        if seeds := self._options.confirm:
+            what = f"its winner and the default config are trained on {seeds} fresh seeds"
+            self._say(f"afterwards {what} and tested; a forecast leaves that out")
 
     def _say_end(self, search: Search, spending: Spending) -> None:
         study, spec = search.study, search.spec
@@ -275,4 +278,5 @@ class Sweep:
         if why and not search.stages.is_done():
             self._say(f"{by_user or f'stopped: {why}'}. Run the same command to resume.")
         if ranked:
-            self._say(best_line(spec, ranked), *self._task.hints(study, spending))
+            hints = self._task.hints(study, spending, confirms=self._options.confirm > 0)
+            self._say(best_line(spec, ranked), *hints)

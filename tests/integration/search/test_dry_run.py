@@ -37,6 +37,13 @@ def test_jobs_of_a_grid_are_checked_at_once_and_nothing_is_written(
     assert files_in(working_folder) == before
 
 
+def test_a_plan_says_what_prunes_and_what_comes_afterwards(cli, tiny):
+    how = ("hydra/sweeper/pruner=promote", "hydra.sweeper.confirm=3")
+    planned = cli("train", "-m", "--dry-run", *tiny, "training.batch_size=8,16", *how)
+    assert "2 trials by GridSampler, pruned by PauseAndPromote\n" in planned.out
+    assert "afterwards its winner and the default config are trained on 3 fresh" in planned.out
+
+
 def test_a_combination_that_cannot_run_is_found_by_the_dry_run_alone(cli, tiny):
     # Each value is fine with the first value of the other key; only the pair is not.
     pair = ("schedule.warmup=0.1,0.9", "schedule=warmup_stable_decay", "schedule.decay=0.1,0.5")

@@ -234,6 +234,7 @@ def lines_of_search(shown: Shown, study: str) -> list:
     figures = [
         (
             rf"study {study}: a grid of {points} points, {points} trials by GridSampler"
+            rf"{', pruned by PauseAndPromote' if study == 'promoted' else ''}"
             rf"(?:, each on {SEEDS.get(study)} seeds)?, 2 workers(?: \(auto: .*\))?",
             ignore,
         ),
