@@ -115,6 +115,8 @@ def _remedy(override: str, said: str) -> str:
         with suppress(HydraException):
             if instead and OverridesParser.create().parse_override(instead):
                 return f"{why}; write {in_shell(instead)}."
+    if ends := re.fullmatch(r"(?:tag\(.*, *)?((?:interval|range)\([^()]*\))\)?", value):
+        return f"{ends[1]}: expected numbers as its ends."
     what = said.splitlines()[0].rstrip(".")
     return f"not in Hydra's override grammar: {what}."
 

@@ -133,9 +133,7 @@ def _known() -> str:
 
 
 def _refused(why: str) -> ConfigError:
-    return ConfigError(
-        f"{RATE}={AUTO}: {why}; expected a number, or optimizer=adamw, whose learning rate is one."
-    )
+    return ConfigError(f"{RATE}={AUTO}: {why}; expected a number (optimizer=adamw has 5e-5).")
 
 
 def optimizer_of(experiment: Experiment) -> OptimizerConfig:

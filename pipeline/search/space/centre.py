@@ -66,21 +66,15 @@ def check_given(given: Any, searched: Collection[str], fixed: Collection[str] = 
 
 
 def _check_values(space: Space, given: Mapping[str, Any]) -> None:
-    """Refuse what is no number where numbers are searched, or none of the choices."""
+    """Refuse a number outside its range, and what is none of the choices."""
     for d in space.dimensions:
         own = {key: given[key] for key in d.keys if key in given}
-        if not own or (d.is_numeric and all(_may_be_number(value) for value in own.values())):
-            continue
+        if not own or (d.is_numeric and all(isinstance(value, str) for value in own.values())):
+            continue  # a text may stand for a number, such as ``auto``
         try:
             d.match(own)
         except ValueError as error:
             raise ConfigError(f"{_PLACE}: {error}.") from error
-
-
-def _may_be_number(value: Any) -> bool:
-    """Whether a value is a number, or a text that may stand for one, such as ``auto``."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return math.isfinite(value) if is_number else isinstance(value, str)
 
 
 def _overrides(space: Space, given: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.override_parser.types import (
+    IntervalSweep,
+    Override,
+    RangeSweep,
+    Sweep,
+    Transformer,
+)
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.common.errors import ConfigError
@@ -57,6 +63,8 @@ def _distribution(key: str, override: Override) -> Distribution:
             return _interval(value)
         if isinstance(value, RangeSweep) and not value.shuffle:
             return _range(value)
+        if any(isinstance(choice, Sweep) for choice in getattr(value, "list", ())):
+            raise ValueError("a range is one of several values; expected values, or one range.")
         choices = list(override.sweep_iterator(transformer=Transformer.encode))
         # A list or a mapping becomes its text in the grammar: Optuna keeps plain values only.
         check_few(key, choices)

@@ -93,7 +93,7 @@ def _read(path: Path) -> NamedSweep:
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(first(error))}") from error
     if (sweep.space is None) == (sweep.stages is None):
-        raise ConfigError(f"{path}: expected space, or stages that have one each.")
+        raise ConfigError(f"{path}: expected space, or stages that have one each: one of the two.")
     return sweep
 
 

@@ -239,6 +239,8 @@ def test_searched_value_out_of_bounds(cli, tiny):
         ("tag(log,interval(0,1))", "begin above 0"),
         ("range(5,1)", "is empty"),
         ("interval(1e-4", "interval(1e-4"),
+        ("interval(auto,1e-3)", "interval(auto,1e-3): expected numbers as its ends"),
+        ("auto,interval(1e-5,1e-3)", "a range is one of several values"),
     ],
 )
 def test_space_that_is_upside_down(cli, tiny, space, fragment):

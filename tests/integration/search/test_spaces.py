@@ -303,7 +303,7 @@ def test_a_prior_begins_at_the_configs_own_values(program):
     assert f"\n  prior: {around}\n" in program.out
     assert points(study)[0] == {"x": 1, "y": 2, "opt": "adam"}
     assert study.user_attrs[FINGERPRINT]["search space"]["prior"] == around
-    given = r"hydra.sweeper.sampler.centre={opt:sgd,opt.lr:0.3}"
+    given = "hydra.sweeper.sampler.centre={opt:sgd,opt.lr:0.2}"
     program("hydra/sweeper/sampler=prior", "opt=adam,sgd", "opt.lr=0.1,0.2", given, folder="other")
     assert "\n  prior: opt around sgd, opt.lr around 0.2\n" in program.out
     zipped = ("hydra.sweeper.zip={x:[1,2],y:[2,3]}", "hydra.sweeper.sampler.centre={x:2}")

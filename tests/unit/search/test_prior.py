@@ -199,6 +199,8 @@ def test_centre_has_what_is_given_instead_of_the_configs_own():
     [
         ({"opt": "sdg", "lr": 1e-4}, r"centre: opt=sdg is not in its space, .*sgd"),
         ({"lr": math.nan}, "centre: lr=nan is not in its space"),
+        ({"lr": 1}, "centre: lr=1 is not in its space"),
+        ({"batch": 12}, "centre: batch=12 is not in its space, 8, 16, 32"),
         ({"batch": True}, "centre: batch=true is not in its space"),
         ({"batch": "lots"}, "centre: batch=lots is not in its space, .*8, 16"),
     ],

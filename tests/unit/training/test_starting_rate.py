@@ -96,7 +96,7 @@ def test_what_no_source_speaks_of_is_refused(made, family, width, overrides, sai
         optimizer_of(made(family, width, *overrides))
     assert said in str(error.value)
     assert str(error.value).startswith(f"{AUTO}: ")
-    assert "expected a number, or optimizer=adamw" in str(error.value)
+    assert "expected a number (optimizer=adamw has 5e-5)" in str(error.value)
 
 
 @pytest.mark.parametrize("layers", [4, 49])
