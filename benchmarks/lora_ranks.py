@@ -29,7 +29,7 @@ def losses(text: str) -> Iterator[tuple[str, dict[int, dict[float, float]]]]:
             known = by_rank[int(rank)]
             known[float(rate)] = min(float(loss), known.get(float(rate), float(loss)))
         if len(by_rank) > 1:
-            yield section.split()[0], by_rank
+            yield section.splitlines()[0], by_rank
 
 
 def main() -> None:
@@ -44,9 +44,10 @@ def main() -> None:
             continue
         lost.append(100 * (large[rate] / large[best] - 1))
         print(f"{ranks}; {lost[-1]:.2f} % above the best loss")
+    ninth = quantiles(lost, n=10, method="inclusive")[-1]
     print(
         f"{len(lost)} models: median {median(lost):.2f} %, mean {fmean(lost):.2f} %, "
-        f"90th percentile {quantiles(lost, n=10)[-1]:.2f} %, most {max(lost):.2f} %; "
+        f"90th percentile {ninth:.2f} %, most {max(lost):.2f} %; "
         f"nothing in {lost.count(0)}"
     )
 
