@@ -82,6 +82,7 @@ def test_a_search_of_two_workers_is_steered_from_another_process(working_folder,
     steering.add(study, space(), {"x": 0.5}, is_grid=False)
     steering.stop_trial(study, 1)
     wait_until(lambda: states() == ["pruned", "pruned", "running", "running"], search)
+    wait_until(lambda: study.trials[3].params, search)  # which follow its state
     assert study.trials[3].params == {"x": 0.5}
     steering.stop(study, now=True)
     said, _ = search.communicate()
