@@ -46,6 +46,7 @@ def test_confirm_finds_no_difference_between_equal_configs(cli, tiny, runs):
     ended = cli("train", "-m", *tiny, *search)
     assert ended.code == 0, ended.err
     assert "not distinguishable from the default config (+0.0000" in ended.out
+    assert "check whether the winner beats the default" not in ended.out  # it is done
     assert len(runs("trial")) == 2 + 2 + 2
 
 
