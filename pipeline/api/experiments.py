@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -13,6 +14,8 @@ from pipeline.api.reports import Inspection
 from pipeline.api.runs import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omegaconf import DictConfig
 
     from pipeline.config.experiment import Experiment as Settings
@@ -70,24 +73,37 @@ class Experiment:
 
     def carry_out(self, *, resume: bool = False, show: bool = True) -> Result:
         """Train, and return what is in memory of it: `train` reads the record."""
+        from pipeline.analysis.preflight import check_inputs, check_settings
+        from pipeline.common.process import without_gc
+        from pipeline.tracking import open_store
+
         with as_guest(show=show, trains=True):
-            self.check()
+            with without_gc(freezes=True):
+                check_settings(self.settings)
+                store = open_store(self.settings.tracking)
+                if "torch" not in sys.modules:  # to import it takes as long
+                    store.make_tables_ahead(beside=True)
+                check_inputs(self.settings)
 
-            from pipeline.api.shown import run_lines
-            from pipeline.config.compose import hydra_app, run_single, without_hydra
-            from pipeline.jobs.resume import find_cut_off
-            from pipeline.jobs.resume import resume as resumed
-            from pipeline.jobs.single import run_alone
-            from pipeline.tracking import open_store
-            from pipeline.tracking.dead_runs import connect_and_close_dead
+                from pipeline.api.shown import run_lines
+                from pipeline.config.compose import hydra_app, run_single
+                from pipeline.jobs.single import run_alone
+                from pipeline.tracking.dead_runs import connect_and_close_dead
 
-            store = open_store(self.settings.tracking)
-            connect_and_close_dead(store)
-            found = find_cut_off(store, without_hydra(self._config)) if resume else None
-            task = partial(resumed, run_id=found) if found else run_alone
+                connect_and_close_dead(store)
+                task = (self._cut_off() if resume else None) or run_alone
             with hydra_app("train") as hydra, run_lines(show=show):
                 result: Result = run_single(hydra, self._config.copy(), task)
             return result
+
+    def _cut_off(self) -> Callable[..., Result] | None:
+        """Return what resumes this very experiment's interrupted run, if there is one."""
+        from pipeline.config.compose import without_hydra
+        from pipeline.jobs.resume import find_cut_off, resume
+        from pipeline.tracking import open_store
+
+        found = find_cut_off(open_store(self.settings.tracking), without_hydra(self._config))
+        return partial(resume, run_id=found) if found else None
 
     def __str__(self) -> str:
         """Return the config as YAML."""
@@ -113,12 +129,13 @@ def compose(overrides: Overrides = ()) -> Experiment:
     Raises:
         TunewrightError: for a key, an option or a value that cannot be, naming the nearest.
     """
+    from pipeline.common.process import without_gc
     from pipeline.config.compose import compose as composed
     from pipeline.config.compose import hydra_app, without_hydra
     from pipeline.config.experiment import validate
 
     texts = as_texts(overrides)
-    with as_guest(), hydra_app("train") as hydra:
+    with as_guest(), without_gc(), hydra_app("train") as hydra:
         config = composed(hydra, texts)
         return Experiment(tuple(texts), validate(without_hydra(config)), config)
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 from pipeline.common.process import without_gc
 from pipeline.search.workers.child import in_child
 from pipeline.search.workers.fork_server import fork_server
-from pipeline.tracking.store import import_client
+from pipeline.tracking.tables import import_tables
 
 T = TypeVar("T")
 
@@ -31,6 +31,6 @@ def aside(
     with without_gc():
         import pipeline.analysis.report  # noqa: F401  # matplotlib
 
-        import_client()
+        import_tables()
     meanwhile()
     return in_child(function, *args)

@@ -38,7 +38,6 @@ def multirun(
     from pipeline.config.compose import compose, hydra_app
     from pipeline.config.flags import config_name
     from pipeline.jobs.warm_up import warm_up
-    from pipeline.search.study.steering import why_stopped
     from pipeline.search.workers.sizing import may_be_started
 
     if may_be_started(overrides):  # first of all: it imports beside this process
@@ -54,6 +53,8 @@ def multirun(
             study = hydra.multirun(config_name(), task, overrides)
     if is_dry:
         return None
+    from pipeline.search.study.steering import why_stopped
+
     storage = config.hydra.sweeper.storage
     given = [f"hydra.sweeper.storage={literal(storage)}"] if storage else []
     found = Searched(task.study_name, [*task.store.options, *given])

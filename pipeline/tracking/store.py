@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -36,6 +35,7 @@ from pipeline.tracking.location import (
     made_elsewhere,
     sqlite_url,
 )
+from pipeline.tracking.tables import TablesAhead, make_tables
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,7 +56,7 @@ class Store:
         self.config = config
         self.dir = Path(config.dir).absolute()
         self.uri = config.uri or sqlite_url(self.dir / DATABASE)
-        self._ahead: tempfile.TemporaryDirectory[str] | None = None
+        self._ahead: TablesAhead | None = None
 
     def check_writable(self) -> None:
         """Refuse a local folder that cannot be written or made; nothing is left there.
@@ -159,13 +159,19 @@ class Store:
         with self._usable():
             describe_experiment(self.client, experiment)
 
-    def make_tables_ahead(self) -> None:
-        """Make the tables that `connect` will need, in a scratch folder: they take seconds."""
+    def make_tables_ahead(self, *, beside: bool = False) -> None:
+        """Make the tables that `connect` will need: they take seconds.
+
+        Args:
+            beside: have another process make them, while this one goes on.
+        """
         if self._ahead is None and self.is_empty:
-            folder = tempfile.TemporaryDirectory()
+            self._ahead = TablesAhead(artifacts_of(self.dir))
+            if beside:
+                self._ahead.begin()
+                return
             with suppress(TrackingError), self._usable():  # `connect` makes them, or says why not
-                make_tables(Path(folder.name, DATABASE), artifacts_of(self.dir))
-                self._ahead = folder
+                self._ahead.make()
 
     def check_there(self) -> None:
         """Refuse a store or an experiment that is not there; nothing is made.
@@ -285,11 +291,9 @@ class Store:
             return
         remove_leftovers(self.dir, database.name)
         ahead, self._ahead = self._ahead, None
-        with replacing(database) as made, ahead or nullcontext() as folder:
+        with replacing(database) as made, ahead or nullcontext():
             make_file(made)  # SQLite lets no group write
-            if folder:
-                shutil.copyfile(Path(folder, DATABASE), made)
-            else:
+            if not (ahead and ahead.copy(made)):
                 make_tables(made, artifacts_of(self.dir))
 
     def _find_experiment(self) -> str | None:
@@ -313,19 +317,6 @@ class Store:
         local = artifacts_of(self.dir) if is_database else None
         made = self.client.create_experiment(self.config.experiment, local, dict(EXPERIMENT_TAGS))
         return str(made)
-
-
-def import_client() -> None:
-    """Import what a local store's client needs, ahead of its use: it takes seconds."""
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
-
-def make_tables(database: Path, artifacts: str) -> None:
-    """Make a SQLite database with MLflow's tables, whose default experiment keeps its artifacts."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    made = SqlAlchemyStore(sqlite_url(database), artifacts)
-    made.engine.dispose()  # Windows renames no file that is open
 
 
 def _health_of(uri: str) -> str:

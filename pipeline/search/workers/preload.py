@@ -6,7 +6,6 @@ imported here is left to the worker, which then says why.
 """
 
 import ctypes
-import gc
 import os
 import signal
 import threading
@@ -34,7 +33,7 @@ def preload() -> None:
     Raises:
         SystemExit: where it did; workers are then started without this process.
     """
-    with without_gc():
+    with without_gc(freezes=True):  # a collection would copy all of it for each worker
         for name in os.environ[IMPORTS].split(","):
             with suppress(Exception):
                 import_module(name)
@@ -43,7 +42,6 @@ def preload() -> None:
             import_module("tqdm").tqdm.set_lock(threading.RLock())
         if len(os.listdir("/proc/self/task")) > 1:
             raise SystemExit(1)
-        gc.freeze()  # a collection would write into all objects, and so copy them for each worker
 
 
 if PARENT in os.environ:

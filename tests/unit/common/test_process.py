@@ -1,10 +1,11 @@
 """A process is gone once it is killed, or its id is that of another; its start is known."""
 
+import gc
 import subprocess
 import sys
 import time
 
-from pipeline.common.process import ABANDONED, identity, is_gone
+from pipeline.common.process import ABANDONED, identity, is_gone, without_gc
 from tests.support.studies import DEAD, REMOTE
 
 
@@ -25,3 +26,15 @@ def test_process_starts_when_it_is_created():
         created = time.time()
         started = float(child.stdout.read())
     assert before - 0.02 < started < created + 0.02  # a clock tick is 0.01 s
+
+
+def test_what_stays_is_hidden_from_the_collector_that_runs_again_afterwards():
+    gc.unfreeze()
+    try:
+        with without_gc(freezes=True):
+            kept = [[] for _ in range(1000)]
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= len(kept)
+    finally:
+        gc.unfreeze()

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import signal
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from pipeline.tracking.descriptions import describe
 from pipeline.tracking.kept_models import delete_model
 from pipeline.tracking.location import ADDRESSES, made_elsewhere, settle_in, sqlite_url
 from pipeline.tracking.runs import read_json, state_of
+from pipeline.tracking.tables import TablesAhead
 from tests.support.studies import DEAD
 
 
@@ -41,18 +44,37 @@ def places(store):
     return {e.name: e.artifact_location for e in store.client.search_experiments()}
 
 
-def test_tables_that_were_made_ahead_are_those_of_the_store(working_folder, monkeypatch):
+@pytest.mark.parametrize("beside", [False, True], ids=["here", "beside"])
+def test_tables_that_were_made_ahead_are_those_of_the_store(working_folder, monkeypatch, beside):
     plain, ahead = made_in(working_folder / "one"), Store(TrackingConfig("two", None, "mine"))
-    ahead.make_tables_ahead()
+    ahead.make_tables_ahead(beside=beside)
     assert not Path("two").exists()
     monkeypatch.setattr("pipeline.tracking.store.make_tables", None)  # once is enough
-    scratch = Path(ahead._ahead.name)
+    scratch = ahead._ahead.database.parent
     ahead.connect()
     assert not scratch.exists()
     ours, copied = places(plain), places(ahead)
     assert len(ours) == 2
     assert copied == {name: place.replace("/one/", "/two/") for name, place in ours.items()}
     assert Path("two/mlflow.db").stat().st_mode == Path("one/mlflow.db").stat().st_mode
+
+
+@pytest.mark.usefixtures("working_folder")
+def test_tables_that_could_not_be_made_beside_are_made_at_their_place(monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    store = Store(TrackingConfig("one", None, "mine"))
+    store.make_tables_ahead(beside=True)
+    store.connect()
+    assert len(places(store)) == 2
+
+
+def test_a_process_that_makes_tables_ends_with_who_wanted_them():
+    ahead = TablesAhead("artifacts")
+    ahead.begin()
+    process, scratch = ahead.process, ahead.database.parent
+    del ahead
+    assert process.returncode == -signal.SIGKILL
+    assert not scratch.exists()
 
 
 def test_mlflows_tables_have_the_addresses_that_a_copy_changes(working_folder):
