@@ -61,7 +61,7 @@ def run(
 
     # 3. Choose the hyperparameters: the config's, into which a search has put its own.
     reports, fairness = TrialReports(experiment, trial), Fairness(experiment, data.task)
-    hooks = [log, StepTimes(trial, data), reports, fairness]
+    hooks = [log, StepTimes(trial, data), reports, fairness, *trial.listeners]
 
     # 4. Fine-tune: from the start, from a pause, or from where an attempt was interrupted.
     resumed = None if trial.snapshot else checkpoints.latest()

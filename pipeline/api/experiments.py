@@ -85,15 +85,20 @@ class Experiment:
                     store.make_tables_ahead(beside=True)
                 check_inputs(self.settings)
 
-                from pipeline.api.shown import run_lines
-                from pipeline.config.compose import hydra_app, run_single
                 from pipeline.jobs.single import run_alone
                 from pipeline.tracking.dead_runs import connect_and_close_dead
 
                 connect_and_close_dead(store)
                 task = (self._cut_off() if resume else None) or run_alone
-            with hydra_app("train") as hydra, run_lines(show=show):
-                result: Result = run_single(hydra, self._config.copy(), task)
+            return self.as_job(task, show=show)
+
+    def as_job(self, task: Callable[[DictConfig], Result], *, show: bool = True) -> Result:
+        """Have a task run as a Hydra job with this config; nothing is checked before."""
+        from pipeline.api.shown import run_lines
+        from pipeline.config.compose import hydra_app, run_single
+
+        with hydra_app("train") as hydra, run_lines(show=show):
+            result: Result = run_single(hydra, self._config.copy(), task)
             return result
 
     def _cut_off(self) -> Callable[..., Result] | None:

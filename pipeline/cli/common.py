@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import socket
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -154,3 +156,20 @@ def show_table(table: Table, style: str) -> int:
     if table.note:
         print(f"tunewright: {printable(table.note)}", file=sys.stderr)
     return 0
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that cannot be listened at.
+
+    Raises:
+        ConfigError: saying why.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family)) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"--port {port}: not available ({error}); choose another port."
+            ) from error

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
-from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline.cli.common import STORE, Verbs, add_overrides, at_most_one, names_and_overrides
-from pipeline.common.errors import TrackingError
+from pipeline.cli.common import (
+    STORE,
+    Verbs,
+    add_overrides,
+    at_most_one,
+    check_port,
+    names_and_overrides,
+)
 from pipeline.common.secrets import masked
 from pipeline.common.text import say
 from pipeline.jobs.place import store_at
@@ -44,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
     if store.is_server:
         store.connect()
     else:
-        _check_port(options.port)
+        check_port("127.0.0.1", options.port)
         connect_and_close_dead(store)
     base = _address(store, options.port)
     page = _page(store, name, base)
@@ -96,14 +100,3 @@ def _open_when_up(page: str) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-def _check_port(port: int) -> None:
-    with closing(socket.socket()) as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            raise TrackingError(
-                f"--port {port}: not available ({error}); choose another port."
-            ) from error

@@ -30,7 +30,7 @@ from pipeline.tracking.descriptions import described
 from pipeline.tracking.drift import Drift, drifts
 from pipeline.tracking.record import as_params
 from pipeline.tracking.runs import own_runs
-from pipeline.training.outcome import ALONE, Result
+from pipeline.training.outcome import ALONE, Result, Trial
 from pipeline.training.prepare import inputs
 from pipeline.training.run_folders import folder_of, has_states, is_free
 
@@ -88,11 +88,12 @@ def rebuild_cut_off(
     return rebuilt, [one for one in drift_of(rebuilt) if one.state != "same"]
 
 
-def resume(config: DictConfig, run_id: str) -> Result:
+def resume(config: DictConfig, run_id: str, trial: Trial | None = None) -> Result:
     """Resume a run from its latest state on disk, under its old record: a Hydra job's task.
 
     Where there is none yet, it begins again, under that record as well. It computes with the
-    threads it began with, so that it ends as if it had never stopped.
+    threads it began with, so that it ends as if it had never stopped. Without a trial, the pruned
+    one that it may be a rerun of says where it ends.
 
     Raises:
         TrackingError: where there is no such run, it is still running or complete, none of its
@@ -108,7 +109,7 @@ def resume(config: DictConfig, run_id: str) -> Result:
         _check(store, run_id)  # again: with the lock held nobody else is at it
         _check_bound(record, inputs(experiment))
         checkpoints.latest()  # one that cannot be read is refused before the record is opened
-        trial = trial_of(logged.origin_of(store, run_id))
+        trial = trial or trial_of(logged.origin_of(store, run_id))
         hydra = HydraConfig.get()
         output_dir = Path(hydra.runtime.output_dir)
         opened = open_record(

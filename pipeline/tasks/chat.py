@@ -291,8 +291,13 @@ class Chat(WritingTask[ChatConfig]):
 
     def texts(self, outputs: Outputs) -> list[str]:
         """Return what the model wrote, without what the template writes after a reply."""
-        after = self._frame.after.strip()
+        after = self.after_reply
         return [text.split(after)[0].strip() if after else text for text in super().texts(outputs)]
+
+    @property
+    def after_reply(self) -> str:
+        """What the template writes after a reply, where it ends."""
+        return self._frame.after.strip()
 
     def predictions(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return the conversations as lists of role and content, with the generated replies."""

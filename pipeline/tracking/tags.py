@@ -26,6 +26,7 @@ SPACE = PREFIX + "space"  # on a study: what it searches now, as JSON
 OBJECTIVE = PREFIX + "objective"
 DIRECTION = PREFIX + "direction"
 OVERRIDES = PREFIX + "overrides"  # the command line that makes the run again, as a JSON list
+HOSTED_JOB = PREFIX + "fine_tuning_job"  # on a run: the id of the job that it carries out
 JOB = PREFIX + "job"  # on a study: the name that its command line ran under
 SIGNATURE = PREFIX + "signature"  # on a study: by it an account knows its own command line
 STORAGE_SIGNATURE = PREFIX + "storage_signature"  # and its own storage

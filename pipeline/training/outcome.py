@@ -11,6 +11,7 @@ from pipeline.common.contract import PruningDecision, State
 from pipeline.common.timing import Account
 
 if TYPE_CHECKING:
+    from pipeline.training.hooks import TrainingHook
     from pipeline.training.snapshot import Snapshot
 
 RUN_LOGGER = "tunewright.run"  # whose lines the terminal shows of a single run
@@ -32,6 +33,7 @@ class Trial:
     # Takes what the steps up to the first evaluation, and that, took: a `Timing` as plain values.
     timed: Callable[[Mapping[str, Any]], None] = lambda _: None
     folder: Path | None = None  # where the trials of its search keep what they share
+    listeners: Sequence[TrainingHook] = ()  # that are notified as its own hooks are
 
 
 # For a run outside a search: nothing ends it, and it keeps its model.

@@ -16,6 +16,7 @@ from pipeline.tracking import mlmodel
 # Top floor first: a room imports from the rooms below it and from itself, never from above.
 ROOMS = (
     "cli",
+    "hosting",
     "api",
     "jobs",
     "run",

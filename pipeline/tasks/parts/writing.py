@@ -188,6 +188,19 @@ class WritingTask(Task[W]):
 
     def generate(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the ids of the tokens that the model writes, of shape [examples, tokens]."""
+        return {"written": self.write(model, batch)}
+
+    def write(
+        self, model: PreTrainedModel, batch: Batch, seed: int = _SAMPLING_SEED, **options: Any
+    ) -> torch.Tensor:
+        """Have the model write, and return the ids, of shape [examples, tokens].
+
+        Args:
+            model: on any device.
+            batch: of examples with a prompt.
+            seed: of what is drawn, where texts are sampled.
+            options: of transformers' ``generate``, as a streamer.
+        """
         import torch
 
         prefix = "" if self.is_encoder_decoder else LEFT
@@ -197,13 +210,13 @@ class WritingTask(Task[W]):
         # Training draws from the same generators: its draws must not depend on evaluations.
         with torch.random.fork_rng(devices, enabled=config.do_sample):
             if config.do_sample:
-                torch.manual_seed(_SAMPLING_SEED)
-            written = model.generate(**prompt, generation_config=config)
+                torch.manual_seed(seed)
+            written = model.generate(**prompt, generation_config=config, **options)
         begin = 1 if self.is_encoder_decoder else prompt["input_ids"].shape[1]
         written = written[:, begin : begin + self.config.generation.max_new_tokens]
         ends = torch.isin(written, written.new_tensor(config.eos_token_id))
         after = (ends.cumsum(dim=1) - ends.int()) > 0  # what follows the first end is padding
-        return {"written": torch.where(after, PADDING, written)}
+        return torch.where(after, PADDING, written)
 
     @abstractmethod
     def text_scores(self, written: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
