@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from itertools import chain
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, UploadFile
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 
 from pipeline.hosting.accounts import Account
 from pipeline.hosting.documents import Document, new_id
-from pipeline.hosting.refusals import Bounded, handle_refusals
+from pipeline.hosting.errors import ApiError, invalid
+from pipeline.hosting.refusals import Guarded, handle_refusals
 from pipeline.hosting.service import Service
 from pipeline.hosting.wire import Chat, NewJob
 from pipeline.hosting.writing import End
+
+log = logging.getLogger(__name__)
 
 _METADATA = "metadata["
 
@@ -26,18 +31,19 @@ def make_app(service: Service) -> FastAPI:
     app = FastAPI(title="tunewright serve-tuning", redirect_slashes=False)
     app.state.service = service
     app.include_router(v1)
-    app.add_middleware(Bounded, limits=service.limits)
+    app.add_middleware(Guarded, accounts=service.accounts, limits=service.limits)
     handle_refusals(app)
     return app
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
 
-def _account(request: Request) -> Account:
-    return _service(request).accounts.of(request.headers.get("authorization"))
+async def _account(request: Request) -> Account:
+    account: Account = request.state.account  # whose key let the request in
+    return account
 
 
 Serving = Annotated[Service, Depends(_service)]
@@ -49,9 +55,13 @@ v1 = APIRouter(prefix="/v1")
 
 
 @v1.post("/files")
-def upload(account: Owner, purpose: Annotated[str, Form()], file: UploadFile) -> Document:
+async def upload(
+    request: Request, account: Owner, purpose: Annotated[str, Form()], file: UploadFile
+) -> Document:
     """Keep a file."""
-    return account.files.add(file.filename or "upload", purpose, file.file)
+    if unknown := sorted((await request.form()).keys() - {"purpose", "file"}):
+        raise invalid(f"Unknown parameter: '{unknown[0]}'.", unknown[0], "unknown_parameter")
+    return await run_in_threadpool(account.files.add, file.filename or "upload", purpose, file.file)
 
 
 @v1.get("/files")
@@ -161,7 +171,7 @@ def delete_model(service: Serving, account: Owner, name: str) -> Document:
 @v1.post("/chat/completions", response_model=None)
 def chat(service: Serving, account: Owner, asked: Chat) -> Document | StreamingResponse:
     """Reply to a conversation by a tuned model."""
-    pieces = service.models.reply(account.jobs.run_of(asked.model), asked)
+    pieces = service.models.reply(account.jobs.model(asked.model)[1], asked)
     about: Document = {
         "id": new_id("chatcmpl"),
         "created": int(time.time()),
@@ -190,11 +200,16 @@ def _events(about: Document, pieces: Iterator[str | End], asked: Chat) -> Iterat
         return f"data: {json.dumps({**about, 'object': 'chat.completion.chunk', **part})}\n\n"
 
     yield event({"role": "assistant", "content": ""})
-    for piece in pieces:
-        if isinstance(piece, str):
-            yield event({"content": piece})
-            continue
-        yield event({}, piece.reason)
-        if with_usage:
-            yield sent({"choices": [], "usage": piece.usage})
+    try:
+        for piece in pieces:
+            if isinstance(piece, str):
+                yield event({"content": piece})
+                continue
+            yield event({}, piece.reason)
+            if with_usage:
+                yield sent({"choices": [], "usage": piece.usage})
+    except Exception as error:  # the status is sent already
+        log.error("%s", about["id"], exc_info=error)
+        fault = ApiError(500, f"The reply broke off; the server's log has it as {about['id']}.")
+        yield f"data: {json.dumps(fault.body)}\n\n"
     yield "data: [DONE]\n\n"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from pipeline.common.errors import TunewrightError
-from pipeline.hosting.errors import ApiError, invalid
+from pipeline.common.errors import DataError, TrackingError
+from pipeline.hosting.errors import ApiError, invalid, missing
 from pipeline.hosting.limits import Limits
 from pipeline.hosting.wire import Chat
 from pipeline.hosting.writing import End, Writing
@@ -58,8 +58,10 @@ class Models:
         threading.Thread(target=write, daemon=True).start()
         try:
             while not isinstance(piece := pieces.get(), End):
-                if isinstance(piece, TunewrightError):
+                if isinstance(piece, DataError):
                     raise invalid(str(piece), "messages") from piece
+                if isinstance(piece, TrackingError):
+                    raise missing("model", asked.model, "model") from piece
                 if isinstance(piece, Exception):
                     raise piece
                 yield piece

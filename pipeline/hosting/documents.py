@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -20,6 +21,18 @@ Document = dict[str, Any]
 def new_id(kind: str) -> str:
     """Return an unused id, as ``file-0a1b…``; those of a kind sort by time."""
     return f"{kind}-{time.time_ns():016x}{secrets.token_hex(4)}"
+
+
+def place_of(folder: Path, kind: str, one_id: str, what: str, param: str | None = None) -> Path:
+    """Return the folder of something with an id.
+
+    Raises:
+        ApiError: where there is none; an id is no path.
+    """
+    place = folder / one_id
+    if not (re.fullmatch(rf"{kind}-[0-9a-f]+", one_id) and place.is_dir()):
+        raise missing(what, one_id, param)
+    return place
 
 
 def write(path: Path, document: Document) -> None:

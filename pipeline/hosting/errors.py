@@ -23,8 +23,8 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What keeps clients from asking again: they do so after 409 and 429."""
-        return {"x-should-retry": "false"} if self.status in (409, 429) else {}
+        """When to ask again, where that helps."""
+        return {"retry-after": "5"} if self.status == 429 else {}
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from pipeline.common.atomic import remove_leftovers, replacing
+from pipeline.common.atomic import remove_leftovers, replacing, scratch
 from pipeline.common.private import make_folder
-from pipeline.hosting.documents import Document, new_id, page, read, write
+from pipeline.hosting.documents import Document, new_id, page, place_of, read, write
 from pipeline.hosting.errors import ApiError, invalid, missing
 from pipeline.hosting.limits import Limits
 
@@ -76,7 +76,10 @@ class Files:
 
     def all(self) -> list[Document]:
         """Return what is said of each file, the newest first."""
-        every = [read(about) for about in self._folder.glob(f"file-*/{_ABOUT}")]
+        every: list[Document] = []
+        for about in self._folder.glob(f"file-*/{_ABOUT}"):
+            with suppress(FileNotFoundError):  # it is deleted meanwhile
+                every.append(read(about))
         return sorted(every, key=lambda one: one["id"], reverse=True)
 
     def page(self, after: str | None, limit: int, order: str, purpose: str | None) -> Document:
@@ -93,15 +96,17 @@ class Files:
         return self._place(file_id, param) / _content(file_id)
 
     def delete(self, file_id: str) -> Document:
-        """Delete a file."""
-        shutil.rmtree(self._place(file_id))
+        """Delete a file; at no time is there a part of it."""
+        place = self._place(file_id)
+        try:
+            with scratch(place) as gone:
+                place.rename(gone)
+        except FileNotFoundError:  # somebody else was faster
+            raise missing("File object", file_id) from None
         return {"id": file_id, "object": "file", "deleted": True}
 
     def _place(self, file_id: str, param: str | None = None) -> Path:
-        known = {path.name: path for path in self._folder.glob("file-*/")}
-        if file_id not in known:  # by its name alone: an id is no path
-            raise missing("File object", file_id, param)
-        return known[file_id]
+        return place_of(self._folder, "file", file_id, "File object", param)
 
 
 def _content(file_id: str) -> str:

@@ -24,7 +24,7 @@ from pipeline.jobs.multirun import multirun
 from pipeline.jobs.resume import resume
 from pipeline.jobs.single import run_alone
 from pipeline.jobs.trial import ExperimentTask
-from pipeline.tracking import open_store, tags
+from pipeline.tracking import logged, open_store, tags
 from pipeline.tracking.best import find_best
 from pipeline.tracking.dead_runs import connect_and_close_dead
 from pipeline.tracking.metrics import history, metrics_of
@@ -64,14 +64,14 @@ class JobSpec:
     @property
     def is_study(self) -> bool:
         """Whether something is searched; for the number of epochs alone there is a default."""
-        return "auto" in (self.numbers.batch_size, self.numbers.learning_rate_multiplier)
+        return None in (self.numbers.batch_size, self.numbers.learning_rate_multiplier)
 
     @property
     def settings(self) -> list[str]:
         """The overrides that the numbers are, but for the learning rate."""
         epochs, batch = self.numbers.n_epochs, self.numbers.batch_size
-        found = [f"training.epochs={_EPOCHS if epochs == 'auto' else epochs}"]
-        return [*found, *([] if batch == "auto" else [f"training.batch_size={batch}"])]
+        found = [f"training.epochs={epochs or _EPOCHS}"]
+        return [*found, *([] if batch is None else [f"training.batch_size={batch}"])]
 
 
 class JobEvents(TrainingHook):
@@ -80,7 +80,7 @@ class JobEvents(TrainingHook):
     def __init__(self, file: Path) -> None:
         self._file = file
         # A resumed run repeats the steps since its checkpoint.
-        self._told = [_of(event["data"]) for event in read_lines(file)]
+        self._told = {_of(event["data"]) for event in read_lines(file)}
 
     @override
     def on_metrics(self, metrics: dict[str, float], step: int) -> None:
@@ -127,21 +127,26 @@ def _carry_out(spec: JobSpec) -> Document:
     rule = _rule(begun)
     rate = float(begun.settings.optimizer.learning_rate) if rule is None else rule
     multiplier = spec.numbers.learning_rate_multiplier
-    if multiplier != "auto":
+    if multiplier is not None:
         overrides.append(f"optimizer.learning_rate={multiplier * rate:.6g}")
     experiment = compose(overrides)
     settings = experiment.settings
     _check(experiment, spec.most_rows)
-    add_event(spec.events, "Files validated")
+    _say_once(spec, "Files validated")
     store = open_store(settings.tracking)
     connect_and_close_dead(store)
-    add_event(spec.events, "Fine-tuning job started")
+    _say_once(spec, "Fine-tuning job started")
     if not spec.is_study:
         run = _run(spec, experiment, store)
     else:
         has_optimizer = any(key_of(override) == "optimizer" for override in overrides)
         run = _study(spec, [*([] if rule or has_optimizer else ["optimizer=adamw"]), *overrides])
     return _outcome(store, run, settings, rate)
+
+
+def _say_once(spec: JobSpec, message: str) -> None:
+    if message not in [event["message"] for event in read_lines(spec.events)]:
+        add_event(spec.events, message)
 
 
 def _check(experiment: Experiment, most_rows: int) -> None:
@@ -164,7 +169,8 @@ def _rule(experiment: Experiment) -> float | None:
 def _run(spec: JobSpec, experiment: Experiment, store: Store) -> Run:
     """Train once; where the job was begun before, go on."""
     trial = replace(ALONE, listeners=[JobEvents(spec.events)])
-    known = find_runs(store, f"tags.`{tags.HOSTED_JOB}` = '{spec.id}'")
+    of_job = find_runs(store, f"tags.`{tags.HOSTED_JOB}` = '{spec.id}'")
+    known = [run for run in of_job if logged.is_whole(store, run.info.run_id)]
     if known and known[0].info.status == "FINISHED":
         return known[0]
     task: Callable[..., Any] = partial(run_alone, run_tags={tags.HOSTED_JOB: spec.id})

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.atomic import remove_leftovers
+from pipeline.common.atomic import remove_leftovers, replacing
 from pipeline.common.private import make_folder
-from pipeline.hosting.documents import Document, append, new_id, page, read, read_lines, write
-from pipeline.hosting.errors import ApiError, missing
-from pipeline.hosting.wire import Hyperparameters, NewJob
+from pipeline.hosting.documents import (
+    Document,
+    append,
+    new_id,
+    page,
+    place_of,
+    read,
+    read_lines,
+    write,
+)
+from pipeline.hosting.errors import ApiError
+from pipeline.hosting.wire import NewJob
 
 OPEN = ("validating_files", "queued", "running")  # states that are not the last
-_ABOUT, _EVENTS, _RUN = "job.json", "events.jsonl", "run.json"
+_ABOUT, _EVENTS = "job.json", "events.jsonl"
+_OURS = "ours.json"  # what no client sees
 
 
 class Jobs:
@@ -24,11 +35,18 @@ class Jobs:
     def __init__(self, folder: Path, account: str) -> None:
         self.folder, self._account, self._lock = folder, account, threading.RLock()
         make_folder(folder)
-        remove_leftovers(folder)
+        for place in (folder, *folder.glob("ftjob-*/")):
+            remove_leftovers(place)
 
-    def create(self, asked: NewJob, seed: int) -> Document:
-        """Note a new job, which is to be queued."""
-        given = asked.given
+    def create(self, asked: NewJob, seed: int, overrides: Sequence[str]) -> Document:
+        """Note a new job, which is to be queued.
+
+        Args:
+            asked: the request.
+            seed: of its run.
+            overrides: the server's at this time, which hold for it from now on.
+        """
+        given = asked.given.plain()
         job: Document = {
             "id": new_id("ftjob"),
             "object": "fine_tuning.job",
@@ -37,8 +55,8 @@ class Jobs:
             "organization_id": self._account,
             "training_file": asked.training_file,
             "validation_file": asked.validation_file,
-            "hyperparameters": given.model_dump(),
-            "method": {"type": "supervised", "supervised": {"hyperparameters": given.model_dump()}},
+            "hyperparameters": given,
+            "method": {"type": "supervised", "supervised": {"hyperparameters": given}},
             "seed": seed,
             "metadata": asked.metadata,
             "integrations": [],
@@ -52,9 +70,11 @@ class Jobs:
             "user_provided_suffix": asked.suffix,
             "is_paused": False,  # which the six states do not tell
         }
-        make_folder(self.folder / job["id"])
-        write(self.folder / job["id"] / _ABOUT, job)
-        self.say(job["id"], f"Created fine-tuning job: {job['id']}")
+        with replacing(self.folder / job["id"]) as made:
+            make_folder(made)
+            write(made / _OURS, {"overrides": list(overrides)})
+            write(made / _ABOUT, job)
+            add_event(made / _EVENTS, f"Created fine-tuning job: {job['id']}")
         return job
 
     def all(self) -> list[Document]:
@@ -69,41 +89,57 @@ class Jobs:
 
     def get(self, job_id: str) -> Document:
         """Return a job."""
-        return read(self.place(job_id) / _ABOUT)
+        return read(self._place(job_id) / _ABOUT)
 
-    def place(self, job_id: str) -> Path:
-        """Return a job's folder."""
-        known = {path.name: path for path in self.folder.glob("ftjob-*/")}
-        if job_id not in known:  # by its name alone: an id is no path
-            raise missing("FineTuningJob", job_id)
-        return known[job_id]
+    def overrides_of(self, job_id: str) -> list[str]:
+        """Return the server's overrides when the job was created."""
+        return list(read(self._place(job_id) / _OURS)["overrides"])
 
-    def change(self, job_id: str, *, only: tuple[str, ...] = OPEN, **changes: Any) -> Document:
-        """Change a job that is in one of some states; else refuse.
+    def begin(self, job_id: str) -> bool:
+        """Note that a job runs; return whether it is to."""
+        with self._lock, suppress(ApiError):
+            if not self.get(job_id)["is_paused"]:
+                self.change(job_id, status="running")
+                return True
+        return False
+
+    def change(
+        self,
+        job_id: str,
+        *,
+        said: str | None = None,
+        level: str = "info",
+        paused: bool | None = None,
+        **changes: Any,
+    ) -> Document:
+        """Change a job that is not over, telling it first; else refuse.
+
+        Args:
+            job_id: the job.
+            said: the event.
+            level: of the event.
+            paused: what the job has to be.
+            changes: by key.
 
         Raises:
-            ApiError: naming the state.
+            ApiError: for another state.
         """
         with self._lock:
             job = self.get(job_id)
-            if job["status"] not in only:
-                raise ApiError(
-                    400,
-                    f"Job {job_id} has status {job['status']}; expected {' or '.join(only)}.",
-                    code="invalid_job_state",
-                )
+            if job["status"] not in OPEN:
+                raise _state(job, f"has status {job['status']}; it is over")
+            if paused not in (None, job["is_paused"]):
+                raise _state(job, f"is {'' if job['is_paused'] else 'not '}paused")
             if changes.get("status", "queued") not in OPEN:
                 changes["finished_at"] = int(time.time())
-            write(self.place(job_id) / _ABOUT, job | changes)
+            if said is not None:
+                add_event(self.events_file(job_id), said, level=level)
+            write(self._place(job_id) / _ABOUT, job | changes)
             return job | changes
-
-    def say(self, job_id: str, message: str, level: str = "info") -> None:
-        """Add an event to a job."""
-        add_event(self.events_file(job_id), message, level=level)
 
     def events_file(self, job_id: str) -> Path:
         """Return where a job's events are, the oldest first."""
-        return self.place(job_id) / _EVENTS
+        return self._place(job_id) / _EVENTS
 
     def events(self, job_id: str, after: str | None, limit: int) -> Document:
         """Return a page of a job's events, the newest first."""
@@ -115,7 +151,7 @@ class Jobs:
         job = self.get(job_id)
         found: list[Document] = []
         if job["fine_tuned_model"]:
-            best = self._run(job)
+            best = read(self._place(job_id) / _OURS)
             found.append(
                 {
                     "id": f"ftckpt-{job_id.partition('-')[2]}",
@@ -129,56 +165,60 @@ class Jobs:
             )
         return page(found, after, limit, "checkpoint")
 
-    def trained(self, job_id: str, outcome: Document) -> Document:
-        """Note that a job's model is there."""
-        write(self.place(job_id) / _RUN, outcome)
-        suffix = self.get(job_id)["user_provided_suffix"] or ""
-        base = self.get(job_id)["model"]
-        name = f"ft:{base}:{self._account}:{suffix}:{job_id[-8:]}"
-        tokens = outcome["trained_tokens"]
+    def trained(self, job_id: str, outcome: Document) -> None:
+        """Note that a job's model is there.
+
+        Raises:
+            ApiError: where the job is over, since it was cancelled.
+        """
+        job, place = self.get(job_id), self._place(job_id)
+        write(place / _OURS, read(place / _OURS) | outcome)
+        suffix = job["user_provided_suffix"] or ""
         decided = {"hyperparameters": outcome["hyperparameters"]}
-        return self.change(
+        self.change(
             job_id,
+            said="The job has successfully completed",
             status="succeeded",
-            fine_tuned_model=name,
-            trained_tokens=tokens,
+            fine_tuned_model=f"ft:{job['model']}:{self._account}:{suffix}:{job_id[-8:]}",
+            trained_tokens=outcome["trained_tokens"],
             method={"type": "supervised", "supervised": decided},
             **decided,
         )
 
-    def models(self) -> list[tuple[str, int]]:
-        """Return the names of the tuned models, and when each was there."""
-        done = [job for job in self.all() if job["fine_tuned_model"]]
-        kept = [job for job in done if not self._run(job).get("is_deleted")]
-        return [(job["fine_tuned_model"], job["finished_at"]) for job in kept]
+    def models(self) -> Iterator[tuple[Document, str]]:
+        """Yield each job with a tuned model, and the MLflow run that keeps it."""
+        for job in self.all():
+            ours = read(self._place(job["id"]) / _OURS) if job["fine_tuned_model"] else {}
+            if ours and not ours.get("is_deleted"):
+                yield job, str(ours["run_id"])
 
-    def run_of(self, model: str) -> str:
-        """Return the MLflow run that keeps a tuned model.
+    def model(self, name: str) -> tuple[Document, str]:
+        """Return the job of a tuned model, and the MLflow run that keeps it.
 
         Raises:
             ApiError: where there is no such model.
         """
-        return str(self._run(self._job_of(model))["run_id"])
-
-    def lost_model(self, model: str) -> None:
-        """Note that a tuned model was deleted."""
-        job = self._job_of(model)
-        write(self.place(job["id"]) / _RUN, self._run(job) | {"is_deleted": True})
-
-    def _job_of(self, model: str) -> Document:
-        known = dict(self.models())
-        for job in self.all():
-            if model in known and job["fine_tuned_model"] == model:
-                return job
+        for job, run_id in self.models():
+            if job["fine_tuned_model"] == name:
+                return job, run_id
         raise ApiError(
             404,
-            f"The model `{model}` does not exist, or is not yours to ask.",
+            f"The model `{name}` does not exist, or is not yours to ask.",
             param="model",
             code="model_not_found",
         )
 
-    def _run(self, job: Document) -> Document:
-        return read(self.place(job["id"]) / _RUN)
+    def forget_model(self, job_id: str) -> None:
+        """Note that a job's model was deleted."""
+        place = self._place(job_id) / _OURS
+        write(place, read(place) | {"is_deleted": True})
+
+    def _place(self, job_id: str) -> Path:
+        return place_of(self.folder, "ftjob", job_id, "FineTuningJob")
+
+
+def _state(job: Document, fault: str) -> ApiError:
+    return ApiError(400, f"Job {job['id']} {fault}.", code="invalid_job_state")
 
 
 def add_event(
@@ -197,8 +237,3 @@ def add_event(
             "data": {} if metrics is None else dict(metrics),
         },
     )
-
-
-def numbers_of(job: Document) -> Hyperparameters:
-    """Return a job's hyperparameters."""
-    return Hyperparameters(**job["hyperparameters"])

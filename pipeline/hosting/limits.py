@@ -12,4 +12,4 @@ class Limits:
     waiting_jobs: int = 100  # of all accounts, those that run included
     rows: int = 1_000_000  # of a file that is trained on
     models: int = 2  # in memory, to be asked
-    answers: int = 64  # requests for replies, waiting included
+    answers: int = 16  # requests for replies, waiting included; each has a thread of 40

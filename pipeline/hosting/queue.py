@@ -4,40 +4,64 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.common.errors import ConfigError, DataError, ModelError, TunewrightError
 from pipeline.common.secrets import masked_message
 from pipeline.config.compose import literal
 from pipeline.hosting.accounts import Account
-from pipeline.hosting.documents import Document
 from pipeline.hosting.errors import ApiError
 from pipeline.hosting.job_process import JobSpec, carry_out
-from pipeline.hosting.jobs import OPEN, numbers_of
 from pipeline.hosting.limits import Limits
-from pipeline.search.workers.child import END_SECONDS, Child
+from pipeline.hosting.wire import Hyperparameters
+from pipeline.search.workers.child import END_SECONDS, STOPPED, Child
 from pipeline.search.workers.sizing import THREAD_VARIABLES, cores
 
 log = logging.getLogger(__name__)
 
-_CODES = {DataError: "invalid_training_file", ModelError: "invalid_model", ConfigError: "invalid"}
+_CODES: Mapping[type[TunewrightError], str] = {
+    DataError: "invalid_training_file",
+    ModelError: "invalid_model",
+    ConfigError: "invalid_hyperparameters",
+}
+_CHAT = ("task=chat", "task.generate=false", "data=files")
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class Waiting:
+    """A job in the queue."""
+
     account: Account
     job_id: str
 
 
-class Queue:
-    """Jobs that wait and jobs that run."""
+class _Running:
+    """A job that a slot carries out."""
 
-    def __init__(self, overrides: Sequence[str], slots: int, limits: Limits) -> None:
-        self._overrides, self._limits = overrides, limits
-        self._waiting: deque[_Waiting] = deque()
-        self._running: dict[str, Child] = {}
+    def __init__(self) -> None:
+        self.child: Child | None = None  # None while it is started
+        self.is_wanted = True
+
+    def stop(self) -> None:
+        """Have its process close its record and end; the slot, which waits, does the rest."""
+        self.is_wanted = False
+        if self.child is not None:
+            self.child.process.terminate()
+            late = threading.Timer(END_SECONDS, self.child.process.kill)
+            late.daemon = True
+            late.start()
+
+
+class Queue:
+    """Jobs that wait and jobs that run; a job is never in both, and runs once at a time."""
+
+    def __init__(self, slots: int, limits: Limits) -> None:
+        self._limits = limits
+        self._waiting: list[Waiting] = []
+        self._running: dict[str, _Running] = {}
         self._changed = threading.Condition()
         self._is_over = False
         threads = dict.fromkeys(THREAD_VARIABLES, str(max(1, cores() // max(1, slots))))
@@ -54,10 +78,9 @@ class Queue:
         """End what runs; the jobs stay as they are, to be resumed by the next server."""
         with self._changed:
             self._is_over = True
-            running = list(self._running.values())
+            for running in self._running.values():
+                running.stop()
             self._changed.notify_all()
-        for child in running:
-            _stop(child)
         for slot in self._slots:
             slot.join()
 
@@ -79,100 +102,113 @@ class Queue:
     def add(self, account: Account, job_id: str) -> None:
         """Put a job at the end."""
         with self._changed:
-            self._waiting.append(_Waiting(account, job_id))
-            self._changed.notify()
+            self._waiting.append(Waiting(account, job_id))
+            self._changed.notify_all()
 
     def take_out(self, job_id: str) -> None:
         """Take a job out that waits, and end one that runs."""
         with self._changed:
-            self._waiting = deque(one for one in self._waiting if one.job_id != job_id)
-            child = self._running.get(job_id)
-        if child is not None:
-            _stop(child)
+            self._waiting = [one for one in self._waiting if one.job_id != job_id]
+            if job_id in self._running:
+                self._running[job_id].stop()
 
-    def _work(self, environment: dict[str, str]) -> None:
+    def _work(self, environment: Mapping[str, str]) -> None:
         while (one := self._next()) is not None:
             try:
                 self._carry_out(one, environment)
-            except Exception:  # a job must not take its slot with it
-                log.exception("%s", one.job_id)
+            except Exception as error:  # no disk, no more processes
+                _explain(one, error, ())
+            finally:
+                with self._changed:
+                    del self._running[one.job_id]
+                    self._changed.notify_all()  # it may wait again
 
-    def _next(self) -> _Waiting | None:
+    def _next(self) -> Waiting | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._is_over)
-            return None if self._is_over else self._waiting.popleft()
+            while not self._is_over:
+                for one in self._waiting:
+                    if one.job_id not in self._running:  # else its process still ends
+                        self._waiting.remove(one)
+                        self._running[one.job_id] = _Running()
+                        return one
+                self._changed.wait()
+            return None
 
-    def _carry_out(self, one: _Waiting, environment: dict[str, str]) -> None:
+    def _carry_out(self, one: Waiting, environment: Mapping[str, str]) -> None:
         jobs = one.account.jobs
+        if not jobs.begin(one.job_id):
+            return  # it was paused or cancelled meanwhile
         try:
-            job = jobs.change(one.job_id, only=("queued", "running"), status="running")
-            spec = self._spec(one.account, job)
-        except ApiError as error:  # cancelled, or its file is deleted meanwhile
-            log.info("%s: %s", one.job_id, error)
-            self._fail(one, "invalid_training_file", str(error))
+            spec, files = self._spec(one)
+        except ApiError as error:  # a file was deleted
+            _fail(one, "invalid_file", error.message, error.param)
             return
+        child, running = Child(carry_out, (spec,), environment), self._running[one.job_id]
         with self._changed:
-            child = self._running[one.job_id] = Child(carry_out, (spec,), environment)
+            running.child = child
+            if not running.is_wanted:
+                running.stop()
         try:
             if child.join():
-                jobs.trained(one.job_id, child.result)
-                jobs.say(one.job_id, "The job has successfully completed")
-            elif jobs.get(one.job_id)["status"] == "running" and not self._is_over:
-                self._fail(one, "server_error", f"the process of the job {child.fate}.")
-        except TunewrightError as error:
-            self._fail(one, _CODES.get(type(error), "invalid"), self._told(one.account, job, error))
+                with suppress(ApiError):  # cancelled at the last moment
+                    jobs.trained(one.job_id, child.result)
+            elif child.process.exitcode == STOPPED and running.is_wanted:
+                self.add(one.account, one.job_id)  # Ctrl-C reaches it sooner than us
+            elif running.is_wanted:
+                _fail(one, "server_error", f"the process of the job {child.fate}.")
         except Exception as error:
-            log.exception("%s", one.job_id)
-            self._fail(one, "server_error", f"{type(error).__name__}: {error}")
+            _explain(one, error, files)
         finally:
-            with self._changed:
-                del self._running[one.job_id]
             child.end()
 
-    def _fail(self, one: _Waiting, code: str, message: str) -> None:
-        jobs = one.account.jobs
-        if jobs.get(one.job_id)["status"] not in OPEN or self._is_over:
-            return
-        param = "training_file" if code == "invalid_training_file" else None
-        error = {"code": code, "message": message, "param": param}
-        jobs.change(one.job_id, status="failed", error=error)
-        jobs.say(one.job_id, message, level="error")
-
-    def _spec(self, account: Account, job: Document) -> JobSpec:
-        files = account.files
-        train = files.content(job["training_file"], "training_file")
-        read = [f"data.train={literal(str(train))}"]
-        if job["validation_file"]:
-            validation = files.content(job["validation_file"], "validation_file")
-            read.append(f"data.validation={literal(str(validation))}")
+    def _spec(self, one: Waiting) -> tuple[JobSpec, Sequence[_File]]:
+        """Return what a job's process is to do, and the files that it reads."""
+        job, account = one.account.jobs.get(one.job_id), one.account
+        files = [
+            _File(param, account.files.get(job[param], param)["filename"], place)
+            for param in ("training_file", "validation_file")
+            if job[param] and (place := account.files.content(job[param], param))
+        ]
+        keys = {"training_file": "data.train", "validation_file": "data.validation"}
+        read = [f"{keys[file.param]}={literal(str(file.place))}" for file in files]
+        own = [f"model={job['model']}", f"seed={job['seed']}"]
         return JobSpec(
-            job["id"],
-            [
-                "task=chat",
-                "task.generate=false",
-                "data=files",
-                *self._overrides,
-                *read,
-                f"model={job['model']}",
-                f"seed={job['seed']}",
-            ],
-            numbers_of(job),
-            account.jobs.events_file(job["id"]),
+            one.job_id,
+            [*_CHAT, *account.jobs.overrides_of(one.job_id), *read, *own],
+            Hyperparameters(**job["hyperparameters"]),
+            account.jobs.events_file(one.job_id),
             self._limits.rows,
+        ), files
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a job, as its owner calls it."""
+
+    param: str  # of the request
+    name: str
+    place: Path
+
+
+def _explain(one: Waiting, error: Exception, files: Sequence[_File]) -> None:
+    """Fail a job with what its process raised, with its files by the owner's names."""
+    text, param = masked_message(str(error)), None
+    for file in files:
+        if file.place.name in text:
+            text = text.replace(str(file.place), file.name).replace(file.place.name, file.name)
+            param = file.param
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), "server_error")
+    if isinstance(error, DataError) and param:
+        code = f"invalid_{param}"
+    elif not isinstance(error, TunewrightError):
+        log.error("%s", one.job_id, exc_info=error)
+        text = f"{type(error).__name__}; the server's log says where."
+    _fail(one, code, text, param)
+
+
+def _fail(one: Waiting, code: str, message: str, param: str | None = None) -> None:
+    error = {"code": code, "message": message, "param": param}
+    with suppress(ApiError):  # it was cancelled
+        one.account.jobs.change(
+            one.job_id, status="failed", error=error, said=message, level="error"
         )
-
-    def _told(self, account: Account, job: Document, error: Exception) -> str:
-        """Return what an error says, with the files as their owner calls them."""
-        text = masked_message(str(error))
-        for file_id in filter(None, (job["training_file"], job["validation_file"])):
-            name, place = account.files.get(file_id)["filename"], account.files.content(file_id)
-            text = text.replace(str(place), name).replace(place.name, name)
-        return text
-
-
-def _stop(child: Child) -> None:
-    """Have a job's process close its record and end; its slot, which waits, does the rest."""
-    child.process.terminate()
-    late = threading.Timer(END_SECONDS, child.process.kill)
-    late.daemon = True
-    late.start()

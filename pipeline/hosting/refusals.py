@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from pipeline.hosting.accounts import Accounts
 from pipeline.hosting.errors import ApiError, invalid
 from pipeline.hosting.limits import Limits
 
@@ -23,70 +25,81 @@ log = logging.getLogger(__name__)
 _FORM_BYTES = 64 << 10  # of an upload, besides the file
 
 
-class Bounded:
-    """Names each request in its reply, and refuses one whose body is too large."""
+class Guarded:
+    """Names each request, lets in who has a key, and refuses a body that is too large."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self._app, self._limits = app, limits
+    def __init__(self, app: ASGIApp, accounts: Accounts, limits: Limits) -> None:
+        self._app, self._accounts, self._limits = app, accounts, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Pass a request on, or answer it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_upload = scope["path"] == "/v1/files"
-        limits = self._limits
+        is_upload, limits = scope["path"] == "/v1/files", self._limits
         most = limits.file_bytes + _FORM_BYTES if is_upload else limits.body_bytes
-        read, is_refused = 0, False
+        name, read = f"req_{secrets.token_hex(12)}", 0
+        begun = over = False
 
         async def named(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
-                name = f"req_{secrets.token_hex(12)}".encode()
-                message["headers"] = [*message["headers"], (b"x-request-id", name)]
+                begun = True
+                message["headers"] = [*message["headers"], (b"x-request-id", name.encode())]
             await send(message)
 
         async def counted() -> Message:
-            nonlocal read, is_refused
+            nonlocal read, over
             message = await receive()
             read += len(message.get("body", b""))
-            if read > most:
-                is_refused = True
-                error = ApiError(413, f"The request is larger than {most} bytes.")
-                await _reply(error)(scope, receive, named)
-                raise error
+            if read > most and not over:
+                over = True
+                await reply(_too_large(most))(scope, receive, named)
+                raise _too_large(most)  # whoever reads the body stops
             return message
 
-        async def unless_refused(message: Message) -> None:
-            if not is_refused:
+        async def unless_over(message: Message) -> None:
+            if not over:
                 await named(message)
 
-        await self._app(scope, counted, unless_refused)
+        try:
+            key = Headers(scope=scope).get("authorization")
+            scope.setdefault("state", {})["account"] = self._accounts.of(key)  # before the body
+            await self._app(scope, counted, unless_over)
+        except ApiError as error:
+            if not begun:
+                await reply(error)(scope, receive, named)
+        except Exception as error:
+            log.error("%s %s %s", name, scope["method"], scope["path"], exc_info=error)
+            if not begun:
+                fault = ApiError(500, f"The server had an error; its log has it as {name}.")
+                await reply(fault)(scope, receive, named)
 
 
-def _reply(error: ApiError) -> JSONResponse:
+def _too_large(most: int) -> ApiError:
+    return ApiError(413, f"The request is larger than {most} bytes.")
+
+
+def reply(error: ApiError) -> JSONResponse:
+    """Return an error as a response."""
     return JSONResponse(error.body, error.status, error.headers)
 
 
 def handle_refusals(app: FastAPI) -> None:
-    """Have an application's errors take OpenAI's shape."""
+    """Have what FastAPI refuses itself take OpenAI's shape."""
 
     @app.exception_handler(ApiError)
     def refused(_: Request, error: ApiError) -> JSONResponse:
-        return _reply(error)
+        return reply(error)
 
     @app.exception_handler(RequestValidationError)
     def invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _reply(_told(error))
+        return reply(_told(error))
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> JSONResponse:
         message = f"{error.detail} ({request.method} {request.url.path})"
-        return _reply(ApiError(error.status_code, message, code="unknown_url"))
-
-    @app.exception_handler(Exception)
-    def broken(request: Request, error: Exception) -> JSONResponse:
-        log.error("%s %s", request.method, request.url.path, exc_info=error)
-        return _reply(ApiError(500, "The server had an error; its log says which."))
+        return reply(ApiError(error.status_code, message, code="unknown_url"))
 
 
 def _told(error: RequestValidationError) -> ApiError:
@@ -94,7 +107,7 @@ def _told(error: RequestValidationError) -> ApiError:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return invalid(f"The body of the request is not valid JSON: {first['ctx']['error']}.")
-    place = ".".join(str(part) for part in first["loc"][1:] if part != "auto") or None
+    place = ".".join(map(str, first["loc"][1:])) or None
     if first["type"] == "extra_forbidden":
         return invalid(f"Unknown parameter: '{place}'.", place, "unknown_parameter")
     if first["type"] == "missing":

@@ -14,7 +14,7 @@ from pipeline.config.menu import about, choices
 from pipeline.hosting.accounts import Account, Accounts
 from pipeline.hosting.chat import Models
 from pipeline.hosting.documents import Document
-from pipeline.hosting.errors import ApiError, invalid
+from pipeline.hosting.errors import invalid
 from pipeline.hosting.jobs import OPEN
 from pipeline.hosting.limits import Limits
 from pipeline.hosting.queue import Queue
@@ -43,7 +43,8 @@ class Service:
         folder = self._store.dir / FOLDER
         self.accounts = Accounts(folder, self.limits, keys)
         self.models = Models(self._store, self.limits)
-        self._queue = Queue(overrides, slots, self.limits)
+        self._overrides = list(overrides)
+        self._queue = Queue(slots, self.limits)
         self._folder, self._lock = folder, FileLock(folder / ".lock")
 
     def __enter__(self) -> Service:
@@ -100,52 +101,52 @@ class Service:
             account.files.get(asked.validation_file, "validation_file")
         self._queue.check_room()
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
-        job = account.jobs.create(asked, seed)
+        job = account.jobs.create(asked, seed, self._overrides)
         self._queue.add(account, job["id"])
         return job
 
     def cancel(self, account: Account, job_id: str) -> Document:
         """End a job for good."""
-        job = account.jobs.change(job_id, status="cancelled")
+        job = account.jobs.change(job_id, said="The job was cancelled", status="cancelled")
         self._queue.take_out(job_id)
-        account.jobs.say(job_id, "The job was cancelled")
         return job
 
     def pause(self, account: Account, job_id: str) -> Document:
-        """Have a job wait until it is resumed, by the state that it has on disk."""
-        job = account.jobs.change(job_id, status="queued", is_paused=True)
+        """Have a job wait until it is resumed, from the state that it has on disk."""
+        job = account.jobs.change(
+            job_id, said="The job was paused", paused=False, status="queued", is_paused=True
+        )
         self._queue.take_out(job_id)
-        account.jobs.say(job_id, "The job was paused")
         return job
 
     def resume(self, account: Account, job_id: str) -> Document:
         """Put a paused job into the queue again."""
-        if not account.jobs.get(job_id)["is_paused"]:
-            raise ApiError(400, f"Job {job_id} is not paused.", code="invalid_job_state")
-        job = account.jobs.change(job_id, only=("queued",), is_paused=False)
-        account.jobs.say(job_id, "The job was resumed")
+        job = account.jobs.change(job_id, said="The job was resumed", paused=True, is_paused=False)
         self._queue.add(account, job_id)
         return job
 
     def list_models(self, account: Account) -> list[Document]:
         """Return the models that can be tuned, and the account's own."""
         menu = [_model(name, 0, "tunewright") for name in choices("models")]
-        return [*menu, *(_model(name, at, account.name) for name, at in account.jobs.models())]
+        return [*menu, *(_tuned(job, account) for job, _ in account.jobs.models())]
 
     def get_model(self, account: Account, name: str) -> Document:
         """Return a model."""
         if name in choices("models"):
             return _model(name, 0, "tunewright") | {"description": about(choices("models")[name])}
-        account.jobs.run_of(name)
-        return _model(name, dict(account.jobs.models())[name], account.name)
+        return _tuned(account.jobs.model(name)[0], account)
 
     def delete_model(self, account: Account, name: str) -> Document:
         """Delete a tuned model; its run's record stays."""
-        run_id = account.jobs.run_of(name)
+        job, run_id = account.jobs.model(name)
         delete_model(self._store, run_id)
-        account.jobs.lost_model(name)
+        account.jobs.forget_model(job["id"])
         self.models.forget(run_id)
         return {"id": name, "object": "model", "deleted": True}
+
+
+def _tuned(job: Document, account: Account) -> Document:
+    return _model(job["fine_tuned_model"], job["finished_at"], account.name)
 
 
 def _model(name: str, created: int, owner: str) -> Document:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Auto = Literal["auto"]
+from pipeline.config.types import MOST_TOKENS
 
 
 class _Sent(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Hyperparameters(_Sent):
-    """Numbers, or ``auto``: the server decides."""
+def _unless_auto(value: Any) -> Any:
+    return None if value == "auto" else value
 
-    n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
-    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
-    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
+
+Auto = BeforeValidator(_unless_auto)
+
+
+class Hyperparameters(_Sent):
+    """Numbers; None, which is ``auto``: the server decides."""
+
+    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, Auto] = None
+    batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, Auto] = None
+    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0, le=1000)] | None, Auto] = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return them as the interface writes them."""
+        return {k: "auto" if v is None else v for k, v in self.model_dump().items()}
 
 
 class Supervised(_Sent):
@@ -70,18 +81,26 @@ class Part(_Sent):
     text: str
 
 
+def _as_parts(value: Any) -> Any:
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
 class ChatMessage(_Sent):
-    """A turn of a conversation."""
+    """A turn of a conversation; what only replies have is empty, as a client sends it back."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: Annotated[list[Part], BeforeValidator(_as_parts)]
     name: str | None = None
+    refusal: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
 
     def plain(self) -> dict[str, str]:
         """Return it as a row of training has it."""
-        parts = self.content
-        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        role = "system" if self.role == "developer" else self.role
+        return {"role": role, "content": "".join(part.text for part in self.content)}
 
 
 class StreamOptions(_Sent):
@@ -91,17 +110,26 @@ class StreamOptions(_Sent):
     include_obfuscation: bool = False
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Stop = Annotated[str, Field(min_length=1)]
+
+
 class Chat(_Sent):
     """A conversation to be answered; what a local model cannot do is no key."""
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: int | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Annotated[
+        Annotated[list[Stop], Field(max_length=4)] | None, BeforeValidator(_as_list)
+    ] = None
     n: Literal[1] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -117,4 +145,4 @@ class Chat(_Sent):
     @property
     def stops(self) -> list[str]:
         """The texts before which a reply ends."""
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return self.stop or []

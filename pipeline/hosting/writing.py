@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.base import Batch
     from pipeline.tasks.chat import ChatConfig
 
+_LEAST_PROMPT = 4  # tokens
 _BROKEN = "�"  # what the bytes of half a character are decoded to
 
 
@@ -71,7 +72,7 @@ class Writing:
         from pipeline.models.batches import autocast
 
         task, model = self._task, self._predictor.model
-        task.check()
+        self._check_room()
         batch, prompt = self._prompt()
         seed = secrets.randbelow(2**31) if self._asked.seed is None else self._asked.seed % 2**63
         stops = StoppingCriteriaList([self._is_over])
@@ -84,6 +85,15 @@ class Writing:
         most = task.config.generation.max_new_tokens
         is_cut = len(written) >= most and written[-1] != task.end and not self._text.is_over
         return End("length" if is_cut else "stop", prompt, len(written))
+
+    def _check_room(self) -> None:
+        most, positions = self._task.config.generation.max_new_tokens, self._task.positions
+        if positions is not None and most + _LEAST_PROMPT > positions:
+            raise invalid(
+                f"max_tokens={most}: the model has {positions} positions, for the conversation "
+                f"and its reply; expected at most {positions - _LEAST_PROMPT}.",
+                "max_tokens",
+            )
 
     def _prompt(self) -> tuple[Batch, int]:
         """Return the conversation as tokens, and how many."""
@@ -163,7 +173,7 @@ class Text:
 
 def _config(config: ChatConfig, asked: Chat) -> ChatConfig:
     """Return the settings of training with what a request says of writing."""
-    generation = config.generation
+    generation = replace(config.generation, num_beams=1)  # beams cannot be told as they are written
     if asked.most_tokens is not None:
         generation = replace(generation, max_new_tokens=asked.most_tokens)
     if asked.temperature is not None or asked.top_p is not None:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import uvicorn
-from openai import NotFoundError, OpenAI, OpenAIError
+from openai import OpenAI, OpenAIError
 
 from pipeline.hosting.app import make_app
 from tests.support.servers import free_port
@@ -33,8 +33,6 @@ def client_of(port: int, key: str = "sk-one") -> OpenAI:
 def is_up(port: int) -> bool:
     try:
         client_of(port).models.list()
-    except NotFoundError:
-        return False
     except OpenAIError as error:
         return getattr(error, "status_code", None) == 401
     return True
@@ -70,6 +68,7 @@ class ServerProcess:
     def __init__(self, folder: Path, *words: str) -> None:
         self._folder, self._words, self.port = folder, words, free_port()
         self.process: subprocess.Popen | None = None
+        self._log = (folder / "server.log").open("ab")
 
     def start(self) -> None:
         command = [sys.executable, "-m", "pipeline", "serve-tuning", "--port", str(self.port)]
@@ -77,16 +76,15 @@ class ServerProcess:
             [*command, *self._words],
             cwd=self._folder,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path[:1]])},
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             start_new_session=True,
         )
         wait_until(partial(is_up, self.port), self.process)
 
-    def kill(self) -> None:
-        """End it as a power failure would, with all its processes."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it with all its processes: as a power failure would, or Ctrl-C."""
+        os.killpg(self.process.pid, how)
         self.process.wait()
-        self.process.stderr.close()
 
     def __enter__(self):
         self.start()
@@ -94,7 +92,8 @@ class ServerProcess:
 
     def __exit__(self, *_):
         with suppress(ProcessLookupError):
-            self.kill()
+            self.stop()
+        self._log.close()
 
 
 def ended(client: OpenAI, job_id: str, seconds: float = 120.0):

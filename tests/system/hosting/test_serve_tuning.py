@@ -1,11 +1,11 @@
 """``tunewright serve-tuning``, from upload to an answer, with the official client."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
-from pathlib import Path
 
 import openai
 import pytest
@@ -30,7 +30,7 @@ def folder(tmp_path_factory, chatter):
 
 @pytest.fixture(scope="module")
 def server(folder):
-    with ServerProcess(folder, *SETTINGS) as server:
+    with ServerProcess(folder, "--jobs", "2", *SETTINGS) as server:
         yield server
 
 
@@ -90,6 +90,13 @@ def test_a_script_of_the_service_trains_a_model_here_and_asks_it(client, folder)
         assert text == replies[question].message.content
         assert chunks[-1].choices[0].finish_reason == "stop"
         assert usage.usage == ask(question).usage
+    first = ask("What is red?").choices[0].message
+    turns = [{"role": "user", "content": "1. What is red?"}, first]
+    again = {"role": "user", "content": [{"type": "text", "text": "What is a dog?"}]}
+    second = client.chat.completions.create(model=job.fine_tuned_model, messages=[*turns, again])
+    assert second.usage.prompt_tokens > 20
+    with pytest.raises(openai.BadRequestError, match="at most 252"):
+        ask("What is red?", max_tokens=300)
     cut = ask("What is red?", max_tokens=1)
     assert (cut.choices[0].finish_reason, cut.usage.completion_tokens) == ("length", 1)
     drawn = [ask("What is red?", temperature=2, seed=i).choices[0].message.content for i in (1, 1)]
@@ -135,44 +142,79 @@ def test_what_is_auto_is_searched_in_a_study_of_the_job(client, folder):
     assert sum(message.startswith("Trial ") for message in said) == 6
 
 
-def test_a_cancelled_job_ends_and_the_next_one_runs(client, folder):
-    first = create(client, folder, n_epochs=50, batch_size=1, learning_rate_multiplier=1)
-    second = create(client, folder, n_epochs=1, batch_size=16, learning_rate_multiplier=1)
-    wait_until(lambda: any(e.type == "metrics" for e in events_of(client, first.id)))
-    assert client.fine_tuning.jobs.cancel(first.id).status == "cancelled"
-    assert ended(client, second.id).status == "succeeded"
-    assert client.fine_tuning.jobs.retrieve(first.id).status == "cancelled"
+def test_jobs_are_paused_resumed_and_cancelled_while_they_run(client, folder):
+    slow = {"n_epochs": 50, "batch_size": 1, "learning_rate_multiplier": 1}
+    first, second = create(client, folder, **slow), create(client, folder, **slow)
+    jobs = client.fine_tuning.jobs
+
+    def steps(job):
+        told = [event.data for event in events_of(client, job.id) if event.type == "metrics"]
+        return [one["step"] for one in told if "full_valid_loss" in one]
+
+    wait_until(lambda: steps(first) and steps(second))
+    assert jobs.pause(first.id).status == "queued"
+    assert jobs.resume(first.id).status == "queued"  # its process may still end
+    assert jobs.cancel(second.id).status == "cancelled"
+    before = steps(first)[-1]
+    wait_until(lambda: steps(first)[-1] > before)
+    assert jobs.retrieve(first.id).status == "running"
+    jobs.cancel(first.id)
+    wait_until(lambda: not_running(folder, first, second))
+    assert {jobs.retrieve(job.id).status for job in (first, second)} == {"cancelled"}
 
 
-def test_a_job_that_a_kill_cut_off_goes_on_with_the_next_server(tmp_path, chatter):
+def not_running(folder, *jobs):
+    ids = {job.id for job in jobs}
+    ours = [r for r in runs_of(folder) if r.data.tags.get("tunewright.fine_tuning_job") in ids]
+    return [run.data.tags.get("tunewright.reason", "")[:7] for run in ours] == ["stopped"] * len(
+        jobs
+    )
+
+
+def test_a_job_whose_file_is_deleted_before_it_begins_fails(client, folder):
+    slow = {"n_epochs": 50, "batch_size": 1, "learning_rate_multiplier": 1}
+    busy = [create(client, folder, **slow) for _ in range(2)]
+    job = create(client, folder, **slow)
+    client.files.delete(job.training_file)
+    for one in busy:
+        client.fine_tuning.jobs.cancel(one.id)
+    job = ended(client, job.id)
+    assert (job.status, job.error.param) == ("failed", "training_file")
+    assert job.training_file in job.error.message
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_job_that_is_cut_off_goes_on_with_the_next_server(tmp_path, chatter, how):
     use_model(tmp_path, chatter)
     write_chats(tmp_path / "train.jsonl", chats(150))
     write_chats(tmp_path / "validation.jsonl", chats(20, seed=1))
     with ServerProcess(tmp_path, *SETTINGS) as server:
         client = client_of(server.port)
-        numbers = {"n_epochs": 20, "batch_size": 4, "learning_rate_multiplier": 1}
-        job, waiting = (create(client, tmp_path, **numbers) for _ in range(2))
+        numbers = {"batch_size": 8, "learning_rate_multiplier": 1}
+        job, waiting = (create(client, tmp_path, n_epochs=n, **numbers) for n in (8, 1))
+
+        def events():
+            return [event for event in events_of(client, job.id) if event.type == "metrics"]
 
         def steps():
-            told = [e.data for e in events_of(client, job.id) if e.type == "metrics"]
-            return [one["step"] for one in told if "full_valid_loss" in one]
+            return [e.data["step"] for e in events() if "full_valid_loss" in e.data]
 
-        wait_until(lambda: len(steps()) >= 3)
-        server.kill()
+        wait_until(lambda: len(steps()) >= 2)
+        server.stop(how)
         server.start()
         assert ended(client, job.id).status == "succeeded"
-        told = Counter(
-            (e.data["step"], *sorted(e.data))
-            for e in events_of(client, job.id)
-            if e.type == "metrics"
-        )
+        told = Counter((event.data["step"], *sorted(event.data)) for event in events())
         assert set(told.values()) == {1}
         assert steps() == sorted(steps())
-        assert len(steps()) == 20
+        assert len(steps()) == 8
         assert ended(client, waiting.id).status == "succeeded"
         ours = [run for run in runs_of(tmp_path) if run.data.tags["tunewright.kind"] == "run"]
         made = Counter(run.data.tags["tunewright.fine_tuning_job"] for run in ours)
         assert made == {job.id: 1, waiting.id: 1}
+
+
+def all_of(client, ids):
+    return [job for job in client.fine_tuning.jobs.list(limit=100) if job.id in ids]
 
 
 def test_many_clients_at_once_lose_no_job(client, folder, server):
@@ -183,10 +225,14 @@ def test_many_clients_at_once_lose_no_job(client, folder, server):
         mine = client_of(server.port)
         try:
             job = mine.fine_tuning.jobs.create(
-                model="chatter", training_file=file, metadata={"client": str(number)}
+                model="chatter",
+                training_file=file,
+                hyperparameters={"n_epochs": 1, "batch_size": 64, "learning_rate_multiplier": 1},
+                metadata={"client": str(number)},
             )
             made.append(job.id)
-            mine.fine_tuning.jobs.cancel(job.id)
+            if number % 10:
+                mine.fine_tuning.jobs.cancel(job.id)
         except openai.OpenAIError as error:
             faults.append(error)
 
@@ -196,9 +242,9 @@ def test_many_clients_at_once_lose_no_job(client, folder, server):
     for client_thread in clients:
         client_thread.join()
     assert not faults
-    kept = {job.id: job.status for job in client.fine_tuning.jobs.list(limit=100)}
     assert len(set(made)) == 50
-    assert {kept[job] for job in made} == {"cancelled"}
+    states = {job.metadata["client"]: ended(client, job.id).status for job in all_of(client, made)}
+    assert states == {str(i): "cancelled" if i % 10 else "succeeded" for i in range(50)}
 
 
 def test_a_second_server_in_the_folder_and_a_public_one_without_keys_are_refused(folder, server):
@@ -212,4 +258,3 @@ def test_a_second_server_in_the_folder_and_a_public_one_without_keys_are_refused
         ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert ran.returncode == 2, ran.stderr
         assert said in ran.stderr
-        assert Path(folder, "mlruns").is_dir()
