@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse, StreamingResponse
 
 from pipeline.hosting.accounts import Account
@@ -31,6 +32,10 @@ def make_app(service: Service) -> FastAPI:
     app = FastAPI(title="tunewright serve-tuning", redirect_slashes=False)
     app.state.service = service
     app.include_router(v1)
+    if (
+        not service.has_keys
+    ):  # any key will do: no page of another site may ask by a name of its own
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     app.add_middleware(Guarded, accounts=service.accounts, limits=service.limits)
     handle_refusals(app)
     return app

@@ -18,7 +18,7 @@ from pipeline.api.overrides import search_of
 from pipeline.common.errors import ConfigError, DataError, amount
 from pipeline.config.compose import key_of
 from pipeline.hosting.documents import Document, read_lines
-from pipeline.hosting.jobs import add_event
+from pipeline.hosting.jobs import add_event, say_once
 from pipeline.hosting.wire import Hyperparameters
 from pipeline.jobs.multirun import multirun
 from pipeline.jobs.resume import resume
@@ -108,7 +108,7 @@ class _JobStudy(ExperimentTask):
         super().progressed(study, news)
         for trial in news:
             score = "" if trial.value is None else f", loss {trial.value:.4f}"
-            add_event(self._file, f"Trial {trial.number}: {trial.state.name.lower()}{score}")
+            say_once(self._file, f"Trial {trial.number}: {trial.state.name.lower()}{score}")
 
 
 def carry_out(spec: JobSpec) -> Document:
@@ -132,10 +132,11 @@ def _carry_out(spec: JobSpec) -> Document:
     experiment = compose(overrides)
     settings = experiment.settings
     _check(experiment, spec.most_rows)
-    _say_once(spec, "Files validated")
+    say_once(spec.events, "Files validated")
+    _say_cut(spec, settings)
     store = open_store(settings.tracking)
     connect_and_close_dead(store)
-    _say_once(spec, "Fine-tuning job started")
+    say_once(spec.events, "Fine-tuning job started")
     if not spec.is_study:
         run = _run(spec, experiment, store)
     else:
@@ -144,9 +145,15 @@ def _carry_out(spec: JobSpec) -> Document:
     return _outcome(store, run, settings, rate)
 
 
-def _say_once(spec: JobSpec, message: str) -> None:
-    if message not in [event["message"] for event in read_lines(spec.events)]:
-        add_event(spec.events, message)
+def _say_cut(spec: JobSpec, settings: Settings) -> None:
+    train = prepare(settings, keep=True).examples["train"]
+    if train.truncated or train.dropped:
+        say_once(
+            spec.events,
+            f"{train.truncated} of {amount(len(train.rows), 'training row')} are longer than "
+            f"{settings.training.max_length} tokens and cut, {train.dropped} are left out",
+            level="warn",
+        )
 
 
 def _check(experiment: Experiment, most_rows: int) -> None:

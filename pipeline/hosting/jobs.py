@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,15 @@ _ABOUT, _EVENTS = "job.json", "events.jsonl"
 _OURS = "ours.json"  # what no client sees
 
 
+@dataclass(frozen=True)
+class JobFile:
+    """A file that a job reads."""
+
+    param: str  # of the request
+    name: str  # as its owner calls it
+    place: Path
+
+
 class Jobs:
     """The jobs of an account. Their process alone changes them; a job's child adds events."""
 
@@ -38,13 +49,16 @@ class Jobs:
         for place in (folder, *folder.glob("ftjob-*/")):
             remove_leftovers(place)
 
-    def create(self, asked: NewJob, seed: int, overrides: Sequence[str]) -> Document:
+    def create(
+        self, asked: NewJob, seed: int, overrides: Sequence[str], files: Sequence[JobFile]
+    ) -> Document:
         """Note a new job, which is to be queued.
 
         Args:
             asked: the request.
             seed: of its run.
             overrides: the server's at this time, which hold for it from now on.
+            files: that it reads, and keeps where its client deletes them.
         """
         given = asked.given.plain()
         job: Document = {
@@ -72,7 +86,10 @@ class Jobs:
         }
         with replacing(self.folder / job["id"]) as made:
             make_folder(made)
-            write(made / _OURS, {"overrides": list(overrides)})
+            kept = [{"param": one.param, "name": one.name, "file": one.place.name} for one in files]
+            for one in files:
+                _link(one.place, made / one.place.name)
+            write(made / _OURS, {"overrides": list(overrides), "files": kept})
             write(made / _ABOUT, job)
             add_event(made / _EVENTS, f"Created fine-tuning job: {job['id']}")
         return job
@@ -91,9 +108,12 @@ class Jobs:
         """Return a job."""
         return read(self._place(job_id) / _ABOUT)
 
-    def overrides_of(self, job_id: str) -> list[str]:
-        """Return the server's overrides when the job was created."""
-        return list(read(self._place(job_id) / _OURS)["overrides"])
+    def origin(self, job_id: str) -> tuple[list[str], list[JobFile]]:
+        """Return the server's overrides when a job was created, and its files."""
+        place = self._place(job_id)
+        ours = read(place / _OURS)
+        files = [JobFile(one["param"], one["name"], place / one["file"]) for one in ours["files"]]
+        return ours["overrides"], files
 
     def begin(self, job_id: str) -> bool:
         """Note that a job runs; return whether it is to."""
@@ -203,7 +223,8 @@ class Jobs:
                 return job, run_id
         raise ApiError(
             404,
-            f"The model `{name}` does not exist, or is not yours to ask.",
+            f"The model `{name}` does not exist, is not tuned, or is not yours: tuned models alone "
+            "answer and can be deleted.",
             param="model",
             code="model_not_found",
         )
@@ -217,8 +238,21 @@ class Jobs:
         return place_of(self.folder, "ftjob", job_id, "FineTuningJob")
 
 
+def _link(file: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(file)
+    except OSError:  # not every file system has links
+        shutil.copyfile(file, place)
+
+
 def _state(job: Document, fault: str) -> ApiError:
     return ApiError(400, f"Job {job['id']} {fault}.", code="invalid_job_state")
+
+
+def say_once(file: Path, message: str, level: str = "info") -> None:
+    """Add a message to a job's list, unless a process that was stopped has done so."""
+    if message not in [event["message"] for event in read_lines(file)]:
+        add_event(file, message, level=level)
 
 
 def add_event(

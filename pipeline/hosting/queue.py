@@ -7,14 +7,21 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from pipeline.common.errors import ConfigError, DataError, ModelError, TunewrightError
+from pipeline.common.errors import (
+    ConfigError,
+    DataError,
+    ModelError,
+    TunewrightError,
+    amount,
+)
 from pipeline.common.secrets import masked_message
+from pipeline.common.text import say
 from pipeline.config.compose import literal
 from pipeline.hosting.accounts import Account
 from pipeline.hosting.errors import ApiError
 from pipeline.hosting.job_process import JobSpec, carry_out
+from pipeline.hosting.jobs import JobFile
 from pipeline.hosting.limits import Limits
 from pipeline.hosting.wire import Hyperparameters
 from pipeline.search.workers.child import END_SECONDS, STOPPED, Child
@@ -27,6 +34,7 @@ _CODES: Mapping[type[TunewrightError], str] = {
     ModelError: "invalid_model",
     ConfigError: "invalid_hyperparameters",
 }
+_KEYS = {"training_file": "data.train", "validation_file": "data.validation"}
 _CHAT = ("task=chat", "task.generate=false", "data=files")
 
 
@@ -80,9 +88,12 @@ class Queue:
             self._is_over = True
             for running in self._running.values():
                 running.stop()
+            left = len(self._waiting) + len(self._running)
             self._changed.notify_all()
         for slot in self._slots:
             slot.join()
+        if left:
+            say(f"stopped; the next server here goes on with {amount(left, 'job')}.")
 
     def check_room(self) -> None:
         """Refuse another job where too many wait.
@@ -138,11 +149,8 @@ class Queue:
         jobs = one.account.jobs
         if not jobs.begin(one.job_id):
             return  # it was paused or cancelled meanwhile
-        try:
-            spec, files = self._spec(one)
-        except ApiError as error:  # a file was deleted
-            _fail(one, "invalid_file", error.message, error.param)
-            return
+        spec, files = self._spec(one)
+        say(f"{one.job_id}: running")
         child, running = Child(carry_out, (spec,), environment), self._running[one.job_id]
         with self._changed:
             running.child = child
@@ -152,6 +160,7 @@ class Queue:
             if child.join():
                 with suppress(ApiError):  # cancelled at the last moment
                     jobs.trained(one.job_id, child.result)
+                    say(f"{one.job_id}: succeeded")
             elif child.process.exitcode == STOPPED and running.is_wanted:
                 self.add(one.account, one.job_id)  # Ctrl-C reaches it sooner than us
             elif running.is_wanted:
@@ -161,36 +170,22 @@ class Queue:
         finally:
             child.end()
 
-    def _spec(self, one: Waiting) -> tuple[JobSpec, Sequence[_File]]:
+    def _spec(self, one: Waiting) -> tuple[JobSpec, Sequence[JobFile]]:
         """Return what a job's process is to do, and the files that it reads."""
-        job, account = one.account.jobs.get(one.job_id), one.account
-        files = [
-            _File(param, account.files.get(job[param], param)["filename"], place)
-            for param in ("training_file", "validation_file")
-            if job[param] and (place := account.files.content(job[param], param))
-        ]
-        keys = {"training_file": "data.train", "validation_file": "data.validation"}
-        read = [f"{keys[file.param]}={literal(str(file.place))}" for file in files]
+        jobs = one.account.jobs
+        job, (overrides, files) = jobs.get(one.job_id), jobs.origin(one.job_id)
+        read = [f"{_KEYS[file.param]}={literal(str(file.place))}" for file in files]
         own = [f"model={job['model']}", f"seed={job['seed']}"]
         return JobSpec(
             one.job_id,
-            [*_CHAT, *account.jobs.overrides_of(one.job_id), *read, *own],
+            [*_CHAT, *overrides, *read, *own],
             Hyperparameters(**job["hyperparameters"]),
-            account.jobs.events_file(one.job_id),
+            jobs.events_file(one.job_id),
             self._limits.rows,
         ), files
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file of a job, as its owner calls it."""
-
-    param: str  # of the request
-    name: str
-    place: Path
-
-
-def _explain(one: Waiting, error: Exception, files: Sequence[_File]) -> None:
+def _explain(one: Waiting, error: Exception, files: Sequence[JobFile]) -> None:
     """Fail a job with what its process raised, with its files by the owner's names."""
     text, param = masked_message(str(error)), None
     for file in files:
@@ -212,3 +207,4 @@ def _fail(one: Waiting, code: str, message: str, param: str | None = None) -> No
         one.account.jobs.change(
             one.job_id, status="failed", error=error, said=message, level="error"
         )
+        say(f"{one.job_id}: failed: {message}")

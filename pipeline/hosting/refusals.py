@@ -107,9 +107,10 @@ def _told(error: RequestValidationError) -> ApiError:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return invalid(f"The body of the request is not valid JSON: {first['ctx']['error']}.")
-    place = ".".join(map(str, first["loc"][1:])) or None
+    place = ".".join(map(str, first["loc"][1:])) or "body"
     if first["type"] == "extra_forbidden":
-        return invalid(f"Unknown parameter: '{place}'.", place, "unknown_parameter")
+        message = f"Unknown parameter: '{place}', or one that this server does not support."
+        return invalid(message, place, "unknown_parameter")
     if first["type"] == "missing":
         message = f"Missing required parameter: '{place}'."
         return invalid(message, place, "missing_required_parameter")

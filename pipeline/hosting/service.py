@@ -15,7 +15,7 @@ from pipeline.hosting.accounts import Account, Accounts
 from pipeline.hosting.chat import Models
 from pipeline.hosting.documents import Document
 from pipeline.hosting.errors import invalid
-from pipeline.hosting.jobs import OPEN
+from pipeline.hosting.jobs import OPEN, JobFile
 from pipeline.hosting.limits import Limits
 from pipeline.hosting.queue import Queue
 from pipeline.hosting.wire import NewJob
@@ -38,7 +38,7 @@ class Service:
         limits: Limits | None = None,
         keys: Sequence[str] = (),
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits, self.has_keys = limits or Limits(), bool(keys)
         self._store = store_at([*_CHAT, *overrides])  # refuses what no job could be composed of
         folder = self._store.dir / FOLDER
         self.accounts = Accounts(folder, self.limits, keys)
@@ -84,6 +84,12 @@ class Service:
             ApiError: for an unknown model or file, and where too many jobs wait.
         """
         known = choices("models")
+        if asked.model.startswith("ft:"):
+            raise invalid(
+                f"{asked.model}: a tuned model is not tuned further here; give the one that it was "
+                "made from.",
+                "model",
+            )
         if asked.model not in known:
             raise invalid(
                 f"{asked.model}: there is no such model to tune.{did_you_mean(asked.model, known)} "
@@ -96,12 +102,15 @@ class Service:
                 "hyperparameters: differ from those of the method; give them in one place.",
                 "hyperparameters",
             )
-        account.files.get(asked.training_file, "training_file")
-        if asked.validation_file:
-            account.files.get(asked.validation_file, "validation_file")
+        given = {"training_file": asked.training_file, "validation_file": asked.validation_file}
+        files = [
+            JobFile(param, account.files.get(name, param)["filename"], account.files.content(name))
+            for param, name in given.items()
+            if name is not None
+        ]
         self._queue.check_room()
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
-        job = account.jobs.create(asked, seed, self._overrides)
+        job = account.jobs.create(asked, seed, self._overrides, files)
         self._queue.add(account, job["id"])
         return job
 

@@ -23,9 +23,11 @@ Auto = BeforeValidator(_unless_auto)
 class Hyperparameters(_Sent):
     """Numbers; None, which is ``auto``: the server decides."""
 
-    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, Auto] = None
-    batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, Auto] = None
-    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0, le=1000)] | None, Auto] = None
+    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50, strict=True)] | None, Auto] = None
+    batch_size: Annotated[Annotated[int, Field(ge=1, le=256, strict=True)] | None, Auto] = None
+    learning_rate_multiplier: Annotated[
+        Annotated[float, Field(gt=0, le=1000, strict=True)] | None, Auto
+    ] = None
 
     def plain(self) -> dict[str, Any]:
         """Return them as the interface writes them."""
@@ -124,8 +126,8 @@ class Chat(_Sent):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, strict=True)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
     seed: int | None = None
     stop: Annotated[
         Annotated[list[Stop], Field(max_length=4)] | None, BeforeValidator(_as_list)

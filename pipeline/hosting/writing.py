@@ -97,14 +97,18 @@ class Writing:
 
     def _prompt(self) -> tuple[Batch, int]:
         """Return the conversation as tokens, and how many."""
+        if self._asked.messages[-1].role == "assistant":
+            raise invalid(
+                "The last message is the assistant's; there is nothing to answer.", "messages"
+            )
         record = {"messages": [message.plain() for message in self._asked.messages]}
         row = self._predictor.shape.read(record, "the request", with_targets=False)
         rows = Rows(self._predictor.shape, ["request"], {name: [v] for name, v in row.items()})
         examples = self._task.encode(rows)
         if examples.truncated:
             raise invalid(
-                f"The conversation and its reply are longer than the {self._task.max_length} "
-                "tokens that this model reads; send fewer messages, or a smaller max_tokens.",
+                f"The conversation has more than {self._task.prompt_room} tokens, the most that "
+                "this model reads before a reply of so many; send fewer messages.",
                 "messages",
                 "context_length_exceeded",
             )

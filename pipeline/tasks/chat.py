@@ -195,7 +195,7 @@ class Chat(WritingTask[ChatConfig]):
         is_asked = not has_replies or (self.config.generate and not training)
         found = self._tokens(rows) if has_replies else []
         prompts = self._prompts(rows) if is_asked else []
-        long_prompts = [i for i, ids in enumerate(prompts) if len(ids) > self._prompt_room]
+        long_prompts = [i for i, ids in enumerate(prompts) if len(ids) > self.prompt_room]
         if not has_replies:
             columns = self._prompt_columns(prompts)
             read = {"input_ids": columns[f"{LEFT}input_ids"], **columns}
@@ -208,7 +208,7 @@ class Chat(WritingTask[ChatConfig]):
             raise DataError(
                 f"row {rows.ids[i]}: {len(prompts[i])} tokens before its last reply; "
                 f"{self.checkpoint.name} has {self.positions} positions, which leave "
-                f"{self._prompt_room} after task.generation.max_new_tokens="
+                f"{self.prompt_room} after task.generation.max_new_tokens="
                 f"{self.config.generation.max_new_tokens}; expected no more, since "
                 "task.long_rows=error."
             )
@@ -314,7 +314,7 @@ class Chat(WritingTask[ChatConfig]):
         return next(special, end_token_id(self.checkpoint))
 
     @property
-    def _prompt_room(self) -> int:
+    def prompt_room(self) -> int:
         """Most tokens of a prompt that leave the model room to write."""
         if self.positions is None:
             return self.max_length
@@ -396,7 +396,7 @@ class Chat(WritingTask[ChatConfig]):
 
     def _prompt_columns(self, prompts: Sequence[list[int]]) -> dict[str, list[list[int]]]:
         """Return the prompt to continue; of one that is too long, its end."""
-        cut = [prompt[-self._prompt_room :] for prompt in prompts]
+        cut = [prompt[-self.prompt_room :] for prompt in prompts]
         return {f"{LEFT}input_ids": cut, f"{LEFT}attention_mask": [[1] * len(ids) for ids in cut]}
 
     def _tokens(self, rows: Rows) -> list[tuple[list[int], list[int]]]:

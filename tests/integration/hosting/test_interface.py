@@ -120,6 +120,7 @@ def test_a_job_is_paused_resumed_and_cancelled(client):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        ({"model": "ft:qwen:me::1"}, "a tuned model is not tuned further here"),
         ({"model": "qwn"}, "no such model to tune. Did you mean qwen"),
         ({"training_file": "file-1"}, "No such File object: file-1"),
         ({"validation_file": "file-1"}, "No such File object: file-1"),
@@ -127,6 +128,7 @@ def test_a_job_is_paused_resumed_and_cancelled(client):
             {"hyperparameters": {"n_epochs": 0}},
             "Invalid 'hyperparameters.n_epochs': Input should be greater than or equal to 1; got 0",
         ),
+        ({"hyperparameters": {"n_epochs": True}}, "Input should be a valid integer"),
         (
             {"hyperparameters": {"batch_size": "big"}},
             "Invalid 'hyperparameters.batch_size': Input should be a valid integer",
@@ -195,7 +197,7 @@ def test_a_key_is_needed_and_may_have_to_be_one_of_some(working_folder):
     [
         ("POST", "/fine_tuning/jobs", b'{"model": ', 400, "is not valid JSON"),
         ("POST", "/fine_tuning/jobs", b"\xff\xfe", 400, "JSON"),
-        ("POST", "/fine_tuning/jobs", b"[]", 400, "Invalid"),
+        ("POST", "/fine_tuning/jobs", b"[]", 400, "Invalid 'body'"),
         ("POST", "/files", b"no form", 400, "Missing required parameter: 'purpose'"),
         ("GET", "/assistants", None, 404, "GET /v1/assistants"),
         ("PUT", "/files", None, 405, "PUT /v1/files"),
@@ -211,6 +213,14 @@ def test_what_is_no_request_of_the_interface_is_an_error_of_its_shape(
     reply = httpx2.request(method, url, content=content, headers=headers)
     assert reply.status_code == status
     assert said in reply.json()["error"]["message"]
+
+
+def test_a_page_of_another_site_cannot_ask_by_a_name_of_its_own(port):
+    import httpx2
+
+    headers = {"Authorization": "Bearer sk-one", "Host": "evil.example"}
+    reply = httpx2.get(f"http://127.0.0.1:{port}/v1/models", headers=headers)
+    assert reply.status_code == 400
 
 
 def test_models_are_those_of_the_menu(client):
