@@ -109,7 +109,7 @@ def test_a_word_behind_cfg_is_a_kind_and_no_override(capsys):
     assert "invalid choice: 'seed=2'" in capsys.readouterr().err
 
 
-NAMES = [verb.__name__.rpartition(".")[2] for verb in VERBS]
+NAMES = [verb.__name__.rpartition(".")[2].replace("_", "-") for verb in VERBS]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("convert", "completion")])
