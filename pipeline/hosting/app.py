@@ -32,9 +32,7 @@ def make_app(service: Service) -> FastAPI:
     app = FastAPI(title="tunewright serve-tuning", redirect_slashes=False)
     app.state.service = service
     app.include_router(v1)
-    if (
-        not service.has_keys
-    ):  # any key will do: no page of another site may ask by a name of its own
+    if not service.has_keys:  # any will do, so no page of another site may ask by its own name
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     app.add_middleware(Guarded, accounts=service.accounts, limits=service.limits)
     handle_refusals(app)

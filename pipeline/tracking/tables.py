@@ -12,7 +12,6 @@ import sys
 import tempfile
 import weakref
 from pathlib import Path
-from types import TracebackType
 
 from pipeline.tracking.location import sqlite_url
 
@@ -54,7 +53,11 @@ class TablesAhead:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # who makes them then says what is wrong
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "PYTHONSAFEPATH": "1",  # a file of the user's folder is no module
+            },
         )
         weakref.finalize(self, _end, self.process)
 
@@ -69,12 +72,7 @@ class TablesAhead:
     def __enter__(self) -> TablesAhead:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.process is not None:
             _end(self.process)
         self._folder.cleanup()

@@ -68,6 +68,13 @@ def test_tables_that_could_not_be_made_beside_are_made_at_their_place(monkeypatc
     assert len(places(store)) == 2
 
 
+def test_a_file_of_the_users_folder_is_no_module_of_the_process_that_makes_tables(working_folder):
+    (working_folder / "alembic.py").write_text("raise SystemExit(1)")
+    with TablesAhead("artifacts") as ahead:
+        ahead.begin()
+        assert ahead.copy(working_folder / "copied.db")
+
+
 def test_a_process_that_makes_tables_ends_with_who_wanted_them():
     ahead = TablesAhead("artifacts")
     ahead.begin()
