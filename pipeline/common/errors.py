@@ -21,6 +21,7 @@ class TunewrightError(Exception):
     """Something the user can fix: one paragraph with place, found and expected; exit code 2."""
 
     exit_code = 2
+    kind = "refused"  # first word of the reason why a run failed
 
 
 class ConfigError(TunewrightError):
@@ -42,9 +43,13 @@ class TrackingError(TunewrightError):
 class DivergedError(TunewrightError):
     """Training diverged to NaN or infinity; names the step and the rows."""
 
+    kind = "diverged"
+
 
 class TrialTimeoutError(TunewrightError):
     """A trial had its time and was not done."""
+
+    kind = "timeout"
 
 
 class TrialStoppedError(TunewrightError):
@@ -203,16 +208,12 @@ def reason_of(error: BaseException) -> str:
     """Say in one line why a run failed, its kind first.
 
     The kinds: oom, diverged, timeout, killed (with its search), stopped (`sys.exit` or Ctrl-C),
-    refused, error.
+    refused, error; and those of a provider's service, see `pipeline.providers.service`.
     """
     text = masked_message(str(error).strip())
     first_line = text.splitlines()[0] if text else "no message"
     if is_out_of_memory(error):
         return f"oom: {first_line}"
-    if isinstance(error, DivergedError):
-        return f"diverged: {text}"
-    if isinstance(error, TrialTimeoutError):
-        return f"timeout: {text}"
     if isinstance(error, SearchStopped):
         return f"killed: {text}"
     if isinstance(error, SystemExit):
@@ -221,7 +222,7 @@ def reason_of(error: BaseException) -> str:
         said = text if isinstance(error, KeyboardInterrupt) else ""
         return f"stopped: {said or 'interrupted'}"
     if isinstance(error, TunewrightError):
-        return f"refused: {text}"
+        return f"{error.kind}: {text}"
     return f"error: {type(error).__name__}: {first_line}"
 
 
