@@ -7,9 +7,6 @@ list of them.
 
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib import import_module
-from importlib.util import find_spec
-from pkgutil import iter_modules
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -21,12 +18,11 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from pipeline.common.errors import did_you_mean, listing
 from pipeline.common.languages import code
+from pipeline.config.by_name import ByName
 from pipeline.config.types import STRICT, Text, conflict
 
-_PACKAGE = "pipeline.tasks"
-
+_TASKS = ByName("task", "pipeline.tasks", "TASK")
 
 LongRows = Literal["truncate", "drop", "error"]
 LongTexts = Literal["truncate", "window", "drop", "error"]  # window: overlapping parts, each read
@@ -71,13 +67,13 @@ def config_class(name: Any) -> type[AnyTaskConfig]:
     Raises:
         PydanticCustomError: for a name that no task has.
     """
-    found: type[AnyTaskConfig] = _named(name).config_class
+    found: type[AnyTaskConfig] = _TASKS.find(name).config_class
     return found
 
 
 def columns_class(name: str) -> type[AnyColumns]:
     """Return the class of a task's columns, by the task's name."""
-    found: type[AnyColumns] = _named(name).columns_class
+    found: type[AnyColumns] = _TASKS.find(name).columns_class
     return found
 
 
@@ -92,26 +88,9 @@ def split_columns(given: Mapping[Any, Any], task: str) -> tuple[dict[Any, Any], 
     return columns, {key: value for key, value in given.items() if key not in known}
 
 
-def _named(name: Any) -> Any:
-    """Return a task by its name, or say which there are."""
-    is_name = isinstance(name, str) and name.isidentifier()
-    task = _task(name) if is_name and find_spec(f"{_PACKAGE}.{name}") else None
-    if task is None:
-        valid = task_names()
-        hint = did_you_mean(str(name), valid)
-        raise conflict(f"task.name={name}: there is no such task.{hint} Valid: {listing(valid)}")
-    return task
-
-
 def task_names() -> list[str]:
     """Return the names of all tasks: of the modules of `pipeline.tasks` that define one."""
-    found = iter_modules(import_module(_PACKAGE).__path__)
-    return sorted(one.name for one in found if not one.ispkg and _task(one.name) is not None)
-
-
-def _task(name: str) -> Any:
-    """Return the task in a module; None if the module has none."""
-    return getattr(import_module(f"{_PACKAGE}.{name}"), "TASK", None)
+    return _TASKS.names()
 
 
 def _of_its_class(value: Any) -> AnyTaskConfig:
