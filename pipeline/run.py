@@ -1,6 +1,7 @@
 """One run, from config to score: the five steps of fine-tuning, in order.
 
-What accompanies a run comes in through hooks: its log, its search, fairness.
+What accompanies a run comes in through hooks: its log, its search, fairness. Where a provider's
+service trains, `pipeline.providers.hosted` has the same five steps.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pipeline.analysis.fairness import Fairness
 from pipeline.common.process import without_gc
 from pipeline.common.timing import booked
 from pipeline.models import find_checkpoint
+from pipeline.providers.attachment import Attachment
 from pipeline.tracking.run_log import RunLog
 from pipeline.training.hooks import TrialReports
 from pipeline.training.lower_bound import lower_bound
@@ -29,10 +31,10 @@ def run(
     experiment: Experiment,
     record: Record,
     output_dir: Path,
-    checkpoints: Checkpoints,
+    states: Checkpoints | Attachment,
     trial: Trial = ALONE,
 ) -> Result:
-    """Fine-tune a model once and return its scores.
+    """Fine-tune a model once, here or at a service, and return its scores.
 
     The score is that of the best evaluation; the best evaluation's weights are the ones that are
     tested and saved. Outside a search a run saves its model; a trial only if among the best so far.
@@ -41,12 +43,22 @@ def run(
         experiment: everything that can change the result.
         record: the open MLflow run that gets parameters, metrics and artifacts.
         output_dir: scratch folder of this run.
-        checkpoints: the run's states on disk, with its lock held; it resumes from the latest.
+        states: the run's own on disk, with its lock held; it resumes from the latest.
         trial: what it may ask of its search, if it belongs to one.
 
     Raises:
         TunewrightError: for what cannot work, NaN losses, and a changed model after reloading.
     """
+    if isinstance(states, Attachment):
+        from pipeline.providers.hosted import run_hosted
+
+        return run_hosted(experiment, record, states, trial)
+    return _train(experiment, record, output_dir, states, trial)
+
+
+def _train(
+    experiment: Experiment, record: Record, output_dir: Path, checkpoints: Checkpoints, trial: Trial
+) -> Result:
     with booked("boot"), without_gc():
         from pipeline.training import results, speedups
         from pipeline.training.determinism import repeatable

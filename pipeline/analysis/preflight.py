@@ -9,6 +9,7 @@ from pipeline.analysis.fairness import check_fairness
 from pipeline.common.contract import Precision
 from pipeline.common.process import without_gc
 from pipeline.config.experiment import Experiment
+from pipeline.providers.plan import Priced, check_hosted, priced
 from pipeline.tasks.objective import check_comparable, check_labels, constraints, objectives
 from pipeline.tracking import open_store
 from pipeline.training.prepare import check_model, early_positions, prepare, splits_of, task_of
@@ -23,7 +24,8 @@ class Inputs:
     digests: list[str]  # of each trial's rows
     precision: Precision  # that ``auto`` stands for in all of them
     rates: list[str]  # what to say of their learning rates
-    parameters: int  # of the largest model
+    parameters: int  # of the largest model that is trained here
+    prices: list[Priced]  # of the trials that services train
 
 
 def check_all(experiments: Sequence[Experiment]) -> Inputs:
@@ -33,13 +35,15 @@ def check_all(experiments: Sequence[Experiment]) -> Inputs:
         ConfigError: also where their scores cannot be compared.
     """
     digests = [check_inputs(experiment) for experiment in experiments]
-    check_comparable(experiments)
-    models = {experiment.model: experiment for experiment in experiments}.values()
+    here = [experiment for experiment in experiments if not experiment.hosted]
+    check_comparable(here)
+    models = {experiment.model: experiment for experiment in here}.values()
     return Inputs(
         digests,
-        settled_precision(experiments),
-        said_of_rates(experiments),
-        max(task_of(experiment).count_parameters() for experiment in models),
+        settled_precision(here),
+        said_of_rates(here),
+        max((task_of(experiment).count_parameters() for experiment in models), default=0),
+        priced(experiments),
     )
 
 
@@ -71,6 +75,8 @@ def check_inputs(experiment: Experiment) -> str:
             optimizer or the schedule cannot take, or evaluations or checkpoints that are too many
             or after the end.
     """
+    if experiment.hosted:
+        return check_hosted(experiment)
     from pipeline.models import find_checkpoint
     from pipeline.training.layer_rates import check_rates
     from pipeline.training.loss_scale import check_precision

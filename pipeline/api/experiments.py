@@ -85,10 +85,14 @@ class Experiment:
                     store.make_tables_ahead(beside=True)
                 check_inputs(self.settings)
 
+                from pipeline.config.compose import without_hydra
+                from pipeline.jobs.resume import check_no_job
                 from pipeline.jobs.single import run_alone
                 from pipeline.tracking.dead_runs import connect_and_close_dead
 
                 connect_and_close_dead(store)
+                if self.settings.hosted and not resume:
+                    check_no_job(store, without_hydra(self._config))
                 task = (self._cut_off() if resume else None) or run_alone
             return self.as_job(task, show=show)
 

@@ -32,6 +32,8 @@ def add(verbs: Verbs) -> None:
 def _run(options: argparse.Namespace) -> int:
     from pipeline.api.experiments import compose
     from pipeline.api.studies import search
+    from pipeline.config.compose import key_of
+    from pipeline.config.flat import check_read
 
     check_shown(options)
     if options.multirun:
@@ -41,12 +43,18 @@ def _run(options: argparse.Namespace) -> int:
         show(options)
         return 0
     experiment = compose(options.overrides)
+    if experiment.settings.hosted:
+        check_read(map(key_of, options.overrides), experiment.settings.hosted.name)
     if options.dry_run:
+        from pipeline.providers.plan import plan
         from pipeline.training.starting_rate import rate_notes
 
         experiment.check()
-        for note in rate_notes(experiment.settings):
-            print(note)
+        if experiment.settings.hosted:
+            print(f"forecast: {plan(experiment.settings).cost}")
+        else:
+            for note in rate_notes(experiment.settings):
+                print(note)
         print("dry run: the config is valid; nothing was run or written.")
         return 0
     from pipeline.cli.console import say_result

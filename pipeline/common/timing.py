@@ -21,6 +21,7 @@ Phase = Literal[
     "forward_backward",
     "optimizer",  # and clipping
     "evaluation",
+    "service",  # waiting for a provider's job
     "logging",  # what waits for MLflow or the disk: the record is written during the training
     "search",  # asking, telling, and what else the study is told
     "check",  # of a search: settings, data and models, before its first trial

@@ -18,6 +18,7 @@ from pipeline.config.explain import explain
 from pipeline.config.flat import as_tree
 from pipeline.config.model import ModelConfig
 from pipeline.config.optimizer import OptimizerConfig, ScheduleConfig
+from pipeline.config.provider import HostedConfig, ProviderConfig
 from pipeline.config.task import TaskConfig
 from pipeline.config.tracking import TrackingConfig
 from pipeline.config.training import TrainingConfig
@@ -35,12 +36,18 @@ class Experiment:
     task: TaskConfig
     data: DataConfig  # with the columns of the task, which is read first
     adapter: Annotated[AdapterConfig, Field(discriminator="name")]
+    provider: ProviderConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
     tracking: TrackingConfig
     seed: Seed  # of the new head's weights, the order of rows, dropout
+
+    @property
+    def hosted(self) -> HostedConfig | None:
+        """The provider whose service trains; None: this machine does."""
+        return self.provider if isinstance(self.provider, HostedConfig) else None
 
     @model_validator(mode="after")
     def _is_judged_by_the_end_alone(self) -> "Experiment":

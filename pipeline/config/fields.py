@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from pipeline.config.provider import PROVIDERS, HostedConfig, provider_class
 from pipeline.config.task import AnyColumns, AnyTaskConfig, columns_class, config_class, task_names
 
 _TELLING = ("name", "source")  # keys whose value says which class of a union a node is of
@@ -32,6 +33,8 @@ def classes_at(annotation: Any, node: Any, tree: Mapping[Any, Any]) -> list[type
     found = [part for part in parts(annotation) if isinstance(part, type) and is_dataclass(part)]
     if AnyTaskConfig in found:
         return [config_class(name) for name in _tasks(node)]
+    if HostedConfig in found:
+        return [provider_class(name) for name in _named(node, ["none", *PROVIDERS.names()])]
     chosen = [one for one in found if _is_named(one, node)] or found
     # The keys of the columns stand among those of the source.
     with_columns = any("columns" in one.__dataclass_fields__ for one in chosen)
@@ -61,9 +64,12 @@ def _merged(classes: Sequence[type]) -> dict[str, list[Any]]:
     return found
 
 
-def _tasks(node: Any) -> list[str]:
+def _tasks(node: Any) -> Sequence[str]:
     """Return the task that a group names, or all of them."""
-    every = task_names()
+    return _named(node, task_names())
+
+
+def _named(node: Any, every: Sequence[str]) -> Sequence[str]:
     return [name for name in every if name == _get(node, "name")] or every
 
 

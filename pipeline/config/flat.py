@@ -1,7 +1,9 @@
 """A config as plain values: a tree, or flat by dotted key; which of them affect a result."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from pipeline.common.errors import ConfigError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,6 +36,31 @@ def flat(config: "DictConfig") -> dict[str, Any]:
     return flatten(as_tree(config))
 
 
+def read_params(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run reads, of values by dotted key.
+
+    Where a service trains, it is told nothing of the groups that say how this machine does.
+    """
+    unread = _UNREAD if values.get("provider.name", "none") != "none" else ()
+    return {key: value for key, value in values.items() if not key.startswith(unread)}
+
+
+def check_read(keys: Iterable[str], provider: str) -> None:
+    """Refuse keys, or choices of groups, that a service is not told of.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    for key in keys:
+        if f"{key}.".startswith(_OF_THIS_MACHINE):
+            raise ConfigError(
+                f"{key}: provider={provider} trains, and is told nothing of it; expected a key of "
+                "the provider, such as provider.n_epochs."
+            )
+
+
+_OF_THIS_MACHINE = ("model.", "adapter.", "optimizer.", "schedule.", "training.")
+_UNREAD = (*_OF_THIS_MACHINE, "provider.prices.")  # of the prices one is read, see `cost/usd`
 _SEARCH = "search"  # of a group's file: its own search
 MESSAGES = ("model.architecture",)  # keys that nothing but messages reads
 

@@ -81,7 +81,8 @@ def other_name(key: str) -> str | None:
 
     It had its name in an older version, or has it in another tool.
     """
-    here = FOREIGN.get(key.rpartition(".")[2])
+    group, _, last = key.rpartition(".")
+    here = None if group.startswith("provider") else FOREIGN.get(last)  # whose keys are a service's
     if here and here.partition(":")[0] != key:
         return f"{key} is not a key of the config. Here it is {here}."
     return renamed(key)

@@ -14,6 +14,7 @@ GROUPS = {
     "data": "data",
     "tasks": "task",
     "adapters": "adapter",
+    "providers": "provider",
     "optimizers": "optimizer",
     "schedules": "schedule",
     "experiments": "experiment",

@@ -37,6 +37,7 @@ ADDED = (
     Added("model.from_config", None),
     Added("model.tokenizer", None),
     Added("adapter", {"name": "none"}),
+    Added("provider", {"name": "none"}),
     Added("task.objective", "val/f1_macro", "classification"),
     Added("task.language", "en", "classification"),
     Added("task.approach", "head", "classification"),
@@ -122,8 +123,14 @@ def migrated_settings(settings: Mapping[str, Any], keys: Collection[str] = ()) -
 
 
 def migrated_params(params: Mapping[str, str]) -> dict[str, str]:
-    """Return logged values by dotted key under today's names."""
-    return {RENAMED.get(key, key): value for key, value in params.items()}
+    """Return logged values by dotted key under today's names.
+
+    Runs from before there were services were trained on their own machine.
+    """
+    return {
+        "provider.name": "none",
+        **{RENAMED.get(key, key): value for key, value in params.items()},
+    }
 
 
 def migrated_overrides(overrides: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ COMBINATION = "combination"  # the type of our errors about two keys, which name
 
 
 class Access(Enum):
-    """How the value of a key reaches the file system; `untrusted.check_values` finds those keys.
+    """How the value of a key leads out of the config; `untrusted.check_values` finds those keys.
 
     It stands in the annotation of every such field of the schema.
     """
@@ -27,6 +27,7 @@ class Access(Enum):
     FOLDER = "a folder, which is read with all below it, or a name of the hub"
     SPLIT = "a split of the hub, a file or the like of other sources"
     IN_PACKAGE = "a file, by its path in a distribution"
+    SERVICE = "a service, which gets rows and a key, and is paid"
 
 
 def conflict(message: str) -> PydanticCustomError:

@@ -191,6 +191,8 @@ def _problem_of(value: str, access: Access, roots: Sequence[str]) -> str | None:
     if access is Access.IN_PACKAGE:
         leads = "leads out of the distribution; expected a path inside it."
         return leads if _leaves(value) else None
+    if access is Access.SERVICE:
+        return "says where rows and a key go, and who is paid. If you trust this record,"
     if "://" in value:
         return "is an address; expected a path or a name. If you trust this record,"
     if access is Access.SPLIT:

@@ -1,1 +1,1 @@
-"""Hosted fine-tuning: the interface of OpenAI's service, on this machine."""
+"""HostedConfig fine-tuning: the interface of OpenAI's service, on this machine."""

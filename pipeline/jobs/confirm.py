@@ -126,7 +126,8 @@ def plan(
     first = 1 + max((int(own[SEED]) for own in params if SEED in own), default=0)
     parts = _Parts(store, asked, allowed, range(first, first + seeds))
     run = seek_run(store, best.user_attrs[RUN_ID])
-    decided = {key: run.data.params[key] for key in OPEN} if run else {}  # this machine's own
+    logged = run.data.params if run else {}
+    decided = {key: logged[key] for key in OPEN if key in logged}  # this machine's own
     fixed = as_run(parse_space(asked.overrides).fixed, decided)
     replaced = set(map(key_of, given))
     _, chosen = split_flags(migrated_overrides(command))

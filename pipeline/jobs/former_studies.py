@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from pipeline.config.flat import flat
+from pipeline.config.flat import flat, read_params
 from pipeline.config.migrations import migrated_params
 from pipeline.jobs.prior_runs import params_here
 from pipeline.search.searchable import FormerStudy
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MOST_STUDIES = 50  # the latest that count
 # Keys, or how keys begin, that say what is trained and how.
 _SAME = (
+    *("provider.name", "provider.model", "provider.base_url"),
     "model.",
     "task.name",
     "task.approach",
@@ -46,7 +47,7 @@ def former_studies(store: Store, config: DictConfig, spec: StudySpec) -> list[Fo
     A study that runs, or whose process died, counts with what it has. The losses are by its own
     first objective; infinite where a trial was pruned, or failed for its parameters.
     """
-    here = spec.space.without(flat(config))
+    here = spec.space.without(read_params(flat(config)))
     same = {key: str(value) for key, value in here.items() if key.startswith(_SAME)}
     found: list[FormerStudy] = []
     for study in studies.all_studies(store):

@@ -18,7 +18,7 @@ from pipeline.tracking import Store, logged, studies, tags
 from pipeline.tracking.dead_runs import close_killed
 from pipeline.tracking.kept_models import MODEL_FOLDER
 from pipeline.tracking.runs import own_runs, process_of
-from pipeline.training.run_folders import drop, folder_of, has_states, left_in
+from pipeline.training.run_folders import drop, folder_of, has_job, has_states, left_in
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def checkpoints(store: Store) -> Iterator[Defect]:
         elif run.data.tags[tags.KIND] == "run":
             yield Defect(place, f"`tunewright resume {run_id}` resumes it", left_alone=True)
         else:
-            yield Defect(place, "the search resumes it when it is run again", left_alone=True)
+            how = "retried" if has_job(states) else "run again"
+            yield Defect(place, f"the search resumes it when it is {how}", left_alone=True)
 
 
 def unsaved_model(folder: Path) -> Defect:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from pipeline.common.session import shared
 from pipeline.config.compose import key_of
 from pipeline.config.experiment import validate
-from pipeline.config.flat import AUTO, OPEN, RATE, flat
+from pipeline.config.flat import AUTO, OPEN, RATE, flat, read_params
 from pipeline.evaluation.names import BEST_STEP
 from pipeline.evaluation.score_table import FILE, score_in
 from pipeline.search.searchable import SEED, PriorTrial, PriorTrials
@@ -98,7 +98,7 @@ def _settings_here(run: LoggedTrial, space: Space) -> dict[str, Any]:
 
 def _fixed(config: DictConfig, space: Space) -> dict[str, Any]:
     """Return what each run of this search has in common, also within a searched group."""
-    every = flat(config)
+    every = read_params(flat(config))
     given = {key_of(override) for override in space.fixed}
     common = space.without(every) | {key: every[key] for key in given if key in every}
     apart = {key for key, undecided in OPEN.items() if common.get(key) == undecided}

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.process import identity, is_gone
 from pipeline.config.experiment import validate
-from pipeline.config.flat import OPEN, flat, settings
+from pipeline.config.flat import OPEN, flat, read_params, settings
 from pipeline.config.hydra_parts import Hydra
 from pipeline.config.migrations import migrated_params
 from pipeline.jobs.rerun import Rebuilt, drift_of, is_own, rebuild, trial_of
@@ -20,10 +20,11 @@ from pipeline.jobs.single import (
     Command,
     compute_as,
     fix_learning_rate,
-    open_checkpoints,
     open_record,
+    open_states,
     resumable_run,
 )
+from pipeline.providers.attachment import Attachment
 from pipeline.run import run
 from pipeline.tracking import Store, logged, open_store, tags
 from pipeline.tracking.descriptions import described
@@ -32,7 +33,7 @@ from pipeline.tracking.record import as_params
 from pipeline.tracking.runs import own_runs
 from pipeline.training.outcome import ALONE, Result, Trial
 from pipeline.training.prepare import inputs
-from pipeline.training.run_folders import folder_of, has_states, is_free
+from pipeline.training.run_folders import folder_of, has_job, has_states, is_free
 
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
@@ -47,9 +48,10 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
     its first checkpoint.
     """
     fix_learning_rate(config)
-    asked = flat(config)
+    asked = read_params(flat(config))
     # The threads differ where another machine resumes.
-    apart = {"training.threads", *(k for k, undecided in OPEN.items() if asked[k] == undecided)}
+    undecided = {key for key, value in OPEN.items() if key in asked and asked[key] == value}
+    apart = {"training.threads", *undecided}
     wanted = _but(apart, as_params(asked))
     for known in own_runs(store):
         same = _but(apart, migrated_params(known.data.params)) == wanted
@@ -58,6 +60,20 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
         if logged.is_whole(store, known.info.run_id):
             return str(known.info.run_id)
     return None
+
+
+def check_no_job(store: Store, config: DictConfig) -> None:
+    """Refuse to begin a run whose very config has a job at a service already.
+
+    Raises:
+        ConfigError: naming the run that was cut off.
+    """
+    found = find_cut_off(store, config)
+    if found and has_job(folder_of(store.dir, found)):
+        raise ConfigError(
+            f"run {found} of this very config was cut off, and its job is paid: `tunewright resume "
+            f"{found}` goes on with it. Another seed=… makes another run."
+        )
 
 
 def _but(apart: Collection[str], params: Mapping[str, str]) -> dict[str, str]:
@@ -105,10 +121,11 @@ def resume(config: DictConfig, run_id: str, trial: Trial | None = None) -> Resul
     record = logged.read(store, run_id)
     compute_as(store, config, run_id)
     experiment = validate(config)
-    with resumable_run(experiment, run_id), open_checkpoints(experiment, run_id) as checkpoints:
+    with resumable_run(experiment, run_id), open_states(experiment, run_id) as states:
         _check(store, run_id)  # again: with the lock held nobody else is at it
         _check_bound(record, inputs(experiment))
-        checkpoints.latest()  # one that cannot be read is refused before the record is opened
+        if not isinstance(states, Attachment):
+            states.latest()  # one that cannot be read is refused before the record is opened
         trial = trial or trial_of(logged.origin_of(store, run_id))
         hydra = HydraConfig.get()
         output_dir = Path(hydra.runtime.output_dir)
@@ -122,7 +139,7 @@ def resume(config: DictConfig, run_id: str, trial: Trial | None = None) -> Resul
             was_cut_off=True,
         )
         with described(store, run_id), opened:
-            return run(experiment, opened, output_dir, checkpoints, trial or ALONE)
+            return run(experiment, opened, output_dir, states, trial or ALONE)
 
 
 def _check(store: Store, run_id: str) -> None:
@@ -155,7 +172,7 @@ def _check_bound(record: logged.LoggedRun, inputs: Mapping[str, object]) -> None
 def _was_cut_off(store: Store, run: Run) -> bool:
     folder = folder_of(store.dir, run.info.run_id)
     known = run.data.tags
-    if known.get(tags.REASON, "").startswith(("stopped", "killed")):
+    if has_job(folder) or known.get(tags.REASON, "").startswith(("stopped", "killed")):
         return is_free(folder)
     # Open, also of a process that was killed as it closed it.
     gone = has_states(folder) or is_gone(json.loads(known.get(tags.PROCESS, "{}"))) is True

@@ -20,7 +20,7 @@ from pipeline.common.secrets import masked_override, masked_value
 from pipeline.config.compose import changing
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flags import flags
-from pipeline.config.flat import AUTO, RATE, as_tree, flat
+from pipeline.config.flat import AUTO, RATE, as_tree, flat, read_params
 from pipeline.run import run
 from pipeline.tracking import Record, Store, open_store, tags
 from pipeline.tracking.descriptions import described
@@ -36,6 +36,7 @@ from pipeline.training.starting_rate import Note, rate_notes
 
 if TYPE_CHECKING:
     from pipeline.common.contract import Precision
+    from pipeline.providers.attachment import Attachment
     from pipeline.training.checkpoints import Checkpoints
 
 log = logging.getLogger(RUN_LOGGER)
@@ -81,27 +82,39 @@ def run_alone(
         **decided,
         **(run_tags or {}),
     }
-    name = run_name(experiment.model, experiment.data, command.choices, datetime.now())
+    model = experiment.hosted.model if experiment.hosted else experiment.model
+    name = run_name(model, experiment.data, command.choices, datetime.now())
     record = open_record(store, config, name, own_tags, command)
-    # The checkpoints are left last, since they go when the record is closed; where they cannot be
+    # The states are left last, since they go when the record is closed; where they cannot be
     # opened it is closed as well.
     run_id = record.run_id
     with ExitStack() as last, resumable_run(experiment, run_id), described(store, run_id), record:
-        checkpoints = last.enter_context(open_checkpoints(experiment, run_id))
-        return run(experiment, record, folder, checkpoints, trial or ALONE)
+        states = last.enter_context(open_states(experiment, run_id))
+        return run(experiment, record, folder, states, trial or ALONE)
 
 
 def resumable_run(experiment: Experiment, run_id: str) -> AbstractContextManager[None]:
     """Say how to resume a run that is stopped in here; nothing where it leaves no states."""
-    has_states = experiment.training.checkpoint_every is not None
-    return resumable(f"Run `tunewright resume {run_id}` to resume." if has_states else "")
+    how = f"Run `tunewright resume {run_id}` to resume."
+    if experiment.hosted:
+        return resumable(f"A job that it began goes on at the service, and is paid. {how}")
+    return resumable(how if experiment.training.checkpoint_every is not None else "")
 
 
-def open_checkpoints(experiment: Experiment, run_id: str, *, of_trial: bool = False) -> Checkpoints:
-    """Return a run's states on disk, as a context to be entered: they are empty for a new run."""
+def open_states(
+    experiment: Experiment, run_id: str, *, of_trial: bool = False
+) -> AbstractContextManager[Checkpoints | Attachment]:
+    """Return a run's states on disk, as a context to be entered: they are empty for a new run.
+
+    Of a run that a service trains they are what ties it to its job there.
+    """
+    folder = folder_of(Path(experiment.tracking.dir).absolute(), run_id)
+    if experiment.hosted:
+        from pipeline.providers.attachment import Attachment
+
+        return Attachment(folder, of_trial=of_trial)
     from pipeline.training.checkpoints import Checkpoints
 
-    folder = folder_of(Path(experiment.tracking.dir).absolute(), run_id)
     return Checkpoints(folder, experiment.training.keep_checkpoints, of_trial=of_trial)
 
 
@@ -115,8 +128,10 @@ def fix_open_choices(config: DictConfig, precision: Precision | None = None) -> 
         precision: that a search decided for all its trials; None: it is decided here.
 
     Returns:
-        Tags of the run that say how a rule came to its decision.
+        Tags of the run that say how a rule came to its decision; none where a service trains.
     """
+    if is_hosted(config):
+        return {}
     import torch
 
     with changing(config.training):
@@ -142,6 +157,8 @@ def fix_learning_rate(config: DictConfig) -> Sequence[Note]:
         ConfigError: where the rule knows no rate.
     """
     optimizer = config.optimizer
+    if is_hosted(config):
+        return []
     is_as_given = optimizer.learning_rate != AUTO and optimizer.get("scale_with_batch") != "sqrt"
     # A config that is refused for other reasons gets its record first.
     notes = [] if is_as_given else rate_notes(validate(config))
@@ -150,6 +167,11 @@ def fix_learning_rate(config: DictConfig) -> Sequence[Note]:
             with changing(optimizer):
                 optimizer.learning_rate = note.rate
     return notes
+
+
+def is_hosted(config: DictConfig) -> bool:
+    """Whether a provider's service trains."""
+    return bool(config.provider.name != "none")
 
 
 def compute_as(store: Store, config: DictConfig, run_id: str) -> None:
@@ -202,7 +224,7 @@ def open_record(
     made = {"choices": command.choices, "overrides": overrides, "origin": origin or {}}
     provenance, diff = as_json({**made, **environment()}), code_diff()
     text = OmegaConf.to_yaml(masked_value("", as_tree(config)))
-    params = {key: value for key, value in flat(config).items() if key not in apart}
+    params = {key: v for key, v in read_params(flat(config)).items() if key not in apart}
     params |= more or {}
     record = Record(store, name, params, run_tags, parent_run_id, run_id, was_cut_off=was_cut_off)
     if run_id is None:

@@ -25,7 +25,7 @@ from pipeline.common.secrets import masked, masked_override
 from pipeline.common.tables import Cell, Table, render
 from pipeline.common.timing import booked, ledger, summary
 from pipeline.config.experiment import Experiment, validate
-from pipeline.config.flat import flat
+from pipeline.config.flat import flat, read_params
 from pipeline.config.tracking import TrackingConfig
 from pipeline.search.cost import Spent
 from pipeline.search.spending import Spending
@@ -35,6 +35,7 @@ from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     REASON,
     RUN_ID,
+    RUNS,
     STAGE,
     STOP,
     all_params,
@@ -60,7 +61,7 @@ from pipeline.tracking.runs import log_progress, log_texts, read_json, run_of
 from pipeline.tracking.trials import trials_of
 from pipeline.tracking.views import write_view
 from pipeline.training.prepare import data_inputs
-from pipeline.training.run_folders import drop, folder_of, left_in
+from pipeline.training.run_folders import drop, folder_of, has_job, left_in
 
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
@@ -122,7 +123,7 @@ class StudyRecord:
                 **{f"search.{key}": values for key, values in searched.items()},
                 "search.sampler": json.dumps(dict(spec.sampler)),
                 "search.pruner": json.dumps(dict(spec.pruner)),
-                **spec.space.without(flat(config)),
+                **spec.space.without(read_params(flat(config))),
                 studies.DATA: digest,
             },
             notes={
@@ -175,6 +176,7 @@ class StudyRecord:
             t.number: why_ended(t) for t in news if STOP in t.user_attrs and state_of(t) == "pruned"
         }
         close_dead(self.store, study.study_name, dead, stopped)
+        self._drop_jobs(news)
         if not best_first(study):
             return
         kept = self._with_models(study, complete)  # before: a trial that ends now may be the best
@@ -182,6 +184,15 @@ class StudyRecord:
         for run_id in kept - stay:
             delete_model(self.store, run_id, of_study=study.study_name)
         self._kept = stay
+
+    def _drop_jobs(self, trials: Sequence[FrozenTrial]) -> None:
+        """Let go of jobs at services whose trials have their result, which nothing goes on with."""
+        for trial in trials:
+            done = state_of(trial) in ("complete", "pruned")
+            for run_id in trial.user_attrs.get(RUNS, []) if done else ():
+                folder = folder_of(self.store.dir, run_id)
+                if has_job(folder):
+                    drop(folder)
 
     def _with_models(self, study: optuna.Study, new: Sequence[FrozenTrial]) -> set[str]:
         """Return the runs of complete trials that may have models."""
@@ -219,11 +230,13 @@ class StudyRecord:
         over = stages.is_done() or stages.why_stuck() or why_hopeless(study, spec.max_failure_rate)
         state = "unfinished" if not over else "complete" if complete else "failed"
         tables = {"trials.csv": _trials_csv(study, spec, self.objectives)}
+        self._drop_jobs(ended(study))
         if over:  # what killed workers left
             own = {t.user_attrs.get(RUN_ID) for t in study.get_trials(deepcopy=False)}
             for run_id in left_in(self.store.dir):
-                if run_id in own:
-                    drop(folder_of(self.store.dir, run_id))
+                folder = folder_of(self.store.dir, run_id)
+                if run_id in own and not has_job(folder):  # which `retry` goes on with
+                    drop(folder)
         if over and complete:
             with booked("report"):
                 tables |= self._learn(study, spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from itertools import chain
@@ -19,14 +19,14 @@ from optuna.trial import FrozenTrial
 
 from pipeline.analysis.preflight import check_all, check_settings
 from pipeline.common.contract import Direction, Precision, RunCost
-from pipeline.common.errors import TrackingError
+from pipeline.common.errors import ConfigError, TrackingError
 from pipeline.common.process import identity
 from pipeline.common.secrets import masked, masked_override
 from pipeline.common.timing import Account, ledger
 from pipeline.config.compose import as_run, left_open
 from pipeline.config.experiment import Experiment, validate
 from pipeline.config.flags import flags
-from pipeline.config.flat import AUTO, RATE, as_tree
+from pipeline.config.flat import AUTO, RATE, as_tree, check_read
 from pipeline.config.migrations import migrated_settings
 from pipeline.config.tracking import TrackingConfig
 from pipeline.config.untrusted_command import check_chosen
@@ -37,18 +37,21 @@ from pipeline.jobs.single import (
     Command,
     compute_as,
     fix_open_choices,
-    open_checkpoints,
+    is_hosted,
     open_record,
+    open_states,
     run_alone,
 )
 from pipeline.jobs.study_record import StudyRecord, lost_study
+from pipeline.providers.money import dollars
+from pipeline.providers.plan import Priced
 from pipeline.run import run
 from pipeline.search.cost import Spent
 from pipeline.search.searchable import FormerStudy, Outcome, PriorTrials, Searchable, TrialJob
 from pipeline.search.space.space import Space
 from pipeline.search.spending import Spending
 from pipeline.search.study.study import StudySpec
-from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, REPEAT, RUN_ID, TIMING
+from pipeline.search.study.trials import ACCOUNT, COMMAND, RAN, RUN_ID, RUNS, TIMING
 from pipeline.search.workers.child import in_child
 from pipeline.search.workers.sizing import THREAD_VARIABLES, WorkerPlan, need
 from pipeline.tasks.objective import COSTS, objectives, read_objective
@@ -63,7 +66,7 @@ from pipeline.training.lower_bound import settle_rate
 from pipeline.training.outcome import EPOCH, Result, Trial
 from pipeline.training.prepare import splits_of
 from pipeline.training.probe import costs_by_trial, run_costs, with_precision
-from pipeline.training.run_folders import can_resume, folder_of
+from pipeline.training.run_folders import can_resume, folder_of, has_job
 from pipeline.training.starting_rate import starting_rate
 
 log = logging.getLogger(__name__)
@@ -104,6 +107,8 @@ class ExperimentTask(Searchable):
         self._left_open = False  # whether any does
         self._footprint = 0  # bytes that a worker needs at most
         self._rates: list[str] = []  # what to say of their learning rates
+        self._trains_here = True  # any trial
+        self._prices: list[Priced] = []  # of those that services train
         self._origin: dict[str, Any] = {}  # what all trials come from
         self._searched: list[str] = []  # the keys that any of them may set
         self._tracking: TrackingConfig | None = None  # where the study's record is, once prepared
@@ -123,7 +128,10 @@ class ExperimentTask(Searchable):
         found = aside(check_all, experiments, meanwhile=partial(self._read_ahead, experiments))
         if self._precision is None:
             self._precision, self._rates = found.precision, found.rates
-            self._left_open = any(e.training.precision == "auto" for e in experiments)
+            self._prices = found.prices
+            here = [e for e in experiments if not e.hosted]
+            self._left_open = any(e.training.precision == "auto" for e in here)
+            self._trains_here = bool(here)
         self._footprint = need(found.parameters)
         self._tracking = tracking = experiments[0].tracking
         self.keep = tracking.keep_models
@@ -157,10 +165,22 @@ class ExperimentTask(Searchable):
         """Return the memory that the largest model needs; no weights are read."""
         return self._footprint
 
+    def charges(self, config: DictConfig, keys: Collection[str]) -> bool:
+        """Whether any trial may be trained by a provider's service.
+
+        Raises:
+            ConfigError: where all are, for a key that no service reads.
+        """
+        if is_hosted(config) and "provider" not in keys:
+            check_read(keys, config.provider.name)
+        return is_hosted(config) or "provider" in keys
+
     def costs(self, configs: Sequence[DictConfig], plan: WorkerPlan) -> Sequence[RunCost]:
         """Time a few steps as a worker would make them: where it would, if it is the only one."""
         assert self._precision is not None  # set by prepare
         experiments = [with_precision(validate(config), self._precision) for config in configs]
+        if any(experiment.hosted for experiment in experiments):
+            return []  # how long a service takes is not known; its price was said
         if plan.workers == 1:
             return aside(run_costs, experiments)
         threads = dict.fromkeys(THREAD_VARIABLES, str(plan.cores_each))
@@ -171,7 +191,10 @@ class ExperimentTask(Searchable):
     ) -> Callable[[Mapping[str, Any]], Sequence[RunCost]] | None:
         """Return what makes the costs of what any trial noted; None where they are too unlike."""
         assert self._precision is not None  # set by prepare
-        return costs_by_trial([with_precision(validate(c), self._precision) for c in configs])
+        experiments = [with_precision(validate(c), self._precision) for c in configs]
+        if any(experiment.hosted for experiment in experiments):
+            return None
+        return costs_by_trial(experiments)
 
     def connect(self, config: DictConfig) -> None:
         """Refuse a store out of reach; a local one is made."""
@@ -194,15 +217,23 @@ class ExperimentTask(Searchable):
         """Return the studies in MLflow of this kind of training, whatever their data."""
         return former_studies(open_store(validate(config).tracking), config, spec)
 
-    def opened(self, study: optuna.Study, _spec: StudySpec, /) -> list[str]:
+    def opened(self, study: optuna.Study, spec: StudySpec, /) -> list[str]:
         """Keep the precision with the study, or take that which it was begun with."""
         self.study_name = study.study_name
         own = study.user_attrs.get(PRECISION) or _precision_of(study.get_trials(deepcopy=False))
         self._precision = own or self._precision
         if PRECISION not in study.user_attrs:
             study.set_user_attr(PRECISION, self._precision)
+        seeds, trials, most = len(spec.seeds) or 1, spec.budget.n_trials, spec.budget.usd
+        least = min((one.low.usd for one in self._prices), default=0.0)
+        if most is not None and least > most and not self._trains_here:
+            raise ConfigError(
+                f"hydra.sweeper.budget.usd={most:g}: a trial is forecast to cost {dollars(least)} "
+                "at least; expected more."
+            )
+        prices = [one.line(seeds, trials) for one in self._prices]
         said = f"  training.precision=auto: {self._precision}, in all trials"
-        return [*([said] if self._left_open else []), *self._rates]
+        return [*([said] if self._left_open else []), *self._rates, *prices]
 
     def begin(self, config: DictConfig, spec: StudySpec, spending: Spending) -> None:
         """Open the study's parent run.
@@ -251,43 +282,31 @@ class ExperimentTask(Searchable):
         return Outcome(result.scores, result.state, result.excesses, costs, result)
 
     def _recorded(self, config: DictConfig, job: TrialJob) -> Result:
-        run_tags = {
-            tags.KIND: "trial",
-            tags.STUDY: job.study,
-            tags.TRIAL: str(job.number),
-            tags.SEARCHED: searched_note(job.settings),
-            tags.COLOUR: trial_colour(job.number),
-            tags.PROCESS: json.dumps(identity()),
-        }
-        if job.stage:
-            run_tags[tags.STAGE] = str(job.stage)
-        if job.repeat is not None:
-            run_tags[tags.REPEAT] = str(job.repeat)
-        if job.source:
-            run_tags[tags.POINT] = job.source[: tags.MOST_CHARACTERS]
         before: Result | None = job.before.kept if job.before else None
         cut_off = self._cut_off(job)
         by_rule = config.optimizer.learning_rate == AUTO
-        if going_on := before.run_id if before else cut_off:
+        going_on = before.run_id if before else cut_off
+        if going_on:
             compute_as(self.store, config, going_on)
-        run_tags |= fix_open_choices(config, self._precision)
+        decided = fix_open_choices(config, self._precision)
         command = Command([*flags(), *job.overrides], Command.of(HydraConfig.get()).choices)
         record = open_record(
             self.store,
             config,
             trial_name(job.number, job.settings, self._searched, job.repeat),
-            run_tags,
+            {**_tags_of(job), **decided},
             command,
             {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},
             self._study.run_id,
-            before.run_id if before else cut_off,
+            going_on,
             more={key: name for key, name in command.choices.items() if key in job.settings},
             was_cut_off=cut_off is not None,
         )
         job.note(RUN_ID, record.run_id)
-        job.note(REPEAT, job.repeat)
+        of_seeds = [*(outcome.kept.run_id for outcome in job.earlier), record.run_id]
+        job.note(RUNS, of_seeds)
         shown = [*flags(), *map(masked_override, job.overrides)]
-        keys = left_open(by_rule=by_rule)
+        keys = [] if is_hosted(config) else left_open(by_rule=by_rule)
         job.note(COMMAND, as_run(shown, {key: OmegaConf.select(config, key) for key in keys}))
         trial = Trial(
             job.is_kept,
@@ -297,27 +316,34 @@ class ExperimentTask(Searchable):
             snapshot=before.snapshot if before else None,
             resumed=partial(_take_over, job),
             timed=partial(job.note, TIMING),
+            charge=partial(job.report.charge, record.run_id),
             folder=job.folder,
         )
         try:
-            with described(self.store, record.run_id), record:
+            # The states are left last: they may go once the record is closed.
+            with ExitStack() as last, described(self.store, record.run_id), record:
                 experiment = validate(config)  # where it is refused, the record says so
-                settle_rate(experiment, job.folder)
-                with open_checkpoints(experiment, record.run_id, of_trial=True) as checkpoints:
-                    result = run(experiment, record, job.output_dir, checkpoints, trial)
+                if not experiment.hosted:
+                    settle_rate(experiment, job.folder)
+                opened = open_states(experiment, record.run_id, of_trial=True)
+                states = last.enter_context(opened)
+                result = run(experiment, record, job.output_dir, states, trial)
         finally:
             with suppress(Exception):  # the study may be out of reach: an error of the run counts
                 job.note(RAN, sum(o.kept.ran for o in job.earlier) + record.seconds)
         return replace(result, ran=record.seconds)
 
     def _cut_off(self, job: TrialJob) -> str | None:
-        """Return the run that a killed try of this point left with a state on disk."""
-        tries = (killed.user_attrs for killed in job.killed if RUN_ID in killed.user_attrs)
-        known = next(tries, None) if job.before is None else None
-        if known is None or known.get(REPEAT) != job.repeat:
+        """Return the run that an earlier try of this point left with a state on disk."""
+        if job.before is not None:
             return None
-        run_id: str = known[RUN_ID]
-        return run_id if can_resume(folder_of(self.store.dir, run_id)) else None
+        place = job.repeat or 0
+        runs = (before.user_attrs.get(RUNS, [])[place:] for before in job.tries)
+        for run_id in (own[0] for own in runs if own):
+            folder = folder_of(self.store.dir, run_id)
+            if can_resume(folder) or has_job(folder):  # a job is paid, whoever is at it
+                return str(run_id)
+        return None
 
     def free_memory(self) -> None:
         """Collect what a trial left, on the GPU too."""
@@ -363,6 +389,24 @@ class ExperimentTask(Searchable):
         return open_store(self._tracking)
 
 
+def _tags_of(job: TrialJob) -> dict[str, str]:
+    """Return the tags that say which trial a run is."""
+    optional = {
+        tags.STAGE: str(job.stage) if job.stage else None,
+        tags.REPEAT: None if job.repeat is None else str(job.repeat),
+        tags.POINT: job.source[: tags.MOST_CHARACTERS] or None,
+    }
+    return {
+        tags.KIND: "trial",
+        tags.STUDY: job.study,
+        tags.TRIAL: str(job.number),
+        tags.SEARCHED: searched_note(job.settings),
+        tags.COLOUR: trial_colour(job.number),
+        tags.PROCESS: json.dumps(identity()),
+        **{key: text for key, text in optional.items() if text is not None},
+    }
+
+
 def _precision_of(trials: Sequence[FrozenTrial]) -> Precision | None:
     """Return the precision of trials whose study does not name it: an older one, or a fork."""
     open_ones = (t.user_attrs.get(COMMAND, []) for t in trials if PRECISION not in t.params)
@@ -374,8 +418,8 @@ def _precision_of(trials: Sequence[FrozenTrial]) -> Precision | None:
 
 
 def _take_over(job: TrialJob, epoch: float) -> None:
-    """Take what killed tries of the point reported up to the state that this one resumes from."""
+    """Take what tries of the point reported up to the state that this one resumes from."""
     reached = round(epoch * EPOCH)
-    for killed in reversed(job.killed):
-        values = killed.intermediate_values.items()
+    for before in reversed(job.tries):
+        values = before.intermediate_values.items()
         job.report.take_over({step: value for step, value in values if step <= reached})

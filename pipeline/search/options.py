@@ -12,7 +12,6 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    model_validator,
 )
 from pydantic.dataclasses import dataclass
 
@@ -126,20 +125,6 @@ class Options:
         BeforeValidator(_not_one),
     ]
 
-    @model_validator(mode="after")
-    def _something_has_a_price(self) -> Self:
-        rates = self.prices.rates(1, 1)
-        free = {"kwh": rates.watts == 0, "usd": rates.usd(1.0, rates.kwh(1.0)) == 0}
-        for name, is_free in free.items():
-            limit = getattr(self.budget, name)
-            if limit is not None and is_free:
-                raise ConfigError(
-                    f"hydra.sweeper.budget.{name}={limit:g}: nothing has a price in "
-                    "hydra.sweeper.prices, so nothing would be spent; expected one above 0, such "
-                    "as hydra.sweeper.prices.usd_per_core_hour=0.04."
-                )
-        return self
-
     @classmethod
     def read(cls, node: DictConfig) -> Self:
         """Take the options out of ``hydra.sweeper``.
@@ -164,9 +149,22 @@ class Options:
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
 
-    def limits(self, n_trials: int) -> Budget:
-        """Return the budget; its minutes begin now."""
-        given = self.budget
+    def limits(self, n_trials: int, *, charges: bool = False) -> Budget:
+        """Return the budget; its minutes begin now. Trials may charge more than machines' time.
+
+        Raises:
+            ConfigError: for a limit on what costs nothing.
+        """
+        given, rates = self.budget, self.prices.rates(1, 1)
+        free = {"kwh": rates.watts == 0, "usd": rates.usd(1.0, rates.kwh(1.0)) == 0 and not charges}
+        for name, is_free in free.items():
+            limit = getattr(given, name)
+            if limit is not None and is_free:
+                raise ConfigError(
+                    f"hydra.sweeper.budget.{name}={limit:g}: nothing has a price in "
+                    "hydra.sweeper.prices, so nothing would be spent; expected one above 0, such "
+                    "as hydra.sweeper.prices.usd_per_core_hour=0.04."
+                )
         return Budget(
             n_trials,
             stop_at=None if given.minutes is None else time.time() + 60 * given.minutes,

@@ -51,7 +51,7 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
         directions = task.directions(base)
     else:
         directions = (direction,) if isinstance(direction, str) else tuple(direction)
-    seed = seed_of(options.sampler)
+    seed, keys = seed_of(options.sampler), [key for d in space.dimensions for key in d.keys]
     metric = options.pruner.get("metric")
     minutes = options.trial_minutes
     spec = StudySpec(
@@ -64,7 +64,7 @@ def make_spec(options: Options, space: Space, base: DictConfig, task: Searchable
         reported=task.reported(base, metric) if metric else directions[0],
         unit=task.unit,
         seed=secrets.randbits(31) if seed is None else seed,
-        budget=options.limits(_n_trials(options, space, name)),
+        budget=options.limits(_n_trials(options, space, name), charges=task.charges(base, keys)),
         max_failure_rate=float(options.max_failure_rate),
         retries=options.retries,
         trial_seconds=None if minutes is None else 60.0 * minutes,

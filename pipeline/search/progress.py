@@ -163,7 +163,8 @@ def describe(trial: FrozenTrial, spec: StudySpec) -> str:
             why = f"; {why_ended(trial)}" if why_ended(trial) else ""
             return f"pruned at {at:g}{score} {took}{why}"
         case "killed":
-            return f"killed {took}; it is run again"
+            why = trial.user_attrs.get(REASON, "killed").partition("killed: ")[2]
+            return f"killed {took}; it is run again" + (f" ({why})" if why else "")
         case state:
             return f"{state} {took}: {trial.user_attrs.get(REASON, '')}"
 

@@ -50,7 +50,8 @@ class TrialJob:
     earlier: Sequence["Outcome"] = ()  # what the seeds before this one gave
     stage: int = 0  # which of the study's stages it is of, from 1; 0: it has none
     source: str = ""  # where its point comes from, if from no sampler and no grid
-    killed: Sequence["FrozenTrial"] = ()  # tries of the same point before, the latest first
+    # Tries of the same point before that were killed or failed, the latest first.
+    tries: Sequence["FrozenTrial"] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,10 @@ class Searchable:
     def footprint(self) -> int:
         """Return the bytes that a worker needs at most for what was prepared; 0: not known."""
         return 0
+
+    def charges(self, config: "DictConfig", keys: Collection[str]) -> bool:
+        """Whether trials that differ in these keys may cost more than their machines' time."""
+        return False
 
     def costs(self, configs: Sequence["DictConfig"], plan: "WorkerPlan") -> Sequence["RunCost"]:
         """Forecast what each of these configs costs in such a plan; none where not known."""

@@ -117,6 +117,17 @@ def _contents_to_first_user(messages: Conversation) -> Iterator[str]:
             return
 
 
+def last_replies(rows: Rows) -> list[str]:
+    """Return the last reply of each conversation."""
+    return [messages[-1].content for messages in rows["messages"]]
+
+
+def frequent_reply(train: Rows) -> str:
+    """Return the most frequent last reply."""
+    counts = Counter(last_replies(train))
+    return max(sorted(counts), key=lambda reply: counts[reply])
+
+
 class Chat(WritingTask[ChatConfig]):
     """The loss is on the assistant's tokens; the last reply of each conversation is written."""
 
@@ -258,13 +269,11 @@ class Chat(WritingTask[ChatConfig]):
         """Score always answering with training's most frequent reply; nothing without replies."""
         if not self.config.generate:
             return {}
-        counts = Counter(self.answers(train))
-        frequent = max(sorted(counts), key=lambda reply: counts[reply])
-        return self.text_scores([frequent] * len(rows), self.answers(rows))
+        return self.text_scores([frequent_reply(train)] * len(rows), last_replies(rows))
 
     def answers(self, rows: Rows) -> Sequence[str]:
         """Return the last reply of each conversation."""
-        return [messages[-1].content for messages in rows["messages"]]
+        return last_replies(rows)
 
     @override
     def trained_texts(self, rows: Rows) -> Sequence[str]:

@@ -165,7 +165,7 @@ def check_comparable(experiments: Sequence[Experiment]) -> None:
     """Refuse to compare models with several tokenizers by a metric of their tokens.
 
     Args:
-        experiments: of one search; their objectives and tasks are those of the first.
+        experiments: of one search, trained here; their objectives and tasks are those of the first.
 
     Raises:
         ConfigError: naming a metric that is comparable.
@@ -173,12 +173,10 @@ def check_comparable(experiments: Sequence[Experiment]) -> None:
     from pipeline.models import find_checkpoint
     from pipeline.models.digests import tokenizer_digest
 
-    first = experiments[0]
     models = {experiment.model: find_checkpoint(experiment.model) for experiment in experiments}
     tokenizers = {tokenizer_digest(found.tokenizer): found.name for found in models.values()}
-    per_token = get_task(first.task).per_token
-    for goal in objectives(first):
-        if len(tokenizers) > 1 and goal.name in per_token:
+    for goal in objectives(experiments[0]) if len(tokenizers) > 1 else ():
+        if goal.name in get_task(experiments[0].task).per_token:
             raise ConfigError(
                 f"evaluation.objective={goal.metric}: it is a mean over tokens, and the models "
                 f"that are compared have {len(tokenizers)} tokenizers "

@@ -89,6 +89,8 @@ def _front(numbers: str) -> str:
 
 def _model(store: Store, study: Run, best: Run) -> str:
     """Return where the best trial's model is, or the one that the study keeps instead."""
+    if tags.TUNED_MODEL in best.data.tags:
+        return f"{best.data.tags[tags.TUNED_MODEL]}, at the service that tuned it"
     if has_model(store, best):
         return _path(best)
     kept = study.data.tags.get(tags.MODEL_RUN)

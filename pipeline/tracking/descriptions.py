@@ -36,6 +36,7 @@ PAGES: Mapping[str, str] = {
     "val_scores.json": "Scores",
     "test_scores.json": "Test scores",
     "cost.json": "Cost",
+    "job.json": "Job at the service",
 }
 _WIDTH = 80  # characters of a command's line; a longer one pushes MLflow's details out of sight
 _SPECIAL = re.compile(r"[&<>`*\[\]()#!~|\\@:^${}]|(?<!\w)_|_(?!\w)")  # to some reader of Markdown
@@ -130,11 +131,12 @@ def _best(store: Store, study: Run) -> str:
 
 def _single(store: Store, run: Run) -> str:
     """Compose a trial's, or that of a run of its own: its result, its rerun, searched values."""
-    known = run.data.tags
+    known, tuned = run.data.tags, run.data.tags.get(tags.TUNED_MODEL)
     parts = [
         _outcome(store, run),
         f"Its point: {escaped(known[tags.POINT])}" if tags.POINT in known else "",
         " · ".join(_pages(store, run)),
+        f"Its model, at the service: {escaped(tuned)}" if tuned else "",
         f"Run it again: `tunewright rerun {run.info.run_id}`",
         _table("searched", "value", json.loads(known.get(tags.SEARCHED, "{}"))),
     ]

@@ -51,13 +51,16 @@ def trial_colour(number: int) -> str:
 
 
 def run_name(
-    model: ModelConfig, data: DataConfig, choices: Mapping[str, str], when: datetime
+    model: ModelConfig | str, data: DataConfig, choices: Mapping[str, str], when: datetime
 ) -> str:
     """Return the name of a run on its own: its model, data and time.
 
-    A group's choice names what lies in a package, whose own name says less.
+    A group's choice names what lies in a package, whose own name says less. The model of a service
+    is its name.
     """
-    model_name = _named(model.checkpoint or choices.get("model", "new"), choices.get("model", ""))
+    chosen = choices.get("model", "")
+    found = model if isinstance(model, str) else model.checkpoint or chosen or "new"
+    model_name = _named(found, chosen)
     if isinstance(data, HubConfig):
         data_name = _named(data.name, "")
     else:

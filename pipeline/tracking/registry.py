@@ -121,12 +121,17 @@ def _check_model(store: Store, run: Run) -> None:
     run_id, state = run.info.run_id, run.data.tags.get(tags.STATE, "unknown")
     if not has_model(store, run):
         why = "a run keeps it when it is complete"
+        tuned = run.data.tags.get(tags.TUNED_MODEL)
         if run.data.tags.get(tags.KIND) == "trial":
             study = run.data.tags.get(tags.STUDY, "STUDY")
             why = (
                 "a trial keeps it only while it is among the best of its study, as many as "
                 "tracking.keep_models says; `tunewright best "
                 f"{printable(shlex.quote(study))}` shows that one's run"
+            )
+        if tuned:
+            why = (
+                f"it is at the service that tuned it, by the name {printable(tuned)}; ask it there"
             )
         raise TrackingError(f"{run_id}: this {state} run keeps no model: {why}.")
     if "MLmodel" not in model_files(store, run):

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import Timeout
 from safetensors.torch import load_file, save_file
 
 from pipeline.common.atomic import remove_leftovers, replacing
 from pipeline.common.errors import DivergedError, TrackingError
 from pipeline.common.private import make_folder
 from pipeline.training.best import Evaluations
-from pipeline.training.run_folders import STATES, lock_of, remove
+from pipeline.training.run_folders import STATES, lock_of, remove, take
 from pipeline.training.snapshot import RandomState, Snapshot, trained_state
 
 log = logging.getLogger(__name__)
@@ -65,18 +64,7 @@ class Checkpoints:
         Raises:
             TrackingError: if another process holds it, or it cannot be created.
         """
-        try:
-            make_folder(self._folder.parent)
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise TrackingError(
-                f"run {self._folder.name} is still running: another process holds "
-                f"{self._lock.lock_file}. Wait for it to finish, or stop it."
-            ) from error
-        except OSError as error:
-            raise TrackingError(
-                f"{self._folder.parent}: cannot write checkpoints here ({error})."
-            ) from error
+        self._lock = take(self._folder)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

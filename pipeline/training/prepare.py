@@ -17,6 +17,7 @@ from pipeline.common.timing import booked
 from pipeline.config.data import DataConfig
 from pipeline.config.experiment import Experiment
 from pipeline.config.model import ModelConfig
+from pipeline.config.provider import named_model
 from pipeline.config.task import AnyTaskConfig
 from pipeline.models.batches import reachable_ids
 from pipeline.tasks import get_task
@@ -210,12 +211,14 @@ def load_model(experiment: Experiment, task: Task[Any], seed: int | None = None)
 def inputs(experiment: Experiment) -> dict[str, Any]:
     """Return what a run reads, by content: its rows and files as ``data``, and its ``model``.
 
+    Of a service's model the name alone is known.
+
     Raises:
         TunewrightError: as `prepare` does.
     """
     from pipeline.models.digests import model_digests
 
-    model = model_digests(task_of(experiment).checkpoint)
+    model = named_model(experiment.provider) or model_digests(task_of(experiment).checkpoint)
     return {"data": data_inputs(experiment), "model": model}
 
 

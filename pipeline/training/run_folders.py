@@ -8,8 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline.common.errors import TrackingError
+from pipeline.common.private import make_folder
+
 FOLDER = "checkpoints"  # in the local store; in it one folder a run
 STATES = "state-*.pt"
+HOSTED = "hosted.json"  # what a run knows of its job at a service
 
 
 def folder_of(store: Path, run_id: str) -> Path:
@@ -22,9 +26,34 @@ def lock_of(folder: Path) -> FileLock:
     return FileLock(folder.with_name(f"{folder.name}.lock"))
 
 
+def take(folder: Path) -> FileLock:
+    """Return a run's lock, held; the folder that its own is in is made.
+
+    Raises:
+        TrackingError: if another process holds it, or it cannot be created.
+    """
+    lock = lock_of(folder)
+    try:
+        make_folder(folder.parent)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise TrackingError(
+            f"run {folder.name} is still running: another process holds {lock.lock_file}. Wait for "
+            "it to finish, or stop it."
+        ) from error
+    except OSError as error:
+        raise TrackingError(f"{folder.parent}: cannot write checkpoints here ({error}).") from error
+    return lock
+
+
 def has_states(folder: Path) -> bool:
     """Whether a run has a state on disk."""
-    return any(folder.glob(STATES))
+    return any(folder.glob(STATES)) or has_job(folder)
+
+
+def has_job(folder: Path) -> bool:
+    """Whether a run's state is that of a job at a service, which may be at work."""
+    return (folder / HOSTED).is_file()
 
 
 def is_free(folder: Path) -> bool:

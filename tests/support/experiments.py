@@ -3,7 +3,7 @@
 from pipeline.config.compose import compose, hydra_app, without_hydra
 from pipeline.config.experiment import validate
 from pipeline.evaluation.names import is_cost
-from pipeline.jobs.single import open_checkpoints
+from pipeline.jobs.single import open_states
 from pipeline.run import run
 from pipeline.training.outcome import ALONE, Trial
 
@@ -41,5 +41,5 @@ def run_once(experiment, record, folder, trial=None, checkpoints=None):
     """Run an experiment, its states in the store of the working folder unless they are given."""
     if checkpoints is not None:
         return run(experiment, record, folder, checkpoints, trial or ALONE)
-    with open_checkpoints(experiment, record.run_id, of_trial=trial is not None) as opened:
+    with open_states(experiment, record.run_id, of_trial=trial is not None) as opened:
         return run(experiment, record, folder, opened, trial or ALONE)

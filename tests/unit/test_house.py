@@ -21,6 +21,7 @@ ROOMS = (
     "jobs",
     "run",
     "analysis",
+    "providers",
     "search",
     "tracking",
     "serving",
@@ -61,6 +62,7 @@ CONSTANT = {
 # Who names modules of ours in a text, so that no import shows it, and why.
 BY_NAME = {
     "pipeline.cli.ui": "another process opens the browser: this one becomes the server",
+    "pipeline.config.provider": "a service is found by its name, as a task is",
     "pipeline.config.task": "a task is found by its name: the room knows none of them",
     "pipeline.jobs.warm_up": "the fork server imports them, not this process",
     "pipeline.search.workers.fork_server": "the fork server imports it, not this process",

@@ -51,14 +51,17 @@ def inspect_data(experiment: Experiment) -> DataReport:
     if not found:
         return DataReport(findings)
     corpus = Corpus(splits.by_name if splits else found)
-    tokens, odd = token_findings(experiment, found, count_labels(list(found.values())))
+    tokens, odd = Table((), ()), list[Finding]()  # a service's tokenizer is not known here
+    if not experiment.hosted:
+        tokens, odd = token_findings(experiment, found, count_labels(list(found.values())))
     findings += [
         *_findings(corpus, splits),
         *language_findings(corpus),
         *odd,
         *_label_issues(corpus),
     ]
-    scores = _baselines(experiment, splits) if splits else Table((), ())
+    judged = None if experiment.hosted else splits
+    scores = _baselines(experiment, judged) if judged else Table((), ())
     return DataReport(
         list(dict.fromkeys(findings)),
         tokens,

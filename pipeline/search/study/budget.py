@@ -4,14 +4,18 @@ import time
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.search.cost import FREE, Rates
 from pipeline.search.optuna_parts import whole_of
 from pipeline.search.study.trials import (
+    CHARGED,
+    CONTINUES,
+    NEEDED,
     PAUSED_SINCE,
     RAN,
     RATES,
+    REPLACES,
     WAITED,
     best_first,
     ended,
@@ -49,7 +53,9 @@ class Budget:
         if self.stop_at is not None and time.time() >= self.stop_at:
             return "hydra.sweeper.budget.minutes are used up"
         if any(limit is not None for limit in (self.machine_seconds, self.kwh, self.usd)):
-            reason = self._used_up(used(whole_of(study), self.rates))
+            whole = whole_of(study)
+            needed = whole.user_attrs.get(NEEDED, 0.0)
+            reason = self._used_up(used(whole, self.rates), needed, is_paid=_waits_paid(whole))
             if reason is not None:
                 return reason
         if self.patience is not None and (ranked := best_first(study)):
@@ -61,31 +67,53 @@ class Budget:
                 )
         return None
 
-    def _used_up(self, spent: Used) -> str | None:
+    def _used_up(self, spent: Used, needed: float, *, is_paid: bool) -> str | None:
+        """Say which limit is reached, or would be by what a trial needs.
+
+        Money is none where a trial waits that is paid: its killed try has a job at a service.
+        """
         if self.machine_seconds is not None and spent.seconds >= self.machine_seconds:
             return f"hydra.sweeper.budget.machine_minutes are used up ({spent.seconds / 60:.1f})"
         if self.kwh is not None and spent.kwh >= self.kwh:
             return f"hydra.sweeper.budget.kwh are used up ({spent.kwh:.3g}, by the stated power)"
-        if self.usd is not None and spent.usd >= self.usd:
-            return f"hydra.sweeper.budget.usd are used up ({spent.usd:.2f}, by the table of prices)"
+        if self.usd is None or is_paid:
+            return None
+        if spent.usd >= self.usd:
+            return f"hydra.sweeper.budget.usd are used up ({spent.usd:.2f}, by the prices)"
+        if needed and spent.usd + needed > self.usd:
+            return (
+                f"hydra.sweeper.budget.usd={self.usd:g} has no room for a trial of {needed:.3g} "
+                f"USD: {spent.usd:.3g} are used up"
+            )
         return None
+
+
+def _waits_paid(study: optuna.Study) -> bool:
+    """Whether a trial is queued whose last try was charged for."""
+    trials = study.get_trials(deepcopy=False)
+    waiting = [t.user_attrs for t in trials if t.state == TrialState.WAITING]
+    last = [marks.get(CONTINUES, marks.get(REPLACES)) for marks in waiting]
+    return any(any(trials[n].user_attrs.get(CHARGED, {}).values()) for n in last if n is not None)
 
 
 def used(study: optuna.Study, rates: Rates) -> Used:
     """Return what all tries of the study took together, those that still run included.
 
     Each counts by the rates of the worker that ran it; by those given where it has none noted. Of a
-    try whose process was killed before it could say so, nothing is known.
+    try whose process was killed before it could say so, nothing is known but what a provider's
+    service takes for its run, which the next try goes on with.
     """
     seconds = kwh = usd = 0.0
+    charged: dict[str, float] = {}
     for trial in tries(study):
+        charged |= trial.user_attrs.get(CHARGED, {})
         if state_of(trial) == "killed" and RAN not in trial.user_attrs:
             continue
         own = Rates(**trial.user_attrs[RATES]) if RATES in trial.user_attrs else rates
         ran = seconds_of(trial)
         seconds, kwh = seconds + ran, kwh + own.kwh(ran)
         usd += own.usd(ran, own.kwh(ran))
-    return Used(seconds, kwh, usd)
+    return Used(seconds, kwh, usd + sum(charged.values()))
 
 
 def seconds_of(trial: FrozenTrial) -> float:

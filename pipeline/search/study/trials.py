@@ -43,12 +43,15 @@ STEP = "step"  # user attribute: the last step a pruned or paused trial made
 STAGE = "stage"  # user attribute: which of the study's stages it is of, from 1
 FIXED = "fixed"  # user attribute: parameters that its stage does not search and others do
 RUN_ID = "run_id"  # user attribute: its MLflow run
+RUNS = "runs"  # user attribute: its MLflow runs, one a seed, as far as it came
 COMMAND = "overrides"  # user attribute: the command line of its run
 RATES = "rates"  # user attribute: what its worker draws and costs, the fields of `Rates`
 RAN = "ran"  # user attribute: seconds by the clock that its runs took, pauses left out
 ACCOUNT = "account"  # user attribute: seconds by phase, and those of the lower bound
+CHARGED = "charged"  # user attribute: USD that a provider's service takes for its runs, by run
+ASKS = "asks_usd"  # user attribute: what it asks of the budget for such a run; 0: it was answered
+NEEDED = "needed_usd"  # user attribute of the study: what the last trial asked for if in vain, or 0
 TIMING = "timing"  # user attribute: what its first steps and evaluation took, for the forecast
-REPEAT = "repeat"  # user attribute: where its point has several seeds, which of them the run has
 SET_ASIDE = "set_aside"  # user attribute of the study: trials that its changed space has no more
 
 # Trials that use up no budget, cannot be the best, and are in no table.

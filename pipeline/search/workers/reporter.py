@@ -15,9 +15,10 @@ from optuna.trial import Trial
 
 from pipeline.common.contract import PruningDecision
 from pipeline.common.errors import TrialTimeoutError
-from pipeline.search.optuna_parts import as_one_objective, latest, report_step
+from pipeline.search.optuna_parts import as_one_objective, latest, report_step, whole_of
 from pipeline.search.pruners import PauseAndPromote, Pruner
 from pipeline.search.study.budget import seconds_of
+from pipeline.search.study.charges import ask, note
 from pipeline.search.study.steering import Orders
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Reporter:
         self._unit = spec.unit
         self._limit = spec.trial_seconds
         self._orders = orders
+        self._budget = spec.budget
         known = latest(study, trial)
         self._began = time.monotonic() - seconds_of(known)  # before a pause as well
         self.step = max(known.intermediate_values, default=-1)  # the last one that was reported
@@ -80,6 +82,18 @@ class Reporter:
         for step, score in sorted(earlier.items()):
             report_step(self._study, self._trial, step, score)
             self.step = step
+
+    def charge(self, run: str, usd: float, is_spent: bool) -> None:
+        """Note what a provider's service takes for a run of this trial, see `charges.ask`.
+
+        Raises:
+            SearchStopped: where it is not spent yet, and the search's budget has no room for it.
+        """
+        whole = whole_of(self._study)
+        if is_spent:
+            note(whole, self._trial, run, usd)
+        else:
+            ask(whole, self._trial, self._budget, run, usd, self.check)
 
     def check(self) -> None:
         """Raise where the trial has had its time, or a user ends it."""

@@ -18,6 +18,7 @@ from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     CONTINUES,
     REPEATS,
+    REPLACES,
     SOURCE,
     all_params,
     is_among_best,
@@ -111,7 +112,7 @@ class TrialRunner:
             earlier=tuple(earlier),
             stage=spec.stage,
             source=trial.user_attrs.get(SOURCE, ""),
-            killed=_killed_before(trial, trials),
+            tries=_tries_before(trial, trials),
         )
 
         def task(task_config: DictConfig) -> Outcome:
@@ -127,11 +128,11 @@ class TrialRunner:
         return outcome
 
 
-def _killed_before(trial: Trial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the tries of a trial's point whose processes died, the latest first."""
-    killed: list[FrozenTrial] = []
-    number = trial.user_attrs.get(CONTINUES)
-    while number is not None:
-        killed.append(trials[number])
-        number = trials[number].user_attrs.get(CONTINUES)
-    return killed
+def _tries_before(trial: Trial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the tries of a trial's point that were killed or failed, the latest first."""
+    tries: list[FrozenTrial] = []
+    marks = trial.user_attrs
+    while (number := marks.get(CONTINUES, marks.get(REPLACES))) is not None:
+        tries.append(trials[number])
+        marks = trials[number].user_attrs
+    return tries

@@ -19,6 +19,7 @@ def test_old_names_in_records_are_read_under_new_names():
     assert migrated_params({"training.prefix_cache": "True", "seed": "1"}) == {
         "training.frozen_layer_cache": "True",
         "seed": "1",
+        "provider.name": "none",  # there was no other
     }
     overrides = ["+training.packing=true", "training.prefix_cache=false", "task=chat"]
     assert migrated_overrides(overrides) == [

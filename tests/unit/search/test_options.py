@@ -36,7 +36,6 @@ def given(**changed):
         ("budget.minutes", 0, "=0: expected a number above 0."),
         ("budget.minuts", 1, ": there is no such limit. Did you mean minutes? Valid: kwh,"),
         ("budget", 3, "=3: expected limits, such as budget.minutes=30."),
-        ("budget.usd", 3, "=3: nothing has a price in hydra.sweeper.prices"),
         ("prices.core_watts", -1, "=-1: expected a number from 0 on."),
         ("prices.core_wats", 1, ": there is no such price. Did you mean core_watts?"),
         ("dry_run", "yes", "=yes: expected true or false, or plan: say also what it would cost."),
@@ -61,3 +60,10 @@ def test_the_defaults_are_valid_and_an_allowed_class_stands_next_to_the_sampler(
     assert options.sampler[ALLOWED] == ["mine.Mine"]
     assert options.limits(5).n_trials == 5
     assert options.limits(5).stop_at is not None
+
+
+def test_a_limit_on_what_costs_nothing_is_refused():
+    options = Options.read(given(budget__usd=3))
+    with pytest.raises(ConfigError, match=r"budget\.usd=3: nothing has a price"):
+        options.limits(1)
+    assert options.limits(1, charges=True).usd == 3
