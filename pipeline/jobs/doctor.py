@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import optuna
@@ -53,18 +54,25 @@ if TYPE_CHECKING:
 
 
 def treat(
-    store: Store, name: str | None, storage: str | None, *, fix: bool, say: Callable[[str], None]
+    store: Store,
+    name: str | None,
+    storage: str | None,
+    *,
+    fix: bool,
+    say: Callable[[str], None],
+    more: Iterable[Defect] = (),
 ) -> int:
     """Say what is wrong, a line a defect, or that all is well; return how many defects are left.
 
     With ``fix`` each is fixed before the next one is looked for. A name, or its beginning, limits
-    this to one study. The storage is of studies whose parent run does not name their own.
+    this to one study. The storage is of studies whose parent run does not name their own. ``more``
+    comes first: it may cost money.
 
     Raises:
         TrackingError: where there is no such study.
     """
     left, is_well = 0, True
-    for defect in examine(store, name, storage):
+    for defect in chain(more, examine(store, name, storage)):
         is_well = False
         said = f"{defect.place}: {defect.wrong}"
         if defect.left_alone:
