@@ -63,15 +63,22 @@ def checkpoints(store: Store) -> Iterator[Defect]:
         except TrackingError:
             yield Defect(place, f"{masked(store.uri)} has no such run", left_alone=True)
             continue
-        if run.data.tags.get(tags.STATE) in ("complete", "pruned"):
+        is_single, state = run.data.tags[tags.KIND] == "run", run.data.tags.get(tags.STATE)
+        if has_job(states) and not is_single:  # its study lets go of it
+            wrong = "its job at a service is paid, or at work: its search goes on with it"
+            if state == "pruned":
+                wrong = (
+                    "its trial was ended; its job at a service may be at work: doctor provider=…"
+                )
+            yield Defect(place, wrong, left_alone=True)
+        elif state in ("complete", "pruned"):
             yield Defect(place, "the run is over", "deleted", partial(drop, states))
         elif not has_states(states):
             continue  # a lock alone: who resumes the run takes it
-        elif run.data.tags[tags.KIND] == "run":
+        elif is_single:
             yield Defect(place, f"`tunewright resume {run_id}` resumes it", left_alone=True)
         else:
-            how = "retried" if has_job(states) else "run again"
-            yield Defect(place, f"the search resumes it when it is {how}", left_alone=True)
+            yield Defect(place, "the search resumes it when it is run again", left_alone=True)
 
 
 def unsaved_model(folder: Path) -> Defect:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,11 @@ from pipeline.training.run_folders import folder_of, has_job, has_states, is_fre
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
 
+# How a service is waited for: no part of what a run is.
+_OF_WAITING = tuple(
+    f"provider.{key}"
+    for key in ("outage_minutes", "poll_seconds", "request_seconds", "at_once", "max_usd")
+)
 _BOUND = ("data", "model")  # what may not change on the way
 
 
@@ -47,19 +52,22 @@ def find_cut_off(store: Store, config: DictConfig) -> str | None:
     Where it is recorded, and what the machine decides, may differ. It may have been cut off before
     its first checkpoint.
     """
+    return next(_cut_off(store, config), None)
+
+
+def _cut_off(store: Store, config: DictConfig) -> Iterator[str]:
     fix_learning_rate(config)
     asked = read_params(flat(config))
     # The threads differ where another machine resumes.
     undecided = {key for key, value in OPEN.items() if key in asked and asked[key] == value}
-    apart = {"training.threads", *undecided}
+    apart = {"training.threads", *undecided, *_OF_WAITING}
     wanted = _but(apart, as_params(asked))
     for known in own_runs(store):
         same = _but(apart, migrated_params(known.data.params)) == wanted
         if not same or tags.RERUN_OF in known.data.tags or not _was_cut_off(store, known):
             continue
         if logged.is_whole(store, known.info.run_id):
-            return str(known.info.run_id)
-    return None
+            yield str(known.info.run_id)
 
 
 def check_no_job(store: Store, config: DictConfig) -> None:
@@ -68,12 +76,12 @@ def check_no_job(store: Store, config: DictConfig) -> None:
     Raises:
         ConfigError: naming the run that was cut off.
     """
-    found = find_cut_off(store, config)
-    if found and has_job(folder_of(store.dir, found)):
-        raise ConfigError(
-            f"run {found} of this very config was cut off, and its job is paid: `tunewright resume "
-            f"{found}` goes on with it. Another seed=… makes another run."
-        )
+    for found in _cut_off(store, config):
+        if has_job(folder_of(store.dir, found)):
+            raise ConfigError(
+                f"run {found} of this very config was cut off, and its job is paid: `tunewright "
+                f"resume {found}` goes on with it. Another seed=… makes another run."
+            )
 
 
 def _but(apart: Collection[str], params: Mapping[str, str]) -> dict[str, str]:

@@ -186,9 +186,9 @@ class StudyRecord:
         self._kept = stay
 
     def _drop_jobs(self, trials: Sequence[FrozenTrial]) -> None:
-        """Let go of jobs at services whose trials have their result, which nothing goes on with."""
+        """Let go of jobs at services whose trials have their result."""
         for trial in trials:
-            done = state_of(trial) in ("complete", "pruned")
+            done = state_of(trial) == "complete"
             for run_id in trial.user_attrs.get(RUNS, []) if done else ():
                 folder = folder_of(self.store.dir, run_id)
                 if has_job(folder):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
@@ -68,6 +68,10 @@ from pipeline.training.prepare import splits_of
 from pipeline.training.probe import costs_by_trial, run_costs, with_precision
 from pipeline.training.run_folders import can_resume, folder_of, has_job
 from pipeline.training.starting_rate import starting_rate
+
+if TYPE_CHECKING:
+    from pipeline.providers.attachment import Attachment
+    from pipeline.training.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -290,47 +294,38 @@ class ExperimentTask(Searchable):
             compute_as(self.store, config, going_on)
         decided = fix_open_choices(config, self._precision)
         command = Command([*flags(), *job.overrides], Command.of(HydraConfig.get()).choices)
-        record = open_record(
-            self.store,
-            config,
-            trial_name(job.number, job.settings, self._searched, job.repeat),
-            {**_tags_of(job), **decided},
-            command,
-            {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},
-            self._study.run_id,
-            going_on,
-            more={key: name for key, name in command.choices.items() if key in job.settings},
-            was_cut_off=cut_off is not None,
-        )
-        job.note(RUN_ID, record.run_id)
-        of_seeds = [*(outcome.kept.run_id for outcome in job.earlier), record.run_id]
-        job.note(RUNS, of_seeds)
-        shown = [*flags(), *map(masked_override, job.overrides)]
-        keys = [] if is_hosted(config) else left_open(by_rule=by_rule)
-        job.note(COMMAND, as_run(shown, {key: OmegaConf.select(config, key) for key in keys}))
-        trial = Trial(
-            job.is_kept,
-            job.report,
-            job.report.check,
-            reported=job.reported,
-            snapshot=before.snapshot if before else None,
-            resumed=partial(_take_over, job),
-            timed=partial(job.note, TIMING),
-            charge=partial(job.report.charge, record.run_id),
-            folder=job.folder,
-        )
-        try:
-            # The states are left last: they may go once the record is closed.
-            with ExitStack() as last, described(self.store, record.run_id), record:
-                experiment = validate(config)  # where it is refused, the record says so
-                if not experiment.hosted:
-                    settle_rate(experiment, job.folder)
-                opened = open_states(experiment, record.run_id, of_trial=True)
-                states = last.enter_context(opened)
-                result = run(experiment, record, job.output_dir, states, trial)
-        finally:
-            with suppress(Exception):  # the study may be out of reach: an error of the run counts
-                job.note(RAN, sum(o.kept.ran for o in job.earlier) + record.seconds)
+        with ExitStack() as last:  # the states, which may go once the record is closed
+            states = None
+            if cut_off is not None:  # first: who is at that run is not to be disturbed
+                states = last.enter_context(_states_of(config, cut_off))
+            record = open_record(
+                self.store,
+                config,
+                trial_name(job.number, job.settings, self._searched, job.repeat),
+                {**_tags_of(job), **decided},
+                command,
+                {**self._origin, "trial": job.number, "repeat": job.repeat, "place": job.place},
+                self._study.run_id,
+                going_on,
+                more={key: name for key, name in command.choices.items() if key in job.settings},
+                was_cut_off=cut_off is not None,
+            )
+            job.note(RUN_ID, record.run_id)
+            of_seeds = [*(outcome.kept.run_id for outcome in job.earlier), record.run_id]
+            job.note(RUNS, of_seeds)
+            shown = [*flags(), *map(masked_override, job.overrides)]
+            keys = [] if is_hosted(config) else left_open(by_rule=by_rule)
+            job.note(COMMAND, as_run(shown, {key: OmegaConf.select(config, key) for key in keys}))
+            try:
+                with described(self.store, record.run_id), record:
+                    experiment = validate(config)  # where it is refused, the record says so
+                    if not experiment.hosted:
+                        settle_rate(experiment, job.folder)
+                    states = states or last.enter_context(_states_of(config, record.run_id))
+                    result = run(experiment, record, job.output_dir, states, _trial_of(job, before))
+            finally:
+                with suppress(Exception):  # the study may be out of reach: the run's error counts
+                    job.note(RAN, sum(o.kept.ran for o in job.earlier) + record.seconds)
         return replace(result, ran=record.seconds)
 
     def _cut_off(self, job: TrialJob) -> str | None:
@@ -387,6 +382,25 @@ class ExperimentTask(Searchable):
         """The store that the search is recorded in."""
         assert self._tracking is not None  # set by prepare, before anything is asked
         return open_store(self._tracking)
+
+
+def _states_of(config: DictConfig, run_id: str) -> AbstractContextManager[Checkpoints | Attachment]:
+    return open_states(validate(config), run_id, of_trial=True)
+
+
+def _trial_of(job: TrialJob, before: Result | None) -> Trial:
+    """Return what a run may ask of its search."""
+    return Trial(
+        job.is_kept,
+        job.report,
+        job.report.check,
+        reported=job.reported,
+        snapshot=before.snapshot if before else None,
+        resumed=partial(_take_over, job),
+        timed=partial(job.note, TIMING),
+        charge=job.report.charge,
+        folder=job.folder,
+    )
 
 
 def _tags_of(job: TrialJob) -> dict[str, str]:

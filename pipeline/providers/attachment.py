@@ -64,7 +64,8 @@ class Attachment:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self.state.asked and (error is not None or self._of_trial):
+        failed = error is not None and (self.state.asked or self.state.tries > 0)
+        if failed or (self.state.asked and self._of_trial):
             self._lock.release()
         else:
             remove(self.folder, self._lock)
@@ -87,7 +88,9 @@ class Attachment:
     def remedy(self) -> str:
         """How the next try goes on with the job; empty where there is none."""
         how = "retry` with the study's name" if self._of_trial else f"resume {self.folder.name}`"
-        return f"`tunewright {how} goes on with its job." if self.state.asked else ""
+        if not self.state.asked:
+            return ""
+        return f"`tunewright {how} goes on with its job; to begin a new one delete {self.folder}."
 
     def answers(self, split: str) -> dict[str, dict[str, Any]]:
         """Return the replies that an earlier try was given, by row id."""

@@ -51,6 +51,7 @@ def run_hosted(
         planned = plan(experiment)
     patience = Patience(planned.config, trial.check)
     tuning = Tuning(planned, patience, attached, record, experiment.seed)
+    mark = tuning.mark
     try:
         patience(planned.service.check)
         record.inputs(inputs(experiment))
@@ -59,7 +60,7 @@ def run_hosted(
 
         # 3. Choose the hyperparameters: the config's. The search must have left what they cost.
         log.info("forecast: %s", planned.cost)
-        trial.charge(planned.cost.usd, attached.state.asked)
+        trial.charge(mark, planned.cost.usd, attached.state.asked)
 
         # 4. Fine-tune: a job, which an earlier try may have begun.
         tuned = tuning.run()
@@ -75,16 +76,14 @@ def run_hosted(
         tuning.cancel()
         raise
     except ServiceError as error:
-        if error.fault == "gone" and tuning.has_model:  # which was there, and is deleted
-            attached.forget()
         raise error.with_remedy(attached.remedy) from error
     finally:
-        if not tuning.is_paid:
-            trial.charge(0.0, True)
+        if not (tuning.is_paid or attached.state.asked):
+            trial.charge(mark, 0.0, True)
     found = Findings(planned, tuned, judged)
     found.log(record, experiment)
     result = _result(experiment, record.run_id, found.metrics)
-    trial.charge(found.metrics[USD], True)
+    trial.charge(mark, found.metrics[USD], True)
     trial.report(result.score, float(planned.cost.epochs))
     log.info("score %.4f, %s", result.score, dollars(found.metrics[USD]))
     record.text(json.dumps({ACCOUNT: result.account.as_tree()}, indent=1), COST_FILE)

@@ -30,8 +30,8 @@ from pipeline.providers.service import (
     Reply,
     ServiceError,
     fault_in,
+    fine,
     given,
-    gone_is_fine,
 )
 from pipeline.tasks.parts.writing import GenerationConfig
 
@@ -132,7 +132,7 @@ class Service:
 
     def delete_file(self, file_id: str) -> None:
         """Delete an uploaded file."""
-        with gone_is_fine(), self._asked(f"file {file_id}"):
+        with fine("gone"), self._asked(f"file {file_id}"):
             self._client.files.delete(file_id)
 
     def create(self, order: Order) -> Job:
@@ -171,7 +171,7 @@ class Service:
             job = self._client.fine_tuning.jobs.retrieve(job_id)
             found = _job(job)
         if found.state == "succeeded":
-            with gone_is_fine(), self._asked(f"checkpoints of job {job_id}"):  # not all have them
+            with fine("gone"), self._asked(f"checkpoints of job {job_id}"):  # not all have them
                 listed = self._client.fine_tuning.jobs.checkpoints.list(job_id, limit=_PAGE)
                 return replace(found, checkpoints=[one.to_dict() for one in listed])
         return found
@@ -179,7 +179,7 @@ class Service:
     def events(self, job_id: str, known: Collection[str]) -> list[Event]:
         """Return new events; the service lists the newest first."""
         new: list[Event] = []
-        with gone_is_fine(), self._asked(f"events of job {job_id}"):
+        with fine("gone"), self._asked(f"events of job {job_id}"):
             for one in self._client.fine_tuning.jobs.list_events(job_id, limit=_PAGE):
                 if one.id in known:
                     break
@@ -187,13 +187,9 @@ class Service:
         return new[::-1]
 
     def cancel(self, job_id: str) -> None:
-        """End a job; one that is over is refused by the service, which is fine."""
-        try:
-            with self._asked(f"job {job_id}"):
-                self._client.fine_tuning.jobs.cancel(job_id)
-        except ServiceError as error:
-            if error.passes:
-                raise
+        """End a job; that of one which is over is refused."""
+        with fine("refused"), self._asked(f"job {job_id}"):
+            self._client.fine_tuning.jobs.cancel(job_id)
 
     def ask(self, model: str, asked: Conversation, how: GenerationConfig, seed: int) -> Reply:
         """Have a tuned model write a reply; without sampling, at temperature 0."""
@@ -224,7 +220,7 @@ class Service:
 
     def delete_model(self, model: str) -> None:
         """Delete a tuned model."""
-        with gone_is_fine(), self._asked(f"model {model}"):
+        with fine("gone"), self._asked(f"model {model}"):
             self._client.models.delete(model)
 
     def held(self) -> Iterator[Held]:

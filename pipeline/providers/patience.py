@@ -99,7 +99,7 @@ class Patience:
 
     def _delay(self, state: RetryCallState) -> float:
         """Return the seconds until the next try: more each time, and at least what is asked for."""
-        return max(self._growing(state), _error(state).wait or 0.0)
+        return max(self._growing(state), min(_error(state).wait or 0.0, SAY_SECONDS))
 
 
 def _error(state: RetryCallState) -> ServiceError:

@@ -69,12 +69,12 @@ def fault_in(said: str, *, outage: bool = True) -> Fault:
 
 
 @contextmanager
-def gone_is_fine() -> Iterator[None]:
-    """Let a request be about something that is not there."""
+def fine(fault: Fault) -> Iterator[None]:
+    """Let a request fail so: something to be deleted is gone, a job to be cancelled is over."""
     try:
         yield
     except ServiceError as error:
-        if error.fault != "gone":
+        if error.fault != fault:
             raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from pipeline.common.private import make_folder
+from pipeline.common.private import make_file, make_folder
 from pipeline.common.timing import booked
 from pipeline.providers.patience import Patience
 from pipeline.providers.rows import named_rows, upload
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(RUN_LOGGER)
 
 SERVICE = "service/"  # before the names of metrics that the service computed
+LISTED_SECONDS = 30.0  # in which a service lists a job whose answer was lost
 _CANCEL_MINUTES = 1.0  # for which cancelling is tried
 
 
@@ -63,7 +65,6 @@ class Tuning:
         self._attached, self._record, self._seed = attached, record, seed
         self._events: list[Event] = []
         self.is_paid = attached.state.asked  # as far as is known
-        self.has_model = False  # whether the job has made one
 
     @booked("service")
     def run(self) -> Tuned:
@@ -83,11 +84,12 @@ class Tuning:
         self.is_paid = True
         self._record.tag(provider_job=job_id)
         job = self._watched(job_id)
-        if job.state != "succeeded" or not job.model:
+        if job.state != "succeeded":
             self._attached.forget()
             self.is_paid = job.state == "cancelled"
             raise self._failure(job)
-        self.has_model = True
+        if not job.model:
+            raise ServiceError("refused", f"job {job.id}: it succeeded, and names no model to ask.")
         self._record.tag(tuned_model=job.model)
         return Tuned(job, job.model, self._attached.state.files, self._events)
 
@@ -99,7 +101,7 @@ class Tuning:
         job_id = state.job
         try:
             if job_id is None:
-                found = patience(partial(self._service.find_job, self._mark))
+                found = patience(partial(self._service.find_job, self.mark))
                 job_id = found.id if found else None
             if job_id is not None:
                 if patience(partial(self._service.job, job_id)).state == "succeeded":
@@ -108,11 +110,10 @@ class Tuning:
                 log.info("job %s is cancelled", job_id)
             self._attached.forget()
         except ServiceError as error:
-            config = self._planned.config
             log.warning(
-                "job %s could not be cancelled, and may be at work: %s. `tunewright doctor --fix "
-                "provider=%s --delete %s` cancels it.",
-                *(job_id, error, config.name, job_id),
+                "job %s may be at work, and could not be cancelled: %s. `tunewright doctor "
+                "provider=%s` lists it.",
+                *(job_id or f"with the mark {self.mark}", error, self._planned.config.name),
             )
 
     def _briefly(self) -> Patience:
@@ -120,7 +121,8 @@ class Tuning:
         return Patience(replace(self._planned.config, outage_minutes=minutes), lambda: None)
 
     @property
-    def _mark(self) -> str:
+    def mark(self) -> str:
+        """What the job is found by."""
         return f"{self._record.run_id}-{self._attached.state.tries}"
 
     def _uploaded(self) -> dict[str, str]:
@@ -134,7 +136,7 @@ class Tuning:
                 log.info("upload of %s, %d bytes", path.name, path.stat().st_size)
             return found or self._service.upload(path)
 
-        held = FileLock(lock)
+        held = FileLock(make_file(lock))
         while True:
             try:
                 with held.acquire(timeout=0):
@@ -146,21 +148,34 @@ class Tuning:
 
     def _begun(self, files: Mapping[str, str]) -> Job:
         """Begin the job, unless an earlier try of the run, or request of this one, has begun it."""
-        order = Order(self._mark, files, self._seed)
+        order = Order(self.mark, files, self._seed)
+        may_be_there = self._attached.state.asked
         self._attached.keep(files=dict(files), asked=True)
 
         def request() -> Job:
-            found = self._service.find_job(order.mark)
-            if found is not None:
+            nonlocal may_be_there
+            if found := self._listed(order.mark, LISTED_SECONDS if may_be_there else 0.0):
                 log.info("job %s was begun before", found.id)
-            return found or self._service.create(order)
+                return found
+            try:
+                return self._service.create(order)
+            except ServiceError as error:
+                may_be_there |= error.fault == "outage"  # the answer alone may be lost
+                raise
 
         try:
             return self._patience(request)
         except ServiceError as error:
-            if not error.passes:  # there is none
+            if not (error.passes or may_be_there):
                 self._attached.keep(asked=False)
             raise
+
+    def _listed(self, mark: str, seconds: float) -> Job | None:
+        """Look for a job with this mark, which a service may list only after a while."""
+        end = time.monotonic() + seconds
+        while (found := self._service.find_job(mark)) is None and time.monotonic() < end:
+            self._patience.wait(min(3.0, seconds))
+        return found
 
     def _watched(self, job_id: str) -> Job:
         """Log what the job tells, until it is over."""
@@ -177,12 +192,11 @@ class Tuning:
         except ServiceError as error:
             if error.fault != "gone":
                 raise
-            if self._service.find_job(self._mark) is not None:  # a service may know it later
+            if self._service.find_job(self.mark) is not None:  # a service may know it later
                 raise ServiceError("outage", str(error)) from error
             raise ServiceError(
                 "gone",
-                f"{error}. It was there: it was deleted, or the key is of another account. To "
-                f"begin a new job delete {self._attached.folder}.",
+                f"{error}. It was there: it was deleted, or the key is of another account.",
             ) from error
         known = {event.id for event in self._events}
         for event in self._service.events(job_id, known):

@@ -29,6 +29,7 @@ from pipeline.providers.service import (
     Reply,
     ServiceError,
     fault_in,
+    fine,
     given,
 )
 from pipeline.tasks.parts.writing import GenerationConfig
@@ -196,13 +197,9 @@ class Service:
         return [event] if step and event.id not in known else []
 
     def cancel(self, job_id: str) -> None:
-        """End a job; one that is over is refused by the service, which is fine."""
-        try:
-            with self._asked(f"job {job_id}"):
-                self._client.tunings.cancel(name=job_id)
-        except ServiceError as error:
-            if error.passes:
-                raise
+        """End a job; that of one which is over is refused."""
+        with fine("refused"), self._asked(f"job {job_id}"):
+            self._client.tunings.cancel(name=job_id)
 
     def ask(self, model: str, asked: Conversation, how: GenerationConfig, seed: int) -> Reply:
         """Have a tuned model write a reply; without sampling, at temperature 0."""

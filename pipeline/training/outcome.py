@@ -32,9 +32,9 @@ class Trial:
     resumed: Callable[[float], None] = lambda _: None
     # Takes what the steps up to the first evaluation, and that, took: a `Timing` as plain values.
     timed: Callable[[Mapping[str, Any]], None] = lambda _: None
-    # Takes what a provider's service is forecast to cost, in USD, or did, and whether it is spent
-    # already; raises where it is not and the search's budget has no room for it.
-    charge: Callable[[float, bool], None] = lambda *_: None
+    # Takes the mark of a job at a provider's service, what it is forecast to cost in USD, or did,
+    # and whether that is spent already; raises where not, and the budget has no room for it.
+    charge: Callable[[str, float, bool], None] = lambda *_: None
     folder: Path | None = None  # where the trials of its search keep what they share
     listeners: Sequence[TrainingHook] = ()  # that are notified as its own hooks are
 

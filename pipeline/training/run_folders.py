@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -48,12 +49,18 @@ def take(folder: Path) -> FileLock:
 
 def has_states(folder: Path) -> bool:
     """Whether a run has a state on disk."""
-    return any(folder.glob(STATES)) or has_job(folder)
+    return any(folder.glob(STATES)) or (folder / HOSTED).is_file()
 
 
 def has_job(folder: Path) -> bool:
-    """Whether a run's state is that of a job at a service, which may be at work."""
-    return (folder / HOSTED).is_file()
+    """Whether a run has asked a service for a job, which may be at work, or done and paid."""
+    try:
+        state = json.loads((folder / HOSTED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except ValueError:  # damaged: what is not known may be paid
+        return True
+    return bool(state.get("asked", True))
 
 
 def is_free(folder: Path) -> bool:

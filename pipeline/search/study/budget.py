@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from itertools import chain
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -10,17 +11,16 @@ from pipeline.search.cost import FREE, Rates
 from pipeline.search.optuna_parts import whole_of
 from pipeline.search.study.trials import (
     CHARGED,
-    CONTINUES,
     NEEDED,
     PAUSED_SINCE,
     RAN,
     RATES,
-    REPLACES,
     WAITED,
     best_first,
     ended,
     state_of,
     tries,
+    tries_before,
 )
 
 
@@ -89,11 +89,11 @@ class Budget:
 
 
 def _waits_paid(study: optuna.Study) -> bool:
-    """Whether a trial is queued whose last try was charged for."""
+    """Whether a trial is queued of whose tries one was charged for; it is the next."""
     trials = study.get_trials(deepcopy=False)
-    waiting = [t.user_attrs for t in trials if t.state == TrialState.WAITING]
-    last = [marks.get(CONTINUES, marks.get(REPLACES)) for marks in waiting]
-    return any(any(trials[n].user_attrs.get(CHARGED, {}).values()) for n in last if n is not None)
+    waiting = (t.user_attrs for t in trials if t.state == TrialState.WAITING)
+    before = chain.from_iterable(tries_before(marks, trials) for marks in waiting)
+    return any(any(one.user_attrs.get(CHARGED, {}).values()) for one in before)
 
 
 def used(study: optuna.Study, rates: Rates) -> Used:

@@ -18,6 +18,7 @@ from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
     ADDED,
     ATTEMPT,
+    CHARGED,
     CONTINUES,
     KILLED,
     RATES,
@@ -164,7 +165,9 @@ def settle_one(
 def handed_on(trial: FrozenTrial) -> dict[str, Any]:
     """Return the marks that a trial's point keeps when it is queued again."""
     kept = (REPLACES, ADDED, NEXT, SOURCE, FIRST)
-    return {k: v for k, v in trial.user_attrs.items() if k in kept} | stage_marks(trial)
+    marks = {k: v for k, v in trial.user_attrs.items() if k in kept} | stage_marks(trial)
+    is_paid = any(trial.user_attrs.get(CHARGED, {}).values())  # its job at a service is collected
+    return marks | ({NEXT: True} if is_paid else {})
 
 
 def claim(study: optuna.Study, spec: StudySpec, heartbeat: Heartbeat) -> Trial | None:

@@ -5,7 +5,7 @@ and one that taught the sampler what not to try are told apart by their attribut
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import stdev
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -49,7 +49,7 @@ RATES = "rates"  # user attribute: what its worker draws and costs, the fields o
 RAN = "ran"  # user attribute: seconds by the clock that its runs took, pauses left out
 ACCOUNT = "account"  # user attribute: seconds by phase, and those of the lower bound
 CHARGED = "charged"  # user attribute: USD that a provider's service takes for its runs, by run
-ASKS = "asks_usd"  # user attribute: what it asks of the budget for such a run; 0: it was answered
+ASKS = "asks_usd"  # user attribute: USD that it asks of the budget for such a run, until answered
 NEEDED = "needed_usd"  # user attribute of the study: what the last trial asked for if in vain, or 0
 TIMING = "timing"  # user attribute: what its first steps and evaluation took, for the forecast
 SET_ASIDE = "set_aside"  # user attribute of the study: trials that its changed space has no more
@@ -167,6 +167,20 @@ def tries(study: optuna.Study) -> list[FrozenTrial]:
         if is_own and state_of(trial) not in ("rejected", "imported"):
             own[trial.user_attrs.get(RUN_ID), trial.datetime_start] = trial  # or its twin's: a copy
     return list(own.values())
+
+
+def tries_before(marks: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the tries of a point that were killed or failed, the latest first.
+
+    Args:
+        marks: user attributes of the try after them.
+        trials: all of the study.
+    """
+    tries: list[FrozenTrial] = []
+    while (number := marks.get(CONTINUES, marks.get(REPLACES))) is not None:
+        tries.append(trials[number])
+        marks = trials[number].user_attrs
+    return tries
 
 
 def best_first(study: optuna.Study) -> list[FrozenTrial]:

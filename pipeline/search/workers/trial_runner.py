@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 from omegaconf import DictConfig
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import Trial
 
 from pipeline.common.timing import booked
 from pipeline.config.compose import changing, run_job
@@ -16,13 +16,12 @@ from pipeline.config.hydra_parts import reading_once
 from pipeline.search.searchable import SEED, Outcome, TrialJob
 from pipeline.search.study.study import StudySpec
 from pipeline.search.study.trials import (
-    CONTINUES,
     REPEATS,
-    REPLACES,
     SOURCE,
     all_params,
     is_among_best,
     place_of,
+    tries_before,
 )
 from pipeline.search.workers.outcomes import check_scores, mean_of, means_of
 from pipeline.search.workers.reporter import Reporter
@@ -112,7 +111,7 @@ class TrialRunner:
             earlier=tuple(earlier),
             stage=spec.stage,
             source=trial.user_attrs.get(SOURCE, ""),
-            tries=_tries_before(trial, trials),
+            tries=tries_before(trial.user_attrs, trials),
         )
 
         def task(task_config: DictConfig) -> Outcome:
@@ -126,13 +125,3 @@ class TrialRunner:
                 worker.context, config, task, "hydra.sweep.dir", "hydra.sweep.subdir"
             )
         return outcome
-
-
-def _tries_before(trial: Trial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the tries of a trial's point that were killed or failed, the latest first."""
-    tries: list[FrozenTrial] = []
-    marks = trial.user_attrs
-    while (number := marks.get(CONTINUES, marks.get(REPLACES))) is not None:
-        tries.append(trials[number])
-        marks = trials[number].user_attrs
-    return tries

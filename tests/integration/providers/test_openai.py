@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.providers import patience
+from pipeline.providers import patience, tuning
+from pipeline.providers.openai import Service
 from pipeline.tracking.signature import KEY_VARIABLE
 from tests.support.chats import REPLIES, chats, write_chats
 from tests.support.services import cut_off, html, openai_double, serving, status
@@ -20,6 +21,7 @@ def setting(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-mine")
     monkeypatch.setenv("OPENAI_BASE_URL", "https://proxy.example.com")
     monkeypatch.setattr(patience, "FIRST", 0.01)
+    monkeypatch.setattr(tuning, "LISTED_SECONDS", 0.2)
     write_chats(Path("chat.jsonl"), chats(40))
 
 
@@ -149,6 +151,8 @@ def test_what_does_not_pass_ends_the_run_in_the_services_words(
     reason = run.data.tags["tunewright.reason"]
     assert re.match(said, reason), reason
     assert reason.partition(": ")[2] in " ".join(ended.err.split())
+    assert cli("resume", run.info.run_id).code == 0  # with the job, where one was begun
+    assert len(service.jobs) == 1
 
 
 def test_a_job_that_is_listed_is_waited_for_and_one_that_is_gone_is_not(
@@ -169,6 +173,33 @@ def test_a_job_that_is_listed_is_waited_for_and_one_that_is_gone_is_not(
     reason = failed.data.tags["tunewright.reason"]
     assert reason.startswith("gone: ")
     assert "It was there: it was deleted, or the key is of another account." in reason
+
+
+def test_a_run_begins_a_new_job_once_its_own_has_failed(cli, runs, address, service):
+    service.fail("ftjob-1", "server_error", "Try another time")
+    assert cli("train", *settings(address)).code == 2
+    (run,) = runs("run")
+    resumed = cli("resume", run.info.run_id)
+    assert resumed.code == 0, resumed.err
+    marks = [job["metadata"]["tunewright"] for job in service.jobs.values()]
+    assert marks == [f"{run.info.run_id}-0", f"{run.info.run_id}-1"]
+
+
+def test_a_job_that_is_listed_late_is_not_begun_twice(cli, address, service, monkeypatch):
+    monkeypatch.setattr(tuning, "LISTED_SECONDS", 20.0)
+    lists = []
+
+    def late(self, mark):
+        lists.append(mark)
+        return find(self, mark) if len(lists) > 4 else None
+
+    find = Service.find_job
+    monkeypatch.setattr(Service, "find_job", late)
+    monkeypatch.setattr(patience.Patience, "wait", lambda self, _: self._check())
+    service.effects = True
+    service.faults = {r"POST /v1/fine_tuning/jobs": [lambda: status(502)]}
+    assert cli("train", *settings(address)).code == 0
+    assert len(service.jobs) == 1
 
 
 def test_a_job_that_is_refused_leaves_nothing_to_resume(cli, address, service):

@@ -79,11 +79,13 @@ def test_a_budget_ends_a_search_before_the_trial_that_it_has_no_room_for(
 
 def test_a_stopped_trial_cancels_its_job(cli, service, settings, monkeypatch):
     def job_of(self, job_id):
-        if job_id == "ftjob-1":
+        if job_id != "ftjob-1":
+            service.polls = 1
+        elif service.jobs[job_id]["looks"] == 0:
             steering.stop_trial(open_study(Path("mlruns/studies/mine")), 0)
         return look(self, job_id)
 
-    service.polls = 4
+    service.polls = 1_000  # done only if it is not cancelled
     service.faults = {r"POST .*/cancel": [lambda: status(503)]}
     look = Service.job
     monkeypatch.setattr(Service, "job", job_of)
@@ -147,6 +149,8 @@ def test_seeds_that_are_done_are_not_paid_again_after_an_interruption(
     given = ("provider=double", "provider.n_epochs=2,3", "hydra.sweeper.repeats=2")
     assert cli("train", "-m", *given, *settings).code == 130
     monkeypatch.setattr(Service, "create", create)
+    looked = cli("doctor", "--fix")
+    assert "its job at a service is paid, or at work: its search goes on with it" in looked.out
     ended = cli("train", "-m", *given, *settings)
     assert ended.code == 0, ended.err
     assert "2 of 2 trials done" in ended.out

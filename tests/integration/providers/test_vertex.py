@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.providers import patience
+from pipeline.providers import patience, tuning
 from tests.support.chats import REPLIES, chats, write_chats
 from tests.support.services import account_of, google_double, html, serving, status
 from tests.support.stores import artifact
@@ -20,6 +20,7 @@ def service():
 def address(service, working_folder, monkeypatch):
     write_chats(Path("chat.jsonl"), chats(40))
     monkeypatch.setattr(patience, "FIRST", 0.01)
+    monkeypatch.setattr(tuning, "LISTED_SECONDS", 0.2)
     with serving(service) as address:
         monkeypatch.setenv(
             "GOOGLE_APPLICATION_CREDENTIALS", str(account_of(working_folder, address))

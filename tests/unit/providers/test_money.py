@@ -38,15 +38,11 @@ def test_dollars_are_tokens_by_the_million(tokens):
     assert usd(price, trained, read, written) == pytest.approx(exact)
 
 
-@given(st.integers(1, 100_000))
-def test_auto_epochs_are_those_of_the_notebook(rows):
-    """Its cell, with its own names."""
-    n_epochs = 3
-    if rows * 3 < 100:
-        n_epochs = min(25, 100 // rows)
-    elif rows * 3 > 25_000:
-        n_epochs = max(1, 25_000 // rows)
-    assert _auto_epochs(rows) == n_epochs
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(2, 25), (10, 10), (33, 3), (1000, 3), (8334, 2), (12_501, 1), (10**6, 1)]
+)
+def test_auto_epochs_are_those_of_the_notebook(rows, epochs):
+    assert _auto_epochs(rows) == epochs
 
 
 def test_a_forecast_counts_the_rows_as_they_are_sent():
