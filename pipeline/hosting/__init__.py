@@ -1,1 +1,1 @@
-"""HostedConfig fine-tuning: the interface of OpenAI's service, on this machine."""
+"""Hosted fine-tuning: the interface of OpenAI's service, on this machine."""
