@@ -1,5 +1,6 @@
 """The provider group: who trains, this machine or a service, and with which hyperparameters."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -56,7 +57,7 @@ class Price:
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
-class HostedConfig:
+class HostedConfig(ABC):
     """What services have in common; a service's own class makes ``name`` a literal, and adds to it.
 
     It lies beside the service, in the module of its name in `pipeline.providers`.
@@ -75,9 +76,9 @@ class HostedConfig:
     outage_minutes: NonNegative  # that the service may be out of reach
 
     @property
+    @abstractmethod
     def place(self) -> str:
         """Where the service is, as messages and records say it."""
-        raise NotImplementedError
 
     @property
     def known_price(self) -> Price | None:

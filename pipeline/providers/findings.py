@@ -14,7 +14,7 @@ from pipeline.evaluation.score_table import FILE, score_table
 from pipeline.evaluation.text import reply_scores
 from pipeline.providers.answers import Answered
 from pipeline.providers.money import price_of, usd
-from pipeline.providers.plan import EVALUATE_SECONDS, ROWS_SECONDS, TRAIN_SECONDS, USD, Plan
+from pipeline.providers.plan import Plan
 from pipeline.providers.tuning import Tuned
 from pipeline.tasks.chat import Chat, frequent_reply, last_replies
 from pipeline.tasks.objective import logged_metrics
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(RUN_LOGGER)
 
+TRAIN_SECONDS, EVALUATE_SECONDS = "cost/train_seconds", "cost/evaluate_seconds"
+ROWS_SECONDS, USD = "cost/seconds_per_1000_rows", "cost/usd"
 JOB_FILE = "job.json"  # artifact: what the service told of the job, and the tokens that are paid
 
 

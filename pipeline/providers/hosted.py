@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from pipeline.common.errors import SearchStopped, TrialStoppedError, TrialTimeoutError
 from pipeline.common.timing import Account, booked, ledger
 from pipeline.providers.answers import Asking
-from pipeline.providers.findings import Findings
+from pipeline.providers.findings import USD, Findings
 from pipeline.providers.money import dollars
 from pipeline.providers.patience import Patience
-from pipeline.providers.plan import USD, plan
+from pipeline.providers.plan import plan
 from pipeline.providers.service import ServiceError
 from pipeline.providers.tuning import Tuning
 from pipeline.tasks.objective import constraints, objectives
@@ -53,7 +53,7 @@ def run_hosted(
     tuning = Tuning(planned, patience, attached, record, experiment.seed)
     mark = tuning.mark
     try:
-        patience(planned.service.check)
+        patience(planned.check_model)
         record.inputs(inputs(experiment))
         for warning in planned.splits.warnings:
             log.warning("data: %s", warning)

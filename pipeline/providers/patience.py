@@ -41,9 +41,13 @@ class Patience:
     Args:
         config: says how long an outage may be.
         check: raises once the trial is to end; called while a request waits.
+        busy: seconds for which the service may be busy.
     """
 
-    def __init__(self, config: HostedConfig, check: Callable[[], None]) -> None:
+    def __init__(
+        self, config: HostedConfig, check: Callable[[], None], busy: float = BUSY_SECONDS
+    ) -> None:
+        self._busiest = busy
         self._most, self._check = 60.0 * config.outage_minutes, check
         self._growing = wait_exponential_jitter(initial=FIRST, max=LONGEST, jitter=FIRST)
 
@@ -64,7 +68,7 @@ class Patience:
             now = time.monotonic()
             if error.fault == "busy":
                 away = None
-                return now - began < BUSY_SECONDS
+                return now - began < self._busiest
             away = now if away is None else away
             return now - away < self._most
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from pipeline.config.experiment import Experiment
     from pipeline.data import Splits
 
-TRAIN_SECONDS, EVALUATE_SECONDS = "cost/train_seconds", "cost/evaluate_seconds"
-ROWS_SECONDS, USD = "cost/seconds_per_1000_rows", "cost/usd"
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -41,6 +38,10 @@ class Plan:
     def files(self) -> Mapping[str, SentFile]:
         """What the service gets, by split; raises as `sent_files`."""
         return sent_files(self.splits, self.service.layout)
+
+    def check_model(self) -> None:
+        """Refuse a key or a model that the service does not take; it is asked once a process."""
+        session().kept(("service", self.config.place, self.config.model), self.service.check)
 
 
 def plan(experiment: Experiment) -> Plan:
@@ -78,9 +79,9 @@ def check_hosted(experiment: Experiment) -> str:
             the key or the model.
     """
     planned = plan(experiment)
-    config, rows = planned.config, planned.splits.digest
+    rows = planned.splits.digest
     session().kept(("rows sent", rows, planned.service.layout), lambda: len(planned.files))
-    session().kept(("service", config.place, config.model), planned.service.check)
+    planned.check_model()
     return rows
 
 

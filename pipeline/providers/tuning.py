@@ -118,7 +118,8 @@ class Tuning:
 
     def _briefly(self) -> Patience:
         minutes = min(_CANCEL_MINUTES, self._planned.config.outage_minutes)
-        return Patience(replace(self._planned.config, outage_minutes=minutes), lambda: None)
+        config = replace(self._planned.config, outage_minutes=minutes)
+        return Patience(config, lambda: None, busy=60 * minutes)
 
     @property
     def mark(self) -> str:
