@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.common.errors import DataError, amount, did_you_mean, listing, quoted
 from pipeline.common.text_format import DELIMITERS, PLAIN, TextFormat, key_of
 from pipeline.data.class_labels import features_of, named
+from pipeline.data.conll import read_conll
 from pipeline.data.json_files import read_json
 from pipeline.data.rows import Record, Refuse
 from pipeline.data.text_files import (
@@ -44,7 +45,8 @@ def read_records(
     """Yield the records of a file; its suffix determines the format.
 
     Args:
-        path: a csv, tsv, json, jsonl, parquet or arrow file; the first four may be compressed.
+        path: a csv, tsv, json, jsonl, CoNLL, parquet or arrow file; all but the last two may be
+            compressed.
         text_format: of the text formats; a byte order mark goes before its encoding.
         refuse: handles a line of bad syntax, if the lines after it can still be read.
 
@@ -201,10 +203,15 @@ READERS: dict[str, Callable[[Path, TextFormat, Refuse], Iterator[Record]]] = {
     ".tsv": partial(_read_delimited, delimiter="\t"),
     ".json": partial(read_json, by_line=False),
     ".jsonl": partial(read_json, by_line=True),
+    ".conll": read_conll,
+    ".iob": read_conll,
+    ".iob2": read_conll,
+    ".bio": read_conll,
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
 }
-TEXTS = (".csv", ".tsv", ".json", ".jsonl")  # which may be compressed
+_NO_TEXTS = (".parquet", ".arrow")
+TEXTS = tuple(suffix for suffix in READERS if suffix not in _NO_TEXTS)  # which may be compressed
 
 
 def reader_of(path: Path) -> Callable[[Path, TextFormat, Refuse], Iterator[Record]] | None:

@@ -1,0 +1,58 @@
+"""CoNLL files: sentences, their lines, and lines that do not fit."""
+
+import gzip
+
+import pytest
+
+from pipeline.common.errors import DataError
+from pipeline.data.readers import read_records
+
+
+def test_sentences_have_the_columns_of_their_lines(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text(
+        "-DOCSTART- -X- O\n\n# id one\nEU NNP B-ORG\n# NN O\n\n \t\n\n\nPeter NNP B-PER\r\n"
+        "B. NNP I-PER\r\n"
+    )
+    assert list(read_records(path)) == [
+        (
+            4,
+            {
+                "tokens": ["EU", "#"],
+                "tags": ["B-ORG", "O"],
+                "1": ["EU", "#"],
+                "2": ["NNP", "NN"],
+                "3": ["B-ORG", "O"],
+            },
+        ),
+        (
+            10,
+            {
+                "tokens": ["Peter", "B."],
+                "tags": ["B-PER", "I-PER"],
+                "1": ["Peter", "B."],
+                "2": ["NNP", "NNP"],
+                "3": ["B-PER", "I-PER"],
+            },
+        ),
+    ]
+
+
+def test_tabs_keep_blanks_in_words_and_files_may_be_compressed(tmp_path):
+    path = tmp_path / "a.bio.gz"
+    path.write_bytes(gzip.compress(b"New York\tB-LOC\n\t\nrain\tO\n"))
+    assert [of["tokens"] for _, of in read_records(path)] == [["New York"], ["rain"]]
+
+
+def test_a_line_with_other_columns_is_refused_and_its_sentence_left_out(tmp_path):
+    path = tmp_path / "a.iob2"
+    path.write_text("EU B-ORG\n\nPeter B-PER\nB.\nSmith\n\nrain O\n")
+    with pytest.raises(DataError, match=r"a.iob2, line 4: found 1 column \(B.\); expected 2, as"):
+        list(read_records(path))
+    refused: list[DataError] = []
+    found = list(read_records(path, refuse=refused.append))
+    assert [number for number, _ in found] == [1, 7]
+    assert len(refused) == 1
+    path.write_text("words\nin\nlines\n")
+    with pytest.raises(DataError, match=r"line 1: .* expected a word and its tag"):
+        list(read_records(path))
