@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import reprlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -86,6 +88,12 @@ class Shape(ABC):
     def strata(self, rows: Rows) -> Sequence[str]:
         """Return the label that splits stratify each row by; the same if there are none."""
         return [""] * len(rows)
+
+
+def rarest(labels: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rarest of each row's labels, the hardest to distribute; empty without any."""
+    counts = Counter(chain.from_iterable(labels))
+    return [min(names, key=lambda name: (counts[name], name), default="") for names in labels]
 
 
 def column_of(values: Values, key: str, column: str, place: str) -> Any:

@@ -23,7 +23,7 @@ from pipeline.models.consistent import (
     odd_tokens,
 )
 from pipeline.models.digests import stamp
-from pipeline.models.families import HEADS, can, families_with
+from pipeline.models.families import can, families_with, head_name
 from pipeline.models.faults import (
     compute,
     is_of_machine,
@@ -251,7 +251,7 @@ class Checkpoint:
         needed = f"task={task}: " if task else ""
         raise ModelError(
             f"{needed}{self._place} is a {self.config.model_type}, which has no "
-            f"{HEADS.get(auto_class_name, auto_class_name)}. Models that can: "
+            f"{head_name(auto_class_name)}. Models that can: "
             f"{listing(families_with(auto_class_name), most=30)}."
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 from pipeline.common.session import shared
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEADS = {  # what an auto class is called in a message
-    "AutoModelForSequenceClassification": "head for sequence classification",
-    "AutoModelForQuestionAnswering": "head for question answering",
+_LANGUAGE_MODELS = {
     "AutoModelForCausalLM": "causal language model",
     "AutoModelForSeq2SeqLM": "sequence-to-sequence language model",
 }
+
+
+def head_name(auto_class_name: str) -> str:
+    """Return what one of transformers' auto classes is called in a message."""
+    words = re.findall("[A-Z][a-z]+", auto_class_name.removeprefix("AutoModelFor"))
+    return _LANGUAGE_MODELS.get(auto_class_name) or f"head for {' '.join(words).lower()}"
 
 
 def can(config: PretrainedConfig, auto_class_name: str) -> bool:

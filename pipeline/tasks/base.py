@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from pipeline.common.contract import Direction, Precision
-from pipeline.common.errors import DataError
+from pipeline.common.errors import DataError, ModelError
 from pipeline.common.languages import cjk_language, suffix
 from pipeline.config.task import AnyColumns, AnyTaskConfig
 
@@ -111,6 +111,7 @@ class Task(ABC, Generic[C]):
     columns_class: ClassVar[type[AnyColumns]]  # of the keys of `data` that say what is read
     shape_class: ClassVar[type[Shape]]  # of what is read of a record
     baseline_name: ClassVar[str]  # of the baseline, which needs no model
+    needs_offsets: ClassVar[bool] = False  # whether it reads where in a text each token is
     answers_untrained: ClassVar[bool] = False  # whether a pre-trained model needs no training
     # Metrics of a tokenizer's own tokens: models that read other tokens cannot be compared by them.
     per_token: ClassVar[frozenset[str]] = frozenset()
@@ -164,9 +165,16 @@ class Task(ABC, Generic[C]):
         """Refuse a model that cannot do the task, before its weights are read.
 
         Raises:
-            ModelError: naming families that can.
+            ModelError: naming families that can; also for a tokenizer without offsets, if the task
+                needs them.
         """
         self.checkpoint.check_head(self.auto_class, self.config.name)
+        if self.needs_offsets and not self.checkpoint.tokenizer.is_fast:
+            raise ModelError(
+                f"model.checkpoint={self.checkpoint.name}: its tokenizer is written in Python and "
+                "does not give the positions of tokens in a text, which "
+                f"task={self.config.name} needs."
+            )
 
     @property
     def encoding_refuses(self) -> bool:

@@ -13,7 +13,14 @@ from pipeline.config.types import STRICT, Text, Tokens, conflict
 from pipeline.models.batches import reads_types
 from pipeline.tasks.base import Examples, Task
 from pipeline.tasks.parts.labels import LabelConfig, LabelTask
-from pipeline.tasks.parts.long_rows import Pair, Read, length_of, read_pairs, read_texts
+from pipeline.tasks.parts.long_rows import (
+    Pair,
+    Read,
+    length_of,
+    read_pairs,
+    read_texts,
+    read_windows,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -131,18 +138,10 @@ class Classification(LabelTask[ClassificationConfig]):
 
     def _read_windows(self, rows: Rows, training: bool) -> Read:
         """Return as many examples per row as its first text has windows."""
-        stride, tokenizer = self.config.stride, self.checkpoint.tokenizer
+        stride = self.config.stride
         if "text_pair" in rows.columns:
             return read_pairs(self, rows, _PAIR, stride, training=training)
-        room: int = self.max_length - tokenizer.num_special_tokens_to_add(pair=False)
-        return read_texts(
-            tokenizer,
-            [list(rows["text"])],
-            self.max_length,
-            [min(stride, room // 2)] * len(rows),
-            truncation="only_first",
-            return_token_type_ids=False,
-        )
+        return read_windows(self, list(rows["text"]), stride)
 
 
 def _capped(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[str]:

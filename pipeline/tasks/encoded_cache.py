@@ -168,7 +168,8 @@ class Arrays(Sequence["np.ndarray[Any, Any]"]):
         if isinstance(i, slice):
             return [self[j] for j in range(*i.indices(len(self)))]
         lists = self._column[i].values
-        return lists.flatten().to_numpy().reshape(len(lists), -1)
+        values = lists.flatten().to_numpy()
+        return values.reshape(len(lists), len(values) // len(lists))
 
 
 def _files(entry: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic.dataclasses import dataclass as checked
 
 from pipeline.common.contract import Direction
-from pipeline.common.errors import DataError, ModelError
+from pipeline.common.errors import DataError
 from pipeline.common.languages import suffix
 from pipeline.config.task import AnyTaskConfig
 from pipeline.config.types import STRICT, Few, Number, Tokens
@@ -23,6 +23,7 @@ from pipeline.models.batches import MODEL_INPUTS
 from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
 from pipeline.tasks.parts.long_rows import Pair, Read, chosen, length_of, read_pairs
 from pipeline.tasks.parts.squad import NO_ANSWER, AnswerColumns, Answers, QuestionAnswers
+from pipeline.tasks.parts.windows import Windows, take_offsets
 
 if TYPE_CHECKING:
     import torch
@@ -43,23 +44,6 @@ class QuestionAnsweringConfig(AnyTaskConfig):
     max_answer_tokens: Tokens
     # How much better than the best span "no answer" must score to be given, in logits.
     no_answer_threshold: Number
-
-
-@dataclass(frozen=True)
-class Windows(Examples):
-    """Parts of contexts, each with its question.
-
-    ``offsets`` [tokens, 2] give the characters of the context that a window's tokens span; -1: not
-    from the context.
-    """
-
-    offsets: Sequence[Array] = ()
-
-    def of_rows(self, positions: Sequence[int]) -> Windows:
-        """Return the windows of some rows."""
-        some, asked = super().of_rows(positions), set(positions)
-        kept = [o for o, row in zip(self.offsets, self.row, strict=True) if row in asked]
-        return Windows(some.rows, some.dataset, some.truncated, offsets=kept)
 
 
 @dataclass(frozen=True)
@@ -84,26 +68,13 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     baseline_name = "random_span"
     after_encoding = Task.after_encoding | {"n_best", "max_answer_tokens", "no_answer_threshold"}
     auto_class = "AutoModelForQuestionAnswering"  # a new head for first and last tokens
+    needs_offsets = True
     encoding_refuses = True
 
     @classmethod
     def metrics(cls, config: QuestionAnsweringConfig) -> Mapping[str, Direction]:
         """Return the loss, exact match and F1 of the words of answers."""
         return {"loss": "minimize", **answer_metrics(config.language)}
-
-    def check(self) -> None:
-        """Refuse a model without such a head, or whose tokenizer has no offsets.
-
-        Raises:
-            ModelError: for either.
-        """
-        super().check()
-        if not self.checkpoint.tokenizer.is_fast:
-            raise ModelError(
-                f"model.checkpoint={self.checkpoint.name}: its tokenizer is written in Python and "
-                "does not give the positions of tokens in a text, which task=question_answering "
-                "needs."
-            )
 
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn questions and contexts into token ids, and first answers into token positions.
@@ -201,7 +172,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         spans: list[list[Span]] = [[] for _ in contexts]
         nothing = [float("inf")] * len(contexts)
         logits = zip(outputs["start_logits"], outputs["end_logits"], strict=True)
-        for i, offsets, (starts, ends) in zip(examples.row, examples.offsets, logits, strict=True):
+        for i, offsets, (starts, ends) in zip(examples.row, examples.places, logits, strict=True):
             # A window without the answer predicts "no answer": only the least certain one counts.
             nothing[i] = min(nothing[i], float(starts[0] + ends[0]))
             spans[i] += self._spans(contexts[i], offsets, starts, ends)
@@ -212,7 +183,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         """Return the best spans of a window: first before last, not too long, in the context."""
         import numpy as np
 
-        inside = np.flatnonzero((offsets[:, 0] >= 0) & (offsets[:, 1] > offsets[:, 0]))
+        inside = np.flatnonzero((offsets[0] >= 0) & (offsets[1] > offsets[0]))
         count = self.config.n_best
         firsts = inside[np.argsort(-starts[inside], kind="stable")[:count]]
         lasts = inside[np.argsort(-ends[inside], kind="stable")[:count]]
@@ -223,7 +194,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         i, j = np.nonzero(fit)
         scores = starts[firsts[i]] + ends[lasts[j]]
         order = np.argsort(-scores, kind="stable")
-        parts = zip(offsets[firsts[i], 0][order], offsets[lasts[j], 1][order], strict=True)
+        parts = zip(offsets[0, firsts[i]][order], offsets[1, lasts[j]][order], strict=True)
         spans = zip((_text(context, *part) for part in parts), scores[order], strict=True)
         return self._best(Span(text, float(score)) for text, score in spans)
 
@@ -249,9 +220,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
         """Return windows of the contexts with their questions, or the contexts' beginnings."""
         stride = self.config.stride if self.config.long_rows == "window" else None
         read = read_pairs(self, rows, _PAIR, stride, training=training, return_offsets_mapping=True)
-        columns = read.columns
-        parts = zip(columns.pop("offset_mapping"), columns.pop("text_of"), strict=True)
-        columns["offsets"] = [_of_context(*part) for part in parts]
+        read.columns["offsets"] = take_offsets(read, text=1)
         return read
 
     def _notes(self, rows: Rows, within: Sequence[int], kept: Sequence[int]) -> tuple[str, ...]:
@@ -291,27 +260,19 @@ def _lost(answers: Sequence[Answers], columns: Mapping[str, Sequence[Any]]) -> s
     return {i for i, of in enumerate(answers) if of} - whole
 
 
-def _of_context(spans: Sequence[tuple[int, int]], of: Sequence[int | None]) -> Array:
-    """Return a window's offsets, -1 for tokens that are not from the context."""
-    import numpy as np
-
-    is_context = np.array([text == 1 for text in of])
-    return np.where(is_context[:, None], np.array(spans, dtype=np.int32), np.int32(-1))
-
-
 def _positions(answers: Answers, offsets: Array) -> tuple[int, int]:
     """Return the tokens of the first answer; the first token if the window does not contain it."""
     if not answers:
         return 0, 0
     text, start = answers[0]
     end = start + len(text)
-    covered = ((offsets[:, 0] >= 0) & (offsets[:, 0] < end) & (offsets[:, 1] > start)).nonzero()[0]
+    covered = ((offsets[0] >= 0) & (offsets[0] < end) & (offsets[1] > start)).nonzero()[0]
     # At its ends an answer may have characters that a tokenizer skips.
     kept = [i for i, char in enumerate(text) if unicodedata.category(char)[0] not in _LEFT_OUT]
     if not len(covered) or not kept:
         return 0, 0
     first, last = int(covered[0]), int(covered[-1])
-    if offsets[first, 0] > start + kept[0] or offsets[last, 1] <= start + kept[-1]:
+    if offsets[0, first] > start + kept[0] or offsets[1, last] <= start + kept[-1]:
         return 0, 0
     return first, last
 

@@ -6,6 +6,7 @@ Nothing is in it that only this machine has: no path, no user, no row of the dat
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,9 @@ if TYPE_CHECKING:
 # The hub's names of tasks, where they are not ours with a dash.
 _TASKS = {"classification": "text-classification", "chat": "text-generation"}
 _WRITING = ("summarization", "translation", "chat")  # whose texts are of task.language
-# The class that loads a model, by the end of its architecture's name.
-_CLASSES = {
-    "ForSequenceClassification": "AutoModelForSequenceClassification",
-    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
-    "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
-    "MTModel": "AutoModelForSeq2SeqLM",
-}
+# How the names of architectures end: those with a head, and encoder-decoders.
+_WITH_HEAD = re.compile("For[A-Z][A-Za-z]+(Classification|Answering)$")
+_ENCODER_DECODERS = ("ForConditionalGeneration", "MTModel")
 # What a reader asks first of how it was trained.
 _SETTINGS = (
     "soup.trials",  # of trials whose weights are averaged
@@ -135,8 +132,9 @@ def _config(store: Store, run: Run) -> dict[str, Any]:
 def _auto_class(folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     name = next(iter(config.get("architectures") or [""]))
-    found = (auto for end, auto in _CLASSES.items() if name.endswith(end))
-    return next(found, "AutoModelForCausalLM")
+    if head := _WITH_HEAD.search(name):
+        return f"AutoModel{head[0]}"
+    return f"AutoModelFor{'Seq2SeqLM' if name.endswith(_ENCODER_DECODERS) else 'CausalLM'}"
 
 
 def _name(model: Mapping[str, Any]) -> str:

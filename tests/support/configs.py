@@ -24,7 +24,7 @@ def model_of(checkpoint: str | Path | None, **changes: Any) -> ModelConfig:
 def task_settings(name: str, **changes: Any) -> Any:
     """Return the config of a task."""
     cls: type[AnyTaskConfig] = config_class(name)
-    return _made(cls, f"task/{name}", **changes)
+    return TypeAdapter(cls).validate_python({**_of_task(name)[0], **changes})
 
 
 def generation(**changes: Any) -> GenerationConfig:
@@ -38,8 +38,8 @@ def training(**changes: Any) -> TrainingConfig:
 
 
 def columns_for(task: str, **changes: Any) -> Any:
-    """Return the columns of a task, as conf/data/base.yaml has them."""
-    own, _ = split_columns(_group("data/base"), task)
+    """Return the columns of a task, as conf/data/base.yaml or the task's own file has them."""
+    own, _ = split_columns({**_group("data/base"), **_of_task(task)[1]}, task)
     return columns_class(task)(**{**own, **changes})
 
 
@@ -56,6 +56,12 @@ def _made(cls: type, *names: str, **changes: Any) -> Any:
     given = {key: value for name in names for key, value in _group(name).items()}
     given = {k: v for k, v in {**given, **changes}.items() if k not in ("defaults", "architecture")}
     return TypeAdapter(cls).validate_python(given)
+
+
+def _of_task(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a task's file says of the task, and of its columns."""
+    tree = _group(f"task/{name}")
+    return tree.get("task", tree), tree.get("data", {})
 
 
 @lru_cache

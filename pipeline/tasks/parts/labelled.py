@@ -15,7 +15,7 @@ from pipeline.common.errors import DataError, listing
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text, conflict
 from pipeline.data.rows import Row, Rows, Values
-from pipeline.data.shapes import Shape, column_of, place_of, text_of
+from pipeline.data.shapes import Shape, column_of, place_of, rarest, text_of
 from pipeline.data.values import check_whole, is_blank, is_missing_word, is_number, label_name
 
 LABEL_CHARACTERS = 200  # most of a class's name
@@ -106,11 +106,8 @@ class Labelled(Shape):
         return self.columns.label if isinstance(self.columns.label, str) else None
 
     def strata(self, rows: Rows) -> Sequence[str]:
-        """Return the labels; of several the rarest, which is the hardest to distribute."""
-        if not self.many:
-            return rows["label"]
-        counts = Counter(name for names in rows["label"] for name in names)
-        return [min(names, key=lambda n: (counts[n], n), default="") for names in rows["label"]]
+        """Return the labels; of several the rarest."""
+        return rarest(rows["label"]) if self.many else rows["label"]
 
     def labels(self, rows: Rows) -> Sequence[Sequence[str]]:
         """Return the label, or all of them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -14,10 +13,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from pipeline.common.contract import Direction
-from pipeline.common.errors import ConfigError, amount, listing
+from pipeline.common.errors import ConfigError, listing
 from pipeline.config.task import AnyTaskConfig
 from pipeline.config.types import STRICT, Number, Positive, conflict
 from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
+from pipeline.tasks.parts.heads import named_head, replaced_head
 from pipeline.tasks.parts.labelled import LabelColumns, Labelled
 from pipeline.tasks.parts.long_rows import chosen
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pipeline.data import Rows
     from pipeline.data.shapes import Shape
 
-_NAMELESS = re.compile(r"LABEL_\d+")  # as transformers calls them
 MOST_SHOWN = 50  # most labels whose probabilities are logged for each row
 
 
@@ -65,11 +64,6 @@ class LabelConfig(AnyTaskConfig):
                 "the rows without each label divided by those with it"
             )
         return self
-
-
-def are_matched(trained: Sequence[str], labels: Sequence[str]) -> bool:
-    """Whether a trained head's labels are those of the data, or have no names of their own."""
-    return set(trained) == set(labels) or all(_NAMELESS.fullmatch(name) for name in trained)
 
 
 L = TypeVar("L", bound=LabelConfig)
@@ -131,33 +125,14 @@ class LabelTask(Task[L]):
 
     def warnings(self, rows: Rows) -> list[str]:
         """Return what is odd; also a trained head that is replaced."""
-        found, trained = super().warnings(rows), self.checkpoint.own_labels
-        if not self.head or not trained:
-            return found
-        if len(trained) == len(self.labels) and not are_matched(trained, self.labels):
-            found.append(
-                f"the model's own head of {amount(len(trained), 'label')} "
-                f"({listing(trained, most=6)}) is kept, in this order, for labels of other names "
-                f"({listing(self.labels, most=6)})"
-            )
-        if len(trained) != len(self.labels):
-            found.append(
-                f"the model's own head of {amount(len(trained), 'label')} "
-                f"({listing(trained, most=6)}) is replaced by a new one of {len(self.labels)} "
-                f"({listing(self.labels, most=6)})"
-            )
-        return found
+        odd = replaced_head(self.checkpoint, self.labels) if self.head else []
+        return [*super().warnings(rows), *odd]
 
     @property
     def head(self) -> Mapping[str, Any]:
         """A head whose outputs are named by the labels."""
         kind = "multi" if self.config.multi_label else "single"
-        return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: i for i, label in enumerate(self.labels)},
-            "problem_type": f"{kind}_label_classification",
-        }
+        return {**named_head(self.labels), "problem_type": f"{kind}_label_classification"}
 
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return logits of shape [examples, labels], and the loss if there are labels."""

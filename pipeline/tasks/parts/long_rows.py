@@ -84,6 +84,24 @@ def read_texts(
     )
 
 
+def read_windows(task: Task[Any], texts: list[str], stride: int | None, **options: Any) -> Read:
+    """Return texts as token ids, in windows that share so many tokens; None: each is cut.
+
+    The tokenizer is a fast one; the options are its own.
+    """
+    tokenizer = task.checkpoint.tokenizer
+    room: int = task.max_length - tokenizer.num_special_tokens_to_add(pair=False)
+    return read_texts(
+        tokenizer,
+        [texts],
+        task.max_length,
+        None if stride is None else [min(stride, room // 2)] * len(texts),
+        truncation="only_first",
+        return_token_type_ids=False,
+        **options,
+    )
+
+
 def _read(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[Sequence[str]],

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Models with a head: they never read a token that they wrote.
-_HEADS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
-
 
 @dataclass(frozen=True)
 class Accelerated:
@@ -97,8 +94,9 @@ def _frozen_layer_cache(
 
     training = experiment.training
     is_frozen = experiment.adapter.name in ("head", "freeze")
-    # Activations of swapped texts are not in the cache.
-    can = fast.task.auto_class in _HEADS and experiment.evaluation.counterfactual is None
+    # A language model reads tokens that it wrote, and swapped texts have no stored activations.
+    is_written = fast.task.auto_class.endswith("LM")
+    can = not is_written and experiment.evaluation.counterfactual is None
     if not (training.frozen_layer_cache and is_frozen and can):
         return fast
     from pipeline.training.speedups.frozen_layers import pays, reuse_frozen_layers

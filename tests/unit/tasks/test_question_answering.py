@@ -84,7 +84,7 @@ def test_a_long_context_can_be_cut_or_left_out_of_training(reader, policy, train
     rows_of = asked((" ".join(LETTERS), [("t", None)]), ("a b", [("b", None)]))
     found = task.encode(rows_of, training=training)
     assert (len(found.dataset), found.truncated) == (examples, 1)
-    assert len(found.offsets) == examples
+    assert len(found.places) == examples
     assert found.dataset["start_positions"][:] == [0, 4][-examples:]
 
 
@@ -102,11 +102,11 @@ def test_the_windows_of_a_row_do_not_depend_on_other_rows(reader):
         alone = task.encode(rows_of)
         where = [j for j, row in enumerate(together.row) if row == i]
         assert together.dataset.select(where)["input_ids"][:] == alone.dataset["input_ids"][:]
-        for j, offsets in zip(where, alone.offsets, strict=True):
-            assert together.offsets[j].tolist() == offsets.tolist()
+        for j, offsets in zip(where, alone.places, strict=True):
+            assert together.places[j].tolist() == offsets.tolist()
         some = together.of_rows([i])
         assert some.rows.ids == together.rows.ids[i : i + 1]
-        assert [o.tolist() for o in some.offsets] == [o.tolist() for o in alone.offsets]
+        assert [o.tolist() for o in some.places] == [o.tolist() for o in alone.places]
     widest, narrow = (len(task.encode(each[i]).dataset) for i in (1, 3))
     assert (widest, narrow) == (2, 4)  # 16 tokens with 8 shared; 8 tokens with 4
 
@@ -136,7 +136,7 @@ def test_an_answer_that_no_window_holds_is_not_trained_as_none(reader, policy):
     rows_of = asked((letters, [(answer, None)]), ("a b", [("b", None)]), ("c d", []))
     found = task.encode(rows_of, training=True)
     assert (found.row, found.dropped) == ([1, 2], 1)
-    assert len(found.offsets) == 2
+    assert len(found.places) == 2
     (note,) = found.notes
     assert note.startswith("1 of 3 rows have an answer that is cut off")
     assert note.endswith("they are left out of training")
