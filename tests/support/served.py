@@ -22,18 +22,23 @@ ASKED = ["what", "colour", "has", "?", "near"]
 WORDS = [*ASKED, *COLOURS, *THINGS, *GOOD, *BAD, *FILLERS]
 
 
+KINDS = {**dict.fromkeys(COLOURS, "COLOUR"), **dict.fromkeys(THINGS, "THING")}
+
+
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}> {{ m.content }} </s> {% endfor %}"
     "{% if add_generation_prompt %}<assistant> {% endif %}"
 )
 
 
-TASKS = ["classification", "question_answering", "summarization", "translation", "chat"]
+READERS = ["classification", "question_answering", "token_classification"]  # they write nothing
+TASKS = [*READERS, "summarization", "translation", "chat"]
 
 
 INPUTS = {
     "classification": {"review"},
     "question_answering": {"context", "question"},
+    "token_classification": {"text"},
     "summarization": {"long"},
     "translation": {"de"},
     "chat": {"messages"},
@@ -79,7 +84,7 @@ def model_of(task: str, folder: Path) -> Path:
     wide = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     place = {"intermediate_size": 32, "max_position_embeddings": 64, "initializer_range": 0.3}
     torch.manual_seed(0)
-    if task in TASKS[:2]:
+    if task in READERS:
         tokenizer(folder, around=("[CLS]", "[SEP]"))
         hf.BertModel(hf.BertConfig(**size, **wide, **place)).save_pretrained(folder)
     elif task == "summarization":
@@ -113,6 +118,11 @@ def records_of(task: str, count: int = 40) -> list[dict]:
                     "question": question,
                     "answers": {"text": [answer], "answer_start": [text.rindex(answer)]},
                 },
+                "token_classification": {
+                    "text": text,
+                    "tokens": text.split(),
+                    "tags": [f"B-{KINDS[word]}" if word in KINDS else "O" for word in text.split()],
+                },
                 "summarization": {"long": text, "short": f"{things[0]} {things[1]}"},
                 "translation": {"de": f"{text} {chance.choice(THINGS)}", "en": f"{colours[0]}"},
                 "chat": {"messages": messages},
@@ -130,7 +140,7 @@ def command_of(task: str, folder: Path) -> list[str]:
     columns = {"summarization": ("long", "short"), "translation": ("de", "en")}
     pairs = zip(("input", "target"), columns.get(task, ()), strict=False)
     own = [f"data.{key}={column}" for key, column in pairs]
-    own += ["task.generation.max_new_tokens=6"] if task not in TASKS[:2] else []
+    own += ["task.generation.max_new_tokens=6"] if task not in READERS else []
     own += ["task.max_target_length=8"] if task in columns else []
     own += [f"task.chat_template={folder / 'template.jinja'}"] if task == "chat" else []
     return [

@@ -22,6 +22,8 @@ from pipeline.tasks import get_task
 from pipeline.tasks.chat import Chats
 from pipeline.tasks.encoded_cache import EncodedStore, encoding_key
 from pipeline.tasks.parts.squad import QuestionAnswers
+from pipeline.tasks.parts.tagged import Tagged
+from pipeline.tasks.parts.tags import Entity
 from pipeline.tasks.parts.text_to_text import SourceTarget
 from tests.support import word_models as models
 from tests.support.configs import columns_for, model_of, task_settings
@@ -88,6 +90,17 @@ def answers(folder, _):
     )
 
 
+def tags(folder, _):
+    model = once(folder / "reader", models.encoder, [*LETTERS, "who"])
+    task = task_of(task_settings("token_classification", stride=4), model, 12, {"X": 1})
+    texts = [" ".join(LETTERS), "a b", "\u200b"]  # of the last the tokenizer makes no token
+    words = [tuple((i, i + 1) for i in range(0, len(text), 2)) for text in texts]
+    found = [(Entity(2, 5, "X"),), (), ()]
+    columns = {"text": texts, "words": words, "entities": found}
+    shape = Tagged(columns_for("token_classification"))
+    return task, Rows(shape, ["f:1", "f:2", "f:3"], columns)
+
+
 def translation(folder, _):
     return writing(task_settings("translation", max_target_length=4), folder, tiny_t5)
 
@@ -118,6 +131,7 @@ KINDS = [
     windows,
     generative,
     answers,
+    tags,
     translation,
     summarization,
     chat,
@@ -140,9 +154,9 @@ def test_stored_encoding_equals_fresh_one(kind, training, folder, tiny_model, st
         assert found.rows is given
         assert (found.truncated, found.dropped) == (plain.truncated, plain.dropped)
         assert (found.notes, found.row) == (plain.notes, plain.row)
-        offsets = getattr(plain, "offsets", ())
-        assert len(getattr(found, "offsets", ())) == len(offsets)
-        for one, other in zip(getattr(found, "offsets", ()), offsets, strict=True):
+        places = getattr(plain, "places", ())
+        assert len(getattr(found, "places", ())) == len(places)
+        for one, other in zip(getattr(found, "places", ()), places, strict=True):
             assert one.dtype == other.dtype
             assert np.array_equal(one, other)
     assert encoding_key(task, given, training=training) == key  # after use as before
