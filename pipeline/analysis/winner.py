@@ -184,7 +184,7 @@ def baselines(experiment: Experiment) -> list[Side]:
     splits, metric = splits_of(experiment), objectives(experiment)[0].name
     train, test = splits.train, splits.test
     assert test is not None  # it was asked for
-    counts = splits.label_counts
+    counts = splits.targets.counts
     answers = {
         "the most frequent label": [max(counts, key=lambda name: counts[name])] * len(test),
         "TF-IDF with logistic regression": tfidf_predictions(

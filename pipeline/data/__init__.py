@@ -3,5 +3,6 @@
 from pipeline.data.rows import Rows
 from pipeline.data.sources import read_split
 from pipeline.data.splits import Splits, count_labels, load_splits
+from pipeline.data.targets import Targets
 
-__all__ = ["Rows", "Splits", "count_labels", "load_splits", "read_split"]
+__all__ = ["Rows", "Splits", "Targets", "count_labels", "load_splits", "read_split"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.common.errors import DataError, amount
@@ -13,54 +14,76 @@ from pipeline.data.text_files import lines
 
 _DOCUMENT = "-DOCSTART-"
 _BLANKS = re.compile("[ \t]+")
+_COMMENT = re.compile(r"#\s*(id|newdoc|newpar|\S+\s*=)(\s|$)")
 
 
 def read_conll(path: Path, text_format: TextFormat, refuse: Refuse) -> Iterator[Record]:
     """Yield each sentence, with the line at which it begins.
 
     A record has each column of the file as a list by its number, "1", "2" …; the first is also
-    ``tokens``, the last ``tags``. Columns are separated by tabs, or where a file has none by
-    blanks. Left out are the lines that begin a document, and comments: lines before a sentence
-    that begin with # and have another number of columns than the first sentence.
+    ``tokens`` and, where there are several, the last ``tags``; ``lines`` are their numbers.
+    Columns are separated by tabs if the first sentence has any, else by blanks. Left out are the
+    lines that begin a document, and comments: lines before a sentence that begin with # and have
+    another number of columns, or as those of known corpora do (``# id …``, ``# text = …``).
     """
-    sentence: list[Sequence[str]] = []
-    start, width = 1, 0
-    is_bad = False
-    for number, line in enumerate(lines(path, text_format.encoding), start=1):
-        if not line.strip():
-            if sentence and not is_bad:
-                yield start, _record(sentence)
-            sentence, is_bad = [], False
+    form = _Form(path)
+    for sentence in _sentences(lines(path, text_format.encoding)):
+        try:
+            rows, numbers = form.read(sentence)
+        except DataError as error:
+            refuse(error)
             continue
-        line = line.rstrip("\r\n")
-        columns = line.split("\t") if "\t" in line else _BLANKS.split(line.strip(" "))
-        if columns[0] == _DOCUMENT or _is_comment(columns, sentence, width):
-            continue
-        if not sentence:
-            start = number
-        width = width or len(columns)
-        sentence.append(columns)
-        if len(columns) != width or width < 2:
-            if not is_bad:
-                refuse(_fault(path, number, columns, width))
-            is_bad = True
-    if sentence and not is_bad:
-        yield start, _record(sentence)
+        if rows:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            named = {"tokens": columns[0], **({"tags": columns[-1]} if len(columns) > 1 else {})}
+            numbered = {str(i): column for i, column in enumerate(columns, start=1)}
+            yield numbers[0], {**named, **numbered, "lines": numbers}
 
 
-def _is_comment(columns: Sequence[str], sentence: Sequence[object], width: int) -> bool:
-    return columns[0].startswith("#") and not sentence and len(columns) != max(2, width)
+def _sentences(every: Iterator[str]) -> Iterator[list[tuple[int, str]]]:
+    """Yield the lines between blank ones, and between documents, with their numbers."""
+    sentence: list[tuple[int, str]] = []
+    for number, line in enumerate(every, start=1):
+        if line.strip() and line.split()[0] != _DOCUMENT:
+            sentence.append((number, line.rstrip("\r\n")))
+        elif sentence:
+            yield sentence
+            sentence = []
+    if sentence:
+        yield sentence
 
 
-def _record(sentence: Sequence[Sequence[str]]) -> dict[str, list[str]]:
-    columns = [list(column) for column in zip(*sentence, strict=True)]
-    numbered = {str(i): column for i, column in enumerate(columns, start=1)}
-    return {"tokens": columns[0], "tags": columns[-1], **numbered}
+@dataclass
+class _Form:
+    """How the lines of a file are written, as the first sentences tell."""
 
+    path: Path
+    has_tabs: bool | None = None
+    width: int = 0  # columns; 0: none were seen yet, or one alone
 
-def _fault(path: Path, number: int, columns: Sequence[str], width: int) -> DataError:
-    expected = f"{width}, as in the first line with a word" if width > 1 else "a word and its tag"
-    return DataError(
-        f"{path}, line {number}: found {amount(len(columns), 'column')} ({' '.join(columns)[:60]});"
-        f" expected {expected}."
-    )
+    def read(self, sentence: Sequence[tuple[int, str]]) -> tuple[list[Sequence[str]], list[int]]:
+        """Return the columns of each line without comments, and the lines' numbers.
+
+        Raises:
+            DataError: for a line with another number of columns.
+        """
+        if self.has_tabs is None:
+            self.has_tabs = any("\t" in line for _, line in sentence)
+        split = [(number, self._columns(line)) for number, line in sentence]
+        width = self.width or next((len(c) for _, c in split if not c[0].startswith("#")), 0)
+        for (_, line), (_, columns) in zip(sentence, split[:], strict=True):
+            is_odd = len(columns) != width or _COMMENT.match(line)
+            if not (line.startswith("#") and is_odd):
+                break
+            del split[0]
+        for number, columns in split:
+            if len(columns) != width:
+                raise DataError(
+                    f"{self.path}, line {number}: found {amount(len(columns), 'column')} "
+                    f"({' '.join(columns)[:60]}); expected {width}, as in the lines before."
+                )
+        self.width = width if width > 1 else 0
+        return [columns for _, columns in split], [number for number, _ in split]
+
+    def _columns(self, line: str) -> Sequence[str]:
+        return line.split("\t") if self.has_tabs else _BLANKS.split(line.strip(" \t"))

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from pipeline.common.errors import DataError, did_you_mean, listing, quoted
 from pipeline.common.text_format import key_of
 from pipeline.data.rows import Row, Rows, Values
+from pipeline.data.targets import Moments
 from pipeline.data.text_files import uncompressed
 from pipeline.data.values import as_text, check_whole, header_hint, is_blank
 
@@ -84,6 +85,11 @@ class Shape(ABC):
     def has_one_label(self) -> bool:
         """Whether each row has exactly one label, out of a few."""
         return False
+
+    def moments(self, rows: Rows) -> Mapping[str, Moments]:
+        """Return the scale of each column of numbers that are to be predicted."""
+        del rows  # a shape with such columns overrides this
+        return {}
 
     def strata(self, rows: Rows) -> Sequence[str]:
         """Return the label that splits stratify each row by; the same if there are none."""

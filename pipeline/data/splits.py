@@ -12,6 +12,7 @@ from pipeline.config.data import DataConfig, FilesConfig
 from pipeline.data.rows import Rows
 from pipeline.data.shapes import Shape, place_of
 from pipeline.data.sources import file_digests, files_of_other_splits, read_split
+from pipeline.data.targets import Targets
 from pipeline.data.values import folded
 
 
@@ -22,7 +23,7 @@ class Splits:
     train: Rows
     validation: Rows
     test: Rows | None  # None: not requested, so not read
-    label_counts: Mapping[str, int]  # of all training rows, by label, sorted; empty without labels
+    targets: Targets  # of all training rows
     files: Mapping[str, str | Mapping[str, str]]  # split -> sha256 of its file, or files by name
     warnings: tuple[str, ...]  # what is odd about the training rows
 
@@ -68,6 +69,7 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
 
     # Before subsampling: the findings are about the data, not a small sample.
     counts = _label_counts(train, {"validation": validation, "test": test})
+    targets = Targets(counts, shape.moments(train))
     train = _shorten(train, config.max_train_samples, seed, "train")
     if config.train_share < 1:
         most = max(1, round(config.train_share * len(train)))
@@ -76,7 +78,7 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
     validation = _shorten(validation, config.max_validation_samples, seed, "validation")
     test = _shorten(test, config.max_test_samples, seed, "test") if test else None
     files = file_digests(config) if isinstance(config, FilesConfig) else {}
-    return Splits(train, validation, test, counts, files, tuple(warnings))
+    return Splits(train, validation, test, targets, files, tuple(warnings))
 
 
 def _repeated_files(train: Rows) -> list[str]:
@@ -237,7 +239,8 @@ def _label_counts(train: Rows, others: Mapping[str, Rows | None]) -> dict[str, i
                     twin = next((one for one in counts if folded(one) == folded(name)), None)
                     near = did_you_mean(name, counts) if twin is None else ""
                     is_case = twin is not None and twin.casefold() == name.casefold()
-                    how = "check --fix OUT writes both alike" if is_case else "write both alike"
+                    can_fix = is_case and shape.label_column
+                    how = "check --fix OUT writes both alike" if can_fix else "write both alike"
                     there = f" (it is {twin!r} there; {how})"
                     raise DataError(
                         f"{split} split, row {row_id}: the label {name!r} does not occur in "

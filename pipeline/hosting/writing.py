@@ -53,7 +53,7 @@ class Writing:
         if not isinstance(task, ChatTask):
             raise invalid("The model does not hold conversations.", "model")
         config = _config(task.config, asked)
-        self._task = ChatTask(config, task.checkpoint, task.max_length, {})
+        self._task = ChatTask(config, task.checkpoint, task.max_length, task.targets)
         self._predictor, self._asked, self._tell = predictor, asked, tell
         self._is_unwanted = is_unwanted
         self._text = Text([*asked.stops, *filter(None, [self._task.after_reply])])

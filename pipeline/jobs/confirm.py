@@ -200,7 +200,7 @@ def conclude(confirmation: Confirmation, config: DictConfig) -> winners.WinnerRe
     sides = [second, *(winners.baselines(experiment) if with_rows else [])]
     truth = winners.truth_of(store, own[0]) if with_rows else []
     splits = splits_of(experiment)
-    labels = list(splits.label_counts)
+    labels = list(splits.targets.counts)
     assert splits.test is not None  # the config reads it
     validation = [metrics_of(run)[f"val/{metric}"] for run in own]
     score = confirmation.trial.values[0]

@@ -101,6 +101,8 @@ def _unfit(store: Store, runs: Mapping[int, Run]) -> Iterator[tuple[int, str]]:
                     why = f"it began with another model, {run.data.params['model.checkpoint']}"
                 elif list(theirs.label_counts) != list(own.label_counts):
                     why = f"its labels are {listing(theirs.label_counts)}"
+                elif theirs.moments != own.moments:
+                    why = "its numbers have another scale, that of other training rows"
                 elif _asked(theirs) != _asked(own):
                     why = "it answers another task, or in another way"
                 else:

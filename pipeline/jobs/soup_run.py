@@ -100,8 +100,7 @@ class Tasting:
                 shutil.copy(path, out)
         for path in out.glob("*.safetensors"):
             shutil.copymode(out / "config.json", path)
-        counts = dict(self.data.task.label_counts)
-        description.write(description.describe(self.experiment, counts), out)
+        description.write(description.describe(self.experiment, self.data.task.targets), out)
 
     def evaluations(self, folder: Path, *splits: str) -> dict[str, Evaluation]:
         """Load a model and evaluate it on splits."""
@@ -209,7 +208,7 @@ def _said(tasting: Tasting, recipe: Recipe, soup: Evaluation, winner: Evaluation
         return (
             f"{answer}; {other.name}, alone has {other.mean:.4f}, and one score each gives no test"
         )
-    labels = list(data.task.label_counts)
+    labels = list(data.task.labels)
     return f"{answer}: {winners.judge(own, other, tables[0]['label'], name, labels).words}"
 
 

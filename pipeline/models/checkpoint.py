@@ -203,7 +203,8 @@ class Checkpoint:
         writes = auto_class.__name__ in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
         check_loaded(model, found, self._source.at(*WEIGHTS), writes=writes)
         check_once(self._source, model)
-        reorder_head(model, self.own_labels, tuple(kwargs.get("id2label", {}).values()))
+        own = self.own_labels(auto_class.__name__)
+        reorder_head(model, own, tuple(kwargs.get("id2label", {}).values()))
         return self._with_padding(model)
 
     @property
@@ -214,11 +215,11 @@ class Checkpoint:
     def _place(self) -> str:
         return "model.from_config" if self.is_new else self._source.place
 
-    @property
-    def own_labels(self) -> tuple[str, ...]:
-        """The labels of the head that the checkpoint was trained with; none if it has no such."""
-        heads = self.config.architectures or ()
-        if self.is_new or not any("ForSequenceClassification" in head for head in heads):
+    def own_labels(self, auto_class_name: str) -> tuple[str, ...]:
+        """Return the names of the outputs of the head that was trained; none if it has no such."""
+        heads, wanted = self.config.architectures or (), auto_class_name.removeprefix("AutoModel")
+        is_named = wanted.endswith("Classification")  # others' outputs are no classes
+        if self.is_new or not is_named or not any(wanted in head for head in heads):
             return ()
         return tuple(str(label) for _, label in sorted((self.config.id2label or {}).items()))
 

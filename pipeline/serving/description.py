@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from pipeline.config.explain import first
 from pipeline.config.task import Columns, TaskConfig
 from pipeline.config.types import Tokens
 from pipeline.config.untrusted import MOST_JSON_BYTES, read_json
+from pipeline.data.targets import Moments, Targets
 from pipeline.tasks import get_task
 
 FILE = "tunewright.json"
@@ -36,9 +38,15 @@ class Description:
     label_counts: dict[str, int]  # training rows a label, in the order of the model's outputs
     max_length: Tokens  # tokens
     precision: Precision
+    moments: dict[str, Moments] = field(default_factory=dict)  # of numbers; later than format 1
+
+    @property
+    def targets(self) -> Targets:
+        """What its task knows of the training rows."""
+        return Targets(self.label_counts, self.moments)
 
 
-def describe(experiment: Experiment, label_counts: dict[str, int]) -> Description:
+def describe(experiment: Experiment, targets: Targets) -> Description:
     """Return the description of a model that an experiment trained."""
     task, precision = experiment.task, experiment.training.precision
     assert precision != "auto"  # a run has settled it
@@ -47,9 +55,10 @@ def describe(experiment: Experiment, label_counts: dict[str, int]) -> Descriptio
         tunewright=__version__,
         task=get_task(task).for_prediction(task),
         columns=experiment.data.columns,
-        label_counts=label_counts,
+        label_counts=dict(targets.counts),
         max_length=experiment.training.max_length,
         precision=precision,
+        moments=dict(targets.moments),
     )
 
 

@@ -103,7 +103,7 @@ def save(
     task.teach_end(plain)
     plain.save_pretrained(folder)
     task.checkpoint.tokenizer.save_pretrained(folder)  # a chat template that was given is its own
-    write(describe(experiment, dict(task.label_counts)), folder)
+    write(describe(experiment, task.targets), folder)
     for weights in folder.rglob("*.safetensors"):
         # safetensors writes for the owner alone; a shared store shares its weights too.
         shutil.copymode(folder / "config.json", weights)
@@ -123,7 +123,7 @@ def _answers(
     """Ask a model in memory about rows, with the settings of prediction but in float32."""
     config = task.for_prediction(task.config)
     kind = get_task(config)
-    asked = kind(config, task.checkpoint, task.max_length, task.label_counts)
+    asked = kind(config, task.checkpoint, task.max_length, task.targets)
     predictor = Predictor(asked, kind.shape(config, experiment.data.columns), model, "float32")
     return _ask(predictor, rows)
 
@@ -150,7 +150,7 @@ def _check(folder: Path, expected: Answers, *, is_merged: bool) -> Interface:
     predictor = Predictor.load(folder)
     _compare(expected, _ask(predictor, expected.rows), "the saved model", may_tie=is_merged)
     record = predictor.shape.record(expected.rows, 0)
-    return Interface(record, predictor.predict([record])[0])
+    return Interface(record, predictor.task.example(predictor.predict([record])[0]))
 
 
 def _ask(predictor: Predictor, rows: Rows) -> Answers:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from transformers import PreTrainedModel
 
-    from pipeline.data import Rows
+    from pipeline.data import Rows, Targets
     from pipeline.data.shapes import Shape
     from pipeline.models import Checkpoint
 
@@ -104,7 +104,7 @@ class Task(ABC, Generic[C]):
         config: the task's settings.
         checkpoint: its model.
         max_length: tokens that the model may see of an example.
-        label_counts: training rows per label, labels sorted; empty without labels.
+        targets: of the training rows.
     """
 
     config_class: ClassVar[type[AnyTaskConfig]]  # of the settings that the config names
@@ -112,6 +112,9 @@ class Task(ABC, Generic[C]):
     shape_class: ClassVar[type[Shape]]  # of what is read of a record
     baseline_name: ClassVar[str]  # of the baseline, which needs no model
     needs_offsets: ClassVar[bool] = False  # whether it reads where in a text each token is
+    # Whether the model reads the tokens of an example once, and no others, such as those it wrote:
+    # what its frozen layers make of them can be stored.
+    reads_once: ClassVar[bool] = True
     answers_untrained: ClassVar[bool] = False  # whether a pre-trained model needs no training
     # Metrics of a tokenizer's own tokens: models that read other tokens cannot be compared by them.
     per_token: ClassVar[frozenset[str]] = frozenset()
@@ -119,12 +122,12 @@ class Task(ABC, Generic[C]):
     after_encoding: ClassVar[frozenset[str]] = frozenset({"objective"})
 
     def __init__(
-        self, config: C, checkpoint: Checkpoint, max_length: int, label_counts: Mapping[str, int]
+        self, config: C, checkpoint: Checkpoint, max_length: int, targets: Targets
     ) -> None:
         self.config = config
         self.checkpoint = checkpoint
         self.max_length = max_length
-        self.label_counts = label_counts
+        self.targets = targets
 
     @classmethod
     def variant(cls, config: C) -> type[Task[C]]:
@@ -275,6 +278,13 @@ class Task(ABC, Generic[C]):
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return the predictions, one per row, as columns of a table."""
 
+    def example(self, prediction: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a prediction that shows what all are like, by which a served model is described.
+
+        One that is a list may be empty, of which nothing is seen.
+        """
+        return prediction
+
     def answers(self, rows: Rows) -> Sequence[str]:
         """Return the texts of the answers, if answers are texts in a language."""
         del rows
@@ -325,7 +335,7 @@ class Task(ABC, Generic[C]):
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The label names, sorted: the order of the model's outputs."""
-        return tuple(self.label_counts)
+        return tuple(self.targets.counts)
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
         """Build a batch of encoded examples, padded to the longest."""

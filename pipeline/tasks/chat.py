@@ -19,7 +19,7 @@ from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, DataError, ModelError, did_you_mean, listing
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, FileName, Text
-from pipeline.data import Rows
+from pipeline.data import Rows, Targets
 from pipeline.data.conversations import Message, asked, plain
 from pipeline.data.layouts import AUTO, LAYOUTS, read_conversation
 from pipeline.data.rows import Row, Values
@@ -143,14 +143,14 @@ class Chat(WritingTask[ChatConfig]):
         config: ChatConfig,
         checkpoint: Checkpoint,
         max_length: int,
-        label_counts: Mapping[str, int],
+        targets: Targets,
     ) -> None:
         if config.chat_template is not None:
             # A copy, since runs share the checkpoint; the template is saved with the model.
             tokenizer = copy.copy(checkpoint.tokenizer)
             tokenizer.chat_template = _read_template(config.chat_template)
             checkpoint = replace(checkpoint, tokenizer=tokenizer)
-        super().__init__(config, checkpoint, max_length, label_counts)
+        super().__init__(config, checkpoint, max_length, targets)
 
     @classmethod
     def metrics(cls, config: ChatConfig) -> Mapping[str, Direction]:

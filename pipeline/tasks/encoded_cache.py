@@ -106,7 +106,7 @@ def encoding_key(task: Task[Any], rows: Rows, *, training: bool) -> str | None:
         "tokenizer": rules,
         "model": checkpoint.config.to_dict(),
         "task": [type(task).__qualname__, read],
-        "labels": task.labels,
+        "targets": [task.labels, task.targets.moments],
         "max_length": task.max_length,
         "training": training,
     }

@@ -211,7 +211,7 @@ class QuestionAnswering(Task[QuestionAnsweringConfig]):
     def _answer(self, spans: Sequence[Span], nothing: float) -> Span:
         """Return the best span, or "no answer" if that scores higher or there is no span."""
         least = nothing - self.config.no_answer_threshold
-        may_be_none = NO_ANSWER in self.label_counts  # training had such questions
+        may_be_none = NO_ANSWER in self.targets.counts  # training had such questions
         if not spans or (may_be_none and least > spans[0].score):
             return Span("", nothing)
         return spans[0]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
-from operator import itemgetter
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass as checked
 
 from pipeline.common.contract import Direction
 from pipeline.config.task import AnyTaskConfig
@@ -18,9 +17,9 @@ from pipeline.config.types import STRICT, Tokens
 from pipeline.data import Rows
 from pipeline.models.batches import IGNORED
 from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
-from pipeline.tasks.parts.heads import named_head, replaced_head
+from pipeline.tasks.parts.heads import head_warnings, named_head
 from pipeline.tasks.parts.long_rows import chosen, length_of, read_windows
-from pipeline.tasks.parts.tagged import Tagged, TaggedColumns, Words, of_text, of_words
+from pipeline.tasks.parts.tagged import Tagged, TaggedColumns, Words, to_characters, to_words
 from pipeline.tasks.parts.tags import (
     OUTSIDE,
     Entity,
@@ -40,31 +39,48 @@ if TYPE_CHECKING:
 _KINDS = ("f1", "precision", "recall")
 
 
-@dataclass(config=STRICT, frozen=True, kw_only=True)
+@checked(config=STRICT, frozen=True, kw_only=True)
 class TokenClassificationConfig(AnyTaskConfig):
     """A tag for each word."""
 
     name: Literal["token_classification"]
-    scheme: SchemeName  # of the tags in files, and of those that the model answers with
+    scheme: SchemeName  # of the tags in files; the model answers iob1 as bio
     stride: Tokens  # tokens that neighbouring windows share
 
 
-class Answered(NamedTuple):
-    """What is answered of a row."""
-
-    tags: Sequence[str]  # of each word; of one that is not read, outside
-    entities: Sequence[Entity]  # of the text
-    strict: Sequence[Entity]  # those of them whose tags are well-formed
-    scores: Sequence[float]  # of each entity: the mean probability of its words' tags
-
-
-class _Token(NamedTuple):
-    """A token that words begin at: the first and the last of them, and what is answered."""
+class Unit(NamedTuple):
+    """Words that begin at one token, usually one; a word that is not read is one of its own."""
 
     first: int
     last: int
-    tag: str
-    probability: float
+    place: tuple[int, int] | None  # example and token
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A row as it is read: what is learned, answered and scored of it are tags of its units."""
+
+    units: Sequence[Unit]
+    spans: Words  # the characters of each unit
+
+    @classmethod
+    def of(cls, words: Words, places: Mapping[int, tuple[int, int]]) -> Reading:
+        """Return the units of words, of which some have a place."""
+        units: list[Unit] = []
+        for word in range(len(words)):
+            place = places.get(word)
+            if units and place is not None and units[-1].place == place:
+                units[-1] = Unit(units[-1].first, word, place)
+            else:
+                units.append(Unit(word, word, place))
+        return cls(units, tuple((words[of.first][0], words[of.last][1]) for of in units))
+
+
+class Answer(NamedTuple):
+    """The tags of a row's units, and how probable each is."""
+
+    tags: Sequence[str]
+    probabilities: Sequence[float]
 
 
 class TokenClassification(Task[TokenClassificationConfig]):
@@ -85,7 +101,7 @@ class TokenClassification(Task[TokenClassificationConfig]):
     def metrics(cls, config: TokenClassificationConfig) -> Mapping[str, Direction]:
         """Return loss, accuracy of tags, and F1, precision and recall of entities."""
         names: dict[str, Direction] = {"loss": "minimize", "accuracy": "maximize"}
-        # Of the entities whose tags are well-formed; any tags are with a type alone.
+        # Of the entities whose tags are well-formed, as they always are where tags are types.
         ends = ["_micro", "_macro", "/", *(["_strict"] if config.scheme != "plain" else [])]
         return names | dict.fromkeys((kind + end for kind in _KINDS for end in ends), "maximize")
 
@@ -106,14 +122,14 @@ class TokenClassification(Task[TokenClassificationConfig]):
 
     def warnings(self, rows: Rows) -> list[str]:
         """Return what is odd; also a trained head that is replaced."""
-        return [*super().warnings(rows), *replaced_head(self.checkpoint, self.tags)]
+        return [*super().warnings(rows), *head_warnings(self, self.tags)]
 
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn texts into token ids, at most ``max_length``, and tags into positions.
 
         With ``task.long_rows=window`` a long text makes several examples. The tag of a word stands
-        at its first token, in one window. Special tokens spelled out in a text are plain
-        characters.
+        at its first token, in one window; training leaves out windows without any. Special tokens
+        spelled out in a text are plain characters.
 
         Raises:
             DataError: for long rows that are to be refused.
@@ -125,23 +141,29 @@ class TokenClassification(Task[TokenClassificationConfig]):
         read = read_windows(self, texts, stride, return_offsets_mapping=True)
         columns = read.columns
         columns["places"] = _places(rows["words"], columns["row"], take_offsets(read, text=0))
-        kept = self.kept_rows(
+        within = self.kept_rows(
             rows,
             read.cut,
             lambda i: length_of(self.checkpoint.tokenizer, texts[i]),
             training=training,
         )
-        found = chosen(columns, kept)
+        found = chosen(columns, within)
+        if training:
+            some = [j for j, places in enumerate(found["places"]) if places.size]
+            found = {name: [values[j] for j in some] for name, values in found.items()}
         places = found.pop("places")
+        notes: tuple[str, ...] = ()
         if "entities" in rows.columns:
-            found["labels"] = self._targets(rows, found, places)
-        dropped = len(rows) - len(kept)
-        return Windows(rows, Dataset.from_dict(found), len(read.cut), dropped, places=places)
+            readings = _readings(rows, found["row"], places)
+            found["labels"] = self._targets(rows, readings, found["input_ids"])
+            notes = _unreachable(rows, readings, within)
+        dropped = len(rows) - len(set(found["row"]))
+        return Windows(rows, Dataset.from_dict(found), len(read.cut), dropped, notes, places)
 
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return tag and probability of each token, [examples, tokens], and losses by example.
 
-        The weight of an example is the number of words that are learned in it.
+        The weight of an example is the number of tags that are learned in it.
         """
         from torch.nn import functional
 
@@ -159,41 +181,48 @@ class TokenClassification(Task[TokenClassificationConfig]):
 
     def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
         """Score the entities that the tags tell, all and the well-formed, and the tags."""
-        return self._scores(self._answered(examples, outputs), examples.rows)
+        return self._scores(*self._answered(examples, outputs), examples.rows)
 
     def baseline(self, train: Rows, rows: Rows) -> dict[str, float]:
         """Score giving each word its most frequent tag in training; to new words, the usual one."""
         counts: dict[str, Counter[str]] = defaultdict(Counter)
-        every = zip(train["text"], train["words"], self._tagged(train), strict=True)
-        for text, words, tags in every:
-            for (start, end), tag in zip(words, tags, strict=True):
+        readings = [Reading.of(words, {}) for words in train["words"]]
+        for text, of, tags in zip(
+            train["text"], readings, self._tagged(train, readings), strict=True
+        ):
+            for (start, end), tag in zip(of.spans, tags, strict=True):
                 counts[text[start:end]][tag] += 1
-        usual = {word: _first(of) for word, of in counts.items()}
-        other = _first(sum(counts.values(), Counter()))
-        answered = []
-        for text, words in zip(rows["text"], rows["words"], strict=True):
-            tags = [usual.get(text[a:b], other) for a, b in words]
-            answered.append(
-                self._answer([_Token(i, i, tag, 1.0) for i, tag in enumerate(tags)], words)
-            )
-        return self._scores(answered, rows)
+        usual = {word: _most_frequent(of) for word, of in counts.items()}
+        other = _most_frequent(sum(counts.values(), Counter()))
+        judged = [
+            Reading.of(words, {word: (0, word) for word in range(len(words))})
+            for words in rows["words"]
+        ]
+        answers = []
+        for text, of in zip(rows["text"], judged, strict=True):
+            tags = [usual.get(text[a:b], other) for a, b in of.spans]
+            answers.append(Answer(tags, [1.0] * len(tags)))
+        return self._scores(judged, answers, rows)
 
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return each row's entities, by their characters in the text."""
-        answered, texts = self._answered(examples, outputs), examples.rows["text"]
+        texts, every = examples.rows["text"], zip(*self._answered(examples, outputs), strict=True)
+        found = [self._entities(*both) for both in every]
         columns: dict[str, list[Any]] = {
             "prediction": [
-                [
-                    {**_shown(one, text), "score": round(score, 4)}
-                    for one, score in zip(of.entities, of.scores, strict=True)
-                ]
-                for of, text in zip(answered, texts, strict=True)
+                [{**_shown(one, text), "score": round(score, 4)} for one, score in of]
+                for of, text in zip(found, texts, strict=True)
             ]
         }
         if "entities" in examples.rows.columns:
-            pairs = zip(answered, examples.rows["entities"], strict=True)
-            columns["correct"] = [set(of.entities) == set(true) for of, true in pairs]
+            pairs = zip(found, examples.rows["entities"], strict=True)
+            columns["correct"] = [{one for one, _ in of} == set(true) for of, true in pairs]
         return columns
+
+    def example(self, prediction: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a prediction with an entity in it, whether or not this one has any."""
+        some = {**_shown(Entity(0, 1, self.labels[0]), "?"), "score": 1.0}
+        return {**prediction, "prediction": prediction["prediction"] or [some]}
 
     def predictions(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
         """Return the rows, their entities as those that are predicted, and the predictions."""
@@ -206,84 +235,117 @@ class TokenClassification(Task[TokenClassificationConfig]):
 
     def counts(self, examples: Examples, outputs: Outputs) -> dict[str, dict[str, int]]:
         """Return how many entities of each type there are, and how many are predicted."""
-        answered = self._answered(examples, outputs)
+        every = zip(*self._answered(examples, outputs), strict=True)
+        found = Counter(one.label for both in every for one, _ in self._entities(*both))
         true = Counter(one.label for of in examples.rows["entities"] for one in of)
-        found = Counter(one.label for of in answered for one in of.entities)
         return {
             label: {"entities": true[label], "predicted": found[label]} for label in self.labels
         }
 
-    def _tagged(self, rows: Rows) -> list[list[str]]:
-        """Return the tags of each row's words."""
+    def _tagged(self, rows: Rows, readings: Sequence[Reading]) -> list[list[str]]:
+        """Return the true tags of each row's units."""
         return [
-            written(of_words(entities, words), len(words), self.config.scheme)
-            for entities, words in zip(rows["entities"], rows["words"], strict=True)
+            written(to_words(entities, of.spans), len(of.spans), self.config.scheme)
+            for entities, of in zip(rows["entities"], readings, strict=True)
         ]
 
     def _targets(
-        self, rows: Rows, columns: Mapping[str, Sequence[Any]], places: Sequence[Array]
+        self, rows: Rows, readings: Sequence[Reading], ids: Sequence[Sequence[int]]
     ) -> list[list[int]]:
-        """Return the tag at the first token of each word, else what the loss ignores."""
-        position, tags = {tag: i for i, tag in enumerate(self.tags)}, self._tagged(rows)
-        targets = [[IGNORED] * len(ids) for ids in columns["input_ids"]]
-        for target, row, place in zip(targets, columns["row"], places, strict=True):
-            for word, token in reversed(place.T.tolist()):  # the first word of a token counts
-                target[token] = position[tags[row][word]]
+        """Return the tag at the first token of each unit, else what the loss ignores."""
+        position = {tag: i for i, tag in enumerate(self.tags)}
+        targets = [[IGNORED] * len(of) for of in ids]
+        for of, tags in zip(readings, self._tagged(rows, readings), strict=True):
+            for unit, tag in zip(of.units, tags, strict=True):
+                if unit.place is not None:
+                    example, token = unit.place
+                    targets[example][token] = position[tag]
         return targets
 
-    def _answered(self, examples: Examples, outputs: Outputs) -> list[Answered]:
-        """Return what is answered of each row."""
+    def _answered(
+        self, examples: Examples, outputs: Outputs
+    ) -> tuple[Sequence[Reading], Sequence[Answer]]:
+        """Return how each row is read, and what is answered; of what is not read, outside."""
         assert isinstance(examples, Windows)
-        every = examples.rows["words"]
-        tokens: list[list[_Token]] = [[] for _ in every]
-        parts = zip(
-            examples.row, examples.places, outputs["tag"], outputs["probability"], strict=True
-        )
-        for row, places, tags, probabilities in parts:
-            # A tokenizer may make one token of several words.
-            for token, pairs in groupby(places.T.tolist(), key=itemgetter(1)):
-                words = [word for word, _ in pairs]
-                tag, probability = self.tags[int(tags[token])], float(probabilities[token])
-                tokens[row].append(_Token(words[0], words[-1], tag, probability))
-        return [self._answer(sorted(of), words) for of, words in zip(tokens, every, strict=True)]
+        readings = _readings(examples.rows, examples.row, examples.places)
+        answers = []
+        for of in readings:
+            places = [unit.place for unit in of.units]
+            tags = [self.tags[int(outputs["tag"][at])] if at else OUTSIDE for at in places]
+            shares = [float(outputs["probability"][at]) if at else 1.0 for at in places]
+            answers.append(Answer(tags, shares))
+        return readings, answers
 
-    def _answer(self, tokens: Sequence[_Token], words: Words) -> Answered:
-        tags = [OUTSIDE] * len(words)
-        for first, last, tag, _ in tokens:
-            tags[first : last + 1] = [tag] * (last + 1 - first)
-        spans = tuple((words[first][0], words[last][1]) for first, last, *_ in tokens)
-        told = [of.tag for of in tokens]
-        found, strict = (
-            entities_in(told, self.config.scheme, strict=only) for only in (False, True)
-        )
-        scores = [fmean(of.probability for of in tokens[a:b]) for a, b, _ in found]
-        return Answered(tags, of_text(found, spans), of_text(strict, spans), scores)
+    def _entities(
+        self, reading: Reading, answer: Answer, *, strict: bool = False
+    ) -> list[tuple[Entity, float]]:
+        """Return the entities of a row by characters, and the mean probability of their tags."""
+        # What is not read, such as a word of blanks, does not interrupt an entity.
+        read = [i for i, unit in enumerate(reading.units) if unit.place is not None]
+        found = entities_in([answer.tags[i] for i in read], self.config.scheme, strict=strict)
+        shares = [fmean(answer.probabilities[i] for i in read[a:b]) for a, b, _ in found]
+        placed = to_characters(found, tuple(reading.spans[i] for i in read))
+        return list(zip(placed, shares, strict=True))
 
-    def _scores(self, answered: Sequence[Answered], rows: Rows) -> dict[str, float]:
+    def _scores(
+        self, readings: Sequence[Reading], answers: Sequence[Answer], rows: Rows
+    ) -> dict[str, float]:
         """Score answers to rows by all metrics but the loss."""
         from pipeline.evaluation.entities import entity_scores
 
-        true = rows["entities"]
+        def found(*, strict: bool) -> list[list[Entity]]:
+            both = zip(readings, answers, strict=True)
+            return [[one for one, _ in self._entities(*of, strict=strict)] for of in both]
+
         pairs = [
             one == other
-            for of, tags in zip(answered, self._tagged(rows), strict=True)
-            for one, other in zip(of.tags, tags, strict=True)
+            for answer, tags in zip(answers, self._tagged(rows, readings), strict=True)
+            for one, other in zip(answer.tags, tags, strict=True)
         ]
-        scores = entity_scores([of.entities for of in answered], true, self.labels)
+        scores = entity_scores(found(strict=False), rows["entities"], self.labels)
         if self.config.scheme != "plain":
-            strict = entity_scores([of.strict for of in answered], true, self.labels)
+            strict = entity_scores(found(strict=True), rows["entities"], self.labels)
             scores |= {f"{kind}_strict": strict[f"{kind}_micro"] for kind in _KINDS}
         return {"accuracy": fmean(pairs), **scores}
 
 
-def _first(counts: Counter[str]) -> str:
-    """Return the most frequent one; of equally many the first by name."""
+def _most_frequent(counts: Counter[str]) -> str:
+    """Return the most frequent tag; of equally many the first by name."""
     return min(counts, key=lambda tag: (-counts[tag], tag))
 
 
 def _shown(entity: Entity, text: str) -> dict[str, Any]:
     start, end, label = entity
     return {"text": text[start:end], "start": start, "end": end, "label": label}
+
+
+def _readings(rows: Rows, row: Sequence[int], places: Sequence[Array]) -> list[Reading]:
+    """Return how each row is read, by the rows of examples and their places."""
+    found: list[dict[int, tuple[int, int]]] = [{} for _ in rows.ids]
+    for example, (i, of) in enumerate(zip(row, places, strict=True)):
+        found[i] |= {word: (example, token) for word, token in of.T.tolist()}
+    return [Reading.of(*both) for both in zip(rows["words"], found, strict=True)]
+
+
+def _unreachable(
+    rows: Rows, readings: Sequence[Reading], positions: Sequence[int]
+) -> tuple[str, ...]:
+    """Report the entities of rows that no tags can tell, since words or tokens have more."""
+    every = [(i, one) for i in positions for one in rows["entities"][i]]
+    within = [
+        (i, one)
+        for i, one in every
+        if one.start not in {a for a, _ in readings[i].spans}
+        or one.end not in {b for _, b in readings[i].spans}
+    ]
+    if not within:
+        return ()
+    i, (start, end, _) = within[0]
+    return (
+        f"{len(within)} of {len(every)} entities begin or end within a word or a token, as "
+        f"{rows['text'][i][start:end]!r} in row {rows.ids[i]}: they cannot be answered, and count "
+        "as missed",
+    )
 
 
 def _places(every: Sequence[Words], row: Sequence[int], offsets: Sequence[Array]) -> list[Array]:

@@ -113,4 +113,5 @@ def _type(value: Any) -> DataType | Array | Object:
         return Object([Property(name, _type(one)) for name, one in value.items()])
     if isinstance(value, list):  # of label names where it is empty
         return Array(_type(value[0]) if value else DataType.string)
-    return DataType.double if isinstance(value, float) else DataType.string
+    kinds = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
+    return kinds.get(type(value), DataType.string)

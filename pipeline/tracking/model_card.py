@@ -134,7 +134,10 @@ def _auto_class(folder: Path) -> str:
     name = next(iter(config.get("architectures") or [""]))
     if head := _WITH_HEAD.search(name):
         return f"AutoModel{head[0]}"
-    return f"AutoModelFor{'Seq2SeqLM' if name.endswith(_ENCODER_DECODERS) else 'CausalLM'}"
+    if name.endswith(_ENCODER_DECODERS):
+        return "AutoModelForSeq2SeqLM"
+    is_bare = name.endswith("Model") and not name.endswith("HeadModel")
+    return "AutoModel" if is_bare else "AutoModelForCausalLM"
 
 
 def _name(model: Mapping[str, Any]) -> str:

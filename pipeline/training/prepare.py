@@ -177,8 +177,8 @@ def task_of(experiment: Experiment) -> Task[Any]:
     from pipeline.models import find_checkpoint
 
     checkpoint, length = find_checkpoint(experiment.model), experiment.training.max_length
-    counts = splits_of(experiment).label_counts
-    return get_task(experiment.task)(experiment.task, checkpoint, length, counts)
+    targets = splits_of(experiment).targets
+    return get_task(experiment.task)(experiment.task, checkpoint, length, targets)
 
 
 @booked("model")
@@ -273,7 +273,7 @@ def _encoded(
     task = as_read.config
     kind = get_task(task)
     splits = load_splits(data, kind.shape(task, data.columns), with_test=with_test)
-    made = kind(task, find_checkpoint(model), max_length, splits.label_counts)
+    made = kind(task, find_checkpoint(model), max_length, splits.targets)
     return Encoded(splits, made, store)
 
 

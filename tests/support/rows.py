@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.data import Rows
+from pipeline.data import Rows, Targets
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.base import Task
@@ -44,7 +44,7 @@ def tiny_task(model: Path, counts: Mapping[str, int], max_length: int = 32, **se
     """Return a classification by a model like `tiny_model`, of labels with so many rows."""
     config = task_settings("classification", **settings)
     checkpoint = find_checkpoint(model_of(model))
-    return get_task(config)(config, checkpoint, max_length, counts)
+    return get_task(config)(config, checkpoint, max_length, Targets(counts))
 
 
 def write_rows(path: Path, records: list[dict[str, str]]) -> Path:

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import chain
 
 from pipeline.data import Rows
+from pipeline.data.shapes import Shape
 
 _NO_WORD = re.compile(r"[\W_]+")
 
@@ -19,6 +20,11 @@ class Corpus:
     """Rows by split; what is read of them is in one list each, split after split."""
 
     splits: Mapping[str, Rows]
+
+    @property
+    def shape(self) -> Shape:
+        """What is read of a record, the same in all splits."""
+        return next(iter(self.splits.values())).shape
 
     @cached_property
     def split(self) -> list[str]:

@@ -70,7 +70,7 @@ def _conflicts(corpus: Corpus, groups: Groups) -> list[Finding]:
         return []
     count = sum(map(len, found))
     texts = amount(len(found), "text")
-    message = f"{texts} with more than one label, on {count} rows: no model can fit both"
+    message = f"{texts} labelled in more than one way, on {count} rows: no model can fit both"
     return [Finding.about("warning", "conflict", message, corpus.groups_of(found))]
 
 

@@ -15,8 +15,9 @@ from pipeline.analysis.preflight import check_inputs, check_settings
 from pipeline.common.errors import DataError, TunewrightError
 from pipeline.common.tables import Cell, Table
 from pipeline.config.experiment import Experiment
-from pipeline.data import Splits, count_labels, load_splits, read_split
+from pipeline.data import Splits, Targets, count_labels, load_splits, read_split
 from pipeline.data.sources import SPLITS
+from pipeline.tasks.objective import objectives
 from pipeline.training.prepare import shape_of, splits_of, task_of
 
 FOLDS = 5
@@ -53,7 +54,9 @@ def inspect_data(experiment: Experiment) -> DataReport:
     corpus = Corpus(splits.by_name if splits else found)
     tokens, odd = Table((), ()), list[Finding]()  # a service's tokenizer is not known here
     if not experiment.hosted:
-        tokens, odd = token_findings(experiment, found, count_labels(list(found.values())))
+        first = next(iter(found.values()))
+        targets = Targets(count_labels(list(found.values())), shape.moments(first))
+        tokens, odd = token_findings(experiment, found, targets)
     findings += [
         *_findings(corpus, splits),
         *language_findings(corpus),
@@ -103,9 +106,11 @@ def _baselines(experiment: Experiment, splits: Splits) -> Table:
 
         train, judged = splits.train, splits.validation
         answers = tfidf_predictions(train.groups, train["label"], judged.groups)
-        rows["tfidf"] = classification_scores(answers, judged["label"], list(splits.label_counts))
-    names = [name for name in _SCORES if name in rows[task.baseline_name]]
-    names = names or list(rows[task.baseline_name])
+        rows["tfidf"] = classification_scores(answers, judged["label"], list(splits.targets.counts))
+    known = rows[task.baseline_name]
+    names = [name for name in _SCORES if name in known] or list(known)
+    goal = objectives(experiment)[0].name
+    names = list(dict.fromkeys([*([goal] if goal in known else []), *names]))
     lines: list[list[Cell]] = [
         [kind, *(round(scores[name], 4) for name in names)] for kind, scores in rows.items()
     ]

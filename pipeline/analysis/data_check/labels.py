@@ -47,7 +47,7 @@ def label_findings(corpus: Corpus) -> list[Finding]:
         *_twins(corpus, every),
         *_missing(corpus, every),
         *_rare(corpus, counts),
-        *_balance(counts),
+        *(_balance(counts) if corpus.shape.has_one_label else ()),
     ]
 
 
@@ -97,8 +97,7 @@ def _twins(corpus: Corpus, every: Counter[str]) -> list[Finding]:
 
 def _missing(corpus: Corpus, every: Counter[str]) -> list[Finding]:
     """Find words for missing values, unless data.missing_labels says which ones are."""
-    shape = next(iter(corpus.splits.values())).shape
-    words = shape.doubtful_labels(label for label, _ in every.most_common())
+    words = corpus.shape.doubtful_labels(label for label, _ in every.most_common())
     if not words:
         return []
     named = listing(f"{label!r} ({amount(every[label], 'row')})" for label in words)

@@ -11,7 +11,7 @@ from pipeline.common.errors import TunewrightError
 from pipeline.common.tables import Cell, Table
 from pipeline.config.experiment import Experiment
 from pipeline.config.task import TaskConfig
-from pipeline.data import Rows
+from pipeline.data import Rows, Targets
 from pipeline.models import find_checkpoint
 from pipeline.models.batches import IGNORED
 from pipeline.tasks import get_task
@@ -27,14 +27,14 @@ COLUMNS = (
 
 
 def token_findings(
-    experiment: Experiment, splits: Mapping[str, Rows], counts: Mapping[str, int]
+    experiment: Experiment, splits: Mapping[str, Rows], targets: Targets
 ) -> tuple[Table, list[Finding]]:
     """Encode all rows, as they are and as the model would see them.
 
     Args:
         experiment: names model and task.
         splits: the rows.
-        counts: of rows by label.
+        targets: of the rows.
 
     Returns:
         What is odd, after a table with a line a split as it was read, before others were cut off it
@@ -43,12 +43,12 @@ def token_findings(
         Where targets are texts, also the tokens that are trained on, of all and a row, and the rows
         that are idle, without a single one within ``training.max_length``.
     """
-    task = _task(experiment, experiment.task, counts, experiment.training.max_length)
+    task = _task(experiment, experiment.task, targets, experiment.training.max_length)
     try:
         task.check()
     except TunewrightError as error:  # each row would be refused for it
         return Table(COLUMNS, []), error_findings([str(error)])
-    whole = _task(experiment, task.uncut(experiment.task), counts, _WHOLE)
+    whole = _task(experiment, task.uncut(experiment.task), targets, _WHOLE)
     lines: list[list[Cell]] = []
     findings: list[Finding] = []
     for split, rows in splits.items():
@@ -74,9 +74,9 @@ def token_findings(
 
 
 def _task(
-    experiment: Experiment, config: TaskConfig, counts: Mapping[str, int], max_length: int
+    experiment: Experiment, config: TaskConfig, targets: Targets, max_length: int
 ) -> Task[Any]:
-    return get_task(config)(config, find_checkpoint(experiment.model), max_length, counts)
+    return get_task(config)(config, find_checkpoint(experiment.model), max_length, targets)
 
 
 def _line(split: str, task: Task[Any], whole: Examples, cut: Examples) -> list[Cell]:

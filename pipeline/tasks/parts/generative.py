@@ -62,6 +62,7 @@ class GenerativeClassification(LabelTask["ClassificationConfig"]):
     Loss, metrics and predictions are as with a head, so both can be compared in one study.
     """
 
+    reads_once = False
     answers_untrained = True
 
     @classmethod

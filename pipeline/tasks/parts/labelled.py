@@ -12,13 +12,14 @@ from pydantic import BeforeValidator, model_validator
 from pydantic.dataclasses import dataclass as checked
 
 from pipeline.common.errors import DataError, listing
-from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text, conflict
-from pipeline.data.rows import Row, Rows, Values
-from pipeline.data.shapes import Shape, column_of, place_of, rarest, text_of
+from pipeline.data.rows import Rows, Values
+from pipeline.data.shapes import column_of, place_of, rarest
 from pipeline.data.values import check_whole, is_blank, is_missing_word, is_number, label_name
+from pipeline.tasks.parts.text_rows import TextColumns, Texts
 
 LABEL_CHARACTERS = 200  # most of a class's name
+_GRADES = 11  # from 0 to 10
 _MARKS = {"0": False, "1": True, "false": False, "true": True}  # of a label that has a column
 
 
@@ -39,13 +40,11 @@ def _missing_labels(value: Any) -> Any:
 
 
 @checked(config=STRICT, frozen=True, kw_only=True)
-class LabelColumns(AnyColumns):
+class LabelColumns(TextColumns):
     """A text or two, and a label or several."""
 
     not_columns = frozenset({"label_separator", "missing_labels"})
 
-    text: Text
-    text_pair: Text | None  # a second text, read with the first; null: none
     # Several where the task is multi-label; a list: the labels are its columns of 0 and 1.
     label: Annotated[str | tuple[str, ...], BeforeValidator(_label_columns)]
     label_separator: Text | None  # between the labels of one cell; null: a cell is a list
@@ -64,41 +63,24 @@ class LabelColumns(AnyColumns):
 
 
 @dataclass(frozen=True)
-class Labelled(Shape):
-    """Columns ``text``, ``text_pair`` for pairs, and ``label``.
+class Labelled(Texts):
+    """A text or two, and a label.
 
-    A label is a name, whatever its type in the source; with ``many``, a sorted tuple of names.
+    It is a name, whatever its type in the source; with ``many``, a sorted tuple of names.
     """
 
     has_classes = True
     columns: LabelColumns
     many: bool = False
 
-    def read(self, values: Values, place: str, *, with_targets: bool = True) -> Row:
-        """Return texts and label; a text without letters or a missing label is refused."""
-        row: Row = {"text": text_of(values, "data.text", self.columns.text, place)}
-        if self.columns.text_pair is not None:
-            row["text_pair"] = text_of(values, "data.text_pair", self.columns.text_pair, place)
-        if with_targets:
-            row["label"] = self._labels(values, place) if self.many else self._label(values, place)
-        return row
-
-    def groups(self, rows: Rows) -> Sequence[str]:
-        """Keep equal texts, or pairs of texts, together."""
-        if "text_pair" not in rows.columns:
-            return rows["text"]
-        return [f"{a}\n{b}" for a, b in zip(rows["text"], rows["text_pair"], strict=True)]
+    def target(self, values: Values, place: str) -> str | tuple[str, ...]:
+        """Return the label, or all; a missing one is refused."""
+        return self._labels(values, place) if self.many else self._label(values, place)
 
     @property
     def has_one_label(self) -> bool:
         """Whether it is not a set of them."""
         return not self.many
-
-    @property
-    def inputs(self) -> Mapping[str, str]:
-        """The text, or both."""
-        both = {self.columns.text: "text", self.columns.text_pair: "text_pair"}
-        return {column: name for column, name in both.items() if column is not None}
 
     @property
     def label_column(self) -> str | None:
@@ -128,10 +110,16 @@ class Labelled(Shape):
                 f"{place_of(train)}: a label has {len(longest)} characters ({longest[:40]}…); "
                 f"expected at most {LABEL_CHARACTERS}. Is data.label the text?"
             )
-        columns = self.columns.label
+        columns, odd = self.columns.label, []
         absent = [] if isinstance(columns, str) else [repr(c) for c in columns if c not in counts]
-        warning = f"no row of train has a 1 in the column {listing(absent)}: it is no label"
-        return [warning] if absent else []
+        if absent:
+            odd.append(f"no row of train has a 1 in the column {listing(absent)}: it is no label")
+        if len(counts) > _GRADES and all(map(is_number, counts)):
+            odd.append(
+                f"the labels are {len(counts)} numbers: where it counts how far apart they are, "
+                "task=regression predicts them"
+            )
+        return odd
 
     def _check_number(self, train: Rows, counts: Mapping[str, int]) -> None:
         if len(counts) < (1 if self.many else 2):
@@ -141,7 +129,7 @@ class Labelled(Shape):
                 f"{place_of(train)}: {none if self.many else found} (data.label names the column)."
             )
         if len(counts) > len(train) / 2:
-            hint = " Or a quantity? Numbers are not predicted yet (regression)."
+            hint = " Or a quantity? task=regression predicts numbers."
             quantity = hint if all(map(is_number, counts)) else ""
             raise DataError(
                 f"{place_of(train)}: {len(counts)} different labels on {len(train)} rows; expected "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -14,12 +14,11 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, listing
-from pipeline.config.task import AnyTaskConfig
 from pipeline.config.types import STRICT, Number, Positive, conflict
-from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
-from pipeline.tasks.parts.heads import named_head, replaced_head
+from pipeline.tasks.base import Array, Batch, Examples, Outputs
+from pipeline.tasks.parts.heads import head_warnings, named_head
 from pipeline.tasks.parts.labelled import LabelColumns, Labelled
-from pipeline.tasks.parts.long_rows import chosen
+from pipeline.tasks.parts.texts import TextConfig, TextTask
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +42,7 @@ def _weights(value: Any) -> Any:
 
 
 @dataclass(config=STRICT, frozen=True, kw_only=True)
-class LabelConfig(AnyTaskConfig):
+class LabelConfig(TextConfig):
     """What tasks that predict labels share."""
 
     multi_label: bool  # a row has any number of labels
@@ -69,12 +68,12 @@ class LabelConfig(AnyTaskConfig):
 L = TypeVar("L", bound=LabelConfig)
 
 
-class LabelTask(Task[L]):
+class LabelTask(TextTask[L]):
     """Cross-entropy over the label names; scored on decoded labels."""
 
     columns_class = LabelColumns
     baseline_name = "majority"
-    after_encoding = Task.after_encoding | {"class_weights", "label_smoothing"}
+    after_encoding = TextTask.after_encoding | {"class_weights", "label_smoothing"}
 
     def check(self) -> None:
         """Refuse a model that cannot do the task, and weights that are not one per label.
@@ -125,7 +124,7 @@ class LabelTask(Task[L]):
 
     def warnings(self, rows: Rows) -> list[str]:
         """Return what is odd; also a trained head that is replaced."""
-        odd = replaced_head(self.checkpoint, self.labels) if self.head else []
+        odd = head_warnings(self, self.labels) if self.head else []
         return [*super().warnings(rows), *odd]
 
     @property
@@ -206,7 +205,7 @@ class LabelTask(Task[L]):
         figure = confusion_matrix_figure(predicted, examples.rows["label"], self.labels)
         return {"confusion_matrix.png": figure}
 
-    def _targets(self, labels: Sequence[Any]) -> list[Any]:
+    def encoded(self, labels: Sequence[Any]) -> list[Any]:
         """Return positions of labels; with several per row, 1.0 where a row has the label."""
         position = {label: i for i, label in enumerate(self.labels)}
         if not self.config.multi_label:
@@ -234,25 +233,6 @@ class LabelTask(Task[L]):
         )
         return loss, weights[targets]
 
-    def examples(
-        self,
-        rows: Rows,
-        columns: Mapping[str, list[Any]],
-        longer: Sequence[int],
-        length_of: Callable[[int], int],
-        *,
-        training: bool,
-    ) -> Examples:
-        """Return examples of the rows that stay, with targets if the rows have labels."""
-        from datasets import Dataset
-
-        kept = self.kept_rows(rows, longer, length_of, training=training)
-        found = chosen(columns, kept)
-        if "label" in rows.columns:
-            targets = self._targets(rows["label"])
-            found["labels"] = [targets[i] for i in found["row"]]
-        return Examples(rows, Dataset.from_dict(found), len(longer), len(rows) - len(kept))
-
     @cached_property
     def _weights(self) -> list[float]:
         """The weight of each label in the loss; "balanced" as in scikit-learn."""
@@ -260,36 +240,26 @@ class LabelTask(Task[L]):
         if given is None:
             return [1.0] * len(self.labels)
         if given == "balanced":
-            mean = sum(self.label_counts.values()) / len(self.labels)
-            return [mean / count for count in self.label_counts.values()]
+            counts = self.targets.counts.values()
+            mean = sum(counts) / len(self.labels)
+            return [mean / count for count in counts]
         return list(given)
 
     def probabilities(self, examples: Examples, outputs: Outputs) -> Array:
         """Return probabilities of shape [rows, labels]."""
         from scipy.special import expit, softmax
 
-        logits = self._by_row(examples, outputs)
+        logits = self.by_row(examples, outputs["logits"])
         shares: Array = expit(logits) if self.config.multi_label else softmax(logits, axis=-1)
         return shares
 
     def predicted(self, examples: Examples, outputs: Outputs) -> list[Any]:
         """Return the label of each row, or its labels."""
-        logits = self._by_row(examples, outputs)
+        logits = self.by_row(examples, outputs["logits"])
         if not self.config.multi_label:
             return [self.labels[i] for i in logits.argmax(axis=-1)]
         named = [zip(self.labels, row, strict=True) for row in logits]
         return [tuple(label for label, logit in row if logit > 0) for row in named]
-
-    def _by_row(self, examples: Examples, outputs: Outputs) -> Array:
-        """Return logits of shape [rows, labels]: the mean of those of a row's windows."""
-        import numpy as np
-
-        logits = outputs["logits"].astype("float64")
-        counts = np.bincount(examples.row, minlength=len(examples.rows))
-        sums = np.zeros((len(examples.rows), logits.shape[1]))
-        np.add.at(sums, examples.row, logits)
-        means: Array = sums / counts[:, None]
-        return means
 
     def scores(self, predicted: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
         """Score predictions of rows by all metrics except the loss."""

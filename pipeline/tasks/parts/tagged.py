@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+import reprlib
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +20,7 @@ from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.shapes import Shape, column_of, place_of, rarest, text_of
-from pipeline.data.values import check_whole, is_blank, label_name
+from pipeline.data.values import as_text, check_whole, is_blank, label_name
 from pipeline.tasks.parts.tags import OUTSIDE, Entity, SchemeName, read_tags
 
 Words = tuple[tuple[int, int], ...]  # the characters of each word of a text
@@ -25,11 +28,15 @@ Words = tuple[tuple[int, int], ...]  # the characters of each word of a text
 # Chinese and Japanese characters are words: they have no blanks between them.
 _WIDE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _LETTER, _SIGN = rf"[^\W\d_{_WIDE}]", rf"[{_WIDE}]|\d+|[^\w\s]|_"
+_EITHER = rf"(?:{_LETTER}|\d)"
 # Where entities are given as spans: letters, numbers and single signs, so that few begin in a word.
 _FINE = re.compile(rf"{_LETTER}+|{_SIGN}")
-# Where words are given: about as treebanks have them, with U.S., don't and two-thirds as words.
+# Where words are given, about as they are in most files: U.S., don't, two-thirds, @name and ... are
+# words, and so is the 's of Smith's.
+_EXAMPLE = 'as {"start": 0, "end": 4, "label": "PER"}'
 _COARSE = re.compile(
-    rf"(?:{_LETTER}\.){{2,}}|(?:{_LETTER}|\d)+(?:[-.,'’&/](?:{_LETTER}|\d)+)*|{_SIGN}"
+    rf"(?:{_LETTER}\.){{2,}}(?:{_LETTER}(?!{_LETTER}))?|[@#]\w+|['’]s\b|\.{{2,}}"
+    rf"|{_EITHER}+(?:[-.,&/]{_EITHER}+|['’](?!s\b){_EITHER}+)*|{_SIGN}"
 )
 
 
@@ -58,15 +65,12 @@ class Tagged(Shape):
         A text is the given words with blanks between them, or is split into words here. Prediction
         reads words where the record has them.
         """
-        are_given = self.columns.entities is None
-        if are_given and (with_targets or self.columns.tokens in values):
+        column = self.columns.entities
+        if column is None and (with_targets or self._has_words(values)):
             return self._tokens(values, place, with_targets=with_targets)
         text = text_of(values, "data.text", self.columns.text, place)
-        words = _COARSE if are_given else _FINE
-        row: Row = {"text": text, "words": tuple(m.span() for m in words.finditer(text))}
-        if with_targets:
-            column = self.columns.entities
-            assert column is not None  # else words are given
+        row: Row = {"text": text, "words": split(text, _COARSE if column is None else _FINE)}
+        if with_targets and column is not None:
             given = column_of(values, "data.entities", column, place)
             row["entities"] = _spans(given, text, f"{place}: column {column!r}")
         return row
@@ -89,39 +93,40 @@ class Tagged(Shape):
         return rarest(self.labels(rows))
 
     def check(self, train: Rows) -> list[str]:
-        """Refuse rows without any entity; return how many begin or end within a word."""
-        every = [(i, one) for i, of in enumerate(train["entities"]) for one in of]
-        if not every:
+        """Refuse rows without any entity."""
+        if not any(train["entities"]):
             column = self.columns.entities or self.columns.tags
             key = "tags" if self.columns.entities is None else "entities"
             raise DataError(
                 f"{place_of(train)}: no row has an entity; expected at least one (data.{key}="
                 f"{column} names the column)."
             )
-        bounds = [({a for a, _ in of}, {b for _, b in of}) for of in train["words"]]
-        within = [
-            (i, one)
-            for i, one in every
-            if one.start not in bounds[i][0] or one.end not in bounds[i][1]
-        ]
-        if not within:
-            return []
-        i, one = within[0]
-        text = train["text"][i][one.start : one.end]
-        return [
-            f"{len(within)} of {len(every)} entities begin or end within a word, as {text!r} in "
-            f"row {train.ids[i]}: words are learned whole, so these count as missed"
-        ]
+        return []
+
+    def _has_words(self, values: Values) -> bool:
+        """Whether a record has a list of words, or them as a text."""
+        with suppress(DataError):
+            given = column_of(values, "data.tokens", self.columns.tokens, "")
+            return isinstance(given, list | str)
+        return False
 
     def _tokens(self, values: Values, place: str, *, with_targets: bool) -> Row:
-        words = _listed(values, "data.tokens", self.columns.tokens, place)
+        try:
+            words = _listed(values, "data.tokens", self.columns.tokens, place, as_text)
+        except DataError as error:
+            if self.columns.tokens in values or self.columns.text not in values:
+                raise
+            raise DataError(
+                f"{error} If rows are texts with spans, data.entities names their column."
+            ) from error
         tags: list[str] = []
         if with_targets:
-            tags = _listed(values, "data.tags", self.columns.tags, place)
+            tags = _listed(values, "data.tags", self.columns.tags, place, label_name)
             if len(tags) != len(words):
+                both = f"{amount(len(words), 'word')} and {amount(len(tags), 'tag')}"
                 raise DataError(
-                    f"{place}: {amount(len(words), 'word')} in column {self.columns.tokens!r} and "
-                    f"{amount(len(tags), 'tag')} in column {self.columns.tags!r}; expected as many."
+                    f"{place}: {both} in the columns {self.columns.tokens!r} and "
+                    f"{self.columns.tags!r}; expected the same number."
                 )
         for i, word in enumerate(words):
             check_whole(word, f"{place}: word {i + 1}")
@@ -138,16 +143,30 @@ class Tagged(Shape):
         places = tuple((a + 1, b) for a, b in pairwise(ends))
         row: Row = {"text": text, "words": places}
         if with_targets:
-            row["entities"] = of_text(read_tags(tags, self.scheme, place), places)
+            lines = values.get("lines")  # of a CoNLL file
+
+            def where(word: int) -> str:
+                line = f" (line {lines[word]})" if isinstance(lines, list) else ""
+                return f"{place}: word {word + 1}{line}"
+
+            row["entities"] = to_characters(read_tags(tags, self.scheme, where), places)
         return row
 
 
-def of_text(entities: Sequence[Entity], words: Words) -> tuple[Entity, ...]:
+def split(text: str, word: re.Pattern[str]) -> Words:
+    """Return the words of a text; an accent or a vowel sign of its own is part of its letter."""
+    letters = text
+    if not text.isascii():
+        letters = "".join("x" if unicodedata.category(c)[0] == "M" else c for c in text)
+    return tuple(found.span() for found in word.finditer(letters))
+
+
+def to_characters(entities: Sequence[Entity], words: Words) -> tuple[Entity, ...]:
     """Return entities of words as those of the text."""
     return tuple(Entity(words[a][0], words[b - 1][1], label) for a, b, label in entities)
 
 
-def of_words(entities: Sequence[Entity], words: Words) -> list[Entity]:
+def to_words(entities: Sequence[Entity], words: Words) -> list[Entity]:
     """Return entities of a text as those of the words that they overlap; some overlap none."""
     found: list[Entity] = []
     for start, end, label in entities:
@@ -158,38 +177,46 @@ def of_words(entities: Sequence[Entity], words: Words) -> list[Entity]:
     return found
 
 
-def _listed(values: Values, key: str, column: str, place: str) -> list[str]:
-    """Return the words of a cell: a list, one as JSON, or a text with blanks between them."""
+def _listed(
+    values: Values, key: str, column: str, place: str, read: Callable[[Any], str | None]
+) -> list[str]:
+    """Return the parts of a cell: a list, one as a text, or a text with blanks between them."""
     given = column_of(values, key, column, place)
     if isinstance(given, str):
-        given = _json_of(given) if given.lstrip().startswith("[") else given.split()
+        found = _list_in(given)
+        given = given.split() if found is None else found
     if not isinstance(given, list):
         raise DataError(
-            f"{place}: found {given!r} in column {column!r} ({key}); expected a list, or a text "
-            "with blanks between its parts."
+            f"{place}: found {reprlib.repr(given)} in column {column!r} ({key}); expected a list, "
+            "or a text with blanks between its parts."
         )
+    parts = []
     for i, one in enumerate(given, start=1):
-        if not isinstance(one, str | int | float) or isinstance(one, bool):
+        part = read(one)
+        if part is None or isinstance(one, bool):
             raise DataError(
-                f"{place}: found {one!r} at {i} in column {column!r} ({key}), expected a text."
+                f"{place}: item {i} of column {column!r} ({key}) is {reprlib.repr(one)}; expected "
+                "a text."
             )
-    return [one if isinstance(one, str) else label_name(one) for one in given]
+        parts.append(part)
+    return parts
 
 
-def _json_of(text: str) -> Any:
-    with suppress(ValueError, RecursionError):
-        return json.loads(text)
-    return text.split()
+def _list_in(text: str) -> list[Any] | None:
+    """Return the list that a cell of a csv file holds, as JSON or as Python writes it."""
+    for parse in (json.loads, ast.literal_eval) if text.lstrip().startswith("[") else ():
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = parse(text)
+            return found if isinstance(found, list) else None
+    return None
 
 
 def _spans(given: Any, text: str, where: str) -> tuple[Entity, ...]:
     """Read entities: objects, or lists of start, end and label, without the blanks around them."""
-    given = _json_of(given) if isinstance(given, str) else given
-    if not isinstance(given, list):
-        raise DataError(
-            f'{where}: found {given!r}; expected [{{"start": 0, "end": 4, "label": …}}].'
-        )
-    found = sorted(_span(one, text, where) for one in given)
+    spans = _list_in(given) if isinstance(given, str) else given
+    if not isinstance(spans, list):
+        raise DataError(f"{where}: found {reprlib.repr(given)}; expected a list, {_EXAMPLE}.")
+    found = sorted(_span(one, text, where) for one in spans)
     for one, other in pairwise(found):
         if other.start < one.end:
             both = f"{_told(one, text)} and {_told(other, text)}"
@@ -198,25 +225,37 @@ def _spans(given: Any, text: str, where: str) -> tuple[Entity, ...]:
 
 
 def _span(given: Any, text: str, where: str) -> Entity:
-    parts = (
-        [given.get(k) for k in ("start", "end", "label")] if isinstance(given, Mapping) else given
-    )
-    if not isinstance(parts, list | tuple) or len(parts) != 3:
-        raise DataError(f"{where}: found {given!r}; expected start, end and label of an entity.")
-    start, end, label = parts[0], parts[1], label_name(parts[2])
-    are_places = all(isinstance(n, int) and not isinstance(n, bool) for n in (start, end))
-    if not label or not are_places or not 0 <= start < end <= len(text):
+    if isinstance(given, list | tuple) and len(given) == 3:
+        given = dict(zip(("start", "end", "label"), given, strict=True))
+    found = reprlib.repr(given)
+    if not isinstance(given, Mapping) or not {"start", "end", "label"} <= given.keys():
         raise DataError(
-            f"{where}: found {given!r}; expected a label, and characters from 0 to {len(text)}, "
-            "the end after the start."
+            f"{where}: an entity is {found}; expected start, end and label, {_EXAMPLE}."
+        )
+    start, end, label = given["start"], given["end"], label_name(given["label"])
+    if not label:
+        raise DataError(f"{where}: the label of {found} is empty; expected a name.")
+    if any(not isinstance(place, int) or isinstance(place, bool) for place in (start, end)):
+        raise DataError(
+            f"{where}: start or end of {found} is no whole number; expected characters."
+        )
+    if not 0 <= start < end <= len(text):
+        raise DataError(
+            f"{where}: {found} is not within the text, which has {len(text)} characters; expected "
+            "start from 0 on, and the end after the entity's last character."
         )
     part = text[start:end]
+    if isinstance(given.get("text"), str) and given["text"].strip() != part.strip():
+        raise DataError(
+            f"{where}: {found} says {given['text']!r}; at these characters the text has {part!r}."
+        )
     if is_blank(part):
-        raise DataError(f"{where}: {given!r} is of blanks alone; expected words.")
+        raise DataError(f"{where}: {found} is whitespace only; expected words.")
     return Entity(
         start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip()), label
     )
 
 
 def _told(entity: Entity, text: str) -> str:
-    return f"{text[entity.start : entity.end]!r} ({entity.label}, {entity.start} to {entity.end})"
+    part = reprlib.repr(text[entity.start : entity.end])
+    return f"{part} ({entity.label}, {entity.start} to {entity.end})"

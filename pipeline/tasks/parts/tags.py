@@ -8,11 +8,12 @@ seqeval read them: an entity begins where the tag, or the type, says so, and end
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import reprlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pipeline.common.errors import DataError
+from pipeline.common.errors import DataError, quoted
 
 SchemeName = Literal["bio", "iob1", "bioes", "plain"]
 
@@ -82,34 +83,37 @@ def entities_in(tags: Sequence[str], name: SchemeName, *, strict: bool = False) 
     return [entity for entity, of in _chunks(tags, name) if not strict or whole.fullmatch(of)]
 
 
-def read_tags(tags: Sequence[str], name: SchemeName, place: str) -> list[Entity]:
+def read_tags(tags: Sequence[str], name: SchemeName, where: Callable[[int], str]) -> list[Entity]:
     """Return the entities of tags that a person wrote.
+
+    Args:
+        tags: of words.
+        name: of the scheme.
+        where: says which word it is, by its position.
 
     Raises:
         DataError: for the first word whose tag is none of the scheme, or continues nothing.
     """
     scheme = SCHEMES[name]
-    for i, tag in enumerate(tags, start=1):
-        if tag != OUTSIDE and name != "plain" and _TAG.fullmatch(tag) is None:
+    for i, tag in enumerate(tags):
+        if not tag or (tag != OUTSIDE and name != "plain" and _TAG.fullmatch(tag) is None):
+            plain = " If tags are types alone: task.scheme=plain." if len(tag) > 1 else ""
+            names = " Numbers stand for names that the file lacks." if tag.isdecimal() else plain
             raise DataError(
-                f"{place}, word {i}: found the tag {tag!r}; expected {OUTSIDE}, or "
-                f"{scheme.expected}, since task.scheme={name}. Tags that are a type alone: "
-                "task.scheme=plain."
+                f"{where(i)}: found the tag {reprlib.repr(tag)}; expected {OUTSIDE}, or "
+                f"{scheme.expected}, since task.scheme={name}.{names}"
             )
     found = []
     for entity, letters in _chunks(tags, name):
         if scheme.readable.fullmatch(letters) is None:
-            own = " ".join(tags[entity.start : entity.end])
+            own = quoted(tags[entity.start : entity.end][:4])
+            before = f"after {tags[entity.start - 1]!r}" if entity.start else "at the beginning"
             raise DataError(
-                f"{place}, word {entity.start + 1}: found {own} {_after(tags, entity.start)}; "
-                f"expected {scheme.expected}, since task.scheme={name}.{_hint(letters, name)}"
+                f"{where(entity.start)}: found {own} {before}; expected {scheme.expected}, since "
+                f"task.scheme={name}.{_hint(letters, name)}"
             )
         found.append(entity)
     return found
-
-
-def _after(tags: Sequence[str], i: int) -> str:
-    return f"after {tags[i - 1]}" if i else "at the beginning"
 
 
 def _hint(letters: str, name: SchemeName) -> str:
@@ -126,10 +130,11 @@ def _tag(letter: str, label: str) -> str:
 
 
 def _parsed(tag: str, name: SchemeName) -> tuple[str, str]:
-    """Return letter and type; a tag that is a type alone goes on with what has its type."""
-    found = _TAG.fullmatch(tag) if name != "plain" else None
-    if found is None:
+    """Return letter and type; a type alone goes on with what has the same."""
+    if name == "plain":
         return "I", tag
+    found = _TAG.fullmatch(tag)
+    assert found is not None
     letter = found["letter"]
     return _ALIASES.get(letter, letter), found["label"] or _NO_TYPE
 

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Windows(Examples):
-    """Parts of rows. ``places`` has an array for each: where in its row what it reads is."""
+    """Parts of rows.
 
-    places: Sequence[Array] = ()  # [2, n]; a task says of what, and where
+    ``places`` has an array for each, [2, n]. Of question answering it holds the first character of
+    each token in the context, and the one after its last; of token classification each word that
+    is read, and the token where it begins.
+    """
+
+    places: Sequence[Array] = ()
 
     def of_rows(self, positions: Sequence[int]) -> Windows:
         """Return the windows of some rows."""
@@ -26,7 +31,7 @@ class Windows(Examples):
 
 
 def take_offsets(read: Read, text: int) -> list[Array]:
-    """Take the characters that each window's tokens span out of what was read, [2, tokens].
+    """Remove the offsets from what was read; return the characters of each token, [2, tokens].
 
     -1: a token that is not from this text, the first or the second.
     """

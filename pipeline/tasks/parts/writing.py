@@ -94,6 +94,7 @@ def start_tokens(checkpoint: Checkpoint) -> list[int]:
 class WritingTask(Task[W]):
     """Cross-entropy over the target's tokens; scored on generated texts."""
 
+    reads_once = False
     heads: ClassVar[tuple[str, ...]] = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
     per_token = frozenset(_PER_TOKEN)
 

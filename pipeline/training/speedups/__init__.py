@@ -94,9 +94,8 @@ def _frozen_layer_cache(
 
     training = experiment.training
     is_frozen = experiment.adapter.name in ("head", "freeze")
-    # A language model reads tokens that it wrote, and swapped texts have no stored activations.
-    is_written = fast.task.auto_class.endswith("LM")
-    can = not is_written and experiment.evaluation.counterfactual is None
+    # Activations of swapped texts are not in the cache.
+    can = fast.task.reads_once and experiment.evaluation.counterfactual is None
     if not (training.frozen_layer_cache and is_frozen and can):
         return fast
     from pipeline.training.speedups.frozen_layers import pays, reuse_frozen_layers

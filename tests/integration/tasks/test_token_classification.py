@@ -110,11 +110,12 @@ def test_what_cannot_be_read_is_refused_by_its_place(cli, reader):
     write_rows(Path("train.jsonl"), [{"tokens": ["a", "b"], "tags": ["O", "I-X"]}])
     refused(
         cli("train", *overrides(reader, "train.jsonl")),
-        "train.jsonl, row train.jsonl:1, word 2: found I-X after O; expected B-TYPE",
+        "train.jsonl, row train.jsonl:1: word 2: found 'I-X' after 'O'; expected B-TYPE",
         "task.scheme=iob1",
     )
     write_rows(Path("train.jsonl"), [{"text": "a b", "label": "X"}] * 4)
     refused(
         cli("train", *overrides(reader, "train.jsonl")),
         "there is no column 'tokens' (data.tokens); found 'text', 'label'",
+        "If rows are texts with spans, data.entities names their column.",
     )

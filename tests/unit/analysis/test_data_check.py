@@ -17,7 +17,10 @@ FLAGS = ("True", "True", "1")  # JSON's true, and csv's
 def corpus_of(sets):
     def rows_of(labels):
         shape = SimpleNamespace(
-            has_classes=True, labels=lambda _: labels, doubtful_labels=lambda _: []
+            has_classes=True,
+            has_one_label=True,
+            labels=lambda _: labels,
+            doubtful_labels=lambda _: [],
         )
         return SimpleNamespace(ids=[str(i) for i in range(len(labels))], shape=shape)
 

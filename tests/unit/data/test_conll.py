@@ -23,6 +23,7 @@ def test_sentences_have_the_columns_of_their_lines(tmp_path):
                 "1": ["EU", "#"],
                 "2": ["NNP", "NN"],
                 "3": ["B-ORG", "O"],
+                "lines": [4, 5],
             },
         ),
         (
@@ -33,6 +34,7 @@ def test_sentences_have_the_columns_of_their_lines(tmp_path):
                 "1": ["Peter", "B."],
                 "2": ["NNP", "NNP"],
                 "3": ["B-PER", "I-PER"],
+                "lines": [10, 11],
             },
         ),
     ]
@@ -53,6 +55,21 @@ def test_a_line_with_other_columns_is_refused_and_its_sentence_left_out(tmp_path
     found = list(read_records(path, refuse=refused.append))
     assert [number for number, _ in found] == [1, 7]
     assert len(refused) == 1
-    path.write_text("words\nin\nlines\n")
-    with pytest.raises(DataError, match=r"line 1: .* expected a word and its tag"):
-        list(read_records(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("words\nalone\n\nhere\n", [["words", "alone"], ["here"]]),
+        ("Title\n\nEU B-ORG\n\nrain O\n", [["Title"], ["EU"], ["rain"]]),
+        ("# NN O\nEU NN B-ORG\n", [["#", "EU"]]),
+        ("# text = EU\n# newpar\nEU B-ORG\n", [["EU"]]),
+        ("# newpar\nEU\tB-ORG\nNew York\tB-LOC\n", [["EU", "New York"]]),
+        ("Peter B-PER\n-DOCSTART- O\nEU B-ORG\n", [["Peter"], ["EU"]]),
+        ("EU B-ORG\n\n# a comment alone\n\nrain O\n", [["EU"], ["rain"]]),
+    ],
+)
+def test_comments_documents_and_columns_are_told_apart(tmp_path, text, tokens):
+    path = tmp_path / "a.conll"
+    path.write_text(text)
+    assert [of["tokens"] for _, of in read_records(path)] == tokens

@@ -13,6 +13,7 @@ import transformers
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pipeline.common.errors import ModelError
+from pipeline.data import Targets
 from pipeline.models import find_checkpoint
 from pipeline.models.weights import Weights, weights
 from pipeline.tasks.classification import Classification
@@ -25,7 +26,7 @@ from tests.support.weights import Trap, count_reads, same, with_own_code
 def load(checkpoint, seed=0, labels=("neg", "pos")):
     transformers.set_seed(seed)
     config = task_settings("classification")
-    return Classification(config, checkpoint, 32, dict.fromkeys(labels, 1)).load_model()
+    return Classification(config, checkpoint, 32, Targets(dict.fromkeys(labels, 1))).load_model()
 
 
 def state(model) -> dict[str, torch.Tensor]:
@@ -109,7 +110,9 @@ def test_a_trained_head_of_other_labels_is_replaced_with_a_word(tiny_model, work
     checkpoint = saved("bert with a head", tiny_model, working_folder / "other")
     config = task_settings("classification")
     notes = {
-        labels: Classification(config, checkpoint, 32, dict.fromkeys(labels, 1)).warnings([])
+        labels: Classification(config, checkpoint, 32, Targets(dict.fromkeys(labels, 1))).warnings(
+            []
+        )
         for labels in ("ab", "abc")
     }
     assert notes["abc"] == []
@@ -138,7 +141,9 @@ def test_a_trained_head_is_put_in_the_order_of_the_labels(tiny_model, tmp_path, 
     for model in (load(checkpoint), load(checkpoint)):  # as read, and a copy
         assert torch.equal(model.classifier.weight, made.classifier.weight[rows])
         assert torch.equal(model.classifier.bias, made.classifier.bias[rows])
-    task = Classification(task_settings("classification"), checkpoint, 32, {"neg": 1, "pos": 1})
+    task = Classification(
+        task_settings("classification"), checkpoint, 32, Targets({"neg": 1, "pos": 1})
+    )
     assert " ".join(task.warnings([])).startswith(said)
     assert bool(said) == bool(task.warnings([]))
 
@@ -148,7 +153,9 @@ def test_a_pooler_without_weights_and_other_special_tokens_are_said(tiny_model, 
     broken.tensors(lambda t: {n: v for n, v in t.items() if "pooler" not in n})(folder)
     broken.config(pad_token_id=3)(folder)
     checkpoint = find_checkpoint(model_of(folder))
-    task = Classification(task_settings("classification"), checkpoint, 32, {"neg": 1, "pos": 1})
+    task = Classification(
+        task_settings("classification"), checkpoint, 32, Targets({"neg": 1, "pos": 1})
+    )
     task.check_weights()
     assert task.warnings([]) == [
         "config.json has other ids of special tokens than the tokenizer: pad_token_id=3, not 0; "
@@ -161,7 +168,9 @@ def test_a_pooler_without_weights_and_other_special_tokens_are_said(tiny_model, 
 @pytest.mark.parametrize(("text", "share"), [("good zz bad zz", "50%"), ("good bad", "")])
 def test_texts_that_a_tokenizer_does_not_know_are_said(tiny_model, text, share):
     checkpoint = find_checkpoint(model_of(tiny_model))
-    task = Classification(task_settings("classification"), checkpoint, 32, {"neg": 1, "pos": 1})
+    task = Classification(
+        task_settings("classification"), checkpoint, 32, Targets({"neg": 1, "pos": 1})
+    )
     notes = task.notes(task.encode(labelled([(text, "neg")])))
     assert [note.split()[0] for note in notes] == share.split()
 

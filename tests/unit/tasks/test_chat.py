@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import ConfigError, DataError, ModelError
-from pipeline.data import Rows, load_splits
+from pipeline.data import Rows, Targets, load_splits
 from pipeline.data.conversations import Message
 from pipeline.models import find_checkpoint
 from pipeline.tasks.chat import Chat, Chats
@@ -41,7 +41,7 @@ def task_of(model, template=None, max_length=64, **settings):
         Path(path).write_text(template, encoding="utf-8")
     given = {"generation": generation(max_new_tokens=8), "chat_template": path, **settings}
     config = task_settings("chat", **given)
-    return Chat(config, find_checkpoint(model_of(model)), max_length, {})
+    return Chat(config, find_checkpoint(model_of(model)), max_length, Targets())
 
 
 def rows_of(*conversations):

@@ -221,7 +221,7 @@ def test_end_token_in_a_text_does_not_end_t5_input(models_folder, policy):
     assert together == pytest.approx(alone, abs=1e-5)
     options = {"approach": "generative", "long_rows": "truncate"}
     asked = replace(task.config, **options)
-    generating = type(task).variant(asked)(asked, task.checkpoint, 24, task.label_counts)
+    generating = type(task).variant(asked)(asked, task.checkpoint, 24, task.targets)
     found = generating.encode(labelled([(text, "neg") for text in texts]))
     assert [ids.count(1) for ids in found.dataset["input_ids"]] == [1, 1, 1]
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.common.disk_cache import Entries
 from pipeline.common.session import session
-from pipeline.data import Rows
+from pipeline.data import Rows, Targets
 from pipeline.data.conversations import Message
 from pipeline.models import find_checkpoint
 from pipeline.tasks import encoded_cache as encoded
@@ -53,7 +53,7 @@ def store(working_folder):
 
 def task_of(config, model, max_length, counts=None):
     checkpoint = find_checkpoint(model_of(model))
-    return get_task(config)(config, checkpoint, max_length, counts or {})
+    return get_task(config)(config, checkpoint, max_length, Targets(counts or {}))
 
 
 def once(path, make, *args):
@@ -181,7 +181,7 @@ def test_arrays_are_read_across_chunks():
 
 def test_encoding_key_changes_with_all_that_tokens_depend_on(tiny_model, folder):
     base, given = classification(folder, tiny_model)
-    other = tiny_task(once(folder / "other", models.encoder, ["good"]), base.label_counts, 6)
+    other = tiny_task(once(folder / "other", models.encoder, ["good"]), base.targets.counts, 6)
     keys = [
         encoding_key(task, of, training=training)
         for task, of, training in (
@@ -213,7 +213,7 @@ def changed(task, change):
     session().clear()
     checkpoint = find_checkpoint(model_of(task.checkpoint.location))
     change(checkpoint.tokenizer)
-    return type(task)(task.config, checkpoint, task.max_length, task.label_counts)
+    return type(task)(task.config, checkpoint, task.max_length, task.targets)
 
 
 def test_a_template_that_writes_the_day_is_encoded_once_a_day(folder, tiny_model, monkeypatch):
@@ -249,7 +249,7 @@ def test_slow_tokenizers_differ_by_their_vocabulary(folder, tiny_model):
     task, given = classification(folder, tiny_model)
     keys = {
         encoding_key(
-            type(task)(task.config, replace(task.checkpoint, tokenizer=made), 6, {}),
+            type(task)(task.config, replace(task.checkpoint, tokenizer=made), 6, Targets()),
             given,
             training=True,
         )

@@ -71,11 +71,11 @@ def test_columns_that_exclude_each_other_are_refused(task, columns, message):
 
 def test_labels_that_differ_in_signs_alone_are_classes():
     found = splits_of(["<50K", ">50K", "C+", "C#", "😀", "😡"] * 2, ["<50K"])
-    assert len(found.label_counts) == 6
+    assert len(found.targets.counts) == 6
 
 
 def test_numbers_as_labels_are_one_class():
-    assert splits_of(["0", "1", 1, 0], ["1.0", "0.0"]).label_counts.keys() == {"0", "1"}
+    assert splits_of(["0", "1", 1, 0], ["1.0", "0.0"]).targets.counts.keys() == {"0", "1"}
 
 
 def test_a_variant_of_a_label_that_training_lacks_is_named():
@@ -85,6 +85,6 @@ def test_a_variant_of_a_label_that_training_lacks_is_named():
         splits_of(["a", "b", "b", "a"], ["B"])
 
 
-def test_many_numbers_are_refused_as_a_regression():
-    with pytest.raises(DataError, match=r"3 different labels on 4 rows; .* not predicted yet"):
+def test_many_numbers_are_refused_with_a_hint_to_regression():
+    with pytest.raises(DataError, match=r"3 different labels on 4 rows; .* task=regression"):
         splits_of(["0.5", 1.5, "-2", 1.5], [1.5])

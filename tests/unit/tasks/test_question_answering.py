@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import DataError
-from pipeline.data import Rows
+from pipeline.data import Rows, Targets
 from pipeline.data.readers import read_records
 from pipeline.data.splits import cut
 from pipeline.data.values import is_blank
@@ -26,7 +26,7 @@ from tests.support.configs import columns_for, model_of, task_settings
 def tiny_reader(model: Path, max_length: int, *, may_be_none: bool = False, **more) -> Task:
     config = task_settings("question_answering", **more)
     counts = {"answer": 3} | ({"no answer": 1} if may_be_none else {})
-    return get_task(config)(config, find_checkpoint(model_of(model)), max_length, counts)
+    return get_task(config)(config, find_checkpoint(model_of(model)), max_length, Targets(counts))
 
 
 def asked(*of: tuple[str, Sequence[tuple[str, int | None]]], question: str = "who") -> Rows:

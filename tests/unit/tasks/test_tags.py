@@ -58,7 +58,7 @@ def test_entities_are_written_and_read_again(name, lengths):
         at += length
     tags = written(entities, at + 1, name)
     assert set(tags) <= set(vocabulary(LABELS, name))
-    assert read_tags(tags, name, "a") == entities_in(tags, name, strict=True) == entities
+    assert read_tags(tags, name, str) == entities_in(tags, name, strict=True) == entities
 
 
 def test_each_scheme_reads_its_tags():
@@ -68,10 +68,10 @@ def test_each_scheme_reads_its_tags():
         "iob1": "I-PER B-PER I-PER O",
         "bioes": "S-PER B-PER E-PER O",
     }.items():
-        assert read_tags(tags.split(), name, "a") == both
-    assert read_tags(["U-PER", "B-PER", "L-PER", "O"], "bioes", "a") == both  # BILOU
-    assert read_tags(["B", "I", "O", "B"], "bio", "a") == [Entity(0, 2, "_"), Entity(3, 4, "_")]
-    assert read_tags(["NN", "NN", "VB", "O"], "plain", "a") == [
+        assert read_tags(tags.split(), name, str) == both
+    assert read_tags(["U-PER", "B-PER", "L-PER", "O"], "bioes", str) == both  # BILOU
+    assert read_tags(["B", "I", "O", "B"], "bio", str) == [Entity(0, 2, "_"), Entity(3, 4, "_")]
+    assert read_tags(["NN", "NN", "VB", "O"], "plain", str) == [
         Entity(0, 2, "NN"),
         Entity(2, 3, "VB"),
     ]
@@ -83,21 +83,22 @@ def test_each_scheme_reads_its_tags():
         (
             "bio",
             "O I-PER I-PER",
-            "a, word 2: found I-PER I-PER after O; expected B-TYPE for the first word of an entity "
+            "1: found 'I-PER', 'I-PER' after 'O'; expected B-TYPE for the first word of an entity "
             "and I-TYPE for the others, since task.scheme=bio. Files where that is right: "
             "task.scheme=iob1.",
         ),
-        ("bio", "B-PER I-LOC", "word 2: found I-LOC after B-PER"),
-        ("bio", "O S-PER", "word 2: found S-PER after O; .* task.scheme=bioes"),
-        ("bio", "O PER", "word 2: found the tag 'PER'; expected O, or B-TYPE .* task.scheme=plain"),
+        ("bio", "B-PER I-LOC", "1: found 'I-LOC' after 'B-PER'"),
+        ("bio", "O S-PER", "1: found 'S-PER' after 'O'; .* task.scheme=bioes"),
+        ("bio", "O PER", "1: found the tag 'PER'; expected O, or B-TYPE .* task.scheme=plain"),
+        ("bio", "O 3", "1: found the tag '3'; .* Numbers stand for names that the file lacks."),
         (
             "bioes",
             "B-PER I-PER O",
-            "word 1: found B-PER I-PER at the beginning; .* task.scheme=bio",
+            "0: found 'B-PER', 'I-PER' at the beginning; .* task.scheme=bio.",
         ),
-        ("iob1", "S-PER", "word 1: found S-PER at the beginning"),
+        ("iob1", "S-PER", "0: found 'S-PER' at the beginning"),
     ],
 )
 def test_a_tag_that_does_not_fit_is_refused_by_its_word(name, tags, said):
     with pytest.raises(DataError, match=said):
-        read_tags(tags.split(), name, "a")
+        read_tags(tags.split(), name, str)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.common.errors import ConfigError, DataError
-from pipeline.data import Rows
+from pipeline.data import Rows, Targets
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.parts.text_to_text import SourceTarget, common_end
@@ -21,7 +21,7 @@ def task_of(model, name="translation", max_length=40, **settings):
     given = {"max_target_length": 16, "generation": generation(max_new_tokens=8), **settings}
     config = task_settings(name, **given)
     checkpoint = find_checkpoint(model_of(model))
-    return get_task(config)(config, checkpoint, max_length, {})
+    return get_task(config)(config, checkpoint, max_length, Targets())
 
 
 def rows_of(given):

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from seqeval.metrics import accuracy_score, f1_score
 
 from pipeline.common.errors import DataError
-from pipeline.data import Rows
+from pipeline.data import Rows, Targets
 from pipeline.models import find_checkpoint
 from pipeline.models.batches import IGNORED
 from pipeline.tasks import get_task
 from pipeline.tasks.parts.tagged import Tagged
 from pipeline.tasks.parts.tags import Entity
+from tests.support import word_models
 from tests.support.answers import LETTERS
 from tests.support.configs import columns_for, model_of, task_settings
+from tests.support.tiny_models import tiny_llama, tiny_tokenizer
 
 NAME = "token_classification"
 SHAPE = Tagged(columns_for(NAME))
@@ -37,7 +39,7 @@ def tagged(words, tags):
 def task_on(model, max_length=16, labels=("X", "Y"), **settings):
     config = task_settings(NAME, **settings)
     checkpoint = find_checkpoint(model_of(model))
-    return get_task(config)(config, checkpoint, max_length, dict.fromkeys(labels, 1))
+    return get_task(config)(config, checkpoint, max_length, Targets(dict.fromkeys(labels, 1)))
 
 
 def answers_of(task, examples, tags):
@@ -61,10 +63,8 @@ def test_words_with_tags_are_a_text_with_entities():
 
 def test_a_text_is_split_into_words_and_its_spans_are_trimmed():
     text = "Dr. Smith's 10mg at U.S.-based 東京, don't"
-    spans = [[4, 10, "PER"], {"start": 12, "end": 14, "label": "DOSE"}, {"start": 11, "end": 12}]
-    with pytest.raises(DataError, match="expected a label, and characters from 0 to 40"):
-        SPANS.read({"text": text, "entities": spans}, "a")
-    spans[-1] = {"start": 30, "end": 33, "label": "LOC"}
+    spans = [[4, 10, "PER"], {"start": 12, "end": 14, "label": "DOSE"}]
+    spans.append({"start": 30, "end": 33, "label": "LOC", "text": "東京"})
     row = SPANS.read({"text": text, "entities": spans}, "a")
     words = [text[a:b] for a, b in row["words"]]
     assert words == [
@@ -92,23 +92,44 @@ def test_a_text_is_split_into_words_and_its_spans_are_trimmed():
     assert row["entities"][-1] == Entity(31, 33, "LOC")
     told = SHAPE.read({"text": text}, "a", with_targets=False)
     assert [text[a:b] for a, b in told["words"]] == (
-        ["Dr", ".", "Smith's", "10mg", "at", "U.S.", "-", "based", "東", "京", ",", "don't"]
+        ["Dr", ".", "Smith", "'s", "10mg", "at", "U.S.", "-", "based", "東", "京", ",", "don't"]
     )
 
 
 @pytest.mark.parametrize(
     ("shape", "record", "said"),
     [
-        (SHAPE, {"tokens": ["a"], "tags": ["O", "O"]}, "a: 1 word in column 'tokens' and 2 tags"),
+        (SHAPE, {"tokens": ["a"], "tags": ["O", "O"]}, "a: 1 word and 2 tags in the columns"),
         (SHAPE, {"tokens": {}, "tags": []}, "found {} in column 'tokens'"),
-        (SHAPE, {"tokens": ["a", None], "tags": ["O", "O"]}, "found None at 2 in column 'tokens'"),
+        (
+            SHAPE,
+            {"tokens": ["a", None], "tags": ["O", "O"]},
+            "item 2 of column 'tokens' .*None",
+        ),
         (SHAPE, {"tokens": ["a", " "], "tags": ["O", "B-X"]}, "word 2 is blank, and tagged 'B-X'"),
         (SHAPE, {"tokens": [], "tags": []}, "no word in column 'tokens'"),
-        (SHAPE, {"tokens": ["a"], "tags": [3]}, "word 1: found the tag '3'; expected O, or B-TYPE"),
+        (SHAPE, {"tokens": ["a"], "tags": [3]}, "a: word 1: found the tag '3'"),
         (SHAPE, {"words": ["a"]}, "there is no column 'tokens'"),
-        (SPANS, {"text": "a b", "entities": "B-X"}, r"found \['B-X'\]|found 'B-X'"),
-        (SPANS, {"text": "a b", "entities": [[0, 9, "X"]]}, r"found \[0, 9, 'X'\]; expected a lab"),
-        (SPANS, {"text": "a b", "entities": [[1, 2, "X"]]}, "is of blanks alone"),
+        (
+            SHAPE,
+            {"text": "a", "entities": []},
+            "no column 'tokens'.* data.entities names",
+        ),
+        (SPANS, {"text": "a b", "entities": "B-X"}, "found 'B-X'; expected a list, as"),
+        (SPANS, {"text": "a b", "entities": [{"start": 0}]}, "expected start, end and label"),
+        (
+            SPANS,
+            {"text": "a b", "entities": [[0, 9, "X"]]},
+            "not within the text, which has 3",
+        ),
+        (SPANS, {"text": "a b", "entities": [[0, "1", "X"]]}, "is no whole number"),
+        (SPANS, {"text": "a b", "entities": [[0, 1, " "]]}, "the label of .* is empty"),
+        (SPANS, {"text": "a b", "entities": [[1, 2, "X"]]}, "is whitespace only"),
+        (
+            SPANS,
+            {"text": "a b", "entities": [{"start": 0, "end": 1, "label": "X", "text": "b"}]},
+            "says 'b'; at these characters the text has 'a'",
+        ),
         (
             SPANS,
             {"text": "a b", "entities": [[0, 3, "X"], [2, 3, "Y"]]},
@@ -121,15 +142,46 @@ def test_a_record_that_cannot_be_read_is_refused(shape, record, said):
         shape.read(record, "a")
 
 
-def test_entities_within_words_are_told_and_rows_without_any_refused():
-    one, other = ({"text": "unhappy day", "entities": [[a, 7, "X"]]} for a in (0, 2))
-    assert SPANS.check(rows_of(one, shape=SPANS)) == []
-    (found,) = SPANS.check(rows_of(one, other, shape=SPANS))
-    assert found.startswith(
-        "1 of 2 entities begin or end within a word, as 'happy' in row f.jsonl:2"
-    )
+def test_rows_without_any_entity_are_refused():
     with pytest.raises(DataError, match="no row has an entity; expected at least one"):
         SHAPE.check(rows_of(tagged("a b", "O O")))
+
+
+def test_a_line_of_a_conll_file_is_named():
+    values = {**tagged("a b", "O I-X"), "lines": [7, 8]}
+    with pytest.raises(DataError, match=r"f.conll:7: word 2 \(line 8\): found 'I-X' after 'O'"):
+        SHAPE.read(values, "f.conll, row f.conll:7")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी है", ["हिन्दी", "है"]),
+        ("cafe\u0301!", ["cafe\u0301", "!"]),
+        (
+            "U.S. I.B.M's @me #a_b ... it's",
+            ["U.S.", "I.B.M", "'s", "@me", "#a_b", "...", "it", "'s"],
+        ),
+    ],
+)
+def test_accents_belong_to_their_letters(text, words):
+    read = SHAPE.read({"text": text}, "a", with_targets=False)
+    assert [text[a:b] for a, b in read["words"]] == words
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        ({"text": "a b", "tokens": 57}, "a b"),
+        ({"text": "a b", "tokens": None}, "a b"),
+        ({"text": "a b", "tokens": ["c", 2.0]}, "c 2.0"),
+        ({"text": "a b", "tokens": "['c', 'd']"}, "c d"),
+    ],
+)
+def test_prediction_reads_words_where_there_are_any(record, text):
+    assert SHAPE.read(record, "a", with_targets=False)["text"] == text
+    nested = replace(SHAPE, columns=replace(SHAPE.columns, tokens="a.tokens"))
+    assert nested.read({"text": "a b", "a": record}, "a", with_targets=False)["text"] == text
 
 
 def test_tags_stand_at_the_first_token_of_each_word(writers):
@@ -143,6 +195,54 @@ def test_tags_stand_at_the_first_token_of_each_word(writers):
     begins = {"s": "B-X", "c": "I-X", "!": "B-Y"}
     expected = [begins.pop("strange colours !?"[a:b].strip()[:1], None) for a, b in offsets]
     assert [task.tags[i] if i != IGNORED else None for i in labels] == expected
+
+
+def test_words_of_one_token_are_learned_and_answered_as_one(tmp_path):
+    """A tokenizer that makes one token of a number and a letter, as some do of Chinese words."""
+    task = task_on(word_models.encoder(tmp_path, ["a", "1b", "c"]), labels=("X",), scheme="bioes")
+    one = {"text": "a 1b c", "entities": [[2, 4, "X"]]}
+    half = {"text": "a 1b c", "entities": [[2, 3, "X"], [5, 6, "X"]]}
+    rows = rows_of(one, half, shape=SPANS)
+    assert [rows["text"][0][a:b] for a, b in rows["words"][0]] == ["a", "1", "b", "c"]
+    examples = task.encode(rows, training=True)
+    assert [[task.tags[i] for i in of if i >= 0] for of in examples.dataset["labels"]] == [
+        ["O", "S-X", "O"],
+        ["O", "S-X", "S-X"],
+    ]
+    (note,) = examples.notes
+    assert note.startswith("1 of 3 entities begin or end within a word or a token, as '1' in row")
+    labels = [of + [0] * (max(examples.lengths) - len(of)) for of in examples.dataset["labels"]]
+    outputs = {"tag": np.array(labels), "probability": np.ones(np.shape(labels))}
+    assert task.score(examples, outputs)["accuracy"] == 1.0
+    assert task.decode(examples, outputs)["correct"] == [True, False]
+
+
+def test_windows_without_a_word_are_not_trained(tmp_path):
+    (folder := tmp_path / "m").mkdir()
+    tokenizer = tiny_tokenizer(["ab"], encoder=True, begin=True)
+    task = task_on(tiny_llama(folder, ["ab"], tokenizer), 8, stride=1)
+    rows = rows_of(tagged("x" * 40 + " b", "O B-X"))
+    trained, judged = (task.encode(rows, training=training) for training in (True, False))
+    assert len(trained.dataset) < len(judged.dataset)
+    assert all(any(i != IGNORED for i in of) for of in trained.dataset["labels"])
+
+
+def test_a_trained_head_is_kept_in_the_order_of_its_tags(reader, tmp_path):
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    names = ["O", "B-Y", "I-Y", "B-X", "I-X"]
+    made = AutoModelForTokenClassification.from_pretrained(
+        reader, num_labels=5, id2label=dict(enumerate(names))
+    )
+    made.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(reader).save_pretrained(tmp_path)
+    task = task_on(tmp_path)
+    own, kept = made.classifier.weight, task.load_model().classifier.weight
+    assert task.tags == ("O", "B-X", "I-X", "B-Y", "I-Y")
+    for i, tag in enumerate(task.tags):
+        assert kept[i].tolist() == own[names.index(tag)].tolist()
+    (said,) = task_on(tmp_path, labels=("X",)).warnings(rows_of(tagged("a", "O")))
+    assert said.startswith("the model's own head of 5 labels (O, B-Y, I-Y, B-X, I-X) is replaced")
 
 
 @pytest.mark.parametrize("policy", ["window", "truncate"])
