@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import gettext
 import json
+import random
 import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import distribution
+from itertools import combinations
 from pathlib import Path
 
 import yaml
@@ -33,6 +35,8 @@ def main() -> None:
         write(f"summaries-{name}.jsonl", map(summary_of, papers[split]))
         write(f"questions-{name}.jsonl", (q for p in papers[split] for q in questions_of(p)))
     write("entities.jsonl", read_entities())
+    for split, rows in read_similarities().items():
+        write(f"similarity-{split}.jsonl", rows)
     write("german.jsonl", read_catalogues("de"))
     write("support.jsonl", read_support())
     train_tokenizer("summaries", ["summaries-train.jsonl"], ("source", "target"), 4000)
@@ -76,6 +80,26 @@ def read_entities() -> Iterator[dict]:
     for block in dict.fromkeys(blocks):
         words, tags = zip(*(line.split("\t") for line in block.splitlines()), strict=True)
         yield {"tokens": words, "tags": tags}
+
+
+def read_similarities() -> dict[str, list[dict]]:
+    """Return pairs of short news and how alike people found them, 0 to 1; no text is in two splits.
+
+    Lee, Pincombe and Welsh, 2005: An empirical evaluation of models of text document similarity.
+    """
+    folder = Path(str(distribution("gensim").locate_file("gensim/test/test_data")))
+    texts = folder.joinpath("lee.cor").read_text(encoding="latin-1").splitlines()
+    lines = folder.joinpath("similarities0-1.txt").read_text(encoding="utf-8").splitlines()
+    alike = [[float(cell) for cell in line.split()] for line in lines]
+    order = random.Random(0).sample(range(len(texts)), len(texts))
+    parts = {"train": order[:30], "validation": order[30:40], "test": order[40:]}
+    return {
+        split: [
+            {"one": texts[i], "other": texts[j], "similarity": alike[min(i, j)][max(i, j)]}
+            for i, j in combinations(part, 2)
+        ]
+        for split, part in parts.items()
+    }
 
 
 def read_catalogues(language: str) -> Iterator[dict]:

@@ -1,7 +1,9 @@
 """Pictures of predictions."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
@@ -26,4 +28,23 @@ def confusion_matrix_figure(
             for j in ticks:
                 colour = "white" if shares[i, j] > 0.5 else "black"
                 axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour)
+    return figure
+
+
+def scatter_figure(
+    predicted: np.ndarray[Any, Any], true: np.ndarray[Any, Any], columns: Sequence[str]
+) -> Figure:
+    """Draw each row's true number (across) and predicted one (up), and the line of equals.
+
+    Both are of shape [rows, columns]; each column has a picture.
+    """
+    figure = Figure(figsize=(4.0 * len(columns), 4.0), layout="constrained")
+    for i, (axes, column) in enumerate(
+        zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True)
+    ):
+        both = np.concatenate([true[:, i], predicted[:, i]])
+        axes.axline((both.min(), both.min()), slope=1.0, color="grey", linewidth=0.8)
+        axes.scatter(true[:, i], predicted[:, i], s=8, alpha=0.5, linewidths=0)
+        axes.set_xlabel(f"true {column}")
+        axes.set_ylabel("predicted")
     return figure

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from pipeline.common.contract import Precision
-from pipeline.common.errors import ModelError, listing
+from pipeline.common.errors import DataError, ModelError, listing
 from pipeline.data import Rows
 from pipeline.models import Checkpoint
 from pipeline.models.checkpoint import open_checkpoint
@@ -106,7 +106,7 @@ class Predictor:
         kind = get_task(description.task)
         # Anew, since a description from somebody else could name a file.
         config = kind.for_prediction(description.task)
-        task = kind(config, _checkpoint(folder), description.max_length, description.label_counts)
+        task = kind(config, _checkpoint(folder), description.max_length, description.targets)
         task.check()
         model = load_adapter(base, folder / ADAPTER_FOLDER) if base else task.load_model()
         if torch.cuda.is_available() and model.device.type == "cpu":
@@ -139,7 +139,16 @@ class Predictor:
             self.shape.read(record, place, with_targets=False)
             for record, place in zip(records, names, strict=True)
         ]
-        columns = {name: [row[name] for row in read_rows] for name in read_rows[0]}
+        first = read_rows[0].keys()
+        for row, place in zip(read_rows, names, strict=True):
+            if other := row.keys() ^ first:
+                own = next(column for column, name in self.shape.inputs.items() if name in other)
+                has = "has" if other <= row.keys() else "lacks"
+                raise DataError(
+                    f"{place}: it {has} the column {own!r}, unlike the first record; expected the "
+                    "same columns in all."
+                )
+        columns = {name: [row[name] for row in read_rows] for name in first}
         rows = Rows(self.shape, list(names), columns)
         examples, outputs = self.infer(rows, batch_size, self.precision)
         decoded = self.task.decode(examples, outputs)

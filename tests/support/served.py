@@ -31,14 +31,23 @@ TEMPLATE = (
 )
 
 
-READERS = ["classification", "question_answering", "token_classification"]  # they write nothing
-TASKS = [*READERS, "summarization", "translation", "chat"]
+# Tasks, and a second approach of one; the first ones write nothing.
+HEADED = [
+    "classification",
+    "question_answering",
+    "token_classification",
+    "regression",
+    "similarity",
+]
+TASKS = [*HEADED, "summarization", "translation", "chat"]
 
 
 INPUTS = {
     "classification": {"review"},
     "question_answering": {"context", "question"},
     "token_classification": {"text"},
+    "regression": {"text"},
+    "similarity": {"one", "other"},
     "summarization": {"long"},
     "translation": {"de"},
     "chat": {"messages"},
@@ -84,7 +93,7 @@ def model_of(task: str, folder: Path) -> Path:
     wide = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     place = {"intermediate_size": 32, "max_position_embeddings": 64, "initializer_range": 0.3}
     torch.manual_seed(0)
-    if task in READERS:
+    if task in HEADED:
         tokenizer(folder, around=("[CLS]", "[SEP]"))
         hf.BertModel(hf.BertConfig(**size, **wide, **place)).save_pretrained(folder)
     elif task == "summarization":
@@ -123,6 +132,12 @@ def records_of(task: str, count: int = 40) -> list[dict]:
                     "tokens": text.split(),
                     "tags": [f"B-{KINDS[word]}" if word in KINDS else "O" for word in text.split()],
                 },
+                "regression": {"text": text, "number": COLOURS.index(colours[0])},
+                "similarity": {
+                    "one": text,
+                    "other": f"the {things[0]} is {answer}",
+                    "alike": float(colours[0] < colours[1]),
+                },
                 "summarization": {"long": text, "short": f"{things[0]} {things[1]}"},
                 "translation": {"de": f"{text} {chance.choice(THINGS)}", "en": f"{colours[0]}"},
                 "chat": {"messages": messages},
@@ -140,11 +155,15 @@ def command_of(task: str, folder: Path) -> list[str]:
     columns = {"summarization": ("long", "short"), "translation": ("de", "en")}
     pairs = zip(("input", "target"), columns.get(task, ()), strict=False)
     own = [f"data.{key}={column}" for key, column in pairs]
-    own += ["task.generation.max_new_tokens=6"] if task not in READERS else []
+    own += ["data.label=number"] if task == "regression" else []
+    if task == "similarity":
+        own += ["data.text=one", "data.text_pair=other", "data.label=alike"]
+        own += ["task.approach=embedding"]
+    own += ["task.generation.max_new_tokens=6"] if task not in HEADED else []
     own += ["task.max_target_length=8"] if task in columns else []
     own += [f"task.chat_template={folder / 'template.jinja'}"] if task == "chat" else []
     return [
-        f"task={task}",
+        f"task={'regression' if task == 'similarity' else task}",
         "model=hub",
         f"model.checkpoint={model}",
         "data=files",
@@ -158,7 +177,7 @@ def command_of(task: str, folder: Path) -> list[str]:
 
 
 def run_of(made: Made, task: str):
-    return next(run for run in made.runs("run") if run.data.params["task.name"] == task)
+    return next(r for r in made.runs("run") if Path(r.data.params["data.train"]).stem == task)
 
 
 def predicted(path: Path) -> list[dict]:
