@@ -13,13 +13,13 @@ from pipeline.hosting.documents import Document
 from pipeline.hosting.errors import invalid
 from pipeline.hosting.wire import Chat
 from pipeline.serving.predictor import Predictor
-from pipeline.tasks.chat import Chat as ChatTask
+from pipeline.tasks.parts.conversing import ConversationTask
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.tasks.base import Batch
-    from pipeline.tasks.chat import ChatConfig
+    from pipeline.tasks.parts.conversing import ConversationConfig
 
 _LEAST_PROMPT = 4  # tokens
 _BROKEN = "�"  # what the bytes of half a character are decoded to
@@ -50,10 +50,10 @@ class Writing:
         self, predictor: Predictor, asked: Chat, tell: Callable[[str], None], is_unwanted: Event
     ) -> None:
         task = predictor.task
-        if not isinstance(task, ChatTask):
+        if not isinstance(task, ConversationTask):
             raise invalid("The model does not hold conversations.", "model")
         config = _config(task.config, asked)
-        self._task = ChatTask(config, task.checkpoint, task.max_length, task.targets)
+        self._task = type(task)(config, task.checkpoint, task.max_length, task.targets)
         self._predictor, self._asked, self._tell = predictor, asked, tell
         self._is_unwanted = is_unwanted
         self._text = Text([*asked.stops, *filter(None, [self._task.after_reply])])
@@ -175,7 +175,7 @@ class Text:
         return int(self._whole.endswith(_BROKEN))
 
 
-def _config(config: ChatConfig, asked: Chat) -> ChatConfig:
+def _config(config: ConversationConfig, asked: Chat) -> ConversationConfig:
     """Return the settings of training with what a request says of writing."""
     generation = replace(config.generation, num_beams=1)  # beams cannot be told as they are written
     if asked.most_tokens is not None:

@@ -16,8 +16,9 @@ from pipeline.providers.answers import Answered
 from pipeline.providers.money import price_of, usd
 from pipeline.providers.plan import Plan
 from pipeline.providers.tuning import Tuned
-from pipeline.tasks.chat import Chat, frequent_reply, last_replies
+from pipeline.tasks.chat import Chat, frequent_reply
 from pipeline.tasks.objective import logged_metrics
+from pipeline.tasks.parts.conversing import last_replies
 from pipeline.training.outcome import RUN_LOGGER
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pipeline.config.flags import folders
 from pipeline.data.splits import load_splits
 from pipeline.providers.money import _auto_epochs, dollars, forecast, usd
 from pipeline.providers.openai import OpenAIConfig
-from pipeline.tasks.chat import Chats
+from pipeline.tasks.parts.conversing import Chats
 from tests.support.chats import chats, write_chats
 from tests.support.configs import columns_for, files
 

@@ -10,7 +10,7 @@ from pipeline.data.layouts import LAYOUTS
 from pipeline.data.rows import Rows
 from pipeline.data.splits import Splits
 from pipeline.providers.rows import named_rows, sent_files
-from pipeline.tasks.chat import Chats
+from pipeline.tasks.parts.conversing import Chats
 from tests.support.chats import chats, said
 from tests.support.configs import columns_for
 

@@ -9,7 +9,8 @@ from pipeline.common.errors import ConfigError, DataError, ModelError
 from pipeline.data import Rows, Targets, load_splits
 from pipeline.data.conversations import Message
 from pipeline.models import find_checkpoint
-from pipeline.tasks.chat import Chat, Chats
+from pipeline.tasks.chat import Chat
+from pipeline.tasks.parts.conversing import Chats
 from tests.support.chats import TEXTS, TURNS, chats, said, write_chats
 from tests.support.configs import columns_for, files, generation, model_of, task_settings
 from tests.support.tiny_models import CHATML, tiny_gpt2, tiny_t5
