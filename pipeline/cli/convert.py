@@ -9,7 +9,10 @@ from pipeline.cli.common import Verbs, add_text_format, text_format
 from pipeline.common.errors import ConfigError, listing
 from pipeline.common.text import say
 
-LAYOUTS = "messages, contents, sharegpt, alpaca, prompt_completion, source_target or text_label"
+LAYOUTS = (
+    "messages, contents, sharegpt, alpaca, prompt_completion, source_target or text_label; of "
+    "preferences preference, preference_openai or preference_sharegpt"
+)
 
 
 def add(verbs: Verbs) -> None:
@@ -18,8 +21,9 @@ def add(verbs: Verbs) -> None:
         "convert",
         help="convert conversations between formats: OpenAI, Vertex AI, ShareGPT, Alpaca …",
         description="Read a csv, tsv, json, jsonl (.gz, .bz2, .xz, .zst too), parquet or arrow "
-        "file of conversations and write them in another layout. Rows that it cannot represent are "
-        "refused, with file and line. OUT is written atomically. docs/formats.md shows layouts.",
+        "file of conversations or preferences and write them in another layout. Rows that it "
+        "cannot represent are refused, with file and line. OUT is written atomically. "
+        "docs/formats.md shows layouts.",
     )
     verb.add_argument("path", metavar="IN", type=Path, help="file to read")
     verb.add_argument(

@@ -1,4 +1,4 @@
-"""Conversion: a file of conversations in one layout becomes a file in another."""
+"""Conversion: a file of conversations, or preferences, in one layout becomes one in another."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pipeline.common.errors import ConfigError, DataError, at, did_you_mean, listing, quoted
 from pipeline.common.text_format import PLAIN, TextFormat
 from pipeline.data.layouts import COLUMNS, LAYOUTS, Layout, detect, layouts_with
+from pipeline.data.preferences import PAIR_LAYOUTS, PairLayout, detect_pair
 from pipeline.data.readers import read_records
 from pipeline.data.rows import Record
 from pipeline.data.writers import check_files, output_file, writer
@@ -76,21 +77,35 @@ def convert(
         write = writer(out, stream, written.keys)
         for number, values in chain([first], records):
             with at(f"{path}:{number}"):
-                record = written.write(read.read(values))
+                record = _written(read, written, values)
             write(record)
             rows += 1
             left_out |= dict.fromkeys(read.left_out(values))
     return Converted(rows, read.name, written.name, tuple(left_out))
 
 
+def _written(
+    read: Layout | PairLayout, written: Layout | PairLayout, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a record in the other layout; both are of one kind."""
+    if isinstance(read, PairLayout):
+        assert isinstance(written, PairLayout)
+        return written.write(read.read(values))
+    assert isinstance(written, Layout)
+    return written.write(read.read(values))
+
+
 def _check_names(target: str, source: str | None, columns: Columns) -> None:
+    every = [*LAYOUTS, *PAIR_LAYOUTS]
     for option, name in (("--to", target), ("--from", source)):
-        if name is not None and name not in LAYOUTS:
+        if name is not None and name not in every:
             raise ConfigError(
-                f"{option} {name}: there is no such layout. Valid: {listing(LAYOUTS)}."
-                f"{did_you_mean(name, LAYOUTS)}"
+                f"{option} {name}: there is no such layout. Valid: {listing(every)}."
+                f"{did_you_mean(name, every)}"
             )
-    if LAYOUTS[target].fields is None:
+    if source is not None and (source in PAIR_LAYOUTS) != (target in PAIR_LAYOUTS):
+        raise ConfigError(_two_kinds(source, target))
+    if target not in PAIR_LAYOUTS and LAYOUTS[target].fields is None:
         writable = [name for name, layout in LAYOUTS.items() if layout.fields]
         raise ConfigError(f"--to {target}: this layout is read-only; expected {listing(writable)}.")
     if columns.input is not None and columns.input == columns.target:
@@ -101,11 +116,32 @@ def _check_names(target: str, source: str | None, columns: Columns) -> None:
         raise ConfigError("--input-column or --target-column is empty; expected a name.")
 
 
+def _two_kinds(source: str, target: str) -> str:
+    pairs, other = (source, target) if source in PAIR_LAYOUTS else (target, source)
+    return (
+        f"--to {target}: {pairs} has two replies, and {other} one; expected two layouts of "
+        f"conversations, or two of preferences: {listing(PAIR_LAYOUTS)}."
+    )
+
+
+def _pair_layouts(
+    values: Mapping[str, Any], place: str, target: str, source: str | None
+) -> tuple[PairLayout, PairLayout]:
+    if source is None:
+        with at(place):
+            source = detect_pair(values)
+    return PAIR_LAYOUTS[source], PAIR_LAYOUTS[target]
+
+
 def _layouts(
     first: Record, path: Path, target: str, source: str | None, columns: Columns
-) -> tuple[Layout, Layout]:
+) -> tuple[Layout, Layout] | tuple[PairLayout, PairLayout]:
     """Return the layout to read and the one to write."""
     number, values = first
+    if target in PAIR_LAYOUTS:
+        return _pair_layouts(values, f"{path}:{number}", target, source)
+    if source is None and any(layout.fits(values) for layout in PAIR_LAYOUTS.values()):
+        raise ConfigError(_two_kinds(detect_pair(values), target))
     renamed = layouts_with(*columns)
     if source is None:
         source = _detected(values, f"{path}:{number}", renamed, columns)

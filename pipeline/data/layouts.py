@@ -131,6 +131,8 @@ def detect(
                 return name
     known = {key for layout in candidates.values() for key in layout.keys}
     near = next(filter(None, (did_you_mean(key, sorted(known)) for key in values)), "")
+    if "rejected" in values or "preferred_output" in values:
+        near = " Preference pairs are read by task=preference."
     expected = [f"{name} ({', '.join(layout.keys)})" for name, layout in candidates.items()]
     raise DataError(
         f"found the keys {quoted(values)}; expected those of a layout: {listing(expected)}.{near}"
@@ -148,7 +150,8 @@ def layouts_with(source: str | None, target: str | None) -> dict[str, Layout]:
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 
 
-def _messages_of(value: object, where: str, optional: Sequence[str] = ()) -> Iterator[Placed]:
+def messages_of(value: object, where: str, optional: Sequence[str] = ()) -> Iterator[Placed]:
+    """Yield the messages of a list as OpenAI writes them, each with its place."""
     for i, item in enumerate(list_at(value, where)):
         at = f"{where}[{i}]"
         given = object_at(item, at, ("role", "content"), optional)
@@ -170,7 +173,7 @@ def _is_trained(weight: object, role: Role, where: str) -> bool:
 
 
 def _read_messages(values: Values) -> Iterator[Placed]:
-    return _messages_of(values["messages"], "messages", ["weight"])
+    return messages_of(values["messages"], "messages", ["weight"])
 
 
 def _write_messages(conversation: Conversation) -> dict[str, Any]:
@@ -211,11 +214,12 @@ def _system_in(values: Values) -> Iterator[Placed]:
         yield "system", Message("system", text_at(values["system"], "system"))
 
 
-def _read_sharegpt(values: Values) -> Iterator[Placed]:
+def sharegpt_of(values: Values, where: str = "conversations") -> Iterator[Placed]:
+    """Yield the messages of a record as ShareGPT writes them, each with its place."""
     yield from _system_in(values)
     names: Mapping[str, Role] = {"system": "system", "human": "user", "gpt": "assistant"}
-    for i, item in enumerate(list_at(values["conversations"], "conversations")):
-        at = f"conversations[{i}]"
+    for i, item in enumerate(list_at(values["conversations"], where)):
+        at = f"{where}[{i}]"
         given = object_at(item, at, ("from", "value"))
         role = role_at(given["from"], f"{at}.from", names, _ROLES)
         yield at, Message(role, text_at(given["value"], f"{at}.value"))
@@ -260,12 +264,12 @@ def _read_prompt_completion(values: Values) -> Iterator[Placed]:
         if "completion" in values:
             yield "completion", Message("assistant", text_at(values["completion"], "completion"))
         return
-    yield from _messages_of(prompt, "prompt")
+    yield from messages_of(prompt, "prompt")
     if "completion" in values:
         completion = list_at(values["completion"], "completion")
         if len(completion) != 1:
             raise DataError(f"completion has {len(completion)} messages; expected one.")
-        yield from _messages_of(completion, "completion")
+        yield from messages_of(completion, "completion")
 
 
 def _write_prompt_completion(conversation: Conversation) -> dict[str, Any]:
@@ -332,7 +336,7 @@ LAYOUTS: Mapping[str, Layout] = {
         _chats(
             "sharegpt",
             ("conversations",),
-            _read_sharegpt,
+            sharegpt_of,
             _write_sharegpt,
             optional=("system",),
             carries=_NO_WEIGHTS,

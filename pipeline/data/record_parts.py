@@ -11,7 +11,7 @@ from pipeline.data.values import as_text
 
 _NO_TOOLS = "tool calls are not supported"
 _ONLY_TEXT = "only text is supported"
-_NO_PREFERENCES = "preference pairs are not supported"
+_NO_PREFERENCES = "preference pairs are read by task=preference"
 
 # By key, each with the reason.
 REFUSED_IN_RECORDS = {

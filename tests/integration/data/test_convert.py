@@ -10,6 +10,7 @@ from pipeline.data.conversations import Message
 from pipeline.data.layouts import COLUMNS, LAYOUTS
 from pipeline.data.readers import read_records
 from tests.support.conversations import CHATS, HI, ONE_TURN, A, S, U, chat, in_file, write_file
+from tests.support.rows import write_rows
 
 SEVERAL = [(S, U, A, U, Message("assistant", 'says "好",\n\nand 😀')), (U, A), (S, U, A)]
 
@@ -148,3 +149,30 @@ def test_stopped_conversion_leaves_nothing(cli, monkeypatch):
     ended = cli("convert", "in.jsonl", "out.jsonl", "--to", "sharegpt")
     assert (ended.code, ended.err) == (130, "tunewright: stopped.\n")
     assert [path.name for path in Path().iterdir()] == ["in.jsonl"]
+
+
+def test_preferences_convert_to_each_other_and_to_no_conversation(cli):
+    records = [
+        {"prompt": "Hi", "chosen": "Ho", "rejected": "Hey"},
+        {
+            "prompt": [{"role": "system", "content": ""}, {"role": "user", "content": "a"}],
+            "chosen": [{"role": "assistant", "content": "b"}],
+            "rejected": [{"role": "assistant", "content": "c"}],
+        },
+    ]
+    write_rows(Path("a.jsonl"), records)
+    for name, before in (("preference_openai", "a"), ("preference_sharegpt", "b")):
+        after = chr(ord(before) + 1)
+        done = cli("convert", f"{before}.jsonl", f"{after}.jsonl", "--to", name)
+        assert done.code == 0, done.err
+        assert f"to {name}" in done.out
+    assert cli("convert", "c.jsonl", "d.jsonl", "--to", "preference").code == 0
+    found = [json.loads(line) for line in Path("d.jsonl").read_text().splitlines()]
+    assert found == records
+    for to, said in (
+        ("messages", "preference has two replies, and messages one"),
+        ("preferenc", "no such layout"),
+    ):
+        ended = cli("convert", "a.jsonl", "e.jsonl", "--to", to)
+        assert (ended.code, Path("e.jsonl").exists()) == (2, False)
+        assert said in ended.err

@@ -20,6 +20,7 @@ from pipeline.data.layouts import (
     layouts_with,
     read_conversation,
 )
+from pipeline.data.preferences import PAIR_LAYOUTS, detect_pair
 from pipeline.data.values import is_blank
 from tests.support.conversations import CHATS, HI, HO, A, S, U, chat, in_file, write_file
 
@@ -406,10 +407,11 @@ def test_examples_in_docs_are_read_as_their_layouts():
         [c.strip() for c in row.split(" | ")] for row in page.splitlines() if row.endswith("}` |")
     ]
     shown = {row[0].strip("| `"): json.loads(row[-1].strip(" |`")) for row in cells}
-    assert list(shown) == list(LAYOUTS)
+    assert list(shown) == [*LAYOUTS, *sorted(PAIR_LAYOUTS)]
     for name, values in shown.items():
-        assert detect(values) == name
-        assert LAYOUTS[name].read(values)
+        is_pair = name in PAIR_LAYOUTS
+        assert (detect_pair if is_pair else detect)(values) == name
+        assert (PAIR_LAYOUTS if is_pair else LAYOUTS)[name].read(values)
 
 
 def test_columns_have_names_of_their_own():
