@@ -14,7 +14,7 @@ from pipeline.data.text_files import lines
 
 _DOCUMENT = "-DOCSTART-"
 _BLANKS = re.compile("[ \t]+")
-_COMMENT = re.compile(r"#\s*(id|newdoc|newpar|\S+\s*=)(\s|$)")
+_COMMENT = re.compile(r"#\s+(id|newdoc|newpar|\S+\s*=)(\s|$)")
 
 
 def read_conll(path: Path, text_format: TextFormat, refuse: Refuse) -> Iterator[Record]:
@@ -58,7 +58,7 @@ class _Form:
     """How the lines of a file are written, as the first sentences tell."""
 
     path: Path
-    has_tabs: bool | None = None
+    has_tabs: bool | None = None  # None: no sentence was seen yet
     width: int = 0  # columns; 0: none were seen yet, or one alone
 
     def read(self, sentence: Sequence[tuple[int, str]]) -> tuple[list[Sequence[str]], list[int]]:
@@ -67,15 +67,22 @@ class _Form:
         Raises:
             DataError: for a line with another number of columns.
         """
-        if self.has_tabs is None:
-            self.has_tabs = any("\t" in line for _, line in sentence)
-        split = [(number, self._columns(line)) for number, line in sentence]
-        width = self.width or next((len(c) for _, c in split if not c[0].startswith("#")), 0)
+        has_tabs = any("\t" in line for _, line in sentence)
+        has_tabs = has_tabs if self.has_tabs is None else self.has_tabs
+        split = [
+            (number, line.split("\t") if has_tabs else _BLANKS.split(line.strip(" \t")))
+            for number, line in sentence
+        ]
+        usual = [len(columns) for _, columns in split if not columns[0].startswith("#")]
+        hashtags = [len(columns) for _, columns in split if columns[0] != "#"]
+        width = self.width or next(iter([*usual, *hashtags]), 0)
         for (_, line), (_, columns) in zip(sentence, split[:], strict=True):
             is_odd = len(columns) != width or _COMMENT.match(line)
             if not (line.startswith("#") and is_odd):
                 break
             del split[0]
+        if split:
+            self.has_tabs = has_tabs
         for number, columns in split:
             if len(columns) != width:
                 raise DataError(
@@ -84,6 +91,3 @@ class _Form:
                 )
         self.width = width if width > 1 else 0
         return [columns for _, columns in split], [number for number, _ in split]
-
-    def _columns(self, line: str) -> Sequence[str]:
-        return line.split("\t") if self.has_tabs else _BLANKS.split(line.strip(" \t"))

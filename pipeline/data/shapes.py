@@ -7,6 +7,7 @@ import reprlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -123,6 +124,13 @@ def column_of(values: Values, key: str, column: str, place: str) -> Any:
             )
         here = here[part]
     return here
+
+
+def value_in(values: Values, column: str) -> Any:
+    """Return what `column_of` finds, or None where there is no such column."""
+    with suppress(DataError):
+        return column_of(values, "", column, "")
+    return None
 
 
 def _delimiter_hint(values: Values, column: str) -> str:

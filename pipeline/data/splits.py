@@ -70,6 +70,12 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
     # Before subsampling: the findings are about the data, not a small sample.
     counts = _label_counts(train, {"validation": validation, "test": test})
     targets = Targets(counts, shape.moments(train))
+    for column, of in targets.moments.items():
+        if not of.deviation:
+            raise DataError(
+                f"{place_of(train)}: all {len(train)} training rows have the number {of.mean!r} in "
+                f"column {column!r}, once other splits are cut off; expected different ones."
+            )
     train = _shorten(train, config.max_train_samples, seed, "train")
     if config.train_share < 1:
         most = max(1, round(config.train_share * len(train)))

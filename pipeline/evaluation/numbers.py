@@ -21,8 +21,9 @@ def number_scores(predicted: Array, true: Array, columns: Sequence[str]) -> dict
 
     Returns:
         ``rmse`` and ``mae`` in the numbers' unit; ``r2``, the share of the variance that is
-        explained, at most 1; ``pearson`` and ``spearman``, correlations from -1 to 1, 0 where
-        either side is constant. Of several columns the means, and ``rmse/<column>`` … of each.
+        explained, at most 1, and 0 where the true numbers are constant; ``pearson`` and
+        ``spearman``, correlations from -1 to 1, 0 where either side is constant. Of several columns
+        the means, whatever their units, and ``rmse/<column>`` … of each.
     """
     each = [_scores(*both) for both in zip(predicted.T, true.T, strict=True)]
     means = {name: float(np.mean([of[name] for of in each])) for name in each[0]}
@@ -40,7 +41,7 @@ def _scores(predicted: Array, true: Array) -> dict[str, float]:
     from scipy.stats import rankdata
 
     off = predicted - true
-    spread = float(((true - true.mean()) ** 2).sum())
+    spread = float(((true - true.mean()) ** 2).sum()) if np.ptp(true) else 0.0
     squares = float((off**2).sum())
     return {
         "rmse": math.sqrt(squares / len(off)),

@@ -24,6 +24,7 @@ from pipeline.jobs.single import Command, open_record
 from pipeline.models.soup import average
 from pipeline.serving import description
 from pipeline.serving.predictor import Interface, Predictor
+from pipeline.serving.saved import interface_of
 from pipeline.tasks.objective import objectives
 from pipeline.tracking import open_store, tags
 from pipeline.tracking.descriptions import described
@@ -213,9 +214,7 @@ def _said(tasting: Tasting, recipe: Recipe, soup: Evaluation, winner: Evaluation
 
 
 def _interface(folder: Path, tasting: Tasting) -> Interface:
-    predictor = Predictor.load(folder)
-    record = predictor.shape.record(tasting.data.examples["validation"].rows, 0)
-    return Interface(record, predictor.predict([record])[0])
+    return interface_of(Predictor.load(folder), tasting.data.examples["validation"].rows)
 
 
 def _differing(runs: Sequence[Run], known: Mapping[str, Any]) -> set[str]:

@@ -87,6 +87,11 @@ def cut(
     return parts
 
 
+def inputs_of(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return what of a batch a model with a head reads."""
+    return {name: value for name, value in batch.items() if name not in ("labels", "row")}
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Compute matrix products in a precision; weights stay in float32."""
     import torch

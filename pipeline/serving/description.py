@@ -38,7 +38,7 @@ class Description:
     label_counts: dict[str, int]  # training rows a label, in the order of the model's outputs
     max_length: Tokens  # tokens
     precision: Precision
-    moments: dict[str, Moments] = field(default_factory=dict)  # of numbers; later than format 1
+    moments: dict[str, Moments] = field(default_factory=dict)  # of numbers
 
     @property
     def targets(self) -> Targets:
@@ -64,7 +64,10 @@ def describe(experiment: Experiment, targets: Targets) -> Description:
 
 def write(description: Description, folder: Path) -> None:
     """Write a description into the folder of its model."""
-    text = json.dumps(dataclasses.asdict(description), ensure_ascii=False, indent=1)
+    content = dataclasses.asdict(description)
+    if not description.moments:  # which an earlier version would not read
+        del content["moments"]
+    text = json.dumps(content, ensure_ascii=False, indent=1)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 

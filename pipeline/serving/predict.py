@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from pipeline.common.errors import ConfigError, DataError
+from pipeline.common.errors import ConfigError, DataError, listing
 from pipeline.common.text_format import PLAIN, TextFormat
 from pipeline.data.readers import read_records
 from pipeline.data.writers import Write, check_files, output_file, writer
@@ -66,12 +66,19 @@ def predict(
         started, rows = time.perf_counter(), 0
         with output_file(out) as stream:
             write: Write | None = None
+            columns: list[str] = []
             for part in chain([first], parts):
                 places = [f"{path}:{number}" for number, _ in part]
                 found = predictor.predict([values for _, values in part], places, batch_size)
                 for (number, _), prediction in zip(part, found, strict=True):
                     line = {"id": f"{path.name}:{number}", **prediction}
-                    write = write or writer(out, stream, list(line))
+                    columns = columns or list(line)
+                    if list(line) != columns:  # an embedding, for want of a second text
+                        raise DataError(
+                            f"{path}:{number}: gets {listing(line)}, unlike the rows before, which "
+                            f"get {listing(columns)}; expected the same columns in all rows."
+                        )
+                    write = write or writer(out, stream, columns)
                     write(line)
                 rows += len(part)
                 advance(len(part))

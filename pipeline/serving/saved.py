@@ -68,7 +68,7 @@ def save_checked(
     from pipeline.models.adapters import is_adapter, load_options
 
     has_adapter, options = is_adapter(model), load_options(experiment.adapter)
-    rows = _checked_rows(examples, outputs)
+    rows = task.to_answer(_checked_rows(examples, outputs))
     try:
         trained = _answers(model, task, experiment, rows)
         plain = save(folder, model, task, experiment)
@@ -149,7 +149,12 @@ def _check(folder: Path, expected: Answers, *, is_merged: bool) -> Interface:
     """Read a model again and ask it likewise; an adapter merged since may turn a tie."""
     predictor = Predictor.load(folder)
     _compare(expected, _ask(predictor, expected.rows), "the saved model", may_tie=is_merged)
-    record = predictor.shape.record(expected.rows, 0)
+    return interface_of(predictor, expected.rows)
+
+
+def interface_of(predictor: Predictor, rows: Rows) -> Interface:
+    """Return what a model is asked and what it answers, by its first row."""
+    record = predictor.shape.record(rows, 0)
     return Interface(record, predictor.task.example(predictor.predict([record])[0]))
 
 
@@ -164,7 +169,11 @@ def _compare(expected: Answers, found: Answers, what: str, *, may_tie: bool) -> 
     Merging changes a weight's last bits, by which the best of two equal words may be the other
     one, and so the rest of a written text: of one row, since the numbers are compared as well.
     """
-    here, there = (asked.examples.dataset["input_ids"][:] for asked in (expected, found))
+    names = expected.examples.token_columns
+    here, there = (
+        list(zip(*(asked.examples.dataset[name][:] for name in names), strict=True))
+        for asked in (expected, found)
+    )
     if here != there:
         other = (i for i, (one, two) in enumerate(zip(here, there, strict=False)) if one != two)
         row = expected.examples.row[next(other, 0)]

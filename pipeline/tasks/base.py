@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from pipeline.common.contract import Direction, Precision
 from pipeline.common.errors import DataError, ModelError
 from pipeline.common.languages import cjk_language, suffix
 from pipeline.config.task import AnyColumns, AnyTaskConfig
+from pipeline.models.batches import LEFT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,16 +63,22 @@ class Examples:
         lengths = [pc.list_value_length(column).to_numpy() for column in lists]
         return [int(n) for n in np.max(lengths, axis=0)]
 
+    @property
+    def token_columns(self) -> list[str]:
+        """The columns of tokens that are read; what generation continues is there once more."""
+        names = [name for name in self.dataset.column_names if name.endswith("input_ids")]
+        return [name for name in names if not name.startswith(LEFT)]
+
     @cached_property
-    def token_counts(self) -> dict[int, int]:
+    def token_counts(self) -> Counter[int]:
         """How often each token is read."""
         import pyarrow.compute as pc
 
-        if not len(self.dataset):
-            return {}
-        ids = self.dataset.with_format("arrow")[:]["input_ids"]
-        found = pc.value_counts(pc.list_flatten(ids)).to_pylist()
-        return {pair["values"]: pair["counts"] for pair in found}
+        counts = Counter[int]()
+        for name in self.token_columns if len(self.dataset) else ():
+            ids = pc.list_flatten(self.dataset.with_format("arrow")[:][name])
+            counts.update({of["values"]: of["counts"] for of in pc.value_counts(ids).to_pylist()})
+        return counts
 
     @cached_property
     def row(self) -> list[int]:
@@ -234,6 +242,13 @@ class Task(ABC, Generic[C]):
         import transformers
 
         self.checkpoint.check_loads(getattr(transformers, self.auto_class), **self.head)
+
+    def begin(self, model: PreTrainedModel) -> None:
+        """Take notice of the model, with its adapter, before it is trained."""
+
+    def to_answer(self, rows: Rows) -> Rows:
+        """Return rows as a kept model is asked about them, to see that it answers as this one."""
+        return rows
 
     def teach_end(self, model: PreTrainedModel) -> None:
         """Have a model's own settings say where generated text ends; nothing if it has none."""

@@ -155,6 +155,9 @@ def check_labels(experiment: Experiment, labels: Sequence[str]) -> None:
         _, _, label = metric.removeprefix("val/").partition("/")
         if not is_cost(metric) and label and label not in names:
             given = label_in(label)
+            if not labels:
+                whole = metric.removesuffix(f"/{label}")
+                raise ConfigError(f"evaluation: {metric}: it has no parts here; expected {whole}.")
             raise ConfigError(
                 f"evaluation: {metric}: the data has no label {given!r}."
                 f"{did_you_mean(given, labels)} Found {listing(labels)}."

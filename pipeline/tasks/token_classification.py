@@ -15,7 +15,7 @@ from pipeline.common.contract import Direction
 from pipeline.config.task import AnyTaskConfig
 from pipeline.config.types import STRICT, Tokens
 from pipeline.data import Rows
-from pipeline.models.batches import IGNORED
+from pipeline.models.batches import IGNORED, inputs_of
 from pipeline.tasks.base import Array, Batch, Examples, Outputs, Task
 from pipeline.tasks.parts.heads import head_warnings, named_head
 from pipeline.tasks.parts.long_rows import chosen, length_of, read_windows
@@ -167,8 +167,7 @@ class TokenClassification(Task[TokenClassificationConfig]):
         """
         from torch.nn import functional
 
-        inputs = {name: value for name, value in batch.items() if name not in ("labels", "row")}
-        logits = model(**inputs).logits.float()  # [examples, tokens, tags]
+        logits = model(**inputs_of(batch)).logits.float()  # [examples, tokens, tags]
         probability, tag = logits.softmax(dim=-1).max(dim=-1)
         outputs = {"tag": tag, "probability": probability}
         if "labels" not in batch:

@@ -17,6 +17,7 @@ from pipeline.common.tables import Cell, Table
 from pipeline.config.experiment import Experiment
 from pipeline.data import Splits, Targets, count_labels, load_splits, read_split
 from pipeline.data.sources import SPLITS
+from pipeline.evaluation.names import is_detail
 from pipeline.tasks.objective import objectives
 from pipeline.training.prepare import shape_of, splits_of, task_of
 
@@ -108,7 +109,7 @@ def _baselines(experiment: Experiment, splits: Splits) -> Table:
         answers = tfidf_predictions(train.groups, train["label"], judged.groups)
         rows["tfidf"] = classification_scores(answers, judged["label"], list(splits.targets.counts))
     known = rows[task.baseline_name]
-    names = [name for name in _SCORES if name in known] or list(known)
+    names = [name for name in _SCORES if name in known] or [n for n in known if not is_detail(n)]
     goal = objectives(experiment)[0].name
     names = list(dict.fromkeys([*([goal] if goal in known else []), *names]))
     lines: list[list[Cell]] = [

@@ -80,15 +80,19 @@ def _task(
 
 
 def _line(split: str, task: Task[Any], whole: Examples, cut: Examples) -> list[Cell]:
-    lengths = [len(ids) for ids in whole.dataset["input_ids"]]
+    read = zip(*(whole.dataset[name][:] for name in whole.token_columns), strict=True)
+    sides = [[len(ids) for ids in of] for of in read]  # of a pair whose texts are read apart, two
+    lengths = [max(of) for of in sides]
     rows = len(whole.rows)
     targets: list[Cell] = [None, None, None]
     if isinstance(task, WritingTask):
         if task.is_encoder_decoder:
-            added = map(len, whole.dataset["labels"])
-            lengths = [a + b for a, b in zip(lengths, added, strict=True)]
+            sides = [
+                [*of, len(more)] for of, more in zip(sides, whole.dataset["labels"], strict=True)
+            ]
+            lengths = [sum(of) for of in sides]
         each = [sum(label != IGNORED for label in labels) for labels in cut.dataset["labels"]]
         targets = [sum(each), round(sum(each) / rows, 1), each.count(0)]
     p95 = sorted(lengths)[int(0.95 * (len(lengths) - 1))]
-    tokens = [int(statistics.median(lengths)), p95, max(lengths), sum(lengths)]
+    tokens = [int(statistics.median(lengths)), p95, max(lengths), sum(map(sum, sides))]
     return [split, rows, *tokens, cut.truncated, round(cut.truncated / rows, 4), *targets]

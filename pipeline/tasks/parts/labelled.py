@@ -16,7 +16,7 @@ from pipeline.config.types import STRICT, Text, conflict
 from pipeline.data.rows import Rows, Values
 from pipeline.data.shapes import column_of, place_of, rarest
 from pipeline.data.values import check_whole, is_blank, is_missing_word, is_number, label_name
-from pipeline.tasks.parts.text_rows import TextColumns, Texts
+from pipeline.tasks.parts.text_rows import TextColumns, Texts, column_list
 
 LABEL_CHARACTERS = 200  # most of a class's name
 _GRADES = 11  # from 0 to 10
@@ -24,12 +24,7 @@ _MARKS = {"0": False, "1": True, "false": False, "true": True}  # of a label tha
 
 
 def _label_columns(value: Any) -> Any:
-    several = list(value) if isinstance(value, list | tuple) else [value]
-    if not (several and all(isinstance(one, str) and one for one in several)):
-        raise ValueError("Input should be a column, or a list of columns that hold 0 or 1")
-    if twice := [one for one in several if several.count(one) > 1]:
-        raise ValueError(f"Input names the column {twice[0]!r} twice, expected each column once")
-    return tuple(several) if isinstance(value, list | tuple) else value
+    return column_list(value, "Input should be a column, or a list of columns that hold 0 or 1")
 
 
 def _missing_labels(value: Any) -> Any:
@@ -114,7 +109,7 @@ class Labelled(Texts):
         absent = [] if isinstance(columns, str) else [repr(c) for c in columns if c not in counts]
         if absent:
             odd.append(f"no row of train has a 1 in the column {listing(absent)}: it is no label")
-        if len(counts) > _GRADES and all(map(is_number, counts)):
+        if not self.many and len(counts) > _GRADES and all(map(is_number, counts)):
             odd.append(
                 f"the labels are {len(counts)} numbers: where it counts how far apart they are, "
                 "task=regression predicts them"

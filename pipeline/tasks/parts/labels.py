@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.common.contract import Direction
 from pipeline.common.errors import ConfigError, listing
 from pipeline.config.types import STRICT, Number, Positive, conflict
+from pipeline.models.batches import inputs_of
 from pipeline.tasks.base import Array, Batch, Examples, Outputs
 from pipeline.tasks.parts.heads import head_warnings, named_head
 from pipeline.tasks.parts.labelled import LabelColumns, Labelled
@@ -135,8 +136,7 @@ class LabelTask(TextTask[L]):
 
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return logits of shape [examples, labels], and the loss if there are labels."""
-        inputs = {name: value for name, value in batch.items() if name not in ("labels", "row")}
-        logits = self.logits(model, inputs)
+        logits = self.logits(model, inputs_of(batch))
         targets = batch.get("labels")
         if targets is None:
             return {"logits": logits}

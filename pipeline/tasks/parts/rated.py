@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -14,20 +15,17 @@ from pydantic.dataclasses import dataclass as checked
 from pipeline.common.errors import DataError
 from pipeline.config.types import STRICT
 from pipeline.data.rows import Row, Rows, Values
-from pipeline.data.shapes import column_of, place_of
+from pipeline.data.shapes import column_of, place_of, value_in
 from pipeline.data.targets import Moments
-from pipeline.tasks.parts.text_rows import TextColumns, Texts
+from pipeline.tasks.parts.text_rows import TextColumns, Texts, column_list
 
-_CLASSES = "; expected a finite number. If labels are classes: task=classification."
+_PARTS = 10  # of the numbers' range, by which splits are stratified
+_MOST = 1e100  # the squares of more would be infinite
 
 
 def _columns(value: Any) -> Any:
-    several = list(value) if isinstance(value, list | tuple) else [value]
-    if not (several and all(isinstance(one, str) and one for one in several)):
-        raise ValueError("Input should be a column of numbers, or a list of them")
-    if twice := [one for one in several if several.count(one) > 1]:
-        raise ValueError(f"Input names the column {twice[0]!r} twice, expected each column once")
-    return tuple(several)
+    columns = column_list(value, "Input should be a column of numbers, or a list of them")
+    return columns if isinstance(columns, tuple) else (columns,)
 
 
 @checked(config=STRICT, frozen=True, kw_only=True)
@@ -54,8 +52,8 @@ class Rated(Texts):
     def read(self, values: Values, place: str, *, with_targets: bool = True) -> Row:
         """Return texts and numbers."""
         pair = self.columns.text_pair
-        if not with_targets and self.one_will_do and pair not in values:
-            alone = Rated(NumberColumns(**{**vars(self.columns), "text_pair": None}))
+        if not with_targets and self.one_will_do and pair and value_in(values, pair) is None:
+            alone = replace(self, columns=replace(self.columns, text_pair=None))
             return alone.read(values, place, with_targets=False)
         return super().read(values, place, with_targets=with_targets)
 
@@ -67,6 +65,15 @@ class Rated(Texts):
             for column, numbers in zip(self.columns.label, every, strict=True)
         }
 
+    def strata(self, rows: Rows) -> Sequence[str]:
+        """Return which part of the range each row's first number is in, of ten or fewer."""
+        import numpy as np
+
+        numbers = np.array([of[0] for of in rows["label"]])
+        parts = max(1, min(_PARTS, len(numbers) // _PARTS))
+        edges = np.quantile(numbers, np.arange(1, parts) / parts)
+        return [str(part) for part in np.searchsorted(edges, numbers, side="right")]
+
     def check(self, train: Rows) -> list[str]:
         """Refuse numbers that are all the same; return those of which there are but two."""
         odd = []
@@ -76,13 +83,13 @@ class Rated(Texts):
             found = sorted(set(numbers))
             if len(found) < 2:
                 raise DataError(
-                    f"{place_of(train)}: every row has the number {found[0]:g} in column "
+                    f"{place_of(train)}: every row has the number {found[0]!r} in column "
                     f"{column!r}; expected at least two different ones (data.label names the "
                     "column)."
                 )
             if len(found) == 2:
                 odd.append(
-                    f"column {column!r} holds {found[0]:g} and {found[1]:g} alone: if these are "
+                    f"column {column!r} holds {found[0]!r} and {found[1]!r} alone: if these are "
                     "classes, task=classification predicts them"
                 )
         return odd
@@ -95,23 +102,16 @@ class Rated(Texts):
 
 
 def _number(given: Any, column: str, place: str) -> float:
+    is_odd = isinstance(given, bool) or (isinstance(given, str) and "_" in given)
     try:
-        number = math.nan if given is None or isinstance(given, bool) else float(given)
+        number = math.nan if given is None or is_odd else float(given)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= _MOST:
+        has_comma = isinstance(given, str) and "," in given and not re.search("[^-+,.0-9 ]", given)
+        comma = " Write 1234.5: a point before decimals, and no other signs." if has_comma else ""
         raise DataError(
-            f"{place}: found {reprlib.repr(given)} in column {column!r}{_CLASSES}{_hint(given)}"
+            f"{place}: found {reprlib.repr(given)} in column {column!r}; expected a number between "
+            f"-{_MOST:g} and {_MOST:g}. If labels are classes: task=classification.{comma}"
         )
     return number
-
-
-def _hint(given: Any) -> str:
-    """Return what to do about a number with a comma, or nothing."""
-    if not isinstance(given, str) or "," not in given:
-        return ""
-    try:
-        float(given.replace(",", "."))
-    except ValueError:
-        return ""
-    return " Write decimal points, not commas."

@@ -12,21 +12,22 @@ from typing_extensions import override
 
 from pipeline.common.errors import ConfigError, ModelError
 from pipeline.data import Rows
-from pipeline.tasks.base import Array, Batch, Examples, Outputs
+from pipeline.tasks.base import Batch, Examples, Outputs
 from pipeline.tasks.parts.long_rows import length_of, read_texts
+from pipeline.tasks.parts.numbers import NumberTask
 from pipeline.tasks.parts.rated import NumberColumns, Rated
-from pipeline.tasks.regression import Regression, RegressionConfig
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
     from pipeline.data.shapes import Shape
+    from pipeline.tasks.regression import RegressionConfig
 
 _OTHER = "pair_"  # prefix of the columns of the second text
 
 
-class Similarity(Regression):
+class Similarity(NumberTask):
     """The cosine between the mean embeddings of the tokens of two texts.
 
     0 stands for the lowest number of training, 1 for the highest. Where a record has no second
@@ -101,7 +102,7 @@ class Similarity(Regression):
 
     @override
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the same as `Regression`, or embeddings where there is no second text."""
+        """Return the same as with a head, or embeddings where there is no second text."""
         if f"{_OTHER}input_ids" not in batch:
             return {"embedding": _embeddings(model, batch, "")}
         return super().forward(model, batch)
@@ -111,7 +112,9 @@ class Similarity(Regression):
         from torch.nn import functional
 
         first, second = (_embeddings(model, batch, prefix) for prefix in ("", _OTHER))
-        return functional.cosine_similarity(first, second)[:, None]
+        (of,) = self.targets.moments.values()
+        number = of.low + functional.cosine_similarity(first, second) * (of.high - of.low)
+        return ((number - of.mean) / of.deviation)[:, None]
 
     @override
     def decode(self, examples: Examples, outputs: Outputs) -> dict[str, list[Any]]:
@@ -119,16 +122,6 @@ class Similarity(Regression):
         if "embedding" in outputs:
             return {"embedding": outputs["embedding"].astype("float64").round(6).tolist()}
         return super().decode(examples, outputs)
-
-    @property
-    @override
-    def _origin(self) -> Array:
-        return self._array([of.low for of in self.targets.moments.values()])
-
-    @property
-    @override
-    def _unit(self) -> Array:
-        return self._array([of.high - of.low for of in self.targets.moments.values()])
 
 
 def _embeddings(model: PreTrainedModel, batch: Batch, prefix: str) -> torch.Tensor:

@@ -19,7 +19,7 @@ from pipeline.common.errors import DataError, amount
 from pipeline.config.task import AnyColumns
 from pipeline.config.types import STRICT, Text
 from pipeline.data.rows import Row, Rows, Values
-from pipeline.data.shapes import Shape, column_of, place_of, rarest, text_of
+from pipeline.data.shapes import Shape, column_of, place_of, rarest, text_of, value_in
 from pipeline.data.values import as_text, check_whole, is_blank, label_name
 from pipeline.tasks.parts.tags import OUTSIDE, Entity, SchemeName, read_tags
 
@@ -66,7 +66,8 @@ class Tagged(Shape):
         reads words where the record has them.
         """
         column = self.columns.entities
-        if column is None and (with_targets or self._has_words(values)):
+        has_words = isinstance(value_in(values, self.columns.tokens), list | str)
+        if column is None and (with_targets or has_words):
             return self._tokens(values, place, with_targets=with_targets)
         text = text_of(values, "data.text", self.columns.text, place)
         row: Row = {"text": text, "words": split(text, _COARSE if column is None else _FINE)}
@@ -102,13 +103,6 @@ class Tagged(Shape):
                 f"{column} names the column)."
             )
         return []
-
-    def _has_words(self, values: Values) -> bool:
-        """Whether a record has a list of words, or them as a text."""
-        with suppress(DataError):
-            given = column_of(values, "data.tokens", self.columns.tokens, "")
-            return isinstance(given, list | str)
-        return False
 
     def _tokens(self, values: Values, place: str, *, with_targets: bool) -> Row:
         try:
@@ -155,9 +149,10 @@ class Tagged(Shape):
 
 def split(text: str, word: re.Pattern[str]) -> Words:
     """Return the words of a text; an accent or a vowel sign of its own is part of its letter."""
-    letters = text
-    if not text.isascii():
-        letters = "".join("x" if unicodedata.category(c)[0] == "M" else c for c in text)
+    letters = "" if not text.isascii() else text
+    for sign in text if not letters else ():
+        is_part = unicodedata.category(sign)[0] == "M" and letters[-1:].isalpha()
+        letters += letters[-1] if is_part else sign
     return tuple(found.span() for found in word.finditer(letters))
 
 

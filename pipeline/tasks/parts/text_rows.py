@@ -15,6 +15,20 @@ from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.shapes import Shape, text_of
 
 
+def column_list(value: Any, expected: str) -> Any:
+    """Return a column, or a list of columns as a tuple.
+
+    Raises:
+        ValueError: saying what was expected.
+    """
+    several = list(value) if isinstance(value, list | tuple) else [value]
+    if not (several and all(isinstance(one, str) and one for one in several)):
+        raise ValueError(expected)
+    if twice := [one for one in several if several.count(one) > 1]:
+        raise ValueError(f"Input names the column {twice[0]!r} twice, expected each column once")
+    return tuple(several) if isinstance(value, list | tuple) else value
+
+
 @checked(config=STRICT, frozen=True, kw_only=True)
 class TextColumns(AnyColumns):
     """A text or two."""

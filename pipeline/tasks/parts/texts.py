@@ -145,7 +145,7 @@ class TextTask(Task[T]):
         counts = np.bincount(examples.row, minlength=len(examples.rows))
         sums = np.zeros((len(examples.rows), *values.shape[1:]))
         np.add.at(sums, examples.row, values.astype("float64"))
-        means: Array = sums / counts[:, None]
+        means: Array = sums / counts.reshape(-1, *(1 for _ in values.shape[1:]))
         return means
 
 

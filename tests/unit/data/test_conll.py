@@ -66,6 +66,9 @@ def test_a_line_with_other_columns_is_refused_and_its_sentence_left_out(tmp_path
         ("# text = EU\n# newpar\nEU B-ORG\n", [["EU"]]),
         ("# newpar\nEU\tB-ORG\nNew York\tB-LOC\n", [["EU", "New York"]]),
         ("Peter B-PER\n-DOCSTART- O\nEU B-ORG\n", [["Peter"], ["EU"]]),
+        ("#happy O\n#day O\n\na O\n", [["#happy", "#day"], ["a"]]),
+        ("#id O\na O\n", [["#id", "a"]]),
+        ("# a licence\n\nNew York\tB-LOC\nis\tO\n", [["New York", "is"]]),
         ("EU B-ORG\n\n# a comment alone\n\nrain O\n", [["EU"], ["rain"]]),
     ],
 )

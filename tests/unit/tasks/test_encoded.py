@@ -19,8 +19,8 @@ from pipeline.data.conversations import Message
 from pipeline.models import find_checkpoint
 from pipeline.tasks import encoded_cache as encoded
 from pipeline.tasks import get_task
-from pipeline.tasks.chat import Chats
 from pipeline.tasks.encoded_cache import EncodedStore, encoding_key
+from pipeline.tasks.parts.conversing import Chats
 from pipeline.tasks.parts.squad import QuestionAnswers
 from pipeline.tasks.parts.tagged import Tagged
 from pipeline.tasks.parts.tags import Entity

@@ -10,13 +10,15 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from pipeline.common.errors import ConfigError, DataError, ModelError
-from pipeline.data import Rows, Targets
+from pipeline.data import Rows, Targets, load_splits
+from pipeline.data.splits import cut
 from pipeline.data.targets import Moments
 from pipeline.evaluation.numbers import number_scores
 from pipeline.models import find_checkpoint
 from pipeline.tasks import get_task
 from pipeline.tasks.parts.rated import Rated
-from tests.support.configs import columns_for, model_of, task_settings
+from tests.support.configs import columns_for, files, model_of, task_settings
+from tests.support.rows import write_rows
 
 NAME = "regression"
 SHAPE = Rated(columns_for(NAME))
@@ -59,7 +61,7 @@ def test_scores_are_those_of_scipy_and_scikit_learn(pairs):
 def test_constant_sides_have_no_correlation():
     scores = number_scores(np.array([[1.0], [1.0]]), np.array([[0.0], [2.0]]), ["x"])
     assert (scores["pearson"], scores["spearman"], scores["r2"]) == (0.0, 0.0, 0.0)
-    assert number_scores(np.ones((2, 1)), np.zeros((2, 1)), ["x"])["r2"] == 0.0
+    assert number_scores(np.ones((3, 1)), np.full((3, 1), 0.1), ["x"])["r2"] == 0.0
 
 
 def test_several_columns_are_scored_apart_and_by_their_mean():
@@ -80,12 +82,14 @@ def test_numbers_and_texts_of_numbers_are_read(given, number):
     [
         (
             "good",
-            "found 'good' in column 'label'; expected a finite number. .* task=classification",
+            "found 'good' in column 'label'; expected a number between .* task=class",
         ),
-        ("1,5", "Write decimal points, not commas."),
+        ("1,5", "Write 1234.5: a point before decimals"),
         (None, "found None in column 'label'"),
         (float("nan"), "found nan in column 'label'"),
         ("inf", "found 'inf'"),
+        (1e300, "found 1e.300 in column 'label'"),
+        ("1_000", "found '1_000'"),
         (True, "found True in column 'label'"),
         ([1.0], r"found \[1.0\] in column 'label'"),
     ],
@@ -96,10 +100,10 @@ def test_what_is_no_finite_number_is_refused(given, said):
 
 
 def test_a_constant_is_refused_and_two_numbers_look_like_classes():
-    with pytest.raises(DataError, match="every row has the number 2 in column 'label'"):
+    with pytest.raises(DataError, match=r"every row has the number 2\.0 in column"):
         SHAPE.check(rows_of(SHAPE, *rated(2, 2.0)))
     (said,) = SHAPE.check(rows_of(SHAPE, *rated(0, 1, 1)))
-    assert said.startswith("column 'label' holds 0 and 1 alone: if these are classes, task=class")
+    assert said.startswith("column 'label' holds 0.0 and 1.0 alone: if these are classes, task")
     assert SHAPE.check(rows_of(SHAPE, *rated(0, 1, 2))) == []
 
 
@@ -175,13 +179,15 @@ def test_similarity_is_the_cosine_between_mean_embeddings(reader):
         with torch.no_grad():
             alone[text] = model(**ids).last_hidden_state[0].mean(dim=0)
     cosines = [float(torch.cosine_similarity(alone[a], alone[b], dim=0)) for a, b, _ in records]
-    assert outputs["scaled"][:, 0].tolist() == pytest.approx(cosines, abs=1e-5)
     assert cosines[1] == pytest.approx(1, abs=1e-5)
     # 0 is the lowest number of training, 1 the highest.
     expected = [1 + 4 * cosine for cosine in cosines]
     assert task.decode(examples, outputs)["prediction"] == pytest.approx(expected, abs=1e-4)
     single = PAIRS.read({"text": "a b c"}, "f:1", with_targets=False)
     assert set(single) == {"text"}
+    nested = replace(PAIRS, columns=replace(PAIRS.columns, text_pair="pair.b"))
+    both = nested.read({"text": "a", "pair": {"b": "c"}}, "f:1", with_targets=False)
+    assert both == {"text": "a", "text_pair": "c"}
     asked = task.encode(Rows(PAIRS, ["f:1"], {"text": ["a b c"]}))
     (found,) = task.decode(asked, task.infer(model, asked))["embedding"]
     assert found == pytest.approx(alone["a b c"].tolist(), abs=1e-5)
@@ -195,8 +201,45 @@ def test_what_embeddings_cannot_do_is_refused(writers):
     columns = replace(PAIRS.columns, label=("x", "y"))
     with pytest.raises(ConfigError, match=r"data.label=\['x', 'y'\]: .* one number"):
         kind.shape(config, columns)
-    rows = rows_of(PAIRS, {"text": "a", "other": "b", "label": 1})
+    rows = rows_of(PAIRS, *({"text": "a", "other": "b", "label": n} for n in (1, 2)))
     with pytest.raises(ModelError, match="is an encoder-decoder"):
         task_on(writers["t5"], rows, approach="embedding").check()
     with pytest.raises(ValueError, match="reads each text once"):
         task_settings(NAME, approach="embedding", long_rows="window")
+
+
+def test_small_numbers_keep_their_digits(reader):
+    rows = rows_of(SHAPE, *rated(1.2345678e-8, 3e-8))
+    task = task_on(reader, rows)
+    examples = task.encode(rows)
+    found = task.decode(examples, {"scaled": np.array(examples.dataset["labels"][:])})
+    assert found["prediction"] == pytest.approx([1.234568e-8, 3e-8], rel=1e-6)
+
+
+def test_splits_have_all_parts_of_the_range():
+    numbers = [0.0] * 150 + [float(n) for n in range(1, 51)]
+    rows = rows_of(SHAPE, *({"text": str(i), "label": n} for i, n in enumerate(numbers)))
+    assert len(set(rows.strata[:150])) == 1
+    stays, cut_off = cut(rows, 0.1, 0)
+    assert sum(n > 25 for (n,) in cut_off["label"]) in (2, 3)
+    assert len(stays) + len(cut_off) == 200
+
+
+def test_training_rows_that_the_cuts_leave_constant_are_refused(tmp_path):
+    rows = [{"text": f"a{i}", "label": 5 if i == 3 else 0} for i in range(20)]
+    path = str(write_rows(tmp_path / "train.jsonl", rows))
+    refused = []
+    for seed in range(30):
+        try:
+            load_splits(files(NAME, train=path, split_seed=seed), SHAPE, with_test=False)
+        except DataError as error:
+            refused.append(str(error))
+    assert refused
+    said = "all 16 training rows have the number 0.0 in column 'label', once other splits are cut"
+    assert all(said in error for error in refused)
+
+
+def test_equal_numbers_of_a_split_are_noted(reader):
+    task = task_on(reader, rows_of(SHAPE, *rated(1, 2)))
+    (said,) = task.notes(task.encode(rows_of(SHAPE, *rated(0.1, 0.1))))
+    assert said == "every row has the number 0.1: correlations and r2 are 0"
