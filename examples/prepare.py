@@ -39,6 +39,7 @@ def main() -> None:
         write(f"similarity-{split}.jsonl", rows)
     write("german.jsonl", read_catalogues("de"))
     write("support.jsonl", read_support())
+    write("preferences.jsonl", prefer_own_replies(list(read_support())))
     train_tokenizer("summaries", ["summaries-train.jsonl"], ("source", "target"), 4000)
     train_tokenizer("german", ["german.jsonl"], ("source", "target"), 2000)
     train_tokenizer("support", ["support.jsonl"], ("messages",), 1000)
@@ -127,6 +128,16 @@ def read_support() -> Iterator[dict]:
                 roles = ("user", "assistant") * (len(texts) // 2)
                 pairs = zip(roles, texts, strict=True)
                 yield {"messages": [{"role": role, "content": text} for role, text in pairs]}
+
+
+def prefer_own_replies(chats: list[dict]) -> Iterator[dict]:
+    """Yield the first turn of conversations: its own reply is preferred to that of another one."""
+    chance = random.Random(0)
+    for chat in chats:
+        asked, reply = (message["content"] for message in chat["messages"][:2])
+        other = chance.choice(chats)["messages"][1]["content"]
+        if other != reply:
+            yield {"prompt": asked, "chosen": reply, "rejected": other}
 
 
 def write(name: str, rows: Iterable[dict]) -> None:

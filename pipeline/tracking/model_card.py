@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
 # The hub's names of tasks, where they are not ours with a dash.
-_TASKS = {"classification": "text-classification", "chat": "text-generation"}
+_TASKS = {
+    "classification": "text-classification",
+    "regression": "text-classification",
+    "chat": "text-generation",
+    "preference": "text-generation",
+}
 _WRITING = ("summarization", "translation", "chat")  # whose texts are of task.language
 # How the names of architectures end: those with a head, and encoder-decoders.
 _WITH_HEAD = re.compile("For[A-Z][A-Za-z]+(Classification|Answering)$")

@@ -201,6 +201,7 @@ def load_model(experiment: Experiment, task: Task[Any], seed: int | None = None)
 
     model = task.load_model(**load_options(experiment.adapter))
     adapted = adapt(model, experiment.adapter, new_head(model))
+    task.begin(adapted)
     # Without the cache, frozen layers keep their dropout.
     is_frozen = (
         experiment.adapter.name in ("head", "freeze") and experiment.training.frozen_layer_cache

@@ -39,7 +39,7 @@ HEADED = [
     "regression",
     "similarity",
 ]
-TASKS = [*HEADED, "summarization", "translation", "chat"]
+TASKS = [*HEADED, "summarization", "translation", "chat", "preference"]
 
 
 INPUTS = {
@@ -51,6 +51,7 @@ INPUTS = {
     "summarization": {"long"},
     "translation": {"de"},
     "chat": {"messages"},
+    "preference": {"messages"},
 }
 
 
@@ -141,6 +142,12 @@ def records_of(task: str, count: int = 40) -> list[dict]:
                 "summarization": {"long": text, "short": f"{things[0]} {things[1]}"},
                 "translation": {"de": f"{text} {chance.choice(THINGS)}", "en": f"{colours[0]}"},
                 "chat": {"messages": messages},
+                "preference": {
+                    "messages": messages[:-1],
+                    "prompt": messages[0]["content"],
+                    "chosen": messages[1]["content"],
+                    "rejected": f"a {chance.choice(THINGS)}",
+                },
             }[task]
         )
     return made
@@ -161,7 +168,9 @@ def command_of(task: str, folder: Path) -> list[str]:
         own += ["task.approach=embedding"]
     own += ["task.generation.max_new_tokens=6"] if task not in HEADED else []
     own += ["task.max_target_length=8"] if task in columns else []
-    own += [f"task.chat_template={folder / 'template.jinja'}"] if task == "chat" else []
+    if task in ("chat", "preference"):
+        own += [f"task.chat_template={folder / 'template.jinja'}"]
+    own += ["task.generate=true"] if task == "preference" else []
     return [
         f"task={'regression' if task == 'similarity' else task}",
         "model=hub",
