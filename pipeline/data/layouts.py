@@ -4,7 +4,7 @@ A layout that cannot represent part of a conversation refuses it by name; nothin
 """
 
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -62,19 +62,8 @@ class Layout:
             DataError: without the place, if the record is not of this layout or its messages are
                 not a conversation.
         """
-        for key in self.needed(to_answer=to_answer):
-            if key not in values:
-                raise DataError(
-                    f"there is no {key!r}, which {self.name} needs; found {quoted(values)}."
-                    f"{did_you_mean(key, values)}"
-                )
+        check_keys(values, self.name, self.needed(to_answer=to_answer), self.optional)
         refuse_keys(values, self.refused)
-        absent = [key for key in self.optional if key not in values]
-        for key in self.left_out(values):
-            near = get_close_matches(key, absent, n=1, cutoff=0.8)
-            if near:  # not merely an extra column
-                meant = f"Did you mean {visible(near[0])}?"
-                raise DataError(f"{key!r} is not a key of {self.name}. {meant}")
         if to_answer:
             values = {key: value for key, value in values.items() if key != self.answer}
         return checked(list(self.placed(values)), to_answer=to_answer)
@@ -97,6 +86,32 @@ class Layout:
         """Return the keys of a record that are not part of the conversation."""
         known = (*self.keys, *self.optional)
         return [key for key, value in values.items() if value is not None and key not in known]
+
+
+def check_keys(values: Values, name: str, needed: Sequence[str], optional: Sequence[str]) -> None:
+    """Refuse a record that lacks a key of a layout, or has one that is nearly one.
+
+    Raises:
+        DataError: without the place.
+    """
+    for key in needed:
+        if key not in values:
+            raise DataError(
+                f"there is no {key!r}, which {name} needs; found {quoted(values)}."
+                f"{did_you_mean(key, values)}"
+            )
+    absent = [key for key in optional if key not in values]
+    for key, value in values.items():
+        if value is None or key in needed or key in optional:
+            continue
+        if near := get_close_matches(key, absent, n=1, cutoff=0.8):  # not merely an extra column
+            raise DataError(f"{key!r} is not a key of {name}. Did you mean {visible(near[0])}?")
+
+
+def nearest_key(values: Values, known: Iterable[str]) -> str:
+    """Return a hint to the key of a layout that a record misspells; or nothing."""
+    lacking = sorted(set(known) - values.keys())
+    return next(filter(None, (did_you_mean(k, lacking) for k in values if k not in known)), "")
 
 
 def read_conversation(
@@ -129,8 +144,7 @@ def detect(
         for name, layout in candidates.items():
             if all(key in values for key in layout.needed(to_answer=answerless)):
                 return name
-    known = {key for layout in candidates.values() for key in layout.keys}
-    near = next(filter(None, (did_you_mean(key, sorted(known)) for key in values)), "")
+    near = nearest_key(values, {key for layout in candidates.values() for key in layout.keys})
     if "rejected" in values or "preferred_output" in values:
         near = " Preference pairs are read by task=preference."
     expected = [f"{name} ({', '.join(layout.keys)})" for name, layout in candidates.items()]

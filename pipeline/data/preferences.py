@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pipeline.common.errors import DataError, at, did_you_mean, listing, quoted
+from pipeline.common.errors import DataError, at, listing, quoted
 from pipeline.data.conversations import (
     Conversation,
     Message,
@@ -19,13 +19,26 @@ from pipeline.data.conversations import (
     checked,
     plain,
 )
-from pipeline.data.layouts import AUTO, messages_of, sharegpt_of
-from pipeline.data.record_parts import list_at, object_at, refuse_keys, text_at
+from pipeline.data.layouts import (
+    AUTO,
+    LAYOUTS,
+    check_keys,
+    messages_of,
+    nearest_key,
+    sharegpt_of,
+)
+from pipeline.data.record_parts import (
+    REFUSED_IN_RECORDS,
+    list_at,
+    object_at,
+    refuse_keys,
+    text_at,
+)
 from pipeline.data.rows import Values
 from pipeline.data.values import check_whole, is_blank
 
-_TOOLS = "tool calls are not supported"
-_REFUSED = dict.fromkeys(("tools", "functions", "function_call"), _TOOLS)
+_SIDES = ("chosen", "rejected")
+_REFUSED = {key: why for key, why in REFUSED_IN_RECORDS.items() if key not in _SIDES}
 
 
 class Preference(NamedTuple):
@@ -56,14 +69,14 @@ class PairLayout:
         Raises:
             DataError: without the place, if the record is not of this layout.
         """
-        for key in self.keys:
-            if key not in values:
-                raise DataError(
-                    f"there is no {key!r}, which {self.name} needs; found {quoted(values)}."
-                    f"{did_you_mean(key, values)}"
-                )
+        check_keys(values, self.name, self.keys, self.optional)
         refuse_keys(values, _REFUSED)
         placed, *replies = self.parts(values)
+        if placed[-1][1].role == "assistant":
+            raise DataError(
+                f"{placed[-1][0]} is from the assistant, and so are the replies; expected the last "
+                "message before them from the user."
+            )
         for where, reply in replies:
             check_whole(reply.content, where)
             if reply.role != "assistant" or is_blank(reply.content):
@@ -104,8 +117,9 @@ def detect_pair(values: Values) -> str:
     for name, layout in PAIR_LAYOUTS.items():
         if layout.fits(values):
             return name
-    known = {key for layout in PAIR_LAYOUTS.values() for key in layout.keys}
-    near = next(filter(None, (did_you_mean(key, sorted(known)) for key in values)), "")
+    near = nearest_key(values, {key for layout in PAIR_LAYOUTS.values() for key in layout.keys})
+    if any(values.keys() >= set(layout.keys) for layout in LAYOUTS.values()):
+        near = " Conversations with one reply are read by task=chat."
     expected = [f"{name} ({', '.join(layout.keys)})" for name, layout in PAIR_LAYOUTS.items()]
     raise DataError(
         f"found the keys {quoted(values)}; expected those of a layout of preferences: "
@@ -126,13 +140,19 @@ def _reply(value: object, where: str) -> Placed:
 
 
 def _read_pairs(values: Values) -> tuple[Sequence[Placed], Placed, Placed]:
-    sides = ("chosen", "rejected")
-    if values.get("prompt") is not None:
-        chosen, rejected = (_reply(values[side], side) for side in sides)
-        return _prompt(values["prompt"]), chosen, rejected
+    prompt, given = values.get("prompt"), [values[side] for side in _SIDES]
+    are_whole = all(isinstance(of, list) and len(of) > 1 for of in given)
+    if prompt is not None and not (isinstance(prompt, str) and are_whole):
+        chosen, rejected = (_reply(values[side], side) for side in _SIDES)
+        return _prompt(prompt), chosen, rejected
+    if not all(isinstance(of, list) for of in given):
+        raise DataError(
+            "there is no prompt, and chosen and rejected are no lists of messages; expected the "
+            "key prompt, or whole conversations."
+        )
     # Both sides are whole conversations, which begin alike.
-    whole = [list(messages_of(list_at(values[side], side), side)) for side in sides]
-    for side, of in zip(sides, whole, strict=True):
+    whole = [list(messages_of(of, side)) for side, of in zip(_SIDES, given, strict=True)]
+    for side, of in zip(_SIDES, whole, strict=True):
         if len(of) < 2:
             raise DataError(
                 f"there is no prompt, and {side} has {len(of)} messages; expected whole "

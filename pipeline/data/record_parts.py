@@ -11,13 +11,13 @@ from pipeline.data.values import as_text
 
 _NO_TOOLS = "tool calls are not supported"
 _ONLY_TEXT = "only text is supported"
-_NO_PREFERENCES = "preference pairs are read by task=preference"
 
 # By key, each with the reason.
 REFUSED_IN_RECORDS = {
     **dict.fromkeys(("tools", "functions", "function_call"), _NO_TOOLS),
     **dict.fromkeys(("images", "videos", "audios"), _ONLY_TEXT),
-    **dict.fromkeys(("chosen", "rejected", "kto_tag"), _NO_PREFERENCES),
+    **dict.fromkeys(("chosen", "rejected"), "preference pairs are read by task=preference"),
+    "kto_tag": "single rated replies are not supported",
 }
 _REFUSED_IN_MESSAGES = {
     **dict.fromkeys(("tools", "tool_calls", "tool_call_id", "name"), _NO_TOOLS),

@@ -71,7 +71,7 @@ def load_splits(config: DataConfig, shape: Shape, *, with_test: bool) -> Splits:
     counts = _label_counts(train, {"validation": validation, "test": test})
     targets = Targets(counts, shape.moments(train))
     for column, of in targets.moments.items():
-        if not of.deviation:
+        if of.low == of.high:
             raise DataError(
                 f"{place_of(train)}: all {len(train)} training rows have the number {of.mean!r} in "
                 f"column {column!r}, once other splits are cut off; expected different ones."

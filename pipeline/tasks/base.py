@@ -123,6 +123,7 @@ class Task(ABC, Generic[C]):
     # Whether the model reads the tokens of an example once, and no others, such as those it wrote:
     # what its frozen layers make of them can be stored.
     reads_once: ClassVar[bool] = True
+    sequences: ClassVar[int] = 1  # as long as its longest, that an example is computed as at once
     answers_untrained: ClassVar[bool] = False  # whether a pre-trained model needs no training
     # Metrics of a tokenizer's own tokens: models that read other tokens cannot be compared by them.
     per_token: ClassVar[frozenset[str]] = frozenset()
@@ -391,7 +392,8 @@ class Task(ABC, Generic[C]):
 
         model.eval()
         device = model.device
-        cuts = cut(examples.lengths, tokens, call_tokens(model), batch_size)
+        lengths = [self.sequences * length for length in examples.lengths]
+        cuts = cut(lengths, tokens, call_tokens(model), batch_size)
         parts: list[dict[str, Array]] = []
         with torch.no_grad(), autocast(device, precision):
             for some in cuts:

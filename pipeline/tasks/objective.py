@@ -179,12 +179,15 @@ def check_comparable(experiments: Sequence[Experiment]) -> None:
     models = {experiment.model: find_checkpoint(experiment.model) for experiment in experiments}
     tokenizers = {tokenizer_digest(found.tokenizer): found.name for found in models.values()}
     for goal in objectives(experiments[0]) if len(tokenizers) > 1 else ():
-        if goal.name in get_task(experiments[0].task).per_token:
+        task = get_task(experiments[0].task)
+        if goal.name in task.per_token:
+            names = [n for n in task.metrics(experiments[0].task) if n not in task.per_token]
+            best = "bits_per_byte" if "bits_per_byte" in names else names[0]
             raise ConfigError(
                 f"evaluation.objective={goal.metric}: it is a mean over tokens, and the models "
                 f"that are compared have {len(tokenizers)} tokenizers "
                 f"(of {listing(sorted(tokenizers.values()))}); expected a metric that no tokenizer "
-                "changes, such as val/bits_per_byte."
+                f"changes, such as val/{best}."
             )
 
 

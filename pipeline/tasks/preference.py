@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _OTHER = "rejected_"  # prefix of the columns of the rejected side
+_TOKENS = 1024  # whose whole vocabulary is compared at once
 _HABIT, _MANY = 0.75, 20  # share of pairs, out of so many, whose sides differ alike
 
 
@@ -66,8 +67,8 @@ class Pairs(Chats):
                 f"{did_you_mean(layout, valid)} Valid: {listing(valid)}."
             )
         if not with_targets and not any(of.fits(values) for of in PAIR_LAYOUTS.values()):
-            chat = replace(self, columns=replace(self.columns, layout=AUTO))
-            return super(Pairs, chat).read(values, place, with_targets=False)
+            chat = Chats(replace(self.columns, layout=AUTO))
+            return chat.read(values, place, with_targets=False)
         asked, chosen, rejected = read_preference(values, layout, place)
         if not with_targets:
             return {"messages": asked}
@@ -87,13 +88,13 @@ class Pairs(Chats):
         odd = []
         if same:
             odd.append(
-                f"{len(same)} of {len(pairs)} pairs have twice the same reply, as row "
+                f"{len(same)} of {len(pairs)} pairs have the same reply twice, as in row "
                 f"{train.ids[same[0]]}: they train nothing"
             )
         if begun:
             odd.append(
                 f"in {len(begun)} of {len(pairs)} pairs one reply is the beginning of the other, "
-                f"as in row {train.ids[begun[0]]}: they teach a length"
+                f"as in row {train.ids[begun[0]]}: they may teach the length alone"
             )
         for name, longer in (
             ("chosen", sum(len(a) > len(b) for a, b in pairs)),
@@ -124,7 +125,8 @@ class Preference(ConversationTask[PreferenceConfig]):
     config_class = PreferenceConfig
     shape_class = Pairs
     baseline_name = "reference"
-    per_token = frozenset()
+    per_token = frozenset({"kl", "reply_tokens"})
+    sequences = 2
     after_encoding = ConversationTask.after_encoding | {"loss", "beta", "simpo_margin"}
     _frozen: PreTrainedModel | None = None
 
@@ -157,8 +159,8 @@ class Preference(ConversationTask[PreferenceConfig]):
     def encode(self, rows: Rows, *, training: bool = False) -> Examples:
         """Turn both sides into token ids, with the reply's as targets.
 
-        Text that is too long is cut at its end. Training leaves out pairs whose replies are cut off
-        or are the same.
+        Text that is too long is cut at its end. Training leaves out pairs of which no reply is
+        left, or whose replies are the same; elsewhere they are not scored.
 
         Raises:
             DataError: if no pair is left, or if the template refuses a conversation.
@@ -179,13 +181,20 @@ class Preference(ConversationTask[PreferenceConfig]):
             [(ids[: self.max_length], labels[: self.max_length]) for ids, labels in side]
             for side in sides
         ]
-        if training:
-            kept = [i for i in kept if _teaches(*(side[i] for side in cut))]
-            if not kept:
-                raise DataError(
-                    f"row {rows.ids[0]}: no pair has two different replies within "
-                    f"training.max_length={self.max_length} tokens; expected at least one."
-                )
+        compared = [i for i in kept if _teaches(*(side[i] for side in cut))]
+        if not compared:
+            raise DataError(
+                f"row {rows.ids[0]}: no pair of its split has two different replies within "
+                f"training.max_length={self.max_length} tokens; expected at least one."
+            )
+        notes: list[str] = []
+        if len(compared) < len(kept):
+            notes.append(
+                f"{len(kept) - len(compared)} of {len(kept)} pairs have no two different replies "
+                f"within training.max_length={self.max_length} tokens, and are not "
+                f"{'trained' if training else 'scored'}"
+            )
+        kept = compared if training else kept
         columns: dict[str, list[Any]] = {}
         for prefix, side in zip(("", _OTHER), cut, strict=True):
             columns |= {
@@ -196,36 +205,46 @@ class Preference(ConversationTask[PreferenceConfig]):
         if self.config.generate and not training:
             prompts = self.prompts(rows)
             columns |= self.prompt_columns([prompts[i] for i in kept])
-        notes = self.endless(columns["labels"]) if training else ()
+        notes += self.endless(columns["labels"]) if training else ()
         dataset = Dataset.from_dict({**columns, "row": kept})
-        return Examples(rows, dataset, len(longer), len(rows) - len(kept), notes)
+        return Examples(rows, dataset, len(longer), len(rows) - len(kept), tuple(notes))
 
     def forward(self, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
         """Return each pair's loss, log-probabilities, and how far they are from the reference's.
 
+        In training the loss is that of the settings, else DPO's with a beta of 1, of the margin
+        alone, so that trials with other settings can be compared.
         ``kl`` is that of the model from the reference, of the next token, in nats: the mean over
         the tokens of the chosen reply.
         """
         import torch
+        from torch.nn import functional
 
         if f"{_OTHER}input_ids" not in batch:
             return super().forward(model, batch)
         ids, mask, labels = (
             _both(batch, name) for name in ("input_ids", "attention_mask", "labels")
         )
-        own, logits = _read(model, ids, mask, labels)
+        is_drift = not model.training
+        first, second = ids.chunk(2)
+        own, logits = _read(model, ids, mask, labels, chosen=is_drift)
+        # Of a pair without two different replies there is nothing to compare.
+        weight = ((own.tokens > 0).all(dim=0) & (first != second).any(dim=1)).float()
+        if model.training and self.config.loss == "simpo":
+            return {"loss": weight * self._loss(own, own.logps), "weight": weight}
         with torch.no_grad(), self._reference(model) as frozen:
-            held, before = _read(frozen, ids, mask, labels)
+            held, before = _read(frozen, ids, mask, labels, chosen=is_drift)
         gained = own.logps - held.logps
-        loss = self._loss(own, gained)
-        outputs = {"loss": loss, "weight": torch.ones_like(loss)}
         if model.training:
-            return outputs
-        return outputs | {
+            return {"loss": weight * self._loss(own, gained), "weight": weight}
+        margin = gained[0] - gained[1]
+        return {
+            "loss": -weight * functional.logsigmoid(margin),
+            "weight": weight,
             "chosen_logps": own.logps[0],
             "rejected_logps": own.logps[1],
-            "margin": gained[0] - gained[1],
-            "kl": _divergence(logits, before, labels)[: len(loss)],
+            "margin": margin,
+            "kl": _divergence(logits, before, labels.chunk(2)[0]),
         }
 
     def score(self, examples: Examples, outputs: Outputs) -> dict[str, float]:
@@ -233,17 +252,32 @@ class Preference(ConversationTask[PreferenceConfig]):
         import numpy as np
 
         del examples
-        margins = outputs["margin"].astype("float64")
+        compared = outputs["weight"] > 0
+        margins = outputs["margin"][compared].astype("float64")
         scores = {
             "accuracy": float((margins > 0).mean() + (margins == 0).mean() / 2),
             **{
-                name: float(outputs[name].mean(dtype="float64"))
+                name: float(outputs[name][compared].mean(dtype="float64"))
                 for name in ("margin", "chosen_logps", "rejected_logps", "kl")
             },
         }
         if "written" in outputs:
             scores["reply_tokens"] = float(np.mean((outputs["written"] != PADDING).sum(axis=1)))
         return scores
+
+    def warnings(self, rows: Rows) -> list[str]:
+        """Return what is odd; also DPO's scale of rewards where SimPO's is larger."""
+        found = super().warnings(rows)
+        if self.config.loss == "simpo" and self.config.beta < 1:
+            found.append(
+                f"task.loss=simpo with task.beta={self.config.beta:g}: SimPO's authors take 2 to 10"
+            )
+        return found
+
+    def answers(self, rows: Rows) -> Sequence[str]:
+        """Return nothing: no metric reads words."""
+        del rows
+        return ()
 
     def text_scores(self, written: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
         """Return nothing: there is no one right reply."""
@@ -289,9 +323,11 @@ class Preference(ConversationTask[PreferenceConfig]):
             return
         was_training = model.training
         model.eval()
-        with model.disable_adapter():
-            yield model
-        model.train(was_training)
+        try:
+            with model.disable_adapter():
+                yield model
+        finally:
+            model.train(was_training)
 
     def _held(self, model: PreTrainedModel) -> PreTrainedModel:
         if self._frozen is None:  # a model is judged that was not trained here
@@ -324,26 +360,46 @@ def _both(batch: Batch, name: str) -> torch.Tensor:
 
 
 def _read(
-    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
+    model: PreTrainedModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    chosen: bool,
 ) -> tuple[Sides, torch.Tensor]:
-    """Return both sides, and the logits of their replies' tokens, [tokens, vocabulary]."""
+    """Return both sides; if asked for, also the logits of the chosen replies' tokens.
+
+    Only the replies' positions are kept, since the vocabulary is what takes the memory.
+    """
+    from torch.nn.functional import cross_entropy
+
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     targets = labels[:, 1:]
     counted = targets != IGNORED
-    chosen = logits[counted].float()
-    each = chosen.log_softmax(dim=-1).gather(1, targets[counted][:, None])[:, 0]
+    some = logits[counted].float()  # [tokens, vocabulary]
+    each = -cross_entropy(some, targets[counted], reduction="none")
     sums = each.new_zeros(len(ids)).index_add(0, counted.nonzero()[:, 0], each)
-    return Sides(sums.view(2, -1), counted.sum(dim=1).view(2, -1)), chosen
+    first = int(counted.chunk(2)[0].sum()) if chosen else 0
+    return Sides(sums.view(2, -1), counted.sum(dim=1).view(2, -1)), some[:first]
 
 
-def _divergence(logits: torch.Tensor, before: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the mean divergence over each side's tokens, [2 · examples]."""
-    own, held = logits.log_softmax(dim=-1), before.log_softmax(dim=-1)
-    each = (own.exp() * (own - held)).sum(dim=-1)  # [tokens]
+def _divergence(own: torch.Tensor, held: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mean divergence of the next token over each reply, [examples].
+
+    The logits of both are [tokens, vocabulary], of the tokens that are labelled.
+    """
+    import torch
+
+    parts = zip(torch.split(own, _TOKENS), torch.split(held, _TOKENS), strict=True)
+    each = torch.cat([_kl(*(of.log_softmax(dim=-1) for of in part)) for part in parts])
     counted = labels[:, 1:] != IGNORED
-    sums = each.new_zeros(len(labels)).index_add(0, counted.nonzero()[:, 0], each)
+    sums = own.new_zeros(len(labels)).index_add(0, counted.nonzero()[:, 0], each)
     means: torch.Tensor = sums / counted.sum(dim=1).clamp(min=1)
     return means
+
+
+def _kl(own: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+    return (own.exp() * (own - held)).sum(dim=-1)
 
 
 TASK = Preference

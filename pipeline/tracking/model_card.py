@@ -36,7 +36,12 @@ _TASKS = {
     "chat": "text-generation",
     "preference": "text-generation",
 }
-_WRITING = ("summarization", "translation", "chat")  # whose texts are of task.language
+_WRITING = (
+    "summarization",
+    "translation",
+    "chat",
+    "preference",
+)  # whose texts are of task.language
 # How the names of architectures end: those with a head, and encoder-decoders.
 _WITH_HEAD = re.compile("For[A-Z][A-Za-z]+(Classification|Answering)$")
 _ENCODER_DECODERS = ("ForConditionalGeneration", "MTModel")
@@ -113,7 +118,7 @@ def model_card(store: Store, run: Run, folder: Path, repository: str) -> str:
     text = _TEXT.format(
         name=repository.rpartition("/")[2],
         base=_name(model) or "A model",
-        task=task.replace("-", " "),
+        task=name.replace("_", " "),
         data=source.name,
         rows=", ".join(f"{of['rows']:,} {split}" for split, of in data.get("splits", {}).items()),
         labels=f"Labels: {labels}." if labels else "",

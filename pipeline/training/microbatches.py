@@ -26,7 +26,8 @@ class MicroBatches:
 
     def make(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, list[Batch]]:
         """Cut a batch of encoded examples, as Trainer's data collator."""
-        parts = cut([length(e) for e in examples], self.most, self.call)
+        lengths = [self.task.sequences * length(e) for e in examples]
+        parts = cut(lengths, self.most, self.call)
         batches = [self.task.collate([examples[i] for i in part]) for part in parts]
         return {"micro_batches": batches}
 
@@ -45,10 +46,10 @@ class MicroBatches:
         if max(sizes) == 1:
             raise torch.OutOfMemoryError(
                 "out of memory at one example of "
-                f"{max(part['input_ids'].shape[-1] for part in batch)} tokens: a lower "
+                f"{max(map(_width, batch))} tokens: a lower "
                 "training.max_length, an adapter or a smaller model may help."
             )
-        tokens = max(part["input_ids"].numel() for part in batch)
+        tokens = self.task.sequences * max(len(part["row"]) * _width(part) for part in batch)
         # Batches prepared in advance may be as large, with the budget already halved.
         self.most = max(1, min(self.most or tokens, tokens // 2))
         return [
@@ -57,3 +58,8 @@ class MicroBatches:
             for some in (slice(0, -(-size // 2)), slice(-(-size // 2), size))
             if some.start < some.stop
         ]
+
+
+def _width(batch: Batch) -> int:
+    """Return the tokens of its longest column."""
+    return max(value.shape[1] for value in batch.values() if value.ndim == 2)

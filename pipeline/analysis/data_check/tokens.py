@@ -91,7 +91,9 @@ def _line(split: str, task: Task[Any], whole: Examples, cut: Examples) -> list[C
                 [*of, len(more)] for of, more in zip(sides, whole.dataset["labels"], strict=True)
             ]
             lengths = [sum(of) for of in sides]
-        each = [sum(label != IGNORED for label in labels) for labels in cut.dataset["labels"]]
+        names = [name for name in cut.dataset.column_names if name.endswith("labels")]
+        both = zip(*(cut.dataset[name][:] for name in names), strict=True)
+        each = [sum(label != IGNORED for labels in of for label in labels) for of in both]
         targets = [sum(each), round(sum(each) / rows, 1), each.count(0)]
     p95 = sorted(lengths)[int(0.95 * (len(lengths) - 1))]
     tokens = [int(statistics.median(lengths)), p95, max(lengths), sum(map(sum, sides))]

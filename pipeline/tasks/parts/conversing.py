@@ -20,6 +20,7 @@ from pipeline.config.types import STRICT, FileName, Text
 from pipeline.data import Rows, Targets
 from pipeline.data.conversations import Message, asked, plain
 from pipeline.data.layouts import AUTO, LAYOUTS, read_conversation
+from pipeline.data.preferences import PAIR_LAYOUTS
 from pipeline.data.rows import Row, Values
 from pipeline.data.shapes import Shape
 from pipeline.models.batches import IGNORED, LEFT
@@ -75,6 +76,8 @@ class Chats(Shape):
             layout = AUTO  # the layout of a server's requests, whatever that of the training file
         if layout not in (AUTO, *LAYOUTS):
             valid = [AUTO, *LAYOUTS]
+            if layout in PAIR_LAYOUTS:
+                raise DataError(f"data.layout={layout}: it is read by task=preference.")
             raise DataError(
                 f"data.layout={layout}: there is no such layout.{did_you_mean(layout, valid)} "
                 f"Valid: {listing(valid)}."

@@ -111,8 +111,8 @@ class Labelled(Texts):
             odd.append(f"no row of train has a 1 in the column {listing(absent)}: it is no label")
         if not self.many and len(counts) > _GRADES and all(map(is_number, counts)):
             odd.append(
-                f"the labels are {len(counts)} numbers: where it counts how far apart they are, "
-                "task=regression predicts them"
+                f"the labels are {len(counts)} different numbers, and are learned as classes; "
+                "task=regression learns how far apart they are"
             )
         return odd
 

@@ -54,7 +54,9 @@ class NumberTask(TextTask["RegressionConfig"]):
         """
         super().check()
         every = self.targets.moments.values()
-        if not every or not all(math.isfinite(sum(of)) and of.deviation > 0 for of in every):
+        if not every or not all(
+            math.isfinite(sum(of)) and of.low < of.high and of.deviation > 0 for of in every
+        ):
             raise ModelError(
                 f"model.checkpoint={self.checkpoint.name}: the moments of its numbers are "
                 f"{dict(self.targets.moments)}; expected those of each column of data.label."

@@ -17,6 +17,7 @@ from pipeline.config.types import STRICT
 from pipeline.data.rows import Row, Rows, Values
 from pipeline.data.shapes import column_of, place_of, value_in
 from pipeline.data.targets import Moments
+from pipeline.data.values import is_blank
 from pipeline.tasks.parts.text_rows import TextColumns, Texts, column_list
 
 _PARTS = 10  # of the numbers' range, by which splits are stratified
@@ -102,16 +103,19 @@ class Rated(Texts):
 
 
 def _number(given: Any, column: str, place: str) -> float:
+    if given is None or given != given or (isinstance(given, str) and is_blank(given)):
+        raise DataError(f"{place}: no number: found {given!r} in column {column!r}.")
     is_odd = isinstance(given, bool) or (isinstance(given, str) and "_" in given)
     try:
-        number = math.nan if given is None or is_odd else float(given)
+        number = math.nan if is_odd else float(given)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not abs(number) <= _MOST:
-        has_comma = isinstance(given, str) and "," in given and not re.search("[^-+,.0-9 ]", given)
-        comma = " Write 1234.5: a point before decimals, and no other signs." if has_comma else ""
+        hint = " If labels are classes: task=classification."
+        if isinstance(given, str) and "," in given and not re.search("[^-+,.0-9 ]", given):
+            hint = " Write 1234.5: a point before decimals, and no commas."
         raise DataError(
-            f"{place}: found {reprlib.repr(given)} in column {column!r}; expected a number between "
-            f"-{_MOST:g} and {_MOST:g}. If labels are classes: task=classification.{comma}"
+            f"{place}: found {reprlib.repr(given)} in column {column!r}; expected a finite number."
+            f"{hint}"
         )
     return number

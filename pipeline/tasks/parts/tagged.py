@@ -149,11 +149,24 @@ class Tagged(Shape):
 
 def split(text: str, word: re.Pattern[str]) -> Words:
     """Return the words of a text; an accent or a vowel sign of its own is part of its letter."""
-    letters = "" if not text.isascii() else text
-    for sign in text if not letters else ():
-        is_part = unicodedata.category(sign)[0] == "M" and letters[-1:].isalpha()
-        letters += letters[-1] if is_part else sign
-    return tuple(found.span() for found in word.finditer(letters))
+    if text.isascii():
+        return tuple(found.span() for found in word.finditer(text))
+    letters = ""  # in which a mark is the letter before it
+    for sign in text:
+        letters += letters[-1] if _is_mark(sign) and letters[-1:].isalpha() else sign
+    spans: list[tuple[int, int]] = []
+    for start, end in (found.span() for found in word.finditer(letters)):
+        if (
+            spans and _is_mark(text[start]) and letters[start].isalpha()
+        ):  # of a letter that is a word
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+    return tuple(spans)
+
+
+def _is_mark(sign: str) -> bool:
+    return unicodedata.category(sign)[0] == "M"
 
 
 def to_characters(entities: Sequence[Entity], words: Words) -> tuple[Entity, ...]:

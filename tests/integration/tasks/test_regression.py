@@ -76,7 +76,7 @@ def test_several_numbers_are_learned_together_by_either_loss(cli, reader, runs):
 
 
 def test_texts_are_compared_by_embeddings_which_predict_gives(cli, reader, runs):
-    texts = [row["text"] for row in counted(60)]
+    texts = [row["text"] for row in counted(240)]
     pairs = [
         {"one": a, "other": b, "alike": len(set(a.split()) & set(b.split()))}
         for a, b in pairwise(texts)

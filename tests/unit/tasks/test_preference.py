@@ -21,6 +21,7 @@ from tests.support.configs import columns_for, model_of, task_settings
 
 NAME = "preference"
 SHAPE = Pairs(columns_for(NAME))
+USER = {"role": "user", "content": "a"}
 RECORDS = [
     {"prompt": "What is red?", "chosen": "A colour.", "rejected": "I see a dog over there."},
     {"prompt": "Hi", "chosen": "Hello. What do you see?", "rejected": "No."},
@@ -65,6 +66,11 @@ def test_layouts_say_the_same_and_are_written_again():
             {"prompt": messages, "chosen": reply["a"], "rejected": reply["b"]},
             {"chosen": [*messages, *reply["a"]], "rejected": [*messages, *reply["b"]]},
             {"prompt": messages, "chosen": "Ho", "rejected": "Hey"},
+            {
+                "prompt": "Hi",
+                "chosen": [*messages, *reply["a"]],
+                "rejected": [*messages, *reply["b"]],
+            },
         ],
         "preference_openai": [
             {
@@ -101,7 +107,18 @@ def test_layouts_say_the_same_and_are_written_again():
         ),
         ({"prompt": "a", "chosen": "b", "rejected": " "}, "rejected is ' ' from the assistant"),
         ({"prompt": "", "chosen": "b", "rejected": "c"}, "prompt is empty"),
-        ({"chosen": "b", "rejected": "c"}, "chosen is 'b'; expected a list"),
+        ({"chosen": "b", "rejected": "c"}, "there is no prompt, .* no lists of messages"),
+        (
+            {
+                "prompt": [USER, {"role": "assistant", "content": "x"}],
+                "chosen": "b",
+                "rejected": "c",
+            },
+            r"prompt\[1\] is from the assistant, and so are the replies",
+        ),
+        ({"messages": [USER]}, "read by task=chat"),
+        ({"prompt": "a", "chosen": "b", "rejcted": "c"}, "Did you mean rejected"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "images": [1]}, "only text is supported"),
         (
             {
                 "chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
@@ -130,9 +147,9 @@ def test_pairs_that_teach_nothing_or_length_are_told():
     other = {"prompt": "a", "chosen": "a long reply", "rejected": "short"}
     found = SHAPE.check(rows_of(same, begun, *[other] * 30))
     assert found == [
-        "1 of 32 pairs have twice the same reply, as row 0: they train nothing",
-        "in 1 of 32 pairs one reply is the beginning of the other, as in row 1: they teach a "
-        "length",
+        "1 of 32 pairs have the same reply twice, as in row 0: they train nothing",
+        "in 1 of 32 pairs one reply is the beginning of the other, as in row 1: they may "
+        "teach the length alone",
         "the chosen reply is the longer one in 97% of the pairs: a model may learn its length "
         "alone",
     ]
@@ -170,6 +187,8 @@ def test_losses_and_margins_are_those_of_trl(chatter, tmp_path, loss, theirs, ad
     batch = task.collate(list(examples.dataset))
     with torch.no_grad():
         found = task.forward(model, batch)
+        trained = task.forward(model.train(), batch)["loss"]  # Llama has no dropout
+    model.eval()
     start = task.load_model().eval()
     plain = copy.deepcopy(model).merge_and_unload() if adapter else model
     tokenizer = task.checkpoint.tokenizer
@@ -204,7 +223,7 @@ def test_losses_and_margins_are_those_of_trl(chatter, tmp_path, loss, theirs, ad
         }
         with torch.no_grad():
             expected = trainer.compute_loss(plain, inputs)
-        assert found["loss"][i].item() == pytest.approx(expected.item(), abs=1e-5)
+        assert trained[i].item() == pytest.approx(expected.item(), abs=1e-5)
         margin = trainer._metrics["eval"]["rewards/margins"][-1]
         assert 0.3 * found["margin"][i].item() == pytest.approx(margin, abs=1e-5)
         for side in ("chosen", "rejected"):
@@ -218,6 +237,7 @@ def test_simpo_compares_means_over_tokens_without_a_reference(chatter):
     model, batch = moved(task), task.collate(list(examples.dataset))
     with torch.no_grad():
         found = task.forward(model, batch)
+        trained = task.forward(model.train(), batch)["loss"]
     tokens = [
         [sum(i != IGNORED for i in labels) for labels in examples.dataset[f"{side}labels"][:]]
         for side in ("", "rejected_")
@@ -227,7 +247,9 @@ def test_simpo_compares_means_over_tokens_without_a_reference(chatter):
         for side, of in zip(("chosen", "rejected"), tokens, strict=True)
     )
     expected = -torch.nn.functional.logsigmoid(2.0 * (chosen - rejected) - 0.5)
-    assert torch.allclose(found["loss"], expected, atol=1e-5)
+    assert torch.allclose(trained, expected, atol=1e-5)
+    # Judged it is as any other loss: by the gain on the reference.
+    assert torch.allclose(found["loss"], -torch.nn.functional.logsigmoid(found["margin"]))
 
 
 @pytest.mark.parametrize("adapter", [False, True])
@@ -259,21 +281,41 @@ def test_an_untrained_model_scores_as_its_reference(chatter):
     assert scores.keys() | {"loss"} == task.metrics(task.config).keys()
 
 
+def test_pairs_without_two_replies_are_not_scored(chatter):
+    same = {"prompt": "Hi", "chosen": "A dog.", "rejected": "A dog."}
+    long = {"prompt": "What is red? " * 20, "chosen": "A dog.", "rejected": "A colour."}
+    task = task_on(chatter)
+    examples = task.encode(rows_of(*RECORDS, same, long))
+    assert examples.notes == (
+        "2 of 5 pairs have no two different replies within training.max_length=64 tokens, and are "
+        "not scored",
+    )
+    model = moved(task)
+    outputs = task.infer(model, examples, 2)
+    assert outputs["weight"].tolist() == [1, 1, 1, 0, 0]
+    assert outputs["loss"][3:].tolist() == [0, 0]
+    whole = task.score(examples, outputs)
+    some = task.encode(rows_of(*RECORDS))
+    assert whole == pytest.approx(task.score(some, task.infer(model, some, 2)), abs=1e-5)
+    with pytest.raises(DataError, match="no pair of its split has two different replies"):
+        task.encode(rows_of(same, long))
+
+
 def test_dropout_has_no_part_in_the_reference(chatter):
     task = task_on(chatter)
-    model, batch = (
-        moved(task, adapter=True),
-        task.collate(list(task.encode(rows_of(*RECORDS)).dataset)),
-    )
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.9
-    model.train()
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    with task._reference(model) as frozen:
-        assert not frozen.training
+    examples = task.encode(rows_of(*RECORDS))
+    model, batch = moved(task, adapter=True), task.collate(list(examples.dataset))
+    for layer in model.get_base_model().model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    start = task.load_model().eval()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        model.train()
+        assert not torch.equal(model(**inputs).logits, model(**inputs).logits)
+        with task._reference(model) as frozen:
+            assert torch.allclose(frozen(**inputs).logits, start(**inputs).logits, atol=1e-5)
+    with pytest.raises(RuntimeError), task._reference(model):
+        raise RuntimeError
     assert model.training
-    loss = task.forward(model, batch)["loss"]
-    loss.sum().backward()
+    task.forward(model, batch)["loss"].sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
-    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())

@@ -157,6 +157,7 @@ def test_a_line_of_a_conll_file_is_named():
     ("text", "words"),
     [
         ("हिन्दी है", ["हिन्दी", "है"]),
+        ("\u30ab\u3099\u30e9", ["\u30ab\u3099", "\u30e9"]),
         ("\u2764\ufe0fParis", ["\u2764", "\ufe0f", "Paris"]),
         ("cafe\u0301!", ["cafe\u0301", "!"]),
         (
