@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.analysis.fairness import check_fairness
 from pipeline.common.contract import Precision
+from pipeline.common.errors import ConfigError
 from pipeline.common.process import without_gc
 from pipeline.config.experiment import Experiment
 from pipeline.providers.plan import Priced, check_hosted, priced
@@ -102,6 +103,11 @@ def check_inputs(experiment: Experiment) -> str:
     if task.encoding_refuses:  # and may make more or fewer examples than there are rows
         examples = len(prepare(experiment).examples["train"].dataset)
     length = Length.of(training, examples)
+    if not length.steps and not task.is_ready:
+        raise ConfigError(
+            f"training.epochs=0: {checkpoint.name} cannot do task={experiment.task.name} without "
+            "training, since what it lacks starts random; expected another model, or more epochs."
+        )
     warmup_steps(experiment.schedule, length.steps)
     evaluation_points(training, length)
     checkpoint_points(training, length)

@@ -13,6 +13,7 @@ GROUPS = {
     "models": "model",
     "data": "data",
     "tasks": "task",
+    "prompts": "prompt",
     "adapters": "adapter",
     "providers": "provider",
     "optimizers": "optimizer",

@@ -47,6 +47,7 @@ ADDED = (
     Added("task.label_smoothing", 0.0, "classification"),
     Added("task.long_rows", "truncate", "classification"),
     Added("task.stride", 32, "classification"),
+    Added("task.system", None, "chat"),
     Added("optimizer.layer_decay", 1.0),
     Added("optimizer.head_multiplier", 1.0),
     Added("optimizer.scale_with_batch", "none"),

@@ -26,7 +26,8 @@ MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state saved
 class TrainingConfig:
     """The loop: how long, in what batches, how often it is judged."""
 
-    epochs: Annotated[Number, Field(gt=0, le=10_000)]  # passes over the training split
+    # Passes over the training split; 0: the model is judged as it is.
+    epochs: Annotated[Number, Field(ge=0, le=10_000)]
     max_steps: Count | None  # optimizer steps instead of epochs; null: as many as epochs take
     batch_size: BatchRows  # rows whose mean gradient makes one optimizer step
     max_length: Annotated[Tokens, Field(ge=4)]  # longer texts are cut and counted

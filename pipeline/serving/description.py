@@ -15,6 +15,7 @@ from pipeline.common.errors import ModelError, TrackingError, listing
 from pipeline.common.text import printable
 from pipeline.config.experiment import Experiment
 from pipeline.config.explain import first
+from pipeline.config.migrations import migrated
 from pipeline.config.task import Columns, TaskConfig
 from pipeline.config.types import Tokens
 from pipeline.config.untrusted import MOST_JSON_BYTES, read_json
@@ -98,6 +99,8 @@ def read(folder: Path) -> Description:
             f"{place}: format {found}, from a later version; this is tunewright {__version__}, "
             f"which reads format {FORMAT}."
         )
+    if isinstance(content, dict):  # an older model knows fewer keys
+        content["task"] = migrated({"task": content.get("task")})["task"]
     try:
         description: Description = _SCHEMA.validate_python(content)
     except ValidationError as error:

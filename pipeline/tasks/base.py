@@ -159,6 +159,16 @@ class Task(ABC, Generic[C]):
         return cls.shape_class(columns)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the model answers without training: the head that it needs, if any, is there."""
+        if self.checkpoint.is_new or self.answers_untrained:
+            return not self.checkpoint.is_new
+        needed = self.auto_class.removeprefix("AutoModel")
+        names = set(self.head.get("id2label", {}).values())
+        has_head = any(needed in one for one in self.checkpoint.config.architectures or ())
+        return has_head and set(self.checkpoint.own_labels(self.auto_class)) == names
+
+    @property
     @abstractmethod
     def auto_class(self) -> str:
         """The class of transformers that loads a model for this task."""

@@ -67,9 +67,10 @@ class Pairs(Chats):
                 f"{did_you_mean(layout, valid)} Valid: {listing(valid)}."
             )
         if not with_targets and not any(of.fits(values) for of in PAIR_LAYOUTS.values()):
-            chat = Chats(replace(self.columns, layout=AUTO))
+            chat = Chats(replace(self.columns, layout=AUTO), self.system)
             return chat.read(values, place, with_targets=False)
         asked, chosen, rejected = read_preference(values, layout, place)
+        asked = self.begun(asked)
         if not with_targets:
             return {"messages": asked}
         before = [message._replace(trained=False) for message in asked]

@@ -208,7 +208,7 @@ class StepTimes(TrainingHook):
 
     def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations, *, is_last: bool) -> bool:
         """Note it at the first evaluation."""
-        if not self._is_over:
+        if not self._is_over and evaluation.step:  # before any step there is nothing to tell
             self._is_over = True
             self._trial.timed(asdict(self._timing(evaluation)))
         return super().on_evaluation(evaluation, so_far, is_last=is_last)

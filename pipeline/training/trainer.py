@@ -136,9 +136,15 @@ class FineTuner(Trainer):  # type: ignore[misc]
                 self._checkpoints.wait()
 
     def _train(self, snapshot: Snapshot | None) -> None:
-        if snapshot is None:
+        if not Length.of(self._experiment.training, len(self.train_dataset)).steps:
+            self.begin()
+            self.evaluate()
+        elif snapshot is None:
             self.train()
-            return
+        else:
+            self._resume(snapshot)
+
+    def _resume(self, snapshot: Snapshot) -> None:
         with tempfile.TemporaryDirectory() as folder:
             # Trainer reads its counters from a file; all else comes from memory, see below.
             Path(folder, TRAINER_STATE_NAME).write_text(snapshot.trainer_state, encoding="utf-8")

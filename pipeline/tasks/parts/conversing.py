@@ -46,6 +46,7 @@ _PROBE = (Message("user", "Ping?"), Message("assistant", "Pong."))
 class ConversationConfig(WritingConfig):
     """What tasks of conversations share."""
 
+    system: Text | None  # a system message for conversations that have none
     chat_template: FileName | None  # file with a Jinja template; null: the tokenizer's own
     generate: bool  # write the last reply of each conversation at evaluations
 
@@ -68,6 +69,7 @@ class Chats(Shape):
     """Column ``messages``: a conversation, whatever the layout of the file."""
 
     columns: ChatColumns
+    system: str | None = None  # the first message of conversations that have none of this role
 
     def read(self, values: Values, place: str, *, with_targets: bool = True) -> Row:
         """Return the conversation; one to be answered ends with the user."""
@@ -82,7 +84,14 @@ class Chats(Shape):
                 f"data.layout={layout}: there is no such layout.{did_you_mean(layout, valid)} "
                 f"Valid: {listing(valid)}."
             )
-        return {"messages": read_conversation(values, layout, place, to_answer=not with_targets)}
+        found = read_conversation(values, layout, place, to_answer=not with_targets)
+        return {"messages": self.begun(found)}
+
+    def begun(self, messages: Conversation) -> Conversation:
+        """Return a conversation with the system message."""
+        if self.system is None or messages[0].role == "system":
+            return messages
+        return (Message("system", self.system), *messages)
 
     def groups(self, rows: Rows) -> Sequence[str]:
         """Keep conversations with the same beginning together."""
@@ -129,6 +138,14 @@ class ConversationTask(WritingTask[K]):
     columns_class = ChatColumns
     encoding_refuses = True
     heads = ("AutoModelForCausalLM",)
+
+    @classmethod
+    @override
+    def shape(cls, config: K, columns: ChatColumns) -> Shape:
+        """Return conversations that begin as the settings say."""
+        kind = cls.shape_class
+        assert issubclass(kind, Chats)
+        return kind(columns, config.system)
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class Similarity(NumberTask):
 
     auto_class = "AutoModel"
     reads_once = False
+    answers_untrained = True
 
     @classmethod
     def shape(cls, config: RegressionConfig, columns: NumberColumns) -> Shape:

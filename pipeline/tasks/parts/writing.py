@@ -95,6 +95,7 @@ class WritingTask(Task[W]):
     """Cross-entropy over the target's tokens; scored on generated texts."""
 
     reads_once = False
+    answers_untrained = True
     heads: ClassVar[tuple[str, ...]] = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
     per_token = frozenset(_PER_TOKEN)
 
