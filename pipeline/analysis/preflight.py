@@ -106,7 +106,7 @@ def check_inputs(experiment: Experiment) -> str:
     if not length.steps and not task.is_ready:
         raise ConfigError(
             f"training.epochs=0: {checkpoint.name} cannot do task={experiment.task.name} without "
-            "training, since what it lacks starts random; expected another model, or more epochs."
+            "training: it has no head for these data; expected another model, or more epochs."
         )
     warmup_steps(experiment.schedule, length.steps)
     evaluation_points(training, length)

@@ -26,7 +26,7 @@ MOST_POINTS = 100_000  # of a run, at which it is evaluated or its state saved
 class TrainingConfig:
     """The loop: how long, in what batches, how often it is judged."""
 
-    # Passes over the training split; 0: the model is judged as it is.
+    # Passes over the training split; 0, without max_steps: the model is judged as it is.
     epochs: Annotated[Number, Field(ge=0, le=10_000)]
     max_steps: Count | None  # optimizer steps instead of epochs; null: as many as epochs take
     batch_size: BatchRows  # rows whose mean gradient makes one optimizer step
@@ -95,7 +95,7 @@ class TrainingConfig:
     def _evaluates_within(self) -> "TrainingConfig":
         if self.max_steps is not None or not isinstance(self.eval_every, tuple):
             return self
-        if max(self.eval_every) > self.epochs:
+        if max(self.eval_every) > self.epochs > 0:
             raise conflict(
                 f"training.eval_every={list(self.eval_every)}: {max(self.eval_every)} is after the "
                 f"end; expected epochs up to training.epochs={self.epochs}"

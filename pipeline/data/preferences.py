@@ -72,7 +72,7 @@ class PairLayout:
         check_keys(values, self.name, self.keys, self.optional)
         refuse_keys(values, _REFUSED)
         placed, *replies = self.parts(values)
-        if placed[-1][1].role == "assistant":
+        if placed and placed[-1][1].role == "assistant":
             raise DataError(
                 f"{placed[-1][0]} is from the assistant, and so are the replies; expected the last "
                 "message before them from the user."
@@ -159,10 +159,15 @@ def _read_pairs(values: Values) -> tuple[Sequence[Placed], Placed, Placed]:
                 "conversations, or the key prompt."
             )
     (*first, chosen), (*second, rejected) = whole
+    if isinstance(prompt, str) and prompt not in [message.content for _, message in first]:
+        raise DataError(
+            "prompt is no message of chosen, which is a whole conversation; expected one of it, or "
+            "one reply."
+        )
     if [message for _, message in first] != [message for _, message in second]:
         raise DataError(
-            "there is no prompt, and chosen and rejected differ before their last message; "
-            "expected the same conversation."
+            "chosen and rejected are whole conversations, and differ before their last message; "
+            "expected the same one."
         )
     return first, chosen, rejected
 

@@ -15,6 +15,7 @@ from pipeline.common.errors import DataError, ModelError
 from pipeline.common.languages import cjk_language, suffix
 from pipeline.config.task import AnyColumns, AnyTaskConfig
 from pipeline.models.batches import LEFT
+from pipeline.tasks.parts.heads import are_matched
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,7 @@ class Task(ABC, Generic[C]):
     # Whether the model reads the tokens of an example once, and no others, such as those it wrote:
     # what its frozen layers make of them can be stored.
     reads_once: ClassVar[bool] = True
-    sequences: ClassVar[int] = 1  # as long as its longest, that an example is computed as at once
+    sequences: ClassVar[int] = 1  # computed at once per example, each as long as its longest column
     answers_untrained: ClassVar[bool] = False  # whether a pre-trained model needs no training
     # Metrics of a tokenizer's own tokens: models that read other tokens cannot be compared by them.
     per_token: ClassVar[frozenset[str]] = frozenset()
@@ -161,12 +162,15 @@ class Task(ABC, Generic[C]):
     @property
     def is_ready(self) -> bool:
         """Whether the model answers without training: the head that it needs, if any, is there."""
-        if self.checkpoint.is_new or self.answers_untrained:
-            return not self.checkpoint.is_new
+        if self.checkpoint.is_new:
+            return False
+        if self.answers_untrained:
+            return True
         needed = self.auto_class.removeprefix("AutoModel")
-        names = set(self.head.get("id2label", {}).values())
+        names = list(self.head.get("id2label", {}).values())
         has_head = any(needed in one for one in self.checkpoint.config.architectures or ())
-        return has_head and set(self.checkpoint.own_labels(self.auto_class)) == names
+        own = self.checkpoint.own_labels(self.auto_class)
+        return has_head and len(own) == len(names) and are_matched(own, names)
 
     @property
     @abstractmethod

@@ -191,8 +191,8 @@ class Preference(ConversationTask[PreferenceConfig]):
         notes: list[str] = []
         if len(compared) < len(kept):
             notes.append(
-                f"{len(kept) - len(compared)} of {len(kept)} pairs have no two different replies "
-                f"within training.max_length={self.max_length} tokens, and are not "
+                f"{len(kept) - len(compared)} of {len(kept)} pairs do not have two different "
+                f"replies within training.max_length={self.max_length} tokens, so they are not "
                 f"{'trained' if training else 'scored'}"
             )
         kept = compared if training else kept
@@ -227,7 +227,7 @@ class Preference(ConversationTask[PreferenceConfig]):
             _both(batch, name) for name in ("input_ids", "attention_mask", "labels")
         )
         is_drift = not model.training
-        first, second = ids.chunk(2)
+        first, second = labels.chunk(2)  # padded alike, as the ids of both sides may not be
         own, logits = _read(model, ids, mask, labels, chosen=is_drift)
         # Of a pair without two different replies there is nothing to compare.
         weight = ((own.tokens > 0).all(dim=0) & (first != second).any(dim=1)).float()
@@ -254,6 +254,12 @@ class Preference(ConversationTask[PreferenceConfig]):
 
         del examples
         compared = outputs["weight"] > 0
+        if not compared.any():
+            raise DataError(
+                f"none of {len(compared)} scored pairs has two different replies within "
+                f"training.max_length={self.max_length} tokens; expected at least one (see "
+                "evaluation.early_rows)."
+            )
         margins = outputs["margin"][compared].astype("float64")
         scores = {
             "accuracy": float((margins > 0).mean() + (margins == 0).mean() / 2),

@@ -39,6 +39,11 @@ class Regression(NumberTask):
     config_class = RegressionConfig
     auto_class = "AutoModelForSequenceClassification"
 
+    @property
+    def is_ready(self) -> bool:
+        """False: a trained head's numbers are on the scale of other training rows."""
+        return False
+
     @classmethod
     def variant(cls, config: RegressionConfig) -> type[Task[RegressionConfig]]:
         """Return the class of the approach: this one, or that of embeddings."""

@@ -70,7 +70,9 @@ class TrialReports(TrainingHook):
         self._trial.check()
 
     def on_evaluation(self, evaluation: Evaluation, so_far: Evaluations, *, is_last: bool) -> bool:
-        """Report the score that the run would have if it ended now."""
+        """Report the score that the run would have if it ended now; not before any step."""
+        if not evaluation.step:
+            return True
         with booked("search"):
             decision = self._trial.report(so_far.score(self._reported), evaluation.epoch)
         if not is_last:  # else it is complete, whatever the search says

@@ -61,5 +61,5 @@ class MicroBatches:
 
 
 def _width(batch: Batch) -> int:
-    """Return the tokens of its longest column."""
-    return max(value.shape[1] for value in batch.values() if value.ndim == 2)
+    """Return the tokens of its widest column."""
+    return max(value.shape[1] for name, value in batch.items() if name.endswith("input_ids"))

@@ -200,7 +200,7 @@ def warmup_steps(config: ScheduleConfig, steps: int) -> int:
             f"schedule.warmup={warmup}: the run has {steps} steps; expected fewer for the "
             "warm-up. Write a share with a point: 0.1."
         )
-    if config.decay is not None and warmup + config.decay * steps > steps:
+    if config.decay is not None and warmup + config.decay * steps > steps > 0:
         raise ConfigError(
             f"schedule.warmup={warmup}: the run has {steps} steps; expected at most "
             f"what schedule.decay={config.decay:g} leaves of them, "

@@ -40,7 +40,7 @@ def evaluation_points(training: TrainingConfig, length: Length) -> dict[int, flo
         ConfigError: for too many, and for listed epochs after the end.
     """
     every = training.eval_every
-    if isinstance(every, tuple) and max(every) > length.epochs:
+    if isinstance(every, tuple) and max(every) > length.epochs > 0:
         raise ConfigError(
             f"training.eval_every={list(every)}: {max(every)} is after the end; expected epochs up "
             f"to {length.epochs}, which training.max_steps={training.max_steps} takes."

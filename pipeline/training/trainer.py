@@ -126,7 +126,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if snapshot is not None and snapshot.is_last:
             return
         is_soft = self._experiment.training.checkpoint_every is not None
-        is_soft &= not self._checkpoints.of_trial
+        is_soft &= not self._checkpoints.of_trial and self._steps > 0  # else there is no state
         with booked("batches"):
             with self._termination.awaited() if is_soft else nullcontext():
                 self._train(snapshot)
@@ -135,8 +135,13 @@ class FineTuner(Trainer):  # type: ignore[misc]
             with booked("logging"):
                 self._checkpoints.wait()
 
+    @property
+    def _steps(self) -> int:
+        """The steps of the whole run; none where the model is judged as it is."""
+        return Length.of(self._experiment.training, len(self.train_dataset)).steps
+
     def _train(self, snapshot: Snapshot | None) -> None:
-        if not Length.of(self._experiment.training, len(self.train_dataset)).steps:
+        if not self._steps:
             self.begin()
             self.evaluate()
         elif snapshot is None:

@@ -111,7 +111,7 @@ def _baselines(experiment: Experiment, splits: Splits) -> Table:
     known = rows[task.baseline_name]
     names = [name for name in _SCORES if name in known] or [n for n in known if not is_detail(n)]
     goal = objectives(experiment)[0].name
-    names = list(dict.fromkeys([*([goal] if goal in known else []), *names]))
+    names = [goal, *names] if goal in known and goal not in names else names
     lines: list[list[Cell]] = [
         [kind, *(round(scores[name], 4) for name in names)] for kind, scores in rows.items()
     ]

@@ -68,15 +68,25 @@ class Base:
         return tree(without_hydra(self._whole, resolve=False))
 
     @cached_property
-    def choices(self) -> dict[str, str]:
-        """The chosen file of each config group."""
+    def groups(self) -> dict[str, str | None]:
+        """The chosen file of each config group, None where none is."""
         chosen = self._whole.hydra.runtime.choices
-        return {str(key): str(name) for key, name in chosen.items() if name is not None}
+        return {str(key): None if name is None else str(name) for key, name in chosen.items()}
+
+    @cached_property
+    def choices(self) -> dict[str, str]:
+        """The chosen file of each config group that has one."""
+        return {group: name for group, name in self.groups.items() if name is not None}
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Every value by its key."""
+        return flatten(self._tree)
 
     @cached_property
     def keys(self) -> list[str]:
         """Every key that has a value, groups included."""
-        return [*flatten(self._tree), *self.choices]
+        return [*self.values, *self.groups]
 
     def value(self, key: str) -> Any:
         """Return the value of a key, or the choice of a group; None where there is none."""
@@ -92,7 +102,7 @@ class Base:
 
     def depends_on(self, key: str, searched: Sequence[str]) -> str | None:
         """Return the searched key that a key's value is written in terms of, if there is one."""
-        written = str(flatten(self._tree).get(key))
+        written = str(self.values.get(key))
         return next((s for s in searched if re.search(rf"\$\{{\s*{re.escape(s)}\b", written)), None)
 
     def chosen(self, overrides: Sequence[str]) -> "Base":
@@ -140,7 +150,19 @@ def enrich(space: Space, options: Options | StageOptions, base: Base) -> Space:
         raise ConfigError(f"{place}{twice[0]} is searched twice; expected once.")
     if options.filter is not None:
         space = replace(space, filter=_filter(space, read_filter(options.filter), base))
+    space = replace(space, elsewhere=frozenset(_elsewhere(space, base)))
     return _with_first(space, options.first)
+
+
+def _elsewhere(space: Space, base: Base) -> Iterator[str]:
+    """Yield the keys that files of searched groups set outside of a node of the group's name."""
+    for d in space.dimensions:
+        own = tuple(f"{key.replace('/', '.')}." for key in d.keys if key in base.groups)
+        if not own or any(key.startswith(own) for key in base.values):
+            continue
+        for value in d.extremes():
+            made = base.chosen(d.overrides(value)).values
+            yield from (k for k in made if k not in base.values or made[k] != base.values[k])
 
 
 def _with_pairs(space: Space, blocks: Any) -> Space:

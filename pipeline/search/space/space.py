@@ -28,6 +28,7 @@ class Space:
     filter: Filter | None = None
     first: tuple[Params, ...] = field(default=(), hash=False)  # points to begin with, also in part
     centre: Params = field(default_factory=dict, hash=False)  # the config's own values, for a prior
+    elsewhere: frozenset[str] = frozenset()  # keys outside of searched groups that their files set
     history: int | None = None  # how many more former studies are to recommend; 0: as many as suit
 
     @property
@@ -197,9 +198,9 @@ class Space:
                     yield found
 
     def without(self, flat: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a flat config without the searched keys and what lies in a searched group."""
+        """Return a flat config without the searched keys and what searched groups set."""
         keys = (key for d in self.dimensions for key in d.keys)
-        searched = tuple(f"{key.replace('/', '.')}." for key in keys)
+        searched = tuple(f"{key.replace('/', '.')}." for key in (*keys, *self.elsewhere))
         return {key: value for key, value in flat.items() if not f"{key}.".startswith(searched)}
 
     def describe(self) -> dict[str, str]:

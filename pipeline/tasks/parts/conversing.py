@@ -94,8 +94,9 @@ class Chats(Shape):
         return (Message("system", self.system), *messages)
 
     def groups(self, rows: Rows) -> Sequence[str]:
-        """Keep conversations with the same beginning together."""
-        return ["\n".join(_contents_to_first_user(messages)) for messages in rows["messages"]]
+        """Keep conversations with the same beginning together, whatever the settings put first."""
+        given = (m[1:] if m[0] == ("system", self.system, True) else m for m in rows["messages"])
+        return ["\n".join(_contents_to_first_user(messages)) for messages in given]
 
     def texts(self, rows: Rows) -> Sequence[str]:
         """Return each complete conversation."""

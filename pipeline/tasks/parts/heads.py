@@ -23,7 +23,7 @@ def named_head(names: Sequence[str]) -> Mapping[str, Any]:
     }
 
 
-def _are_matched(trained: Sequence[str], names: Sequence[str]) -> bool:
+def are_matched(trained: Sequence[str], names: Sequence[str]) -> bool:
     """Whether a trained head's outputs are those of the data, or have no names of their own."""
     return set(trained) == set(names) or all(_NAMELESS.fullmatch(name) for name in trained)
 
@@ -36,6 +36,6 @@ def head_warnings(task: Task[Any], names: Sequence[str]) -> list[str]:
         return []
     if len(trained) != len(names):
         return [f"{own} is replaced by a new one of {len(names)} ({listing(names, most=6)})"]
-    if _are_matched(trained, names):
+    if are_matched(trained, names):
         return []
     return [f"{own} is kept, in this order, for labels of other names ({listing(names, most=6)})"]

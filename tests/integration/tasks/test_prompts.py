@@ -45,7 +45,9 @@ def test_prompts_are_searched_with_zero_shot_and_learning_rates(cli, writers, ru
     ended = cli("sweep", "wording", *command)
     assert ended.code == 0, ended.err
     assert "6 of 6 trials done, 0 failed." in ended.out
-    trials = runs("trial")
+    trials, (study,) = runs("trial"), runs("study")
+    assert "task.prompt" not in study.data.params  # it is not the same in all trials
+    assert study.data.params["task.multi_label"] == "False"
     asked = {run.data.params["task.prompt"] for run in trials}
     assert len(asked) == 2
     untrained = [run for run in trials if run.data.params["training.epochs"] in ("0", "0.0")]
@@ -83,19 +85,24 @@ def test_a_system_message_begins_conversations_without_one(cli, chatter, runs):
     write_chats(Path("chats.jsonl"), chats(40))
     command = ["task=chat", "model=hub", f"model.checkpoint={chatter}", "data=files"]
     command += ["data.train=chats.jsonl", "training.max_length=64", "training.max_steps=2"]
-    command += ["task.generation.max_new_tokens=4", "prompt=brief"]
-    ended = cli("train", *command)
-    assert ended.code == 0, ended.err
-    (run,) = runs("run")
-    table = json.loads(artifact(run, "predictions.json").read_text())
-    for row in table["data"]:
-        messages = dict(zip(table["columns"], row, strict=True))["messages"]
-        assert messages[0] == {"role": "system", "content": "Answer in one short sentence."}
-        assert messages[1]["role"] == "user"
+    command += ["task.generation.max_new_tokens=4"]
+    for more in ("prompt=brief", "prompt=none"):
+        ended = cli("train", *command, more)
+        assert ended.code == 0, ended.err
+    tables = [json.loads(artifact(run, "predictions.json").read_text()) for run in runs("run")]
+    rows_of = [[dict(zip(t["columns"], r, strict=True)) for r in t["data"]] for t in tables]
+    begun = {of[0]["messages"][0]["role"]: of for of in rows_of}
+    for row in begun["system"]:
+        first, second, *_ = row["messages"]
+        assert first == {"role": "system", "content": "Answer in one short sentence."}
+        assert second["role"] == "user"
+    # A wording is no other data: the same rows judge both.
+    assert [row["id"] for row in begun["system"]] == [row["id"] for row in begun["user"]]
+    run = next(run for run in runs("run") if run.data.params["task.system"] != "None")
     kept = json.loads((artifact(run, "model") / "tunewright.json").read_text())
     assert kept["task"]["system"] == "Answer in one short sentence."
 
 
 @pytest.mark.parametrize("task", ["question_answering", "regression"])
 def test_a_prompt_of_another_task_is_refused(cli, task):
-    refused(cli("train", f"task={task}", "prompt=label"), "task.prompt")
+    refused(cli("train", f"task={task}", "prompt=label"), "task.approach")

@@ -21,7 +21,7 @@ from tests.support.configs import columns_for, model_of, task_settings
 
 NAME = "preference"
 SHAPE = Pairs(columns_for(NAME))
-USER = {"role": "user", "content": "a"}
+USER, REPLY = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 RECORDS = [
     {"prompt": "What is red?", "chosen": "A colour.", "rejected": "I see a dog over there."},
     {"prompt": "Hi", "chosen": "Hello. What do you see?", "rejected": "No."},
@@ -117,6 +117,11 @@ def test_layouts_say_the_same_and_are_written_again():
             r"prompt\[1\] is from the assistant, and so are the replies",
         ),
         ({"messages": [USER]}, "read by task=chat"),
+        ({"prompt": [], "chosen": "b", "rejected": "c"}, "there is no message from the user"),
+        (
+            {"prompt": "x", "chosen": [USER, REPLY], "rejected": [USER, REPLY]},
+            "prompt is no message of chosen",
+        ),
         ({"prompt": "a", "chosen": "b", "rejcted": "c"}, "Did you mean rejected"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "images": [1]}, "only text is supported"),
         (
@@ -127,7 +132,7 @@ def test_layouts_say_the_same_and_are_written_again():
                     {"role": "assistant", "content": "c"},
                 ],
             },
-            "chosen and rejected differ before their last message",
+            "chosen and rejected are whole conversations, and differ before",
         ),
         (
             {"prompt": "a", "chosen": [{"role": "user", "content": "b"}], "rejected": "c"},
@@ -287,13 +292,18 @@ def test_pairs_without_two_replies_are_not_scored(chatter):
     task = task_on(chatter)
     examples = task.encode(rows_of(*RECORDS, same, long))
     assert examples.notes == (
-        "2 of 5 pairs have no two different replies within training.max_length=64 tokens, and are "
-        "not scored",
+        "2 of 5 pairs do not have two different replies within training.max_length=64 tokens, so "
+        "they are not scored",
     )
     model = moved(task)
     outputs = task.infer(model, examples, 2)
     assert outputs["weight"].tolist() == [1, 1, 1, 0, 0]
     assert outputs["loss"][3:].tolist() == [0, 0]
+    assert task.checkpoint.tokenizer.pad_token_id is not None
+    apart = task.infer(model, examples, 1)  # whatever a batch pads
+    assert apart["weight"].tolist() == outputs["weight"].tolist()
+    task.checkpoint.tokenizer.pad_token_id = 7
+    assert task.infer(model, examples, 5)["weight"].tolist() == [1, 1, 1, 0, 0]
     whole = task.score(examples, outputs)
     some = task.encode(rows_of(*RECORDS))
     assert whole == pytest.approx(task.score(some, task.infer(model, some, 2)), abs=1e-5)
