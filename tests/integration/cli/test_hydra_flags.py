@@ -46,7 +46,7 @@ def test_a_config_that_cannot_be_is_shown_and_refused(cli):
     for kind in ("job", "all"):
         ended = cli("train", "--cfg", kind, "training.epochs=-1")
         assert yaml.safe_load(ended.out)["training"]["epochs"] == -1
-        refused(ended, "training.epochs=-1: should be greater than 0")
+        refused(ended, "training.epochs=-1: should be greater than or equal to 0")
     assert shown(cli, "training.epochs=-1", kind="hydra")
     assert shown(cli, "data=files", "training.epochs=-1")["data"]["train"] == "???"
 
