@@ -26,6 +26,20 @@ class Log:
         return lambda *_, **__: None
 
 
+class Kept(Log):
+    """A record that keeps points, predictions and the model's files."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables, self.weights = [], {}
+
+    def table(self, columns, file):
+        self.tables.append((file, columns))
+
+    def model(self, folder, *_):
+        self.weights = {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
+
+
 def experiment(tiny, *more):
     with hydra_app("train") as hydra:
         return validate(without_hydra(compose(hydra, [*tiny, *more])))

@@ -116,6 +116,12 @@ def artifact(run, name: str) -> Path:
     return Path(local_path(run.info.artifact_uri)) / name
 
 
+def predictions_of(run) -> list[dict]:
+    """Return the rows of a run's table of predictions."""
+    table = json.loads(artifact(run, "predictions.json").read_text())
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
 def in_this_process(argv: Sequence[str]) -> Sequence[str]:
     """Return a command whose search has one worker and no forecast, where it does not say so."""
     if argv[0] != "sweep" and not (argv[0] == "train" and "-m" in argv):

@@ -70,7 +70,7 @@ class Tagged(Shape):
         if column is None and (with_targets or has_words):
             return self._tokens(values, place, with_targets=with_targets)
         text = text_of(values, "data.text", self.columns.text, place)
-        row: Row = {"text": text, "words": split(text, _COARSE if column is None else _FINE)}
+        row: Row = {"text": text, "words": words_in(text, _COARSE if column is None else _FINE)}
         if with_targets and column is not None:
             given = column_of(values, "data.entities", column, place)
             row["entities"] = _spans(given, text, f"{place}: column {column!r}")
@@ -147,7 +147,7 @@ class Tagged(Shape):
         return row
 
 
-def split(text: str, word: re.Pattern[str]) -> Words:
+def words_in(text: str, word: re.Pattern[str]) -> Words:
     """Return the words of a text; an accent or a vowel sign of its own is part of its letter."""
     if text.isascii():
         return tuple(found.span() for found in word.finditer(text))
@@ -156,9 +156,8 @@ def split(text: str, word: re.Pattern[str]) -> Words:
         letters += letters[-1] if _is_mark(sign) and letters[-1:].isalpha() else sign
     spans: list[tuple[int, int]] = []
     for start, end in (found.span() for found in word.finditer(letters)):
-        if (
-            spans and _is_mark(text[start]) and letters[start].isalpha()
-        ):  # of a letter that is a word
+        # A mark begins a word only where its letter is one of its own.
+        if spans and _is_mark(text[start]) and letters[start].isalpha():
             spans[-1] = (spans[-1][0], end)
         else:
             spans.append((start, end))

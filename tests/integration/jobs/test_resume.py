@@ -18,7 +18,7 @@ from pipeline.tracking import open_store
 from pipeline.tracking.run_log import RunLog
 from pipeline.training.best import Evaluations
 from pipeline.training.checkpoints import Checkpoints
-from tests.support.experiments import Log, experiment, run_once, trial
+from tests.support.experiments import Kept, Log, experiment, run_once, trial
 from tests.support.snapshots import files, same
 from tests.support.stores import artifact
 
@@ -29,20 +29,6 @@ def test_invalid_checkpoint_cadence_is_refused(cli, value):
     assert ended.code == 2
     assert "training.checkpoint_every=" in ended.err
     assert "whole number of steps" in ended.err
-
-
-class Kept(Log):
-    """A record that keeps what it gets: points, predictions and the model's files."""
-
-    def __init__(self):
-        super().__init__()
-        self.tables, self.weights = [], {}
-
-    def table(self, columns, file):
-        self.tables.append((file, columns))
-
-    def model(self, folder, *_):
-        self.weights = {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
 
 
 def test_run_resumes_from_every_step_bit_for_bit(tiny, working_folder, monkeypatch):

@@ -29,12 +29,7 @@ from tests.support.served import (
     predicted,
     run_of,
 )
-from tests.support.stores import Made, artifact, forget
-
-
-def logged_predictions(run) -> list[dict]:
-    table = json.loads(artifact(run, "predictions.json").read_text())
-    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+from tests.support.stores import Made, artifact, forget, predictions_of
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -73,7 +68,7 @@ def test_predictions_are_those_that_the_run_logged(task, made, cli):
     with out.open(encoding="utf-8", newline="") as stream:
         found = {line.pop("id"): line for line in csv.DictReader(stream)}
     assert len(found) == len(data.read_text().splitlines())
-    logged = logged_predictions(run)
+    logged = predictions_of(run)
     assert logged
     for row in logged:
         for key, cell in found[row["id"]].items():

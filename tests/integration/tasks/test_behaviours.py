@@ -9,23 +9,9 @@ import shutil
 import pytest
 
 from pipeline.training.checkpoints import Checkpoints
-from tests.support.experiments import Log, experiment, run_once
+from tests.support.experiments import Kept, experiment, run_once
 from tests.support.refusals import refused
 from tests.support.served import TASKS, command_of, run_of
-
-
-class Kept(Log):
-    """A record that keeps points, predictions and the digest of the model's weights."""
-
-    def __init__(self):
-        super().__init__()
-        self.tables, self.weights = [], {}
-
-    def table(self, columns, file):
-        self.tables.append((file, columns))
-
-    def model(self, folder, *_):
-        self.weights = {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -64,4 +50,5 @@ def test_the_data_are_checked(task, working_folder, cli):
 @pytest.mark.parametrize("task", TASKS[1:])
 def test_slices_are_refused_where_rows_have_not_one_label(task, working_folder, cli):
     asked = ("evaluation.slices=[id]",)
-    refused(cli("train", *command_of(task, working_folder), *asked), "evaluation.slices")
+    why = ("evaluation.slices", "expected task=classification with one label a row")
+    refused(cli("train", *command_of(task, working_folder), *asked), *why)

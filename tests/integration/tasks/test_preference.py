@@ -9,7 +9,7 @@ import pytest
 from tests.support.chats import REPLIES
 from tests.support.refusals import refused
 from tests.support.rows import write_rows
-from tests.support.stores import artifact
+from tests.support.stores import predictions_of
 
 
 def compared(count: int) -> list[dict]:
@@ -53,8 +53,7 @@ def test_preferred_replies_win_and_the_model_drifts(cli, chatter, runs, adapter)
     assert metrics["val/margin"] > 0
     assert metrics["val/kl"] > 0
     assert 0 < metrics["val/reply_tokens"] <= 8
-    table = json.loads(artifact(run, "predictions.json").read_text())
-    found = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    found = predictions_of(run)
     assert {"messages", "rejected", "prediction", "margin"} <= found[0].keys()
     right = sum((row["margin"] > 0) + (row["margin"] == 0) / 2 for row in found)
     assert right / len(found) == pytest.approx(metrics["val/accuracy"])

@@ -8,7 +8,7 @@ import pytest
 from tests.support.chats import chats, write_chats
 from tests.support.refusals import refused
 from tests.support.rows import rows, write_rows
-from tests.support.stores import artifact
+from tests.support.stores import artifact, predictions_of
 
 SPACE = """\
 about: Two wordings, zero-shot and two learning rates.
@@ -89,9 +89,8 @@ def test_a_system_message_begins_conversations_without_one(cli, chatter, runs):
     for more in ("prompt=brief", "prompt=none"):
         ended = cli("train", *command, more)
         assert ended.code == 0, ended.err
-    tables = [json.loads(artifact(run, "predictions.json").read_text()) for run in runs("run")]
-    rows_of = [[dict(zip(t["columns"], r, strict=True)) for r in t["data"]] for t in tables]
-    begun = {of[0]["messages"][0]["role"]: of for of in rows_of}
+    tables = [predictions_of(run) for run in runs("run")]
+    begun = {of[0]["messages"][0]["role"]: of for of in tables}
     for row in begun["system"]:
         first, second, *_ = row["messages"]
         assert first == {"role": "system", "content": "Answer in one short sentence."}

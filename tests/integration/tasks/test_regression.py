@@ -12,7 +12,7 @@ from pipeline.evaluation.numbers import number_scores
 from tests.support.answers import LETTERS
 from tests.support.refusals import refused, refused_beside
 from tests.support.rows import write_rows
-from tests.support.stores import artifact
+from tests.support.stores import artifact, predictions_of
 
 
 def counted(count: int) -> list[dict]:
@@ -42,11 +42,6 @@ def overrides(model: Path, *more: str) -> list[str]:
         "optimizer.learning_rate=5e-3",
         *more,
     ]
-
-
-def predictions_of(run) -> list[dict]:
-    table = json.loads(artifact(run, "predictions.json").read_text())
-    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
 
 
 @pytest.mark.draws

@@ -10,7 +10,7 @@ from pipeline.evaluation.entities import entity_scores
 from tests.support.answers import LETTERS, NAMES
 from tests.support.refusals import refused
 from tests.support.rows import write_rows
-from tests.support.stores import artifact, scores_of
+from tests.support.stores import predictions_of, scores_of
 
 
 def told(count: int, seed: int = 0) -> list[list[tuple[str, str]]]:
@@ -57,8 +57,7 @@ def test_entities_of_a_conll_file_are_learned_and_predicted(cli, reader, runs):
     (run,) = runs("run")
     metrics = run.data.metrics
     assert metrics["val/f1_micro"] > metrics["val/most_frequent_tag/f1_micro"] + 0.2
-    table = json.loads(artifact(run, "predictions.json").read_text())
-    found = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    found = predictions_of(run)
     true, predicted = (
         [[(one["start"], one["end"], one["label"]) for one in row[side]] for row in found]
         for side in ("entities", "prediction")

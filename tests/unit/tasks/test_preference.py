@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -286,7 +287,7 @@ def test_an_untrained_model_scores_as_its_reference(chatter):
     assert scores.keys() | {"loss"} == task.metrics(task.config).keys()
 
 
-def test_pairs_without_two_replies_are_not_scored(chatter):
+def test_pairs_without_two_replies_are_not_scored(chatter, monkeypatch):
     same = {"prompt": "Hi", "chosen": "A dog.", "rejected": "A dog."}
     long = {"prompt": "What is red? " * 20, "chosen": "A dog.", "rejected": "A colour."}
     task = task_on(chatter)
@@ -299,10 +300,11 @@ def test_pairs_without_two_replies_are_not_scored(chatter):
     outputs = task.infer(model, examples, 2)
     assert outputs["weight"].tolist() == [1, 1, 1, 0, 0]
     assert outputs["loss"][3:].tolist() == [0, 0]
-    assert task.checkpoint.tokenizer.pad_token_id is not None
     apart = task.infer(model, examples, 1)  # whatever a batch pads
     assert apart["weight"].tolist() == outputs["weight"].tolist()
-    task.checkpoint.tokenizer.pad_token_id = 7
+    other = copy.deepcopy(task.checkpoint.tokenizer)
+    other.pad_token_id = 7
+    monkeypatch.setattr(task, "checkpoint", replace(task.checkpoint, tokenizer=other))
     assert task.infer(model, examples, 5)["weight"].tolist() == [1, 1, 1, 0, 0]
     whole = task.score(examples, outputs)
     some = task.encode(rows_of(*RECORDS))
